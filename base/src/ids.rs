@@ -1,0 +1,382 @@
+//! Who, which and where: the ids of sets, stations, origins, files and positions.
+
+use std::{fmt, num::NonZeroU64, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// A text that is not the id it was meant to be.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IdError {
+    /// Not a set name or station name.
+    #[error(
+        "'{0}' is not a usable name: 1 to 64 of a-z, 0-9, '-' and '_', beginning with a letter or digit"
+    )]
+    Label(String),
+    /// Not a version id.
+    #[error("'{0}' is not a version id (they look like v1.1.42)")]
+    Version(String),
+    /// Not a content hash or request id.
+    #[error("'{0}' is not 64 hexadecimal digits")]
+    Hex(String),
+}
+
+/// A source slot of a set, held by one master at a time.
+///
+/// Zero is the set itself, which owns only the root folder.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct OriginId(pub u32);
+
+impl OriginId {
+    /// The origin of a set with one master.
+    pub const FIRST: Self = Self(1);
+}
+
+impl fmt::Display for OriginId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Numbers the holders of an origin; a new journal is a new epoch.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct Epoch(pub NonZeroU64);
+
+impl Epoch {
+    /// The first epoch of every origin.
+    pub const FIRST: Self = Self(NonZeroU64::MIN);
+
+    /// Returns the epoch with this number; zero does not exist.
+    pub fn new(number: u64) -> Option<Self> {
+        NonZeroU64::new(number).map(Self)
+    }
+
+    /// Returns the number.
+    pub fn number(self) -> u64 {
+        self.0.get()
+    }
+
+    /// Returns the epoch after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.checked_add(1).expect("an epoch is a change of journal, never 2^64 of them"))
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The place of a change in its origin's journal. Zero is before the first change.
+#[derive(
+    Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize,
+)]
+pub struct Seq(pub u64);
+
+impl Seq {
+    /// Returns the place after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.checked_add(1).expect("a journal does not reach 2^64 changes"))
+    }
+}
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A place in the history of a set, the same on every station.
+///
+/// Orders by origin, then epoch, then seq; positions of two origins say nothing about each other.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct Position {
+    /// Which source slot.
+    pub origin: OriginId,
+    /// Which holder of it.
+    pub epoch: Epoch,
+    /// Which change of that holder's journal.
+    pub seq: Seq,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.origin, self.epoch, self.seq)
+    }
+}
+
+/// The id of a version: the position of its cut, written `v1.1.42`.
+///
+/// Together with a name or a file it is unique; one change cuts a file at most once.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct VersionId(pub Position);
+
+impl fmt::Display for VersionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "v{}", self.0)
+    }
+}
+
+impl FromStr for VersionId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let wrong = || IdError::Version(text.to_owned());
+        let mut parts = text.strip_prefix('v').ok_or_else(wrong)?.split('.');
+        let mut number = || parts.next()?.parse::<u64>().ok();
+        let origin = number().and_then(|n| u32::try_from(n).ok()).ok_or_else(wrong)?;
+        let epoch = number().and_then(Epoch::new).ok_or_else(wrong)?;
+        let seq = number().ok_or_else(wrong)?;
+        if parts.next().is_some() {
+            return Err(wrong());
+        }
+        Ok(Self(Position { origin: OriginId(origin), epoch, seq: Seq(seq) }))
+    }
+}
+
+/// A station's own order of durable changes. It never leaves the station. Zero is before the first.
+#[derive(
+    Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize,
+)]
+pub struct CommitId(pub u64);
+
+impl CommitId {
+    /// Later than every commit: "now".
+    pub const MAX: Self = Self(u64::MAX);
+
+    /// Returns the commit after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.checked_add(1).expect("a station does not reach 2^64 commits"))
+    }
+}
+
+impl fmt::Display for CommitId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A file, folder or symlink of a set, for its whole life and under all its names.
+///
+/// The origin gives it; a station refuses one whose origin is not the link's.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct FileId {
+    /// Who made it.
+    pub origin: OriginId,
+    /// In which epoch it was born.
+    pub epoch: Epoch,
+    /// Counts the births of that epoch, from 1; the root folder alone has 0.
+    pub counter: u64,
+}
+
+impl FileId {
+    /// The root folder of every set.
+    pub const ROOT: Self = Self { origin: OriginId(0), epoch: Epoch::FIRST, counter: 0 };
+
+    /// Returns the 20 bytes under which indexes keep it; their order is the order of the ids.
+    pub fn to_bytes(self) -> [u8; 20] {
+        let mut bytes = [0; 20];
+        bytes[..4].copy_from_slice(&self.origin.0.to_be_bytes());
+        bytes[4..12].copy_from_slice(&self.epoch.number().to_be_bytes());
+        bytes[12..].copy_from_slice(&self.counter.to_be_bytes());
+        bytes
+    }
+
+    /// Reads what [`Self::to_bytes`] wrote; `None` where no id has these bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (origin, rest) = bytes.split_first_chunk::<4>()?;
+        let (epoch, rest) = rest.split_first_chunk::<8>()?;
+        let counter = <[u8; 8]>::try_from(rest).ok()?;
+        Some(Self {
+            origin: OriginId(u32::from_be_bytes(*origin)),
+            epoch: Epoch::new(u64::from_be_bytes(*epoch))?,
+            counter: u64::from_be_bytes(counter),
+        })
+    }
+}
+
+impl fmt::Display for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "f{}.{}.{}", self.origin, self.epoch, self.counter)
+    }
+}
+
+macro_rules! hash_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+        pub struct $name(pub [u8; 32]);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                let wrong = || IdError::Hex(text.to_owned());
+                if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+                    return Err(wrong());
+                }
+                let mut bytes = [0; 32];
+                for (i, byte) in bytes.iter_mut().enumerate() {
+                    *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).map_err(|_| wrong())?;
+                }
+                Ok(Self(bytes))
+            }
+        }
+    };
+}
+
+hash_type! {
+    /// The BLAKE3 hash of a whole content.
+    ContentHash
+}
+hash_type! {
+    /// The BLAKE3 hash over all changes of one epoch up to a place, so that two journals cannot be taken for one.
+    RunningHash
+}
+hash_type! {
+    /// Names one request to restore, so that a repeat is answered and never done twice.
+    RequestId
+}
+
+impl ContentHash {
+    /// Returns the hash of `content`.
+    pub fn of(content: &[u8]) -> Self {
+        Self(*blake3::hash(content).as_bytes())
+    }
+}
+
+impl RunningHash {
+    /// The hash before the first change of an epoch.
+    pub const EMPTY: Self = Self([0; 32]);
+
+    /// Returns the hash after one more change, given that change's encoded form.
+    #[must_use]
+    pub fn extended(&self, change: &[u8]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.0).update(change);
+        Self(*hasher.finalize().as_bytes())
+    }
+}
+
+macro_rules! label_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Returns the text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                let usable = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b);
+                let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+                if first && text.len() <= 64 && text.bytes().all(usable) {
+                    Ok(Self(text.to_owned()))
+                } else {
+                    Err(IdError::Label(text.to_owned()))
+                }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+
+            fn try_from(text: String) -> Result<Self, IdError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(label: $name) -> Self {
+                label.0
+            }
+        }
+    };
+}
+
+label_type! {
+    /// The name of a set: 1 to 64 of `a-z 0-9 - _`, so that it is a folder name everywhere.
+    SetName
+}
+label_type! {
+    /// The name of a station: 1 to 64 of `a-z 0-9 - _`.
+    StationName
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn version_ids_read_back_and_wrong_ones_do_not() {
+        let id: VersionId = "v1.2.42".parse().unwrap();
+        assert_eq!(id.to_string(), "v1.2.42");
+        for wrong in ["", "v", "1.1.1", "v1.0.1", "v1.1", "v1.1.1.1", "v-1.1.1", "v4294967296.1.1"]
+        {
+            assert!(wrong.parse::<VersionId>().is_err(), "{wrong} was taken");
+        }
+    }
+
+    /// Range scans over files of one origin rely on it.
+    #[test]
+    fn file_id_bytes_sort_like_file_ids() {
+        let id = |origin, epoch, counter| FileId {
+            origin: OriginId(origin),
+            epoch: Epoch::new(epoch).unwrap(),
+            counter,
+        };
+        let sorted = [FileId::ROOT, id(1, 1, 1), id(1, 1, 256), id(1, 2, 0), id(2, 1, 0)];
+        assert!(sorted.windows(2).all(|w| w[0] < w[1] && w[0].to_bytes() < w[1].to_bytes()));
+        assert!(sorted.iter().all(|id| FileId::from_bytes(&id.to_bytes()) == Some(*id)));
+        assert_eq!(FileId::from_bytes(&[0; 20]), None, "epoch zero does not exist");
+        assert_eq!(FileId::from_bytes(&[1; 19]), None);
+    }
+
+    #[test]
+    fn labels_are_folder_names_everywhere() {
+        for good in ["a", "projects", "a-b_c1", "9lives"] {
+            assert_eq!(good.parse::<SetName>().unwrap().as_str(), good);
+        }
+        for wrong in ["", "-a", "A", "a b", "a/b", "..", "ä", &"x".repeat(65)] {
+            assert!(wrong.parse::<SetName>().is_err(), "{wrong} was taken");
+        }
+    }
+
+    #[test]
+    fn hashes_read_back() {
+        let hash = ContentHash::of(b"x");
+        assert_eq!(hash.to_string().parse::<ContentHash>().unwrap(), hash);
+        assert!("zz".repeat(32).parse::<ContentHash>().is_err());
+        assert!("é".repeat(32).parse::<ContentHash>().is_err());
+    }
+}

@@ -1,0 +1,24 @@
+//! The shared words of Keepshare.
+//!
+//! Ids, positions, names, times and changes, each a type that cannot be wrong once it exists. Text and bytes from
+//! outside are parsed here, at the edge; everything behind the edge takes these types. This crate is pure: no clock,
+//! no input or output, no threads.
+
+mod change;
+mod ids;
+mod meta;
+mod names;
+mod time;
+
+pub use change::{
+    Change, ChangeError, Content, EXTENT_BYTES_MAX, Event, Extent, FILES_PER_CHANGE_MAX, FileRow,
+    FilledChange, NAMES_PER_CHANGE_MAX, NameRow, PAYLOAD_BYTES_MAX, Point, PointKind,
+    RestoreOutcome, RestoreRow,
+};
+pub use ids::{
+    CommitId, ContentHash, Epoch, FileId, IdError, OriginId, Position, RequestId, RunningHash, Seq,
+    SetName, StationName, VersionId,
+};
+pub use meta::{Kind, META_BYTES_MAX, Meta, MetaError, Owner, XATTR_BYTES_MAX, xattr_allowed};
+pub use names::{DEPTH_MAX, NAME_BYTES_MAX, Name, NameError, SetPath, escape_name, unescape_name};
+pub use time::{FileTime, Stamp};
