@@ -1,1 +1,3 @@
-//! Empty.
+//! Holds the tree to its own rules: which crate may use which, and what text may not stand in it.
+//!
+//! Everything is in `tests/`; this crate has no code of its own.

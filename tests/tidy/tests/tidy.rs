@@ -1,0 +1,198 @@
+//! The rules that no compiler checks.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Which of our crates a crate may use: the arrows of ARCHITECTURE.md. A new arrow is a design change.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("keepshare-base", &[]),
+    ("keepshare-proto", &["base"]),
+    ("keepshare-versioning", &["base"]),
+    ("keepshare-auth", &["base"]),
+    ("keepshare-replication", &["base", "proto", "versioning"]),
+    ("keepshare-station", &["base", "proto", "versioning", "auth", "replication"]),
+];
+
+/// Crates that decide and never touch the world: no crate that reads clocks, files or sockets.
+const PURE: &[&str] = &["keepshare-base", "keepshare-proto"];
+
+/// What a pure crate must not depend on.
+const WORLDLY: &[&str] =
+    &["tokio", "rustix", "redb", "notify", "rustls", "tokio-rustls", "getrandom", "rand"];
+
+/// Licences that link into us.
+const FOREIGN_TO_US: &[&str] = &["GPL", "AGPL", "LGPL", "SSPL"];
+
+#[test]
+fn crates_use_only_what_the_architecture_allows() {
+    let arrows: BTreeMap<_, _> = ARROWS.iter().copied().collect();
+    let mut seen = BTreeSet::new();
+    for manifest in manifests() {
+        let (name, package) = read_manifest(&manifest);
+        if manifest.starts_with(root().join("tests")) {
+            continue;
+        }
+        let allowed = arrows.get(name.as_str()).unwrap_or_else(|| {
+            panic!("{name} is in no row of the table; add it there and to ARCHITECTURE.md")
+        });
+        for dependency in dependencies(&package, "dependencies") {
+            if let Some(ours) = dependency.strip_prefix("keepshare-") {
+                assert!(allowed.contains(&ours), "{name} must not use keepshare-{ours}");
+            }
+            if PURE.contains(&name.as_str()) {
+                assert!(
+                    !WORLDLY.contains(&dependency.as_str()),
+                    "{name} is pure, {dependency} is not"
+                );
+            }
+        }
+        seen.insert(name);
+    }
+    let missing: Vec<_> = arrows.keys().filter(|name| !seen.contains(**name)).collect();
+    assert!(missing.is_empty(), "the table names crates that do not exist: {missing:?}");
+}
+
+/// Product crates get their lints from the workspace, so that one place decides.
+#[test]
+fn every_crate_takes_the_workspace_lints() {
+    for manifest in manifests() {
+        let (name, package) = read_manifest(&manifest);
+        let takes =
+            package.get("lints").and_then(|l| l.get("workspace")).and_then(toml::Value::as_bool);
+        assert_eq!(takes, Some(true), "{name} does not say [lints] workspace = true");
+    }
+}
+
+#[test]
+fn unsafe_code_stands_only_where_a_reason_is_given() {
+    for path in files_with("rs") {
+        let text = fs::read_to_string(&path).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            let allowed = line.contains("allow(unsafe_code") && !path.ends_with("tidy.rs");
+            assert!(
+                !allowed,
+                "{}:{}: expect(unsafe_code, reason = …) instead",
+                path.display(),
+                number + 1
+            );
+        }
+    }
+}
+
+/// The project speaks of itself alone: no paths of a build machine, no hosts of package registries.
+#[test]
+fn no_text_names_the_machine_it_was_written_on() {
+    let words = [
+        ["/wo", "rk/"].concat(),
+        ["/ro", "ot/"].concat(),
+        ["crates", ".io/"].concat(),
+        ["TO", "DO"].concat(),
+    ];
+    for path in ["rs", "md", "toml", "sh", "service"].iter().flat_map(|end| files_with(end)) {
+        let text = fs::read_to_string(&path).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            let found = words.iter().find(|word| line.contains(word.as_str()));
+            assert!(found.is_none(), "{}:{}: {found:?}", path.display(), number + 1);
+        }
+    }
+}
+
+/// Every relative link of the documentation leads somewhere.
+#[test]
+fn documents_link_to_what_exists() {
+    for path in files_with("md") {
+        let text = fs::read_to_string(&path).unwrap();
+        for part in text.split("](").skip(1) {
+            let Some(target) = part.split([')', '#']).next().filter(|t| !t.is_empty()) else {
+                continue;
+            };
+            if target.contains("://") || target.contains(' ') {
+                continue;
+            }
+            let there = path.parent().unwrap().join(target);
+            assert!(there.exists(), "{}: {target} does not exist", path.display());
+        }
+    }
+}
+
+#[test]
+fn dependencies_carry_no_licence_foreign_to_ours() {
+    let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    let lock: toml::Table = lock.parse().unwrap();
+    let packages: BTreeSet<_> = lock["package"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|package| package.get("source").is_some())
+        .map(|p| format!("{}-{}", p["name"].as_str().unwrap(), p["version"].as_str().unwrap()))
+        .collect();
+    let sources = registry_sources();
+    let mut read = 0;
+    for package in &packages {
+        let Some(dir) = sources.iter().map(|s| s.join(package)).find(|d| d.is_dir()) else {
+            continue;
+        };
+        let text = fs::read_to_string(dir.join("Cargo.toml")).unwrap();
+        let Ok(manifest) = text.parse::<toml::Table>() else { continue };
+        let licence =
+            manifest["package"].get("license").and_then(toml::Value::as_str).unwrap_or("");
+        let choices: Vec<_> = licence.split(" OR ").flat_map(|l| l.split('/')).collect();
+        let usable =
+            choices.iter().any(|choice| !FOREIGN_TO_US.iter().any(|bad| choice.contains(bad)));
+        assert!(usable, "{package} is under {licence}");
+        read += 1;
+    }
+    assert!(read > 20, "only {read} of {} packages were found to read", packages.len());
+}
+
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).expect("tests/tidy lies two folders below the root").to_owned()
+}
+
+fn registry_sources() -> Vec<PathBuf> {
+    let home = std::env::var_os("CARGO_HOME").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cargo"),
+        PathBuf::from,
+    );
+    let Ok(entries) = fs::read_dir(home.join("registry/src")) else { return Vec::new() };
+    entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
+}
+
+fn manifests() -> Vec<PathBuf> {
+    let text = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let workspace: toml::Table = text.parse().unwrap();
+    let members = workspace["workspace"]["members"].as_array().unwrap();
+    members.iter().map(|m| root().join(m.as_str().unwrap()).join("Cargo.toml")).collect()
+}
+
+fn read_manifest(path: &Path) -> (String, toml::Table) {
+    let package: toml::Table = fs::read_to_string(path).unwrap().parse().unwrap();
+    (package["package"]["name"].as_str().unwrap().to_owned(), package)
+}
+
+fn dependencies(package: &toml::Table, section: &str) -> Vec<String> {
+    let table = package.get(section).and_then(toml::Value::as_table);
+    table.map(|t| t.keys().cloned().collect()).unwrap_or_default()
+}
+
+fn files_with(ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let entry = entry.unwrap();
+            let (path, name) = (entry.path(), entry.file_name());
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() && name != "target" && name != ".git" {
+                folders.push(path);
+            } else if kind.is_file() && path.extension().is_some_and(|e| e == ending) {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
