@@ -1,0 +1,209 @@
+//! Writing packs: into a buffer, out in large pieces, durable on demand.
+
+use std::{fmt, io, sync::Arc};
+
+use zstd::bulk::Compressor;
+
+use crate::disk::{Disk, DiskFile, is_full, random_id};
+
+use super::{
+    DIR, PACK_BYTES_MAX, PackError, PackLoc, RAW_BYTES_MAX,
+    frame::{Codec, PackHeader, frame_bytes, push_frame},
+    name, numbers,
+};
+
+/// Appends to the packs of a set. There is one at a time.
+pub struct PackWriter {
+    disk: Arc<dyn Disk>,
+    /// The pack being written; none before the first content.
+    open: Option<OpenPack>,
+    /// The highest number that a pack has or a row knows.
+    last: u64,
+    compressor: Compressor<'static>,
+    compressed: Vec<u8>,
+    poisoned: bool,
+}
+
+/// The pack being written.
+#[derive(Debug)]
+struct OpenPack {
+    pack: u64,
+    id: u64,
+    file: Arc<dyn DiskFile>,
+    /// Frames that are not in the file yet, and where they will begin there.
+    buffer: Vec<u8>,
+    written: u64,
+    /// Whether something was written that no sync has made durable.
+    dirty: bool,
+    /// Whether its name is not durable yet.
+    unnamed: bool,
+}
+
+impl PackWriter {
+    /// Opens the packs; new packs get numbers above `floor`, the highest that any row knows.
+    ///
+    /// A new pack begins with the first content. A pack of before is never gone on with: after a failed sync it can look
+    /// whole and have pages, even its first, that are not on the disk.
+    pub fn open(disk: Arc<dyn Disk>, floor: u64) -> Result<Self, PackError> {
+        let last = numbers(&*disk)?.last().map_or(floor, |&newest| newest.max(floor));
+        Ok(Self {
+            disk,
+            open: None,
+            last,
+            compressor: Compressor::new(LEVEL)?,
+            compressed: Vec::new(),
+            poisoned: false,
+        })
+    }
+
+    /// Adds a piece of content to the memory buffer, compressed where that gains at least 5 %.
+    ///
+    /// Nothing can be read there before [`Self::sync`].
+    pub fn append(&mut self, raw: &[u8]) -> Result<PackLoc, PackError> {
+        if self.poisoned {
+            return Err(PackError::Poisoned);
+        }
+        if raw.len() > RAW_BYTES_MAX {
+            return Err(PackError::TooLong(raw.len()));
+        }
+        let codec = self.compress(raw);
+        let stored = if codec == Codec::Zstd { self.compressed.len() } else { raw.len() };
+        self.make_room(frame_bytes(stored as u64))?;
+        let open = self.open.as_mut().expect("there is room in a pack");
+        let stored = if codec == Codec::Zstd { &self.compressed } else { raw };
+        let offset = open.end();
+        let header = push_frame(&mut open.buffer, (open.id, offset), codec, raw, stored);
+        open.dirty = true;
+        let (stored, raw, check) = (header.stored, header.raw, header.check());
+        Ok(PackLoc { pack: open.pack, offset, stored, raw, check })
+    }
+
+    /// Writes the memory buffer and makes everything appended durable.
+    pub fn sync(&mut self) -> Result<(), PackError> {
+        if self.poisoned {
+            return Err(PackError::Poisoned);
+        }
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let synced = open.sync(&*self.disk);
+        self.outcome(synced)
+    }
+
+    /// Returns the highest number of a pack; no lower one is ever written again.
+    pub fn current(&self) -> u64 {
+        self.last
+    }
+
+    /// Makes sure that a pack is open and can take a frame of `bytes`.
+    fn make_room(&mut self, bytes: u64) -> Result<(), PackError> {
+        let seal = frame_bytes(0);
+        let fits = |open: &OpenPack| open.end() + bytes + seal <= PACK_BYTES_MAX;
+        if let Some(open) = &mut self.open {
+            if fits(open) {
+                let written = if open.buffer.len() < BUFFER_BYTES { Ok(()) } else { open.write() };
+                return self.outcome(written);
+            }
+            let sealed = open.seal(&*self.disk);
+            self.outcome(sealed)?;
+            self.open = None;
+        }
+        let open = OpenPack::begin(&*self.disk, self.last + 1).map_err(full_or_io)?;
+        self.last = open.pack;
+        self.open = Some(open);
+        Ok(())
+    }
+
+    /// Compresses `raw` into [`Self::compressed`] and says whether that pays.
+    fn compress(&mut self, raw: &[u8]) -> Codec {
+        let worth = raw.len() - raw.len() / 20;
+        self.compressed.clear();
+        self.compressed.reserve(zstd::zstd_safe::compress_bound(raw.len()));
+        match self.compressor.compress_to_buffer(raw, &mut self.compressed) {
+            Ok(len) if len < worth => Codec::Zstd,
+            // What does not compress is stored as it is; nothing is lost but space.
+            Ok(_) | Err(_) => Codec::Raw,
+        }
+    }
+
+    /// Poisons the writer where it is unknown what is on the disk.
+    fn outcome(&mut self, done: io::Result<()>) -> Result<(), PackError> {
+        done.map_err(|error| {
+            let error = full_or_io(error);
+            self.poisoned |= !matches!(error, PackError::Full(_));
+            error
+        })
+    }
+}
+
+impl fmt::Debug for PackWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PackWriter")
+            .field("open", &self.open.as_ref().map(|open| (open.pack, open.end())))
+            .field("last", &self.last)
+            .field("poisoned", &self.poisoned)
+            .finish_non_exhaustive()
+    }
+}
+
+impl OpenPack {
+    fn begin(disk: &dyn Disk, pack: u64) -> io::Result<Self> {
+        let id = random_id()?;
+        let file = disk.open(&name(pack), true)?;
+        let buffer = PackHeader { pack, id }.to_bytes().to_vec();
+        Ok(Self { pack, id, file, buffer, written: 0, dirty: true, unnamed: true })
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        self.file.write_all_at(&self.buffer, self.written)?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn sync(&mut self, disk: &dyn Disk) -> io::Result<()> {
+        self.write()?;
+        if self.dirty {
+            self.file.sync_data().map_err(not_full)?;
+            self.dirty = false;
+        }
+        if self.unnamed {
+            disk.sync_dir(DIR).map_err(not_full)?;
+            self.unnamed = false;
+        }
+        Ok(())
+    }
+
+    /// Adds the last frame and makes the pack durable. Repeating it after a full disk adds nothing twice.
+    fn seal(&mut self, disk: &dyn Disk) -> io::Result<()> {
+        self.write()?;
+        let end = self.end();
+        push_frame(&mut self.buffer, (self.id, end), Codec::Seal, &[], &[]);
+        self.dirty = true;
+        let sealed = self.sync(disk);
+        if sealed.is_err() {
+            self.buffer.clear();
+        }
+        sealed
+    }
+
+    fn end(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+}
+
+fn full_or_io(error: io::Error) -> PackError {
+    if is_full(&error) { PackError::Full(error) } else { PackError::Io(error) }
+}
+
+/// A sync that fails leaves it unknown what is on the disk, for lack of space too.
+fn not_full(error: io::Error) -> io::Error {
+    if is_full(&error) { io::Error::other(error) } else { error }
+}
+
+/// The zstd level while receiving.
+const LEVEL: i32 = 3;
+
+/// How much is written at once, in bytes.
+const BUFFER_BYTES: usize = 1024 * 1024;
