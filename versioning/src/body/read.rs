@@ -1,0 +1,233 @@
+//! Reading a body at a commit.
+
+use std::ops::Range;
+
+use keepshare_base::CommitId;
+
+use crate::{
+    index::{
+        IndexError, Rows, Table,
+        apply::{decode_loc, decode_u64},
+        keys,
+    },
+    pack::{PackError, PackLoc},
+    record::{BLOCK_BYTES, Body, BodyId, Grain, PAGE_BYTES},
+};
+
+use super::{BodyError, Frames};
+
+/// What to read where, to have a range of a body. It outlives the view it was made with.
+#[derive(Debug)]
+pub(crate) enum ReadPlan {
+    Inline(Vec<u8>),
+    Blob { loc: PackLoc, range: Range<u64> },
+    Mapped { blocks: Vec<Block>, range: Range<u64> },
+}
+
+/// One block of a mapped body, with the pages over it.
+#[derive(Debug)]
+pub(crate) struct Block {
+    start: u64,
+    base: Option<Part>,
+    pages: Vec<Part>,
+}
+
+/// Content of a block or page, of which the bytes from `limit` on are hidden.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    start: u64,
+    loc: Option<PackLoc>,
+    limit: u64,
+}
+
+/// Returns how to read a range, which is inside the file's size, of what a body was at `at`.
+pub(crate) fn plan_read(
+    rows: &impl Rows,
+    body: &Body,
+    at: CommitId,
+    range: Range<u64>,
+) -> Result<ReadPlan, BodyError> {
+    Ok(match body {
+        Body::Inline(bytes) => {
+            let bytes = bytes.iter().skip(to_usize(range.start)).copied();
+            ReadPlan::Inline(bytes.take(to_usize(range.end - range.start)).collect())
+        }
+        Body::Blob(loc) => ReadPlan::Blob { loc: *loc, range },
+        Body::Mapped(body) => {
+            let blocks = plan_blocks(rows, *body, at, &range)?;
+            ReadPlan::Mapped { blocks, range }
+        }
+        Body::Expired => return Err(BodyError::Expired),
+    })
+}
+
+impl ReadPlan {
+    /// Reads what was planned.
+    pub(crate) fn run(self, frames: &impl Frames) -> Result<Vec<u8>, PackError> {
+        match self {
+            Self::Inline(bytes) => Ok(bytes),
+            Self::Blob { loc, range } => {
+                let mut bytes = frames.read(loc)?;
+                bytes.truncate(to_usize(range.end));
+                bytes.drain(..to_usize(range.start).min(bytes.len()));
+                Ok(bytes)
+            }
+            Self::Mapped { blocks, range } => {
+                let mut bytes = vec![0; to_usize(range.end - range.start)];
+                blocks.iter().try_for_each(|block| block.fill(frames, range.start, &mut bytes))?;
+                Ok(bytes)
+            }
+        }
+    }
+}
+
+impl Block {
+    /// Puts the block's bytes into `bytes`, which begin at `start` of the file.
+    fn fill(&self, frames: &impl Frames, start: u64, bytes: &mut [u8]) -> Result<(), PackError> {
+        if let Some(base) = &self.base
+            && !self.pages_cover(start, bytes.len() as u64)
+        {
+            base.fill(BLOCK_BYTES, frames, start, bytes)?;
+        }
+        self.pages.iter().try_for_each(|page| page.fill(PAGE_BYTES, frames, start, bytes))
+    }
+
+    /// Tells whether the pages leave nothing to see of the base in what is read.
+    fn pages_cover(&self, start: u64, len: u64) -> bool {
+        let from = self.start.max(start) / PAGE_BYTES;
+        let to = (self.start + BLOCK_BYTES).min(start + len).div_ceil(PAGE_BYTES);
+        self.pages.len() as u64 == to - from
+    }
+}
+
+impl Part {
+    fn fill(
+        &self,
+        len: u64,
+        frames: &impl Frames,
+        start: u64,
+        bytes: &mut [u8],
+    ) -> Result<(), PackError> {
+        let from = self.start.max(start);
+        let to = (self.start + len).min(start + bytes.len() as u64);
+        if from >= to {
+            return Ok(());
+        }
+        let target = &mut bytes[to_usize(from - start)..to_usize(to - start)];
+        target.fill(0);
+        let Some(loc) = self.loc.filter(|_| self.limit > from) else { return Ok(()) };
+        let frame = frames.read(loc)?;
+        let seen = (to.min(self.limit) - self.start).min(frame.len() as u64);
+        let skip = from - self.start;
+        if seen > skip {
+            let content = &frame[to_usize(skip)..to_usize(seen)];
+            target[..content.len()].copy_from_slice(content);
+        }
+        Ok(())
+    }
+}
+
+fn plan_blocks(
+    rows: &impl Rows,
+    body: BodyId,
+    at: CommitId,
+    range: &Range<u64>,
+) -> Result<Vec<Block>, IndexError> {
+    if range.is_empty() {
+        return Ok(vec![]);
+    }
+    let voids = Voids::load(rows, body, at)?;
+    let mut pages = pages(rows, body, at, range)?.into_iter().peekable();
+    let mut blocks = Vec::new();
+    for number in range.start / BLOCK_BYTES..range.end.div_ceil(BLOCK_BYTES) {
+        let start = number * BLOCK_BYTES;
+        let base = newest(rows, body, Grain::Block, number, at)?;
+        let base_at = base.map_or(CommitId(0), |(base_at, _)| base_at);
+        let base = base.map(|(base_at, loc)| Part { start, loc, limit: voids.limit(base_at) });
+        let mut over = Vec::new();
+        while let Some((number, page_at, loc)) =
+            pages.next_if(|(page, ..)| page * PAGE_BYTES < start + BLOCK_BYTES)
+        {
+            if page_at >= base_at {
+                over.push(Part { start: number * PAGE_BYTES, loc, limit: voids.limit(page_at) });
+            }
+        }
+        if base.is_some() || !over.is_empty() {
+            blocks.push(Block { start, base, pages: over });
+        }
+    }
+    Ok(blocks)
+}
+
+/// Returns the newest row of a block or page at a commit.
+fn newest(
+    rows: &impl Rows,
+    body: BodyId,
+    grain: Grain,
+    number: u64,
+    at: CommitId,
+) -> Result<Option<(CommitId, Option<PackLoc>)>, IndexError> {
+    let table = keys::table_of(grain);
+    let key = keys::piece(&crate::record::Piece { body, grain, number, at });
+    let Some((key, value)) = rows.first_under(table, &keys::place(body, number), &key)? else {
+        return Ok(None);
+    };
+    Ok(Some((keys::newest_of(table, key.value())?, decode_loc(table, value.value())?)))
+}
+
+/// A page's number, the commit of its newest row, and the content.
+type Page = (u64, CommitId, Option<PackLoc>);
+
+/// Returns the newest rows of the pages that touch a range, at a commit; only pages with rows cost a seek.
+fn pages(
+    rows: &impl Rows,
+    body: BodyId,
+    at: CommitId,
+    range: &Range<u64>,
+) -> Result<Vec<Page>, IndexError> {
+    let end = range.end.div_ceil(PAGE_BYTES);
+    let mut number = range.start / PAGE_BYTES;
+    let mut pages = Vec::new();
+    while number < end {
+        let from = keys::place(body, number);
+        let Some((key, _)) = rows.first_under(Table::Page, &keys::body(body), &from)? else {
+            break;
+        };
+        number = keys::read_piece(Grain::Page, key.value())?.number;
+        if number >= end {
+            break;
+        }
+        if let Some((page_at, loc)) = newest(rows, body, Grain::Page, number, at)? {
+            pages.push((number, page_at, loc));
+        }
+        number += 1;
+    }
+    Ok(pages)
+}
+
+/// The voids of a body up to a commit, newest first, each with the smallest start of those not older.
+pub(super) struct Voids(Vec<(CommitId, u64)>);
+
+impl Voids {
+    pub(super) fn load(rows: &impl Rows, body: BodyId, at: CommitId) -> Result<Self, IndexError> {
+        let mut voids = Vec::new();
+        let mut smallest = u64::MAX;
+        for row in rows.under(Table::Void, &keys::body(body), &keys::void(body, at))? {
+            let (key, value) = row?;
+            smallest = smallest.min(decode_u64(Table::Void, value.value())?);
+            voids.push((keys::newest_of(Table::Void, key.value())?, smallest));
+        }
+        Ok(Self(voids))
+    }
+
+    /// Returns the first byte that is hidden of a row of commit `of`.
+    pub(super) fn limit(&self, of: CommitId) -> u64 {
+        let newer = self.0.partition_point(|(void_at, _)| *void_at > of);
+        newer.checked_sub(1).map_or(u64::MAX, |last| self.0[last].1)
+    }
+}
+
+/// Casts a length that was bounded by what is in memory.
+pub(super) fn to_usize(len: u64) -> usize {
+    usize::try_from(len).expect("a length in memory")
+}

@@ -1,0 +1,409 @@
+//! Applying the rows of a record to the tables.
+//!
+//! A logged row becomes one row of its table. What is derived follows from what the tables say before and after, so
+//! that applying a record again changes nothing.
+
+use std::collections::BTreeMap;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use keepshare_base::{CommitId, FileId, Kind, Name, Stamp};
+
+use crate::{
+    log::LogPosition,
+    pack::PackLoc,
+    record::{Body, BodyId, CommitValue, FileValue, Piece, Row},
+};
+
+use super::{IndexError, Rows, Table, WriteRows, keys};
+
+/// The keys of [`Table::Meta`].
+pub(crate) mod meta {
+    /// The version of the tables.
+    pub(crate) const FORMAT: &[u8] = b"format";
+    /// The log position that the tables hold.
+    pub(crate) const LOG: &[u8] = b"log";
+    /// The running clock.
+    pub(crate) const CLOCK: &[u8] = b"clock";
+    /// The highest pack that a row named.
+    pub(crate) const PACK: &[u8] = b"pack";
+    /// The commit after which `touched` and `ranges` are known.
+    pub(crate) const TOUCHED: &[u8] = b"touched";
+}
+
+/// What the rows come from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Source {
+    /// The record of this commit.
+    Record(CommitId),
+    /// A snapshot of the log, which says nothing of what each commit touched.
+    Snapshot,
+}
+
+/// Returns a value's bytes.
+pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_stdvec(value).expect("values hold nothing that cannot be encoded")
+}
+
+/// Reads what [`encode`] wrote.
+pub(crate) fn decode<T: DeserializeOwned>(table: Table, bytes: &[u8]) -> Result<T, IndexError> {
+    postcard::from_bytes(bytes).map_err(|_| table.broken())
+}
+
+/// Reads a location; nothing stands for zeros.
+pub(crate) fn decode_loc(table: Table, bytes: &[u8]) -> Result<Option<PackLoc>, IndexError> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    PackLoc::from_bytes(bytes).map(Some).ok_or_else(|| table.broken())
+}
+
+/// Reads a number.
+pub(crate) fn decode_u64(table: Table, bytes: &[u8]) -> Result<u64, IndexError> {
+    Ok(u64::from_be_bytes(bytes.try_into().map_err(|_| table.broken())?))
+}
+
+/// Returns where in the log the tables are; `None` in new ones.
+pub(crate) fn log_position(rows: &impl Rows) -> Result<Option<LogPosition>, IndexError> {
+    let value = rows.get(Table::Meta, meta::LOG)?;
+    value.map(|value| decode(Table::Meta, value.value())).transpose()
+}
+
+/// Notes where in the log the tables are.
+pub(crate) fn set_log_position(
+    rows: &mut WriteRows<'_>,
+    position: &LogPosition,
+) -> Result<(), IndexError> {
+    rows.put(Table::Meta, meta::LOG, &encode(position))
+}
+
+/// Returns a number of [`Table::Meta`]; 0 where there is none.
+pub(crate) fn meta_number(rows: &impl Rows, key: &[u8]) -> Result<u64, IndexError> {
+    rows.get(Table::Meta, key)?.map_or(Ok(0), |value| decode_u64(Table::Meta, value.value()))
+}
+
+/// Sets a number of [`Table::Meta`].
+pub(crate) fn set_meta_number(
+    rows: &mut WriteRows<'_>,
+    key: &[u8],
+    number: u64,
+) -> Result<(), IndexError> {
+    rows.put(Table::Meta, key, &number.to_be_bytes())
+}
+
+/// Returns the running clock.
+pub(crate) fn clock(rows: &impl Rows) -> Result<Stamp, IndexError> {
+    let value = rows.get(Table::Meta, meta::CLOCK)?;
+    value.map_or(Ok(Stamp(i64::MIN)), |value| decode(Table::Meta, value.value()))
+}
+
+/// Applies rows in order.
+pub(crate) fn apply(
+    rows: &mut WriteRows<'_>,
+    source: Source,
+    list: &[Row],
+) -> Result<(), IndexError> {
+    let mut apply = Apply { rows, source, ranges: BTreeMap::new() };
+    list.iter().try_for_each(|row| apply.row(row))?;
+    apply.finish()
+}
+
+struct Apply<'a, 't> {
+    rows: &'a mut WriteRows<'t>,
+    source: Source,
+    ranges: BTreeMap<BodyId, Vec<(u64, u64)>>,
+}
+
+impl Apply<'_, '_> {
+    fn row(&mut self, row: &Row) -> Result<(), IndexError> {
+        match row {
+            Row::Commit { at, value } => self.commit(*at, value),
+            Row::Name { at, parent, name, target } => self.name(*at, *parent, name, *target),
+            Row::File { at, file, value } => self.file(*at, *file, value),
+            Row::FileGone { at, file } => self.file_gone(*at, *file),
+            Row::Content { piece, loc } => self.content(piece, *loc),
+            Row::ContentGone { piece } => self.content_gone(piece),
+            Row::Void { at, body, from } => {
+                self.range(*at, *body, *from, u64::MAX);
+                self.rows.put(Table::Void, &keys::void(*body, *at), &from.to_be_bytes())
+            }
+            Row::VoidGone { at, body } => {
+                self.rows.remove(Table::Void, &keys::void(*body, *at)).map(drop)
+            }
+            Row::Sweep { at, body } => self.sweep(*at, *body),
+            Row::Swept { at, body } => self.swept(*at, *body),
+            Row::Place { origin, place } => {
+                self.rows.put(Table::Place, &keys::origin(*origin), &encode(place))
+            }
+            Row::Point { at, point, position } => {
+                self.rows.put(Table::Point, &keys::commit(*at), &encode(&(point, position)))
+            }
+            Row::Restore { at, row, position } => {
+                self.rows.put(Table::Restore, &row.request.0, &encode(&(row, position, at)))
+            }
+            Row::Clock { arrival } => self.clock(*arrival),
+        }
+    }
+
+    fn finish(self) -> Result<(), IndexError> {
+        let Source::Record(commit) = self.source else { return Ok(()) };
+        for (body, ranges) in self.ranges {
+            let Some((file, _)) = body_users(self.rows, body)? else { continue };
+            let key = keys::ranges(file, commit);
+            self.rows.put(Table::Ranges, &key, &encode(&merged(ranges)))?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, at: CommitId, value: &CommitValue) -> Result<(), IndexError> {
+        self.rows.put(Table::Commit, &keys::commit(at), &encode(value))?;
+        if value.complete {
+            let key = keys::time(value.position.origin, value.stamp, at);
+            self.rows.put(Table::Time, &key, &[])?;
+        }
+        let key = keys::position(value.position);
+        let last = match self.rows.get(Table::Position, &key)? {
+            Some(last) => decode_u64(Table::Position, last.value())?.max(at.0),
+            None => at.0,
+        };
+        self.rows.put(Table::Position, &key, &last.to_be_bytes())?;
+        self.clock(value.arrival)
+    }
+
+    fn clock(&mut self, arrival: Stamp) -> Result<(), IndexError> {
+        let latest = clock(self.rows)?.max(arrival);
+        self.rows.put(Table::Meta, meta::CLOCK, &encode(&latest))
+    }
+
+    fn name(
+        &mut self,
+        at: CommitId,
+        parent: FileId,
+        name: &Name,
+        target: Option<(FileId, Kind)>,
+    ) -> Result<(), IndexError> {
+        let prefix = keys::name(parent, name);
+        let newest = self.rows.first_under(Table::Dirent, &prefix, &prefix)?;
+        let newest = newest.map(|(key, _)| keys::newest_of(Table::Dirent, key.value()));
+        let is_newest = newest.transpose()?.is_none_or(|newest| newest <= at);
+        let before = keys::dirent(parent, name, CommitId(at.0.saturating_sub(1)));
+        let before = match self.rows.first_under(Table::Dirent, &prefix, &before)? {
+            Some((_, value)) => decode::<Option<(FileId, Kind)>>(Table::Dirent, value.value())?,
+            None => None,
+        };
+        self.rows.put(Table::Dirent, &keys::dirent(parent, name, at), &encode(&target))?;
+        let (old, new) = (before.map(|(file, _)| file), target.map(|(file, _)| file));
+        if let Some(old) = old.filter(|old| Some(*old) != new) {
+            self.rows.put(Table::Link, &keys::link(old, parent, name, at), &[0])?;
+        }
+        if let Some(new) = new {
+            self.rows.put(Table::Link, &keys::link(new, parent, name, at), &[1])?;
+        }
+        if is_newest {
+            self.live(&prefix, target)?;
+        }
+        if self.source == Source::Record(at) {
+            self.rows.put(Table::Touched, &keys::touched_name(at, parent, name), &[])?;
+        }
+        Ok(())
+    }
+
+    /// Makes `target` what a name stands for today.
+    fn live(&mut self, key: &[u8], target: Option<(FileId, Kind)>) -> Result<(), IndexError> {
+        let before = match self.rows.get(Table::Live, key)? {
+            Some(value) => Some(decode::<(FileId, Kind)>(Table::Live, value.value())?),
+            None => None,
+        };
+        if before == target {
+            return Ok(());
+        }
+        if let Some((file, _)) = before {
+            self.count(Table::Names, &file.to_bytes(), -1)?;
+        }
+        match target {
+            Some((file, kind)) => {
+                self.count(Table::Names, &file.to_bytes(), 1)?;
+                self.rows.put(Table::Live, key, &encode(&(file, kind)))
+            }
+            None => self.rows.remove(Table::Live, key).map(drop),
+        }
+    }
+
+    fn file(&mut self, at: CommitId, file: FileId, value: &FileValue) -> Result<(), IndexError> {
+        let key = keys::file(file, at);
+        let before = self.state(&key)?;
+        self.rows.put(Table::File, &key, &encode(value))?;
+        if before.as_ref().map(|before| &before.body) != Some(&value.body) {
+            self.use_body(file, &value.body)?;
+            if let Some(before) = before {
+                self.drop_body(&before.body)?;
+            }
+        }
+        if self.source == Source::Record(at) {
+            self.rows.put(Table::Touched, &keys::touched_file(at, file), &[])?;
+        }
+        Ok(())
+    }
+
+    fn file_gone(&mut self, at: CommitId, file: FileId) -> Result<(), IndexError> {
+        let key = keys::file(file, at);
+        let Some(before) = self.state(&key)? else { return Ok(()) };
+        self.rows.remove(Table::File, &key)?;
+        self.drop_body(&before.body)
+    }
+
+    fn state(&self, key: &[u8]) -> Result<Option<FileValue>, IndexError> {
+        let value = self.rows.get(Table::File, key)?;
+        value.map(|value| decode(Table::File, value.value())).transpose()
+    }
+
+    fn use_body(&mut self, file: FileId, body: &Body) -> Result<(), IndexError> {
+        match body {
+            Body::Inline(_) | Body::Expired => Ok(()),
+            Body::Blob(loc) => {
+                if self.count(Table::Blob, &keys::frame(loc.pack, loc.offset), 1)? == 1 {
+                    self.use_frame(*loc)?;
+                }
+                Ok(())
+            }
+            Body::Mapped(body) => {
+                let users = body_users(self.rows, *body)?.map_or(0, |(_, users)| users);
+                let users = users.checked_add(1).ok_or_else(|| Table::Body.broken())?;
+                self.rows.put(Table::Body, &keys::body(*body), &encode(&(file, users)))
+            }
+        }
+    }
+
+    fn drop_body(&mut self, body: &Body) -> Result<(), IndexError> {
+        match body {
+            Body::Inline(_) | Body::Expired => Ok(()),
+            Body::Blob(loc) => {
+                if self.count(Table::Blob, &keys::frame(loc.pack, loc.offset), -1)? == 0 {
+                    self.drop_frame(*loc)?;
+                }
+                Ok(())
+            }
+            Body::Mapped(body) => match body_users(self.rows, *body)? {
+                Some((file, users @ 2..)) => {
+                    self.rows.put(Table::Body, &keys::body(*body), &encode(&(file, users - 1)))
+                }
+                Some(_) => self.rows.remove(Table::Body, &keys::body(*body)).map(drop),
+                None => Err(Table::Body.broken()),
+            },
+        }
+    }
+
+    fn content(&mut self, piece: &Piece, loc: Option<PackLoc>) -> Result<(), IndexError> {
+        let (start, bytes) = (piece.start(), piece.grain.bytes());
+        self.range(piece.at, piece.body, start, start.saturating_add(bytes));
+        let (table, key) = (keys::table_of(piece.grain), keys::piece(piece));
+        let before = match self.rows.get(table, &key)? {
+            Some(value) => decode_loc(table, value.value())?,
+            None => None,
+        };
+        let value = loc.map(PackLoc::to_bytes);
+        self.rows.put(table, &key, value.as_ref().map_or(&[][..], |value| &value[..]))?;
+        if before != loc {
+            loc.map_or(Ok(()), |loc| self.use_frame(loc))?;
+            before.map_or(Ok(()), |before| self.drop_frame(before))?;
+        }
+        Ok(())
+    }
+
+    fn content_gone(&mut self, piece: &Piece) -> Result<(), IndexError> {
+        let (table, key) = (keys::table_of(piece.grain), keys::piece(piece));
+        let before = match self.rows.get(table, &key)? {
+            Some(value) => decode_loc(table, value.value())?,
+            None => return Ok(()),
+        };
+        self.rows.remove(table, &key)?;
+        before.map_or(Ok(()), |before| self.drop_frame(before))
+    }
+
+    fn use_frame(&mut self, loc: PackLoc) -> Result<(), IndexError> {
+        let key = loc.pack.to_be_bytes();
+        let used = pack_used(self.rows, loc.pack)?;
+        let used = used.checked_add(loc.frame_bytes()).ok_or_else(|| Table::Pack.broken())?;
+        self.rows.put(Table::Pack, &key, &used.to_be_bytes())?;
+        if meta_number(self.rows, meta::PACK)? < loc.pack {
+            set_meta_number(self.rows, meta::PACK, loc.pack)?;
+        }
+        Ok(())
+    }
+
+    fn drop_frame(&mut self, loc: PackLoc) -> Result<(), IndexError> {
+        let key = loc.pack.to_be_bytes();
+        let used = pack_used(self.rows, loc.pack)?;
+        match used.checked_sub(loc.frame_bytes()) {
+            Some(0) => self.rows.remove(Table::Pack, &key).map(drop),
+            Some(used) => self.rows.put(Table::Pack, &key, &used.to_be_bytes()),
+            None => Err(Table::Pack.broken()),
+        }
+    }
+
+    fn sweep(&mut self, at: CommitId, body: BodyId) -> Result<(), IndexError> {
+        self.rows.put(Table::Sweep, &keys::body(body), &keys::commit(at))
+    }
+
+    fn swept(&mut self, at: CommitId, body: BodyId) -> Result<(), IndexError> {
+        let key = keys::body(body);
+        let asked = match self.rows.get(Table::Sweep, &key)? {
+            Some(asked) => decode_u64(Table::Sweep, asked.value())?,
+            None => return Ok(()),
+        };
+        if asked <= at.0 {
+            self.rows.remove(Table::Sweep, &key)?;
+        }
+        Ok(())
+    }
+
+    /// Notes that a commit touched bytes of a body.
+    fn range(&mut self, at: CommitId, body: BodyId, start: u64, end: u64) {
+        if self.source == Source::Record(at) {
+            self.ranges.entry(body).or_default().push((start, end));
+        }
+    }
+
+    /// Adds `step` to a count, drops the row at 0, and returns the count.
+    fn count(&mut self, table: Table, key: &[u8], step: i64) -> Result<u64, IndexError> {
+        let before = match self.rows.get(table, key)? {
+            Some(value) => decode_u64(table, value.value())?,
+            None => 0,
+        };
+        let after = before.checked_add_signed(step).ok_or_else(|| table.broken())?;
+        if after == 0 {
+            self.rows.remove(table, key)?;
+        } else {
+            self.rows.put(table, key, &after.to_be_bytes())?;
+        }
+        Ok(after)
+    }
+}
+
+/// Returns the file of a mapped body and how many of its states use it.
+pub(crate) fn body_users(
+    rows: &impl Rows,
+    body: BodyId,
+) -> Result<Option<(FileId, u32)>, IndexError> {
+    let value = rows.get(Table::Body, &keys::body(body))?;
+    value.map(|value| decode(Table::Body, value.value())).transpose()
+}
+
+/// Returns how many bytes of a pack are in use.
+pub(crate) fn pack_used(rows: &impl Rows, pack: u64) -> Result<u64, IndexError> {
+    let value = rows.get(Table::Pack, &pack.to_be_bytes())?;
+    value.map_or(Ok(0), |value| decode_u64(Table::Pack, value.value()))
+}
+
+/// Sorts ranges and joins those that touch.
+pub(crate) fn merged(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    ranges.sort_unstable();
+    let mut merged: Vec<(u64, u64)> = Vec::with_capacity(ranges.len());
+    for (start, end) in ranges {
+        match merged.last_mut() {
+            Some(last) if start <= last.1 => last.1 = last.1.max(end),
+            _ => merged.push((start, end)),
+        }
+    }
+    merged
+}

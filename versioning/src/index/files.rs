@@ -1,0 +1,365 @@
+//! Questions about files, commits and positions.
+
+use std::{
+    collections::HashMap,
+    ops::{Bound::Included, Range},
+};
+
+use keepshare_base::{CommitId, FileId, Name, OriginId, Position, RequestId, RestoreRow, Stamp};
+
+use crate::{
+    record::{Body, BodyId, CommitValue, FileValue, Grain},
+    state::{BodyChanges, BodyRef, CommitInfo, FileState, Place, PointInfo, RestoreInfo, Touched},
+};
+
+use super::{
+    IndexError, Rows, Table,
+    apply::{decode, decode_u64, merged, meta, meta_number},
+    keys,
+};
+
+/// The most rows that [`touched`] gives; more is everything.
+const TOUCHED_ROWS_MAX: usize = 100_000;
+
+/// The most ranges that [`body_changes`] gives; more is everything.
+const RANGES_MAX: usize = 100_000;
+
+/// Returns a commit's row.
+pub(crate) fn commit(
+    rows: &impl Rows,
+    commit: CommitId,
+) -> Result<Option<CommitValue>, IndexError> {
+    let value = rows.get(Table::Commit, &keys::commit(commit))?;
+    value.map(|value| decode(Table::Commit, value.value())).transpose()
+}
+
+/// Returns a commit's row as a view shows it.
+pub(crate) fn commit_info(
+    rows: &impl Rows,
+    at: CommitId,
+) -> Result<Option<CommitInfo>, IndexError> {
+    Ok(commit(rows, at)?.map(|value| CommitInfo {
+        commit: at,
+        arrival: value.arrival,
+        position: value.position,
+        complete: value.complete,
+        stamp: value.stamp,
+        user: value.user,
+    }))
+}
+
+/// Returns the last complete commit stamped at or before `through`, of all origins.
+pub(crate) fn commit_at(rows: &impl Rows, through: Stamp) -> Result<CommitId, IndexError> {
+    let mut last = CommitId(0);
+    let mut from = vec![];
+    while let Some((key, _)) = rows.first_under(Table::Place, &[], &from)? {
+        let key = key.value();
+        let origin = keys::read_origin(key)?;
+        let end = keys::time(origin, through, CommitId::MAX);
+        let mut older = rows.range(Table::Time, Included(key), Included(&end))?;
+        if let Some(row) = older.next_back() {
+            last = last.max(keys::oldest_of(Table::Time, row?.0.value())?);
+        }
+        match keys::after_prefix(key) {
+            Some(next) => from = next,
+            None => break,
+        }
+    }
+    Ok(last)
+}
+
+/// Returns the last commit with this position.
+pub(crate) fn commit_of(
+    rows: &impl Rows,
+    position: Position,
+) -> Result<Option<CommitId>, IndexError> {
+    let value = rows.get(Table::Position, &keys::position(position))?;
+    value.map(|value| Ok(CommitId(decode_u64(Table::Position, value.value())?))).transpose()
+}
+
+/// Returns the newest row of a file at a commit, whatever it is.
+pub(crate) fn newest(
+    rows: &impl Rows,
+    file: FileId,
+    at: CommitId,
+) -> Result<Option<(CommitId, FileValue)>, IndexError> {
+    match rows.first_under(Table::File, &file.to_bytes(), &keys::file(file, at))? {
+        Some((key, value)) => read_file(key.value(), value.value()).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Returns the row that a file has at exactly this commit.
+pub(crate) fn exactly(
+    rows: &impl Rows,
+    file: FileId,
+    at: CommitId,
+) -> Result<Option<FileValue>, IndexError> {
+    let value = rows.get(Table::File, &keys::file(file, at))?;
+    value.map(|value| decode(Table::File, value.value())).transpose()
+}
+
+pub(crate) fn read_file(key: &[u8], value: &[u8]) -> Result<(CommitId, FileValue), IndexError> {
+    Ok((keys::newest_of(Table::File, key)?, decode(Table::File, value)?))
+}
+
+/// Returns a file's state at a commit: the nearest older one whose content is kept, where there is one.
+pub(crate) fn file(
+    rows: &impl Rows,
+    file: FileId,
+    at: CommitId,
+) -> Result<Option<FileState>, IndexError> {
+    let mut nearest = None;
+    for row in rows.under(Table::File, &file.to_bytes(), &keys::file(file, at))? {
+        let (key, value) = row?;
+        let (commit, value) = read_file(key.value(), value.value())?;
+        let kept = value.body != Body::Expired;
+        if kept || nearest.is_none() {
+            nearest = Some((commit, value));
+        }
+        if kept {
+            break;
+        }
+    }
+    let mut states = States::new(rows);
+    nearest.map(|(commit, value)| states.state(file, commit, value)).transpose()
+}
+
+/// Returns the versions of a file, newest first.
+pub(crate) fn versions(rows: &impl Rows, file: FileId) -> Result<Vec<FileState>, IndexError> {
+    let mut states = States::new(rows);
+    let versions = all_states(rows, file)?.into_iter().filter(|(_, value)| value.cut.is_some());
+    versions.map(|(commit, value)| states.state(file, commit, value)).collect()
+}
+
+/// Makes states of file rows, asking for each commit once.
+pub(crate) struct States<'a, R> {
+    rows: &'a R,
+    commits: HashMap<CommitId, CommitValue>,
+}
+
+impl<'a, R: Rows> States<'a, R> {
+    pub(crate) fn new(rows: &'a R) -> Self {
+        Self { rows, commits: HashMap::new() }
+    }
+
+    pub(crate) fn state(
+        &mut self,
+        file: FileId,
+        commit: CommitId,
+        value: FileValue,
+    ) -> Result<FileState, IndexError> {
+        let user = self.commit(commit)?.user.clone();
+        let cut = self.commit(value.cut.unwrap_or(commit))?;
+        Ok(FileState {
+            file,
+            commit,
+            position: cut.position,
+            stamp: cut.stamp,
+            arrival: cut.arrival,
+            event: value.event,
+            user,
+            meta: value.meta,
+            hash: value.hash,
+            cut: value.cut.is_some(),
+            fuzzy: value.fuzzy,
+            expired: value.body == Body::Expired,
+            body: BodyRef { body: value.body, since: value.since },
+        })
+    }
+
+    /// Returns a commit's row, which every file row has.
+    pub(crate) fn commit(&mut self, at: CommitId) -> Result<&CommitValue, IndexError> {
+        use std::collections::hash_map::Entry::{Occupied, Vacant};
+        Ok(match self.commits.entry(at) {
+            Occupied(known) => known.into_mut(),
+            Vacant(new) => {
+                new.insert(commit(self.rows, at)?.ok_or_else(|| Table::Commit.broken())?)
+            }
+        })
+    }
+}
+
+/// Returns the newest states of files that have a present name, and of the root, in order, after `after`.
+pub(crate) fn all(
+    rows: &impl Rows,
+    after: Option<FileId>,
+    limit: usize,
+) -> Result<Vec<FileState>, IndexError> {
+    let mut files = Vec::new();
+    let from = after.and_then(|after| keys::after_prefix(&after.to_bytes())).unwrap_or_default();
+    if after.is_none() {
+        files.extend(file(rows, FileId::ROOT, CommitId::MAX)?);
+    }
+    for row in rows.under(Table::Names, &[], &from)? {
+        if files.len() >= limit {
+            break;
+        }
+        let id = keys::file_of(Table::Names, row?.0.value())?;
+        files.extend(file(rows, id, CommitId::MAX)?);
+    }
+    Ok(files)
+}
+
+/// Returns all files that the set ever had and still has a state of, in order, after `after`.
+pub(crate) fn ever(
+    rows: &impl Rows,
+    after: Option<FileId>,
+    limit: usize,
+) -> Result<Vec<FileId>, IndexError> {
+    let mut files = Vec::new();
+    let mut from =
+        after.and_then(|after| keys::after_prefix(&after.to_bytes())).unwrap_or_default();
+    while files.len() < limit {
+        let Some((key, _)) = rows.first_under(Table::File, &[], &from)? else { break };
+        let file = keys::file_of(Table::File, key.value())?;
+        files.push(file);
+        let Some(next) = keys::after_prefix(&file.to_bytes()) else { break };
+        from = next;
+    }
+    Ok(files)
+}
+
+/// Returns how far an origin's changes have come.
+pub(crate) fn place(rows: &impl Rows, origin: OriginId) -> Result<Option<Place>, IndexError> {
+    let value = rows.get(Table::Place, &keys::origin(origin))?;
+    value.map(|value| decode(Table::Place, value.value())).transpose()
+}
+
+/// Returns the answer to a request to restore.
+pub(crate) fn restore(
+    rows: &impl Rows,
+    request: RequestId,
+) -> Result<Option<RestoreInfo>, IndexError> {
+    let Some(value) = rows.get(Table::Restore, &request.0)? else { return Ok(None) };
+    let (row, position, commit): (RestoreRow, Position, CommitId) =
+        decode(Table::Restore, value.value())?;
+    Ok(Some(RestoreInfo { row, position, commit }))
+}
+
+/// Returns the points after `after`, oldest first.
+pub(crate) fn points(
+    rows: &impl Rows,
+    after: CommitId,
+    limit: usize,
+) -> Result<Vec<PointInfo>, IndexError> {
+    let mut points = Vec::new();
+    let from = keys::commit(CommitId(after.0.saturating_add(1)));
+    for row in rows.under(Table::Point, &[], &from)?.take(limit) {
+        let (key, value) = row?;
+        let commit = keys::oldest_of(Table::Point, key.value())?;
+        let (point, position) = decode(Table::Point, value.value())?;
+        points.push(PointInfo { commit, point, position });
+    }
+    Ok(points)
+}
+
+/// Returns the names and files that commits after `after` touched.
+pub(crate) fn touched(rows: &impl Rows, after: CommitId) -> Result<Touched, IndexError> {
+    if after.0 < meta_number(rows, meta::TOUCHED)? {
+        return Ok(Touched::Everything);
+    }
+    let (mut touched_names, mut files) = (Vec::<(FileId, Name)>::new(), Vec::new());
+    let from = keys::commit(CommitId(after.0.saturating_add(1)));
+    for row in rows.under(Table::Touched, &[], &from)? {
+        if touched_names.len() + files.len() == TOUCHED_ROWS_MAX {
+            return Ok(Touched::Everything);
+        }
+        let (key, _) = row?;
+        match key.value().get(8..) {
+            Some([b'n', name @ ..]) => touched_names.push(keys::read_name(Table::Touched, name)?),
+            Some([b'f', file @ ..]) => files.push(keys::file_of(Table::Touched, file)?),
+            _ => return Err(Table::Touched.broken()),
+        }
+    }
+    touched_names.sort_unstable();
+    touched_names.dedup();
+    files.sort_unstable();
+    files.dedup();
+    Ok(Touched::Known { names: touched_names, files })
+}
+
+/// Returns which bytes of a file's state may differ from what the file was at `after`.
+pub(crate) fn body_changes(
+    rows: &impl Rows,
+    state: &FileState,
+    after: CommitId,
+) -> Result<BodyChanges, IndexError> {
+    let ranges = match &state.body.body {
+        Body::Expired => return Ok(BodyChanges::Whole),
+        Body::Inline(_) | Body::Blob(_) if state.body.since <= after => vec![],
+        Body::Inline(_) | Body::Blob(_) => return Ok(BodyChanges::Whole),
+        Body::Mapped(body) if body.birth() > after => return Ok(BodyChanges::Whole),
+        Body::Mapped(_) if state.body.since <= after => vec![],
+        Body::Mapped(body) if after.0 < meta_number(rows, meta::TOUCHED)? => {
+            scanned_ranges(rows, *body, after, state.commit)?
+        }
+        Body::Mapped(_) => noted_ranges(rows, state.file, after, state.commit)?,
+    };
+    if ranges.len() > RANGES_MAX {
+        return Ok(BodyChanges::Whole);
+    }
+    let size = state.meta.size;
+    let inside = |&(start, end): &(u64, u64)| (start < size).then_some(start..end.min(size));
+    let ranges: Vec<Range<u64>> = merged(ranges).iter().filter_map(inside).collect();
+    Ok(BodyChanges::Ranges(ranges))
+}
+
+fn noted_ranges(
+    rows: &impl Rows,
+    file: FileId,
+    after: CommitId,
+    at: CommitId,
+) -> Result<Vec<(u64, u64)>, IndexError> {
+    let mut ranges = Vec::new();
+    let from = keys::ranges(file, CommitId(after.0.saturating_add(1)));
+    for row in rows.under(Table::Ranges, &file.to_bytes(), &from)? {
+        let (key, value) = row?;
+        if keys::oldest_of(Table::Ranges, key.value())? > at || ranges.len() > RANGES_MAX {
+            break;
+        }
+        ranges.extend(decode::<Vec<(u64, u64)>>(Table::Ranges, value.value())?);
+        ranges = merged(ranges);
+    }
+    Ok(ranges)
+}
+
+/// Looks at every row of a body, for when what each commit touched is forgotten.
+fn scanned_ranges(
+    rows: &impl Rows,
+    body: BodyId,
+    after: CommitId,
+    at: CommitId,
+) -> Result<Vec<(u64, u64)>, IndexError> {
+    let newer = |commit: CommitId| commit > after && commit <= at;
+    let prefix = keys::body(body);
+    let mut ranges = Vec::new();
+    for grain in [Grain::Block, Grain::Page] {
+        for row in rows.under(keys::table_of(grain), &prefix, &prefix)? {
+            let piece = keys::read_piece(grain, row?.0.value())?;
+            if newer(piece.at) {
+                ranges.push((piece.start(), piece.start().saturating_add(grain.bytes())));
+            }
+        }
+    }
+    for row in rows.under(Table::Void, &prefix, &prefix)? {
+        let (key, value) = row?;
+        if newer(keys::newest_of(Table::Void, key.value())?) {
+            ranges.push((decode_u64(Table::Void, value.value())?, u64::MAX));
+        }
+    }
+    Ok(merged(ranges))
+}
+
+/// Returns all rows of a file, newest first.
+pub(crate) fn all_states(
+    rows: &impl Rows,
+    file: FileId,
+) -> Result<Vec<(CommitId, FileValue)>, IndexError> {
+    let mut states = Vec::new();
+    for row in rows.under(Table::File, &file.to_bytes(), &file.to_bytes())? {
+        let (key, value) = row?;
+        states.push(read_file(key.value(), value.value())?);
+    }
+    Ok(states)
+}

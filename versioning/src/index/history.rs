@@ -1,0 +1,200 @@
+//! The history of a name: the versions it held, and what its file was called before.
+//!
+//! A name holds files in intervals. Where an interval begins, a name that was occupied, or empty for less than a
+//! minute, goes on by name, since that is how editors save; otherwise the history follows the file to the name it had
+//! before. A file that came from nowhere goes on by name too, or what was deleted would be out of reach as soon as its
+//! name is used again.
+
+use keepshare_base::{CommitId, FileId, Name, Stamp, VersionId};
+
+use crate::{
+    record::FileValue,
+    state::{Ended, HistoryEntry},
+};
+
+use super::{
+    IndexError, Rows, Table,
+    files::{self, States},
+    keys, names,
+};
+
+/// How long a name may be empty, by the origin's stamps, and go on by name.
+const EMPTY_MICROS_MAX: i64 = 60_000_000;
+
+/// The most intervals that one history walks through.
+const INTERVALS_MAX: usize = 10_000;
+
+/// Returns the history of a name, newest first.
+pub(crate) fn history(
+    rows: &impl Rows,
+    parent: FileId,
+    name: &Name,
+    limit: usize,
+) -> Result<Vec<HistoryEntry>, IndexError> {
+    let mut walk = Walk { states: States::new(rows), rows, entries: vec![] };
+    let present = names::lookup(rows, parent, name, CommitId::MAX)?.map(|(file, _)| file);
+    let mut next = walk.interval(Spot { parent, name: name.clone(), before: CommitId::MAX })?;
+    for _ in 0..INTERVALS_MAX {
+        let Some(interval) = next else { break };
+        walk.versions(&interval, limit)?;
+        if walk.entries.len() >= limit {
+            break;
+        }
+        next = walk.older(&interval)?;
+    }
+    let mut entries = walk.entries;
+    if let (Some(entry), Some(present)) = (entries.first_mut(), present) {
+        let newest = files::newest(rows, present, CommitId::MAX)?;
+        entry.current = entry.state.file == present
+            && entry.held_until.is_none()
+            && newest.is_some_and(|(at, _)| at == entry.state.commit);
+    }
+    Ok(entries)
+}
+
+/// A name, as it was before some commit.
+struct Spot {
+    parent: FileId,
+    name: Name,
+    before: CommitId,
+}
+
+/// A file held by a name in the commits from `start` to before `end`.
+struct Interval {
+    spot: Spot,
+    file: FileId,
+    start: CommitId,
+    end: CommitId,
+    ended: Option<(Stamp, Ended)>,
+}
+
+struct Walk<'a, R> {
+    rows: &'a R,
+    states: States<'a, R>,
+    entries: Vec<HistoryEntry>,
+}
+
+impl<R: Rows> Walk<'_, R> {
+    /// Returns the newest interval at a spot in which the name held something.
+    fn interval(&mut self, spot: Spot) -> Result<Option<Interval>, IndexError> {
+        let mut end = spot.before;
+        let mut at = end;
+        loop {
+            let row = names::dirent(self.rows, spot.parent, &spot.name, before(at))?;
+            let Some((start, target)) = row else { return Ok(None) };
+            let Some((file, _)) = target else {
+                (end, at) = (start, start);
+                continue;
+            };
+            let ended = self.ended(&spot, file, end)?;
+            return Ok(Some(Interval { spot, file, start, end, ended }));
+        }
+    }
+
+    /// Returns when and how a name's hold of a file ended, which was at commit `end`.
+    fn ended(
+        &mut self,
+        spot: &Spot,
+        file: FileId,
+        end: CommitId,
+    ) -> Result<Option<(Stamp, Ended)>, IndexError> {
+        if end == CommitId::MAX {
+            return Ok(None);
+        }
+        let stamp = self.states.commit(end)?.stamp;
+        let after = names::lookup(self.rows, spot.parent, &spot.name, end)?;
+        let ended = match after {
+            Some((other, _)) if other != file => Ended::Replaced,
+            _ if names::links(self.rows, file, end)?.is_empty() => Ended::Deleted,
+            _ => Ended::Renamed,
+        };
+        Ok(Some((stamp, ended)))
+    }
+
+    /// Adds the versions that an interval held.
+    fn versions(&mut self, interval: &Interval, limit: usize) -> Result<(), IndexError> {
+        let Interval { spot, file, start, .. } = interval;
+        let mut until = interval.ended;
+        for (commit, value) in self.held(interval)? {
+            let held_from = self.states.commit(commit.max(*start))?.stamp;
+            let is_cut = value.cut.is_some();
+            let same =
+                |last: &&mut HistoryEntry| last.state.file == *file && last.state.commit == commit;
+            if let Some(last) = self.entries.last_mut().filter(same) {
+                // The same version under its file's former name, or back again: one entry.
+                last.held_from = held_from;
+            } else if is_cut && self.entries.len() < limit {
+                let state = self.states.state(*file, commit, value)?;
+                self.entries.push(HistoryEntry {
+                    version: VersionId(state.position),
+                    state,
+                    parent: spot.parent,
+                    name: spot.name.clone(),
+                    held_from,
+                    held_until: until,
+                    current: false,
+                });
+            }
+            until = Some((held_from, Ended::Replaced));
+        }
+        Ok(())
+    }
+
+    /// Returns the states that a file had in an interval, newest first: what it was when the interval began, and since.
+    fn held(&self, interval: &Interval) -> Result<Vec<(CommitId, FileValue)>, IndexError> {
+        let mut held = Vec::new();
+        let from = keys::file(interval.file, before(interval.end));
+        for row in self.rows.under(Table::File, &interval.file.to_bytes(), &from)? {
+            let (key, value) = row?;
+            let state = files::read_file(key.value(), value.value())?;
+            let first = state.0 <= interval.start;
+            held.push(state);
+            if first {
+                break;
+            }
+        }
+        Ok(held)
+    }
+
+    /// Returns the interval with which the history goes on.
+    fn older(&mut self, interval: &Interval) -> Result<Option<Interval>, IndexError> {
+        let Interval { spot, file, start, .. } = interval;
+        let by_name = Spot { parent: spot.parent, name: spot.name.clone(), before: *start };
+        let row = names::dirent(self.rows, spot.parent, &spot.name, before(*start))?;
+        let goes_on = match row {
+            Some((_, Some(_))) => true,
+            Some((empty_since, None)) => {
+                let emptied = self.states.commit(empty_since)?.stamp;
+                let filled = self.states.commit(*start)?.stamp;
+                (0..EMPTY_MICROS_MAX).contains(&filled.micros_since(emptied))
+            }
+            None => false,
+        };
+        if !goes_on && let Some((parent, name)) = self.former_name(*file, *start)? {
+            return self.interval(Spot { parent, name, before: *start });
+        }
+        self.interval(by_name)
+    }
+
+    /// Returns the name that a file had right before a commit: the one it lost then, else any.
+    fn former_name(
+        &self,
+        file: FileId,
+        start: CommitId,
+    ) -> Result<Option<(FileId, Name)>, IndexError> {
+        let mut former = names::links(self.rows, file, before(start))?;
+        for i in 0..former.len() {
+            let (parent, name) = &former[i];
+            let then = names::lookup(self.rows, *parent, name, start)?;
+            if then.is_none_or(|(other, _)| other != file) {
+                return Ok(Some(former.swap_remove(i)));
+            }
+        }
+        Ok(former.into_iter().next())
+    }
+}
+
+/// Returns the commit before; everything is at or before [`CommitId::MAX`].
+fn before(commit: CommitId) -> CommitId {
+    if commit == CommitId::MAX { commit } else { CommitId(commit.0.saturating_sub(1)) }
+}

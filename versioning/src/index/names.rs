@@ -1,0 +1,221 @@
+//! Questions about names: what they stand for, who has them, and what a folder holds, at any commit.
+
+use keepshare_base::{CommitId, DEPTH_MAX, FileId, Kind, Name, SetPath};
+
+use crate::state::Entry;
+
+use super::{IndexError, Rows, Table, apply::decode, keys};
+
+/// What a name stands for.
+pub(crate) type Target = Option<(FileId, Kind)>;
+
+/// Returns what a name stood for at a commit.
+pub(crate) fn lookup(
+    rows: &impl Rows,
+    parent: FileId,
+    name: &Name,
+    at: CommitId,
+) -> Result<Target, IndexError> {
+    Ok(dirent(rows, parent, name, at)?.and_then(|(_, target)| target))
+}
+
+/// Returns the newest row of a name at a commit: since when, and what it stands for.
+pub(crate) fn dirent(
+    rows: &impl Rows,
+    parent: FileId,
+    name: &Name,
+    at: CommitId,
+) -> Result<Option<(CommitId, Target)>, IndexError> {
+    let prefix = keys::name(parent, name);
+    let key = keys::dirent(parent, name, at);
+    let Some((key, value)) = rows.first_under(Table::Dirent, &prefix, &key)? else {
+        return Ok(None);
+    };
+    let since = keys::newest_of(Table::Dirent, key.value())?;
+    Ok(Some((since, decode(Table::Dirent, value.value())?)))
+}
+
+/// Returns what a path stood for at a commit.
+pub(crate) fn resolve(
+    rows: &impl Rows,
+    path: &SetPath,
+    at: CommitId,
+) -> Result<Target, IndexError> {
+    let mut found = (FileId::ROOT, Kind::Dir);
+    for name in path.names() {
+        match lookup(rows, found.0, name, at)? {
+            Some(next) if found.1 == Kind::Dir => found = next,
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(found))
+}
+
+/// Returns entries of a folder at a commit, in order, after `after`.
+///
+/// Past and present come in the same order, so that a listing can be continued when a commit came in between.
+pub(crate) fn list(
+    rows: &impl Rows,
+    parent: FileId,
+    at: CommitId,
+    latest: CommitId,
+    after: Option<&Name>,
+    limit: usize,
+) -> Result<Vec<Entry>, IndexError> {
+    if at >= latest {
+        list_live(rows, parent, after, limit)
+    } else {
+        list_past(rows, parent, at, after, limit)
+    }
+}
+
+fn list_live(
+    rows: &impl Rows,
+    parent: FileId,
+    after: Option<&Name>,
+    limit: usize,
+) -> Result<Vec<Entry>, IndexError> {
+    let from = after_name(parent, after);
+    let mut entries = Vec::new();
+    for row in rows.under(Table::Live, &parent.to_bytes(), &from)?.take(limit) {
+        let (key, value) = row?;
+        entries.push(live_entry(key.value(), value.value())?.1);
+    }
+    Ok(entries)
+}
+
+fn list_past(
+    rows: &impl Rows,
+    parent: FileId,
+    at: CommitId,
+    after: Option<&Name>,
+    limit: usize,
+) -> Result<Vec<Entry>, IndexError> {
+    let mut entries = Vec::new();
+    let mut names = PastNames::new(parent, after);
+    while entries.len() < limit {
+        let Some(name) = names.next(rows)? else { break };
+        if let Some((file, kind)) = lookup(rows, parent, &name, at)? {
+            entries.push(Entry { name, file, kind });
+        }
+    }
+    Ok(entries)
+}
+
+/// Returns names of a folder that have a past and no present, in order, after `after`.
+pub(crate) fn deleted(
+    rows: &impl Rows,
+    parent: FileId,
+    after: Option<&Name>,
+    limit: usize,
+) -> Result<Vec<Name>, IndexError> {
+    let mut deleted = Vec::new();
+    let mut names = PastNames::new(parent, after);
+    while deleted.len() < limit {
+        let Some(name) = names.next(rows)? else { break };
+        if rows.get(Table::Live, &keys::name(parent, &name))?.is_none() {
+            deleted.push(name);
+        }
+    }
+    Ok(deleted)
+}
+
+/// All names that a folder ever had, each once, by one seek per name.
+struct PastNames {
+    parent: FileId,
+    from: Vec<u8>,
+}
+
+impl PastNames {
+    fn new(parent: FileId, after: Option<&Name>) -> Self {
+        Self { parent, from: after_name(parent, after) }
+    }
+
+    fn next(&mut self, rows: &impl Rows) -> Result<Option<Name>, IndexError> {
+        let found = rows.first_under(Table::Dirent, &self.parent.to_bytes(), &self.from)?;
+        let Some((key, _)) = found else { return Ok(None) };
+        let (_, name, _) = keys::read_dirent(key.value())?;
+        self.from = after_name(self.parent, Some(&name));
+        Ok(Some(name))
+    }
+}
+
+/// Returns the first key of the names after `after`.
+fn after_name(parent: FileId, after: Option<&Name>) -> Vec<u8> {
+    match after {
+        Some(name) => keys::after_prefix(&keys::name(parent, name)).expect("the key ends with 0"),
+        None => parent.to_bytes().to_vec(),
+    }
+}
+
+fn live_entry(key: &[u8], value: &[u8]) -> Result<(FileId, Entry), IndexError> {
+    let (parent, name) = keys::read_name(Table::Live, key)?;
+    let (file, kind) = decode(Table::Live, value)?;
+    Ok((parent, Entry { name, file, kind }))
+}
+
+/// Returns present names of all folders in order, after `after`.
+pub(crate) fn all(
+    rows: &impl Rows,
+    after: Option<(FileId, &Name)>,
+    limit: usize,
+) -> Result<Vec<(FileId, Entry)>, IndexError> {
+    let from = after.map_or(vec![], |(parent, name)| after_name(parent, Some(name)));
+    let mut names = Vec::new();
+    for row in rows.under(Table::Live, &[], &from)?.take(limit) {
+        let (key, value) = row?;
+        names.push(live_entry(key.value(), value.value())?);
+    }
+    Ok(names)
+}
+
+/// Returns all names that a file had at a commit, in order.
+pub(crate) fn links(
+    rows: &impl Rows,
+    file: FileId,
+    at: CommitId,
+) -> Result<Vec<(FileId, Name)>, IndexError> {
+    let prefix = file.to_bytes();
+    let mut links = Vec::new();
+    let mut from = prefix.to_vec();
+    while let Some((key, _)) = rows.first_under(Table::Link, &prefix, &from)? {
+        let (parent, name, _) = keys::read_link(key.value())?;
+        let of_name = keys::link_name(file, parent, &name);
+        let key = keys::link(file, parent, &name, at);
+        if let Some((_, value)) = rows.first_under(Table::Link, &of_name, &key)?
+            && value.value() == [1]
+        {
+            links.push((parent, name));
+        }
+        from = keys::after_prefix(&of_name).expect("the key ends with 0");
+    }
+    Ok(links)
+}
+
+/// Returns how many names a file has today.
+pub(crate) fn count(rows: &impl Rows, file: FileId) -> Result<u64, IndexError> {
+    let value = rows.get(Table::Names, &file.to_bytes())?;
+    value.map_or(Ok(0), |value| super::apply::decode_u64(Table::Names, value.value()))
+}
+
+/// Returns a path that a file had at a commit; `None` where it hung nowhere under the root.
+pub(crate) fn path_of(
+    rows: &impl Rows,
+    file: FileId,
+    at: CommitId,
+) -> Result<Option<SetPath>, IndexError> {
+    let mut names = Vec::new();
+    let mut at_file = file;
+    while at_file != FileId::ROOT {
+        if names.len() == DEPTH_MAX {
+            return Ok(None);
+        }
+        let Some((parent, name)) = links(rows, at_file, at)?.into_iter().next() else {
+            return Ok(None);
+        };
+        names.push(name);
+        at_file = parent;
+    }
+    names.reverse();
+    Ok(Some(SetPath::from(names)))
+}

@@ -1,0 +1,295 @@
+//! The rows of a log record.
+//!
+//! A record holds resulting rows, never deltas, and each row says at which commit it belongs: applying a record twice
+//! gives what applying it once gives, and a snapshot of the log is made of the same rows. What can be computed from
+//! rows (today's names, parents, times, counts) is not in them. The encoding is in docs/formats/records.md.
+
+use serde::{Deserialize, Serialize};
+
+use keepshare_base::{
+    CommitId, ContentHash, Event, FileId, Kind, Meta, Name, OriginId, Point, Position, RestoreRow,
+    Stamp,
+};
+
+use crate::{pack::PackLoc, state::Place};
+
+/// The version of the encoding.
+pub(crate) const FORMAT: u8 = 1;
+
+/// The most bytes of rows in one record.
+pub(crate) const RECORD_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// The content that stays in its file row, in bytes.
+pub(crate) const INLINE_BYTES_MAX: u64 = 512;
+
+/// The content that is kept in one piece, in bytes; longer content is mapped.
+pub(crate) const BLOB_BYTES_MAX: u64 = BLOCK_BYTES;
+
+/// The bytes of one block of a mapped body, the unit of first copies.
+pub(crate) const BLOCK_BYTES: u64 = 64 * 1024;
+
+/// The bytes of one page of a mapped body, the unit of later changes.
+pub(crate) const PAGE_BYTES: u64 = 4 * 1024;
+
+/// The pages of one block.
+pub(crate) const PAGES_PER_BLOCK: u64 = BLOCK_BYTES / PAGE_BYTES;
+
+/// A mapped body: the commit of its birth, and which file row of that commit it came with.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub(crate) struct BodyId(pub(crate) u64);
+
+impl BodyId {
+    /// A change has at most 1024 file rows.
+    const ROW_BITS: u32 = 10;
+
+    /// Returns the id of the body that the `row`-th file row of `commit` makes.
+    pub(crate) fn new(commit: CommitId, row: usize) -> Self {
+        let row = row as u64;
+        assert!(row < 1 << Self::ROW_BITS, "file row {row} of one change");
+        assert!(commit.0 < 1 << (64 - Self::ROW_BITS), "commit {commit} is out of bounds");
+        Self(commit.0 << Self::ROW_BITS | row)
+    }
+
+    /// Returns the commit that made it.
+    pub(crate) fn birth(self) -> CommitId {
+        CommitId(self.0 >> Self::ROW_BITS)
+    }
+}
+
+/// Where a file's content is.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Body {
+    /// Here.
+    Inline(Vec<u8>),
+    /// In one frame.
+    Blob(PackLoc),
+    /// In blocks and pages.
+    Mapped(BodyId),
+    /// Nowhere any more: retention removed it.
+    Expired,
+}
+
+/// A file's state.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) struct FileValue {
+    pub(crate) event: Event,
+    pub(crate) meta: Meta,
+    pub(crate) hash: Option<ContentHash>,
+    pub(crate) fuzzy: bool,
+    /// The commit that made this state a version.
+    pub(crate) cut: Option<CommitId>,
+    /// The commit that gave the content its present bytes.
+    pub(crate) since: CommitId,
+    pub(crate) body: Body,
+}
+
+/// What a commit is.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) struct CommitValue {
+    pub(crate) arrival: Stamp,
+    pub(crate) position: Position,
+    pub(crate) complete: bool,
+    pub(crate) stamp: Stamp,
+    pub(crate) user: Option<String>,
+}
+
+/// Which table of a mapped body a row is in.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub(crate) enum Grain {
+    /// 64 KiB.
+    Block,
+    /// 4 KiB.
+    Page,
+}
+
+impl Grain {
+    /// Returns how many bytes one unit has.
+    pub(crate) fn bytes(self) -> u64 {
+        match self {
+            Self::Block => BLOCK_BYTES,
+            Self::Page => PAGE_BYTES,
+        }
+    }
+}
+
+/// A place in a mapped body, at a commit.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub(crate) struct Piece {
+    pub(crate) body: BodyId,
+    pub(crate) grain: Grain,
+    /// Counts blocks or pages from the file's start.
+    pub(crate) number: u64,
+    pub(crate) at: CommitId,
+}
+
+impl Piece {
+    /// Returns the first byte that it covers.
+    pub(crate) fn start(&self) -> u64 {
+        self.number * self.grain.bytes()
+    }
+}
+
+/// One resulting row. New kinds go to the end: the place in this list is the encoding.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Row {
+    /// A commit.
+    Commit { at: CommitId, value: CommitValue },
+    /// What a name stands for from `at` on.
+    Name { at: CommitId, parent: FileId, name: Name, target: Option<(FileId, Kind)> },
+    /// What a file is from `at` on.
+    File { at: CommitId, file: FileId, value: FileValue },
+    /// A file's state at `at` is not kept.
+    FileGone { at: CommitId, file: FileId },
+    /// Content of a mapped body; `None`: zeros.
+    Content { piece: Piece, loc: Option<PackLoc> },
+    /// Content of a mapped body that nothing needs any more.
+    ContentGone { piece: Piece },
+    /// Older content of a body from byte `from` on reads as zeros from `at` on.
+    Void { at: CommitId, body: BodyId, from: u64 },
+    /// A void that hides nothing any more.
+    VoidGone { at: CommitId, body: BodyId },
+    /// A body may hold content that nothing needs; asked for at `at`.
+    Sweep { at: CommitId, body: BodyId },
+    /// A body was looked through, for what was asked through `at`.
+    Swept { at: CommitId, body: BodyId },
+    /// How far an origin's changes have come.
+    Place { origin: OriginId, place: Place },
+    /// A named moment.
+    Point { at: CommitId, point: Point, position: Position },
+    /// The answer to a request to restore.
+    Restore { at: CommitId, row: RestoreRow, position: Position },
+    /// The running clock.
+    Clock { arrival: Stamp },
+}
+
+/// Why the body of a record is not rows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum RecordError {
+    /// Written by a newer Keepshare.
+    Newer(u8),
+    /// Not what [`encode`] writes.
+    Broken,
+}
+
+/// Returns the body of a record.
+pub(crate) fn encode(rows: &[Row]) -> Vec<u8> {
+    postcard::to_extend(rows, vec![FORMAT]).expect("rows hold nothing that cannot be encoded")
+}
+
+/// Reads what [`encode`] wrote.
+pub(crate) fn decode(body: &[u8]) -> Result<Vec<Row>, RecordError> {
+    match body {
+        [FORMAT, rows @ ..] => {
+            // Postcard allocates by what there is to read, not by a length announced.
+            let (rows, rest) = postcard::take_from_bytes(rows).map_err(|_| RecordError::Broken)?;
+            if rest.is_empty() { Ok(rows) } else { Err(RecordError::Broken) }
+        }
+        [format, ..] if *format > FORMAT => Err(RecordError::Newer(*format)),
+        _ => Err(RecordError::Broken),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keepshare_base::{
+        Epoch, FileTime, Owner, PointKind, RequestId, RestoreOutcome, RunningHash, Seq, VersionId,
+    };
+
+    use super::*;
+
+    /// One row of every kind.
+    fn rows() -> Vec<Row> {
+        let at = CommitId(300);
+        let position = Position { origin: OriginId(1), epoch: Epoch::FIRST, seq: Seq(7) };
+        let file = FileId { origin: OriginId(1), epoch: Epoch::FIRST, counter: 9 };
+        let body = BodyId::new(at, 3);
+        let name = Name::new(b"report.docx").unwrap();
+        let loc = PackLoc { pack: 1, offset: 32, stored: 100, raw: 200, check: 5 };
+        let piece = Piece { body, grain: Grain::Page, number: 2, at };
+        let meta = Meta {
+            kind: Kind::File,
+            size: 5,
+            mode: 0o640,
+            owner: Owner { id: 1000, name: "anna".into() },
+            group: Owner::default(),
+            mtime: FileTime { secs: -1, nanos: 5 },
+            symlink: vec![],
+            rdev: 0,
+            xattrs: vec![(b"user.a".to_vec(), b"b".to_vec())],
+        };
+        let value = |body| FileValue {
+            event: Event::Saved,
+            meta: meta.clone(),
+            hash: Some(ContentHash([7; 32])),
+            fuzzy: false,
+            cut: Some(at),
+            since: CommitId(2),
+            body,
+        };
+        let commit = CommitValue {
+            arrival: Stamp(5),
+            position,
+            complete: true,
+            stamp: Stamp(-4),
+            user: Some("anna".into()),
+        };
+        let place = Place {
+            last: Some((Epoch::FIRST, Seq(7), RunningHash([1; 32]))),
+            fence: Epoch::FIRST,
+            mirroring: false,
+        };
+        let point = Point { name: "release-7".into(), kind: PointKind::App };
+        let restore = RestoreRow {
+            request: RequestId([2; 32]),
+            version: VersionId(position),
+            outcome: RestoreOutcome::Equal,
+        };
+        vec![
+            Row::Commit { at, value: commit },
+            Row::Name { at, parent: FileId::ROOT, name, target: Some((file, Kind::File)) },
+            Row::File { at, file, value: value(Body::Inline(b"bytes".to_vec())) },
+            Row::File { at, file, value: value(Body::Blob(loc)) },
+            Row::File { at, file, value: value(Body::Mapped(body)) },
+            Row::File { at, file, value: value(Body::Expired) },
+            Row::FileGone { at, file },
+            Row::Content { piece, loc: Some(loc) },
+            Row::Content { piece: Piece { grain: Grain::Block, ..piece }, loc: None },
+            Row::ContentGone { piece },
+            Row::Void { at, body, from: 4096 },
+            Row::VoidGone { at, body },
+            Row::Sweep { at, body },
+            Row::Swept { at, body },
+            Row::Place { origin: OriginId(1), place },
+            Row::Point { at, point, position },
+            Row::Restore { at, row: restore, position },
+            Row::Clock { arrival: Stamp(5) },
+        ]
+    }
+
+    /// A record is kept for years: whoever changes its bytes changes the format and reads the old one on.
+    #[test]
+    fn the_encoding_stays_what_it_is() {
+        let body = encode(&rows());
+        assert_eq!(decode(&body), Ok(rows()));
+        let hash = ContentHash::of(&body).to_string();
+        assert_eq!((body.len(), &hash[..16]), (511, "80f5f3a8016e3ffc"));
+    }
+
+    #[test]
+    fn bytes_that_are_no_record_are_told_apart() {
+        let body = encode(&rows());
+        let newer = [&[FORMAT + 1], &body[1..]].concat();
+        assert_eq!(decode(&newer), Err(RecordError::Newer(FORMAT + 1)));
+        assert_eq!(decode(&[]), Err(RecordError::Broken));
+        assert_eq!(decode(&body[..body.len() - 1]), Err(RecordError::Broken));
+        assert_eq!(decode(&[&body[..], &[0]].concat()), Err(RecordError::Broken));
+        assert_eq!(decode(&[FORMAT, 0xff, 0xff, 0xff, 0xff, 0x0f]), Err(RecordError::Broken));
+    }
+
+    #[test]
+    fn a_body_knows_its_birth() {
+        let body = BodyId::new(CommitId(1 << 53), 1023);
+        assert_eq!(body.birth(), CommitId(1 << 53));
+        assert_ne!(body, BodyId::new(CommitId(1 << 53), 1022));
+    }
+}

@@ -1,0 +1,173 @@
+//! What a view tells about a set: files, names, versions and positions as plain values.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use keepshare_base::{
+    CommitId, ContentHash, Epoch, Event, FileId, Kind, Meta, Name, Point, Position, RestoreRow,
+    RunningHash, Seq, Stamp, VersionId,
+};
+
+use crate::record::Body;
+
+/// One commit: a change as this station took it in.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CommitInfo {
+    /// The station's own number for it.
+    pub commit: CommitId,
+    /// When it arrived, by this station's running clock.
+    pub arrival: Stamp,
+    /// The change's place in its origin's journal.
+    pub position: Position,
+    /// False for a part of a mirror, between which and its end the set is of no one moment.
+    pub complete: bool,
+    /// The origin's journal time.
+    pub stamp: Stamp,
+    /// Who made the change, where the origin knew.
+    pub user: Option<String>,
+}
+
+/// One entry of a folder.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Entry {
+    /// What it is called.
+    pub name: Name,
+    /// What it stands for.
+    pub file: FileId,
+    /// What kind of thing that is.
+    pub kind: Kind,
+}
+
+/// A file as one of its rows has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FileState {
+    /// Which file.
+    pub file: FileId,
+    /// The commit that brought this state.
+    pub commit: CommitId,
+    /// The position of the cut where this is a version, else of the commit that brought it.
+    pub position: Position,
+    /// The origin's time there.
+    pub stamp: Stamp,
+    /// This station's time there.
+    pub arrival: Stamp,
+    /// What happened to the file.
+    pub event: Event,
+    /// Who did it, where the origin knew.
+    pub user: Option<String>,
+    /// Its attributes, size included.
+    pub meta: Meta,
+    /// The hash of the whole content, where the origin computed it.
+    pub hash: Option<ContentHash>,
+    /// Whether this state is a version.
+    pub cut: bool,
+    /// The file kept changing while the origin read it: bytes of several moments.
+    pub fuzzy: bool,
+    /// Retention removed the content; only this row is left.
+    pub expired: bool,
+    /// Where the content is.
+    pub body: BodyRef,
+}
+
+impl FileState {
+    /// Returns the id of the version that this state is; `None` where it is none yet.
+    pub fn version(&self) -> Option<VersionId> {
+        self.cut.then_some(VersionId(self.position))
+    }
+}
+
+/// Where a state's content is; only a [`crate::Reader`] can use it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BodyRef {
+    pub(crate) body: Body,
+    /// The commit that gave the content its present bytes.
+    pub(crate) since: CommitId,
+}
+
+/// One version in the history of a name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistoryEntry {
+    /// The version's id.
+    pub version: VersionId,
+    /// The file at that version.
+    pub state: FileState,
+    /// The folder in which the version had its name.
+    pub parent: FileId,
+    /// The name it had.
+    pub name: Name,
+    /// Since when that name held it, by the origin's stamps.
+    pub held_from: Stamp,
+    /// Until when, and what ended it; `None` where it has not ended.
+    pub held_until: Option<(Stamp, Ended)>,
+    /// Whether the name that was asked for holds exactly this now.
+    pub current: bool,
+}
+
+/// What ended a name's hold of a version.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Ended {
+    /// A newer version or another file came in its place.
+    Replaced,
+    /// The name was removed, and the file has no other from then on.
+    Deleted,
+    /// The file went on under another name.
+    Renamed,
+}
+
+/// How far an origin's changes have come to this station.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Place {
+    /// The last complete change's epoch; `None` before the first.
+    pub last: Option<(Epoch, Seq, RunningHash)>,
+    /// Changes of epochs below this one are refused.
+    pub fence: Epoch,
+    /// A mirror has begun and not ended: the set is of no one moment.
+    pub mirroring: bool,
+}
+
+/// What commits after some commit touched.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Touched {
+    /// These names and files, each once, sorted.
+    Known {
+        /// Names whose meaning changed.
+        names: Vec<(FileId, Name)>,
+        /// Files whose state changed.
+        files: Vec<FileId>,
+    },
+    /// Not known any more, or too much to say: take everything as touched.
+    Everything,
+}
+
+/// Which bytes of a file may differ from an earlier commit.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum BodyChanges {
+    /// All of them.
+    Whole,
+    /// These, sorted, without overlap, inside the file's size; bytes beyond the earlier size are zeros where no range
+    /// names them.
+    Ranges(Vec<Range<u64>>),
+}
+
+/// A named moment of the set.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PointInfo {
+    /// The moment.
+    pub commit: CommitId,
+    /// Its name and kind.
+    pub point: Point,
+    /// The position of the change that made it.
+    pub position: Position,
+}
+
+/// The answer to a request to restore.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RestoreInfo {
+    /// The request and what came of it.
+    pub row: RestoreRow,
+    /// The change that answered it.
+    pub position: Position,
+    /// This station's commit of that change.
+    pub commit: CommitId,
+}
