@@ -1,0 +1,299 @@
+//! Reading a set from any thread.
+
+use std::{
+    fmt, io,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use keepshare_base::{
+    CommitId, ContentHash, FileId, Kind, Name, OriginId, Position, RequestId, SetPath, Stamp,
+};
+
+use crate::{
+    BodyChanges, CommitInfo, Entry, FileState, HistoryEntry, Place, PointInfo, ReadError,
+    RestoreInfo, Touched,
+    body::{BodyError, Frames, ReadPlan, plan_read},
+    checked::CheckedDb,
+    index::{IndexError, ReadRows, apply::log_position, dump, files, history, names},
+    pack::{PackError, PackLoc, PackReader},
+};
+
+/// The most bytes that one read gives.
+pub const READ_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// What the store and its readers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Changed only when the index was built anew.
+    database: RwLock<Arc<CheckedDb>>,
+    pub(crate) packs: PackReader,
+}
+
+impl Shared {
+    pub(crate) fn new(database: Arc<CheckedDb>, packs: PackReader) -> Self {
+        Self { database: RwLock::new(database), packs }
+    }
+
+    pub(crate) fn database(&self) -> Arc<CheckedDb> {
+        self.database.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_database(&self, database: Arc<CheckedDb>) {
+        *self.database.write().unwrap_or_else(PoisonError::into_inner) = database;
+    }
+}
+
+impl Frames for PackReader {
+    fn read(&self, loc: PackLoc) -> Result<Vec<u8>, PackError> {
+        Self::read(self, loc)
+    }
+}
+
+/// Reads a set; every thread has its own copy.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+impl Reader {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Returns a view of what is durable now.
+    pub fn view(&self) -> Result<View, ReadError> {
+        let database = self.shared.database();
+        let begin = |database: &redb::Database| {
+            let rows = ReadRows::begin(database)?;
+            let latest = log_position(&rows)?.map_or(CommitId(0), |position| position.commit);
+            Ok::<_, IndexError>((rows, latest))
+        };
+        let (rows, latest) = database.contain(begin).map_err(IndexError::from)??;
+        Ok(View { database, rows, latest })
+    }
+
+    /// Returns the bytes of that very state from `offset`: fewer than `len` only at the file's end and beyond
+    /// [`READ_BYTES_MAX`].
+    pub fn read(&self, state: &FileState, offset: u64, len: usize) -> Result<Vec<u8>, ReadError> {
+        let len = len.min(READ_BYTES_MAX) as u64;
+        let end = state.meta.size.min(offset.saturating_add(len));
+        if offset >= end {
+            return Ok(vec![]);
+        }
+        match self.plan(state, offset, end)?.run(&self.shared.packs) {
+            Ok(bytes) => Ok(bytes),
+            // The content may have moved to another pack since the plan was made.
+            Err(_) => self
+                .plan(state, offset, end)?
+                .run(&self.shared.packs)
+                .map_err(|error| pack_error(state.file, error)),
+        }
+    }
+
+    fn plan(&self, state: &FileState, offset: u64, end: u64) -> Result<ReadPlan, ReadError> {
+        let file = state.file;
+        self.view()?.ask(|rows| {
+            // Without its row, newer states may have taken the place of content that this one needs.
+            let Some(value) = files::exactly(rows, file, state.commit)? else {
+                return Ok(Err(ReadError::Gone { file }));
+            };
+            match plan_read(rows, &value.body, state.commit, offset..end) {
+                Ok(plan) => Ok(Ok(plan)),
+                Err(BodyError::Index(error)) => Err(error),
+                Err(BodyError::Pack(error)) => Ok(Err(pack_error(file, error))),
+                Err(BodyError::Expired) => Ok(Err(ReadError::Expired { file })),
+            }
+        })?
+    }
+}
+
+fn pack_error(file: FileId, error: PackError) -> ReadError {
+    match error {
+        PackError::Io(ref io) if io.kind() != io::ErrorKind::NotFound => ReadError::Pack(error),
+        PackError::Full(_) | PackError::Poisoned => ReadError::Pack(error),
+        _ => ReadError::Damaged { file, source: error },
+    }
+}
+
+/// One consistent moment of the index. Keep it short: while it lives, the index file cannot reuse space.
+///
+/// "Now" is [`View::latest`] or anything after it, [`CommitId::MAX`] too. Not every commit has a row of its own:
+/// fences and housekeeping count as commits and change nothing that a view shows.
+pub struct View {
+    rows: ReadRows,
+    latest: CommitId,
+    // After the rows: a read must end before its database does.
+    database: Arc<CheckedDb>,
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View").field("latest", &self.latest).finish_non_exhaustive()
+    }
+}
+
+impl View {
+    /// Returns the newest commit of this view.
+    pub fn latest(&self) -> CommitId {
+        self.latest
+    }
+
+    /// Returns a commit's own row.
+    pub fn commit_info(&self, commit: CommitId) -> Result<Option<CommitInfo>, ReadError> {
+        self.ask(|rows| files::commit_info(rows, commit))
+    }
+
+    /// Returns the last complete commit stamped at or before `through`; zero where there is none.
+    pub fn commit_at(&self, through: Stamp) -> Result<CommitId, ReadError> {
+        self.ask(|rows| files::commit_at(rows, through))
+    }
+
+    /// Returns the last commit with this position.
+    pub fn commit_of(&self, position: Position) -> Result<Option<CommitId>, ReadError> {
+        self.ask(|rows| files::commit_of(rows, position))
+    }
+
+    /// Returns what a name stood for at a commit.
+    pub fn lookup(
+        &self,
+        parent: FileId,
+        name: &Name,
+        at: CommitId,
+    ) -> Result<Option<(FileId, Kind)>, ReadError> {
+        self.ask(|rows| names::lookup(rows, parent, name, at))
+    }
+
+    /// Returns what a path stood for at a commit.
+    pub fn resolve(
+        &self,
+        path: &SetPath,
+        at: CommitId,
+    ) -> Result<Option<(FileId, Kind)>, ReadError> {
+        self.ask(|rows| names::resolve(rows, path, at))
+    }
+
+    /// Returns entries of a folder at a commit, in order of the names' bytes, after `after`.
+    pub fn list(
+        &self,
+        parent: FileId,
+        at: CommitId,
+        after: Option<&Name>,
+        limit: usize,
+    ) -> Result<Vec<Entry>, ReadError> {
+        self.ask(|rows| names::list(rows, parent, at, self.latest, after, limit))
+    }
+
+    /// Returns all names that a file had at a commit, in order.
+    pub fn links(&self, file: FileId, at: CommitId) -> Result<Vec<(FileId, Name)>, ReadError> {
+        self.ask(|rows| names::links(rows, file, at))
+    }
+
+    /// Returns a path that a file had at a commit; `None` where it hung nowhere under the root.
+    pub fn path_of(&self, file: FileId, at: CommitId) -> Result<Option<SetPath>, ReadError> {
+        self.ask(|rows| names::path_of(rows, file, at))
+    }
+
+    /// Returns a file's state at a commit: the nearest older kept one where retention removed that very one.
+    ///
+    /// States that became no version go when a newer one comes: between two versions, the past shows the older one.
+    pub fn file(&self, file: FileId, at: CommitId) -> Result<Option<FileState>, ReadError> {
+        self.ask(|rows| files::file(rows, file, at))
+    }
+
+    /// Returns the versions of a file, newest first, expired ones included and marked.
+    pub fn versions(&self, file: FileId) -> Result<Vec<FileState>, ReadError> {
+        self.ask(|rows| files::versions(rows, file))
+    }
+
+    /// Returns what a name held, newest first, and what its file was called before; expired versions are marked.
+    pub fn history(
+        &self,
+        parent: FileId,
+        name: &Name,
+        limit: usize,
+    ) -> Result<Vec<HistoryEntry>, ReadError> {
+        self.ask(|rows| history::history(rows, parent, name, limit))
+    }
+
+    /// Returns names of a folder that have a past and no present, in order, after `after`.
+    pub fn deleted_names(
+        &self,
+        parent: FileId,
+        after: Option<&Name>,
+        limit: usize,
+    ) -> Result<Vec<Name>, ReadError> {
+        self.ask(|rows| names::deleted(rows, parent, after, limit))
+    }
+
+    /// Returns how far an origin's changes have come; `None` where nothing is known of it.
+    pub fn position(&self, origin: OriginId) -> Result<Option<Place>, ReadError> {
+        self.ask(|rows| files::place(rows, origin))
+    }
+
+    /// Returns the answer to a request to restore, where it has come.
+    pub fn restore(&self, request: RequestId) -> Result<Option<RestoreInfo>, ReadError> {
+        self.ask(|rows| files::restore(rows, request))
+    }
+
+    /// Returns the points after `after`, oldest first.
+    pub fn points(&self, after: CommitId, limit: usize) -> Result<Vec<PointInfo>, ReadError> {
+        self.ask(|rows| files::points(rows, after, limit))
+    }
+
+    /// Returns the names and files that commits after `after` touched.
+    pub fn touched(&self, after: CommitId) -> Result<Touched, ReadError> {
+        self.ask(|rows| files::touched(rows, after))
+    }
+
+    /// Returns which bytes of a file's newest state may differ from what the file was at `after`.
+    pub fn body_changes(
+        &self,
+        state: &FileState,
+        after: CommitId,
+    ) -> Result<BodyChanges, ReadError> {
+        self.ask(|rows| files::body_changes(rows, state, after))
+    }
+
+    /// Returns present names of all folders in order of (folder, name), after `after`.
+    pub fn names_after(
+        &self,
+        after: Option<(FileId, &Name)>,
+        limit: usize,
+    ) -> Result<Vec<(FileId, Entry)>, ReadError> {
+        self.ask(|rows| names::all(rows, after, limit))
+    }
+
+    /// Returns the newest states of the root and of all files that have a present name, in order, after `after`.
+    pub fn files_after(
+        &self,
+        after: Option<FileId>,
+        limit: usize,
+    ) -> Result<Vec<FileState>, ReadError> {
+        self.ask(|rows| files::all(rows, after, limit))
+    }
+
+    /// Returns all files that the set still has a state of, whether or not they have a name, in order, after `after`.
+    pub fn ever_after(
+        &self,
+        after: Option<FileId>,
+        limit: usize,
+    ) -> Result<Vec<FileId>, ReadError> {
+        self.ask(|rows| files::ever(rows, after, limit))
+    }
+
+    /// Returns a hash of every table that follows from the log alone. Two indexes of one log have the same.
+    ///
+    /// It reads the whole index.
+    pub fn digests(&self) -> Result<Vec<(&'static str, ContentHash)>, ReadError> {
+        self.ask(dump::digests)
+    }
+
+    fn ask<T>(
+        &self,
+        question: impl FnOnce(&ReadRows) -> Result<T, IndexError>,
+    ) -> Result<T, ReadError> {
+        let answer =
+            self.database.contain(|_| question(&self.rows)).map_err(IndexError::from)??;
+        Ok(answer)
+    }
+}

@@ -1,0 +1,434 @@
+//! The single writer of a set.
+//!
+//! A change is checked against the set as it will be with all that is pending, its content goes to the packs, its rows
+//! into one record of the log and into the index's pending write. [`Store::sync`] makes packs and log durable and only
+//! then shows the rows, so that no reader ever sees what a crash could take back.
+
+mod frames;
+mod maintain;
+mod open;
+mod plan;
+
+use std::sync::Arc;
+
+use keepshare_base::{
+    CommitId, Epoch, FileId, FilledChange, OriginId, Position, RunningHash, Stamp,
+};
+
+use crate::{
+    CommitError, Place, Reader, Refusal, StoreError,
+    checked::CheckedDb,
+    disk::{Disk, RESERVE_BYTES},
+    index::{
+        IndexError, WriteRows,
+        apply::{Source, apply, set_log_position},
+        files,
+    },
+    log::{Log, LogPosition},
+    pack::PackWriter,
+    reader::Shared,
+    record::{RECORD_BYTES_MAX, Row, encode},
+};
+
+use frames::{Frames, Unsynced};
+use maintain::Housekeeping;
+use plan::PlanError;
+
+/// How many bytes of records and content may wait for a sync; beyond it a change syncs first.
+const PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How far the clock may be set back without an alarm, in microseconds.
+const SET_BACK_MICROS_MAX: i64 = 60_000_000;
+
+/// The single writer of a set.
+#[derive(Debug)]
+pub struct Store {
+    disk: Arc<dyn Disk>,
+    options: StoreOptions,
+    shared: Arc<Shared>,
+    /// The rows that are not shown yet. Before the database, which must outlive it.
+    pending: Option<Pending>,
+    database: Arc<CheckedDb>,
+    log: Log,
+    packs: PackWriter,
+    unsynced: Unsynced,
+    clock: Stamp,
+    set_back: Option<ClockSetBack>,
+    live: CommitId,
+    /// Where log and live tree were at the last flush.
+    flushed: Option<(LogPosition, CommitId)>,
+    housekeeping: Housekeeping,
+    /// The index failed and must be built anew.
+    broken: bool,
+    poisoned: bool,
+}
+
+/// A change as it comes from its master.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Incoming {
+    /// Its place in the origin's journal.
+    pub position: Position,
+    /// False for a part of a mirror: it does not move the position; an empty one begins a mirror. The mirror's last
+    /// part is complete, and may jump to where the mirror was taken.
+    pub complete: bool,
+    /// The hash over the journal up to this change.
+    pub running: RunningHash,
+    /// The change and its payload.
+    pub filled: FilledChange,
+}
+
+/// What a store can be told.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StoreOptions {
+    /// How much memory the index may use to keep pages, in bytes.
+    pub cache_bytes: usize,
+    /// No change is taken when less than this is free on the disk, so that removal can always work.
+    pub reserve_bytes: u64,
+    /// A log shorter than this is not written anew, in bytes.
+    pub log_bytes_min: u64,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 64 * 1024 * 1024,
+            reserve_bytes: 64 * 1024 * 1024,
+            log_bytes_min: 32 * 1024 * 1024,
+        }
+    }
+}
+
+/// What opening a set found.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct OpenReport {
+    /// The newest commit.
+    pub latest: CommitId,
+    /// How many entries of the log were replayed into the index.
+    pub replayed: u64,
+    /// Why the index was built anew, where it was.
+    pub rebuilt: Option<String>,
+    /// How many bytes of a torn tail were cut from the log; they were never acknowledged.
+    pub torn_bytes: u64,
+}
+
+/// The clock was set back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ClockSetBack {
+    /// What the clock said.
+    pub clock: Stamp,
+    /// The running clock, which never goes back.
+    pub running: Stamp,
+}
+
+/// The index's pending write.
+struct Pending(redb::WriteTransaction);
+
+impl std::fmt::Debug for Pending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pending")
+    }
+}
+
+impl Store {
+    /// Opens a set, and makes it where there is none: replays what the index lacks, or builds it anew.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        options: StoreOptions,
+    ) -> Result<(Self, OpenReport), StoreError> {
+        open::open(disk, options)
+    }
+
+    /// Returns a reader of this set.
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.shared.clone())
+    }
+
+    /// Returns the newest commit taken in, durable or not.
+    pub fn latest(&self) -> CommitId {
+        self.log.position().commit
+    }
+
+    /// Takes a change in, after all that are pending. It is durable and visible after the next [`Self::sync`].
+    ///
+    /// A refused change leaves no trace.
+    pub fn commit(&mut self, arrival: Stamp, incoming: &Incoming) -> Result<CommitId, CommitError> {
+        self.check_writable()?;
+        let at = self.latest().next();
+        let clock = self.clock_at(arrival);
+        let rows = match self.plan(at, clock, incoming) {
+            Err(PlanError::Index(_)) => {
+                self.build_anew()?;
+                self.plan(at, clock, incoming)?
+            }
+            planned => planned?,
+        };
+        self.append(at, &rows)?;
+        self.advance_clock(arrival, clock);
+        Ok(at)
+    }
+
+    /// Refuses all epochs of `origin` below `epoch` from now on.
+    pub fn fence(
+        &mut self,
+        arrival: Stamp,
+        origin: OriginId,
+        epoch: Epoch,
+    ) -> Result<CommitId, CommitError> {
+        self.check_writable()?;
+        let at = self.latest().next();
+        let clock = self.clock_at(arrival);
+        let before = self.asked(|rows| files::place(rows, origin))?;
+        let before = before.unwrap_or(Place { last: None, fence: epoch, mirroring: false });
+        let place = Place { fence: before.fence.max(epoch), ..before };
+        self.append(at, &[Row::Place { origin, place }, Row::Clock { arrival: clock }])?;
+        self.advance_clock(arrival, clock);
+        Ok(at)
+    }
+
+    /// Removes the content of versions; their rows stay and say so.
+    ///
+    /// The newest state of a file that has a name is refused, as is a state that is no version.
+    pub fn expire(&mut self, versions: &[(FileId, CommitId)]) -> Result<CommitId, CommitError> {
+        self.check_writable()?;
+        let at = self.latest().next();
+        let rows = self.asked(|rows| {
+            let each = versions.iter().map(|(file, commit)| plan::expire(rows, at, *file, *commit));
+            Ok(each.collect::<Result<Vec<_>, PlanError>>())
+        })??;
+        self.append(at, &rows.concat())?;
+        Ok(at)
+    }
+
+    /// Makes everything taken in durable and then visible; returns the newest commit.
+    ///
+    /// After [`StoreError::Full`] nothing is lost: the same call may be made again. After any other error of log or
+    /// packs the set must be opened again.
+    pub fn sync(&mut self) -> Result<CommitId, StoreError> {
+        self.check_poison()?;
+        let latest = self.latest();
+        if self.log.durable() < latest {
+            let synced = self.packs.sync().map_err(StoreError::from);
+            let synced = synced.and_then(|()| self.log.sync().map_err(StoreError::from));
+            self.poison_on_failure(synced)?;
+        }
+        if self.pending.is_some() && !self.is_broken() {
+            self.broken |= self.show(latest).is_err();
+        }
+        if self.is_broken() {
+            self.build_anew()?;
+        }
+        self.unsynced.clear();
+        Ok(latest)
+    }
+
+    /// Makes the index durable, so that less has to be replayed; call it about once a second, with nothing new too: it
+    /// is where an index that a reader found damaged is mended.
+    pub fn flush(&mut self) -> Result<(), StoreError> {
+        self.sync()?;
+        let live = self.live;
+        let here = (self.log.position(), live);
+        if self.flushed == Some(here) {
+            return Ok(());
+        }
+        self.keep_reserve();
+        let flushed =
+            self.in_write(redb::Durability::Immediate, |rows| maintain::forget_touched(rows, live));
+        if flushed.is_err() {
+            self.build_anew()?;
+        }
+        self.flushed = Some(here);
+        self.log.mark();
+        let written = self.log.write().map_err(StoreError::from);
+        self.poison_on_failure(written)
+    }
+
+    /// Says that the live tree holds everything through this commit, so that what they touched can be forgotten.
+    pub fn set_live(&mut self, through: CommitId) {
+        self.live = self.live.max(through);
+    }
+
+    /// Returns when the clock was set back by more than a minute since the last call, for an alarm.
+    pub fn take_clock_set_back(&mut self) -> Option<ClockSetBack> {
+        self.set_back.take()
+    }
+
+    fn plan(
+        &mut self,
+        at: CommitId,
+        clock: Stamp,
+        incoming: &Incoming,
+    ) -> Result<Vec<Row>, PlanError> {
+        self.begin()?;
+        let Self { pending, packs, unsynced, shared, database, .. } = self;
+        let Pending(txn) = pending.as_ref().expect("it was begun just now");
+        let mut frames = Frames { packs, unsynced, synced: &shared.packs };
+        let planned = database
+            .contain(|_| plan::change(&WriteRows::new(txn), &mut frames, at, clock, incoming));
+        planned.map_err(IndexError::from)?
+    }
+
+    /// Asks the index as it is with all that is pending; builds it anew where it fails.
+    fn asked<T>(
+        &mut self,
+        question: impl Fn(&WriteRows<'_>) -> Result<T, IndexError>,
+    ) -> Result<T, StoreError> {
+        match self.ask_once(&question) {
+            Ok(answer) => Ok(answer),
+            Err(_) => {
+                self.build_anew()?;
+                Ok(self.ask_once(&question)?)
+            }
+        }
+    }
+
+    fn ask_once<T>(
+        &mut self,
+        question: impl Fn(&WriteRows<'_>) -> Result<T, IndexError>,
+    ) -> Result<T, IndexError> {
+        self.begin()?;
+        let Pending(txn) = self.pending.as_ref().expect("it was begun just now");
+        self.database.contain(|_| question(&WriteRows::new(txn)))?
+    }
+
+    /// Adds a record to the log and its rows to the pending write.
+    fn append(&mut self, at: CommitId, rows: &[Row]) -> Result<(), CommitError> {
+        let body = encode(rows);
+        if body.len() > RECORD_BYTES_MAX {
+            let (got, limit) = (body.len(), RECORD_BYTES_MAX);
+            return Err(Refusal::TooLarge { got, limit }.into());
+        }
+        self.log.append(at, &body).map_err(StoreError::from)?;
+        // From here on the record is the truth: an index that fails to take it is built from the log.
+        self.broken |= self.apply(at, rows).is_err();
+        Ok(())
+    }
+
+    fn apply(&mut self, at: CommitId, rows: &[Row]) -> Result<(), IndexError> {
+        self.begin()?;
+        let Pending(txn) = self.pending.as_ref().expect("it was begun just now");
+        let work = |_: &redb::Database| apply(&mut WriteRows::new(txn), Source::Record(at), rows);
+        self.database.contain(work)?
+    }
+
+    /// Begins the pending write where there is none.
+    fn begin(&mut self) -> Result<(), IndexError> {
+        if self.pending.is_none() {
+            self.pending = Some(begin_write(&self.database, redb::Durability::None)?);
+        }
+        Ok(())
+    }
+
+    /// Shows the pending rows.
+    fn show(&mut self, latest: CommitId) -> Result<(), IndexError> {
+        let Some(Pending(txn)) = self.pending.take() else { return Ok(()) };
+        let position = self.log.position();
+        assert!(position.commit == latest, "the log is at {}, not {latest}", position.commit);
+        self.database.contain(move |_| {
+            set_log_position(&mut WriteRows::new(&txn), &position)?;
+            Ok(txn.commit()?)
+        })?
+    }
+
+    /// Does work in a write of its own; nothing is pending then.
+    fn in_write<T>(
+        &mut self,
+        durability: redb::Durability,
+        work: impl FnOnce(&mut WriteRows<'_>) -> Result<T, IndexError>,
+    ) -> Result<T, IndexError> {
+        let position = self.log.position();
+        let Pending(txn) = begin_write(&self.database, durability)?;
+        self.database.contain(move |_| {
+            let mut rows = WriteRows::new(&txn);
+            let done = work(&mut rows)?;
+            set_log_position(&mut rows, &position)?;
+            drop(rows);
+            txn.commit()?;
+            Ok(done)
+        })?
+    }
+
+    /// Builds the index from the log, with everything taken in, and shows it.
+    fn build_anew(&mut self) -> Result<(), StoreError> {
+        self.broken = true;
+        if let Some(Pending(txn)) = self.pending.take() {
+            // A failed index may not even let go in peace.
+            let _ = self.database.contain(move |_| drop(txn));
+        }
+        let synced = self.packs.sync().map_err(StoreError::from);
+        let synced = synced.and_then(|()| self.log.sync().map_err(StoreError::from));
+        self.poison_on_failure(synced)?;
+        self.housekeeping = Housekeeping::default();
+        self.database = open::build(&self.disk, &self.options, &self.log)?;
+        self.shared.set_database(self.database.clone());
+        self.unsynced.clear();
+        self.broken = false;
+        tracing::warn!(commit = %self.latest(), "the index was built anew from the log");
+        Ok(())
+    }
+
+    fn is_broken(&self) -> bool {
+        self.broken || self.database.damage().met()
+    }
+
+    fn check_poison(&self) -> Result<(), StoreError> {
+        if self.poisoned { Err(StoreError::Poisoned) } else { Ok(()) }
+    }
+
+    fn check_writable(&mut self) -> Result<(), CommitError> {
+        self.check_poison()?;
+        if self.is_broken() {
+            self.build_anew()?;
+        }
+        if self.log.buffered_bytes() + self.unsynced.bytes() > PENDING_BYTES_MAX {
+            self.sync()?;
+        }
+        let free = self.disk.free_bytes().map_err(StoreError::from)?;
+        if free < self.options.reserve_bytes { Err(CommitError::Full) } else { Ok(()) }
+    }
+
+    fn poison_on_failure(&mut self, result: Result<(), StoreError>) -> Result<(), StoreError> {
+        if let Err(error) = &result {
+            self.poisoned |= !matches!(error, StoreError::Full);
+        }
+        result
+    }
+
+    /// Gives the disk's reserve free where the index could not be written else, and takes it back.
+    fn keep_reserve(&self) {
+        let Ok(free) = self.disk.free_bytes() else { return };
+        let kept = if free < self.options.reserve_bytes.min(RESERVE_BYTES) {
+            self.disk.release_reserve().map(drop)
+        } else if free > self.options.reserve_bytes.saturating_add(2 * RESERVE_BYTES) {
+            self.disk.hold_reserve()
+        } else {
+            Ok(())
+        };
+        if let Err(error) = kept {
+            tracing::debug!(%error, "the disk's reserve stays as it is");
+        }
+    }
+
+    /// Returns the running clock for something that arrives now; it never stands still or goes back.
+    fn clock_at(&self, arrival: Stamp) -> Stamp {
+        arrival.max(self.clock.plus_micros(1))
+    }
+
+    fn advance_clock(&mut self, arrival: Stamp, clock: Stamp) {
+        if self.clock.micros_since(arrival) > SET_BACK_MICROS_MAX {
+            self.set_back = Some(ClockSetBack { clock: arrival, running: self.clock });
+        }
+        self.clock = clock;
+    }
+}
+
+/// Begins a write.
+fn begin_write(database: &CheckedDb, durability: redb::Durability) -> Result<Pending, IndexError> {
+    let begin = |database: &redb::Database| {
+        let mut txn = database.begin_write()?;
+        txn.set_durability(durability)?;
+        txn.set_quick_repair(matches!(durability, redb::Durability::Immediate));
+        Ok::<_, IndexError>(Pending(txn))
+    };
+    database.contain(begin)?
+}

@@ -1,0 +1,18 @@
+//! What a store promises, on a disk that crashes, tears, fills up and rots.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test that fails says where, and its numbers are small"
+)]
+
+mod crash;
+mod damage;
+mod full;
+mod histories;
+mod housekeeping;
+mod model;
+mod refusals;
+mod rig;
+mod traps;

@@ -1,0 +1,306 @@
+//! The store against a model that remembers everything: any question about any moment has the same answer.
+
+mod memory;
+pub(crate) mod random;
+
+use std::sync::Arc;
+
+use keepshare_base::{CommitId, FileId, Name};
+use keepshare_versioning::{
+    BodyChanges, Store, StoreOptions,
+    disk::sim::{Crash, Dice, SimDisk},
+};
+
+use crate::rig::{Master, NOW, Rig, options, seed};
+
+pub(crate) use memory::Memory;
+
+const OPERATIONS: usize = 50_000;
+
+/// Every operation there is, alone and together, with crashes and reopens in between.
+#[test]
+fn any_moment_reads_as_it_was() {
+    let operations = match std::env::var("KEEPSHARE_OPERATIONS") {
+        Ok(text) => text.parse().expect("KEEPSHARE_OPERATIONS is a number"),
+        Err(_) => OPERATIONS,
+    };
+    let mut run = Run::new(seed());
+    while run.operations < operations {
+        run.step();
+    }
+    run.sync();
+    run.check(2000);
+    run.check_rebuilt();
+}
+
+struct Run {
+    rig: Rig,
+    memory: Memory,
+    dice: Dice,
+    operations: usize,
+    /// The newest commit that was acknowledged, and the master at each commit since.
+    durable: CommitId,
+    masters: Vec<(CommitId, Master)>,
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let mut rig = Rig::new();
+        rig.store = open(&rig.disk);
+        let masters = vec![(CommitId(0), rig.master.clone())];
+        Self {
+            rig,
+            memory: Memory::default(),
+            dice: Dice(seed),
+            operations: 0,
+            durable: CommitId(0),
+            masters,
+        }
+    }
+
+    fn step(&mut self) {
+        match self.dice.below(1000) {
+            0 => self.crash(),
+            1..=4 => self.expire(),
+            5..=20 => {
+                self.sync();
+                self.rig.store.maintain().unwrap();
+                self.durable = self.rig.store.sync().unwrap();
+                self.masters.push((self.durable, self.rig.master.clone()));
+            }
+            21..=30 => {
+                self.sync();
+                self.rig.store.flush().unwrap();
+            }
+            31 => {
+                self.sync();
+                self.rig.store.empty_packs().unwrap();
+            }
+            32..=33 => {
+                self.sync();
+                self.rig.store.set_live(CommitId(self.durable.0.saturating_sub(20)));
+            }
+            34..=150 => self.sync(),
+            151..=250 => {
+                self.sync();
+                self.check(3);
+            }
+            _ => self.change(),
+        }
+    }
+
+    fn change(&mut self) {
+        let jump = if self.dice.below(50) == 0 { 120 } else { 1 };
+        self.rig.master.now = self.rig.master.now.plus_micros(jump * crate::rig::SECOND);
+        let (edit, operations) = random::edit(&mut self.dice, &mut self.rig.master, &self.memory);
+        self.operations += operations;
+        let incoming = self.rig.master.next(edit);
+        let at = self.rig.store.commit(self.rig.master.now, &incoming).unwrap();
+        self.memory.apply(at, &incoming);
+        self.masters.push((at, self.rig.master.clone()));
+    }
+
+    fn sync(&mut self) {
+        self.durable = self.rig.store.sync().unwrap();
+        self.masters = vec![(self.durable, self.rig.master.clone())];
+    }
+
+    /// Loses power or the process, and with it nothing that was acknowledged.
+    fn crash(&mut self) {
+        let crash = match self.dice.below(3) {
+            0 => Crash::LoseAll,
+            1 => Crash::KeepAll,
+            _ => Crash::Tear(self.dice.roll()),
+        };
+        let committed = self.rig.store.latest();
+        self.rig.disk = self.rig.disk.reopen(crash);
+        self.rig.store = open(&self.rig.disk);
+        let latest = self.rig.store.latest();
+        assert!(latest >= self.durable, "acknowledged {}, found {latest}", self.durable);
+        assert!(latest <= committed, "found {latest}, taken in {committed}");
+        self.memory.forget_after(latest);
+        self.masters.retain(|(at, _)| *at <= latest);
+        self.rig.master = self.masters.last().unwrap().1.clone();
+        self.sync();
+        self.check(30);
+        if self.dice.below(6) == 0 {
+            self.check_rebuilt();
+        }
+    }
+
+    fn expire(&mut self) {
+        let versions = self.memory.removable(&mut self.dice, 5);
+        if versions.is_empty() {
+            return;
+        }
+        let at = self.rig.store.expire(&versions).unwrap();
+        self.memory.expire(at, &versions);
+        self.sync();
+    }
+
+    /// Builds the index anew from the log and compares every table.
+    fn check_rebuilt(&self) {
+        let disk = self.rig.disk.reopen(Crash::KeepAll);
+        keepshare_versioning::disk::Disk::remove(&disk, "index.redb").unwrap();
+        let rebuilt = open(&disk);
+        assert_eq!(rebuilt.latest(), self.rig.store.latest());
+        let digests = |store: &Store| store.reader().view().unwrap().digests().unwrap();
+        assert_eq!(digests(&rebuilt), digests(&self.rig.store));
+    }
+
+    fn check(&mut self, questions: usize) {
+        for _ in 0..questions {
+            let at = match self.dice.below(3) {
+                0 => NOW,
+                _ => CommitId(self.dice.roll() % (self.durable.0 + 1)),
+            };
+            match self.dice.below(7) {
+                0 => self.check_lookup(at),
+                1 => self.check_list(at),
+                2 => self.check_file(at),
+                3 => self.check_versions(),
+                4 => self.check_history(),
+                5 => self.check_links(at),
+                _ => self.check_changes(at),
+            }
+        }
+    }
+
+    fn some_name(&mut self) -> Option<(FileId, Name)> {
+        self.memory.some_name(&mut self.dice)
+    }
+
+    fn check_lookup(&mut self, at: CommitId) {
+        let Some((parent, name)) = self.some_name() else { return };
+        let got = self.rig.view().lookup(parent, &name, at).unwrap();
+        assert_eq!(got, self.memory.lookup(parent, &name, at), "{name} in {parent} at {at}");
+    }
+
+    fn check_list(&mut self, at: CommitId) {
+        let Some((parent, _)) = self.some_name() else { return };
+        let page = 1 + self.dice.below(5);
+        let view = self.rig.view();
+        let mut got: Vec<(Name, FileId)> = vec![];
+        loop {
+            let after = got.last().map(|(name, _)| name.clone());
+            let entries = view.list(parent, at, after.as_ref(), page).unwrap();
+            let done = entries.len() < page;
+            got.extend(entries.into_iter().map(|entry| (entry.name, entry.file)));
+            if done {
+                break;
+            }
+        }
+        assert_eq!(got, self.memory.list(parent, at), "{parent} at {at}");
+    }
+
+    fn check_file(&mut self, at: CommitId) {
+        let Some(file) = self.memory.some_file(&mut self.dice) else { return };
+        let got = self.rig.view().file(file, at).unwrap();
+        let want = self.memory.file(file, at);
+        let commits = (got.as_ref().map(|got| got.commit), want.map(|want| want.at));
+        assert_eq!(commits.0, commits.1, "{file} at {at}");
+        let (Some(got), Some(want)) = (got, want) else { return };
+        assert_eq!(
+            (got.meta.size, got.cut, got.expired),
+            (want.content.len(), want.cut.is_some(), want.expired.is_some()),
+        );
+        if got.expired {
+            assert!(self.rig.reader().read(&got, 0, 1).is_err() || got.meta.size == 0);
+            return;
+        }
+        let offset = self.dice.roll() % (got.meta.size + 2);
+        let len = self.dice.below(150_000);
+        let bytes = self.rig.reader().read(&got, offset, len).unwrap();
+        let end = got.meta.size.min(offset + len as u64);
+        assert!(bytes == want.content.slice(offset, end), "{file} at {at}, {offset}..{end}");
+    }
+
+    fn check_versions(&mut self) {
+        let Some(file) = self.memory.some_file(&mut self.dice) else { return };
+        let versions = self.rig.view().versions(file).unwrap();
+        let got: Vec<_> = versions.iter().map(|state| (state.commit, state.position)).collect();
+        assert_eq!(got, self.memory.versions(file), "{file}");
+    }
+
+    fn check_history(&mut self) {
+        let Some((parent, name)) = self.some_name() else { return };
+        let limit = 1 + self.dice.below(40);
+        let history = self.rig.view().history(parent, &name, limit).unwrap();
+        let got: Vec<_> = history
+            .into_iter()
+            .map(|entry| (entry.state.file, entry.state.commit, entry.parent, entry.name))
+            .collect();
+        let mut want = self.memory.history(parent, &name);
+        want.truncate(limit);
+        assert_eq!(got, want, "{name} in {parent}");
+    }
+
+    fn check_links(&mut self, at: CommitId) {
+        let Some(file) = self.memory.some_file(&mut self.dice) else { return };
+        let got = self.rig.view().links(file, at).unwrap();
+        assert_eq!(got, self.memory.links(file, at), "{file} at {at}");
+    }
+
+    /// Bytes outside the ranges are what they were.
+    fn check_changes(&mut self, after: CommitId) {
+        let Some(file) = self.memory.some_file(&mut self.dice) else { return };
+        let Some(state) = self.rig.view().file(file, NOW).unwrap() else { return };
+        let (Some(now), Some(then)) = (self.memory.newest(file), self.memory.was(file, after))
+        else {
+            return;
+        };
+        let changes = self.rig.view().body_changes(&state, after).unwrap();
+        let BodyChanges::Ranges(ranges) = changes else { return };
+        let now_bytes = now.content.slice(0, now.content.len());
+        let mut want = then.content.slice(0, then.content.len());
+        want.resize(now_bytes.len(), 0);
+        for range in ranges {
+            let range = range.start as usize..range.end as usize;
+            want[range.clone()].copy_from_slice(&now_bytes[range]);
+        }
+        assert!(want == now_bytes, "{file} changed elsewhere since {after}");
+    }
+}
+
+fn open(disk: &SimDisk) -> Store {
+    let options = StoreOptions { log_bytes_min: 512 * 1024, ..options() };
+    Store::open(Arc::new(disk.clone()), options).unwrap().0
+}
+
+/// Holds every answer about every moment against what is remembered.
+pub(crate) fn check_everything(store: &Store, memory: &Memory, case: &str) {
+    let reader = store.reader();
+    let view = reader.view().unwrap();
+    assert_eq!(view.latest(), store.latest(), "{case}");
+    let moments: Vec<CommitId> = (0..=store.latest().0).map(CommitId).chain([NOW]).collect();
+    for (parent, name) in memory.all_names() {
+        for at in &moments {
+            let got = view.lookup(*parent, name, *at).unwrap();
+            assert_eq!(got, memory.lookup(*parent, name, *at), "{case}: {name} at {at}");
+        }
+        let history = view.history(*parent, name, 1000).unwrap();
+        let got = history.into_iter().map(|e| (e.state.file, e.state.commit, e.parent, e.name));
+        let want = memory.history(*parent, name);
+        assert_eq!(got.collect::<Vec<_>>(), want, "{case}: history of {name}");
+    }
+    for file in memory.all_files() {
+        let versions = view.versions(file).unwrap();
+        let got: Vec<_> = versions.iter().map(|state| (state.commit, state.position)).collect();
+        assert_eq!(got, memory.versions(file), "{case}: {file}");
+        let mut read = None;
+        for at in &moments {
+            let got = view.file(file, *at).unwrap();
+            let want = memory.file(file, *at);
+            let commits = (got.as_ref().map(|got| got.commit), want.map(|want| want.at));
+            assert_eq!(commits.0, commits.1, "{case}: {file} at {at}");
+            let (Some(got), Some(want)) = (got, want) else { continue };
+            if read == Some(got.commit) {
+                continue;
+            }
+            read = Some(got.commit);
+            let bytes = reader.read(&got, 0, usize::MAX).unwrap();
+            let same = bytes == want.content.slice(0, want.content.len());
+            assert!(same, "{case}: content of {file} at {at}");
+        }
+    }
+}
