@@ -1,1 +1,32 @@
-//! Empty.
+//! A set's data at rest on one station.
+//!
+//! The row log and the packs are the truth; the index is derived from them and can be built anew at any time. [`Store`]
+//! is the single writer: it checks changes, makes them durable and keeps the index that every read uses. [`Reader`]
+//! gives any thread the set at any commit. [`live`] shows the newest commit as plain files, and [`set`] runs both on
+//! their threads. Time is passed in; there are no sockets here.
+
+mod bytes;
+pub mod checked;
+pub mod disk;
+pub mod live;
+pub mod log;
+pub mod pack;
+pub mod set;
+
+mod body;
+mod check;
+mod error;
+mod index;
+mod reader;
+mod record;
+mod state;
+mod store;
+
+pub use error::{CommitError, ReadError, Refusal, StoreError};
+pub use index::IndexError;
+pub use reader::{READ_BYTES_MAX, Reader, View};
+pub use state::{
+    BodyChanges, BodyRef, CommitInfo, Ended, Entry, FileState, HistoryEntry, Place, PointInfo,
+    RestoreInfo, Touched,
+};
+pub use store::{ClockSetBack, Incoming, OpenReport, Store, StoreOptions};

@@ -1,0 +1,398 @@
+//! The live tree: a set's newest commit as plain files.
+//!
+//! [`LiveTree::apply`] makes a folder equal to the index. It looks at what is there and at what should be, never at what
+//! happened in between, so the same code follows the commits, repeats what a crash cut off, and repairs. What a station
+//! shows as live is what this has reached. Reading live files, and who may, is not decided here.
+//!
+//! Two folders on one file system belong to a tree: the live one, which others read, and the *stage*, which nobody
+//! else touches: new files are written there, folders wait there while their names change hands, and what is removed
+//! goes through it. The records of which inode is which file are in a state file beside the index.
+
+use std::{fmt, io, path::PathBuf, sync::Arc};
+
+use keepshare_base::{CommitId, FileId, Name, SetPath};
+
+use crate::{ReadError, Reader, Touched, checked::CheckedDb};
+
+mod attributes;
+mod beneath;
+mod check;
+mod claim;
+mod content;
+mod identity;
+mod names;
+mod owners;
+mod records;
+mod refresh;
+mod stage;
+mod survey;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod wanted;
+mod work;
+
+use attributes::Attributes;
+use beneath::Folder;
+pub use check::{Checked, Difference, DifferenceKind};
+use claim::Claim;
+use owners::Owners;
+pub use records::RecordsError;
+use records::{Records, Retries, Stored, Writing};
+#[cfg(test)]
+pub(crate) use tests::bench::folder as bench_folder;
+use wanted::Wanted;
+use work::Work;
+
+/// How many problems are told one by one; the rest is counted.
+pub const PROBLEMS_MAX: usize = 1000;
+
+/// How many records may wait in memory before they should be stored.
+const RECENT_MAX: usize = 200_000;
+
+/// How many entries of removed folders go with each [`LiveTree::apply`].
+const PURGE_ENTRIES_MAX: usize = 2_000;
+
+/// Where a live tree is.
+#[derive(Clone, Debug)]
+pub struct LiveDirs {
+    /// The folder that shows the set.
+    pub live: PathBuf,
+    /// A folder of our own on the same file system, outside the live one.
+    pub stage: PathBuf,
+}
+
+/// How a live tree is kept.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LiveOptions {
+    /// Set owners, modes and access lists as at the origin, which takes root's powers. Without, folders are 0700 and
+    /// files 0600.
+    pub as_root: bool,
+}
+
+/// Why a live tree cannot be worked on at all.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LiveError {
+    /// A folder of the tree cannot be used.
+    #[error("cannot use the folder {path}")]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The stage is on another file system, or inside the live folder.
+    #[error("the stage {stage} has to be beside the live folder, on the same file system")]
+    Stage {
+        /// The stage.
+        stage: PathBuf,
+    },
+    /// The folder holds something, and was not made by this set.
+    #[error("the folder {path} is not empty and is not this set's")]
+    NotOurs {
+        /// The live folder, or the stage.
+        path: PathBuf,
+    },
+    /// The index failed.
+    #[error("cannot read the index")]
+    Index(#[from] ReadError),
+    /// The state file failed.
+    #[error("cannot use the records of the live tree")]
+    Records(#[from] RecordsError),
+    /// The tree could not be made durable; it is applied again from where it was.
+    #[error("cannot sync the live tree")]
+    Sync(#[source] io::Error),
+}
+
+/// Something in a live tree that is not as it should be. It is tried again by and by.
+#[derive(Debug)]
+pub struct Problem {
+    /// Where; `None` where it has no path any more.
+    pub path: Option<SetPath>,
+    /// Whose name or content is concerned, where it is a file of the set.
+    pub file: Option<FileId>,
+    /// What is wrong.
+    pub cause: ProblemCause,
+}
+
+/// What is wrong with a part of a live tree.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProblemCause {
+    /// The file system refused.
+    #[error("the file system failed")]
+    Io(#[source] io::Error),
+    /// The store cannot give the content.
+    #[error("the content cannot be read")]
+    Content(#[source] ReadError),
+    /// Someone put something else there. It was replaced.
+    #[error("someone else wrote into the live folder; what was there is kept as {kept:?}")]
+    Foreign {
+        /// Under which name of the stage it is kept; `None` where there was nothing to keep.
+        kept: Option<Name>,
+    },
+    /// The folder it belongs in could not be made.
+    #[error("the folder is missing")]
+    NoFolder,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.path, self.file) {
+            (Some(path), _) => write!(f, "{path}: ")?,
+            (None, Some(file)) => write!(f, "{file}: ")?,
+            (None, None) => {}
+        }
+        write!(f, "{}", self.cause)?;
+        let mut source = std::error::Error::source(&self.cause);
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// What an [`LiveTree::apply`] did to the file system.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counts {
+    /// Files, folders and symlinks made anew.
+    pub made: u64,
+    /// Entries renamed to or over a name of the live tree, or into the stage.
+    pub renamed: u64,
+    /// Names added to files that had one.
+    pub linked: u64,
+    /// Entries removed.
+    pub removed: u64,
+    /// Bytes of content written.
+    pub bytes: u64,
+}
+
+/// What came of an [`LiveTree::apply`].
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// The commit that the tree shows now, but for the problems.
+    pub reached: CommitId,
+    /// What is not as it should be, up to [`PROBLEMS_MAX`].
+    pub problems: Vec<Arc<Problem>>,
+    /// How many more problems there are.
+    pub more_problems: u64,
+    /// What was done.
+    pub counts: Counts,
+    /// Removed folders are still being emptied: apply again soon.
+    pub more_to_remove: bool,
+}
+
+/// A live tree. One thread works on it.
+#[derive(Debug)]
+pub struct LiveTree {
+    dirs: LiveDirs,
+    live: Arc<Folder>,
+    stage: Arc<Folder>,
+    attributes: Attributes,
+    records: Records,
+    /// What the state file says.
+    stored: Stored,
+    /// The commit that the tree shows, but for the retries.
+    reached: CommitId,
+    retries: Retries,
+    /// The tree may be ahead of the records: what is unknown is most likely our own.
+    redo: bool,
+    stage_state: stage::StageState,
+}
+
+impl LiveTree {
+    /// Opens a tree; `state` is the database of its records.
+    pub fn open(
+        dirs: LiveDirs,
+        state: Arc<CheckedDb>,
+        options: LiveOptions,
+    ) -> Result<Self, LiveError> {
+        let open = |path: &PathBuf| {
+            Folder::open(path).map_err(|source| LiveError::Folder { path: path.clone(), source })
+        };
+        let (live, stage) = (open(&dirs.live)?, open(&dirs.stage)?);
+        claim::check(&live, &stage, &dirs)?;
+        let (mut records, mut stored) = Records::open(state)?;
+        if claim::claim(&live, &stage, &dirs)? == Claim::New {
+            // What is recorded is of another folder.
+            stored = records.clear()?;
+        }
+        Ok(Self {
+            live: Arc::new(live),
+            stage: Arc::new(stage),
+            attributes: Attributes { as_root: options.as_root, owners: Owners::default() },
+            records,
+            reached: stored.position,
+            retries: stored.retries.clone(),
+            stored,
+            redo: true,
+            stage_state: stage::StageState::default(),
+            dirs,
+        })
+    }
+
+    /// Makes the tree equal to the newest commit, as far as it can; what failed before is tried again where `retry`
+    /// says so.
+    ///
+    /// The first time after opening it has to.
+    pub fn apply(&mut self, reader: &Reader, retry: bool) -> Result<Applied, LiveError> {
+        let wanted = Wanted::newest(reader.view()?);
+        let at = wanted.at();
+        if at < self.reached {
+            // The records speak of another set, or of a history that is lost.
+            self.stored = self.records.clear()?;
+            self.retries = self.stored.retries.clone();
+            self.reached = self.stored.position;
+            self.redo = true;
+        }
+        self.attributes.owners.refresh();
+        let retry = retry || self.redo;
+        let touched = if self.retries.everything && retry {
+            Touched::Everything
+        } else if at == self.reached {
+            Touched::Known { names: Vec::new(), files: Vec::new() }
+        } else {
+            wanted.view().touched(self.reached)?
+        };
+        let (applied, retries) = Work::new(self, reader, wanted).run(touched, retry)?;
+        self.retries = retries;
+        self.reached = at;
+        self.redo = false;
+        Ok(applied)
+    }
+
+    /// Has the next [`Self::apply`] compare the whole tree with the index, and make it equal.
+    pub fn compare_all(&mut self) {
+        self.retries.everything = true;
+    }
+
+    /// Returns the commit that the tree shows, but for what failed.
+    pub fn reached(&self) -> CommitId {
+        self.reached
+    }
+
+    /// Returns the commit through which everything is in the tree and on the disk; nothing that failed is before it.
+    pub fn synced(&self) -> CommitId {
+        let retries = &self.stored.retries;
+        if retries.everything {
+            return CommitId(0);
+        }
+        retries.files.values().copied().fold(self.stored.position, CommitId::min)
+    }
+
+    /// Tells whether something failed and waits to be tried again.
+    pub fn has_retries(&self) -> bool {
+        !self.retries.is_empty()
+    }
+
+    /// Tells whether so much is unsynced that [`Self::begin_sync`] should not wait.
+    pub fn wants_sync(&self) -> bool {
+        self.records.recent_len() > RECENT_MAX
+    }
+
+    /// Begins to make the tree durable; `None` where there is nothing to do, or the last one has not ended.
+    pub fn begin_sync(&mut self) -> Option<SyncJob> {
+        let nothing = self.stored.position == self.reached
+            && self.stored.retries == self.retries
+            && self.records.recent_len() == 0;
+        if nothing {
+            return None;
+        }
+        let stored = Stored { position: self.reached, retries: self.retries.clone() };
+        let writing = self.records.begin(stored)?;
+        Some(SyncJob { live: Arc::clone(&self.live), writing })
+    }
+
+    /// Takes in how a [`SyncJob`] ended.
+    pub fn end_sync(&mut self, result: Result<SyncDone, LiveError>) -> Result<(), LiveError> {
+        match result {
+            Ok(SyncDone(stored)) => {
+                self.stored = stored;
+                Ok(self.records.finish()?)
+            }
+            Err(error @ LiveError::Records(_)) => {
+                self.records.take_back();
+                Err(error)
+            }
+            Err(error) => {
+                // What was written may be lost: do everything since the last success again.
+                self.records.give_up();
+                self.reached = self.stored.position;
+                self.retries = self.stored.retries.clone();
+                self.redo = true;
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes the tree durable and remembers how far it is.
+    pub fn sync(&mut self) -> Result<(), LiveError> {
+        match self.begin_sync() {
+            Some(job) => {
+                let result = job.run();
+                self.end_sync(result)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The slow half of a sync, for any thread.
+#[derive(Debug)]
+#[must_use = "a sync that is not run must not be reported as done"]
+pub struct SyncJob {
+    live: Arc<Folder>,
+    writing: Writing,
+}
+
+/// Proof that a [`SyncJob`] ran.
+#[derive(Debug)]
+pub struct SyncDone(Stored);
+
+impl SyncJob {
+    /// Syncs the tree's file system, and only then writes the records.
+    pub fn run(self) -> Result<SyncDone, LiveError> {
+        rustix::fs::syncfs(self.live.descriptor()).map_err(|e| LiveError::Sync(e.into()))?;
+        Ok(SyncDone(self.writing.write()?))
+    }
+}
+
+/// Why one name or file could not be made what it should be.
+#[derive(Debug)]
+enum Fail {
+    /// Nothing can be done at all.
+    Fatal(LiveError),
+    /// The file system refused.
+    Io(io::Error),
+    /// The store has no content for it.
+    Content(ReadError),
+    /// The folder it belongs in is not there.
+    NoFolder,
+}
+
+impl From<io::Error> for Fail {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<ReadError> for Fail {
+    fn from(error: ReadError) -> Self {
+        Self::Fatal(error.into())
+    }
+}
+
+impl From<RecordsError> for Fail {
+    fn from(error: RecordsError) -> Self {
+        Self::Fatal(error.into())
+    }
+}
+
+impl From<LiveError> for Fail {
+    fn from(error: LiveError) -> Self {
+        Self::Fatal(error)
+    }
+}

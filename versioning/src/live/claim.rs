@@ -1,0 +1,99 @@
+//! Whose the folders of a live tree are.
+//!
+//! Making a tree equal to the index removes what is not in the index. Pointed at a folder with someone's work in it,
+//! that would be a disaster. So a live folder begins empty, and a mark in its stage says from then on which folder it is
+//! the stage of; both are only worked on when that is so.
+
+use std::{fs, io, os::unix::fs::FileExt, path::Path};
+
+use super::{
+    LiveDirs, LiveError,
+    beneath::{Folder, Part},
+    identity::Identity,
+};
+
+/// The name of the mark in the stage.
+pub(super) const MARK: &str = "tree";
+
+/// How a tree is ours.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Claim {
+    /// It was made here.
+    Known,
+    /// It was empty and begins now.
+    New,
+}
+
+/// Checks that a stage can serve a live folder.
+pub(super) fn check(live: &Folder, stage: &Folder, dirs: &LiveDirs) -> Result<(), LiveError> {
+    let real = |path: &Path| fs::canonicalize(path).map_err(|source| failed(path, source));
+    let (live_path, stage_path) = (real(&dirs.live)?, real(&dirs.stage)?);
+    let device = |folder: &Folder| rustix::fs::fstat(folder.descriptor()).map(|stat| stat.st_dev);
+    let apart = !stage_path.starts_with(&live_path) && !live_path.starts_with(&stage_path);
+    if apart && device(live).ok() == device(stage).ok() {
+        Ok(())
+    } else {
+        Err(LiveError::Stage { stage: dirs.stage.clone() })
+    }
+}
+
+/// Makes sure that a live folder and its stage are ours, or takes them where both are empty.
+pub(super) fn claim(live: &Folder, stage: &Folder, dirs: &LiveDirs) -> Result<Claim, LiveError> {
+    let identity = live.see_self().map_err(|source| failed(&dirs.live, source))?.identity;
+    let mark = read_mark(stage).map_err(|source| failed(&dirs.stage, source))?;
+    if mark == Some(identity) {
+        return Ok(Claim::Known);
+    }
+    must_be_empty(live, &dirs.live)?;
+    if mark.is_none() {
+        must_be_empty(stage, &dirs.stage)?;
+    }
+    write_mark(stage, identity).map_err(|source| failed(&dirs.stage, source))?;
+    Ok(Claim::New)
+}
+
+fn must_be_empty(folder: &Folder, path: &Path) -> Result<(), LiveError> {
+    let mut empty = true;
+    let looked = folder.each(|_| {
+        empty = false;
+        Ok::<_, io::Error>(false)
+    });
+    looked.map_err(|source| failed(path, source))?;
+    if empty { Ok(()) } else { Err(LiveError::NotOurs { path: path.to_owned() }) }
+}
+
+fn read_mark(stage: &Folder) -> io::Result<Option<Identity>> {
+    let file = match stage.file(mark(), false) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = [0; 20];
+    match file.read_exact_at(&mut bytes, 0) {
+        // Cut off while it was written: then the tree was empty.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        read => read.map(|()| Identity::from_bytes(&bytes)),
+    }
+}
+
+/// Writes the mark under another name first, so that it is there whole or not at all.
+fn write_mark(stage: &Folder, identity: Identity) -> io::Result<()> {
+    let temporary = Part::new(b"new-tree").expect("it is one name");
+    match stage.remove_file(temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let file = stage.make_file(temporary)?;
+    file.write_all_at(&identity.to_bytes(), 0)?;
+    file.sync_data()?;
+    stage.replace(temporary, stage, mark())?;
+    Ok(rustix::fs::fsync(stage.descriptor())?)
+}
+
+fn mark() -> Part<'static> {
+    Part::new(MARK.as_bytes()).expect("it is one name")
+}
+
+fn failed(path: &Path, source: io::Error) -> LiveError {
+    LiveError::Folder { path: path.to_owned(), source }
+}

@@ -1,0 +1,145 @@
+//! A file's content, from the store into a plain file.
+
+use std::{fs::File, io, ops::Range, os::unix::fs::FileExt};
+
+use rustix::{fs::FallocateFlags, io::Errno};
+
+use keepshare_base::CommitId;
+
+use super::{Fail, beneath::step};
+use crate::{BodyChanges, FileState, Reader, View};
+
+/// How much is read and written at once, in bytes.
+const PIECE_BYTES: u64 = 1024 * 1024;
+
+/// Zeros are left out as holes in blocks of this many bytes.
+const BLOCK_BYTES: usize = 4096;
+
+/// Fills an empty file; zeros stay holes. Returns how many bytes were written.
+pub(super) fn fill(
+    file: &File,
+    state: &FileState,
+    view: &View,
+    reader: &Reader,
+) -> Result<u64, Fail> {
+    let size = state.meta.size;
+    let mut to = Writer { file, zeros: Zeros::AreThere, written: 0, end: 0 };
+    let changes = match size {
+        0..=PIECE_BYTES => BodyChanges::Whole,
+        // Against the time before it existed, the ranges are where it has data.
+        _ => view.body_changes(state, CommitId(0))?,
+    };
+    match changes {
+        BodyChanges::Whole => to.copy(state, reader, 0..size)?,
+        BodyChanges::Ranges(ranges) => {
+            ranges.into_iter().try_for_each(|range| to.copy(state, reader, range))?;
+        }
+    }
+    if to.end < size {
+        step()?;
+        file.set_len(size)?;
+    }
+    Ok(to.written)
+}
+
+/// Writes what changed over what a file holds and makes it `state`'s size. Returns how many bytes were written.
+pub(super) fn patch(
+    file: &File,
+    size_now: u64,
+    state: &FileState,
+    changes: BodyChanges,
+    reader: &Reader,
+) -> Result<u64, Fail> {
+    if size_now != state.meta.size {
+        step()?;
+        file.set_len(state.meta.size)?;
+    }
+    let mut to = Writer { file, zeros: Zeros::AreNot, written: 0, end: 0 };
+    match changes {
+        BodyChanges::Whole => to.copy(state, reader, 0..state.meta.size)?,
+        BodyChanges::Ranges(ranges) => {
+            ranges.into_iter().try_for_each(|range| to.copy(state, reader, range))?;
+        }
+    }
+    Ok(to.written)
+}
+
+/// Whether a file already has zeros wherever nothing is written.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Zeros {
+    AreThere,
+    AreNot,
+}
+
+struct Writer<'a> {
+    file: &'a File,
+    zeros: Zeros,
+    written: u64,
+    end: u64,
+}
+
+impl Writer<'_> {
+    fn copy(&mut self, state: &FileState, reader: &Reader, range: Range<u64>) -> Result<(), Fail> {
+        let mut offset = range.start;
+        while offset < range.end {
+            // Pieces end on block borders, so that zero blocks are seen as such.
+            let border = (offset / PIECE_BYTES + 1) * PIECE_BYTES;
+            let len = border.min(range.end) - offset;
+            let want = usize::try_from(len).expect("a piece fits into memory");
+            let bytes = reader.read(state, offset, want).map_err(Fail::Content)?;
+            if bytes.len() != want {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+            self.piece(&bytes, offset)?;
+            offset += len;
+        }
+        Ok(())
+    }
+
+    /// Writes one piece, runs of zero blocks and runs of others in turn.
+    fn piece(&mut self, bytes: &[u8], offset: u64) -> Result<(), Fail> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let zero = is_zero(block(bytes, at, offset));
+            let start = at;
+            while at < bytes.len() && is_zero(block(bytes, at, offset)) == zero {
+                at += block(bytes, at, offset).len();
+            }
+            let run = &bytes[start..at];
+            match (zero, self.zeros) {
+                (true, Zeros::AreThere) => {}
+                (true, Zeros::AreNot) => self.zero(run, offset + start as u64)?,
+                (false, _) => self.write(run, offset + start as u64)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8], offset: u64) -> Result<(), Fail> {
+        step()?;
+        self.file.write_all_at(bytes, offset)?;
+        self.written += bytes.len() as u64;
+        self.end = offset + bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Makes a hole, or writes zeros where the file system has none.
+    fn zero(&mut self, zeros: &[u8], offset: u64) -> Result<(), Fail> {
+        step()?;
+        let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(self.file, how, offset, zeros.len() as u64) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.write(zeros, offset),
+            made => Ok(made.map_err(io::Error::from)?),
+        }
+    }
+}
+
+/// Returns the bytes from `at` to the end of its block, given that the first byte is at `offset` of the file.
+fn block(bytes: &[u8], at: usize, offset: u64) -> &[u8] {
+    let into = usize::try_from((offset + at as u64) % BLOCK_BYTES as u64).unwrap_or(0);
+    &bytes[at..bytes.len().min(at + BLOCK_BYTES - into)]
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|b| *b == 0)
+}

@@ -1,0 +1,159 @@
+//! People and programs that write into a live tree.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, symlink},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use keepshare_base::{FileId, Kind};
+
+use super::{
+    bench::{Bench, folder},
+    master::Master,
+};
+use crate::{
+    disk::sim::SimDisk,
+    live::{DifferenceKind, LiveError, ProblemCause},
+};
+
+/// A folder is swapped for a symlink that leads outside, again and again, while files below it change.
+#[test]
+fn a_swapped_folder_leads_nowhere() {
+    let outside = folder();
+    let (mut bench, mut master) = (Bench::new(false), Master::new(1));
+    let target = master.make(FileId::ROOT, "folder", Kind::Dir, b"");
+    let files: Vec<_> = (0..10)
+        .map(|at| master.make(target, &format!("f{at}"), Kind::File, format!("{at}").as_bytes()))
+        .collect();
+    for at in 0..10 {
+        fs::write(outside.path().join(format!("f{at}")), "canary").unwrap();
+    }
+    bench.follow(&mut master);
+    let seen = |path: &std::path::Path| {
+        let mut seen: Vec<_> = fs::read_dir(path)
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                let about = entry.metadata().unwrap();
+                let bytes = fs::read(entry.path()).unwrap();
+                (entry.file_name(), about.ino(), about.ctime(), about.ctime_nsec(), bytes)
+            })
+            .collect();
+        seen.sort();
+        seen
+    };
+    let before = seen(outside.path());
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let swapper = {
+        let (stop, live, out) = (Arc::clone(&stop), bench.live(), outside.path().to_owned());
+        std::thread::spawn(move || {
+            let (place, away) = (live.join("folder"), live.join("away"));
+            while !stop.load(Ordering::Relaxed) {
+                let _ = fs::rename(&place, &away);
+                let _ = symlink(&out, &place);
+                std::thread::yield_now();
+                if place.is_symlink() {
+                    let _ = fs::remove_file(&place);
+                }
+                let _ = fs::rename(&away, &place);
+                std::thread::yield_now();
+            }
+        })
+    };
+    let reader = bench.store.reader();
+    for round in 0..300 {
+        let file = files[round % files.len()];
+        master.write(file, format!("round {round}").into_bytes());
+        bench.send(&mut master);
+        bench.tree().apply(&reader, round % 5 == 0).unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    swapper.join().unwrap();
+
+    assert_eq!(seen(outside.path()), before);
+    bench.tree().compare_all();
+    bench.apply();
+    bench.apply();
+    bench.expect(&master.set);
+}
+
+/// Someone saves their own work into the live folder: it is not lost, and the set's file is back.
+#[test]
+fn foreign_work_is_set_aside_and_told() {
+    let (mut bench, mut master) = (Bench::new(false), Master::new(1));
+    let file = master.make(FileId::ROOT, "report", Kind::File, b"first");
+    bench.follow(&mut master);
+    fs::remove_file(bench.live().join("report")).unwrap();
+    fs::write(bench.live().join("report"), "mine").unwrap();
+    let reader = bench.store.reader();
+    let checked = bench.tree().check(&reader, true).unwrap();
+    assert!(matches!(checked.differences[0].kind, DifferenceKind::Foreign));
+    master.write(file, b"second".to_vec());
+    bench.send(&mut master);
+    let applied = bench.apply();
+    bench.expect(&master.set);
+    let ProblemCause::Foreign { kept: Some(kept) } = &applied.problems[0].cause else {
+        panic!("{:?}", applied.problems);
+    };
+    let kept = bench.stage().join(std::str::from_utf8(kept.as_bytes()).unwrap());
+    assert_eq!(fs::read(kept).unwrap(), b"mine");
+    assert!(bench.apply().problems.is_empty());
+}
+
+/// What someone did to the tree is found when all of it is compared, wherever it is.
+#[test]
+fn comparing_finds_and_mends_everything() {
+    let (mut bench, mut master) = (Bench::new(false), Master::new(1));
+    let folder = master.make(FileId::ROOT, "folder", Kind::Dir, b"");
+    let inner = master.make(folder, "inner", Kind::Dir, b"");
+    for at in 0..5 {
+        master.make(inner, &format!("f{at}"), Kind::File, b"content");
+    }
+    bench.follow(&mut master);
+    let live = bench.live();
+    fs::rename(live.join("folder/inner"), live.join("elsewhere")).unwrap();
+    fs::remove_file(live.join("elsewhere/f1")).unwrap();
+    fs::hard_link(live.join("elsewhere/f2"), live.join("extra")).unwrap();
+    fs::create_dir(live.join("elsewhere/f1")).unwrap();
+    fs::write(live.join("@versions"), "reserved").unwrap();
+    bench.tree().compare_all();
+    bench.apply();
+    bench.expect(&master.set);
+    let reader = bench.store.reader();
+    let checked = bench.tree().check(&reader, true).unwrap();
+    assert!(checked.differences.is_empty(), "{:?}", checked.differences);
+}
+
+/// An admin points a set at a folder with someone's work in it.
+#[test]
+fn a_folder_with_work_in_it_is_not_taken() {
+    let mut bench = Bench::new(false);
+    bench.tree = None;
+    fs::remove_dir_all(bench.stage()).unwrap();
+    fs::write(bench.live().join("thesis"), "years").unwrap();
+    assert!(matches!(bench.try_open(), Err(LiveError::NotOurs { .. })));
+    // Nor after the records are lost, or with a stage that served another folder.
+    bench.state = SimDisk::new();
+    assert!(matches!(bench.try_open(), Err(LiveError::NotOurs { .. })));
+    assert_eq!(fs::read(bench.live().join("thesis")).unwrap(), b"years");
+}
+
+/// Someone removed the whole live folder: it begins again, empty, and fills.
+#[test]
+fn a_live_folder_that_is_gone_is_built_again() {
+    let (mut bench, mut master) = (Bench::new(false), Master::new(1));
+    let folder = master.make(FileId::ROOT, "folder", Kind::Dir, b"");
+    master.make(folder, "file", Kind::File, b"content");
+    bench.follow(&mut master);
+    bench.sync();
+    bench.tree = None;
+    fs::remove_dir_all(bench.live()).unwrap();
+    bench.open();
+    assert!(bench.apply().problems.is_empty());
+    bench.expect(&master.set);
+}

@@ -1,0 +1,96 @@
+//! What the index wants a live tree to be.
+
+use std::collections::HashMap;
+
+use keepshare_base::{CommitId, DEPTH_MAX, FileId, Kind, Name};
+
+use crate::{FileState, ReadError, View};
+
+/// How many folders' depths are remembered at once.
+const DEPTHS_MAX: usize = 100_000;
+
+/// One commit of the index as the live tree has to show it: only what hangs under the root, and no devices.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    view: View,
+    at: CommitId,
+    depths: HashMap<FileId, Option<usize>>,
+}
+
+impl Wanted {
+    /// Takes the newest commit of a view.
+    pub(super) fn newest(view: View) -> Self {
+        let at = view.latest();
+        Self { view, at, depths: HashMap::new() }
+    }
+
+    /// Returns the commit.
+    pub(super) fn at(&self) -> CommitId {
+        self.at
+    }
+
+    /// Returns the view.
+    pub(super) fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Returns what a name has to stand for; `None`: nothing may be there.
+    pub(super) fn name(
+        &mut self,
+        parent: FileId,
+        name: &Name,
+    ) -> Result<Option<(FileId, Kind)>, ReadError> {
+        let found = self.view.lookup(parent, name, self.at)?.filter(|(_, kind)| kind.is_live());
+        Ok(if found.is_some() && self.depth(parent)?.is_none() { None } else { found })
+    }
+
+    /// Returns the name that a folder has, wherever that hangs.
+    pub(super) fn folder_name(&self, folder: FileId) -> Result<Option<(FileId, Name)>, ReadError> {
+        Ok(self.view.links(folder, self.at)?.into_iter().next())
+    }
+
+    /// Returns the names that a file has to have in the tree; none where it must not be there.
+    pub(super) fn names(&mut self, file: FileId) -> Result<Vec<(FileId, Name)>, ReadError> {
+        let names = self.view.links(file, self.at)?;
+        let mut reachable = Vec::with_capacity(names.len());
+        for (parent, name) in names {
+            if self.name(parent, &name)?.is_some_and(|(found, _)| found == file) {
+                reachable.push((parent, name));
+            }
+        }
+        Ok(reachable)
+    }
+
+    /// Returns a file's state.
+    pub(super) fn file(&self, file: FileId) -> Result<Option<FileState>, ReadError> {
+        self.view.file(file, self.at)
+    }
+
+    /// Returns how many folders stand above a folder; `None` where it does not hang under the root.
+    pub(super) fn depth(&mut self, folder: FileId) -> Result<Option<usize>, ReadError> {
+        let mut above = Vec::new();
+        let mut next = folder;
+        let mut depth = loop {
+            if next == FileId::ROOT {
+                break Some(0);
+            }
+            if let Some(known) = self.depths.get(&next) {
+                break *known;
+            }
+            above.push(next);
+            match self.folder_name(next)? {
+                Some((parent, _)) if above.len() <= DEPTH_MAX => next = parent,
+                _ => break None,
+            }
+        };
+        if self.depths.len() > DEPTHS_MAX {
+            self.depths.clear();
+        }
+        for folder in above.into_iter().rev() {
+            // Below one that hangs nowhere, none has a depth.
+            depth = depth.map(|depth| depth + 1);
+            self.depths.insert(folder, depth);
+        }
+        Ok(depth)
+    }
+}

@@ -1,0 +1,326 @@
+//! One set at work: its store on a writer thread, its live tree on another.
+//!
+//! Changes are queued from anywhere without waiting. The writer takes what has gathered, makes it durable with one sync
+//! and answers each; the live thread follows the commits; a third thread syncs the live tree, so that a slow disk does
+//! not make users wait for what is in memory already. Time comes in through [`SetStore::tick`]. Where changes come from
+//! and what an acknowledgement is worth is not decided here.
+
+use std::{
+    fmt, io,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+};
+
+use keepshare_base::{CommitId, Stamp};
+
+use crate::{
+    ClockSetBack, CommitError, Incoming, OpenReport, Reader, Store, StoreError, StoreOptions,
+    checked::{CheckedDb, CheckedError, open_checked},
+    disk::{Disk, RealDisk},
+    live::{LiveDirs, LiveError, LiveOptions, LiveTree, Problem},
+};
+
+mod follower;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use follower::FollowerBox;
+use writer::WriterBox;
+
+/// The most changes that wait in the queue of a set.
+pub const QUEUE_CHANGES_MAX: usize = 4096;
+
+/// The most bytes of content that wait in the queue of a set.
+pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How much memory the records of a live tree may use to keep pages, in bytes.
+const LIVE_CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+/// The file of the live tree's records, beside the index.
+const LIVE_STATE: &str = "live.redb";
+
+/// The place of the thread that ends after the others.
+const SYNC_THREAD: usize = 2;
+
+/// Takes the answer to a submitted change, on the writer's thread: it must only pass it on.
+pub type Reply = Box<dyn FnOnce(Result<CommitId, SubmitError>) + Send>;
+
+/// A change for the queue.
+pub struct Submission {
+    /// The change.
+    pub incoming: Incoming,
+    /// What this station's clock said when it came.
+    pub arrival: Stamp,
+    /// Called once, when the change is durable or refused.
+    pub reply: Reply,
+}
+
+impl fmt::Debug for Submission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Submission")
+            .field("position", &self.incoming.position)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a submitted change was not taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// The store did not take it. Never [`CommitError::Full`]: such a change waits.
+    #[error("the change was not taken")]
+    Commit(#[from] CommitError),
+    /// The set is being closed.
+    #[error("the set is being closed")]
+    Closed,
+}
+
+/// The queue is full; the change comes back.
+#[derive(Debug, thiserror::Error)]
+#[error("the queue of the set is full")]
+pub struct QueueFull(pub Box<Submission>);
+
+/// Why a set cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetError {
+    /// Its folder cannot be used, or something else holds it.
+    #[error("cannot use the folder of the set")]
+    Disk(#[source] io::Error),
+    /// The store cannot be opened.
+    #[error("cannot open the store")]
+    Store(#[from] StoreError),
+    /// The live tree cannot be opened.
+    #[error("cannot open the live tree")]
+    Live(#[from] LiveError),
+    /// The records of the live tree cannot be opened.
+    #[error("cannot open the records of the live tree")]
+    LiveState(#[source] CheckedError),
+    /// A thread cannot be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+}
+
+/// How a set is opened.
+#[derive(Clone, Debug, Default)]
+pub struct SetOptions {
+    /// The store's options.
+    pub store: StoreOptions,
+    /// Where the live tree is; `live` and `stage` in the set's folder where nothing else is said.
+    pub live: Option<LiveDirs>,
+    /// How the live tree is kept.
+    pub live_options: LiveOptions,
+}
+
+/// How a set is doing.
+#[derive(Clone, Debug, Default)]
+pub struct Status {
+    /// The newest durable commit.
+    pub durable: CommitId,
+    /// The commit that the live tree shows.
+    pub live: CommitId,
+    /// The commit through which the live tree is on the disk.
+    pub live_synced: CommitId,
+    /// The disk is full; changes wait.
+    pub full: bool,
+    /// Why no change is taken until the set is opened again.
+    pub poisoned: Option<String>,
+    /// Why the live tree does not follow.
+    pub live_failed: Option<String>,
+    /// What in the live tree is not as it should be.
+    pub problems: Vec<Arc<Problem>>,
+    /// How many more problems there are.
+    pub more_problems: u64,
+    /// How often the clock was set back, and the last time.
+    pub clock_set_back: (u64, Option<ClockSetBack>),
+}
+
+/// A set that is open: its store, its live tree and their threads.
+#[derive(Debug)]
+pub struct SetStore {
+    shared: Arc<Shared>,
+    reader: Reader,
+    report: OpenReport,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl SetStore {
+    /// Opens the set in a folder, and creates it where there is none.
+    pub fn open(dir: &Path, options: SetOptions) -> Result<Self, SetError> {
+        let disk = RealDisk::open(dir).map_err(SetError::Disk)?;
+        Self::open_on(Arc::new(disk), dir, options)
+    }
+
+    /// Opens a set on a disk; only its live tree may be in `dir`.
+    pub fn open_on(disk: Arc<dyn Disk>, dir: &Path, options: SetOptions) -> Result<Self, SetError> {
+        let (mut store, report) = Store::open(Arc::clone(&disk), options.store)?;
+        let dirs = options
+            .live
+            .unwrap_or_else(|| LiveDirs { live: dir.join("live"), stage: dir.join("stage") });
+        let tree = LiveTree::open(dirs, open_live_state(&disk)?, options.live_options)?;
+        store.set_live(tree.synced());
+        let status = Status {
+            durable: report.latest,
+            live: tree.reached(),
+            live_synced: tree.synced(),
+            ..Status::default()
+        };
+        let reader = store.reader();
+        let shared = Arc::new(Shared {
+            writer: WriterBox::default(),
+            follower: FollowerBox::default(),
+            status: Mutex::new(status),
+            watchers: Mutex::new(Vec::new()),
+        });
+        let mut set = Self { shared, reader, report, threads: Vec::new() };
+        set.start("set-writer", |shared, _| writer::run(shared, store))?;
+        set.start("set-live", |shared, reader| follower::run(shared, tree, &reader))?;
+        set.start("set-live-sync", |shared, _| follower::run_syncs(shared))?;
+        set.shared.follower.durable(set.report.latest);
+        Ok(set)
+    }
+
+    /// Queues a change. Answers come in the order of the changes.
+    pub fn submit(&self, submission: Submission) -> Result<(), QueueFull> {
+        self.shared.writer.submit(submission)
+    }
+
+    /// Has work done on the writer's thread between two changes: it holds up all changes meanwhile.
+    ///
+    /// What it commits becomes durable with the next sync, which comes at once.
+    pub fn with_store(&self, work: impl FnOnce(&mut Store) + Send + 'static) {
+        self.shared.writer.order(Box::new(work));
+    }
+
+    /// Has work done on the live tree's thread: it follows no commits meanwhile. Dropped where the set is being closed.
+    pub fn with_live(&self, work: impl FnOnce(&mut LiveTree, &Reader) + Send + 'static) {
+        self.shared.follower.order(Box::new(work));
+    }
+
+    /// Says what time it is; call it about once a second. What waits for space or has failed is tried again.
+    pub fn tick(&self, now: Stamp) {
+        self.shared.writer.tick(now);
+        self.shared.follower.tick(now);
+    }
+
+    /// Compares the whole live tree with the index and makes it equal, in the background.
+    pub fn compare_live(&self) {
+        self.shared.follower.compare();
+    }
+
+    /// Returns a reader of the set.
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
+    }
+
+    /// Returns what opening found.
+    pub fn report(&self) -> &OpenReport {
+        &self.report
+    }
+
+    /// Returns how the set is doing.
+    pub fn status(&self) -> Status {
+        lock(&self.shared.status).clone()
+    }
+
+    /// Has `changed` called, on a thread of the set, whenever the status changed: it must only pass it on.
+    pub fn watch(&self, changed: impl Fn() + Send + 'static) {
+        lock(&self.shared.watchers).push(Box::new(changed));
+    }
+
+    /// Returns how many changes and bytes of content wait in the queue.
+    pub fn queued(&self) -> (usize, usize) {
+        self.shared.writer.queued()
+    }
+
+    /// Takes no more changes, makes everything taken durable, and waits for the threads to end.
+    pub fn close(mut self) {
+        self.stop();
+    }
+
+    fn start(
+        &mut self,
+        name: &str,
+        work: impl FnOnce(&Shared, Reader) + Send + 'static,
+    ) -> Result<(), SetError> {
+        let (shared, reader) = (Arc::clone(&self.shared), self.reader.clone());
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        let thread = thread.spawn(move || work(&shared, reader)).map_err(SetError::Thread)?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    fn stop(&mut self) {
+        self.shared.writer.close();
+        self.shared.follower.close();
+        for (place, thread) in self.threads.drain(..).enumerate() {
+            if place == SYNC_THREAD {
+                self.shared.follower.close_sync();
+            }
+            if thread.join().is_err() {
+                tracing::error!("a thread of a set panicked");
+            }
+        }
+    }
+}
+
+impl Drop for SetStore {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// What the threads of a set have in common.
+struct Shared {
+    writer: WriterBox,
+    follower: FollowerBox,
+    status: Mutex<Status>,
+    watchers: Mutex<Vec<Box<dyn Fn() + Send>>>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Changes the status and tells those who watch.
+    fn update(&self, change: impl FnOnce(&mut Status)) {
+        change(&mut lock(&self.status));
+        for watcher in lock(&self.watchers).iter() {
+            watcher();
+        }
+    }
+}
+
+/// Opens the records of the live tree; damaged ones are begun anew, and the tree is built again from the store.
+fn open_live_state(disk: &Arc<dyn Disk>) -> Result<Arc<CheckedDb>, SetError> {
+    let opened = match open_checked(disk, LIVE_STATE, LIVE_CACHE_BYTES) {
+        Err(CheckedError::Damaged(why)) => {
+            tracing::warn!(%why, "the records of the live tree are damaged and begun anew");
+            disk.remove(LIVE_STATE).map_err(SetError::Disk)?;
+            open_checked(disk, LIVE_STATE, LIVE_CACHE_BYTES)
+        }
+        opened => opened,
+    };
+    Ok(Arc::new(opened.map_err(SetError::LiveState)?))
+}
+
+/// Locks; what another thread left when it panicked is whole, as nothing here is changed in steps.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes an error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}

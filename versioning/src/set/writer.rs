@@ -1,0 +1,346 @@
+//! The thread that owns the store.
+
+use std::{
+    collections::VecDeque,
+    sync::{Condvar, Mutex, PoisonError},
+};
+
+use keepshare_base::{CommitId, Stamp};
+
+use super::{
+    QUEUE_BYTES_MAX, QUEUE_CHANGES_MAX, QueueFull, Reply, Shared, Submission, SubmitError, chain,
+    lock,
+};
+use crate::{CommitError, Store, StoreError};
+
+/// The most changes that become durable with one sync.
+const GROUP_CHANGES_MAX: usize = 512;
+
+/// The most bytes of content that become durable with one sync, but for a single change.
+const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// How many bytes of content may be committed before the index is made durable without waiting for the time.
+const FLUSH_BYTES: usize = 16 * 1024 * 1024;
+
+/// How often the index is made durable, in microseconds.
+const FLUSH_MICROS: i64 = 1_000_000;
+
+/// Work for the writer's thread.
+pub(super) type Order = Box<dyn FnOnce(&mut Store) + Send>;
+
+/// What waits for the writer.
+#[derive(Default)]
+pub(super) struct WriterBox {
+    inbox: Mutex<Inbox>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct Inbox {
+    queue: VecDeque<Submission>,
+    queue_bytes: usize,
+    orders: Vec<Order>,
+    now: Option<Stamp>,
+    live: Option<CommitId>,
+    closing: bool,
+}
+
+/// What the writer takes out at once.
+#[derive(Default)]
+struct Taken {
+    group: Vec<Submission>,
+    orders: Vec<Order>,
+    now: Option<Stamp>,
+    live: Option<CommitId>,
+    closing: bool,
+}
+
+impl WriterBox {
+    pub(super) fn submit(&self, submission: Submission) -> Result<(), QueueFull> {
+        let mut inbox = lock(&self.inbox);
+        if inbox.closing {
+            drop(inbox);
+            (submission.reply)(Err(SubmitError::Closed));
+            return Ok(());
+        }
+        let bytes = submission.incoming.filled.payload.len();
+        let over = inbox.queue_bytes + bytes > QUEUE_BYTES_MAX && !inbox.queue.is_empty();
+        if over || inbox.queue.len() >= QUEUE_CHANGES_MAX {
+            return Err(QueueFull(Box::new(submission)));
+        }
+        inbox.queue_bytes += bytes;
+        inbox.queue.push_back(submission);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    pub(super) fn order(&self, order: Order) {
+        lock(&self.inbox).orders.push(order);
+        self.arrived.notify_one();
+    }
+
+    pub(super) fn tick(&self, now: Stamp) {
+        lock(&self.inbox).now = Some(now);
+        self.arrived.notify_one();
+    }
+
+    /// Says how far the live tree is on the disk.
+    pub(super) fn live(&self, synced: CommitId) {
+        lock(&self.inbox).live = Some(synced);
+        self.arrived.notify_one();
+    }
+
+    pub(super) fn close(&self) {
+        lock(&self.inbox).closing = true;
+        self.arrived.notify_one();
+    }
+
+    pub(super) fn queued(&self) -> (usize, usize) {
+        let inbox = lock(&self.inbox);
+        (inbox.queue.len(), inbox.queue_bytes)
+    }
+
+    /// Waits for something to do; changes only where `changes` says so, not at all where `idle` work is left.
+    fn take(&self, changes: bool, idle: bool) -> Taken {
+        let mut inbox = lock(&self.inbox);
+        loop {
+            let something = (changes && !inbox.queue.is_empty())
+                || !inbox.orders.is_empty()
+                || inbox.now.is_some()
+                || inbox.live.is_some();
+            if something || idle || inbox.closing {
+                break;
+            }
+            inbox = self.arrived.wait(inbox).unwrap_or_else(PoisonError::into_inner);
+        }
+        let mut taken = Taken {
+            orders: std::mem::take(&mut inbox.orders),
+            now: inbox.now.take(),
+            live: inbox.live.take(),
+            closing: inbox.closing,
+            ..Taken::default()
+        };
+        // A full disk may have space again whenever time has passed.
+        if changes || taken.now.is_some() {
+            let mut bytes = 0;
+            while let Some(next) = inbox.queue.front() {
+                let len = next.incoming.filled.payload.len();
+                let room = taken.group.len() < GROUP_CHANGES_MAX && bytes + len <= GROUP_BYTES_MAX;
+                if !room && !taken.group.is_empty() {
+                    break;
+                }
+                bytes += len;
+                taken.group.extend(inbox.queue.pop_front());
+            }
+            inbox.queue_bytes -= bytes;
+        }
+        taken
+    }
+
+    /// Puts changes back to the front of the queue.
+    fn put_back(&self, submissions: Vec<Submission>) {
+        let mut inbox = lock(&self.inbox);
+        for submission in submissions.into_iter().rev() {
+            inbox.queue_bytes += submission.incoming.filled.payload.len();
+            inbox.queue.push_front(submission);
+        }
+    }
+}
+
+/// Runs the store until the set is closed.
+pub(super) fn run(shared: &Shared, store: Store) {
+    let mut writer = Writer {
+        shared,
+        store,
+        waiting: Vec::new(),
+        unsynced: false,
+        full: false,
+        poisoned: false,
+        unflushed_bytes: 0,
+        dirty: false,
+        flushed_at: None,
+        more_upkeep: false,
+    };
+    loop {
+        let taken = shared.writer.take(!writer.full, writer.more_upkeep && !writer.full);
+        let closing = taken.closing;
+        writer.work(taken);
+        if closing && (writer.full || writer.poisoned || shared.writer.queued().0 == 0) {
+            break;
+        }
+    }
+    writer.end();
+}
+
+struct Writer<'a> {
+    shared: &'a Shared,
+    store: Store,
+    /// Answers that wait for the next sync, in order.
+    waiting: Vec<(Reply, Result<CommitId, SubmitError>)>,
+    /// Whether the store has taken in something that is not durable.
+    unsynced: bool,
+    full: bool,
+    poisoned: bool,
+    /// Whether the index has something that is not durable.
+    dirty: bool,
+    unflushed_bytes: usize,
+    flushed_at: Option<Stamp>,
+    more_upkeep: bool,
+}
+
+impl Writer<'_> {
+    fn work(&mut self, taken: Taken) {
+        if let Some(live) = taken.live {
+            self.store.set_live(live);
+        }
+        for order in taken.orders {
+            order(&mut self.store);
+            self.unsynced = true;
+        }
+        if taken.now.is_some() {
+            self.set_full(false);
+        }
+        let busy = !taken.group.is_empty();
+        self.commit(taken.group);
+        self.sync();
+        if let Some(now) = taken.now {
+            self.flush_if_due(now);
+        } else if self.unflushed_bytes >= FLUSH_BYTES {
+            self.flush();
+        }
+        if !busy && (taken.now.is_some() || self.more_upkeep) && !self.full && !self.poisoned {
+            self.more_upkeep = match self.store.maintain() {
+                Ok(more) => more,
+                Err(error) => {
+                    self.fail(&error);
+                    false
+                }
+            };
+        }
+    }
+
+    /// Gives changes to the store; those that find the disk full go back to the queue.
+    fn commit(&mut self, group: Vec<Submission>) {
+        let mut group = group.into_iter();
+        while let Some(submission) = group.next() {
+            let Submission { incoming, arrival, reply } = submission;
+            let result = self.store.commit(arrival, &incoming);
+            self.unsynced |= result.is_ok();
+            self.unflushed_bytes += incoming.filled.payload.len();
+            if is_full(&result) {
+                let mut back = vec![Submission { incoming, arrival, reply }];
+                back.extend(group);
+                self.shared.writer.put_back(back);
+                self.set_full(true);
+                break;
+            }
+            match &result {
+                Err(CommitError::Poisoned) => self.fail(&StoreError::Poisoned),
+                Err(CommitError::Store(error)) => self.fail(error),
+                _ => {}
+            }
+            self.waiting.push((reply, result.map_err(SubmitError::from)));
+        }
+        if let Some(set_back) = self.store.take_clock_set_back() {
+            tracing::error!(clock = %set_back.clock, running = %set_back.running, "the clock was set back");
+            self.shared.update(|status| {
+                status.clock_set_back = (status.clock_set_back.0 + 1, Some(set_back));
+            });
+        }
+    }
+
+    /// Makes everything taken in durable and answers.
+    fn sync(&mut self) {
+        if self.unsynced {
+            match self.store.sync() {
+                Ok(durable) => {
+                    self.unsynced = false;
+                    self.dirty = true;
+                    // Users see it before the master hears of it.
+                    self.shared.follower.durable(durable);
+                    self.shared.update(|status| status.durable = durable);
+                }
+                Err(StoreError::Full) => {
+                    self.set_full(true);
+                    return;
+                }
+                Err(error) => {
+                    self.fail(&error);
+                    self.unsynced = false;
+                    for (reply, _) in self.waiting.drain(..) {
+                        reply(Err(CommitError::Poisoned.into()));
+                    }
+                }
+            }
+        }
+        for (reply, result) in self.waiting.drain(..) {
+            reply(result);
+        }
+    }
+
+    fn flush_if_due(&mut self, now: Stamp) {
+        let due = self.flushed_at.is_none_or(|last| {
+            // A clock that was set back must not put it off.
+            !(0..FLUSH_MICROS).contains(&now.micros_since(last))
+        });
+        if self.dirty && due {
+            self.flush();
+            self.flushed_at = Some(now);
+        }
+    }
+
+    fn flush(&mut self) {
+        self.unflushed_bytes = 0;
+        if self.poisoned {
+            return;
+        }
+        match self.store.flush() {
+            Ok(()) => self.dirty = false,
+            Err(StoreError::Full) => self.set_full(true),
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn set_full(&mut self, full: bool) {
+        if self.full != full {
+            self.full = full;
+            self.shared.update(|status| status.full = full);
+        }
+    }
+
+    fn fail(&mut self, error: &StoreError) {
+        if matches!(error, StoreError::Full) {
+            self.set_full(true);
+        } else if !self.poisoned {
+            self.poisoned = true;
+            let why = chain(error);
+            tracing::error!(%why, "the set takes no more changes until it is opened again");
+            self.shared.update(|status| status.poisoned = Some(why));
+        }
+    }
+
+    /// Answers what is left and makes the index durable.
+    fn end(mut self) {
+        for (reply, _) in self.waiting.drain(..) {
+            reply(Err(SubmitError::Closed));
+        }
+        loop {
+            let left = self.shared.writer.take(true, true).group;
+            if left.is_empty() {
+                break;
+            }
+            for submission in left {
+                (submission.reply)(Err(SubmitError::Closed));
+            }
+        }
+        self.flush();
+    }
+}
+
+fn is_full(result: &Result<CommitId, CommitError>) -> bool {
+    match result {
+        Err(CommitError::Full) => true,
+        Err(CommitError::Store(error)) => matches!(**error, StoreError::Full),
+        _ => false,
+    }
+}
