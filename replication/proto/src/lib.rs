@@ -1,1 +1,27 @@
-//! Empty.
+//! What replication says and decides, without touching the world.
+//!
+//! Messages and their bytes; the master's half of a link ([`Shipper`](shipper::Shipper)) and the station's
+//! ([`Receiver`](receiver::Receiver)); restores over the link; the rule that says when a version is cut. Every machine
+//! takes the time and one input and queues outputs; whoever drives it does the reading, writing and waiting. No clock,
+//! no input or output, no threads here.
+
+mod backoff;
+pub mod codec;
+pub mod cut;
+mod message;
+pub mod receiver;
+pub mod restore;
+pub mod shipper;
+mod text;
+mod time;
+mod window;
+
+pub use backoff::Backoff;
+pub use message::{
+    Deletes, FileLine, Frame, Hello, Message, MirrorReason, NameLine, PAGE_LINES_MAX, PAGES_AHEAD,
+    PROTOCOL, Place, Refusal, RestoreAnswer, RestoreRequest, SetSettings, StateDigest, Step,
+    Welcome, running_after,
+};
+pub use text::{TEXT_BYTES_MAX, Text};
+pub use time::MonoTime;
+pub use window::{WINDOW_BYTES_MAX, weight};
