@@ -1,0 +1,23 @@
+//! Masters, links and stations in virtual time, all from one seed.
+//!
+//! The state machines are the real ones; everything around them is a model that is small enough to be obviously right:
+//! a journal that drops its oldest changes, a store that forgets what was not synced when it crashes, links that break,
+//! stall and deliver late. While it runs, the models check what must never happen; at the end [`World::check`] compares
+//! what must be equal. The drivers here do what real ones do, with every answer late by chance.
+
+mod drive_master;
+mod drive_station;
+mod event;
+mod link;
+mod master;
+mod run;
+mod seen;
+mod station;
+mod tree;
+mod world;
+
+pub use run::{Faults, Plan, run};
+pub use seen::Seen;
+pub use station::{Record, Store};
+pub use tree::Tree;
+pub use world::{SECOND, World};

@@ -1,0 +1,383 @@
+//! Virtual time, and the drivers of masters and stations in it.
+
+use std::{cmp::Reverse, collections::BinaryHeap};
+
+use keepshare_base::{OriginId, Stamp};
+use keepshare_proto::{
+    Text,
+    receiver::{self, Standing},
+    shipper,
+};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+use crate::{
+    Seen,
+    event::{Event, Timed},
+    link::{Link, Mishap},
+    master::{Master, Source},
+    station::{Station, Store},
+};
+
+/// The one origin of the simulated set.
+pub(crate) const ORIGIN: OriginId = OriginId::FIRST;
+
+/// A second of virtual time.
+pub const SECOND: u64 = 1_000_000;
+
+/// How long things may take to settle before it counts as never.
+const SETTLE_SECONDS_MAX: u64 = 600;
+
+/// Masters, stations and what connects them.
+#[derive(Debug)]
+pub struct World {
+    pub(crate) now: u64,
+    pub(crate) random: StdRng,
+    events: BinaryHeap<Reverse<Timed>>,
+    counter: u64,
+    pub(crate) masters: Vec<Master>,
+    pub(crate) stations: Vec<Station>,
+    pub(crate) links: Vec<Link>,
+    /// Whether a master and a station can reach each other.
+    pub(crate) reach: Vec<Vec<bool>>,
+    /// What the masters' clocks are off by, in microseconds.
+    clock_off: i64,
+    /// What was seen, for tests that want to know that it happened.
+    pub seen: Seen,
+}
+
+impl World {
+    /// Returns one master and some stations, all up and connected by working links.
+    pub fn new(seed: u64, stations: usize, journal_limit: usize) -> Self {
+        let mut world = Self {
+            now: 0,
+            random: StdRng::seed_from_u64(seed),
+            events: BinaryHeap::new(),
+            counter: 0,
+            masters: Vec::new(),
+            stations: (0..stations).map(|_| Station::new()).collect(),
+            links: Vec::new(),
+            reach: Vec::new(),
+            clock_off: 0,
+            seen: Seen::default(),
+        };
+        world.add_master(Source::new(journal_limit));
+        world
+    }
+
+    /// Lets time pass.
+    pub fn run_for(&mut self, micros: u64) {
+        let until = self.now + micros;
+        while let Some(Reverse(next)) = self.events.peek()
+            && next.at <= until
+        {
+            let Some(Reverse(timed)) = self.events.pop() else { break };
+            self.now = timed.at;
+            self.handle(timed.event);
+        }
+        self.now = until;
+    }
+
+    /// Makes one random edit at a master.
+    pub fn edit(&mut self, master: usize) {
+        let stamp = self.stamp();
+        let source = &mut self.masters[master].source;
+        source.edit(&mut self.random, stamp);
+        self.tell_head(master);
+    }
+
+    /// Sets what the masters' clocks are off by, in microseconds.
+    pub fn set_clock(&mut self, off: i64) {
+        self.clock_off = off;
+    }
+
+    /// Lets a station's next change meet a mishap on its way.
+    pub fn mishap(&mut self, station: usize, replay: bool) {
+        if let Some(link) = self.stations[station].link {
+            let mishap = if replay { Mishap::Replay } else { Mishap::Gap };
+            self.links[link].mishap = Some(mishap);
+        }
+    }
+
+    /// Returns a station's store.
+    pub fn store(&self, station: usize) -> &Store {
+        &self.stations[station].store
+    }
+
+    /// Returns how many stations there are.
+    pub fn station_count(&self) -> usize {
+        self.stations.len()
+    }
+
+    /// Connects a master and a station, or cuts them apart: with a bang, or without either noticing.
+    pub fn set_reach(&mut self, master: usize, station: usize, reach: bool, silently: bool) {
+        self.reach[master][station] = reach;
+        if !reach {
+            self.cut(master, station, silently);
+        }
+    }
+
+    /// Ends the connection between a master and a station, if there is one.
+    pub fn cut(&mut self, master: usize, station: usize, silently: bool) {
+        let Some(link) = self.masters[master].destinations[station].link else { return };
+        if silently {
+            self.links[link].stalled = true;
+        } else {
+            self.end_link(link, true, true);
+        }
+    }
+
+    /// Stops a station as a power cut does.
+    pub fn crash_station(&mut self, station: usize) {
+        if let Some(link) = self.stations[station].link {
+            self.end_link(link, true, false);
+        }
+        self.stations[station].crash();
+        self.check_acked(station);
+    }
+
+    /// Starts a station that was stopped.
+    pub fn start_station(&mut self, station: usize) {
+        self.stations[station].up = true;
+    }
+
+    /// Puts an older copy of a station's disk back: it has less than it acknowledged.
+    pub fn roll_station_back(&mut self, station: usize, records: usize) {
+        self.crash_station(station);
+        let store = &mut self.stations[station].store;
+        let keep = store.records().len().saturating_sub(records);
+        store.roll_back(keep);
+        self.stations[station].acked = None;
+        self.start_station(station);
+    }
+
+    /// Fills a station's disk, or makes space on it.
+    pub fn set_full(&mut self, station: usize, full: bool) {
+        if !self.stations[station].up || self.stations[station].full == full {
+            return;
+        }
+        self.stations[station].full = full;
+        let input = if full {
+            self.seen.waited += 1;
+            receiver::Input::Full { reason: Text::new("the disk is full") }
+        } else {
+            receiver::Input::Resumed
+        };
+        self.tell_receiver(station, input);
+        self.pump_store(station);
+    }
+
+    /// Lets a station's store refuse changes that come.
+    pub fn refuse_next(&mut self, station: usize, changes: u32) {
+        self.stations[station].refuses = changes;
+    }
+
+    /// Stops a master and starts it again.
+    pub fn restart_master(&mut self, master: usize) {
+        for station in 0..self.stations.len() {
+            if let Some(link) = self.masters[master].destinations[station].link {
+                self.end_link(link, false, true);
+            }
+        }
+        let seed = self.random.random();
+        self.masters[master].crash(seed);
+        self.masters[master].up = true;
+        self.tell_head(master);
+    }
+
+    /// Another master takes the origin on, in a new epoch, with the tree as it is; the old one goes on as it can.
+    pub fn change_hands(&mut self) -> usize {
+        let old = self.holder();
+        self.masters[old].holds = false;
+        let mut source = self.masters[old].source.clone();
+        source.begin_epoch(source.epoch, self.stamp());
+        source.acked.clear();
+        self.add_master(source)
+    }
+
+    /// Returns the master that holds the origin.
+    pub fn holder(&self) -> usize {
+        self.masters.iter().position(|master| master.holds).expect("one master holds the origin")
+    }
+
+    /// Returns a copy of the holder's journal and map, to be put back later.
+    pub(crate) fn copy_source(&self) -> Source {
+        self.masters[self.holder()].source.clone()
+    }
+
+    /// Puts an older copy of the journal and map back under the tree as it is now.
+    pub(crate) fn put_source_back(&mut self, copy: &Source) {
+        let (holder, stamp) = (self.holder(), self.stamp());
+        self.masters[holder].source.put_back(copy, stamp);
+        self.restart_master(holder);
+    }
+
+    /// Repairs everything and waits until all is settled.
+    pub fn heal(&mut self) {
+        self.clock_off = 0;
+        for station in 0..self.stations.len() {
+            self.start_station(station);
+            self.set_full(station, false);
+            self.refuse_next(station, 0);
+            for master in 0..self.masters.len() {
+                self.set_reach(master, station, true, false);
+            }
+        }
+        self.settle();
+    }
+
+    /// Waits until all is settled.
+    pub fn settle(&mut self) {
+        for _ in 0..SETTLE_SECONDS_MAX {
+            self.run_for(SECOND);
+            if self.is_settled() {
+                return;
+            }
+        }
+        panic!("not settled after {SETTLE_SECONDS_MAX} s: {}", self.standings());
+    }
+
+    /// Tells whether every station has everything, and nothing is under way.
+    pub fn is_settled(&self) -> bool {
+        let source = &self.masters[self.holder()].source;
+        self.stations.iter().all(|station| {
+            let Standing { place, mirroring, .. } = station.store.standing();
+            place == Some(source.place()) && !mirroring && station.queue.is_empty()
+        })
+    }
+
+    /// Returns where everybody is, for a failure's text.
+    fn standings(&self) -> String {
+        let holder = self.holder();
+        let master = &self.masters[holder];
+        let stations: Vec<_> = self
+            .stations
+            .iter()
+            .zip(&master.destinations)
+            .map(|(station, destination)| {
+                format!("{:?} {:?}", station.store.standing(), destination.shipper)
+            })
+            .collect();
+        format!("{:?} {stations:#?}", master.source.head())
+    }
+
+    /// Checks that all stations agree with the master and with each other. Call it when all is settled.
+    pub fn check(&self) {
+        let source = &self.masters[self.holder()].source;
+        let want = source.tree.reachable();
+        for (index, station) in self.stations.iter().enumerate() {
+            assert_eq!(station.store.tree().reachable(), want, "station {index} has another tree");
+            self.check_acked(index);
+        }
+        self.check_versions();
+    }
+
+    /// A file at one place of one journal is the same wherever it is a version.
+    fn check_versions(&self) {
+        for (index, station) in self.stations.iter().enumerate() {
+            for other in &self.stations[index + 1..] {
+                for (key, digest) in station.store.versions() {
+                    let theirs = other.store.versions().get(key);
+                    assert!(theirs.is_none_or(|d| d == digest), "two versions are called {key:?}");
+                }
+            }
+        }
+    }
+
+    /// What a station acknowledged, it has.
+    fn check_acked(&self, station: usize) {
+        let station_ = &self.stations[station];
+        let place = station_.store.standing().place.map(|place| (place.epoch, place.seq));
+        assert!(
+            place >= station_.acked,
+            "station {station} is at {place:?}, acknowledged {:?}",
+            station_.acked
+        );
+    }
+
+    fn add_master(&mut self, source: Source) -> usize {
+        let seed = self.random.random();
+        self.masters.push(Master::new(source, self.stations.len(), seed));
+        self.reach.push(vec![true; self.stations.len()]);
+        let master = self.masters.len() - 1;
+        self.tell_head(master);
+        master
+    }
+
+    fn tell_head(&mut self, master: usize) {
+        let head = self.masters[master].source.head();
+        for station in 0..self.stations.len() {
+            self.tell_shipper(master, station, shipper::Input::Journal(head));
+        }
+    }
+
+    pub(crate) fn stamp(&self) -> Stamp {
+        let micros = i64::try_from(self.now).expect("virtual time is short");
+        Stamp(1_700_000_000_000_000 + micros + self.clock_off)
+    }
+
+    pub(crate) fn schedule(&mut self, after: u64, event: Event) {
+        self.counter += 1;
+        self.events.push(Reverse(Timed { at: self.now + after, counter: self.counter, event }));
+    }
+
+    pub(crate) fn late(&mut self) -> u64 {
+        match self.random.random_range(0..20) {
+            0 => self.random.random_range(1000..50_000),
+            _ => self.random.random_range(10..500),
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Shipper { master, station, start, input } => {
+                if self.is_start(master, start) {
+                    self.tell_shipper(master, station, *input);
+                }
+            }
+            Event::Receiver { station, start, input } => {
+                if self.stations[station].start == start {
+                    self.tell_receiver(station, *input);
+                }
+            }
+            Event::Arrive { link, at_master, bytes } => self.arrive(link, at_master, &bytes),
+            Event::Ended { link, at_master } => self.ended(link, at_master),
+            Event::Connect { master, station, start } => {
+                if self.is_start(master, start) {
+                    self.connect(master, station);
+                }
+            }
+            Event::MasterTimer { master, station, start } => {
+                if self.is_start(master, start) {
+                    let destination = &mut self.masters[master].destinations[station];
+                    destination.timer = None;
+                    let due = destination.shipper.poll_timeout();
+                    if due.is_some_and(|due| due.0 <= self.now) {
+                        self.tell_shipper(master, station, shipper::Input::TimedOut);
+                    } else {
+                        self.set_master_timer(master, station);
+                    }
+                }
+            }
+            Event::StationTimer { station, start } => {
+                if self.stations[station].start == start {
+                    self.stations[station].timer = None;
+                    let due = self.stations[station].receiver.poll_timeout();
+                    if due.is_some_and(|due| due.0 <= self.now) {
+                        self.tell_receiver(station, receiver::Input::TimedOut);
+                    } else {
+                        self.set_station_timer(station);
+                    }
+                }
+            }
+            Event::Synced { station, start, records } => {
+                if self.stations[station].start == start {
+                    self.synced(station, records);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn is_start(&self, master: usize, start: u64) -> bool {
+        self.masters[master].start == start && self.masters[master].up
+    }
+}
