@@ -1,0 +1,218 @@
+//! Joining a cluster and renewing a certificate: one question, one answer.
+//!
+//! The new station's half is an [`Applicant`], the primary's a [`JoinDesk`]. Both take and give bytes; carrying them over
+//! TLS is the transport's work. The bytes are described in `docs/formats/link.md`.
+
+mod guesses;
+mod message;
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rustls::{ClientConfig, time_provider::TimeProvider};
+
+use keepshare_base::{Stamp, StationName};
+
+pub use self::message::MessageError;
+use self::{
+    guesses::Guesses,
+    message::{Answer, Question, decode, encode},
+};
+use crate::{
+    Admission, Application, CaPin, EnrolError, Enrolment, IdentityError, JoinToken, Member, Peer,
+    PendingIdentity, StationAddress, StationIdentity,
+    tls::{self, StationTls},
+};
+
+/// Why a station did not get its certificate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// The token, whatever is wrong with it; or too many wrong ones before it.
+    #[error("the primary refused: the token was used before, is too old or is not known there")]
+    Refused,
+    /// The name.
+    #[error("there is a station of this name in the cluster already")]
+    NameTaken,
+    /// The cluster is as large as it can be.
+    #[error("the cluster takes no more stations")]
+    Full,
+    /// The other end is not able to let anyone in just now.
+    #[error("the primary cannot let stations in just now; its log says why")]
+    Unavailable,
+    /// What the primary said.
+    #[error("the primary's answer cannot be read")]
+    Answer(#[from] MessageError),
+    /// What the primary gave is not usable.
+    #[error("the primary's answer is not usable")]
+    Identity(#[from] IdentityError),
+    /// The CA that came with the certificate is not the one that was asked.
+    #[error("the primary's answer brings the CA of another cluster")]
+    OtherCa,
+    /// What the primary gave is for someone else.
+    #[error("the primary gave a certificate for {0}")]
+    OtherName(StationName),
+    /// TLS.
+    #[error("cannot speak TLS")]
+    Tls(#[from] rustls::Error),
+}
+
+/// What joining or renewing gave. Nothing of it is on the disk yet.
+#[derive(Debug)]
+pub struct JoinedIdentity {
+    /// The station's key and certificate.
+    pub identity: StationIdentity,
+    /// All stations of the cluster.
+    pub members: Vec<Member>,
+}
+
+/// A station that asks the primary for a certificate.
+#[derive(Debug)]
+pub struct Applicant {
+    pending: PendingIdentity,
+    tls: Arc<ClientConfig>,
+    question: Vec<u8>,
+    ca: CaPin,
+    name: StationName,
+}
+
+impl Applicant {
+    /// Prepares to join with a token, as the station `name` that will listen at `address`.
+    pub fn join(
+        token: &JoinToken,
+        name: &StationName,
+        address: &StationAddress,
+        clock: &Arc<dyn TimeProvider>,
+    ) -> Result<Self, JoinError> {
+        let pending = PendingIdentity::generate()?;
+        let question = encode(&Question::Join {
+            secret: token.secret,
+            name: name.clone(),
+            address: address.clone(),
+            request: pending.request()?,
+        });
+        let tls = tls::join_client(token.ca, clock)?;
+        Ok(Self { pending, tls, question, ca: token.ca, name: name.clone() })
+    }
+
+    /// Prepares to ask for a member's next certificate, with a new key.
+    pub fn renew(identity: &StationIdentity, tls: &StationTls) -> Result<Self, JoinError> {
+        let pending = PendingIdentity::generate()?;
+        let question = encode(&Question::Renew { request: pending.request()? });
+        let tls = tls.renewal_client()?;
+        Ok(Self { pending, tls, question, ca: identity.ca_pin(), name: identity.name().clone() })
+    }
+
+    /// Returns the client's side of TLS; its handshake fails before anything is said to a station that should not hear it.
+    pub fn tls(&self) -> Arc<ClientConfig> {
+        self.tls.clone()
+    }
+
+    /// Returns what to ask the primary.
+    pub fn question(&self) -> &[u8] {
+        &self.question
+    }
+
+    /// Takes the primary's answer.
+    pub fn complete(self, answer: &[u8]) -> Result<JoinedIdentity, JoinError> {
+        let (certificate, ca, members) = match decode(answer)? {
+            Answer::Admitted { certificate, ca, members } => (certificate, ca, members),
+            Answer::Refused => return Err(JoinError::Refused),
+            Answer::NameTaken => return Err(JoinError::NameTaken),
+            Answer::Full => return Err(JoinError::Full),
+            Answer::Unavailable => return Err(JoinError::Unavailable),
+        };
+        // The TLS handshake showed the CA; the answer must not bring another one.
+        if CaPin::of(&ca) != self.ca {
+            return Err(JoinError::OtherCa);
+        }
+        let identity = self.pending.complete(&certificate, &ca)?;
+        if *identity.name() != self.name {
+            return Err(JoinError::OtherName(identity.name().clone()));
+        }
+        Ok(JoinedIdentity { identity, members })
+    }
+}
+
+/// The primary's desk for questions from the network.
+#[derive(Debug)]
+pub struct JoinDesk {
+    enrolment: Arc<Enrolment>,
+    guesses: Mutex<Guesses>,
+}
+
+impl JoinDesk {
+    /// Opens the desk.
+    pub fn new(enrolment: Arc<Enrolment>) -> Self {
+        Self { enrolment, guesses: Mutex::default() }
+    }
+
+    /// Decides a question, and returns the answer with who was let in or renewed, or why not; waits for the disk.
+    ///
+    /// `certificate` is what the asking end showed and TLS verified. Every token that is not taken gets the same answer.
+    pub fn answer(
+        &self,
+        now: Stamp,
+        from: IpAddr,
+        certificate: Option<&[u8]>,
+        question: &[u8],
+    ) -> (Vec<u8>, Result<Peer, EnrolError>) {
+        let decided = self.decide(now, from, certificate, question);
+        (encode(&answer_to(&decided)), decided.map(|admission| admission.peer))
+    }
+
+    /// Returns the answer of a station that lets nobody in, because it is not the primary.
+    pub fn closed() -> Vec<u8> {
+        encode(&Answer::Unavailable)
+    }
+
+    fn decide(
+        &self,
+        now: Stamp,
+        from: IpAddr,
+        certificate: Option<&[u8]>,
+        question: &[u8],
+    ) -> Result<Admission, EnrolError> {
+        match decode(question)? {
+            Question::Join { secret, name, address, request } => {
+                // Not even looked at.
+                if !self.guesses().may_try(now, from) {
+                    return Err(EnrolError::Guesses(from));
+                }
+                let application = Application { secret, name, address, request };
+                let admitted = self.enrolment.admit(now, &application);
+                if matches!(admitted, Err(EnrolError::Token(_))) {
+                    self.guesses().failed(now, from);
+                }
+                admitted
+            }
+            Question::Renew { request } => {
+                let peer = certificate.and_then(|shown| Peer::of(shown).ok());
+                self.enrolment.renew(now, &peer.ok_or(EnrolError::NoCertificate)?, &request)
+            }
+        }
+    }
+
+    fn guesses(&self) -> MutexGuard<'_, Guesses> {
+        self.guesses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn answer_to(decided: &Result<Admission, EnrolError>) -> Answer {
+    match decided {
+        Ok(Admission { certificate, ca, members, .. }) => Answer::Admitted {
+            certificate: certificate.clone(),
+            ca: ca.clone(),
+            members: members.clone(),
+        },
+        // Whoever hears one of these two has shown a token that is good.
+        Err(EnrolError::NameTaken(_) | EnrolError::Primary(_)) => Answer::NameTaken,
+        Err(EnrolError::Full) => Answer::Full,
+        Err(EnrolError::Tokens(_) | EnrolError::Database(_) | EnrolError::Row(_)) => {
+            Answer::Unavailable
+        }
+        Err(_) => Answer::Refused,
+    }
+}

@@ -1,0 +1,60 @@
+//! The question and the answer of a join, as bytes: one postcard message each, nothing after it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use keepshare_base::StationName;
+
+use crate::{Member, StationAddress};
+
+/// Bytes that are no question or no answer.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("a message of the join protocol cannot be read")]
+pub struct MessageError(#[source] postcard::Error);
+
+/// What a station asks. The order of the variants is the wire's; new ones go to the end.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) enum Question {
+    /// Let me in.
+    Join { secret: [u8; 32], name: StationName, address: StationAddress, request: Vec<u8> },
+    /// Renew the certificate that I showed in the handshake.
+    Renew { request: Vec<u8> },
+}
+
+impl fmt::Debug for Question {
+    /// Leaves the secret out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Join { .. } => "Join",
+            Self::Renew { .. } => "Renew",
+        })
+    }
+}
+
+/// What the primary answers. The order of the variants is the wire's; new ones go to the end.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum Answer {
+    /// Come in.
+    Admitted { certificate: Vec<u8>, ca: Vec<u8>, members: Vec<Member> },
+    /// No. The log of the primary says why, the answer does not.
+    Refused,
+    /// The token is good, the name is not free.
+    NameTaken,
+    /// The token is good, the cluster is full.
+    Full,
+    /// Not here, or not now.
+    Unavailable,
+}
+
+pub(super) fn encode(message: &impl Serialize) -> Vec<u8> {
+    postcard::to_stdvec(message).expect("a message of lists and texts always encodes")
+}
+
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, MessageError> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((message, [])) => Ok(message),
+        Ok(_) => Err(MessageError(postcard::Error::DeserializeBadEncoding)),
+        Err(error) => Err(MessageError(error)),
+    }
+}

@@ -1,0 +1,255 @@
+//! Which certificates are accepted, at either end.
+
+use std::sync::Arc;
+
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
+    SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    server::{
+        ParsedCertificate, WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+};
+
+use keepshare_base::StationName;
+
+use super::{PeerError, TlsError, provider};
+use crate::{
+    CaPin, ClusterId, Peer, Revocations, Role, StationIdentity, certificate::cluster_of_ca,
+};
+
+/// Whom the other end has to be.
+#[derive(Clone, Debug)]
+pub(super) enum Expected {
+    /// Any station of the cluster.
+    Member,
+    /// The station of this name.
+    Station(StationName),
+    /// Whichever station is the primary.
+    Primary,
+}
+
+/// Accepts members of one cluster.
+#[derive(Clone, Debug)]
+pub(super) struct ClusterVerifier {
+    cluster: ClusterId,
+    roots: Arc<RootCertStore>,
+    clients: Arc<dyn ClientCertVerifier>,
+    revocations: Revocations,
+    provider: Arc<CryptoProvider>,
+    expected: Expected,
+    /// A client must show a certificate.
+    mandatory: bool,
+}
+
+impl ClusterVerifier {
+    pub(super) fn new(
+        identity: &StationIdentity,
+        revocations: Revocations,
+    ) -> Result<Self, TlsError> {
+        let provider = provider();
+        let mut roots = RootCertStore::empty();
+        roots.add(identity.ca().clone())?;
+        let roots = Arc::new(roots);
+        let clients =
+            WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build()?;
+        let (cluster, expected) = (identity.cluster(), Expected::Member);
+        Ok(Self { cluster, roots, clients, revocations, provider, expected, mandatory: true })
+    }
+
+    /// Returns one that lets clients in without a certificate, and checks those that show one.
+    pub(super) fn for_strangers_too(&self) -> Self {
+        Self { mandatory: false, ..self.clone() }
+    }
+
+    /// Returns one that accepts only who is expected.
+    pub(super) fn expecting(&self, expected: Expected) -> Self {
+        Self { expected, ..self.clone() }
+    }
+
+    pub(super) fn revocations(&self) -> &Revocations {
+        &self.revocations
+    }
+
+    /// Decides about a certificate that the CA signed.
+    fn judge(&self, certificate: &CertificateDer<'_>) -> Result<(), Error> {
+        let peer = Peer::of(certificate).map_err(|error| refused(error.into()))?;
+        if peer.cluster != self.cluster {
+            return Err(refused(PeerError::OtherCluster));
+        }
+        if self.revocations.is_revoked(peer.serial) {
+            return Err(CertificateError::Revoked.into());
+        }
+        match &self.expected {
+            Expected::Station(expected) if *expected != peer.name => {
+                Err(refused(PeerError::OtherStation { expected: expected.clone(), got: peer.name }))
+            }
+            Expected::Primary if peer.role != Role::Primary => {
+                Err(refused(PeerError::NotPrimary(peer.name)))
+            }
+            Expected::Station(_) | Expected::Primary | Expected::Member => Ok(()),
+        }
+    }
+}
+
+impl ServerCertVerifier for ClusterVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        verify_server(end_entity, &self.roots, now, &self.provider)?;
+        self.judge(end_entity)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl ClientCertVerifier for ClusterVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        // Strangers need not learn which cluster this is.
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.clients.verify_client_cert(end_entity, &[], now)?;
+        self.judge(end_entity)?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        ServerCertVerifier::verify_tls12_signature(self, message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        ServerCertVerifier::verify_tls13_signature(self, message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        ServerCertVerifier::supported_verify_schemes(self)
+    }
+}
+
+/// Accepts the primary of the cluster whose CA has a certain hash.
+#[derive(Debug)]
+pub(super) struct PinVerifier {
+    pub(super) pin: CaPin,
+    pub(super) provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for PinVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let ca = intermediates
+            .iter()
+            .find(|certificate| CaPin::of(certificate) == self.pin)
+            .ok_or_else(|| refused(PeerError::OtherCa))?;
+        let mut roots = RootCertStore::empty();
+        roots.add(ca.clone().into_owned())?;
+        verify_server(end_entity, &roots, now, &self.provider)?;
+        let peer = Peer::of(end_entity).map_err(|error| refused(error.into()))?;
+        if cluster_of_ca(ca).map_err(|error| refused(error.into()))? != peer.cluster {
+            return Err(refused(PeerError::OtherCluster));
+        }
+        if peer.role != Role::Primary {
+            return Err(refused(PeerError::NotPrimary(peer.name)));
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Checks that a CA of `roots` signed the certificate itself: there are no CAs in between.
+fn verify_server(
+    end_entity: &CertificateDer<'_>,
+    roots: &RootCertStore,
+    now: UnixTime,
+    provider: &CryptoProvider,
+) -> Result<(), Error> {
+    rustls::client::verify_server_cert_signed_by_trust_anchor(
+        &ParsedCertificate::try_from(end_entity)?,
+        roots,
+        &[],
+        now,
+        provider.signature_verification_algorithms.all,
+    )
+}
+
+fn refused(error: PeerError) -> Error {
+    CertificateError::Other(OtherError(Arc::new(error))).into()
+}
