@@ -1,0 +1,171 @@
+//! The listening end: one address for links and for joins.
+//!
+//! Every connection shakes hands in a task of its own, against a deadline and with a place at the [`Gate`]; the driver
+//! sees only those that have shown who they are, or have asked to join in full.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
+};
+
+use rustls::server::Acceptor;
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    task::{AbortHandle, JoinHandle},
+    time::{sleep, timeout},
+};
+use tokio_rustls::{LazyConfigAcceptor, TlsStream};
+
+use super::{
+    Credentials, HANDSHAKE_TIMEOUT, JOIN_ALPN, LINK_ALPN, Link, LinkError, LinkOptions,
+    block::READY,
+    certificate,
+    gate::{Gate, Source},
+    open,
+};
+use crate::join::PendingJoin;
+
+/// How many connections may wait for the driver.
+const ACCEPTED_MAX: usize = 16;
+
+/// How long to wait after the system refused a connection (no descriptors left, most often).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection that is worth the driver's time.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one for each connection, moved a few times")]
+pub enum Accepted {
+    /// A member, verified.
+    Link(Link),
+    /// Someone who asks to join or to renew; nothing about them is verified but what TLS did.
+    Join(PendingJoin),
+}
+
+/// Listens for links and joins until it is dropped.
+#[derive(Debug)]
+pub struct Listener {
+    accepted: mpsc::Receiver<Accepted>,
+    address: SocketAddr,
+    credentials: Arc<RwLock<Arc<dyn Credentials>>>,
+    task: JoinHandle<()>,
+}
+
+impl Listener {
+    /// Starts to listen on `socket`.
+    pub fn start(
+        socket: TcpListener,
+        credentials: Arc<dyn Credentials>,
+        options: LinkOptions,
+    ) -> Result<Self, LinkError> {
+        let address = socket.local_addr()?;
+        let (sender, accepted) = mpsc::channel(ACCEPTED_MAX);
+        let credentials = Arc::new(RwLock::new(credentials));
+        let door = Door {
+            credentials: credentials.clone(),
+            gate: Arc::default(),
+            accepted: sender,
+            options,
+        };
+        Ok(Self { accepted, address, credentials, task: tokio::spawn(door.listen(socket)) })
+    }
+
+    /// Waits for the next connection. Dropped before it is done, it has lost nothing.
+    pub async fn accept(&mut self) -> Accepted {
+        self.accepted.recv().await.expect("the listening task ends with the listener only")
+    }
+
+    /// Returns the address listened on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Uses a renewed certificate for all connections from now on.
+    pub fn set_credentials(&self, credentials: Arc<dyn Credentials>) {
+        *self.credentials.write().unwrap_or_else(PoisonError::into_inner) = credentials;
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What the listening task and the handshakes share.
+#[derive(Clone)]
+struct Door {
+    credentials: Arc<RwLock<Arc<dyn Credentials>>>,
+    gate: Arc<Mutex<Gate<AbortHandle>>>,
+    accepted: mpsc::Sender<Accepted>,
+    options: LinkOptions,
+}
+
+impl Door {
+    async fn listen(self, socket: TcpListener) {
+        loop {
+            match socket.accept().await {
+                Ok((stream, from)) => self.enter(stream, from),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot take a connection in");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn enter(&self, stream: TcpStream, from: SocketAddr) {
+        // Held until the task has its place, so that it cannot leave before it has entered.
+        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let (place, door) = (gate.new_place(), self.clone());
+        let task = tokio::spawn(async move {
+            door.shake_hands(stream, from).await;
+            door.gate.lock().unwrap_or_else(PoisonError::into_inner).leave(place);
+        });
+        if let Some(out) = gate.enter(place, Source::from(from.ip()), task.abort_handle()) {
+            out.abort();
+        }
+    }
+
+    async fn shake_hands(&self, stream: TcpStream, from: SocketAddr) {
+        let done = match timeout(HANDSHAKE_TIMEOUT, self.identify(stream, from)).await {
+            Ok(done) => done,
+            Err(_) => Err(LinkError::HandshakeTimeout),
+        };
+        match done {
+            Ok(accepted) => {
+                let _ = self.accepted.send(accepted).await;
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::debug!(peer = %from, error, "a connection was refused");
+            }
+        }
+    }
+
+    async fn identify(&self, stream: TcpStream, from: SocketAddr) -> Result<Accepted, LinkError> {
+        stream.set_nodelay(true)?;
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream)
+            .await
+            .map_err(LinkError::Handshake)?;
+        let credentials = self.credentials.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let offered: Vec<_> = hello.client_hello().alpn().into_iter().flatten().collect();
+        let config = credentials.server(&offered).ok_or(LinkError::Protocol)?;
+        let mut stream: TlsStream<TcpStream> =
+            hello.into_stream(config).await.map_err(LinkError::Handshake)?.into();
+        match stream.get_ref().1.alpn_protocol() {
+            Some(LINK_ALPN) => {
+                stream.write_all(&READY).await?;
+                stream.flush().await?;
+                Ok(Accepted::Link(open(stream, credentials, self.options)?))
+            }
+            Some(JOIN_ALPN) => {
+                let shown = certificate(&stream);
+                PendingJoin::read(stream, from, shown).await.map(Accepted::Join)
+            }
+            _ => Err(LinkError::Protocol),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The sending half: a queue bounded in bytes, and one task that empties it.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncWriteExt, WriteHalf},
+    net::TcpStream,
+    sync::{Semaphore, mpsc},
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
+use tokio_rustls::TlsStream;
+
+use keepshare_proto::{Frame, codec::encode};
+
+use super::{
+    LinkControl, LinkError, LinkOptions, Shared, State, add,
+    block::{BLOCK_BYTES_MAX, BLOCK_BYTES_WANTED, Packer},
+    throttle::Throttle,
+};
+
+/// How much is written between two looks at the bandwidth limit and the clock.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// How long the end of a link waits for its last bytes to leave.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The half of a link that sends. Clones send over the same link; when the last one goes, what is queued is still
+/// written and the link ends.
+#[derive(Clone, Debug)]
+pub struct LinkSender {
+    queue: mpsc::UnboundedSender<Vec<u8>>,
+    /// Bytes that the queue still has room for.
+    room: Arc<Semaphore>,
+    queue_bytes_max: usize,
+    shared: Arc<Shared>,
+    writer: Arc<Writer>,
+}
+
+/// The writing task, ended with the last sender only after it has written everything.
+#[derive(Debug)]
+struct Writer(Mutex<Option<JoinHandle<()>>>);
+
+impl LinkSender {
+    pub(super) fn start(
+        half: WriteHalf<TlsStream<TcpStream>>,
+        shared: Arc<Shared>,
+        options: LinkOptions,
+    ) -> Result<Self, LinkError> {
+        // Room for two of the largest, so that one can be queued while one is written.
+        let queue_bytes_max = options.queue_bytes_max.max(2 * BLOCK_BYTES_MAX);
+        let (queue, frames) = mpsc::unbounded_channel();
+        let room = Arc::new(Semaphore::new(queue_bytes_max));
+        let task = WriteTask {
+            half,
+            frames,
+            room: room.clone(),
+            shared: shared.clone(),
+            packer: Packer::new(options.compress)?,
+            throttle: Throttle::default(),
+            started: Instant::now(),
+            stall: options.idle_timeout,
+        };
+        let writer = Arc::new(Writer(Mutex::new(Some(tokio::spawn(task.run())))));
+        Ok(Self { queue, room, queue_bytes_max, shared, writer })
+    }
+
+    /// Queues a frame, waiting while the queue is full.
+    ///
+    /// Dropped before it is done, it has queued nothing.
+    pub async fn send(&self, frame: &Frame) -> Result<(), LinkError> {
+        let (frame, bytes) = encoded(frame)?;
+        let permit = self.room.acquire_many(bytes).await.map_err(|_| LinkError::Closed)?;
+        permit.forget();
+        self.push(frame)
+    }
+
+    /// Queues a frame if there is room now; tells whether there was.
+    pub fn try_send(&self, frame: &Frame) -> Result<bool, LinkError> {
+        let (frame, bytes) = encoded(frame)?;
+        match self.room.try_acquire_many(bytes) {
+            Ok(permit) => permit.forget(),
+            Err(tokio::sync::TryAcquireError::NoPermits) => return Ok(false),
+            Err(tokio::sync::TryAcquireError::Closed) => return Err(LinkError::Closed),
+        }
+        self.push(frame).map(|()| true)
+    }
+
+    /// Returns how many bytes can be queued before [`Self::send`] waits.
+    pub fn room_bytes(&self) -> usize {
+        self.room.available_permits()
+    }
+
+    /// Returns how many bytes the queue holds at most.
+    pub fn queue_bytes_max(&self) -> usize {
+        self.queue_bytes_max
+    }
+
+    /// Returns a handle to watch and end the link.
+    pub fn control(&self) -> LinkControl {
+        LinkControl(self.shared.clone())
+    }
+
+    /// Writes what is queued, ends the link and waits until that is done. Other clones can send no more.
+    pub async fn finish(self) {
+        self.room.close();
+        // An empty frame is the end of the queue.
+        let _ = self.queue.send(Vec::new());
+        let task = self.writer.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            let _ = task.await;
+        }
+    }
+
+    fn push(&self, frame: Vec<u8>) -> Result<(), LinkError> {
+        add(&self.shared.counters.queued_bytes, frame.len());
+        self.queue.send(frame).map_err(|_| LinkError::Closed)
+    }
+}
+
+fn encoded(frame: &Frame) -> Result<(Vec<u8>, u32), LinkError> {
+    let bytes = encode(&frame.message, &frame.payload)?;
+    let len = u32::try_from(bytes.len()).expect("a frame is far below 4 GiB");
+    Ok((bytes, len))
+}
+
+struct WriteTask {
+    half: WriteHalf<TlsStream<TcpStream>>,
+    frames: mpsc::UnboundedReceiver<Vec<u8>>,
+    room: Arc<Semaphore>,
+    shared: Arc<Shared>,
+    packer: Packer,
+    throttle: Throttle,
+    started: Instant,
+    stall: Duration,
+}
+
+impl WriteTask {
+    async fn run(mut self) {
+        let mut state = self.shared.state.subscribe();
+        let ended = tokio::select! {
+            ended = self.write_all() => Some(ended),
+            _ = state.wait_for(|state| *state == State::Closed) => None,
+        };
+        match ended {
+            // What is left needs no more than a moment, or the other end is gone.
+            Some(Ok(())) => {
+                let _ = timeout(FINISH_TIMEOUT, self.half.shutdown()).await;
+            }
+            Some(Err(error)) => self.shared.give_up(error),
+            None => {}
+        }
+        self.room.close();
+    }
+
+    async fn write_all(&mut self) -> Result<(), LinkError> {
+        let (mut raw, mut wire) = (Vec::new(), Vec::new());
+        let mut held = None;
+        loop {
+            let first = match held.take() {
+                Some(frame) => frame,
+                None => self.frames.recv().await.unwrap_or_default(),
+            };
+            if first.is_empty() {
+                return Ok(());
+            }
+            raw.clear();
+            raw.extend(first);
+            while raw.len() < BLOCK_BYTES_WANTED {
+                match self.frames.try_recv() {
+                    Ok(next) if !next.is_empty() && raw.len() + next.len() <= BLOCK_BYTES_MAX => {
+                        raw.extend(next);
+                    }
+                    Ok(next) => {
+                        held = Some(next);
+                        break;
+                    }
+                    Err(_) => break,
+                }
+            }
+            wire.clear();
+            self.packer.pack(&raw, &mut wire);
+            self.write(&wire).await?;
+            self.written(raw.len());
+        }
+    }
+
+    async fn write(&mut self, wire: &[u8]) -> Result<(), LinkError> {
+        for part in wire.chunks(WRITE_BYTES) {
+            let limit = self.shared.bandwidth_bytes_per_s.load(Ordering::Relaxed);
+            let wait = self.throttle.take(self.started.elapsed(), part.len(), Some(limit));
+            if !wait.is_zero() {
+                sleep(wait).await;
+            }
+            let written = async {
+                self.half.write_all(part).await?;
+                self.half.flush().await
+            };
+            timeout(self.stall, written).await.map_err(|_| LinkError::Stuck(self.stall))??;
+            add(&self.shared.counters.sent_bytes, part.len());
+        }
+        Ok(())
+    }
+
+    fn written(&self, raw_bytes: usize) {
+        add(&self.shared.counters.sent_raw_bytes, raw_bytes);
+        self.shared.counters.queued_bytes.fetch_sub(raw_bytes as u64, Ordering::Relaxed);
+        self.room.add_permits(raw_bytes);
+    }
+}
