@@ -1,0 +1,151 @@
+//! What to look at: names and objects of a source that may have changed.
+//!
+//! Events merge, lose their order and come late (a→b, b→a, a→b read at the end says the wrong end), so they are never
+//! taken for what happened: they only mark a name in a folder or an object as dirty. What did happen is the source's to
+//! find out. Folders and objects are known by their inode number, because that is what every mechanism can tell.
+//!
+//! | capture | when | what it cannot see |
+//! |---|---|---|
+//! | [`fanotify`] | root, on ext4, XFS, btrfs' top level, tmpfs | stores through a memory map until it is unmapped |
+//! | [`inotify`] | everywhere else | that too, and writes through a hard link in a folder outside the source |
+//! | scan | always: at the start, after a loss, by schedule | when it happened |
+//!
+//! The scan has no code here: a source compares a folder with its map whenever a folder is new or marked whole.
+
+use std::{
+    collections::HashMap,
+    fmt, io,
+    os::fd::{BorrowedFd, OwnedFd},
+};
+
+mod events;
+mod fanotify;
+mod handle;
+mod inotify;
+
+pub(crate) use fanotify::Fanotify;
+pub(crate) use inotify::Inotify;
+
+/// The most marks held; beyond it everything is marked instead.
+pub(crate) const MARKS_MAX: usize = 1 << 20;
+
+/// How an object was touched.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Touch {
+    /// Its content may differ.
+    pub(crate) modified: bool,
+    /// Someone who could write to it closed it.
+    pub(crate) closed: bool,
+}
+
+/// Names and objects that may have changed since they were last looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Marks {
+    /// Names, by the inode of their folder, and how what they stand for was touched.
+    pub(crate) names: HashMap<(u64, Box<[u8]>), Touch>,
+    /// Objects, by inode.
+    pub(crate) objects: HashMap<u64, Touch>,
+    /// Events were lost: anything may have changed.
+    pub(crate) everything: bool,
+}
+
+/// Something that notices changes.
+///
+/// The source's thread waits for [`Self::readable`] and then calls [`Self::drain`].
+pub(crate) trait Capture: fmt::Debug + Send {
+    /// What it is called in the status.
+    fn name(&self) -> &'static str;
+
+    /// Becomes readable when there is something to drain; `None`: never.
+    fn readable(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Takes everything noticed so far, without waiting.
+    fn drain(&mut self, marks: &mut Marks) -> io::Result<()>;
+
+    /// Begins to notice changes in a folder; whoever calls it reads the folder afterwards.
+    fn watch(&mut self, inode: u64, folder: BorrowedFd<'_>) -> io::Result<()>;
+
+    /// A folder is gone.
+    fn unwatch(&mut self, inode: u64);
+}
+
+/// The capture that notices nothing: everything is left to scans.
+#[derive(Debug)]
+pub(crate) struct ScanOnly;
+
+impl Capture for ScanOnly {
+    fn name(&self) -> &'static str {
+        "scan"
+    }
+
+    fn readable(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn drain(&mut self, _marks: &mut Marks) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn watch(&mut self, _inode: u64, _folder: BorrowedFd<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn unwatch(&mut self, _inode: u64) {}
+}
+
+impl Touch {
+    /// Adds another touch of the same object.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.modified |= other.modified;
+        self.closed |= other.closed;
+    }
+}
+
+impl Marks {
+    /// Tells whether nothing is marked.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.objects.is_empty() && !self.everything
+    }
+
+    /// Returns how many names and objects are marked.
+    pub(crate) fn len(&self) -> usize {
+        self.names.len() + self.objects.len()
+    }
+
+    /// Marks a name in a folder and what it stands for.
+    pub(crate) fn name(&mut self, folder: u64, name: &[u8], touch: Touch) {
+        self.names.entry((folder, name.into())).or_default().add(touch);
+        self.bound();
+    }
+
+    /// Marks an object.
+    pub(crate) fn object(&mut self, inode: u64, touch: Touch) {
+        self.objects.entry(inode).or_default().add(touch);
+        self.bound();
+    }
+
+    /// Marks everything: the single marks add nothing to it but what objects were closed.
+    pub(crate) fn all(&mut self) {
+        self.everything = true;
+        self.names = HashMap::new();
+    }
+
+    fn bound(&mut self) {
+        if self.len() > MARKS_MAX {
+            self.all();
+            self.objects = HashMap::new();
+        }
+    }
+}
+
+/// Opens the best capture there is for the folder at `root`.
+pub(crate) fn best(root: &OwnedFd) -> io::Result<Box<dyn Capture>> {
+    match Fanotify::open(root) {
+        Ok(fanotify) => Ok(Box::new(fanotify)),
+        // Not root, or a file system without handles (overlayfs, a btrfs subvolume).
+        Err(error) => {
+            tracing::debug!(%error, "no fanotify here, using inotify");
+            Ok(Box::new(Inotify::open()?))
+        }
+    }
+}

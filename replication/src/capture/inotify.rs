@@ -1,0 +1,111 @@
+//! Marks from an inotify watch on every folder: no privilege, any file system.
+//!
+//! Folders are known by watch, so a moved folder needs no new one. Whoever finds a folder watches it before reading it:
+//! what was made in it between its birth and the watch is then found by reading.
+
+use std::{
+    collections::HashMap,
+    io,
+    mem::MaybeUninit,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+};
+
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+
+use super::{Capture, Marks, Touch};
+
+/// One read takes this many bytes of events.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// The most events of one drain, so that a writer that never pauses does not keep us from examining.
+const EVENTS_MAX: usize = 1 << 16;
+
+/// Inotify with a watch per folder.
+#[derive(Debug)]
+pub(crate) struct Inotify {
+    queue: OwnedFd,
+    folders: HashMap<i32, u64>,
+    watches: HashMap<u64, i32>,
+    buffer: Box<[MaybeUninit<u8>]>,
+}
+
+impl Inotify {
+    /// Opens a queue that watches nothing yet.
+    pub(crate) fn open() -> io::Result<Self> {
+        Ok(Self {
+            queue: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?,
+            folders: HashMap::new(),
+            watches: HashMap::new(),
+            buffer: vec![MaybeUninit::uninit(); BUFFER_BYTES].into_boxed_slice(),
+        })
+    }
+}
+
+impl Capture for Inotify {
+    fn name(&self) -> &'static str {
+        "inotify"
+    }
+
+    fn readable(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.queue.as_fd())
+    }
+
+    fn drain(&mut self, marks: &mut Marks) -> io::Result<()> {
+        let mut reader = Reader::new(&self.queue, &mut self.buffer);
+        for _ in 0..EVENTS_MAX {
+            let event = match reader.next() {
+                Ok(event) => event,
+                Err(rustix::io::Errno::AGAIN) => return Ok(()),
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let flags = event.events();
+            if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
+                marks.all();
+                continue;
+            }
+            let Some(folder) = self.folders.get(&event.wd()).copied() else { continue };
+            if flags.contains(ReadFlags::IGNORED) {
+                self.folders.remove(&event.wd());
+                if self.watches.get(&folder) == Some(&event.wd()) {
+                    self.watches.remove(&folder);
+                }
+                continue;
+            }
+            match event.file_name() {
+                // Objects are not told: the name leads to them.
+                Some(name) => {
+                    let closed = flags.contains(ReadFlags::CLOSE_WRITE);
+                    let modified = closed || flags.contains(ReadFlags::MODIFY);
+                    marks.name(folder, name.to_bytes(), Touch { modified, closed });
+                }
+                None => marks.object(folder, Touch::default()),
+            }
+        }
+        Ok(())
+    }
+
+    fn watch(&mut self, inode: u64, folder: BorrowedFd<'_>) -> io::Result<()> {
+        let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
+        let watch = inotify::add_watch(&self.queue, path, EVENTS | WatchFlags::ONLYDIR)?;
+        self.folders.insert(watch, inode);
+        self.watches.insert(inode, watch);
+        Ok(())
+    }
+
+    fn unwatch(&mut self, inode: u64) {
+        if let Some(watch) = self.watches.remove(&inode) {
+            self.folders.remove(&watch);
+            // It is gone by itself when the folder is.
+            let _ = inotify::remove_watch(&self.queue, watch);
+        }
+    }
+}
+
+const EVENTS: WatchFlags = WatchFlags::CREATE
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::MOVED_FROM)
+    .union(WatchFlags::MOVED_TO)
+    .union(WatchFlags::MODIFY)
+    .union(WatchFlags::CLOSE_WRITE)
+    .union(WatchFlags::ATTRIB);

@@ -1,0 +1,32 @@
+//! The master's side of a set: from "a user wrote a file" to journaled changes, readable by seq.
+//!
+//! [`Source::open`] starts one thread that owns the identity map and the journal of a set. Everything else goes through
+//! [`SourceHandle`], whose methods block and belong on a blocking thread; only [`SourceHandle::head`],
+//! [`SourceHandle::watch`] and [`SourceHandle::status`] return at once. Links and protocols are not known here.
+
+mod api;
+mod blocks;
+mod cutting;
+mod folders;
+mod handle;
+mod ledger;
+mod map;
+mod mirror;
+mod mirror_read;
+mod owners;
+mod pass;
+mod payloads;
+mod pending;
+mod piece;
+mod plan;
+mod provider;
+mod round;
+mod shared;
+mod ship;
+mod transfer;
+mod tree;
+mod worker;
+
+pub use api::*;
+pub use handle::SourceHandle;
+pub use mirror::Mirror;

@@ -1,0 +1,292 @@
+//! What the rest of a master sees of a source.
+
+use std::{collections::HashMap, path::PathBuf, time::Duration};
+
+use keepshare_base::{
+    Epoch, FileId, FilledChange, Kind, Meta, Name, OriginId, Position, RequestId, RestoreOutcome,
+    RunningHash, Seq, SetName, SetPath, VersionId,
+};
+use keepshare_proto::{StateDigest, cut::CutRule};
+use serde::{Deserialize, Serialize};
+
+/// How changes of a source are noticed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum CaptureMode {
+    /// Fanotify where the system permits it, else inotify.
+    #[default]
+    Auto,
+    /// Fanotify marks on the file system; needs root.
+    Fanotify,
+    /// An inotify watch on every folder.
+    Inotify,
+    /// No events: only scans, at the start, on request and by schedule.
+    Scan,
+}
+
+/// What a source may use and keep.
+#[derive(Clone, Debug)]
+pub struct SourceLimits {
+    /// Content of recent changes kept in memory, in bytes.
+    pub cache_bytes_max: u64,
+    /// Content of unacknowledged changes kept on disk, in bytes.
+    pub spool_bytes_max: u64,
+    /// Changes kept in the journal.
+    pub journal_entries_max: u64,
+    /// Rows kept in the journal, in bytes, without content.
+    pub journal_bytes_max: u64,
+}
+
+/// Which folder is a source, and where what is known of it is kept.
+#[derive(Clone, Debug)]
+pub struct SourceConfig {
+    /// The set.
+    pub set: SetName,
+    /// The source slot of the set.
+    pub origin: OriginId,
+    /// The folder.
+    pub root: PathBuf,
+    /// The station's state directory: a source that contains it, or lies in it, is refused.
+    pub state_dir: PathBuf,
+    /// Where the spool of lagging destinations goes; inside the state directory.
+    pub spool_dir: PathBuf,
+    /// How changes are noticed.
+    pub capture: CaptureMode,
+    /// What it may use.
+    pub limits: SourceLimits,
+    /// When states become versions.
+    pub cut: CutRule,
+    /// How often everything is compared with the map, whatever the events said.
+    pub rescan_every: Duration,
+}
+
+/// A journaled change.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Entry {
+    /// Its place.
+    pub seq: Seq,
+    /// The running hash with it.
+    pub running: RunningHash,
+    /// Its rows and content.
+    pub filled: FilledChange,
+}
+
+/// The last change of a journal.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Head {
+    /// The holder of the origin.
+    pub epoch: Epoch,
+    /// The place of its last change.
+    pub seq: Seq,
+    /// The running hash with it.
+    pub running: RunningHash,
+}
+
+/// What a destination says it has, as the base of a mirror.
+///
+/// Kept in memory: about 150 bytes a name and 80 a file.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// Every present name and what it stands for.
+    pub names: HashMap<(FileId, Name), (FileId, Kind)>,
+    /// Every present file's digest of its state .
+    pub files: HashMap<FileId, StateDigest>,
+}
+
+/// One part of a mirror, all of which share the position of the head it was taken at.
+#[derive(Clone, Debug)]
+pub struct MirrorPart {
+    /// The head that the mirror shows.
+    pub head: Head,
+    /// The last part: the destination is at `head` now.
+    pub complete: bool,
+    /// Rows and content.
+    pub filled: FilledChange,
+}
+
+/// How far a mirror is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct MirrorProgress {
+    /// Names and files compared or sent.
+    pub files_done: u64,
+    /// Names and files of the set.
+    pub files_total: u64,
+    /// Content compared or sent, in bytes.
+    pub bytes_done: u64,
+    /// Content of the set, in bytes.
+    pub bytes_total: u64,
+}
+
+/// Takes the parts of a mirror; it blocks while the destination is slower.
+pub trait MirrorSink {
+    /// Takes one part; `false`: the mirror is not wanted any more.
+    fn part(&mut self, part: MirrorPart) -> bool;
+    /// Hears how far the mirror is.
+    fn progress(&mut self, progress: MirrorProgress);
+}
+
+/// A request to write a version back.
+#[derive(Debug)]
+pub struct RestoreRequest {
+    /// Names the request; a repeat is answered from the journal.
+    pub request: RequestId,
+    /// The version that was asked for.
+    pub version: VersionId,
+    /// Who asked.
+    pub user: Option<String>,
+    /// Where it goes: a name of the set; its folder exists.
+    pub path: SetPath,
+    /// The version's attributes.
+    pub meta: Meta,
+    /// The version's content, at rest in a file of ours.
+    pub content: PathBuf,
+}
+
+/// What came of a restore.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct RestoreAnswer {
+    /// The change that carries it.
+    pub position: Position,
+    /// Written, or equal already.
+    pub outcome: RestoreOutcome,
+}
+
+/// Something that keeps a whole source from being replicated until a person acts.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum SourceAlarm {
+    /// The folder is gone, or another one is in its place (an unmounted disk).
+    Vanished(String),
+    /// The journal cannot be written.
+    Journal(String),
+    /// The oldest changes were dropped although a destination had not got them.
+    Dropped {
+        /// The last one dropped.
+        through: Seq,
+    },
+}
+
+/// A file that could not be read or shown; everything else goes on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FileProblem {
+    /// Its path in the set, safe to print.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A source at a glance.
+#[derive(Clone, Debug, Default)]
+pub struct SourceStatus {
+    /// The capture in use: `fanotify`, `inotify` or `scan`.
+    pub capture: &'static str,
+    /// Files, folders and symlinks known.
+    pub files: u64,
+    /// Names and objects marked and not yet examined, and contents being read.
+    pub dirty: u64,
+    /// A scan is running.
+    pub scanning: bool,
+    /// Names the running scan has seen.
+    pub scanned: u64,
+    /// Rows in the journal, in bytes.
+    pub journal_bytes: u64,
+    /// Changes in the journal.
+    pub journal_entries: u64,
+    /// Content spooled for lagging destinations, in bytes.
+    pub spool_bytes: u64,
+    /// Files that could not be read, the first [`PROBLEMS_MAX`] of them.
+    pub problems: Vec<FileProblem>,
+    /// Files with problems, all of them.
+    pub problem_count: u64,
+    /// What a person must look at.
+    pub alarms: Vec<SourceAlarm>,
+}
+
+/// How names begin that restores use while they write; they are never replicated.
+pub(crate) const RESTORE_PREFIX: &[u8] = b".keepshare-restore~";
+
+/// The most problems listed by name.
+pub const PROBLEMS_MAX: usize = 100;
+
+/// Why a source does not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// The folder cannot be a source.
+    #[error("{path} cannot be a source: {reason}")]
+    Root {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// Changes of the folder cannot be noticed the way that was asked for.
+    #[error("cannot watch {path}")]
+    Capture {
+        /// The folder.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The journal's format is newer than this program.
+    #[error("the journal has format {found}, this program knows {known}")]
+    Format {
+        /// The journal's.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// The journal belongs to another origin.
+    #[error("the journal is of origin {found}, not {wanted}")]
+    Origin {
+        /// The journal's.
+        found: OriginId,
+        /// The configured one.
+        wanted: OriginId,
+    },
+    /// The journal failed.
+    #[error("cannot use the journal")]
+    Journal(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A row of the journal that is none.
+    #[error("the journal is damaged: {0}")]
+    Damaged(&'static str),
+    /// A change that is no longer in the journal, or not yet.
+    #[error("change {0} is not in the journal")]
+    Gone(Seq),
+    /// A file system operation failed.
+    #[error("{what}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The source's folder is not there.
+    #[error("the source is not there: {0}")]
+    Vanished(String),
+    /// A restore that is not done.
+    #[error("cannot restore: {0}")]
+    Refused(String),
+    /// The receiver of a mirror went away.
+    #[error("the mirror was given up")]
+    GivenUp,
+    /// The source's thread has ended.
+    #[error("the source is closed")]
+    Closed,
+}
+
+/// Opens sources.
+#[derive(Debug)]
+pub struct Source;
+
+impl Default for SourceLimits {
+    fn default() -> Self {
+        Self {
+            cache_bytes_max: 64 << 20,
+            spool_bytes_max: 4 << 30,
+            journal_entries_max: 1_000_000,
+            journal_bytes_max: 1 << 30,
+        }
+    }
+}

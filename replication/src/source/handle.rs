@@ -1,0 +1,196 @@
+//! What callers hold of a source that runs.
+
+use std::{fs, path::Path, sync::Arc, thread};
+
+use keepshare_base::{Epoch, RunningHash, Seq};
+use redb::Database;
+use tokio::sync::watch;
+
+use super::{
+    Entry, Head, Listing, Mirror, RestoreAnswer, RestoreRequest, Source, SourceConfig, SourceError,
+    SourceStatus,
+    ledger::{Ledger, Snapshot},
+    payloads::Payloads,
+    provider,
+    shared::{Request, Shared, lock},
+    tree::Tree,
+    worker::Worker,
+};
+
+/// A source that runs: clones share it. Its methods block unless they say otherwise.
+#[derive(Clone, Debug)]
+pub struct SourceHandle {
+    shared: Arc<Shared>,
+}
+
+impl Source {
+    /// Opens the source of a set with its journal, and starts to watch and scan it.
+    ///
+    /// Returns before the first scan is done; [`SourceHandle::mirror`] waits for it. A folder that is not there, but was
+    /// when the journal was written, is an alarm in the status: it may come back.
+    pub fn open(config: SourceConfig, database: Database) -> Result<SourceHandle, SourceError> {
+        let ledger = Ledger::open(database, config.origin)?;
+        refuse_overlap(&config.root, &config.state_dir)?;
+        if ledger.state().root == Default::default() {
+            Tree::open(&config.root).map_err(|error| SourceError::Root {
+                path: config.root.clone(),
+                reason: error.to_string(),
+            })?;
+        }
+        let io = |source| {
+            let what = format!("cannot prepare {}", config.spool_dir.display());
+            SourceError::Io { what, source }
+        };
+        fs::create_dir_all(&config.spool_dir).map_err(io)?;
+        let snapshot = Snapshot::open(&ledger.database())?;
+        let limits = &config.limits;
+        let payloads = Payloads::open(
+            &config.set,
+            &config.spool_dir,
+            limits.cache_bytes_max,
+            limits.spool_bytes_max,
+            snapshot.spooled()?,
+        );
+        let (head, acks) = (ledger.state().head(), snapshot.acks()?);
+        let scanned = ledger.state().scanned;
+        let database = ledger.database();
+        let set = config.set.clone();
+        let shared = Shared::new(config, database, head, scanned, payloads, acks);
+        let shared = Arc::new(shared.map_err(|source| SourceError::Io {
+            what: "cannot make an event descriptor".to_owned(),
+            source,
+        })?);
+        let worker = Worker::new(shared.clone(), ledger);
+        thread::Builder::new().name(format!("source-{set}")).spawn(move || worker.run()).map_err(
+            |source| SourceError::Io { what: "cannot start a thread".to_owned(), source },
+        )?;
+        Ok(SourceHandle { shared })
+    }
+}
+
+impl SourceHandle {
+    /// Returns the last journaled change. Does not block.
+    pub fn head(&self) -> Head {
+        *self.shared.head.borrow()
+    }
+
+    /// Returns a watch that changes with the head. Does not block.
+    pub fn watch(&self) -> watch::Receiver<Head> {
+        self.shared.head.subscribe()
+    }
+
+    /// Returns the oldest change still in the journal; the one after the head where it is empty. The running hash of the
+    /// place right before it is still known.
+    pub fn oldest(&self) -> Result<Seq, SourceError> {
+        let snapshot = self.snapshot()?;
+        Ok(snapshot.map.oldest()?.unwrap_or(Seq(snapshot.state.head).next()))
+    }
+
+    /// Returns the running hash with change `seq`; `None` where the journal does not know it (any more).
+    pub fn running_at(&self, seq: Seq) -> Result<Option<RunningHash>, SourceError> {
+        let snapshot = self.snapshot()?;
+        let state = &snapshot.state;
+        if seq.0 == state.head {
+            return Ok(Some(RunningHash(state.running)));
+        }
+        if seq.0 == state.dropped {
+            return Ok(Some(RunningHash(state.dropped_running)));
+        }
+        snapshot.map.running(seq)
+    }
+
+    /// Returns changes from `from` on, at least one where there is one, until their content passes `bytes_max`.
+    ///
+    /// Empty when `from` is after the head; [`SourceError::Gone`] when it is before the oldest.
+    pub fn entries(&self, from: Seq, bytes_max: u64) -> Result<Vec<Entry>, SourceError> {
+        provider::entries(&self.shared, from, bytes_max)
+    }
+
+    /// Says that a destination durably has everything through `through`, so that the journal may forget it when all
+    /// destinations have it; [`Seq`] 0 makes it known with nothing, and keeps the journal for it. Does not block.
+    pub fn acked(&self, destination: &str, through: Seq) {
+        let mut acks = lock(&self.shared.acks);
+        if acks.through.insert(destination.to_owned(), through) != Some(through) {
+            acks.changed.insert(destination.to_owned(), Some(through));
+        }
+    }
+
+    /// Returns what a destination was last known to have. Does not block.
+    pub fn acked_by(&self, destination: &str) -> Option<Seq> {
+        lock(&self.shared.acks).through.get(destination).copied()
+    }
+
+    /// Forgets a destination that was removed from the set. Does not block.
+    pub fn forget_destination(&self, destination: &str) {
+        let mut acks = lock(&self.shared.acks);
+        acks.through.remove(destination);
+        acks.changed.insert(destination.to_owned(), None);
+    }
+
+    /// Begins a mirror: a view of the set at one place of the journal. Waits for the first scan.
+    pub fn mirror(&self) -> Result<Mirror, SourceError> {
+        Mirror::begin(self.shared.clone())
+    }
+
+    /// Writes a version back onto a live name and journals it. A repeat is answered, never done twice.
+    pub fn restore(&self, request: RestoreRequest) -> Result<RestoreAnswer, SourceError> {
+        self.shared.ask(|reply| Request::Restore(Box::new(request), reply))
+    }
+
+    /// Starts a new epoch after `above`, because a station is ahead of this journal or has another.
+    ///
+    /// `seed` is that station's listing: names keep the files they have there, so that the mirror that follows need not
+    /// send what is equal. Everything is scanned again then.
+    pub fn new_epoch(&self, above: Epoch, seed: Option<Listing>) -> Result<Head, SourceError> {
+        self.shared.ask(|reply| Request::NewEpoch(above, seed.map(Box::new), reply))
+    }
+
+    /// Takes the folder that is at the source's path now for the source, after
+    /// [`SourceAlarm::Vanished`](super::SourceAlarm::Vanished). Begins a new epoch.
+    pub fn accept_root(&self) -> Result<(), SourceError> {
+        self.shared.ask(Request::AcceptRoot)
+    }
+
+    /// Compares everything with the map, whatever the events said. Does not block.
+    pub fn rescan(&self) {
+        self.shared.request(Request::Rescan);
+    }
+
+    /// Returns how the source is.
+    pub fn status(&self) -> SourceStatus {
+        let mut status = lock(&self.shared.status).clone();
+        if let Ok(snapshot) = self.snapshot() {
+            status.files = snapshot.map.file_count().unwrap_or(0);
+        }
+        status
+    }
+
+    /// Waits until the first scan is done; `false` when the source ended before.
+    pub fn wait_scanned(&self) -> bool {
+        self.shared.wait_scanned().is_ok()
+    }
+
+    /// Stops, and waits until everything journaled is on disk.
+    pub fn shutdown(&self) {
+        self.shared.request(Request::Shutdown);
+        self.shared.wait_ended();
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, SourceError> {
+        Snapshot::open(&*self.shared.database()?)
+    }
+}
+
+/// Refuses a source that holds the state directory, or lies in it: it would replicate its own journal for ever.
+fn refuse_overlap(root: &Path, state_dir: &Path) -> Result<(), SourceError> {
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let (source, state) = (real(root), real(state_dir));
+    let reason = if state.starts_with(&source) {
+        "it contains the state directory"
+    } else if source.starts_with(&state) {
+        "it lies in the state directory"
+    } else {
+        return Ok(());
+    };
+    Err(SourceError::Root { path: root.to_owned(), reason: reason.to_owned() })
+}

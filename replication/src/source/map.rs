@@ -1,0 +1,570 @@
+//! The identity map and the journal as tables of one database, so that both change in one transaction.
+//!
+//! The tables and their bytes are described in `docs/formats/journal.md`. Nothing here touches the source's files.
+
+use keepshare_base::{
+    Change, ContentHash, DEPTH_MAX, FileId, FileTime, Kind, Meta, Name, RunningHash, Seq, Stamp,
+};
+use redb::{
+    ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
+    WriteTransaction,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{SourceError, pass::Regions};
+
+type Bytes = &'static [u8];
+
+const NAMES: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("names");
+const LINKS: TableDefinition<'_, Bytes, ()> = TableDefinition::new("links");
+const FILES: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("files");
+const INODES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("inodes");
+const BLOCKS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("blocks");
+const JOURNAL: TableDefinition<'_, u64, Bytes> = TableDefinition::new("journal");
+
+/// Ends a range of a 20-byte file id and what follows it: longer than any name.
+const BEYOND: [u8; 280] = [0xff; 280];
+const FILE_BYTES: usize = 20;
+
+/// What says that two looks at an object saw the same state.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Signature {
+    /// Its size.
+    pub(crate) size: u64,
+    /// When its content changed.
+    pub(crate) mtime: FileTime,
+    /// When anything of it changed.
+    pub(crate) ctime: FileTime,
+}
+
+/// Which object it is on its file system; the birth tells a reused number.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Inode {
+    /// Its number.
+    pub(crate) number: u64,
+    /// When it was made; zero where the file system does not tell.
+    pub(crate) birth: FileTime,
+}
+
+/// What is known of a file.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) struct FileRecord {
+    /// Where it is.
+    pub(crate) inode: Inode,
+    /// The state that `meta`, `hash` and the block hashes describe.
+    pub(crate) signature: Signature,
+    /// What the destinations know of it.
+    pub(crate) meta: Meta,
+    /// The hash of its content, once it was read.
+    pub(crate) hash: Option<ContentHash>,
+    /// The block hashes are there: what has none is zeros.
+    pub(crate) blocks: bool,
+    /// What the destinations have is not known any more: it is sent whole next time.
+    pub(crate) forgotten: bool,
+    /// Since when there is a state that is no version yet.
+    pub(crate) uncut: Option<Stamp>,
+}
+
+impl FileRecord {
+    /// Returns the record of a file of which only the attributes are known.
+    pub(crate) fn new(inode: Inode, signature: Signature, meta: Meta) -> Self {
+        let (hash, uncut) = (None, None);
+        Self { inode, signature, meta, hash, blocks: false, forgotten: false, uncut }
+    }
+}
+
+/// Where the journal is.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// The format of all tables.
+    pub(crate) format: u32,
+    /// The origin.
+    pub(crate) origin: u32,
+    /// The epoch.
+    pub(crate) epoch: u64,
+    /// The next file's counter in this epoch.
+    pub(crate) next_file: u64,
+    /// The last change.
+    pub(crate) head: u64,
+    /// The running hash with it.
+    pub(crate) running: [u8; 32],
+    /// Its stamp: stamps never go back.
+    pub(crate) stamp: Stamp,
+    /// The source's folder.
+    pub(crate) root: Inode,
+    /// The first scan is done.
+    pub(crate) scanned: bool,
+    /// Rows in the journal, in bytes.
+    pub(crate) journal_bytes: u64,
+    /// Changes in the journal.
+    pub(crate) journal_entries: u64,
+    /// The last change that was dropped; 0 if none was.
+    pub(crate) dropped: u64,
+    /// The running hash with it.
+    pub(crate) dropped_running: [u8; 32],
+    /// Files without a name yet, of whose content parts are journaled.
+    pub(crate) reading: Vec<FileId>,
+}
+
+/// The tables, in a snapshot ([`MapView`]) or in a running transaction ([`MapTx`]).
+pub(crate) struct Map<B, U, N> {
+    names: B,
+    links: U,
+    files: B,
+    inodes: N,
+    blocks: B,
+    journal: N,
+    /// Something was written.
+    pub(crate) wrote: bool,
+}
+
+/// The tables as they were at one moment.
+pub(crate) type MapView =
+    Map<ReadOnlyTable<Bytes, Bytes>, ReadOnlyTable<Bytes, ()>, ReadOnlyTable<u64, Bytes>>;
+
+/// The tables as they are being changed.
+pub(crate) type MapTx<'t> =
+    Map<Table<'t, Bytes, Bytes>, Table<'t, Bytes, ()>, Table<'t, u64, Bytes>>;
+
+/// A name and what it stands for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Entry {
+    /// The name.
+    pub(crate) name: Name,
+    /// The file.
+    pub(crate) file: FileId,
+    /// Its kind.
+    pub(crate) kind: Kind,
+}
+
+impl MapView {
+    /// Opens the tables of a snapshot.
+    pub(crate) fn open(tx: &ReadTransaction) -> Result<Self, SourceError> {
+        Ok(Self {
+            names: tx.open_table(NAMES)?,
+            links: tx.open_table(LINKS)?,
+            files: tx.open_table(FILES)?,
+            inodes: tx.open_table(INODES)?,
+            blocks: tx.open_table(BLOCKS)?,
+            journal: tx.open_table(JOURNAL)?,
+            wrote: false,
+        })
+    }
+}
+
+impl<B, U, N> Map<B, U, N>
+where
+    B: ReadableTable<Bytes, Bytes>,
+    U: ReadableTable<Bytes, ()>,
+    N: ReadableTable<u64, Bytes>,
+{
+    /// Returns what a name stands for.
+    pub(crate) fn lookup(
+        &self,
+        parent: FileId,
+        name: &Name,
+    ) -> Result<Option<(FileId, Kind)>, SourceError> {
+        match self.names.get(name_key(parent, name).as_slice())? {
+            Some(value) => Ok(Some(read_target(value.value())?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Returns the names of a folder in order, at most `limit`, after `after`.
+    pub(crate) fn list(
+        &self,
+        parent: FileId,
+        after: Option<&Name>,
+        limit: usize,
+    ) -> Result<Vec<Entry>, SourceError> {
+        let mut first = name_key(parent, after.unwrap_or(&first_name()));
+        if after.is_some() {
+            first.push(0);
+        } else {
+            first.truncate(FILE_BYTES);
+        }
+        let last = beyond(parent);
+        let mut entries = Vec::new();
+        for row in self.names.range(first.as_slice()..last.as_slice())?.take(limit) {
+            let (key, value) = row?;
+            let (file, kind) = read_target(value.value())?;
+            let name = read_name(key.value().get(FILE_BYTES..).unwrap_or_default())?;
+            entries.push(Entry { name, file, kind });
+        }
+        Ok(entries)
+    }
+
+    /// Returns the places of a file: folders and names, at most `limit`.
+    pub(crate) fn links(
+        &self,
+        file: FileId,
+        limit: usize,
+    ) -> Result<Vec<(FileId, Name)>, SourceError> {
+        let (first, last) = (file.to_bytes(), beyond(file));
+        let mut places = Vec::new();
+        for row in self.links.range(first.as_slice()..last.as_slice())?.take(limit) {
+            let (key, _) = row?;
+            let key = key.value();
+            let parent = key.get(FILE_BYTES..2 * FILE_BYTES).and_then(FileId::from_bytes);
+            let parent = parent.ok_or(SourceError::Damaged("a link without a folder"))?;
+            places.push((parent, read_name(key.get(2 * FILE_BYTES..).unwrap_or_default())?));
+        }
+        Ok(places)
+    }
+
+    /// Returns the names from the root down to a folder; `None` when it has no place.
+    pub(crate) fn path(&self, folder: FileId) -> Result<Option<Vec<Name>>, SourceError> {
+        let places = self.places(folder)?;
+        let is_whole = folder == FileId::ROOT
+            || places.first().is_some_and(|(parent, _)| *parent == FileId::ROOT);
+        Ok(is_whole.then(|| places.into_iter().map(|(_, name)| name).collect()))
+    }
+
+    /// Returns the places of a folder and of the folders that it is in, from the top down, as far as they are known.
+    pub(crate) fn places(&self, folder: FileId) -> Result<Vec<(FileId, Name)>, SourceError> {
+        let mut places = Vec::new();
+        let mut at = folder;
+        while at != FileId::ROOT && places.len() < DEPTH_MAX {
+            let Some((parent, name)) = self.links(at, 1)?.pop() else { break };
+            at = parent;
+            places.push((parent, name));
+        }
+        places.reverse();
+        Ok(places)
+    }
+
+    /// Returns what is known of a file.
+    pub(crate) fn record(&self, file: FileId) -> Result<Option<FileRecord>, SourceError> {
+        match self.files.get(file.to_bytes().as_slice())? {
+            Some(value) => Ok(Some(decode(value.value(), "a file record")?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Returns the file that an inode number stands for.
+    pub(crate) fn by_number(&self, number: u64) -> Result<Option<FileId>, SourceError> {
+        match self.inodes.get(number)? {
+            Some(value) => FileId::from_bytes(value.value())
+                .map(Some)
+                .ok_or(SourceError::Damaged("an inode without a file")),
+            None => Ok(None),
+        }
+    }
+
+    /// Returns how much content all files have, in bytes.
+    pub(crate) fn content_bytes(&self) -> Result<u64, SourceError> {
+        let mut bytes: u64 = 0;
+        for row in self.files.iter()? {
+            let record: FileRecord = decode(row?.1.value(), "a file record")?;
+            bytes = bytes.saturating_add(record.meta.size);
+        }
+        Ok(bytes)
+    }
+
+    /// Returns how many files are known.
+    pub(crate) fn file_count(&self) -> Result<u64, SourceError>
+    where
+        B: ReadableTableMetadata,
+    {
+        Ok(self.files.len()?)
+    }
+
+    /// Returns a journaled change and the running hash with it.
+    pub(crate) fn change(&self, seq: Seq) -> Result<Option<(RunningHash, Change)>, SourceError> {
+        match self.journal.get(seq.0)? {
+            Some(row) => read_journal_row(row.value()).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Returns the running hash with a journaled change.
+    pub(crate) fn running(&self, seq: Seq) -> Result<Option<RunningHash>, SourceError> {
+        let row = self.journal.get(seq.0)?;
+        let hash = row.and_then(|row| row.value().first_chunk::<32>().copied());
+        Ok(hash.map(RunningHash))
+    }
+
+    /// Returns the oldest change of the journal.
+    pub(crate) fn oldest(&self) -> Result<Option<Seq>, SourceError> {
+        Ok(self.journal.first()?.map(|(seq, _)| Seq(seq.value())))
+    }
+}
+
+impl<'t> MapTx<'t> {
+    /// Opens the tables, making those that are not there.
+    pub(crate) fn open(tx: &'t WriteTransaction) -> Result<Self, SourceError> {
+        Ok(Self {
+            names: tx.open_table(NAMES)?,
+            links: tx.open_table(LINKS)?,
+            files: tx.open_table(FILES)?,
+            inodes: tx.open_table(INODES)?,
+            blocks: tx.open_table(BLOCKS)?,
+            journal: tx.open_table(JOURNAL)?,
+            wrote: false,
+        })
+    }
+
+    /// Makes a name stand for a file, or for nothing.
+    pub(crate) fn set_name(
+        &mut self,
+        parent: FileId,
+        name: &Name,
+        target: Option<(FileId, Kind)>,
+    ) -> Result<(), SourceError> {
+        self.wrote = true;
+        let key = name_key(parent, name);
+        let former = match target {
+            Some((file, kind)) => {
+                let mut value = file.to_bytes().to_vec();
+                value.push(kind_byte(kind));
+                self.links.insert(link_key(file, parent, name).as_slice(), ())?;
+                self.names.insert(key.as_slice(), value.as_slice())?
+            }
+            None => self.names.remove(key.as_slice())?,
+        };
+        let former = former.map(|value| read_target(value.value())).transpose()?;
+        match former {
+            Some((file, _)) if target.is_none_or(|(now, _)| now != file) => {
+                self.links.remove(link_key(file, parent, name).as_slice())?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Writes what is known of a file.
+    pub(crate) fn set_record(
+        &mut self,
+        file: FileId,
+        record: &FileRecord,
+    ) -> Result<(), SourceError> {
+        self.wrote = true;
+        let value = encode(record);
+        let key = file.to_bytes();
+        let former = self.files.insert(key.as_slice(), value.as_slice())?;
+        let former: Option<FileRecord> =
+            former.map(|row| decode(row.value(), "a file record")).transpose()?;
+        let number = record.inode.number;
+        if former.is_none_or(|former| former.inode.number != number) {
+            self.inodes.insert(number, key.as_slice())?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is known of a file that is another inode now.
+    pub(crate) fn rebind(
+        &mut self,
+        file: FileId,
+        mut record: FileRecord,
+        inode: Inode,
+    ) -> Result<(), SourceError> {
+        if record.inode.number != inode.number && self.by_number(record.inode.number)? == Some(file)
+        {
+            self.inodes.remove(record.inode.number)?;
+        }
+        record.inode = inode;
+        self.set_record(file, &record)?;
+        self.inodes.insert(inode.number, file.to_bytes().as_slice())?;
+        Ok(())
+    }
+
+    /// Forgets a file and its block hashes; its names are gone already.
+    pub(crate) fn remove_file(&mut self, file: FileId) -> Result<(), SourceError> {
+        self.wrote = true;
+        let record = self.record(file)?;
+        self.files.remove(file.to_bytes().as_slice())?;
+        if let Some(record) = record {
+            let number = record.inode.number;
+            if self.by_number(number)? == Some(file) {
+                self.inodes.remove(number)?;
+            }
+            if record.blocks {
+                self.clear_blocks(file, 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets everything but restores and destinations.
+    pub(crate) fn clear(&mut self) -> Result<(), SourceError> {
+        self.names.retain(|_, _| false)?;
+        self.links.retain(|_, ()| false)?;
+        self.files.retain(|_, _| false)?;
+        self.inodes.retain(|_, _| false)?;
+        self.blocks.retain(|_, _| false)?;
+        self.clear_journal()
+    }
+
+    /// Forgets all changes.
+    pub(crate) fn clear_journal(&mut self) -> Result<(), SourceError> {
+        self.wrote = true;
+        self.journal.retain(|_, _| false)?;
+        Ok(())
+    }
+
+    /// Appends a change to the journal.
+    pub(crate) fn append(
+        &mut self,
+        state: &mut State,
+        change: &Change,
+    ) -> Result<Seq, SourceError> {
+        self.wrote = true;
+        let bytes = encode(change);
+        let seq = Seq(state.head).next();
+        let running = RunningHash(state.running).extended(&bytes);
+        let row = [running.0.as_slice(), &bytes].concat();
+        self.journal.insert(seq.0, row.as_slice())?;
+        state.head = seq.0;
+        state.running = running.0;
+        state.stamp = change.stamp;
+        state.journal_bytes += row.len() as u64;
+        state.journal_entries += 1;
+        Ok(seq)
+    }
+
+    /// Drops the changes before `keep`.
+    pub(crate) fn trim(&mut self, state: &mut State, keep: Seq) -> Result<(), SourceError> {
+        self.wrote = true;
+        let (mut bytes, mut entries) = (0, 0);
+        let (mut last, mut running) = (state.dropped, state.dropped_running);
+        self.journal.retain_in(..keep.0, |seq, row| {
+            bytes += row.len() as u64;
+            entries += 1;
+            if seq >= last {
+                last = seq;
+                running = row.first_chunk().copied().unwrap_or_default();
+            }
+            false
+        })?;
+        (state.dropped, state.dropped_running) = (last, running);
+        state.journal_bytes = state.journal_bytes.saturating_sub(bytes);
+        state.journal_entries = state.journal_entries.saturating_sub(entries);
+        Ok(())
+    }
+
+    /// Returns the first change such that what comes before it frees `bytes` and `entries` of the journal.
+    pub(crate) fn oldest_after(&self, bytes: u64, entries: u64) -> Result<Seq, SourceError> {
+        let (mut bytes_seen, mut entries_seen) = (0, 0);
+        for row in self.journal.iter()? {
+            let (seq, row) = row?;
+            if bytes_seen >= bytes && entries_seen >= entries {
+                return Ok(Seq(seq.value()));
+            }
+            bytes_seen += row.value().len() as u64;
+            entries_seen += 1;
+        }
+        Ok(Seq(u64::MAX))
+    }
+}
+
+impl Regions for MapTx<'_> {
+    fn region(&self, file: FileId, region: u32) -> Result<Option<Vec<u8>>, SourceError> {
+        Ok(self.blocks.get(region_key(file, region).as_slice())?.map(|row| row.value().to_vec()))
+    }
+
+    fn region_from(&self, file: FileId, from: u32) -> Result<Option<u32>, SourceError> {
+        let (first, last) = (region_key(file, from), beyond(file));
+        match self.blocks.range(first.as_slice()..last.as_slice())?.next() {
+            Some(row) => {
+                let number = row?.0.value().get(FILE_BYTES..).and_then(|b| b.try_into().ok());
+                let number = number.ok_or(SourceError::Damaged("a region without a number"))?;
+                Ok(Some(u32::from_be_bytes(number)))
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn set_region(
+        &mut self,
+        file: FileId,
+        region: u32,
+        hashes: Option<&[u8]>,
+    ) -> Result<(), SourceError> {
+        self.wrote = true;
+        let key = region_key(file, region);
+        match hashes {
+            Some(hashes) => self.blocks.insert(key.as_slice(), hashes)?,
+            None => self.blocks.remove(key.as_slice())?,
+        };
+        Ok(())
+    }
+
+    fn clear_blocks(&mut self, file: FileId, from: u32) -> Result<(), SourceError> {
+        let (first, last) = (region_key(file, from), beyond(file));
+        self.blocks.retain_in(first.as_slice()..last.as_slice(), |_, _| false)?;
+        Ok(())
+    }
+}
+
+fn first_name() -> Name {
+    Name::new(b"x").expect("a letter is a name")
+}
+
+/// Encodes a row.
+pub(crate) fn encode<T: Serialize>(row: &T) -> Vec<u8> {
+    postcard::to_stdvec(row).expect("rows hold nothing that postcard cannot write")
+}
+
+/// Decodes a row that says of itself what it is.
+pub(crate) fn decode<T: DeserializeOwned>(
+    bytes: &[u8],
+    what: &'static str,
+) -> Result<T, SourceError> {
+    postcard::from_bytes(bytes).map_err(|_| SourceError::Damaged(what))
+}
+
+fn read_journal_row(row: &[u8]) -> Result<(RunningHash, Change), SourceError> {
+    let (hash, bytes) =
+        row.split_first_chunk::<32>().ok_or(SourceError::Damaged("a short journal row"))?;
+    Ok((RunningHash(*hash), decode(bytes, "a journaled change")?))
+}
+
+fn name_key(parent: FileId, name: &Name) -> Vec<u8> {
+    [&parent.to_bytes()[..], name.as_bytes()].concat()
+}
+
+fn link_key(file: FileId, parent: FileId, name: &Name) -> Vec<u8> {
+    [&file.to_bytes()[..], &parent.to_bytes(), name.as_bytes()].concat()
+}
+
+fn region_key(file: FileId, region: u32) -> Vec<u8> {
+    [&file.to_bytes()[..], &region.to_be_bytes()].concat()
+}
+
+fn beyond(file: FileId) -> Vec<u8> {
+    [&file.to_bytes()[..], &BEYOND].concat()
+}
+
+fn read_name(bytes: &[u8]) -> Result<Name, SourceError> {
+    Name::new(bytes).map_err(|_| SourceError::Damaged("a name that is none"))
+}
+
+fn read_target(value: &[u8]) -> Result<(FileId, Kind), SourceError> {
+    let (file, kind) =
+        value.split_at_checked(FILE_BYTES).ok_or(SourceError::Damaged("a target"))?;
+    let file = FileId::from_bytes(file).ok_or(SourceError::Damaged("a target's file"))?;
+    let kind = kind.first().and_then(|byte| KINDS.get(usize::from(*byte)));
+    Ok((file, *kind.ok_or(SourceError::Damaged("a target's kind"))?))
+}
+
+const KINDS: [Kind; 7] = [
+    Kind::File,
+    Kind::Dir,
+    Kind::Symlink,
+    Kind::Fifo,
+    Kind::Socket,
+    Kind::BlockDevice,
+    Kind::CharDevice,
+];
+
+fn kind_byte(kind: Kind) -> u8 {
+    match kind {
+        Kind::File => 0,
+        Kind::Dir => 1,
+        Kind::Symlink => 2,
+        Kind::Fifo => 3,
+        Kind::Socket => 4,
+        Kind::BlockDevice => 5,
+        Kind::CharDevice => 6,
+    }
+}

@@ -1,0 +1,329 @@
+//! Brings one destination to the state of one place of the journal, sending only what differs.
+//!
+//! First the destination's names that stand for something else here, or for nothing, are taken away, the deepest first;
+//! then everything is gone through from the root down: a folder before what is in it, content before the name. Nothing a
+//! part says is undone by a later one, so an interrupted mirror is simply begun again.
+//!
+//! A file that is not what it was at that place any more cannot be given as it was then. It is made known without
+//! content, and everything of it that the journal holds after that place is withheld until it has been sent whole
+//! ([`provider`](super::provider)): a version is what once was, or it is none.
+//!
+//! Memory: the listing, 20 bytes for each folder that still has to be gone through and each file with several names, one
+//! part, one region of a file, and up to 64 MiB of block hashes.
+//! The view pins the journal's database, which grows while it is held by what is written meanwhile.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use keepshare_base::{
+    Content, Event, FILES_PER_CHANGE_MAX, FileId, FileRow, FilledChange, Kind,
+    NAMES_PER_CHANGE_MAX, Name, NameRow, PAYLOAD_BYTES_MAX, Seq, Stamp,
+};
+use keepshare_proto::StateDigest;
+
+use super::{
+    Head, Listing, MirrorPart, MirrorProgress, MirrorSink, SourceError,
+    ledger::Snapshot,
+    map::{Entry, FileRecord},
+    mirror_read::{self, Learned, Read},
+    provider,
+    shared::{Request, Shared, lock},
+    tree::Tree,
+};
+
+/// So many names are taken from the map at a time.
+const PAGE: usize = 512;
+
+/// Progress is told once in so many files.
+const PROGRESS_EVERY: u64 = 64;
+
+/// A view of a set at one place of its journal, to bring a destination there.
+pub struct Mirror {
+    shared: Arc<Shared>,
+    snapshot: Snapshot,
+}
+
+impl std::fmt::Debug for Mirror {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mirror").field("head", &self.head()).finish_non_exhaustive()
+    }
+}
+
+impl Mirror {
+    pub(crate) fn begin(shared: Arc<Shared>) -> Result<Self, SourceError> {
+        shared.wait_scanned()?;
+        let snapshot = Snapshot::open(&*shared.database()?)?;
+        Ok(Self { shared, snapshot })
+    }
+
+    /// Returns the place that the mirror leads to.
+    pub fn head(&self) -> Head {
+        self.snapshot.state.head()
+    }
+
+    /// Returns the journal's time there.
+    pub fn stamp(&self) -> Stamp {
+        self.snapshot.state.stamp
+    }
+
+    /// Gives everything that differs from `listing`. Blocks until all is taken.
+    pub fn run(self, listing: &Listing, sink: &mut dyn MirrorSink) -> Result<Head, SourceError> {
+        let head = self.head();
+        let tree = lock(&self.shared.tree).clone();
+        let tree = tree.ok_or_else(|| SourceError::Vanished("the folder".to_owned()))?;
+        let progress = MirrorProgress {
+            files_total: self.snapshot.map.file_count()?,
+            bytes_total: self.snapshot.map.content_bytes()?,
+            ..MirrorProgress::default()
+        };
+        let lost = self.snapshot.state.reading.iter().map(|file| (*file, head.seq)).collect();
+        let mut run = Run {
+            shared: &self.shared,
+            snapshot: &self.snapshot,
+            tree: &tree,
+            listing,
+            sink,
+            head,
+            stamp: self.stamp(),
+            part: FilledChange::default(),
+            progress,
+            lost,
+            learned: Learned::default(),
+            linked: HashSet::new(),
+        };
+        run.removals()?;
+        run.tree()?;
+        run.learned.keep(&*self.shared.database()?)?;
+        let lost = std::mem::take(&mut run.lost);
+        if !lost.is_empty() {
+            // Before the destination goes on from here: what the journal says of these files must be withheld.
+            self.shared.ask(|reply| Request::Forget(lost, reply))?;
+        }
+        run.flush(true)?;
+        Ok(head)
+    }
+}
+
+/// A mirror at work.
+struct Run<'a> {
+    shared: &'a Shared,
+    snapshot: &'a Snapshot,
+    tree: &'a Tree,
+    listing: &'a Listing,
+    sink: &'a mut dyn MirrorSink,
+    head: Head,
+    stamp: Stamp,
+    part: FilledChange,
+    progress: MirrorProgress,
+    lost: Vec<(FileId, Seq)>,
+    learned: Learned,
+    linked: HashSet<FileId>,
+}
+
+impl Run<'_> {
+    /// Takes away the destination's names that stand for something else here.
+    fn removals(&mut self) -> Result<(), SourceError> {
+        let mut wrong = Vec::new();
+        for ((parent, name), (file, kind)) in &self.listing.names {
+            if self.snapshot.map.lookup(*parent, name)? != Some((*file, *kind)) {
+                wrong.push((*parent, name, *file, *kind));
+            }
+        }
+        let folders: HashMap<FileId, FileId> = self
+            .listing
+            .names
+            .iter()
+            .filter(|(_, (_, kind))| *kind == Kind::Dir)
+            .map(|((parent, _), (file, _))| (*file, *parent))
+            .collect();
+        wrong.sort_by_cached_key(|(parent, name, ..)| {
+            (std::cmp::Reverse(depth(&folders, *parent)), *parent, (*name).clone())
+        });
+        for (parent, name, file, kind) in wrong {
+            self.room(1, 0, 0)?;
+            let row = NameRow { parent, name: name.clone(), target: None };
+            self.part.change.names.push(row);
+            if kind == Kind::File && self.snapshot.map.links(file, 1)?.is_empty() {
+                self.part.change.cuts.push(file);
+            }
+        }
+        // A name that is taken away may come again: not in one change.
+        self.flush(false)
+    }
+
+    /// Goes through everything from the root down.
+    fn tree(&mut self) -> Result<(), SourceError> {
+        if let Some(record) = self.snapshot.map.record(FileId::ROOT)? {
+            self.attributes(FileId::ROOT, &record)?;
+        }
+        let mut folders = vec![FileId::ROOT];
+        while let Some(folder) = folders.pop() {
+            let mut after: Option<Name> = None;
+            loop {
+                let entries = self.snapshot.map.list(folder, after.as_ref(), PAGE)?;
+                let Some(last) = entries.last() else { break };
+                after = Some(last.name.clone());
+                for entry in entries {
+                    self.entry(folder, &entry)?;
+                    if entry.kind == Kind::Dir {
+                        folders.push(entry.file);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, parent: FileId, entry: &Entry) -> Result<(), SourceError> {
+        let Some(record) = self.snapshot.map.record(entry.file)? else { return Ok(()) };
+        // A file with several names is met several times.
+        let links = if entry.kind == Kind::File { 2 } else { 0 };
+        let met = self.snapshot.map.links(entry.file, links)?.len() > 1
+            && !self.linked.insert(entry.file);
+        if !met {
+            if entry.kind == Kind::File {
+                self.file(entry.file, &record)?;
+            } else {
+                self.attributes(entry.file, &record)?;
+            }
+            self.progress.files_done += 1;
+            self.progress.bytes_done += record.meta.size;
+            if self.progress.files_done % PROGRESS_EVERY == 0 {
+                self.sink.progress(self.progress);
+            }
+        }
+        let there = self.listing.names.get(&(parent, entry.name.clone()));
+        if there != Some(&(entry.file, entry.kind)) {
+            self.room(1, 0, 0)?;
+            let target = Some((entry.file, entry.kind));
+            self.part.change.names.push(NameRow { parent, name: entry.name.clone(), target });
+        }
+        Ok(())
+    }
+
+    /// Sends the row of something that has no content, if it differs.
+    fn attributes(&mut self, file: FileId, record: &FileRecord) -> Result<(), SourceError> {
+        let digest = StateDigest::of(&record.meta, record.hash.as_ref());
+        if self.listing.files.get(&file) == Some(&digest) {
+            return Ok(());
+        }
+        let row = row(file, record, Content::Same);
+        self.push(FileRow { cut: record.meta.kind != Kind::File, ..row }, Vec::new())
+    }
+
+    /// Sends a file, if it differs.
+    fn file(&mut self, file: FileId, record: &FileRecord) -> Result<(), SourceError> {
+        let there = self.listing.files.get(&file).copied();
+        let digest = |record: &FileRecord| StateDigest::of(&record.meta, record.hash.as_ref());
+        if there == Some(digest(record)) && record.hash.is_some() && !record.forgotten {
+            return Ok(());
+        }
+        let open = provider::open_at(self.snapshot, self.tree, file);
+        let Some(mut read) = open.and_then(|open| Read::begin(open, file, record)) else {
+            return self.moved_on(file, record);
+        };
+        if record.hash.is_none() && there.is_some() {
+            // Perhaps the destination has just this: reading is cheaper than sending.
+            let hash = mirror_read::hash_of(&mut read)?;
+            if hash.is_some() && there == Some(StateDigest::of(&record.meta, hash.as_ref())) {
+                self.learned.learn(read.finish(hash));
+                return self.learned.keep_some(&*self.shared.database()?);
+            }
+            read.rewind();
+        }
+        loop {
+            let (piece, end) = match read.next()? {
+                Some(next) => next,
+                None => return self.moved_on(file, record),
+            };
+            let (content, payload) = piece;
+            if let Some(hash) = end {
+                let known = record.hash.is_none() || record.hash == hash || hash.is_none();
+                if !known {
+                    return self.moved_on(file, record);
+                }
+                let mut last = row(file, record, content);
+                last.hash = hash;
+                last.cut = record.uncut.is_none();
+                self.push(last, payload)?;
+                self.learned.learn(read.finish(hash));
+                return self.learned.keep_some(&*self.shared.database()?);
+            }
+            self.push(row(file, record, content), payload)?;
+            self.flush(false)?;
+        }
+    }
+
+    /// Makes a file known that cannot be given as it was.
+    fn moved_on(&mut self, file: FileId, record: &FileRecord) -> Result<(), SourceError> {
+        self.lost.push((file, self.head.seq));
+        if self.listing.files.contains_key(&file) {
+            return Ok(());
+        }
+        let row = provider::placeholder(&row(file, record, Content::Same));
+        self.push(row, Vec::new())
+    }
+
+    fn push(&mut self, row: FileRow, payload: Vec<u8>) -> Result<(), SourceError> {
+        self.room(0, 1, payload.len())?;
+        self.part.change.files.push(row);
+        self.part.payload.extend(payload);
+        Ok(())
+    }
+
+    /// Makes room in the part.
+    fn room(&mut self, names: usize, files: usize, bytes: usize) -> Result<(), SourceError> {
+        let change = &self.part.change;
+        let fits = change.names.len() + names <= NAMES_PER_CHANGE_MAX
+            && change.files.len() + files <= FILES_PER_CHANGE_MAX
+            && change.cuts.len() < FILES_PER_CHANGE_MAX
+            && (self.part.payload.len() + bytes) as u64 <= PAYLOAD_BYTES_MAX
+            && change.files.iter().map(extents).sum::<usize>() < EXTENTS_PER_PART_MAX;
+        if fits { Ok(()) } else { self.flush(false) }
+    }
+
+    fn flush(&mut self, complete: bool) -> Result<(), SourceError> {
+        let mut filled = std::mem::take(&mut self.part);
+        let change = &filled.change;
+        let empty = change.names.is_empty() && change.files.is_empty() && change.cuts.is_empty();
+        if empty && !complete {
+            return Ok(());
+        }
+        filled.change.stamp = self.stamp;
+        self.sink.progress(self.progress);
+        let part = MirrorPart { head: self.head, complete, filled };
+        if self.sink.part(part) { Ok(()) } else { Err(SourceError::GivenUp) }
+    }
+}
+
+/// The most extents put into one part, below what a change may have.
+const EXTENTS_PER_PART_MAX: usize = 2048;
+
+fn extents(row: &FileRow) -> usize {
+    match &row.content {
+        Content::Same => 0,
+        Content::Extents { extents, .. } => extents.len(),
+    }
+}
+
+fn row(file: FileId, record: &FileRecord, content: Content) -> FileRow {
+    let (event, meta) = (Event::Mirrored, record.meta.clone());
+    FileRow { file, event, meta, content, hash: None, cut: false, fuzzy: false }
+}
+
+/// Returns how deep a folder of the destination lies; a folder that hangs in the air, or in itself, is as deep as can be.
+fn depth(folders: &HashMap<FileId, FileId>, folder: FileId) -> usize {
+    let mut at = folder;
+    for depth in 0..keepshare_base::DEPTH_MAX {
+        if at == FileId::ROOT {
+            return depth;
+        }
+        match folders.get(&at) {
+            Some(parent) => at = *parent,
+            None => break,
+        }
+    }
+    usize::MAX
+}

@@ -1,0 +1,219 @@
+//! Reads files for a mirror, exactly as the map has them, and remembers what was learnt on the way.
+//!
+//! The first scan of a source reads no contents; the first mirror does, and gives the map the hashes it lacks.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use keepshare_base::{Content, ContentHash, FileId};
+use redb::{Database, Durability};
+
+use super::{
+    SourceError,
+    map::{FileRecord, MapTx, Signature},
+    pass::{self, Pass, PassError, Pause, Regions},
+    piece::Piece,
+    transfer::WHOLE_BYTES_MAX,
+    tree::{self, Seen},
+};
+
+/// So many files' hashes are kept before they are written into the map.
+const LEARNED_FILES_MAX: usize = 512;
+
+/// So many bytes of block hashes are kept; a file with more is sent whole when it changes.
+const LEARNED_BYTES_MAX: usize = 64 << 20;
+
+/// A content and its bytes.
+pub(crate) type Filled = (Content, Vec<u8>);
+
+/// A file being read.
+#[derive(Debug)]
+pub(crate) struct Read {
+    open: OwnedFd,
+    file: FileId,
+    signature: Signature,
+    seen: Seen,
+    pass: Option<Pass>,
+    regions: Collected,
+    fresh: bool,
+}
+
+/// What was learnt of one file.
+#[derive(Debug)]
+pub(crate) struct LearnedFile {
+    file: FileId,
+    signature: Signature,
+    hash: Option<ContentHash>,
+    regions: Option<Vec<(u32, Vec<u8>)>>,
+}
+
+/// What was learnt and is not in the map yet.
+#[derive(Debug, Default)]
+pub(crate) struct Learned {
+    files: Vec<LearnedFile>,
+    bytes: usize,
+}
+
+/// Block hashes of a file that is read from nothing.
+#[derive(Debug, Default)]
+struct Collected {
+    rows: Vec<(u32, Vec<u8>)>,
+    bytes: usize,
+    too_many: bool,
+}
+
+impl Read {
+    /// Begins to read a file; `None` when it is not what the map has.
+    pub(crate) fn begin(open: OwnedFd, file: FileId, record: &FileRecord) -> Option<Self> {
+        let seen = tree::look_at(open.as_fd()).ok()?;
+        let is_it = seen.inode == record.inode && seen.signature == record.signature;
+        let big = seen.signature.size > WHOLE_BYTES_MAX;
+        is_it.then(|| Self {
+            pass: big.then(|| Pass::new(file, seen)),
+            open,
+            file,
+            signature: record.signature,
+            seen,
+            regions: Collected::default(),
+            fresh: true,
+        })
+    }
+
+    /// Returns the next stretch of content, and with the last one the hash of it all where there is one; `None` when the
+    /// file changed, or cannot be read.
+    #[expect(clippy::type_complexity, reason = "a stretch, and at the end perhaps a hash")]
+    pub(crate) fn next(
+        &mut self,
+    ) -> Result<Option<(Filled, Option<Option<ContentHash>>)>, SourceError> {
+        let Some(pass) = &mut self.pass else { return Ok(self.whole()) };
+        let mut piece = Piece::default();
+        let pause = match pass.step(&self.open, &mut self.regions, &mut piece, u64::MAX) {
+            Ok(pause) => pause,
+            Err(PassError::Map(error)) => return Err(error),
+            Err(PassError::Read(_)) => return Ok(None),
+        };
+        let filled = piece.into_content(std::mem::take(&mut self.fresh));
+        if pause != Pause::End {
+            return Ok(Some((filled, None)));
+        }
+        let hash = pass.hash();
+        Ok(self.is_unchanged().then_some((filled, Some(hash))))
+    }
+
+    /// Goes back to the beginning.
+    pub(crate) fn rewind(&mut self) {
+        self.pass = self.pass.is_some().then(|| Pass::new(self.file, self.seen));
+        self.regions = Collected::default();
+        self.fresh = true;
+    }
+
+    /// Returns what was learnt.
+    pub(crate) fn finish(self, hash: Option<ContentHash>) -> LearnedFile {
+        let known = self.pass.is_some() && !self.regions.too_many;
+        let regions = known.then_some(self.regions.rows);
+        LearnedFile { file: self.file, signature: self.signature, hash, regions }
+    }
+
+    fn whole(&self) -> Option<(Filled, Option<Option<ContentHash>>)> {
+        let limit = usize::try_from(WHOLE_BYTES_MAX).unwrap_or(usize::MAX);
+        let payload = pass::read_small(&self.open, limit).ok()??;
+        let same = payload.len() as u64 == self.signature.size && self.is_unchanged();
+        let hash = ContentHash::of(&payload);
+        same.then(|| ((Content::whole(&payload), payload), Some(Some(hash))))
+    }
+
+    fn is_unchanged(&self) -> bool {
+        tree::look_at(self.open.as_fd()).is_ok_and(|now| now.signature == self.signature)
+    }
+}
+
+/// Reads a whole file only for its hash; `None` when it changed or has none.
+pub(crate) fn hash_of(read: &mut Read) -> Result<Option<ContentHash>, SourceError> {
+    loop {
+        match read.next()? {
+            Some((_, Some(hash))) => return Ok(hash),
+            Some((_, None)) => {}
+            None => return Ok(None),
+        }
+    }
+}
+
+impl Learned {
+    /// Takes what was learnt of a file.
+    pub(crate) fn learn(&mut self, file: LearnedFile) {
+        let regions = file.regions.iter().flatten();
+        self.bytes += regions.map(|(_, row)| row.len()).sum::<usize>();
+        self.files.push(file);
+    }
+
+    /// Writes it into the map when it is enough.
+    pub(crate) fn keep_some(&mut self, database: &Database) -> Result<(), SourceError> {
+        if self.files.len() >= LEARNED_FILES_MAX || self.bytes >= LEARNED_BYTES_MAX / 8 {
+            self.keep(database)?;
+        }
+        Ok(())
+    }
+
+    /// Writes it into the map: of files that are still what was read.
+    pub(crate) fn keep(&mut self, database: &Database) -> Result<(), SourceError> {
+        if self.files.is_empty() {
+            return Ok(());
+        }
+        self.bytes = 0;
+        let mut transaction = database.begin_write()?;
+        transaction.set_durability(Durability::None).map_err(SourceError::journal)?;
+        {
+            let mut map = MapTx::open(&transaction)?;
+            for learned in self.files.drain(..) {
+                let Some(mut record) = map.record(learned.file)? else { continue };
+                if record.signature != learned.signature
+                    || record.hash.is_some()
+                    || record.forgotten
+                {
+                    continue;
+                }
+                record.hash = learned.hash;
+                if let Some(rows) = learned.regions {
+                    map.clear_blocks(learned.file, 0)?;
+                    for (region, row) in rows {
+                        map.set_region(learned.file, region, Some(&row))?;
+                    }
+                    record.blocks = true;
+                }
+                map.set_record(learned.file, &record)?;
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+impl Regions for Collected {
+    fn region(&self, _file: FileId, _region: u32) -> Result<Option<Vec<u8>>, SourceError> {
+        Ok(None)
+    }
+
+    fn region_from(&self, _file: FileId, _from: u32) -> Result<Option<u32>, SourceError> {
+        Ok(None)
+    }
+
+    fn set_region(
+        &mut self,
+        _file: FileId,
+        region: u32,
+        hashes: Option<&[u8]>,
+    ) -> Result<(), SourceError> {
+        let Some(hashes) = hashes else { return Ok(()) };
+        self.bytes += hashes.len();
+        self.too_many |= self.bytes > LEARNED_BYTES_MAX;
+        if self.too_many {
+            self.rows = Vec::new();
+        } else {
+            self.rows.push((region, hashes.to_vec()));
+        }
+        Ok(())
+    }
+
+    fn clear_blocks(&mut self, _file: FileId, _from: u32) -> Result<(), SourceError> {
+        Ok(())
+    }
+}

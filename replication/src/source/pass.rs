@@ -1,0 +1,244 @@
+//! One pass over a file's content against its block hashes.
+//!
+//! The same code finds what changed in a known file and what there is in a new one: a file without block hashes is all
+//! zeros. Each pass is a delta to what the ones before it gave, so a file that changes while it is read is simply passed
+//! again. Holes are skipped where the file system tells of them.
+
+use std::{collections::VecDeque, io, os::fd::OwnedFd};
+
+use keepshare_base::{ContentHash, FileId};
+use rustix::{fs::SeekFrom, io::Errno};
+
+use super::{
+    SourceError,
+    blocks::{self, REGION_BYTES, Run},
+    piece::Piece,
+    tree::{self, Seen},
+};
+
+/// The most holes that are hashed as zeros; a file with more has no hash of its whole content.
+const HASHED_HOLES_MAX: u64 = 256 << 20;
+
+const REGION: u64 = REGION_BYTES as u64;
+
+/// Where the block hashes of a file come from and go to.
+pub(crate) trait Regions {
+    /// Returns the hashes of a region; `None` where it is zeros.
+    fn region(&self, file: FileId, region: u32) -> Result<Option<Vec<u8>>, SourceError>;
+    /// Returns the first region from `from` on that is not zeros.
+    fn region_from(&self, file: FileId, from: u32) -> Result<Option<u32>, SourceError>;
+    /// Takes the hashes of a region.
+    fn set_region(
+        &mut self,
+        file: FileId,
+        region: u32,
+        hashes: Option<&[u8]>,
+    ) -> Result<(), SourceError>;
+    /// Forgets the regions from `from` on.
+    fn clear_blocks(&mut self, file: FileId, from: u32) -> Result<(), SourceError>;
+}
+
+/// A file being read from front to end.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    id: FileId,
+    /// What it looked like when the pass began.
+    pub(crate) start: Seen,
+    region: u32,
+    region_count: u32,
+    buffer: Vec<u8>,
+    hashes: Option<Vec<u8>>,
+    runs: VecDeque<Run>,
+    in_region: bool,
+    hasher: Option<blake3::Hasher>,
+    holes: u64,
+    /// Bytes read so far.
+    pub(crate) read: u64,
+}
+
+/// Why a pass paused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Pause {
+    /// The piece is full.
+    Full,
+    /// The budget is used up.
+    Budget,
+    /// The file's end.
+    End,
+}
+
+/// Why a pass broke off.
+#[derive(Debug)]
+pub(crate) enum PassError {
+    /// The file cannot be read.
+    Read(io::Error),
+    /// The map failed.
+    Map(SourceError),
+}
+
+impl From<SourceError> for PassError {
+    fn from(error: SourceError) -> Self {
+        Self::Map(error)
+    }
+}
+
+impl Pass {
+    /// Begins a pass over a file that looks like `start`.
+    pub(crate) fn new(id: FileId, start: Seen) -> Self {
+        let regions = start.signature.size.div_ceil(REGION);
+        Self {
+            id,
+            start,
+            region: 0,
+            region_count: u32::try_from(regions).unwrap_or(u32::MAX),
+            buffer: Vec::new(),
+            hashes: None,
+            runs: VecDeque::new(),
+            in_region: false,
+            hasher: Some(blake3::Hasher::new()),
+            holes: 0,
+            read: 0,
+        }
+    }
+
+    /// Reads on into `piece` until that is full, `budget` bytes are read or the file ends.
+    pub(crate) fn step(
+        &mut self,
+        file: &OwnedFd,
+        map: &mut impl Regions,
+        piece: &mut Piece,
+        budget: u64,
+    ) -> Result<Pause, PassError> {
+        let until = self.read.saturating_add(budget);
+        loop {
+            if !self.in_region {
+                if self.region >= self.region_count {
+                    map.clear_blocks(self.id, self.region_count)?;
+                    return Ok(Pause::End);
+                }
+                if self.read >= until {
+                    return Ok(Pause::Budget);
+                }
+                self.skip_hole(file, map)?;
+                if self.region >= self.region_count {
+                    continue;
+                }
+                self.enter_region(file, map)?;
+            }
+            while let Some(run) = self.runs.front_mut() {
+                let offset = u64::from(self.region) * REGION + run.start as u64;
+                let taken = if run.zero {
+                    let taken = piece.zeros(offset, (run.end - run.start) as u64);
+                    usize::try_from(taken).unwrap_or(usize::MAX)
+                } else {
+                    piece.data(offset, &self.buffer[run.start..run.end])
+                };
+                run.start += taken;
+                if run.start < run.end {
+                    return Ok(Pause::Full);
+                }
+                self.runs.pop_front();
+            }
+            map.set_region(self.id, self.region, self.hashes.as_deref())?;
+            self.in_region = false;
+            self.region += 1;
+        }
+    }
+
+    /// Returns the hash of the whole content, at the end of a pass during which the file did not change.
+    pub(crate) fn hash(&self) -> Option<ContentHash> {
+        self.hasher.as_ref().map(|hasher| ContentHash(*hasher.finalize().as_bytes()))
+    }
+
+    /// Moves to the next region that holds data, or had data when it was read last.
+    fn skip_hole(&mut self, file: &OwnedFd, map: &impl Regions) -> Result<(), PassError> {
+        let offset = u64::from(self.region) * REGION;
+        let size = self.start.signature.size;
+        let data = match rustix::fs::seek(file, SeekFrom::Data(offset)) {
+            Ok(data) => data.min(size),
+            Err(Errno::NXIO) => size,
+            // No such seek here: all of it is data.
+            Err(_) => offset,
+        };
+        let data_region = u32::try_from(data / REGION).unwrap_or(u32::MAX);
+        let data_region = if data >= size { self.region_count } else { data_region };
+        if data_region <= self.region {
+            return Ok(());
+        }
+        let known = map.region_from(self.id, self.region)?.unwrap_or(u32::MAX);
+        let next = data_region.min(known).min(self.region_count);
+        let skipped = (u64::from(next) * REGION).min(size) - offset.min(size);
+        self.skip_hash(skipped);
+        self.region = next;
+        Ok(())
+    }
+
+    fn skip_hash(&mut self, mut len: u64) {
+        const ZEROS: [u8; 65536] = [0; 65536];
+        self.holes += len;
+        if self.holes > HASHED_HOLES_MAX {
+            self.hasher = None;
+        }
+        if let Some(hasher) = &mut self.hasher {
+            while len > 0 {
+                let step = len.min(ZEROS.len() as u64);
+                hasher.update(&ZEROS[..usize::try_from(step).unwrap_or(0)]);
+                len -= step;
+            }
+        }
+    }
+
+    fn enter_region(&mut self, file: &OwnedFd, map: &impl Regions) -> Result<(), PassError> {
+        let offset = u64::from(self.region) * REGION;
+        let len = (self.start.signature.size - offset).min(REGION);
+        let len = usize::try_from(len).unwrap_or(REGION_BYTES);
+        self.buffer.resize(len, 0);
+        let read = read_full(file, &mut self.buffer, offset).map_err(PassError::Read)?;
+        // Cut while it was read: the missing rest is zeros until the next pass sees the new size.
+        self.buffer[read..].fill(0);
+        self.read += len as u64;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&self.buffer);
+        }
+        self.hashes = blocks::hash_region(&self.buffer);
+        let before = map.region(self.id, self.region)?;
+        self.runs = blocks::changed(before.as_deref(), self.hashes.as_deref(), len).into();
+        self.in_region = true;
+        Ok(())
+    }
+}
+
+/// Reads a whole small file; `None` when it is longer than `len_max`.
+pub(crate) fn read_small(file: &OwnedFd, len_max: usize) -> io::Result<Option<Vec<u8>>> {
+    let size = tree::look_at(std::os::fd::AsFd::as_fd(file))?.signature.size;
+    let hint = usize::try_from(size).unwrap_or(usize::MAX);
+    if hint > len_max {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; hint + 1];
+    loop {
+        let len = read_full(file, &mut bytes, 0)?;
+        if len < bytes.len() {
+            bytes.truncate(len);
+            return Ok(Some(bytes));
+        }
+        if bytes.len() > len_max {
+            return Ok(None);
+        }
+        bytes.resize((bytes.len() * 2).min(len_max + 1), 0);
+    }
+}
+
+/// Reads until the buffer is full or the file ends.
+pub(crate) fn read_full(file: &OwnedFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match rustix::io::pread(file, &mut buffer[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(len) => done += len,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(done)
+}

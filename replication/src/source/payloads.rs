@@ -1,0 +1,215 @@
+//! The content of journaled changes until every destination has it.
+//!
+//! In memory as long as it fits; then, for changes that some destination still lacks, in spool files, so that an hour
+//! offline keeps every save. What is in neither is read again from the source's files, if they are still what they were.
+//! The spool is not synced: rows carry the hash of their content, so what a crash tore is noticed and read again.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use keepshare_base::{Seq, SetName};
+
+use super::ledger::SpoolPlace;
+
+/// A spool file is closed at this length, and removed when all of it is acknowledged.
+const SEGMENT_BYTES: u64 = 64 << 20;
+
+/// Content by change.
+#[derive(Debug)]
+pub(crate) struct Payloads {
+    memory: BTreeMap<Seq, Arc<[u8]>>,
+    memory_bytes: u64,
+    memory_bytes_max: u64,
+    spool: BTreeMap<Seq, SpoolPlace>,
+    spool_bytes: u64,
+    spool_bytes_max: u64,
+    spooled: Vec<(Seq, SpoolPlace)>,
+    segment: u64,
+    open: Option<(File, u64)>,
+    prefix: PathBuf,
+}
+
+/// Where content is.
+#[derive(Debug)]
+pub(crate) enum Held {
+    /// Here.
+    Memory(Arc<[u8]>),
+    /// In this file, at this offset, this long.
+    Spool(PathBuf, u64, u64),
+}
+
+impl Payloads {
+    /// Takes over what is spooled for `set` in the folder `spool_dir`.
+    pub(crate) fn open(
+        set: &SetName,
+        spool_dir: &std::path::Path,
+        memory_bytes_max: u64,
+        spool_bytes_max: u64,
+        spool: BTreeMap<Seq, SpoolPlace>,
+    ) -> Self {
+        let prefix = spool_dir.join(format!("{set}.spool"));
+        let segment = spool.values().map(|place| place.segment + 1).max().unwrap_or(1);
+        let spool_bytes = spool.values().map(|place| place.len).sum();
+        let payloads = Self {
+            memory: BTreeMap::new(),
+            memory_bytes: 0,
+            memory_bytes_max,
+            spool,
+            spool_bytes,
+            spool_bytes_max,
+            spooled: Vec::new(),
+            segment,
+            open: None,
+            prefix,
+        };
+        payloads.remove_strays(set, spool_dir);
+        payloads
+    }
+
+    /// Takes the content of a change; what is `acked` by all is not spooled.
+    pub(crate) fn insert(&mut self, seq: Seq, payload: Vec<u8>, acked: Seq) {
+        self.memory_bytes += payload.len() as u64;
+        self.memory.insert(seq, payload.into());
+        while self.memory_bytes > self.memory_bytes_max {
+            let Some((seq, payload)) = self.memory.pop_first() else { break };
+            self.memory_bytes -= payload.len() as u64;
+            if seq > acked {
+                self.spool(seq, &payload);
+            }
+        }
+    }
+
+    /// Spools what is in memory only and not `acked` by all, before the process ends.
+    pub(crate) fn spool_all(&mut self, acked: Seq) {
+        for (seq, payload) in std::mem::take(&mut self.memory) {
+            if seq > acked && !self.spool.contains_key(&seq) {
+                self.spool(seq, &payload);
+            }
+        }
+        self.memory_bytes = 0;
+    }
+
+    /// Returns what was spooled since the last call, to be remembered in the journal.
+    pub(crate) fn take_spooled(&mut self) -> Vec<(Seq, SpoolPlace)> {
+        std::mem::take(&mut self.spooled)
+    }
+
+    /// Returns where the content of a change is.
+    pub(crate) fn find(&self, seq: Seq) -> Option<Held> {
+        if let Some(payload) = self.memory.get(&seq) {
+            return Some(Held::Memory(payload.clone()));
+        }
+        let place = self.spool.get(&seq)?;
+        Some(Held::Spool(self.path(place.segment), place.offset, place.len))
+    }
+
+    /// Forgets the content of the changes before `keep`.
+    pub(crate) fn trim(&mut self, keep: Seq) {
+        let kept = self.memory.split_off(&keep);
+        let dropped = std::mem::replace(&mut self.memory, kept);
+        self.memory_bytes -= dropped.values().map(|payload| payload.len() as u64).sum::<u64>();
+        let kept = self.spool.split_off(&keep);
+        let dropped = std::mem::replace(&mut self.spool, kept);
+        if dropped.is_empty() {
+            return;
+        }
+        self.spool_bytes -= dropped.values().map(|place| place.len).sum::<u64>();
+        let oldest = self.spool.values().map(|place| place.segment).min();
+        let oldest = oldest.unwrap_or(self.segment + 1);
+        let newest = dropped.values().map(|place| place.segment).max().unwrap_or(0);
+        let first = dropped.values().map(|place| place.segment).min().unwrap_or(0);
+        for segment in first..oldest.min(newest + 1) {
+            if segment == self.segment {
+                self.open = None;
+                self.segment += 1;
+            }
+            let _ = fs::remove_file(self.path(segment));
+        }
+    }
+
+    /// Forgets everything: a new epoch begins.
+    pub(crate) fn clear(&mut self) {
+        self.trim(Seq(u64::MAX));
+        self.spooled.clear();
+    }
+
+    /// Returns how many bytes are spooled.
+    pub(crate) fn spool_bytes(&self) -> u64 {
+        self.spool_bytes
+    }
+
+    fn spool(&mut self, seq: Seq, payload: &[u8]) {
+        if self.spool_bytes + payload.len() as u64 > self.spool_bytes_max {
+            return;
+        }
+        match self.write(payload) {
+            Ok(place) => {
+                self.spool_bytes += place.len;
+                self.spool.insert(seq, place);
+                self.spooled.push((seq, place));
+            }
+            // Not lost: it is read again from the source, unless that changed.
+            Err(error) => tracing::warn!(%error, "cannot spool content for a lagging destination"),
+        }
+    }
+
+    fn write(&mut self, payload: &[u8]) -> io::Result<SpoolPlace> {
+        if self.open.as_ref().is_some_and(|(_, len)| *len >= SEGMENT_BYTES) {
+            self.open = None;
+            self.segment += 1;
+        }
+        if self.open.is_none() {
+            let mut options = OpenOptions::new();
+            let options = options.write(true).create(true).truncate(true).mode(0o600);
+            self.open = Some((options.open(self.path(self.segment))?, 0));
+        }
+        let Some((file, end)) = &mut self.open else { return Err(io::ErrorKind::Other.into()) };
+        let offset = *end;
+        file.write_all_at(payload, offset)?;
+        *end += payload.len() as u64;
+        Ok(SpoolPlace { segment: self.segment, offset, len: payload.len() as u64 })
+    }
+
+    fn path(&self, segment: u64) -> PathBuf {
+        let mut path = self.prefix.clone().into_os_string();
+        path.push(format!(".{segment:010}"));
+        path.into()
+    }
+
+    /// Removes spool files of this set that nothing speaks of: a crash left them.
+    fn remove_strays(&self, set: &SetName, spool_dir: &std::path::Path) {
+        let known: std::collections::HashSet<PathBuf> =
+            self.spool.values().map(|place| self.path(place.segment)).collect();
+        let Ok(entries) = fs::read_dir(spool_dir) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let ours = name.to_str().is_some_and(|name| {
+                name.strip_prefix(&format!("{set}.spool."))
+                    .is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()))
+            });
+            if ours && !known.contains(&entry.path()) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+impl Held {
+    /// Returns the content; what cannot be read is not there.
+    pub(crate) fn read(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Memory(payload) => Some(payload.to_vec()),
+            Self::Spool(path, offset, len) => {
+                let mut payload = vec![0; usize::try_from(*len).ok()?];
+                File::open(path).ok()?.read_exact_at(&mut payload, *offset).ok()?;
+                Some(payload)
+            }
+        }
+    }
+}

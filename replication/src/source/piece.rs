@@ -1,0 +1,63 @@
+//! One change's worth of a file's content.
+
+use keepshare_base::{Content, ContentHash, EXTENT_BYTES_MAX, Extent, PAYLOAD_BYTES_MAX};
+
+use super::blocks::PAGE_BYTES;
+
+/// The most extents put into one change, below what a change may have.
+const EXTENTS_MAX: usize = 4096;
+
+/// Extents and their bytes, as long as they fit into one change.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Piece {
+    extents: Vec<Extent>,
+    payload: Vec<u8>,
+    zeros: u64,
+}
+
+impl Piece {
+    /// Tells whether there is nothing in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.extents.is_empty()
+    }
+
+    /// Adds as much of `bytes` as fits and returns how much that was; only whole pages unless all of it fits.
+    pub(crate) fn data(&mut self, offset: u64, bytes: &[u8]) -> usize {
+        let room = usize::try_from(PAYLOAD_BYTES_MAX).unwrap_or(usize::MAX) - self.payload.len();
+        let fits = if bytes.len() <= room { bytes.len() } else { room - room % PAGE_BYTES };
+        if fits == 0 || !self.push(offset, fits as u64, false) {
+            return 0;
+        }
+        self.payload.extend_from_slice(&bytes[..fits]);
+        fits
+    }
+
+    /// Adds as many zeros as fit and returns how many that were.
+    pub(crate) fn zeros(&mut self, offset: u64, len: u64) -> u64 {
+        let fits = len.min(EXTENT_BYTES_MAX - self.zeros);
+        if fits == 0 || !self.push(offset, fits, true) {
+            return 0;
+        }
+        self.zeros += fits;
+        fits
+    }
+
+    /// Returns the content and its bytes.
+    pub(crate) fn into_content(self, fresh: bool) -> (Content, Vec<u8>) {
+        if self.extents.is_empty() && !fresh {
+            return (Content::Same, Vec::new());
+        }
+        let hash = ContentHash::of(&self.payload);
+        (Content::Extents { fresh, extents: self.extents, hash }, self.payload)
+    }
+
+    fn push(&mut self, offset: u64, len: u64, zero: bool) -> bool {
+        let count = self.extents.len();
+        match self.extents.last_mut() {
+            Some(last) if last.zero == zero && last.offset + last.len == offset => last.len += len,
+            _ if count >= EXTENTS_MAX => return false,
+            _ => self.extents.push(Extent { offset, len, zero }),
+        }
+        true
+    }
+}

@@ -1,0 +1,162 @@
+//! Gives journaled changes with their content.
+//!
+//! Content comes from memory, from the spool, or from the file as it is now, if that still hashes to what the row says.
+//! Where it does not, the state is superseded: the row goes without content and without cut, as do all later ones that
+//! build on it, until the file has been sent whole again. Never are other bytes given than those that were journaled.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use keepshare_base::{
+    Change, Content, ContentHash, Event, FileId, FileRow, FilledChange, Kind, Seq,
+};
+
+use super::{
+    Entry, SourceError,
+    ledger::{Snapshot, Stale},
+    pass,
+    shared::{Request, Shared, lock},
+    tree::{self, Tree},
+};
+
+/// Returns changes from `from` on until their content passes `bytes_max`.
+pub(crate) fn entries(
+    shared: &Shared,
+    from: Seq,
+    bytes_max: u64,
+) -> Result<Vec<Entry>, SourceError> {
+    let snapshot = Snapshot::open(&*shared.database()?)?;
+    let mut stale = snapshot.stale()?;
+    let mut entries = Vec::new();
+    let mut bytes = 0;
+    let mut lost = Vec::new();
+    for seq in from.0..=snapshot.state.head {
+        let seq = Seq(seq);
+        let (running, change) = snapshot.map.change(seq)?.ok_or(SourceError::Gone(seq))?;
+        let filled = fill(shared, &snapshot, seq, change, &mut stale, &mut lost)?;
+        // Rows count as well, so that a batch of small changes has an end.
+        bytes += filled.payload.len() as u64 + 256;
+        entries.push(Entry { seq, running, filled });
+        if bytes >= bytes_max {
+            break;
+        }
+    }
+    if !lost.is_empty() {
+        // Before any of it is given: a restart must not forget that it was withheld.
+        shared.ask(|reply| Request::Forget(lost, reply))?;
+    }
+    Ok(entries)
+}
+
+fn fill(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    seq: Seq,
+    mut change: Change,
+    stale: &mut Stale,
+    lost: &mut Vec<(FileId, Seq)>,
+) -> Result<FilledChange, SourceError> {
+    let len = change.payload_len();
+    let mut payload = Vec::new();
+    if len > 0 {
+        let held = lock(&shared.payloads).find(seq);
+        let held = held.and_then(|held| held.read());
+        let whole = held.map(|payload| FilledChange { change: change.clone(), payload });
+        match whole.filter(is_true) {
+            Some(whole) if !is_stale(&change, seq, stale) => return Ok(whole),
+            Some(whole) => {
+                for (row, bytes) in whole.contents() {
+                    if !withheld(row.file, seq, stale) {
+                        payload.extend_from_slice(bytes);
+                    }
+                }
+            }
+            None => {
+                let tree = lock(&shared.tree).clone();
+                let tree = tree.ok_or_else(|| SourceError::Vanished("the folder".to_owned()))?;
+                for row in &change.files {
+                    if row.content.payload_len() == 0 || withheld(row.file, seq, stale) {
+                        continue;
+                    }
+                    match read_again(snapshot, &tree, row) {
+                        Some(bytes) => payload.extend(bytes),
+                        None => {
+                            let after = Seq(seq.0.saturating_sub(1));
+                            stale.entry(row.file).or_insert((after, Seq(u64::MAX)));
+                            lost.push((row.file, after));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    strip(&mut change, seq, stale);
+    Ok(FilledChange { change, payload })
+}
+
+/// Tells whether the content is what the rows say: the spool is not synced, and disks lie.
+fn is_true(filled: &FilledChange) -> bool {
+    filled.payload.len() as u64 == filled.change.payload_len()
+        && filled.contents().all(|(row, bytes)| match &row.content {
+            Content::Extents { hash, .. } => *hash == ContentHash::of(bytes),
+            Content::Same => true,
+        })
+}
+
+fn is_stale(change: &Change, seq: Seq, stale: &Stale) -> bool {
+    change.files.iter().any(|row| withheld(row.file, seq, stale))
+}
+
+fn withheld(file: FileId, seq: Seq, stale: &Stale) -> bool {
+    stale.get(&file).is_some_and(|(after, until)| *after < seq && seq < *until)
+}
+
+/// Takes rows out of a change that build on content that cannot be given.
+///
+/// A file that is new keeps a row without content, because its name needs it; of others the last whole state stays.
+fn strip(change: &mut Change, seq: Seq, stale: &Stale) {
+    change.cuts.retain(|file| !withheld(*file, seq, stale));
+    change.files.retain_mut(|row| {
+        if !withheld(row.file, seq, stale) || row.meta.kind != Kind::File {
+            return true;
+        }
+        let is_first = row.event == Event::Created
+            && !matches!(row.content, Content::Extents { fresh: false, .. });
+        *row = placeholder(row);
+        is_first
+    });
+}
+
+/// Returns a row that makes a file known and claims nothing of its content.
+pub(crate) fn placeholder(row: &FileRow) -> FileRow {
+    let mut meta = row.meta.clone();
+    meta.size = 0;
+    let content = Content::Extents { fresh: true, extents: vec![], hash: ContentHash::of(b"") };
+    FileRow { meta, content, hash: None, cut: false, fuzzy: false, ..row.clone() }
+}
+
+/// Reads the content of a row from the file as it is now; `None` if that is something else by now.
+fn read_again(snapshot: &Snapshot, tree: &Tree, row: &FileRow) -> Option<Vec<u8>> {
+    let Content::Extents { extents, hash, .. } = &row.content else { return Some(Vec::new()) };
+    let record = snapshot.map.record(row.file).ok()??;
+    let open = open_at(snapshot, tree, row.file)?;
+    if tree::look_at(open.as_fd()).ok()?.inode != record.inode {
+        return None;
+    }
+    let mut payload = Vec::new();
+    for extent in extents.iter().filter(|extent| !extent.zero) {
+        let at = payload.len();
+        payload.resize(at + usize::try_from(extent.len).ok()?, 0);
+        let read = pass::read_full(&open, &mut payload[at..], extent.offset).ok()?;
+        if read as u64 != extent.len {
+            return None;
+        }
+    }
+    (ContentHash::of(&payload) == *hash).then_some(payload)
+}
+
+/// Opens a file where the map has it.
+pub(crate) fn open_at(snapshot: &Snapshot, tree: &Tree, file: FileId) -> Option<OwnedFd> {
+    let (parent, name) = snapshot.map.links(file, 1).ok()?.pop()?;
+    let folder = tree.folder(&snapshot.map.path(parent).ok()??).ok()?;
+    tree::open_file(folder.as_fd(), &name).ok()
+}

@@ -1,0 +1,566 @@
+//! One round of looking: dirty names and files against the map.
+//!
+//! A round looks at names and files that may have changed, brings the map to what it saw, and remembers what differed.
+//! [`super::ship`] then makes changes of that. A round may see the middle of a rename that is still being noticed, so it
+//! believes that something vanished only on a second look, and follows every contradiction (a folder with two names, a
+//! file with fewer names on disk than in the map) by looking at the other names too.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use keepshare_base::{FileId, Kind, Name};
+
+use super::{
+    SourceError,
+    folders::Folders,
+    ledger::Tx,
+    map::FileRecord,
+    owners::Owners,
+    plan::NameDiff,
+    tree::{self, Found, Seen, Tree},
+};
+use crate::capture::{Capture, Touch};
+
+/// A name to look at.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct NameTask {
+    /// How what it stands for was touched.
+    pub(crate) touch: Touch,
+    /// It was seen to be gone before.
+    pub(crate) second: bool,
+    /// A scan asks: nobody said that it changed, and nobody would have.
+    pub(crate) scan: bool,
+    /// Its folder was not where the map had it.
+    pub(crate) delayed: bool,
+}
+
+/// A file to look at.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FileTask {
+    /// How it was touched.
+    pub(crate) touch: Touch,
+    /// Compare its content even if its times say nothing.
+    pub(crate) verify: bool,
+}
+
+/// A file that was seen and may differ from the map.
+#[derive(Clone, Debug)]
+pub(crate) struct SeenFile {
+    /// What was seen.
+    pub(crate) seen: Seen,
+    /// Under which name.
+    pub(crate) parent: FileId,
+    /// And this one.
+    pub(crate) name: Option<Name>,
+    /// How it was touched.
+    pub(crate) touch: Touch,
+    /// Compare its content.
+    pub(crate) verify: bool,
+    /// It is new.
+    pub(crate) born: bool,
+}
+
+/// What a round found.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    /// Names that changed; the map has them already.
+    pub(crate) diffs: BTreeMap<(FileId, Name), NameDiff>,
+    /// In the order in which they were found.
+    pub(crate) order: Vec<(FileId, Name)>,
+    /// Files seen.
+    pub(crate) files: BTreeMap<FileId, SeenFile>,
+    /// Folders in which something was looked at.
+    pub(crate) parents: HashSet<FileId>,
+    /// Files that lost their last name, with what was known of them.
+    pub(crate) lost: Vec<(FileId, FileRecord)>,
+    /// Names to look at once more.
+    pub(crate) again: Vec<(FileId, Name, NameTask)>,
+    /// Folders to compare whole, and whether everything below them is to be compared too.
+    pub(crate) walks: Vec<(FileId, bool)>,
+    /// Big new files whose name waits for the content.
+    pub(crate) big: Vec<(FileId, Name, Seen, Touch)>,
+    /// Names that cannot be shown or read.
+    pub(crate) problems: Vec<(FileId, Option<Name>, String)>,
+}
+
+/// What a round works with.
+pub(crate) struct Round<'a, 't> {
+    tx: &'a mut Tx<'t>,
+    tree: &'a Tree,
+    owners: &'a mut Owners,
+    capture: &'a mut dyn Capture,
+    /// A new file longer than this gets its name when its content was read.
+    pub(crate) big_bytes: Option<u64>,
+    /// The inodes of new big files that are being read.
+    reading: &'a HashMap<u64, FileId>,
+    /// Everything is being compared.
+    pub(crate) scanning: bool,
+    /// How objects were touched that the map does not know yet, by inode.
+    pub(crate) strange: Option<&'a HashMap<u64, Touch>>,
+    /// Which file each name stood for at a station.
+    pub(crate) seed: Option<&'a HashMap<(FileId, Name), (FileId, Kind)>>,
+    found: Findings,
+    folders: Folders,
+    looked: HashSet<(FileId, Name)>,
+    queue: VecDeque<(FileId, Name, NameTask)>,
+    gone: Vec<(FileId, Name, FileId, NameTask)>,
+    unnamed: HashSet<FileId>,
+    budget: u64,
+}
+
+/// The most content of new files that one round takes on; the rest waits for the next one.
+pub(crate) const INLINE_BYTES_MAX: u64 = 16 << 20;
+
+impl<'a, 't> Round<'a, 't> {
+    /// Begins a round.
+    pub(crate) fn new(
+        tx: &'a mut Tx<'t>,
+        tree: &'a Tree,
+        owners: &'a mut Owners,
+        capture: &'a mut dyn Capture,
+        reading: &'a HashMap<u64, FileId>,
+    ) -> Self {
+        Self {
+            tx,
+            tree,
+            owners,
+            capture,
+            big_bytes: None,
+            reading,
+            scanning: false,
+            strange: None,
+            seed: None,
+            found: Findings::default(),
+            folders: Folders::default(),
+            looked: HashSet::new(),
+            unnamed: HashSet::new(),
+            budget: INLINE_BYTES_MAX,
+            queue: VecDeque::new(),
+            gone: Vec::new(),
+        }
+    }
+
+    /// Looks at names and files, and at whatever else they lead to.
+    pub(crate) fn look(
+        mut self,
+        names: Vec<(FileId, Name, NameTask)>,
+        files: Vec<(FileId, FileTask)>,
+    ) -> Result<Findings, SourceError> {
+        self.queue.extend(names);
+        for (file, task) in files {
+            self.look_at_file(file, task)?;
+        }
+        self.look_at_names()?;
+        self.settle_folders()?;
+        self.believe_gone()?;
+        self.look_at_remaining()?;
+        self.drop_lost()?;
+        Ok(self.found)
+    }
+
+    fn look_at_names(&mut self) -> Result<(), SourceError> {
+        let mut put_off: Vec<(FileId, Name, NameTask)> = Vec::new();
+        let mut tried_again = false;
+        loop {
+            let Some((parent, name, task)) = self.queue.pop_front() else {
+                // The names seen so far may have moved the folders of those that could not be seen.
+                if put_off.is_empty() || tried_again {
+                    break;
+                }
+                tried_again = true;
+                self.folders.clear();
+                self.queue.extend(put_off.drain(..));
+                continue;
+            };
+            self.looked.insert((parent, name.clone()));
+            match self.folders.open(&self.tx.map, self.tree, parent)? {
+                Some(folder) => self.look_at_name(&folder, parent, name, task)?,
+                None => match self.folders.take_denied() {
+                    Some(error) => {
+                        self.found.problems.push((parent, Some(name), error.to_string()));
+                    }
+                    None => put_off.push((parent, name, task)),
+                },
+            }
+        }
+        let mut missing = HashSet::new();
+        for (parent, name, task) in put_off {
+            // Gone with its folder, or its folder is being moved. Either shows at the folders' own names.
+            let is_known = self.tx.map.record(parent)?.is_some();
+            if is_known && !self.tx.map.links(parent, 1)?.is_empty() {
+                self.found.again.push((parent, name, NameTask { delayed: true, ..task }));
+                missing.insert(parent);
+            }
+        }
+        for folder in missing {
+            for (parent, name) in self.tx.map.places(folder)? {
+                if self.looked.insert((parent, name.clone())) {
+                    self.found.again.push((parent, name, NameTask::default()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at_name(
+        &mut self,
+        folder: &OwnedFd,
+        parent: FileId,
+        name: Name,
+        task: NameTask,
+    ) -> Result<(), SourceError> {
+        self.found.parents.insert(parent);
+        let old = self.tx.map.lookup(parent, &name)?;
+        match self.tree.look(folder.as_fd(), &name) {
+            Ok(Found::Object(seen)) => self.look_at_object(folder, parent, name, task, seen, old),
+            Ok(Found::Nothing) => {
+                if let Some((file, _)) = old {
+                    self.gone.push((parent, name, file, task));
+                }
+                Ok(())
+            }
+            Ok(Found::Mounted) => {
+                let reason = "another file system is mounted here; it is not replicated".to_owned();
+                self.found.problems.push((parent, Some(name), reason));
+                Ok(())
+            }
+            Err(error) => {
+                self.found.problems.push((parent, Some(name), error.to_string()));
+                Ok(())
+            }
+        }
+    }
+
+    fn look_at_object(
+        &mut self,
+        folder: &OwnedFd,
+        parent: FileId,
+        name: Name,
+        task: NameTask,
+        seen: Seen,
+        old: Option<(FileId, Kind)>,
+    ) -> Result<(), SourceError> {
+        let mut touch = task.touch;
+        if let Some(strange) = self.strange.and_then(|strange| strange.get(&seen.inode.number)) {
+            touch.add(*strange);
+        }
+        if self.reading.contains_key(&seen.inode.number) {
+            self.found.big.push((parent, name, seen, touch));
+            return Ok(());
+        }
+        let known = self.identify(&seen)?;
+        let file = match known {
+            Some(file) => {
+                self.look_at_other_names(file, &seen, parent, &name)?;
+                // What is moved under a running scan is still gone through.
+                let moved = self.scanning && old.map(|(old, _)| old) != Some(file);
+                if seen.kind == Kind::Dir && (task.scan || moved) {
+                    self.found.walks.push((file, true));
+                }
+                file
+            }
+            None => {
+                if let (Some(max), Kind::File) = (self.big_bytes, seen.kind) {
+                    if seen.signature.size > max {
+                        self.found.big.push((parent, name, seen, touch));
+                        return Ok(());
+                    }
+                    if seen.signature.size > self.budget {
+                        self.found.again.push((parent, name, task));
+                        return Ok(());
+                    }
+                    self.budget -= seen.signature.size;
+                }
+                match self.give_birth(folder, parent, &name, &seen, task.scan)? {
+                    Ok(file) => file,
+                    Err(error) => {
+                        // Gone again while we looked: its folder tells.
+                        if error.kind() != io::ErrorKind::NotFound {
+                            self.found.problems.push((parent, Some(name), error.to_string()));
+                        }
+                        return Ok(());
+                    }
+                }
+            }
+        };
+        if old.map(|(old, _)| old) != Some(file) {
+            self.set_name(parent, &name, old, Some((file, seen.kind)))?;
+        }
+        // Nobody tells a scan that content was written: where the times differ at all it is compared.
+        touch.modified |= task.scan;
+        let born = known.is_none();
+        let entry = self.found.files.entry(file).or_insert_with(|| SeenFile {
+            seen,
+            parent,
+            name: Some(name.clone()),
+            touch,
+            verify: false,
+            born,
+        });
+        entry.seen = seen;
+        (entry.parent, entry.name) = (parent, Some(name));
+        entry.touch.add(touch);
+        Ok(())
+    }
+
+    /// Returns the file that an object is known as.
+    fn identify(&mut self, seen: &Seen) -> Result<Option<FileId>, SourceError> {
+        let Some(file) = self.tx.map.by_number(seen.inode.number)? else { return Ok(None) };
+        if file == FileId::ROOT {
+            return Ok(None);
+        }
+        let record = self.tx.map.record(file)?;
+        let same = record.is_some_and(|r| r.inode == seen.inode && r.meta.kind == seen.kind);
+        Ok(same.then_some(file))
+    }
+
+    /// Looks at the other names of a file where there is something to find.
+    fn look_at_other_names(
+        &mut self,
+        file: FileId,
+        seen: &Seen,
+        parent: FileId,
+        name: &Name,
+    ) -> Result<(), SourceError> {
+        let limit = if seen.kind == Kind::Dir { 2 } else { seen.links as usize + 1 };
+        let links = self.tx.map.links(file, limit)?;
+        let here = links.iter().any(|(p, n)| *p == parent && n == name);
+        let would_be = links.len() + usize::from(!here);
+        let most = if seen.kind == Kind::Dir { 1 } else { seen.links as usize };
+        if would_be > most {
+            for (other_parent, other) in links {
+                if other_parent != parent || other != *name {
+                    self.queue_once(other_parent, other);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn queue_once(&mut self, parent: FileId, name: Name) {
+        if self.looked.insert((parent, name.clone())) {
+            self.queue.push_back((parent, name, NameTask::default()));
+        }
+    }
+
+    /// Makes an object that is new known, with the attributes it has.
+    fn give_birth(
+        &mut self,
+        folder: &OwnedFd,
+        parent: FileId,
+        name: &Name,
+        seen: &Seen,
+        scan: bool,
+    ) -> Result<io::Result<FileId>, SourceError> {
+        let meta = match tree::meta(self.owners, folder.as_fd(), Some(name), seen) {
+            Ok(meta) => meta,
+            Err(error) => return Ok(Err(error)),
+        };
+        let file = match self.seeded(parent, name, seen.kind)? {
+            Some(file) => file,
+            None => self.tx.new_file()?,
+        };
+        let record = FileRecord::new(seen.inode, seen.signature, meta);
+        self.tx.map.set_record(file, &record)?;
+        if seen.kind == Kind::Dir {
+            self.found.walks.push((file, scan));
+        }
+        Ok(Ok(file))
+    }
+
+    /// Returns the file that this name stood for at a station, when the map was lost.
+    fn seeded(
+        &self,
+        parent: FileId,
+        name: &Name,
+        kind: Kind,
+    ) -> Result<Option<FileId>, SourceError> {
+        let Some(seed) = self.seed.filter(|seed| !seed.is_empty()) else { return Ok(None) };
+        match seed.get(&(parent, name.clone())) {
+            Some((file, then)) if *then == kind && self.tx.map.record(*file)?.is_none() => {
+                Ok(Some(*file))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn set_name(
+        &mut self,
+        parent: FileId,
+        name: &Name,
+        old: Option<(FileId, Kind)>,
+        new: Option<(FileId, Kind)>,
+    ) -> Result<(), SourceError> {
+        self.tx.map.set_name(parent, name, new)?;
+        if old.or(new).is_some_and(|(_, kind)| kind == Kind::Dir) {
+            self.folders.clear();
+        }
+        self.unnamed.extend(old.map(|(old, _)| old));
+        let key = (parent, name.clone());
+        match self.found.diffs.get_mut(&key) {
+            Some(diff) => diff.new = new,
+            None => {
+                self.found.order.push(key.clone());
+                let diff = NameDiff { parent, name: name.clone(), old, new };
+                self.found.diffs.insert(key, diff);
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at_file(&mut self, file: FileId, task: FileTask) -> Result<(), SourceError> {
+        let Some(record) = self.tx.map.record(file)? else { return Ok(()) };
+        let (parent, name, folder) = if file == FileId::ROOT {
+            (file, None, self.folders.open(&self.tx.map, self.tree, file)?)
+        } else {
+            let Some((parent, name)) = self.tx.map.links(file, 1)?.pop() else { return Ok(()) };
+            (parent, Some(name), self.folders.open(&self.tx.map, self.tree, parent)?)
+        };
+        let looked = match (&folder, &name) {
+            (Some(folder), Some(name)) => self.tree.look(folder.as_fd(), name),
+            (Some(folder), None) => tree::look_at(folder.as_fd()).map(Found::Object),
+            (None, _) => Ok(Found::Nothing),
+        };
+        match (looked, name) {
+            (Ok(Found::Object(seen)), name) if seen.inode == record.inode => {
+                let SeenFile { touch, verify, .. } =
+                    self.found.files.entry(file).or_insert_with(|| SeenFile {
+                        seen,
+                        parent,
+                        name,
+                        touch: Touch::default(),
+                        verify: false,
+                        born: false,
+                    });
+                touch.add(task.touch);
+                *verify |= task.verify;
+            }
+            // Its name stands for something else now; whoever has a second name is found there.
+            (_, Some(_)) => {
+                for (parent, name) in self.tx.map.links(file, 64)? {
+                    let task = NameTask { touch: task.touch, ..NameTask::default() };
+                    self.queue.push_back((parent, name, task));
+                }
+            }
+            (_, None) => {}
+        }
+        Ok(())
+    }
+
+    /// A folder has one name. Where the map shows more, a rename was seen halfway: both are looked at again.
+    fn settle_folders(&mut self) -> Result<(), SourceError> {
+        for _ in 0..4 {
+            let mut unsettled = Vec::new();
+            for (file, seen_file) in &self.found.files {
+                if seen_file.seen.kind == Kind::Dir && *file != FileId::ROOT {
+                    let links = self.tx.map.links(*file, 4)?;
+                    if links.len() > 1 {
+                        unsettled.push((*file, links));
+                    }
+                }
+            }
+            if unsettled.is_empty() {
+                return Ok(());
+            }
+            for (file, links) in unsettled {
+                let mut places = links.into_iter().peekable();
+                while let Some((parent, name)) = places.next() {
+                    // One name has to stay: the map must be able to find the folder.
+                    let is_last = places.peek().is_none() && self.tx.map.links(file, 2)?.len() == 1;
+                    if !is_last && !self.stands_for(parent, &name, file)? {
+                        let old = self.tx.map.lookup(parent, &name)?;
+                        self.gone.retain(|(p, n, _, _)| *p != parent || *n != name);
+                        self.set_name(parent, &name, old, None)?;
+                        self.found.again.push((parent, name, NameTask::default()));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stands_for(
+        &mut self,
+        parent: FileId,
+        name: &Name,
+        file: FileId,
+    ) -> Result<bool, SourceError> {
+        let Some(folder) = self.folders.open(&self.tx.map, self.tree, parent)? else {
+            return Ok(false);
+        };
+        match self.tree.look(folder.as_fd(), name) {
+            Ok(Found::Object(seen)) => Ok(self.identify(&seen)? == Some(file)),
+            Ok(Found::Nothing | Found::Mounted) | Err(_) => Ok(false),
+        }
+    }
+
+    /// Takes names that stand for nothing any more out of the map: at once where the file has another name, else on the
+    /// second look.
+    fn believe_gone(&mut self) -> Result<(), SourceError> {
+        for (parent, name, file, task) in std::mem::take(&mut self.gone) {
+            let old = self.tx.map.lookup(parent, &name)?;
+            if old.map(|(old, _)| old) != Some(file) {
+                continue;
+            }
+            let has_other = self.tx.map.links(file, 2)?.len() > 1;
+            if has_other || task.second {
+                self.set_name(parent, &name, old, None)?;
+            } else {
+                self.found.again.push((parent, name, NameTask { second: true, ..task }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at files that lost one of several names: they may have been written under that one.
+    fn look_at_remaining(&mut self) -> Result<(), SourceError> {
+        let unnamed: Vec<FileId> = self.unnamed.iter().copied().collect();
+        for file in unnamed {
+            if !self.found.files.contains_key(&file) && !self.tx.map.links(file, 1)?.is_empty() {
+                self.look_at_file(file, FileTask::default())?;
+            }
+        }
+        self.look_at_names()?;
+        self.settle_folders()?;
+        self.believe_gone()
+    }
+
+    /// Forgets files without a name, and what was in folders without one.
+    fn drop_lost(&mut self) -> Result<(), SourceError> {
+        let mut stack: Vec<FileId> = Vec::new();
+        for file in std::mem::take(&mut self.unnamed) {
+            if self.tx.map.links(file, 1)?.is_empty() {
+                stack.push(file);
+            }
+        }
+        let mut seen = HashSet::new();
+        let head = self.found.order.len();
+        while let Some(file) = stack.pop() {
+            if !seen.insert(file) {
+                continue;
+            }
+            let Some(record) = self.tx.map.record(file)? else { continue };
+            if record.meta.kind == Kind::Dir {
+                self.capture.unwatch(record.inode.number);
+                while let Some(entry) = self.tx.map.list(file, None, 1)?.pop() {
+                    self.set_name(file, &entry.name, Some((entry.file, entry.kind)), None)?;
+                    if self.tx.map.links(entry.file, 1)?.is_empty() {
+                        stack.push(entry.file);
+                    }
+                }
+            }
+            self.found.files.remove(&file);
+            self.tx.map.remove_file(file)?;
+            self.found.lost.push((file, record));
+        }
+        // What is deepest goes first.
+        let mut inner = self.found.order.split_off(head);
+        inner.reverse();
+        inner.append(&mut self.found.order);
+        self.found.order = inner;
+        Ok(())
+    }
+}

@@ -1,0 +1,180 @@
+//! What the source's thread and its callers share.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::OwnedFd,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
+};
+
+use keepshare_base::{Epoch, FileId, Seq};
+use redb::Database;
+use tokio::sync::watch;
+
+use super::{
+    Head, Listing, RestoreAnswer, RestoreRequest, SourceConfig, SourceError, SourceStatus,
+    payloads::Payloads, tree::Tree,
+};
+
+/// Shared by everyone who works for one source.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// As it was opened.
+    pub(crate) config: SourceConfig,
+    database: Mutex<Option<Arc<Database>>>,
+    /// The last durable change.
+    pub(crate) head: watch::Sender<Head>,
+    /// Content of changes.
+    pub(crate) payloads: Mutex<Payloads>,
+    /// What every destination has.
+    pub(crate) acks: Mutex<Acks>,
+    /// For whoever asks.
+    pub(crate) status: Mutex<SourceStatus>,
+    /// The folder, while it is there.
+    pub(crate) tree: Mutex<Option<Arc<Tree>>>,
+    phase: Mutex<Phase>,
+    phase_changed: Condvar,
+    requests: Mutex<Vec<Request>>,
+    wake: OwnedFd,
+}
+
+/// How far the source's thread is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Phase {
+    /// The first scan runs.
+    Scanning,
+    /// Everything is known.
+    Running,
+    /// It has ended.
+    Ended,
+}
+
+/// What every destination has.
+#[derive(Debug, Default)]
+pub(crate) struct Acks {
+    /// By destination.
+    pub(crate) through: BTreeMap<String, Seq>,
+    /// Not yet in the journal: remembered or forgotten.
+    pub(crate) changed: BTreeMap<String, Option<Seq>>,
+}
+
+/// What callers ask of the source's thread.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// What destinations have of these files after these changes cannot be relied on: send them whole.
+    Forget(Vec<(FileId, Seq)>, Reply<()>),
+    /// Compare everything.
+    Rescan,
+    /// Write a version back.
+    Restore(Box<RestoreRequest>, Reply<RestoreAnswer>),
+    /// Begin an epoch.
+    NewEpoch(Epoch, Option<Box<Listing>>, Reply<Head>),
+    /// Take the folder that is there for the source.
+    AcceptRoot(Reply<()>),
+    /// End.
+    Shutdown,
+}
+
+/// Where an answer goes.
+pub(crate) type Reply<T> = mpsc::SyncSender<Result<T, SourceError>>;
+
+impl Shared {
+    /// Puts together what is shared.
+    pub(crate) fn new(
+        config: SourceConfig,
+        database: Arc<Database>,
+        head: Head,
+        scanned: bool,
+        payloads: Payloads,
+        acks: BTreeMap<String, Seq>,
+    ) -> std::io::Result<Self> {
+        let flags = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
+        Ok(Self {
+            config,
+            database: Mutex::new(Some(database)),
+            head: watch::channel(head).0,
+            payloads: Mutex::new(payloads),
+            acks: Mutex::new(Acks { through: acks, changed: BTreeMap::new() }),
+            status: Mutex::default(),
+            phase: Mutex::new(if scanned { Phase::Running } else { Phase::Scanning }),
+            phase_changed: Condvar::new(),
+            tree: Mutex::default(),
+            requests: Mutex::default(),
+            wake: rustix::event::eventfd(0, flags)?,
+        })
+    }
+
+    /// Asks something of the source's thread.
+    pub(crate) fn request(&self, request: Request) {
+        lock(&self.requests).push(request);
+        // A full counter wakes as well.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+
+    /// Asks something of the source's thread and waits for the answer.
+    pub(crate) fn ask<T>(
+        &self,
+        request: impl FnOnce(Reply<T>) -> Request,
+    ) -> Result<T, SourceError> {
+        if *lock(&self.phase) == Phase::Ended {
+            return Err(SourceError::Closed);
+        }
+        let (reply, answer) = mpsc::sync_channel(1);
+        self.request(request(reply));
+        answer.recv().unwrap_or(Err(SourceError::Closed))
+    }
+
+    /// Returns the database, for snapshots.
+    pub(crate) fn database(&self) -> Result<Arc<Database>, SourceError> {
+        lock(&self.database).clone().ok_or(SourceError::Closed)
+    }
+
+    /// Lets go of the database, so that it can be opened again.
+    pub(crate) fn release_database(&self) {
+        *lock(&self.database) = None;
+    }
+
+    /// Shows how far the thread is.
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        *lock(&self.phase) = phase;
+        self.phase_changed.notify_all();
+    }
+
+    /// Waits until the first scan is done.
+    pub(crate) fn wait_scanned(&self) -> Result<(), SourceError> {
+        match self.wait_past(&[Phase::Scanning]) {
+            Phase::Ended => Err(SourceError::Closed),
+            Phase::Scanning | Phase::Running => Ok(()),
+        }
+    }
+
+    /// Waits until the thread has ended.
+    pub(crate) fn wait_ended(&self) {
+        self.wait_past(&[Phase::Scanning, Phase::Running]);
+    }
+
+    fn wait_past(&self, phases: &[Phase]) -> Phase {
+        let wait = self.phase_changed.wait_while(lock(&self.phase), |phase| phases.contains(phase));
+        *wait.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what was asked.
+    pub(crate) fn take_requests(&self) -> Vec<Request> {
+        let _ = rustix::io::read(&self.wake, &mut [0; 8]);
+        std::mem::take(&mut *lock(&self.requests))
+    }
+
+    /// Becomes readable when something is asked.
+    pub(crate) fn wake(&self) -> &OwnedFd {
+        &self.wake
+    }
+
+    /// Returns the change through which every destination has everything; `None` where there is no destination.
+    pub(crate) fn acked_by_all(&self) -> Option<Seq> {
+        lock(&self.acks).through.values().min().copied()
+    }
+}
+
+/// Locks; a thread that panicked while holding the lock left nothing half done.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

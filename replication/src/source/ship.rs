@@ -1,0 +1,526 @@
+//! Makes journaled changes of what a round found.
+//!
+//! Reads the content of files that differ, decides what is a version, puts names and files that belong together into
+//! one change and appends it to the journal. Content that does not fit goes ahead in changes of its own, so that a name
+//! never shows a file that is not whole.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    io,
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
+
+use keepshare_base::{
+    Change, Content, Epoch, Event, FILES_PER_CHANGE_MAX, FileId, FileRow, Kind,
+    NAMES_PER_CHANGE_MAX, Name, NameRow, OriginId, PAYLOAD_BYTES_MAX, Position, RestoreRow, Seq,
+    Stamp,
+};
+
+use super::{
+    RestoreAnswer, SourceError,
+    cutting::Cutting,
+    folders::Folders,
+    ledger::Tx,
+    map::{FileRecord, Signature},
+    owners::Owners,
+    pass::Regions,
+    plan::{self, NameDiff},
+    round::{Findings, SeenFile},
+    transfer::{self, Done, Row, Step, Transfer, WHOLE_BYTES_MAX},
+    tree::{self, Tree},
+};
+use crate::capture::Touch;
+
+/// A file up to this size is read within its round; a longer one in steps between rounds.
+pub(crate) const STEPLESS_BYTES_MAX: u64 = 4 << 20;
+
+/// A file that was read faster than this may be read again at once.
+const REST_FROM: Duration = Duration::from_millis(5);
+
+/// The longest time for which a file is left alone.
+const REST_MAX: Duration = Duration::from_secs(2);
+
+/// A modification this close to the moment of reading may not be told by the file's times.
+const RACY_MICROS: i64 = 10_000;
+
+/// What shipping works with.
+pub(crate) struct Ship<'a, 't> {
+    pub(crate) tx: &'a mut Tx<'t>,
+    pub(crate) tree: &'a Tree,
+    pub(crate) owners: &'a mut Owners,
+    /// The time of day.
+    pub(crate) now: Stamp,
+    /// Which states are versions.
+    pub(crate) cutting: &'a mut Cutting,
+    /// The file system's times tell every modification.
+    pub(crate) exact_times: bool,
+    /// Files that are being read in steps.
+    pub(crate) in_transfer: &'a HashSet<FileId>,
+    /// Rows that are ready: the last ones of files that were read in steps.
+    pub(crate) ready: BTreeMap<FileId, Row>,
+    /// Files that are left alone for a while.
+    pub(crate) resting: Option<&'a HashMap<FileId, Instant>>,
+    /// Restores just written.
+    pub(crate) restores: HashMap<FileId, RestoreNote>,
+    pub(crate) out: Shipped,
+    folders: Folders,
+    left: u64,
+}
+
+/// A restore that is waiting for its change.
+#[derive(Clone, Debug)]
+pub(crate) struct RestoreNote {
+    /// What the change says of it.
+    pub(crate) row: RestoreRow,
+    /// Who asked.
+    pub(crate) user: Option<String>,
+}
+
+/// What was journaled, and what is left to do.
+#[derive(Debug, Default)]
+pub(crate) struct Shipped {
+    /// The content of journaled changes.
+    pub(crate) payloads: Vec<(Seq, Vec<u8>)>,
+    /// Big files to be read in steps.
+    pub(crate) transfers: Vec<Transfer>,
+    /// Files to look at again at once.
+    pub(crate) again: Vec<(FileId, Touch)>,
+    /// Files that took long to read, and for how long they are now left alone.
+    pub(crate) resting: Vec<(FileId, Duration)>,
+    /// Files to look at when they have been left alone.
+    pub(crate) put_off: Vec<(FileId, Touch, Instant)>,
+    /// Names to look at again at once: what stood there went while it was read.
+    pub(crate) names_again: Vec<(FileId, Name)>,
+    /// Files whose times may hide a change: to be compared a little later.
+    pub(crate) racy: Vec<FileId>,
+    /// Files that could not be read.
+    pub(crate) problems: Vec<(FileId, Option<Name>, String)>,
+    /// The changes that answer restores.
+    pub(crate) restored: Vec<(RestoreRow, RestoreAnswer)>,
+}
+
+impl Shipped {
+    /// Adds what was shipped after it.
+    pub(crate) fn append(&mut self, after: Self) {
+        self.payloads.extend(after.payloads);
+        self.transfers.extend(after.transfers);
+        self.again.extend(after.again);
+        self.resting.extend(after.resting);
+        self.put_off.extend(after.put_off);
+        self.names_again.extend(after.names_again);
+        self.racy.extend(after.racy);
+        self.problems.extend(after.problems);
+        self.restored.extend(after.restored);
+    }
+}
+
+impl<'a, 't> Ship<'a, 't> {
+    /// Prepares to ship.
+    pub(crate) fn new(
+        tx: &'a mut Tx<'t>,
+        tree: &'a Tree,
+        owners: &'a mut Owners,
+        cutting: &'a mut Cutting,
+        now: Stamp,
+        in_transfer: &'a HashSet<FileId>,
+    ) -> Self {
+        Self {
+            tx,
+            tree,
+            owners,
+            now,
+            cutting,
+            exact_times: false,
+            in_transfer,
+            ready: BTreeMap::new(),
+            resting: None,
+            restores: HashMap::new(),
+            out: Shipped::default(),
+            folders: Folders::default(),
+            left: super::round::INLINE_BYTES_MAX,
+        }
+    }
+
+    /// Journals what a round found.
+    pub(crate) fn ship(mut self, mut found: Findings) -> Result<Shipped, SourceError> {
+        let mut rows = std::mem::take(&mut self.ready);
+        let mut cuts = Vec::new();
+        for (file, seen_file) in &found.files {
+            if self.in_transfer.contains(file) || rows.contains_key(file) {
+                continue;
+            }
+            match self.row_of(*file, seen_file, &mut cuts)? {
+                Ok(Some(row)) => {
+                    rows.insert(*file, row);
+                }
+                Ok(None) => {}
+                Err(error) => self.unreadable(*file, seen_file, &error, &mut found.diffs)?,
+            }
+        }
+        let diffs: Vec<NameDiff> =
+            found.order.iter().filter_map(|key| found.diffs.remove(key)).collect();
+        let diffs: Vec<NameDiff> = diffs.into_iter().filter(|d| d.old != d.new).collect();
+        let lost: HashMap<FileId, FileRecord> = found.lost.into_iter().collect();
+        let mut parents = self.parent_rows(&found.parents, &rows)?;
+        let groups = plan::group(diffs);
+        let mut last_use: HashMap<FileId, usize> = HashMap::new();
+        for (i, group) in groups.iter().enumerate() {
+            last_use.extend(group.iter().map(|diff| (diff.parent, i)));
+        }
+        for (i, group) in groups.into_iter().enumerate() {
+            let touched = group.iter().filter(|diff| last_use.get(&diff.parent) == Some(&i));
+            let folders: Vec<Row> = touched.filter_map(|d| parents.remove(&d.parent)).collect();
+            self.journal_group(group, &mut rows, folders, &lost)?;
+        }
+        let mut alone: Vec<Row> = rows.into_values().collect();
+        alone.extend(parents.into_values());
+        for row in alone {
+            self.journal(Vec::new(), vec![row], Vec::new())?;
+        }
+        self.journal_cuts(cuts)?;
+        Ok(self.out)
+    }
+
+    /// Journals that the present states of these files are versions.
+    pub(crate) fn journal_cuts(&mut self, cuts: Vec<FileId>) -> Result<(), SourceError> {
+        let mut due = Vec::new();
+        for file in cuts {
+            let Some(mut record) = self.tx.map.record(file)? else { continue };
+            self.cutting.forget(file);
+            if record.uncut.take().is_some() {
+                self.tx.map.set_record(file, &record)?;
+                due.push(file);
+            }
+        }
+        for files in due.chunks(FILES_PER_CHANGE_MAX) {
+            self.journal(Vec::new(), Vec::new(), files.to_vec())?;
+        }
+        Ok(())
+    }
+
+    /// Journals a part of a file's content that is not its last.
+    pub(crate) fn journal_part(&mut self, row: Row) -> Result<(), SourceError> {
+        if row.row.content != Content::Same {
+            self.journal(Vec::new(), vec![row], Vec::new())?;
+        }
+        Ok(())
+    }
+
+    /// Brings the map to what was read and decides about cutting.
+    pub(crate) fn finish(
+        &mut self,
+        file: FileId,
+        mut done: Done,
+        touch: Touch,
+    ) -> Result<Option<Row>, SourceError> {
+        let Some(mut record) = self.tx.map.record(file)? else { return Ok(None) };
+        let restore = self.restores.get(&file);
+        let row = &mut done.row.row;
+        let born = row.event == Event::Created;
+        let forced = born || record.forgotten || restore.is_some();
+        let changed = forced || (done.changed && (row.hash.is_none() || row.hash != record.hash));
+        let attributes = row.meta != record.meta;
+        if !changed {
+            row.content = Content::Same;
+            row.event = Event::Attributes;
+            done.row.payload = Vec::new();
+        }
+        if restore.is_some() {
+            row.event = Event::Restored;
+        }
+        row.cut = if changed {
+            self.cutting.written(file, touch.closed || restore.is_some())
+        } else {
+            touch.closed && record.uncut.is_some()
+        };
+        if record.blocks && !done.blocks {
+            self.tx.map.clear_blocks(file, 0)?;
+        }
+        record.signature = done.seen.signature;
+        record.meta = row.meta.clone();
+        record.hash = row.hash;
+        record.blocks = done.blocks;
+        let was_forgotten = std::mem::take(&mut record.forgotten);
+        let was_uncut = record.uncut.is_some();
+        record.uncut = match (row.cut, changed) {
+            (true, _) => None,
+            (false, true) => record.uncut.or(Some(self.now)),
+            (false, false) => record.uncut,
+        };
+        if record.uncut.is_none() {
+            self.cutting.forget(file);
+        }
+        self.tx.map.set_record(file, &record)?;
+        let age = self.now.micros_since(done.seen.signature.mtime.to_stamp());
+        if !self.exact_times && (-RACY_MICROS..RACY_MICROS).contains(&age) || row.fuzzy {
+            self.out.racy.push(file);
+        }
+        if was_forgotten {
+            self.tx.end_stale(file, Seq(self.tx.state.head).next())?;
+        }
+        let nothing = !changed && !attributes && !(row.cut && was_uncut);
+        Ok((!nothing).then_some(done.row))
+    }
+
+    /// Leaves a file alone for as long as it took to read: one that never stops changing must not take all the time.
+    pub(crate) fn rest(&mut self, file: FileId, took: Duration, fuzzy: bool) {
+        if took >= REST_FROM {
+            let rest = if fuzzy { 4 * took } else { took };
+            self.out.resting.push((file, rest.min(REST_MAX)));
+        }
+    }
+
+    /// Returns the row that a file needs, or why it cannot be read.
+    fn row_of(
+        &mut self,
+        file: FileId,
+        at: &SeenFile,
+        cuts: &mut Vec<FileId>,
+    ) -> Result<io::Result<Option<Row>>, SourceError> {
+        let Some(mut record) = self.tx.map.record(file)? else { return Ok(Ok(None)) };
+        let (seen, then) = (at.seen.signature, record.signature);
+        let is_file = at.seen.kind == Kind::File;
+        let times_differ = seen.size != then.size || seen.mtime != then.mtime;
+        let written = times_differ || (seen.ctime != then.ctime && at.touch.modified);
+        let owed = at.born || record.forgotten || self.restores.contains_key(&file);
+        if is_file && (written || owed || at.verify) {
+            let resting = self.resting.and_then(|resting| resting.get(&file).copied());
+            if let (Some(until), false) = (resting, owed) {
+                let touch = Touch { modified: true, ..at.touch };
+                self.out.put_off.push((file, touch, until));
+                return Ok(Ok(None));
+            }
+            let began = Instant::now();
+            let row = self.content_of(file, at, &record)?;
+            let fuzzy = matches!(&row, Ok(Some(row)) if row.row.fuzzy);
+            self.rest(file, began.elapsed(), fuzzy);
+            return Ok(row);
+        }
+        if record.uncut.is_some() {
+            if at.touch.closed {
+                cuts.push(file);
+            } else {
+                self.cutting.was_written(file);
+            }
+        }
+        if at.born {
+            return Ok(Ok(Some(attributes_row(file, &record, Event::Created))));
+        }
+        if seen == then {
+            return Ok(Ok(None));
+        }
+        let meta = match self.meta(at)? {
+            Ok(meta) => meta,
+            Err(error) => return Ok(Err(error)),
+        };
+        let differs = meta != record.meta;
+        record.signature = seen;
+        record.meta = meta;
+        self.tx.map.set_record(file, &record)?;
+        Ok(Ok(differs.then(|| attributes_row(file, &record, Event::Attributes))))
+    }
+
+    fn meta(&mut self, at: &SeenFile) -> Result<io::Result<keepshare_base::Meta>, SourceError> {
+        let folder = self.folders.open(&self.tx.map, self.tree, at.parent)?;
+        let Some(folder) = folder else { return Ok(Err(io::ErrorKind::NotFound.into())) };
+        Ok(tree::meta(self.owners, folder.as_fd(), at.name.as_ref(), &at.seen))
+    }
+
+    fn content_of(
+        &mut self,
+        file: FileId,
+        at: &SeenFile,
+        record: &FileRecord,
+    ) -> Result<io::Result<Option<Row>>, SourceError> {
+        let size = at.seen.signature.size;
+        if size > self.left && size <= STEPLESS_BYTES_MAX && !at.born {
+            self.out.again.push((file, Touch { modified: true, ..at.touch }));
+            return Ok(Ok(None));
+        }
+        self.left = self.left.saturating_sub(size);
+        let Some(name) = &at.name else { return Ok(Ok(None)) };
+        let folder = self.folders.open(&self.tx.map, self.tree, at.parent)?;
+        let Some(folder) = folder else { return Ok(Err(io::ErrorKind::NotFound.into())) };
+        let open = match tree::open_file(folder.as_fd(), name) {
+            Ok(open) => open,
+            Err(error) => return Ok(Err(error)),
+        };
+        match tree::look_at(open.as_fd()) {
+            Ok(now) if now.inode == record.inode => {}
+            Ok(_) => return Ok(Err(io::ErrorKind::NotFound.into())),
+            Err(error) => return Ok(Err(error)),
+        }
+        if size <= WHOLE_BYTES_MAX {
+            match transfer::whole(self.owners, &open, file, at.born) {
+                Ok(Some(done)) => return Ok(Ok(self.finish(file, done, at.touch)?)),
+                Ok(None) => {}
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        let begun = Transfer::begin(self.tx, self.owners, open, file, record, at.born)?;
+        let mut transfer = match begun {
+            Ok(transfer) => transfer,
+            Err(error) => return Ok(Err(error)),
+        };
+        transfer.touch = at.touch;
+        if size > STEPLESS_BYTES_MAX && !at.born {
+            // What is known of it is true of no moment until the transfer ends.
+            let (signature, hash) = (Signature::default(), None);
+            self.tx.map.set_record(file, &FileRecord { signature, hash, ..record.clone() })?;
+            self.out.transfers.push(transfer);
+            return Ok(Ok(None));
+        }
+        loop {
+            match transfer.step(self.tx, self.owners, u64::MAX)? {
+                Step::Part(row) => self.journal_part(row)?,
+                Step::Paused => {}
+                Step::Done(done) => return Ok(Ok(self.finish(file, *done, at.touch)?)),
+                Step::Failed(error) => return Ok(Err(error)),
+            }
+        }
+    }
+
+    /// Takes a file that cannot be read out of what is shipped.
+    fn unreadable(
+        &mut self,
+        file: FileId,
+        at: &SeenFile,
+        error: &io::Error,
+        diffs: &mut BTreeMap<(FileId, Name), NameDiff>,
+    ) -> Result<(), SourceError> {
+        if error.kind() != io::ErrorKind::NotFound {
+            self.out.problems.push((at.parent, at.name.clone(), error.to_string()));
+        }
+        if !at.born {
+            if error.kind() == io::ErrorKind::NotFound {
+                // Under another name perhaps.
+                self.out.again.push((file, at.touch));
+            }
+            return Ok(());
+        }
+        // What the names stood for before has left them, whatever stands there now.
+        for diff in diffs.values_mut().filter(|diff| diff.new.is_some_and(|(f, _)| f == file)) {
+            self.tx.map.set_name(diff.parent, &diff.name, None)?;
+            diff.new = None;
+            if error.kind() == io::ErrorKind::NotFound {
+                self.out.names_again.push((diff.parent, diff.name.clone()));
+            }
+        }
+        self.tx.map.remove_file(file)
+    }
+
+    /// Returns rows for folders whose own attributes changed along with their names.
+    fn parent_rows(
+        &mut self,
+        parents: &HashSet<FileId>,
+        rows: &BTreeMap<FileId, Row>,
+    ) -> Result<BTreeMap<FileId, Row>, SourceError> {
+        let mut found = BTreeMap::new();
+        for parent in parents {
+            if rows.contains_key(parent) {
+                continue;
+            }
+            let Some(mut record) = self.tx.map.record(*parent)? else { continue };
+            let folder = self.folders.open(&self.tx.map, self.tree, *parent)?;
+            let Some(folder) = folder else { continue };
+            let Ok(seen) = tree::look_at(folder.as_fd()) else { continue };
+            let Ok(meta) = tree::meta(self.owners, folder.as_fd(), None, &seen) else { continue };
+            if meta != record.meta {
+                record.meta = meta;
+                record.signature = seen.signature;
+                self.tx.map.set_record(*parent, &record)?;
+                found.insert(*parent, attributes_row(*parent, &record, Event::Attributes));
+            }
+        }
+        Ok(found)
+    }
+
+    fn journal_group(
+        &mut self,
+        group: Vec<NameDiff>,
+        rows: &mut BTreeMap<FileId, Row>,
+        folders: Vec<Row>,
+        lost: &HashMap<FileId, FileRecord>,
+    ) -> Result<(), SourceError> {
+        let mut files: Vec<Row> = folders;
+        let mut cuts = Vec::new();
+        for diff in &group {
+            if let Some((file, _)) = diff.new {
+                files.extend(rows.remove(&file));
+            }
+            if let Some((file, _)) = diff.old {
+                if let Some(record) = lost.get(&file) {
+                    self.cutting.forget(file);
+                    cuts.extend(record.uncut.map(|_| file));
+                }
+            }
+        }
+        cuts.sort_unstable();
+        cuts.dedup();
+        let fits = |files: &[Row]| {
+            let bytes: usize = files.iter().map(|row| row.payload.len()).sum();
+            bytes as u64 <= PAYLOAD_BYTES_MAX && files.len() <= FILES_PER_CHANGE_MAX
+        };
+        while !fits(&files) {
+            let ahead = files.pop().into_iter().collect();
+            self.journal(Vec::new(), ahead, Vec::new())?;
+        }
+        while cuts.len() > FILES_PER_CHANGE_MAX {
+            let ahead = cuts.split_off(cuts.len() - FILES_PER_CHANGE_MAX);
+            self.journal(Vec::new(), Vec::new(), ahead)?;
+        }
+        let to_row =
+            |diff: NameDiff| NameRow { parent: diff.parent, name: diff.name, target: diff.new };
+        let mut names: Vec<NameRow> = group.into_iter().map(to_row).collect();
+        while names.len() > NAMES_PER_CHANGE_MAX {
+            let rest = names.split_off(NAMES_PER_CHANGE_MAX);
+            self.journal(std::mem::replace(&mut names, rest), Vec::new(), Vec::new())?;
+        }
+        self.journal(names, files, cuts)
+    }
+
+    fn journal(
+        &mut self,
+        names: Vec<NameRow>,
+        files: Vec<Row>,
+        cuts: Vec<FileId>,
+    ) -> Result<(), SourceError> {
+        let is_answer = |row: &&Row| row.row.event == Event::Restored;
+        let answering = files.iter().find(is_answer).map(|row| row.row.file);
+        let restore = answering.and_then(|file| self.restores.remove(&file));
+        let stamp = self.now.max(self.tx.state.stamp.plus_micros(1));
+        let payload: Vec<u8> = files.iter().flat_map(|row| row.payload.iter().copied()).collect();
+        let change = Change {
+            stamp,
+            user: restore.as_ref().and_then(|note| note.user.clone()),
+            names,
+            files: files.into_iter().map(|row| row.row).collect(),
+            cuts,
+            point: None,
+            restore: restore.as_ref().map(|note| note.row.clone()),
+        };
+        let seq = self.tx.append(&change)?;
+        if let Some(note) = restore {
+            let epoch =
+                Epoch::new(self.tx.state.epoch).ok_or(SourceError::Damaged("epoch zero"))?;
+            let position = Position { origin: OriginId(self.tx.state.origin), epoch, seq };
+            let answer = RestoreAnswer { position, outcome: note.row.outcome.clone() };
+            self.tx.set_restore(note.row.request, &answer)?;
+            self.out.restored.push((note.row, answer));
+        }
+        if !payload.is_empty() {
+            self.out.payloads.push((seq, payload));
+        }
+        Ok(())
+    }
+}
+
+fn attributes_row(file: FileId, record: &FileRecord, event: Event) -> Row {
+    // What has no content is never half written: a folder's every state is one that can be asked for.
+    let cut = record.meta.kind != Kind::File;
+    let content = Content::Same;
+    let meta = record.meta.clone();
+    let row = FileRow { file, event, meta, content, hash: record.hash, cut, fuzzy: false };
+    Row { row, payload: Vec::new() }
+}

@@ -1,0 +1,208 @@
+//! Turns a file's content into rows: whole for small files, by block hashes for the others, in steps for big ones.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    time::Duration,
+};
+
+use keepshare_base::{Content, ContentHash, Event, FileId, FileRow, Meta, Seq};
+
+use super::{
+    SourceError,
+    ledger::Tx,
+    map::FileRecord,
+    owners::Owners,
+    pass::{self, Pass, PassError, Pause, Regions},
+    piece::Piece,
+    tree::{self, Seen},
+};
+use crate::capture::Touch;
+
+/// A file up to this size is sent whole.
+pub(crate) const WHOLE_BYTES_MAX: u64 = 64 << 10;
+
+/// How often a file that changes while it is read is read.
+const PASSES_MAX: u32 = 3;
+
+/// A row with its content.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    /// The row.
+    pub(crate) row: FileRow,
+    /// Its bytes.
+    pub(crate) payload: Vec<u8>,
+}
+
+/// A file's content on its way into rows.
+#[derive(Debug)]
+pub(crate) struct Transfer {
+    /// Which file.
+    pub(crate) file: FileId,
+    /// How it was touched, up to now.
+    pub(crate) touch: Touch,
+    /// The file has no name yet.
+    pub(crate) born: bool,
+    open: OwnedFd,
+    pass: Pass,
+    meta: Meta,
+    fresh: bool,
+    passes: u32,
+    read_before: u64,
+    changed: bool,
+    /// How long reading took until now.
+    pub(crate) took: Duration,
+}
+
+/// What a step gave.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// A part; there is more.
+    Part(Row),
+    /// The budget is used up.
+    Paused,
+    /// The last row, not decided about cutting; and what was seen.
+    Done(Box<Done>),
+    /// The file cannot be read.
+    Failed(io::Error),
+}
+
+/// A content that was read to its end.
+#[derive(Debug)]
+pub(crate) struct Done {
+    /// The row; its content is `Same` when only attributes differ.
+    pub(crate) row: Row,
+    /// What the content belongs to.
+    pub(crate) seen: Seen,
+    /// There are block hashes for it.
+    pub(crate) blocks: bool,
+    /// Something of the content differed from what was sent before.
+    pub(crate) changed: bool,
+}
+
+impl Transfer {
+    /// Begins to read an open file by its block hashes.
+    pub(crate) fn begin(
+        tx: &mut Tx<'_>,
+        owners: &mut Owners,
+        open: OwnedFd,
+        file: FileId,
+        record: &FileRecord,
+        born: bool,
+    ) -> Result<io::Result<Self>, SourceError> {
+        let looked = tree::look_at(open.as_fd())
+            .and_then(|seen| Ok((tree::meta_of_open(owners, open.as_fd(), &seen)?, seen)));
+        let (meta, seen) = match looked {
+            Ok(looked) => looked,
+            Err(error) => return Ok(Err(error)),
+        };
+        let fresh = born || record.forgotten || !record.blocks;
+        if fresh {
+            tx.map.clear_blocks(file, 0)?;
+        }
+        if record.forgotten {
+            // From its first part on this is a base that later changes can build on.
+            tx.end_stale(file, Seq(tx.state.head).next())?;
+        }
+        Ok(Ok(Self {
+            file,
+            touch: Touch::default(),
+            born,
+            open,
+            pass: Pass::new(file, seen),
+            meta,
+            fresh,
+            passes: 1,
+            read_before: 0,
+            changed: fresh,
+            took: Duration::ZERO,
+        }))
+    }
+
+    /// Reads on: at most `budget` bytes, or one part.
+    pub(crate) fn step(
+        &mut self,
+        tx: &mut Tx<'_>,
+        owners: &mut Owners,
+        budget: u64,
+    ) -> Result<Step, SourceError> {
+        let mut piece = Piece::default();
+        let pause = match self.pass.step(&self.open, &mut tx.map, &mut piece, budget) {
+            Ok(pause) => pause,
+            Err(PassError::Map(error)) => return Err(error),
+            Err(PassError::Read(error)) => return Ok(Step::Failed(error)),
+        };
+        self.changed |= !piece.is_empty();
+        if pause != Pause::End {
+            if piece.is_empty() {
+                return Ok(Step::Paused);
+            }
+            return Ok(Step::Part(self.row(piece, None, false)));
+        }
+        let now = match tree::look_at(self.open.as_fd()) {
+            Ok(now) => now,
+            Err(error) => return Ok(Step::Failed(error)),
+        };
+        let stable = now.signature == self.pass.start.signature;
+        if !stable && self.passes < PASSES_MAX {
+            // What was read so far is sent; the next pass brings what changed meanwhile.
+            let part = self.row(piece, None, false);
+            self.passes += 1;
+            self.read_before += self.pass.read;
+            self.pass = Pass::new(self.file, now);
+            match tree::meta_of_open(owners, self.open.as_fd(), &now) {
+                Ok(meta) => self.meta = meta,
+                Err(error) => return Ok(Step::Failed(error)),
+            }
+            return Ok(Step::Part(part));
+        }
+        let hash = if stable { self.pass.hash() } else { None };
+        let seen = self.pass.start;
+        let changed = self.changed;
+        let row = self.row(piece, hash, !stable);
+        Ok(Step::Done(Box::new(Done { row, seen, blocks: true, changed })))
+    }
+
+    /// Returns how much was read in all passes, in bytes.
+    pub(crate) fn read_bytes(&self) -> u64 {
+        self.read_before + self.pass.read
+    }
+
+    fn row(&mut self, piece: Piece, hash: Option<ContentHash>, fuzzy: bool) -> Row {
+        let fresh = std::mem::take(&mut self.fresh);
+        let (content, payload) = piece.into_content(fresh);
+        let event = if self.born { Event::Created } else { Event::Saved };
+        let meta = self.meta.clone();
+        let row = FileRow { file: self.file, event, meta, content, hash, cut: false, fuzzy };
+        Row { row, payload }
+    }
+}
+
+/// Reads a small file whole; `None` when it is not small any more.
+pub(crate) fn whole(
+    owners: &mut Owners,
+    open: &OwnedFd,
+    file: FileId,
+    born: bool,
+) -> io::Result<Option<Done>> {
+    let limit = usize::try_from(WHOLE_BYTES_MAX).unwrap_or(usize::MAX);
+    let mut passes = 0;
+    loop {
+        passes += 1;
+        let seen = tree::look_at(open.as_fd())?;
+        let mut meta = tree::meta_of_open(owners, open.as_fd(), &seen)?;
+        let Some(payload) = pass::read_small(open, limit)? else { return Ok(None) };
+        let now = tree::look_at(open.as_fd())?;
+        let len = payload.len() as u64;
+        let stable = now.signature == seen.signature && len == seen.signature.size;
+        if stable || passes >= PASSES_MAX {
+            meta.size = len;
+            let content = Content::whole(&payload);
+            let hash = Some(ContentHash::of(&payload));
+            let event = if born { Event::Created } else { Event::Saved };
+            let row = FileRow { file, event, meta, content, hash, cut: false, fuzzy: !stable };
+            let row = Row { row, payload };
+            return Ok(Some(Done { row, seen, blocks: false, changed: true }));
+        }
+    }
+}

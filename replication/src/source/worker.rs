@@ -1,0 +1,304 @@
+//! The source's thread: waits for marks, takes turns, and keeps what is put off.
+//!
+//! One turn is one transaction: a few names and files are looked at, what differs is journaled, and all of it becomes
+//! durable together. If a turn fails, nothing of it happened, and everything is compared again.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    os::fd::AsFd,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use keepshare_base::{FileId, Name, RequestId, Stamp};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::{
+    CaptureMode, FileProblem, RestoreAnswer, SourceAlarm, SourceError,
+    cutting::Cutting,
+    ledger::Ledger,
+    map::Inode,
+    owners::Owners,
+    pending::Pending,
+    round::{FileTask, NameTask},
+    shared::{Reply, Shared, lock},
+    tree::{self, Tree},
+};
+use crate::capture::{self, Capture, Fanotify, Inotify, Marks, ScanOnly};
+
+mod requests;
+mod restore;
+mod tick;
+mod turn;
+
+/// How long a burst of events may delay looking at what they mark.
+const SETTLE_MAX: Duration = Duration::from_millis(2);
+
+/// A pause of this length between events ends the settling.
+const SETTLE_PAUSE: Duration = Duration::from_micros(300);
+
+/// How often the missing folder of a source is looked for.
+const ATTACH_EVERY: Duration = Duration::from_secs(1);
+
+/// How often what has no deadline of its own is done: cuts after a pause, acknowledgements, the spool.
+const TICK: Duration = Duration::from_millis(100);
+
+/// The thread's own state.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    ledger: Ledger,
+    owners: Owners,
+    attached: Option<Attached>,
+    marks: Marks,
+    pending: Pending,
+    later: BTreeMap<Instant, Vec<Later>>,
+    cutting: Cutting,
+    problems: BTreeMap<(FileId, Option<Name>), FileProblem>,
+    replies: HashMap<RequestId, Vec<Reply<RestoreAnswer>>>,
+    next_scan: Instant,
+    next_tick: Instant,
+    next_attach: Instant,
+    turns: u64,
+    stopping: bool,
+}
+
+/// The folder and what watches it.
+struct Attached {
+    tree: Arc<Tree>,
+    capture: Box<dyn Capture>,
+    exact_times: bool,
+}
+
+/// What is put off.
+enum Later {
+    Name(FileId, Name, NameTask),
+    File(FileId, FileTask),
+    Walk(FileId, bool),
+}
+
+impl Worker {
+    /// Prepares the thread.
+    pub(crate) fn new(shared: Arc<Shared>, ledger: Ledger) -> Self {
+        let now = Instant::now();
+        Self {
+            next_scan: now + shared.config.rescan_every,
+            ledger,
+            owners: Owners::new(),
+            attached: None,
+            marks: Marks::default(),
+            pending: Pending::default(),
+            later: BTreeMap::new(),
+            cutting: Cutting::new(shared.config.cut),
+            problems: BTreeMap::new(),
+            replies: HashMap::new(),
+            next_tick: now,
+            next_attach: now,
+            turns: 0,
+            stopping: false,
+            shared,
+        }
+    }
+
+    /// Runs until it is asked to end.
+    pub(crate) fn run(mut self) {
+        loop {
+            if self.attached.is_none() && Instant::now() >= self.next_attach {
+                self.attach();
+            }
+            self.wait();
+            for request in self.shared.take_requests() {
+                self.answer(request);
+            }
+            if self.stopping {
+                break;
+            }
+            self.drain();
+            self.take_due();
+            if self.attached.is_some() && (self.pending.is_busy() || !self.marks.is_empty()) {
+                if let Err(error) = self.turn(Vec::new()) {
+                    self.fail(&error);
+                }
+            }
+            self.tick();
+            self.show();
+        }
+        self.close();
+    }
+
+    /// Waits for an event, a request or the next deadline.
+    fn wait(&self) {
+        if self.attached.is_some() && self.pending.is_busy() {
+            return;
+        }
+        let mut next = self.next_scan;
+        if let Some((at, _)) = self.later.first_key_value() {
+            next = next.min(*at);
+        }
+        if self.has_notes() {
+            next = next.min(self.next_tick);
+        }
+        if self.attached.is_none() {
+            next = self.next_attach;
+        }
+        self.poll(next.saturating_duration_since(Instant::now()));
+    }
+
+    /// Waits until there is an event or a request.
+    fn poll(&self, timeout: Duration) {
+        let wake = self.shared.wake().as_fd();
+        let events = self.attached.as_ref().and_then(|attached| attached.capture.readable());
+        let fds = [Some(wake), events].into_iter().flatten();
+        let mut fds: Vec<PollFd<'_>> =
+            fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+        let timeout = Timespec {
+            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(timeout.subsec_nanos()),
+        };
+        // Interrupted or not: whoever waits looks again.
+        let _ = poll(&mut fds, Some(&timeout));
+    }
+
+    /// Takes events until they pause.
+    fn drain(&mut self) {
+        let began = Instant::now();
+        loop {
+            let before = self.marks.len();
+            let Some(attached) = &mut self.attached else { return };
+            if let Err(error) = attached.capture.drain(&mut self.marks) {
+                tracing::warn!(%error, "cannot read events, comparing everything");
+                self.marks.all();
+                return;
+            }
+            let quiet = self.marks.len() == before;
+            if quiet || self.marks.everything || began.elapsed() >= SETTLE_MAX {
+                return;
+            }
+            self.poll(SETTLE_PAUSE);
+        }
+    }
+
+    /// Takes up what was put off until now.
+    fn take_due(&mut self) {
+        let now = Instant::now();
+        while self.later.first_key_value().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, due)) = self.later.pop_first() else { break };
+            for later in due {
+                match later {
+                    Later::Name(parent, name, task) => self.pending.add_name(parent, name, task),
+                    Later::File(file, task) => self.pending.add_file(file, task),
+                    Later::Walk(folder, scan) => self.pending.add_walk(folder, scan),
+                }
+            }
+        }
+        if std::mem::take(&mut self.marks.everything) || now >= self.next_scan {
+            self.begin_scan();
+        }
+    }
+
+    fn put_off(&mut self, by: Duration, later: impl IntoIterator<Item = Later>) {
+        let later: Vec<Later> = later.into_iter().collect();
+        if !later.is_empty() {
+            self.later.entry(Instant::now() + by).or_default().extend(later);
+        }
+    }
+
+    fn begin_scan(&mut self) {
+        self.next_scan = Instant::now() + self.shared.config.rescan_every;
+        self.pending.begin_scan();
+    }
+
+    /// Opens the folder, if it is the one that the map is of.
+    fn attach(&mut self) {
+        self.next_attach = Instant::now() + ATTACH_EVERY;
+        match self.try_attach() {
+            Ok(()) => {
+                self.clear_alarm(|alarm| !matches!(alarm, SourceAlarm::Dropped { .. }));
+                self.begin_scan();
+            }
+            Err(reason) => self.alarm(SourceAlarm::Vanished(reason)),
+        }
+    }
+
+    fn try_attach(&mut self) -> Result<(), String> {
+        let tree = Tree::open(&self.shared.config.root).map_err(|error| error.to_string())?;
+        let known = self.ledger.state().root;
+        if known != Inode::default() && known != tree.root_seen().inode {
+            return Err("another folder is in its place (is a disk not mounted?)".to_owned());
+        }
+        let mode = self.shared.config.capture;
+        let mut capture = open_capture(mode, &tree).map_err(|error| error.to_string())?;
+        let inode = tree.root_seen().inode.number;
+        capture.watch(inode, tree.root().as_fd()).map_err(|error| error.to_string())?;
+        let owners = &mut self.owners;
+        let known = self.ledger.write(|tx| tree.remember_root(tx, owners));
+        known.map_err(|error| chain(&error))?;
+        let tree = Arc::new(tree);
+        *lock(&self.shared.tree) = Some(tree.clone());
+        self.attached =
+            Some(Attached { exact_times: tree::has_exact_times(tree.root()), tree, capture });
+        Ok(())
+    }
+
+    /// Lets go of the folder after a turn that failed; it is attached again and compared whole.
+    fn fail(&mut self, error: &SourceError) {
+        let reason = chain(error);
+        tracing::error!(set = %self.shared.config.set, reason, "cannot look at the source");
+        self.detach();
+        self.next_attach = Instant::now() + ATTACH_EVERY;
+        match error {
+            SourceError::Vanished(reason) => self.alarm(SourceAlarm::Vanished(reason.clone())),
+            _ => self.alarm(SourceAlarm::Journal(reason)),
+        }
+    }
+
+    fn detach(&mut self) {
+        self.attached = None;
+        *lock(&self.shared.tree) = None;
+        self.marks = Marks::default();
+        self.later.clear();
+        // Whoever waits for a restore gets no answer, and asks again under the same id.
+        self.replies.clear();
+        self.cutting = Cutting::new(self.shared.config.cut);
+        let seed = std::mem::take(&mut self.pending.seed);
+        self.pending = Pending::default();
+        self.pending.seed = seed;
+    }
+
+    fn alarm(&self, alarm: SourceAlarm) {
+        let mut status = lock(&self.shared.status);
+        if !status.alarms.contains(&alarm) {
+            tracing::error!(set = %self.shared.config.set, ?alarm, "the source needs someone");
+            status.alarms.push(alarm);
+        }
+    }
+
+    fn clear_alarm(&self, which: impl Fn(&SourceAlarm) -> bool) {
+        lock(&self.shared.status).alarms.retain(|alarm| !which(alarm));
+    }
+}
+
+fn open_capture(mode: CaptureMode, tree: &Tree) -> std::io::Result<Box<dyn Capture>> {
+    Ok(match mode {
+        CaptureMode::Auto => capture::best(tree.root())?,
+        CaptureMode::Fanotify => Box::new(Fanotify::open(tree.root())?),
+        CaptureMode::Inotify => Box::new(Inotify::open()?),
+        CaptureMode::Scan => Box::new(ScanOnly),
+    })
+}
+
+/// Returns the time of day.
+fn now() -> Stamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Stamp(since.map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX)))
+}
+
+/// Writes an error with its causes.
+fn chain(error: &SourceError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
+}

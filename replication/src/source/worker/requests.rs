@@ -1,0 +1,127 @@
+//! What callers ask of the source's thread.
+
+use std::collections::HashMap;
+
+use keepshare_base::{Change, Epoch, FileId, Seq};
+
+use super::{Worker, now};
+use crate::source::{
+    Head, SourceError,
+    ledger::Tx,
+    map::Inode,
+    pass::Regions,
+    round::FileTask,
+    shared::{Phase, Request, lock},
+};
+
+impl Worker {
+    /// Does what a caller asked.
+    pub(super) fn answer(&mut self, request: Request) {
+        // Whoever asked may have gone away: an answer nobody takes is no failure.
+        match request {
+            Request::Forget(files, reply) => drop(reply.send(self.forget(&files))),
+            Request::Rescan => self.begin_scan(),
+            Request::Restore(request, reply) => self.restore(&request, reply),
+            Request::NewEpoch(above, seed, reply) => {
+                drop(reply.send(self.new_epoch(above, seed.map(|seed| seed.names))));
+            }
+            Request::AcceptRoot(reply) => drop(reply.send(self.accept_root())),
+            Request::Shutdown => self.stopping = true,
+        }
+    }
+
+    /// What destinations have of these files cannot be relied on: they are sent whole.
+    fn forget(&mut self, files: &[(FileId, Seq)]) -> Result<(), SourceError> {
+        for (file, _) in files {
+            // A new file that is being read has no name yet: it begins anew, as another file.
+            if self.pending.transfers.iter().any(|transfer| transfer.file == *file) {
+                self.pending.end_transfer(*file);
+            }
+        }
+        self.ledger.write(|tx| {
+            for (file, after) in files {
+                tx.set_stale(*file, *after)?;
+                match tx.map.record(*file)? {
+                    Some(mut record) if !tx.map.links(*file, 1)?.is_empty() => {
+                        record.forgotten = true;
+                        record.hash = None;
+                        record.blocks = false;
+                        tx.map.clear_blocks(*file, 0)?;
+                        tx.map.set_record(*file, &record)?;
+                    }
+                    Some(_) => {
+                        tx.map.remove_file(*file)?;
+                        tx.end_stale(*file, Seq(tx.state.head).next())?;
+                    }
+                    None => tx.end_stale(*file, Seq(tx.state.head).next())?,
+                }
+            }
+            tx.durable = true;
+            Ok(())
+        })?;
+        for (file, _) in files {
+            self.pending.add_file(*file, FileTask { verify: true, ..FileTask::default() });
+        }
+        Ok(())
+    }
+
+    /// Begins an epoch. With a seed the map is made anew, with the ids that a station knows.
+    fn new_epoch(
+        &mut self,
+        above: Epoch,
+        seed: Option<HashMap<(FileId, keepshare_base::Name), (FileId, keepshare_base::Kind)>>,
+    ) -> Result<Head, SourceError> {
+        let own = Epoch::new(self.ledger.state().epoch).unwrap_or(Epoch::FIRST);
+        let epoch = above.max(own).next();
+        let anew = seed.is_some();
+        self.ledger.write(|tx| begin_epoch(tx, epoch, anew))?;
+        lock(&self.shared.payloads).clear();
+        let mut acks = lock(&self.shared.acks);
+        acks.through.values_mut().for_each(|through| *through = Seq(0));
+        let known: Vec<String> = acks.through.keys().cloned().collect();
+        acks.changed = known.into_iter().map(|name| (name, Some(Seq(0)))).collect();
+        drop(acks);
+        if let Some(seed) = seed {
+            self.detach();
+            self.pending.seed = seed;
+            self.shared.set_phase(Phase::Scanning);
+            self.attach();
+        }
+        let head = self.ledger.state().head();
+        self.shared.head.send_replace(head);
+        tracing::info!(set = %self.shared.config.set, %epoch, "a new epoch began");
+        Ok(head)
+    }
+
+    /// Takes the folder that is there now; files keep their ids by name.
+    fn accept_root(&mut self) -> Result<(), SourceError> {
+        let own = Epoch::new(self.ledger.state().epoch).unwrap_or(Epoch::FIRST);
+        let seed = self.ledger.write(|tx| {
+            let mut seed = HashMap::new();
+            let mut folders = vec![FileId::ROOT];
+            while let Some(folder) = folders.pop() {
+                for entry in tx.map.list(folder, None, usize::MAX)? {
+                    if entry.kind == keepshare_base::Kind::Dir {
+                        folders.push(entry.file);
+                    }
+                    seed.insert((folder, entry.name), (entry.file, entry.kind));
+                }
+            }
+            Ok(seed)
+        })?;
+        self.new_epoch(own, Some(seed)).map(|_| ())
+    }
+}
+
+fn begin_epoch(tx: &mut Tx<'_>, epoch: Epoch, anew: bool) -> Result<(), SourceError> {
+    tx.new_epoch(epoch)?;
+    if anew {
+        tx.map.clear()?;
+        tx.state.root = Inode::default();
+        tx.state.scanned = false;
+    } else if tx.state.scanned {
+        let stamp = now().max(tx.state.stamp.plus_micros(1));
+        tx.append(&Change { stamp, ..Change::default() })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! What is done now and then: cuts after a pause, acknowledgements, trimming, the spool, the status.
+
+use std::time::Instant;
+
+use keepshare_base::Seq;
+
+use super::{TICK, Worker, chain};
+use crate::source::{
+    PROBLEMS_MAX, SourceAlarm, SourceError, SourceLimits,
+    ledger::Tx,
+    shared::{Phase, Shared, lock},
+};
+
+/// The journal is trimmed when so many changes have gathered that nobody needs.
+const TRIM_AFTER: u64 = 256;
+
+/// So many changes are kept while no destination is known.
+const KEPT_FOR_NOBODY: u64 = 1000;
+
+impl Worker {
+    /// Tells whether there is something to do at the next tick.
+    pub(super) fn has_notes(&self) -> bool {
+        self.cutting.is_waiting() || !lock(&self.shared.acks).changed.is_empty()
+    }
+
+    /// Does what is due now and then.
+    pub(super) fn tick(&mut self) {
+        let now = Instant::now();
+        if now < self.next_tick {
+            return;
+        }
+        self.next_tick = now + TICK;
+        let cuts = if self.attached.is_some() { self.cutting.due() } else { Vec::new() };
+        if !cuts.is_empty() {
+            if let Err(error) = self.turn(cuts) {
+                self.fail(&error);
+            }
+        }
+        self.keep_notes();
+    }
+
+    /// Writes acknowledgements and spool places into the journal, and drops what nobody needs.
+    pub(super) fn keep_notes(&mut self) {
+        let shared = self.shared.clone();
+        let changed = std::mem::take(&mut lock(&shared.acks).changed);
+        let spooled = lock(&shared.payloads).take_spooled();
+        let kept = self.ledger.write(|tx| {
+            for (destination, through) in &changed {
+                match through {
+                    Some(through) => tx.set_ack(destination, *through)?,
+                    None => tx.remove_ack(destination)?,
+                }
+            }
+            for (seq, place) in &spooled {
+                tx.set_spooled(*seq, *place)?;
+            }
+            tx.durable = !spooled.is_empty();
+            trim(tx, &shared)
+        });
+        match kept {
+            Ok((dropped, keep)) => {
+                if let Some(keep) = keep {
+                    lock(&self.shared.payloads).trim(keep);
+                }
+                if let Some(through) = dropped {
+                    self.clear_alarm(|alarm| matches!(alarm, SourceAlarm::Dropped { .. }));
+                    self.alarm(SourceAlarm::Dropped { through });
+                }
+            }
+            Err(error) => self.alarm(SourceAlarm::Journal(chain(&error))),
+        }
+    }
+
+    /// Ends in order: what only memory holds goes to disk.
+    pub(super) fn close(mut self) {
+        let acked = self.shared.acked_by_all().unwrap_or(Seq(u64::MAX));
+        lock(&self.shared.payloads).spool_all(acked);
+        self.keep_notes();
+        if let Err(error) = self.ledger.write(|tx| {
+            tx.durable = true;
+            Ok(())
+        }) {
+            tracing::error!(error = chain(&error), "cannot end the journal in order");
+        }
+        let shared = self.shared.clone();
+        drop(self);
+        shared.release_database();
+        shared.set_phase(Phase::Ended);
+        // Whoever asked too late gets no answer, which they take for closed.
+        drop(shared.take_requests());
+    }
+
+    /// Shows how the source is.
+    pub(super) fn show(&self) {
+        let mut status = lock(&self.shared.status);
+        let state = self.ledger.state();
+        status.capture = self.attached.as_ref().map_or("none", |a| a.capture.name());
+        status.dirty = (self.pending.len() + self.marks.len() + self.later.len()) as u64;
+        status.scanning = self.pending.scanning;
+        status.journal_bytes = state.journal_bytes;
+        status.journal_entries = state.journal_entries;
+        status.spool_bytes = lock(&self.shared.payloads).spool_bytes();
+        if status.problem_count != self.problems.len() as u64 || !self.problems.is_empty() {
+            status.problem_count = self.problems.len() as u64;
+            status.problems = self.problems.values().take(PROBLEMS_MAX).cloned().collect();
+        }
+    }
+}
+
+/// Drops changes that all destinations have, and, when the journal is full, the oldest ones. Returns through which change
+/// something was dropped that a destination lacks, and the oldest change kept.
+fn trim(tx: &mut Tx<'_>, shared: &Shared) -> Result<(Option<Seq>, Option<Seq>), SourceError> {
+    let limits: &SourceLimits = &shared.config.limits;
+    let acked = shared.acked_by_all();
+    let Some(oldest) = tx.map.oldest()? else { return Ok((None, None)) };
+    let head = tx.state.head;
+    let needed = match acked {
+        Some(acked) => Seq(acked.0 + 1),
+        None => Seq((head + 1).saturating_sub(KEPT_FOR_NOBODY)),
+    };
+    let mut keep = oldest;
+    if needed.0 >= oldest.0 + TRIM_AFTER || needed.0 > head && needed > oldest && acked.is_some() {
+        keep = Seq(needed.0.min(head + 1));
+    }
+    let bytes_over = tx.state.journal_bytes.saturating_sub(limits.journal_bytes_max);
+    let entries_over = tx.state.journal_entries.saturating_sub(limits.journal_entries_max);
+    if bytes_over > 0 || entries_over > 0 {
+        keep = keep.max(tx.map.oldest_after(bytes_over, entries_over)?).min(Seq(head + 1));
+    }
+    if keep <= oldest {
+        return Ok((None, None));
+    }
+    tx.trim(keep)?;
+    let dropped = acked.filter(|acked| keep.0 > acked.0 + 1).map(|_| Seq(keep.0 - 1));
+    Ok((dropped, Some(keep)))
+}

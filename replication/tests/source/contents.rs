@@ -1,0 +1,165 @@
+//! What travels of a file's content.
+
+use std::{
+    fs,
+    os::unix::fs::FileExt,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use keepshare_replication::source::CaptureMode::Scan;
+
+use crate::{edits::captures, support::Rig};
+
+fn noise(len: usize, seed: u64) -> Vec<u8> {
+    use rand::{RngCore, SeedableRng};
+    let mut bytes = vec![0; len];
+    rand::rngs::StdRng::seed_from_u64(seed).fill_bytes(&mut bytes);
+    bytes
+}
+
+fn patch(path: &std::path::Path, offset: u64, bytes: &[u8]) {
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(bytes, offset).unwrap();
+}
+
+#[test]
+fn one_page_of_a_large_file_costs_one_page() {
+    for mode in captures() {
+        let mut rig = Rig::with(
+            mode,
+            |root| fs::write(root.join("db"), noise(20_000_000, 1)).unwrap(),
+            |_| {},
+        );
+        rig.begin();
+        patch(&rig.path("db"), 5_000_000, b"changed");
+        rig.settle();
+        assert_eq!(rig.payload_bytes, 4096, "{mode:?}");
+        rig.wait("a version", |rig| !rig.model.versions.last().unwrap().bytes.to_vec().is_empty());
+    }
+}
+
+/// Ten gigabytes of nothing are neither read nor sent nor hashed page by page.
+#[test]
+fn a_sparse_file_costs_what_it_holds() {
+    for mode in captures() {
+        let mut rig = Rig::new(mode);
+        rig.model.keep_versions = false;
+        let file = fs::File::create(rig.path("disk")).unwrap();
+        file.set_len(10 << 30).unwrap();
+        file.write_all_at(&noise(8192, 2), 3 << 30).unwrap();
+        drop(file);
+        rig.wait("the file", |rig| rig.model.resolve("disk").is_some());
+        rig.settle();
+        assert!(rig.payload_bytes <= 8192, "{} bytes for two pages", rig.payload_bytes);
+        rig.begin();
+        patch(&rig.path("disk"), (7 << 30) + 100, b"page");
+        rig.settle();
+        assert_eq!(rig.payload_bytes, 4096, "{mode:?}");
+        rig.begin();
+        let file = fs::OpenOptions::new().write(true).open(rig.path("disk")).unwrap();
+        file.set_len(4 << 30).unwrap();
+        drop(file);
+        rig.settle();
+        assert_eq!(rig.payload_bytes, 0, "cutting off sends nothing");
+    }
+}
+
+#[test]
+fn a_large_new_file_gets_its_name_when_it_is_whole() {
+    for mode in captures() {
+        let mut rig = Rig::new(mode);
+        let bytes = noise(9_000_000, 3);
+        let outside = rig.dir.path().join("film");
+        fs::write(&outside, &bytes).unwrap();
+        fs::rename(&outside, rig.path("film")).unwrap();
+        rig.settle();
+        let (seq, _) = rig.changes.iter().find(|(_, c)| !c.names.is_empty()).unwrap();
+        let last_part = rig.changes.iter().rfind(|(_, c)| c.payload_len() > 0).unwrap();
+        assert!(*seq >= last_part.0, "the name came before the content");
+        rig.wait("a version", |rig| !rig.model.versions.is_empty());
+        let file = rig.file("film");
+        assert_eq!(rig.versions(file).last().unwrap(), &bytes);
+    }
+}
+
+#[test]
+fn growing_shrinking_and_holes_are_followed() {
+    for mode in captures() {
+        let mut rig = Rig::new(mode);
+        fs::write(rig.path("f"), noise(2_500_000, 4)).unwrap();
+        rig.begin();
+        let open = || fs::OpenOptions::new().write(true).open(rig.path("f")).unwrap();
+        let file = open();
+        for size in [1_000_001, 5_000_000, 70_000, 10, 0, 3_000_000] {
+            file.set_len(size).unwrap();
+            file.write_all_at(&noise(5000, size), size / 2).unwrap();
+            rig.handle.head();
+        }
+        drop(file);
+        rig.settle();
+        let file = fs::OpenOptions::new().write(true).open(rig.path("f")).unwrap();
+        let mode_bits =
+            rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+        if rustix::fs::fallocate(&file, mode_bits, 1_400_000, 200_000).is_ok() {
+            drop(file);
+            rig.settle();
+        }
+    }
+}
+
+/// A file that never stops changing is shipped all the same, never as a state that it did not claim to be.
+#[test]
+fn a_file_that_never_rests_still_travels() {
+    for mode in captures() {
+        let mut rig = Rig::new(mode);
+        rig.model.keep_versions = false;
+        fs::write(rig.path("busy"), vec![0; 2_000_000]).unwrap();
+        rig.begin();
+        let stop = AtomicBool::new(false);
+        let path = rig.path("busy");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+                let mut n: u64 = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    n += 1;
+                    let at = n.wrapping_mul(7919) % 2_000_000;
+                    file.write_all_at(&n.to_le_bytes(), at).unwrap();
+                }
+            });
+            rig.wait("some of it", |rig| rig.changes.len() > 20);
+            rig.wait("a version while busy", |rig| {
+                rig.changes.iter().any(|(_, c)| !c.cuts.is_empty() || c.files.iter().any(|f| f.cut))
+            });
+            stop.store(true, Ordering::Relaxed);
+        });
+        rig.settle();
+    }
+}
+
+/// Stores through a memory map raise no event at all.
+#[test]
+fn a_scan_finds_what_no_event_told() {
+    let mut rig = Rig::new(Scan);
+    fs::write(rig.path("a"), "one").unwrap();
+    fs::create_dir(rig.path("d")).unwrap();
+    fs::write(rig.path("d/large"), noise(500_000, 5)).unwrap();
+    rig.handle.rescan();
+    rig.settle();
+    let (a, d) = (rig.file("a"), rig.file("d"));
+    rig.begin();
+    // Moved while nobody looked: still the same files.
+    fs::rename(rig.path("d"), rig.path("e")).unwrap();
+    fs::rename(rig.path("a"), rig.path("e/a")).unwrap();
+    patch(&rig.path("e/large"), 100_000, b"changed");
+    rig.handle.rescan();
+    rig.settle();
+    assert_eq!((rig.file("e/a"), rig.file("e")), (a, d));
+    assert_eq!(rig.payload_bytes, 4096);
+    let (_, names) =
+        rig.changes.iter().map(|(s, c)| (s, c.names.len())).max_by_key(|n| n.1).unwrap();
+    assert!(names >= 2, "a move is one change");
+    fs::remove_dir_all(rig.path("e")).unwrap();
+    rig.handle.rescan();
+    rig.settle();
+}

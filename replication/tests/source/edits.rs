@@ -1,0 +1,180 @@
+//! Everyday edits: what they become in the journal, by both kinds of events.
+
+use std::{fs, io::Write, os::unix::fs::PermissionsExt};
+
+use keepshare_base::{Event, Kind};
+use keepshare_replication::source::CaptureMode::{self, Fanotify, Inotify};
+
+use crate::support::Rig;
+
+/// The captures that work here: fanotify needs root.
+pub(crate) fn captures() -> Vec<CaptureMode> {
+    if rustix::process::geteuid().is_root() { vec![Fanotify, Inotify] } else { vec![Inotify] }
+}
+
+#[test]
+fn a_write_becomes_one_change_with_a_version() {
+    for mode in captures() {
+        let mut rig = Rig::new(mode);
+        fs::write(rig.path("a"), "one").unwrap();
+        rig.wait("a version", |rig| !rig.model.versions.is_empty());
+        rig.begin();
+        fs::write(rig.path("a"), "two!").unwrap();
+        rig.wait("a second version", |rig| rig.model.versions.len() >= 2);
+        rig.settle();
+        let file = rig.file("a");
+        assert_eq!(rig.versions(file), [b"one".to_vec(), b"two!".to_vec()], "{mode:?}");
+        assert_eq!(rig.changes.len(), 1, "{mode:?}: {:?}", rig.changes);
+        assert_eq!(rig.changes[0].1.files[0].event, Event::Saved);
+    }
+}
+
+#[test]
+fn everything_that_is_there_at_first_comes_by_a_mirror() {
+    for mode in captures() {
+        let mut rig = Rig::with(
+            mode,
+            |root| {
+                fs::create_dir_all(root.join("x/y")).unwrap();
+                fs::write(root.join("x/y/small"), "small").unwrap();
+                fs::write(root.join("x/large"), vec![7; 3_000_000]).unwrap();
+                fs::hard_link(root.join("x/large"), root.join("again")).unwrap();
+                std::os::unix::fs::symlink("/nowhere", root.join("link")).unwrap();
+                fs::write(root.join("@versions"), "a user's own").unwrap();
+            },
+            |_| {},
+        );
+        rig.settle();
+        assert!(rig.changes.is_empty(), "nothing was left to the journal: {:?}", rig.changes);
+        assert_eq!(rig.model.resolve("link").unwrap().1, Kind::Symlink);
+        let parts = rig.mirror();
+        assert_eq!(parts.len(), 1, "a second mirror has nothing to send");
+    }
+}
+
+#[test]
+fn attributes_travel_without_content() {
+    for mode in captures() {
+        let mut rig = Rig::new(mode);
+        fs::write(rig.path("a"), "one").unwrap();
+        rig.begin();
+        fs::set_permissions(rig.path("a"), fs::Permissions::from_mode(0o600)).unwrap();
+        rig.wait("the mode", |rig| !rig.changes.is_empty());
+        rig.settle();
+        assert_eq!(rig.payload_bytes, 0);
+        assert_eq!(rig.changes[0].1.files[0].event, Event::Attributes);
+    }
+}
+
+/// Editors save in several ways, and none of them may lose a state or show half of one.
+#[test]
+fn editors_save_without_a_gap() {
+    for mode in captures() {
+        let mut rig = Rig::new(mode);
+        fs::write(rig.path("doc"), "first").unwrap();
+        rig.begin();
+        // Temporary and rename over it (most editors, Word on a share).
+        fs::write(rig.path(".doc.tmp"), "second").unwrap();
+        fs::rename(rig.path(".doc.tmp"), rig.path("doc")).unwrap();
+        rig.settle();
+        for (_, change) in &rig.changes {
+            let doc = change.names.iter().find(|row| row.name.as_bytes() == b"doc");
+            assert!(doc.is_none_or(|row| row.target.is_some()), "the name was gone: {change:?}");
+        }
+        rig.begin();
+        // Aside, new, remove the old one (vim with a backup).
+        fs::rename(rig.path("doc"), rig.path("doc~")).unwrap();
+        fs::write(rig.path("doc"), "third").unwrap();
+        fs::remove_file(rig.path("doc~")).unwrap();
+        rig.settle();
+        let file = rig.file("doc");
+        assert_eq!(rig.model.files[&file].bytes.to_vec(), b"third");
+    }
+}
+
+#[test]
+fn an_exchange_is_one_change() {
+    for mode in captures() {
+        let mut rig = Rig::new(mode);
+        fs::write(rig.path("a"), "one").unwrap();
+        fs::write(rig.path("b"), "two").unwrap();
+        rig.begin();
+        let (one, two) = (rig.file("a"), rig.file("b"));
+        rustix::fs::renameat_with(
+            rustix::fs::CWD,
+            rig.path("a"),
+            rustix::fs::CWD,
+            rig.path("b"),
+            rustix::fs::RenameFlags::EXCHANGE,
+        )
+        .unwrap();
+        rig.settle();
+        assert_eq!((rig.file("a"), rig.file("b")), (two, one));
+        assert_eq!(rig.payload_bytes, 0);
+        let with_names = rig.changes.iter().filter(|(_, change)| !change.names.is_empty());
+        let names: Vec<usize> = with_names.map(|(_, change)| change.names.len()).collect();
+        assert_eq!(names, [2], "{mode:?}: {:?}", rig.changes);
+    }
+}
+
+/// An object is known by what it is, not by the folder it was written in.
+#[test]
+fn a_write_through_a_hard_link_outside_is_seen() {
+    if !captures().contains(&Fanotify) {
+        return;
+    }
+    let mut rig = Rig::new(Fanotify);
+    fs::write(rig.path("a"), "one").unwrap();
+    let outside = rig.dir.path().join("outside");
+    fs::hard_link(rig.path("a"), &outside).unwrap();
+    rig.begin();
+    fs::OpenOptions::new().append(true).open(&outside).unwrap().write_all(b" two").unwrap();
+    rig.wait("the write", |rig| !rig.changes.is_empty());
+    rig.settle();
+    let file = rig.file("a");
+    assert_eq!(rig.model.files[&file].bytes.to_vec(), b"one two");
+}
+
+#[test]
+fn a_folder_of_ten_thousand_moves_as_two_names() {
+    for mode in captures() {
+        let mut rig = Rig::with(
+            mode,
+            |root| {
+                fs::create_dir(root.join("d")).unwrap();
+                for i in 0..10_000 {
+                    fs::write(root.join(format!("d/{i}")), "").unwrap();
+                }
+            },
+            |_| {},
+        );
+        rig.begin();
+        fs::rename(rig.path("d"), rig.path("e")).unwrap();
+        rig.settle();
+        let names: usize = rig.changes.iter().map(|(_, change)| change.names.len()).sum();
+        assert_eq!(names, 2, "{mode:?}");
+        assert_eq!(rig.payload_bytes, 0);
+        assert!(rig.row_bytes < 1000, "{} bytes of rows", rig.row_bytes);
+    }
+}
+
+/// inotify's well-known race: what is made in a folder before its watch stands is told to nobody.
+#[test]
+fn no_file_in_a_new_folder_is_missed() {
+    for mode in captures() {
+        let mut rig = Rig::new(mode);
+        rig.model.keep_versions = false;
+        for i in 0..2000 {
+            let folder = rig.path(&format!("n{i}"));
+            fs::create_dir(&folder).unwrap();
+            for f in 0..3 {
+                fs::write(folder.join(format!("f{f}")), "x").unwrap();
+            }
+        }
+        fs::create_dir_all(rig.path("x/y/z")).unwrap();
+        fs::write(rig.path("x/y/z/deep"), "deep").unwrap();
+        rig.settle();
+        let files = rig.model.tree().len();
+        assert_eq!(files, 2000 * 4 + 4, "{mode:?}");
+    }
+}

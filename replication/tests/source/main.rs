@@ -1,0 +1,11 @@
+//! A source is right when a station that follows its journal becomes the source's folder, whatever was done there, and
+//! when every version it was told of once existed.
+
+#![allow(missing_docs, reason = "tests")]
+
+mod contents;
+mod crashes;
+mod edits;
+mod journal;
+mod storms;
+mod support;
