@@ -1,1 +1,60 @@
-fn main() {}
+//! The one binary of Keepshare: the station, and the commands that talk to it.
+
+mod answers;
+mod api;
+mod catalog;
+mod cli;
+mod clock;
+mod commands;
+mod config;
+mod database;
+mod door;
+mod drivers;
+mod extract;
+mod failure;
+mod files;
+mod fsck;
+mod master;
+mod output;
+mod peers;
+mod place;
+mod renewal;
+mod replica;
+mod sample;
+mod service;
+mod state;
+mod when;
+
+use std::process::ExitCode;
+
+use clap::{Parser, error::ErrorKind};
+
+use crate::{cli::Cli, failure::Failure, output::Screen};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let screen = Screen::new(cli.global.json);
+    match commands::execute(cli, &screen) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            screen.failure(&failure);
+            ExitCode::from(failure.code as u8)
+        }
+    }
+}
+
+/// Answers what cannot be understood; help and version, too, come as such.
+fn usage(error: &clap::Error) -> ExitCode {
+    let json = std::env::args_os().any(|argument| argument == "--json");
+    if !json || matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        error.exit();
+    }
+    let text = error.render().to_string();
+    let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    let failure = Failure::usage(first).hint("keepshare --help shows what can be typed");
+    Screen::new(true).failure(&failure);
+    ExitCode::from(failure.code as u8)
+}

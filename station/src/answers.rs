@@ -1,0 +1,332 @@
+//! What a station answers on its Unix socket.
+
+use std::{os::unix::ffi::OsStrExt, path::Path, sync::Arc};
+
+use keepshare_auth::{Role, TOKEN_TTL_S};
+use keepshare_base::{Name, SetName, SetPath, Stamp, StationName, escape_name};
+
+use crate::{
+    api::{
+        FsckReport, MemberStatus, Place, Request, SetStatus, StationStatus, StatusReport,
+        TokenInfo,
+        server::{Answers, Reply},
+    },
+    catalog::{self, Catalog},
+    clock,
+    failure::{Failure, Outcome},
+    fsck::{self, Verified},
+    master::Master,
+    replica::Replica,
+    service::{Running, Station},
+    state::{SetPart, SetRecord},
+};
+
+/// Answers for the stations of one process: one, or the two of a demo.
+#[derive(Debug)]
+pub(crate) struct StationAnswers {
+    stations: Vec<Arc<Station>>,
+}
+
+impl StationAnswers {
+    /// Returns the answers of these stations; what is asked of one station is asked of the first that can.
+    pub(crate) fn new(stations: Vec<Arc<Station>>) -> Self {
+        Self { stations }
+    }
+
+    /// Returns how everything is.
+    pub(crate) fn status(&self) -> StatusReport {
+        StatusReport {
+            stations: self.stations.iter().map(|station| station_status(station)).collect(),
+        }
+    }
+
+    fn primary(&self) -> Outcome<&Arc<Station>> {
+        self.stations.iter().find(|station| station.enrolment.is_some()).ok_or_else(|| {
+            Failure::refused("this station is not the primary of its cluster")
+                .hint("ask the first station, the one that was made by keepshare init")
+        })
+    }
+
+    /// Returns the replica of a set, and the path in it, that a person means.
+    fn find(&self, place: &Place) -> Outcome<(Arc<Replica>, SetPath)> {
+        let (set, path) = match place {
+            Place::Set { set, path } => (set.clone(), path.clone()),
+            Place::Local(path) => self.recognise(path)?,
+        };
+        let path = to_set_path(&path)?;
+        let mut master: Option<Arc<Master>> = None;
+        for station in &self.stations {
+            match station.running(&set) {
+                Some(Running::Replica(replica)) => return Ok((replica, path)),
+                Some(Running::Master(found)) => master = Some(found),
+                Some(Running::Failed(failure)) => {
+                    return Err(failure.context(format!("set {set} cannot be opened")));
+                }
+                None => {}
+            }
+        }
+        Err(match master {
+            Some(master) => {
+                let to: Vec<String> = master.to().map(ToString::to_string).collect();
+                let to = to.join(" or ");
+                Failure::refused(format!(
+                    "this station sends set {set}; its versions are kept by {to}"
+                ))
+                .hint(format!("ask there: keepshare versions {set}:…"))
+            }
+            None => Failure::not_found(format!("there is no set '{set}' on this station"))
+                .hint("keepshare set list shows the sets of this station"),
+        })
+    }
+
+    /// Finds the source or live tree in which a local path lies.
+    fn recognise(&self, path: &[u8]) -> Outcome<(SetName, Vec<u8>)> {
+        let path = Path::new(std::ffi::OsStr::from_bytes(path));
+        for station in &self.stations {
+            for (record, running) in station.sets() {
+                let root = match &running {
+                    Running::Master(master) => master.root().to_owned(),
+                    Running::Replica(replica) => replica.live().to_owned(),
+                    Running::Failed(_) => continue,
+                };
+                let root = root.canonicalize().unwrap_or(root);
+                if let Ok(inside) = path.strip_prefix(&root) {
+                    return Ok((record.name, inside.as_os_str().as_bytes().to_vec()));
+                }
+            }
+        }
+        Err(Failure::not_found(format!("{} is in no source and no live tree", path.display()))
+            .hint("write SET:path/inside; keepshare set list shows the sets of this station"))
+    }
+
+    fn add_set(
+        &self,
+        name: SetName,
+        source: std::path::PathBuf,
+        to: Vec<StationName>,
+    ) -> Outcome<SetStatus> {
+        let station = self.primary()?;
+        for receiver in &to {
+            if *receiver == station.config.name {
+                return Err(Failure::usage(format!("{receiver} is this station itself"))
+                    .hint("name another one: keepshare status lists them"));
+            }
+            if station.other(receiver).is_none() {
+                return Err(Failure::not_found(format!("there is no station '{receiver}'")).hint(
+                    "keepshare status lists the stations; keepshare token create invites one",
+                ));
+            }
+        }
+        if station.running(&name).is_some() {
+            return Err(Failure::refused(format!("there is a set '{name}' already"))
+                .hint("keepshare set list shows the sets of this station"));
+        }
+        if let Some(other) = self.overlapping(&source) {
+            let shown = source.display();
+            return Err(Failure::refused(format!(
+                "{shown} overlaps with the folder of set {other}"
+            ))
+            .hint("a file can be in one set only"));
+        }
+        let record = SetRecord { name: name.clone(), part: SetPart::Master { source, to } };
+        match station.add_set(record)? {
+            Running::Master(master) => Ok(master.status()),
+            _ => Err(Failure::refused(format!("set {name} is received here"))),
+        }
+    }
+
+    /// Returns a set whose folder is inside this one, or around it.
+    fn overlapping(&self, source: &Path) -> Option<SetName> {
+        let sets = self.stations.iter().flat_map(|station| station.sets());
+        let roots = sets.filter_map(|(record, running)| match running {
+            Running::Master(master) => Some((record.name, master.root().to_owned())),
+            Running::Replica(_) | Running::Failed(_) => None,
+        });
+        roots
+            .into_iter()
+            .find(|(_, root)| root.starts_with(source) || source.starts_with(root))
+            .map(|(name, _)| name)
+    }
+
+    fn create_token(&self) -> Outcome<TokenInfo> {
+        let station = self.primary()?;
+        let Some(enrolment) = &station.enrolment else {
+            return Err(Failure::refused("this station is not the primary of its cluster"));
+        };
+        let now = clock::now();
+        let token =
+            enrolment.tokens().create(now, Role::Replica, TOKEN_TTL_S).map_err(|error| {
+                Failure::from(anyhow::Error::new(error).context("cannot make a token"))
+            })?;
+        let address = station.peers.address(&station.config.name);
+        let address = address.map_or_else(|| "THIS-STATION".to_owned(), String::from);
+        Ok(TokenInfo {
+            id: keepshare_auth::TokenId::of(&token.secret).to_string(),
+            role: Role::Replica.to_string(),
+            expires: now.plus_micros(i64::from(TOKEN_TTL_S) * 1_000_000).to_string(),
+            join: Some(format!("keepshare join {address} --token {token} --name NAME")),
+            token: Some(token.to_string()),
+        })
+    }
+
+    fn tokens(&self) -> Outcome<Vec<TokenInfo>> {
+        let station = self.primary()?;
+        let Some(enrolment) = &station.enrolment else { return Ok(Vec::new()) };
+        let tokens = enrolment.tokens().list();
+        let tokens = tokens.map_err(|error| {
+            Failure::from(anyhow::Error::new(error).context("cannot list tokens"))
+        })?;
+        let now: Stamp = clock::now();
+        let usable = tokens.into_iter().filter(|token| token.used.is_none() && token.expires > now);
+        Ok(usable
+            .map(|token| TokenInfo {
+                token: None,
+                id: token.id.to_string(),
+                role: token.role.to_string(),
+                expires: token.expires.to_string(),
+                join: None,
+            })
+            .collect())
+    }
+
+    fn fsck(&self, only: Option<&SetName>, reply: &mut Reply) -> Outcome<()> {
+        let sets = self.stations.iter().flat_map(|station| station.sets());
+        let replicas: Vec<Arc<Replica>> = sets
+            .filter(|(record, _)| only.is_none_or(|only| *only == record.name))
+            .filter_map(|(_, running)| match running {
+                Running::Replica(replica) => Some(replica),
+                Running::Master(_) | Running::Failed(_) => None,
+            })
+            .collect();
+        if replicas.is_empty()
+            && let Some(only) = only
+        {
+            return Err(Failure::not_found(format!("this station keeps no set '{only}'"))
+                .hint("keepshare set list shows the sets of this station"));
+        }
+        for replica in replicas {
+            let Verified { states, bytes, damage } = fsck::verify(&replica.catalog(), reply)?;
+            let live_differences = replica.check_live()?;
+            let ok = damage.is_empty() && live_differences.is_empty();
+            let set = replica.name().to_string();
+            reply.item(&FsckReport { set, ok, states, bytes, damage, live_differences })?;
+        }
+        Ok(())
+    }
+}
+
+impl Answers for StationAnswers {
+    fn answer(&self, request: Request, reply: &mut Reply) -> Outcome<()> {
+        match request {
+            Request::Status => reply.item(&self.status()),
+            Request::TokenCreate => reply.item(&self.create_token()?),
+            Request::TokenList => self.tokens()?.iter().try_for_each(|token| reply.item(token)),
+            Request::SetAdd { name, source, to } => reply.item(&self.add_set(name, source, to)?),
+            Request::Versions { place, limit } => {
+                let (replica, path) = self.find(&place)?;
+                let versions = replica.catalog().versions(&path, limit)?;
+                versions.iter().try_for_each(|version| reply.item(version))
+            }
+            Request::Show { place, when } => {
+                let (catalog, found) = self.find_then(&place, &when)?;
+                catalog.show(&found, reply)
+            }
+            Request::Export { place, when } => {
+                let (catalog, found) = self.find_then(&place, &when)?;
+                catalog.export(&found, reply)
+            }
+            Request::Restore { place, when } => {
+                let (replica, path) = self.find(&place)?;
+                let found = replica.catalog().find(&path, &when)?;
+                reply.item(&replica.restore(&path, &found)?)
+            }
+            Request::Fsck { set } => self.fsck(set.as_ref(), reply),
+        }
+    }
+}
+
+impl StationAnswers {
+    fn find_then(&self, place: &Place, when: &str) -> Outcome<(Catalog, catalog::Found)> {
+        let (replica, path) = self.find(place)?;
+        let catalog = replica.catalog();
+        let found = catalog.find(&path, when)?;
+        Ok((catalog, found))
+    }
+}
+
+/// Reads a path inside a set, as its source's users write it.
+fn to_set_path(path: &[u8]) -> Outcome<SetPath> {
+    let parts = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b"."));
+    let names: Result<Vec<Name>, _> = parts.map(escape_name).collect();
+    names.map(SetPath::from).map_err(|error| {
+        let shown = String::from_utf8_lossy(path);
+        Failure::usage(format!("'{shown}' is not a path in a set: {error}"))
+            .hint("write the path from the set's top, as in projects:plan/report.docx")
+    })
+}
+
+fn station_status(station: &Station) -> StationStatus {
+    let sets = station.sets();
+    let connected = |name: &StationName| {
+        sets.iter().any(|(_, running)| match running {
+            Running::Master(master) => master.is_connected(name),
+            Running::Replica(replica) => replica.from() == name && replica.is_connected(),
+            Running::Failed(_) => false,
+        })
+    };
+    let member = |member: keepshare_auth::Member| MemberStatus {
+        connected: connected(&member.name),
+        name: member.name.to_string(),
+        role: member.role.to_string(),
+        address: member.address.to_string(),
+    };
+    StationStatus {
+        name: station.config.name.to_string(),
+        role: station.role.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        listen: station.config.listen.to_string(),
+        state_dir: station.state.root().to_owned(),
+        members: station.others().into_iter().map(member).collect(),
+        sets: sets.iter().map(|(record, running)| set_status(record, running)).collect(),
+        problems: station_problems(),
+    }
+}
+
+/// Returns what the station cannot do as it is run.
+fn station_problems() -> Vec<String> {
+    if rustix::process::geteuid().is_root() {
+        return Vec::new();
+    }
+    let owners =
+        "not run by root: owners and modes are kept in the history, and not set in live trees";
+    vec![owners.to_owned()]
+}
+
+fn set_status(record: &SetRecord, running: &Running) -> SetStatus {
+    match running {
+        Running::Master(master) => master.status(),
+        Running::Replica(replica) => replica.status(),
+        Running::Failed(failure) => failed_status(record, failure),
+    }
+}
+
+fn failed_status(record: &SetRecord, failure: &Failure) -> SetStatus {
+    let (role, source, from) = match &record.part {
+        SetPart::Master { source, .. } => ("master", Some(source.clone()), None),
+        SetPart::Replica { from } => ("replica", None, Some(from.to_string())),
+    };
+    SetStatus {
+        name: record.name.to_string(),
+        role: role.to_owned(),
+        state: "alarm: it cannot be opened".to_owned(),
+        source,
+        live: None,
+        head: None,
+        durable: None,
+        commit: None,
+        live_commit: None,
+        destinations: Vec::new(),
+        from,
+        problems: vec![failure.one_line()],
+    }
+}

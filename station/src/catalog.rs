@@ -1,0 +1,496 @@
+//! Answers about the past of a set: which file a typed path and time mean, its versions, and what it held.
+//!
+//! Everything is read through short views of the index, so that a client that reads slowly pins nothing.
+
+use std::collections::HashMap;
+
+use chrono_tz::Tz;
+
+use keepshare_base::{
+    CommitId, ContentHash, Event, FileId, FileTime, Kind, Meta, Name, Owner, SetName, SetPath,
+    Stamp, VersionId,
+};
+use keepshare_versioning::{Ended, FileState, HistoryEntry, ReadError, Reader, View};
+
+use crate::{
+    api::{Entry, VersionInfo, server::Reply},
+    clock,
+    failure::{Code, Failure, Outcome},
+    when::{Moment, WHEN_HINT, When},
+};
+
+/// How much content is read and sent at once.
+const READ_BYTES: usize = 512 * 1024;
+
+/// How many entries of a folder are read at once.
+const LIST_ENTRIES: usize = 512;
+
+/// How many versions of a name are searched for an id.
+const SEARCHED_MAX: usize = 100_000;
+
+/// The past of one set.
+#[derive(Clone, Debug)]
+pub(crate) struct Catalog {
+    set: SetName,
+    reader: Reader,
+    zone: Tz,
+}
+
+/// What a path and a time mean.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    /// The file's state then.
+    pub(crate) state: FileState,
+    /// Then: what is below a folder is looked up at this commit.
+    pub(crate) commit: CommitId,
+    /// What it is called; `None` for the whole set.
+    pub(crate) name: Option<Name>,
+}
+
+/// What a name of a folder held at some moment.
+enum Held {
+    /// This.
+    State(FileState),
+    /// A file that had no version yet; what it became, where it is still there.
+    Unfinished(Option<FileState>),
+}
+
+impl Held {
+    fn entry(&self, path: Vec<Name>) -> Entry {
+        match self {
+            Self::State(state) => {
+                Entry { path, meta: state.meta.clone(), same_as: None, damaged: None }
+            }
+            Self::Unfinished(later) => {
+                let meta = later.as_ref().map_or_else(no_meta, |later| later.meta.clone());
+                let reason = "it was being written then, and had no version yet";
+                Entry { path, meta, same_as: None, damaged: Some(reason.to_owned()) }
+            }
+        }
+    }
+}
+
+impl Catalog {
+    /// Returns the catalog of the set behind `reader`.
+    pub(crate) fn new(set: SetName, reader: Reader, zone: Tz) -> Self {
+        Self { set, reader, zone }
+    }
+
+    /// Returns the versions of what is or was at `path`, newest first; after those of a folder, the last one of each
+    /// name that it held and holds no more.
+    pub(crate) fn versions(&self, path: &SetPath, limit: usize) -> Outcome<Vec<VersionInfo>> {
+        let view = self.view()?;
+        let (mut versions, folder) = match path.split_last() {
+            Some((folder, name)) => self.versions_of_name(&view, path, &folder, name, limit)?,
+            None => {
+                let states = view.versions(FileId::ROOT).map_err(read_failure)?;
+                let versions = states.iter().take(limit).map(|state| root_version(state, &view));
+                (versions.collect(), Some(FileId::ROOT))
+            }
+        };
+        let mut after: Option<Name> = None;
+        while let Some(folder) = folder
+            && versions.len() < limit
+        {
+            let page = view.deleted_names(folder, after.as_ref(), LIST_ENTRIES);
+            let page = page.map_err(read_failure)?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.clone());
+            for name in &page {
+                let newest = view.history(folder, name, 1).map_err(read_failure)?;
+                versions.extend(newest.iter().map(|entry| version_info(entry, 1, path)));
+            }
+        }
+        versions.truncate(limit);
+        Ok(versions)
+    }
+
+    /// Returns the versions of a name, and the folder it stands for or stood for last, if it was one.
+    fn versions_of_name(
+        &self,
+        view: &View,
+        path: &SetPath,
+        folder: &SetPath,
+        name: &Name,
+        limit: usize,
+    ) -> Outcome<(Vec<VersionInfo>, Option<FileId>)> {
+        let parent = self.last_parent(view, folder)?.ok_or_else(|| self.no_history(path))?;
+        let history = view.history(parent, name, limit).map_err(read_failure)?;
+        let newest = history.first().ok_or_else(|| self.no_history(path))?;
+        let is_folder = newest.state.meta.kind == Kind::Dir;
+        let mut folders = HashMap::new();
+        let mut ids: HashMap<VersionId, u32> = HashMap::new();
+        let info = |entry: &HistoryEntry| {
+            let folder = folders
+                .entry(entry.parent)
+                .or_insert_with(|| folder_path(view, entry.parent, entry.state.commit));
+            let number = ids.entry(entry.version).or_default();
+            *number += 1;
+            version_info(entry, *number, folder)
+        };
+        Ok((history.iter().map(info).collect(), is_folder.then_some(newest.state.file)))
+    }
+
+    /// Returns what `path` was at the time that was typed.
+    pub(crate) fn find(&self, path: &SetPath, typed: &str) -> Outcome<Found> {
+        let when: When = typed
+            .parse()
+            .or_else(|error| format!("@{typed}").parse().map_err(|_| error))
+            .map_err(|error: crate::when::WhenError| {
+                Failure::because(Code::Usage, error).hint(WHEN_HINT)
+            })?;
+        let view = self.view()?;
+        let found = match when.resolve(self.zone, clock::now()) {
+            Moment::Latest => self.at_commit(&view, path, view.latest())?,
+            Moment::At(stamp) => self.at_stamp(&view, path, stamp)?,
+            Moment::Version(id, number) => self.at_version(&view, path, id, number)?,
+        };
+        found.ok_or_else(|| {
+            Failure::not_found(format!("{}:{path} was not there at {typed}", self.set))
+                .hint(format!("keepshare versions '{}:{path}' lists what there is", self.set))
+        })
+    }
+
+    fn at_stamp(&self, view: &View, path: &SetPath, stamp: Stamp) -> Outcome<Option<Found>> {
+        let commit = view.commit_at(stamp).map_err(read_failure)?;
+        if commit == CommitId(0) {
+            let error = format!("the history of set {} begins after {stamp}", self.set);
+            return Err(Failure::not_found(error)
+                .hint(format!("keepshare versions '{}:{path}' lists what there is", self.set)));
+        }
+        self.at_commit(view, path, commit)
+    }
+
+    fn at_version(
+        &self,
+        view: &View,
+        path: &SetPath,
+        id: VersionId,
+        number: u32,
+    ) -> Outcome<Option<Found>> {
+        if let Some((folder, name)) = path.split_last()
+            && let Some(parent) = self.last_parent(view, &folder)?
+        {
+            let history = view.history(parent, name, SEARCHED_MAX).map_err(read_failure)?;
+            let nth = usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX);
+            let found = history.into_iter().filter(|entry| entry.version == id).nth(nth);
+            if let Some(entry) = found {
+                let commit = entry.state.commit;
+                return Ok(Some(Found { state: entry.state, commit, name: Some(name.clone()) }));
+            }
+        }
+        // A folder is asked for by the versions of what is in it, too.
+        match view.commit_of(id.0).map_err(read_failure)? {
+            Some(commit) => {
+                let found = self.at_commit(view, path, commit)?;
+                Ok(found.filter(|found| found.state.meta.kind == Kind::Dir))
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn at_commit(&self, view: &View, path: &SetPath, commit: CommitId) -> Outcome<Option<Found>> {
+        let Some((file, _)) = view.resolve(path, commit).map_err(read_failure)? else {
+            return Ok(None);
+        };
+        let state = view.file(file, commit).map_err(read_failure)?;
+        let name = path.names().last().cloned();
+        Ok(state.map(|state| Found { state, commit, name }))
+    }
+
+    /// Returns the folder that is at `path`, or was there last.
+    fn last_parent(&self, view: &View, path: &SetPath) -> Outcome<Option<FileId>> {
+        let mut folder = FileId::ROOT;
+        for name in path.names() {
+            let now = view.lookup(folder, name, view.latest()).map_err(read_failure)?;
+            folder = match now {
+                Some((file, _)) => file,
+                None => match view.history(folder, name, 1).map_err(read_failure)?.first() {
+                    Some(entry) => entry.state.file,
+                    None => return Ok(None),
+                },
+            };
+        }
+        Ok(Some(folder))
+    }
+
+    /// Writes what was found: a file with its content, a folder with what is right in it.
+    pub(crate) fn show(&self, found: &Found, reply: &mut Reply) -> Outcome<()> {
+        let path: Vec<Name> = found.name.iter().cloned().collect();
+        if found.state.meta.kind != Kind::Dir {
+            let meta = found.state.meta.clone();
+            reply.item(&Entry { path, meta, same_as: None, damaged: None })?;
+            return self.send_content(&found.state, reply);
+        }
+        let meta = found.state.meta.clone();
+        reply.item(&Entry { path: path.clone(), meta, same_as: None, damaged: None })?;
+        let mut after = None;
+        loop {
+            let page = self.list(found.state.file, found.commit, after.as_ref())?;
+            for (name, held) in &page {
+                let path = path.iter().cloned().chain([name.clone()]).collect();
+                reply.item(&held.entry(path))?;
+            }
+            match page.into_iter().next_back() {
+                Some((name, _)) => after = Some(name),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Writes what was found with everything below it, parents first.
+    pub(crate) fn export(&self, found: &Found, reply: &mut Reply) -> Outcome<()> {
+        let mut linked = HashMap::new();
+        let mut path: Vec<Name> = found.name.iter().cloned().collect();
+        self.export_one(&found.state, found.commit, &path, &mut linked, reply)?;
+        let mut open: Vec<(FileId, Option<Name>)> = Vec::new();
+        if found.state.meta.kind == Kind::Dir {
+            open.push((found.state.file, None));
+        }
+        // What is open is one page of each folder on the way down.
+        let mut pages: Vec<std::vec::IntoIter<(Name, Held)>> = vec![Vec::new().into_iter()];
+        while let (Some((folder, after)), Some(page)) = (open.last_mut(), pages.last_mut()) {
+            let Some((name, held)) = page.next() else {
+                let next = self.list(*folder, found.commit, after.as_ref())?;
+                match next.last() {
+                    Some((last, _)) => {
+                        *after = Some(last.clone());
+                        *page = next.into_iter();
+                    }
+                    None => {
+                        open.pop();
+                        pages.pop();
+                        path.pop();
+                    }
+                }
+                continue;
+            };
+            path.push(name);
+            let Held::State(state) = held else {
+                reply.item(&held.entry(path.clone()))?;
+                path.pop();
+                continue;
+            };
+            self.export_one(&state, found.commit, &path, &mut linked, reply)?;
+            if state.meta.kind == Kind::Dir {
+                open.push((state.file, None));
+                pages.push(Vec::new().into_iter());
+            } else {
+                path.pop();
+            }
+        }
+        Ok(())
+    }
+
+    fn export_one(
+        &self,
+        state: &FileState,
+        commit: CommitId,
+        path: &[Name],
+        linked: &mut HashMap<FileId, Vec<Name>>,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
+        let mut entry =
+            Entry { path: path.to_vec(), meta: state.meta.clone(), same_as: None, damaged: None };
+        if state.meta.kind != Kind::File {
+            return reply.item(&entry);
+        }
+        if let Some(other) = linked.get(&state.file) {
+            entry.same_as = Some(other.clone());
+            return reply.item(&entry);
+        }
+        if self.view()?.links(state.file, commit).map_err(read_failure)?.len() > 1 {
+            linked.insert(state.file, path.to_vec());
+        }
+        // A first look, so that what cannot be read is said before anything of it is written.
+        if let Err(error) = self.reader.read(state, 0, READ_BYTES) {
+            entry.damaged = Some(error.to_string());
+            return reply.item(&entry);
+        }
+        reply.item(&entry)?;
+        match self.send_content(state, reply) {
+            // The receiver sees that content is missing, and goes on with the next file.
+            Err(failure) if failure.code == Code::Failed && failure.hint.is_some() => Ok(()),
+            sent => sent,
+        }
+    }
+
+    fn send_content(&self, state: &FileState, reply: &mut Reply) -> Outcome<()> {
+        if state.meta.kind != Kind::File {
+            return Ok(());
+        }
+        let mut offset = 0;
+        while offset < state.meta.size {
+            let bytes = self.reader.read(state, offset, READ_BYTES).map_err(read_failure)?;
+            if bytes.is_empty() {
+                break;
+            }
+            offset += bytes.len() as u64;
+            reply.data(&bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Returns a page of a folder with the state of everything in it.
+    fn list(
+        &self,
+        folder: FileId,
+        commit: CommitId,
+        after: Option<&Name>,
+    ) -> Outcome<Vec<(Name, Held)>> {
+        let view = self.view()?;
+        let entries = view.list(folder, commit, after, LIST_ENTRIES).map_err(read_failure)?;
+        let mut page = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let held = match view.file(entry.file, commit).map_err(read_failure)? {
+                Some(state) => Held::State(state),
+                None => {
+                    Held::Unfinished(view.file(entry.file, view.latest()).map_err(read_failure)?)
+                }
+            };
+            page.push((entry.name, held));
+        }
+        Ok(page)
+    }
+
+    /// Returns the hash of a state's content, reading all of it where the origin gave none.
+    pub(crate) fn content_hash(&self, state: &FileState) -> Outcome<ContentHash> {
+        if let Some(hash) = state.hash {
+            return Ok(hash);
+        }
+        let mut hasher = blake3::Hasher::new();
+        let mut offset = 0;
+        while offset < state.meta.size {
+            let bytes = self.reader.read(state, offset, READ_BYTES).map_err(read_failure)?;
+            if bytes.is_empty() {
+                break;
+            }
+            offset += bytes.len() as u64;
+            hasher.update(&bytes);
+        }
+        Ok(ContentHash(*hasher.finalize().as_bytes()))
+    }
+
+    /// Returns a present view.
+    pub(crate) fn view(&self) -> Outcome<View> {
+        self.reader.view().map_err(read_failure)
+    }
+
+    /// Returns the reader.
+    pub(crate) fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Returns the set.
+    pub(crate) fn set(&self) -> &SetName {
+        &self.set
+    }
+
+    fn no_history(&self, path: &SetPath) -> Failure {
+        Failure::not_found(format!("{}:{path} has no versions", self.set))
+            .hint("check the spelling; names in the set are as they were on its master")
+    }
+}
+
+/// Says why something could not be read.
+pub(crate) fn read_failure(error: ReadError) -> Failure {
+    let hint = match &error {
+        ReadError::Damaged { .. } => {
+            "keepshare fsck lists all damage; another station may have this version"
+        }
+        ReadError::Expired { .. } => {
+            "an older or newer version may still be there: keepshare versions"
+        }
+        ReadError::Gone { .. } => "only versions are kept for ever: keepshare versions lists them",
+        _ => "keepshare fsck checks the set",
+    };
+    Failure::because(Code::Failed, error).hint(hint)
+}
+
+/// Returns the attributes of something of which nothing is known.
+fn no_meta() -> Meta {
+    Meta {
+        kind: Kind::File,
+        size: 0,
+        mode: 0,
+        owner: Owner::default(),
+        group: Owner::default(),
+        mtime: FileTime::default(),
+        symlink: Vec::new(),
+        rdev: 0,
+        xattrs: Vec::new(),
+    }
+}
+
+fn folder_path(view: &View, folder: FileId, at: CommitId) -> SetPath {
+    let path = view.path_of(folder, at).ok().flatten();
+    path.or_else(|| view.path_of(folder, view.latest()).ok().flatten()).unwrap_or_default()
+}
+
+fn version_info(entry: &HistoryEntry, number: u32, folder: &SetPath) -> VersionInfo {
+    let (until, ended) = match entry.held_until {
+        Some((until, ended)) => (Some(until.to_string()), Some(ended_word(ended).to_owned())),
+        None => (None, None),
+    };
+    let name = folder.join(entry.name.clone()).to_string();
+    VersionInfo {
+        version: Moment::Version(entry.version, number).to_string(),
+        until,
+        ended,
+        current: entry.current,
+        ..state_info(&entry.state, name)
+    }
+}
+
+fn root_version(state: &FileState, view: &View) -> VersionInfo {
+    let current = view.file(FileId::ROOT, view.latest()).ok().flatten();
+    let current = current.is_some_and(|now| now.commit == state.commit);
+    VersionInfo { current, ..state_info(state, String::new()) }
+}
+
+fn state_info(state: &FileState, name: String) -> VersionInfo {
+    let Meta { kind, size, mode, owner, group, mtime, .. } = &state.meta;
+    VersionInfo {
+        version: VersionId(state.position).to_string(),
+        time: state.stamp.to_string(),
+        arrived: state.arrival.to_string(),
+        size: *size,
+        user: state.user.clone(),
+        event: event_word(state.event).to_owned(),
+        name,
+        current: false,
+        kind: crate::commands::kind_word(*kind).to_owned(),
+        mode: format!("{mode:04o}"),
+        owner: owner_name(owner),
+        group: owner_name(group),
+        owner_id: owner.id,
+        group_id: group.id,
+        mtime: mtime.to_stamp().to_string(),
+        hash: state.hash.map(|hash| hash.to_string()),
+        until: None,
+        ended: None,
+        fuzzy: state.fuzzy,
+    }
+}
+
+fn owner_name(owner: &Owner) -> String {
+    if owner.name.is_empty() { owner.id.to_string() } else { owner.name.clone() }
+}
+
+fn event_word(event: Event) -> &'static str {
+    match event {
+        Event::Created => "created",
+        Event::Saved => "saved",
+        Event::Attributes => "attributes",
+        Event::Restored => "restored",
+        Event::Mirrored => "mirrored",
+    }
+}
+
+fn ended_word(ended: Ended) -> &'static str {
+    match ended {
+        Ended::Replaced => "replaced",
+        Ended::Deleted => "deleted",
+        Ended::Renamed => "renamed",
+    }
+}

@@ -1,0 +1,274 @@
+//! What can be typed.
+//!
+//! Every command here is real: one that is not built does not exist. What the commands do is in `commands`.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use keepshare_base::{SetName, StationName};
+
+/// A network file share that keeps every version.
+#[derive(Debug, Parser)]
+#[command(name = "keepshare", version, about, max_term_width = 100, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Args, Debug)]
+pub(crate) struct Global {
+    /// Write JSON for programs instead of text for people
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The Unix socket of the station to talk to
+    #[arg(long, global = true, value_name = "PATH", env = "KEEPSHARE_SOCKET")]
+    pub(crate) socket: Option<PathBuf>,
+    /// The station's config [default: /etc/keepshare/station.toml, or that of the user]
+    #[arg(long, global = true, value_name = "FILE", env = "KEEPSHARE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Try it: a master and a replica on this machine
+    #[command(after_help = DEMO_EXAMPLES)]
+    Demo(Demo),
+    /// Make this machine the first station of a new cluster
+    #[command(after_help = INIT_EXAMPLES)]
+    Init(Init),
+    /// Invite further stations
+    #[command(subcommand)]
+    Token(Token),
+    /// Make this machine a further station of a cluster
+    #[command(after_help = JOIN_EXAMPLES)]
+    Join(Join),
+    /// Run the station until it is told to stop
+    Run,
+    /// Show stations, sets, lag and problems
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(Status),
+    /// Say what is replicated, and where to
+    #[command(subcommand)]
+    Set(Set),
+    /// List the versions of a file or folder, newest first
+    #[command(after_help = VERSIONS_EXAMPLES)]
+    Versions(Versions),
+    /// Write a file as it was to standard output; list a folder as it was
+    #[command(after_help = SHOW_EXAMPLES)]
+    Show(Show),
+    /// Bring back a file or a folder as it was
+    #[command(after_help = RESTORE_EXAMPLES)]
+    Restore(Restore),
+    /// Check everything the station keeps against its checksums, and the live trees against it
+    #[command(after_help = FSCK_EXAMPLES)]
+    Fsck(Fsck),
+    /// Write completions for a shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Demo {
+    /// Replicate this folder [default: a small sample with some history]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) source: Option<PathBuf>,
+    /// Keep everything here, and go on there next time [default: a temporary folder, removed at the end]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+}
+
+/// What `init` and `join` write into the config.
+#[derive(Args, Debug)]
+pub(crate) struct NewStation {
+    /// What this station is called: a-z, 0-9, '-' and '_'
+    #[arg(long)]
+    pub(crate) name: StationName,
+    /// Where it listens for other stations [default: every address, port 7846]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+    /// What other stations dial to reach it, if not the address they see
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) address: Option<String>,
+    /// Where it keeps everything [default: /var/lib/keepshare, or the user's state folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Init {
+    #[command(flatten)]
+    pub(crate) station: NewStation,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Make a token with which one station can join, once, within 30 minutes
+    #[command(after_help = TOKEN_EXAMPLES)]
+    Create {
+        /// What the station will be
+        #[arg(long, default_value = "replica", value_parser = ["replica"])]
+        role: String,
+    },
+    /// List the tokens that can still be used; their secrets are not kept
+    List,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Join {
+    /// The first station's address, HOST or HOST:PORT
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) primary: String,
+    /// The token that `keepshare token create` gave
+    #[arg(long, env = "KEEPSHARE_TOKEN", hide_env_values = true)]
+    pub(crate) token: String,
+    #[command(flatten)]
+    pub(crate) station: NewStation,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Status {
+    /// Go on showing it until interrupted
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Set {
+    /// Replicate a folder of this station to others
+    #[command(after_help = SET_EXAMPLES)]
+    Add {
+        /// What the set is called: a-z, 0-9, '-' and '_'
+        name: SetName,
+        /// The folder
+        #[arg(long, value_name = "DIR")]
+        source: PathBuf,
+        /// A station that receives it; may be given several times
+        #[arg(long = "to", value_name = "STATION", required = true)]
+        to: Vec<StationName>,
+    },
+    /// List the sets of this station
+    List,
+    /// Show one set
+    Show {
+        /// Which
+        name: SetName,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Versions {
+    /// SET:path, or a local path in a source or a live tree
+    #[arg(value_name = "PATH")]
+    pub(crate) path: OsString,
+    /// List at most so many
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    pub(crate) limit: usize,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Show {
+    /// SET:path@TIME, or a local path in a source or a live tree with @TIME
+    #[arg(value_name = "PATH@TIME")]
+    pub(crate) path: OsString,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Restore {
+    /// SET:path@TIME, or a local path in a source or a live tree with @TIME
+    #[arg(value_name = "PATH@TIME")]
+    pub(crate) path: OsString,
+    /// Write it into this folder instead of its place in the set
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: Option<PathBuf>,
+    /// Replace what is in the way in the folder
+    #[arg(long, requires = "to")]
+    pub(crate) force: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Fsck {
+    /// Check only this set
+    #[arg(value_name = "SET")]
+    pub(crate) set: Option<SetName>,
+}
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 refused, 5 unavailable";
+
+const DEMO_EXAMPLES: &str = "Examples:
+  keepshare demo
+  keepshare demo --source ~/Documents --state ~/keepshare-demo";
+
+const INIT_EXAMPLES: &str = "Examples:
+  keepshare init --name office
+  keepshare init --name office --listen 10.0.0.1:7846 --state /srv/keepshare";
+
+const TOKEN_EXAMPLES: &str = "Examples:
+  keepshare token create
+  TOKEN=$(keepshare token create --json | jq -r .token)";
+
+const JOIN_EXAMPLES: &str = "Examples:
+  keepshare join office.example --token v1.… --name store
+  KEEPSHARE_TOKEN=v1.… keepshare join 10.0.0.1:7846 --name store --listen 10.0.0.2:7846";
+
+const STATUS_EXAMPLES: &str = "Examples:
+  keepshare status
+  keepshare status --watch
+  keepshare status --json | jq -r '.stations[].sets[] | .name + \" \" + .state'";
+
+const SET_EXAMPLES: &str = "Examples:
+  keepshare set add projects --source /srv/projects --to store
+  keepshare set add projects --source /srv/projects --to store --to cellar";
+
+const VERSIONS_EXAMPLES: &str = "Examples:
+  keepshare versions projects:plan/report.docx
+  keepshare versions ./report.docx
+  keepshare versions projects:plan --json";
+
+const SHOW_EXAMPLES: &str = "Examples:
+  keepshare show projects:plan/report.txt@yesterday
+  keepshare show projects:plan/report.txt@v1.1.42 > report-then.txt
+  keepshare show projects:plan@2026-11-20_15.32";
+
+const RESTORE_EXAMPLES: &str = "Examples:
+  keepshare restore projects:plan/report.docx@2h
+  keepshare restore projects:plan@2026-11-20 --to /tmp/plan-then
+  keepshare restore projects:plan/report.docx@v1.1.42 --to . --force
+
+TIME is 2026-11-20, 2026-11-20_15, 2026-11-20_15.32, 2026-11-20T15:32:07Z, yesterday, 2h, 3d, latest, or a version's
+id. A time means the last instant inside what was typed. Restoring in place makes a new version: it can be undone.";
+
+const FSCK_EXAMPLES: &str = "Examples:
+  keepshare fsck
+  keepshare fsck projects --json";
+
+const COMPLETIONS_EXAMPLES: &str = "Examples:
+  keepshare completions bash > /etc/bash_completion.d/keepshare
+  keepshare completions zsh > ~/.zfunc/_keepshare";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_may_come_last() {
+        let cli = Cli::parse_from(["keepshare", "versions", "a:b", "--json", "--socket", "/x"]);
+        assert!(cli.global.json);
+        assert_eq!(cli.global.socket, Some(PathBuf::from("/x")));
+    }
+}

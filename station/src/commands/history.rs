@@ -1,0 +1,142 @@
+//! `keepshare versions`, `show` and `fsck`.
+
+use std::{ffi::OsStr, fmt::Write, path::Path};
+
+use keepshare_base::{Kind, SetName};
+
+use crate::{
+    api::{
+        Entry, FsckReport, Request, VersionInfo,
+        client::{self, Piece},
+    },
+    failure::{Code, Failure, Outcome},
+    output::{Screen, Table, bytes_text, safe, time_text},
+    place::{parse_place, parse_place_time},
+    when::machine_zone,
+};
+
+/// Lists the versions of a file or folder.
+pub(crate) fn versions(socket: &Path, path: &OsStr, limit: usize, screen: &Screen) -> Outcome<()> {
+    let place = parse_place(path)?;
+    let versions: Vec<VersionInfo> = client::ask_all(socket, &Request::Versions { place, limit })?;
+    screen.value(&versions, |versions| render_versions(versions))
+}
+
+fn render_versions(versions: &[VersionInfo]) -> String {
+    let zone = machine_zone();
+    let mut table = Table::new(&["VERSION", "TIME", ">SIZE", "USER", "EVENT", "NAME", ""]);
+    for version in versions {
+        let ended = match (&version.ended, &version.until) {
+            (Some(ended), Some(until)) => format!("{ended} {}", time_text(until, zone)),
+            _ if version.current => "current".to_owned(),
+            _ => String::new(),
+        };
+        table.row(vec![
+            version.version.clone(),
+            time_text(&version.time, zone),
+            bytes_text(version.size),
+            version.user.as_deref().map_or_else(|| "–".to_owned(), safe),
+            version.event.clone(),
+            safe(&version.name),
+            ended,
+        ]);
+    }
+    table.render(0)
+}
+
+/// Writes a file as it was to standard output; lists a folder as it was.
+pub(crate) fn show(socket: &Path, path: &OsStr, screen: &Screen) -> Outcome<()> {
+    let (place, when) = parse_place_time(path)?;
+    let mut answer = client::ask(socket, &Request::Show { place, when })?;
+    let mut entries: Vec<Entry> = Vec::new();
+    while let Some(piece) = answer.next_piece()? {
+        match piece {
+            Piece::Item(entry) => entries.push(entry),
+            Piece::Data(bytes) => screen.bytes(&bytes)?,
+            Piece::Progress(_) => {}
+        }
+    }
+    match entries.split_first() {
+        Some((top, below)) if top.meta.kind == Kind::Dir => show_folder(below, screen),
+        Some((top, _)) if top.meta.kind == Kind::Symlink => {
+            screen.line(&safe(&String::from_utf8_lossy(&top.meta.symlink)))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn show_folder(entries: &[Entry], screen: &Screen) -> Outcome<()> {
+    let name = |entry: &Entry| entry.path.last().map(ToString::to_string).unwrap_or_default();
+    if screen.is_json() {
+        let rows: Vec<_> = entries
+            .iter()
+            .map(|entry| {
+                serde_json::json!({
+                    "name": name(entry),
+                    "kind": kind_word(entry.meta.kind),
+                    "size": entry.meta.size,
+                    "mtime": entry.meta.mtime.to_stamp().to_string(),
+                })
+            })
+            .collect();
+        return screen.json(&rows);
+    }
+    let zone = machine_zone();
+    let mut table = Table::new(&["MODIFIED", ">SIZE", "NAME"]);
+    for entry in entries {
+        let slash = if entry.meta.kind == Kind::Dir { "/" } else { "" };
+        table.row(vec![
+            time_text(&entry.meta.mtime.to_stamp().to_string(), zone),
+            bytes_text(entry.meta.size),
+            format!("{}{slash}", name(entry)),
+        ]);
+    }
+    screen.bytes(table.render(0).as_bytes())
+}
+
+/// Returns the word for a kind of file.
+pub(crate) fn kind_word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::File => "file",
+        Kind::Dir => "folder",
+        Kind::Symlink => "symlink",
+        Kind::Fifo => "fifo",
+        Kind::Socket => "socket",
+        Kind::BlockDevice => "block-device",
+        Kind::CharDevice => "char-device",
+    }
+}
+
+/// Checks everything; fails where anything is wrong.
+pub(crate) fn fsck(socket: &Path, set: Option<SetName>, screen: &Screen) -> Outcome<()> {
+    let mut answer = client::ask(socket, &Request::Fsck { set })?;
+    let bar = screen.bar();
+    let mut reports: Vec<FsckReport> = Vec::new();
+    while let Some(piece) = answer.next_piece()? {
+        match piece {
+            Piece::Item(report) => reports.push(report),
+            Piece::Progress(progress) => bar.show(&progress),
+            Piece::Data(_) => {}
+        }
+    }
+    bar.finish();
+    screen.value(&reports, |reports| reports.iter().map(render_fsck).collect())?;
+    if reports.iter().all(|report| report.ok) {
+        return Ok(());
+    }
+    Err(Failure::new(Code::Failed, "something is wrong with what the station keeps")
+        .hint("what is damaged is never given out; a mirror from the master brings the present state back"))
+}
+
+fn render_fsck(report: &FsckReport) -> String {
+    let word = if report.ok { "ok" } else { "DAMAGED" };
+    let (set, files, bytes) = (&report.set, report.states, bytes_text(report.bytes));
+    let mut text = format!("Set {set}: {word}; {files} states, {bytes} verified\n");
+    for line in &report.damage {
+        let _ = writeln!(text, "  ! {}", safe(line));
+    }
+    for line in &report.live_differences {
+        let _ = writeln!(text, "  ! live tree: {}", safe(line));
+    }
+    text
+}

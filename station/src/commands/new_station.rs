@@ -1,0 +1,209 @@
+//! `keepshare init` and `keepshare join`: a station that does not run yet.
+
+use std::{net::UdpSocket, path::Path, sync::Arc};
+
+use anyhow::Context;
+
+use keepshare_auth::{
+    Applicant, ClusterCa, Enrolment, JoinError, JoinToken, Role, StationAddress, StationIdentity,
+    TokenError,
+};
+use keepshare_base::StationName;
+use keepshare_replication::join::ask;
+
+use crate::{
+    cli::{Global, Init, Join, NewStation},
+    clock,
+    config::{self, Config, DEFAULT_PORT},
+    database,
+    failure::{Code, Failure, Outcome},
+    files,
+    output::Screen,
+    state::StateDir,
+    when::machine_zone,
+};
+
+/// Makes a first station: the cluster's CA, its own identity, a config.
+pub(crate) fn init(options: &Init, global: &Global, screen: &Screen) -> Outcome<()> {
+    let config_path = global.config.clone().unwrap_or_else(config::default_config);
+    let config = new_config(&options.station)?;
+    let address = own_address(&config, None)?;
+    make_first(&config, &config_path, &address)?;
+    report(&config, &config_path, &address, screen, |text| {
+        text + "Start it with keepshare run; then keepshare token create invites a second station.\n"
+    })
+}
+
+/// Writes everything a first station needs. The config comes last: with it the station exists.
+pub(crate) fn make_first(
+    config: &Config,
+    config_path: &Path,
+    address: &StationAddress,
+) -> Outcome<()> {
+    refuse_existing(config, config_path)?;
+    let state = StateDir::new(&config.state);
+    state.create()?;
+    files::create_private_dir(&state.identity())?;
+    let now = clock::now();
+    let ca = ClusterCa::create(&state.identity(), now).context("cannot make the cluster's CA")?;
+    let identity = StationIdentity::create(&ca, now, &config.name, Role::Primary)
+        .context("cannot make the station's identity")?;
+    let database = database::open(&state.auth_database())?;
+    let enrolment = Enrolment::open(ca, Arc::new(database)).context("cannot set the cluster up")?;
+    enrolment.record_own(now, &identity, address).context("cannot record the station")?;
+    identity.save_new(&state.identity()).context("cannot save the station's identity")?;
+    config.create(config_path)
+}
+
+/// Becomes a further station of a cluster.
+pub(crate) fn join(options: &Join, global: &Global, screen: &Screen) -> Outcome<()> {
+    let config_path = global.config.clone().unwrap_or_else(config::default_config);
+    let token: JoinToken = options.token.parse().map_err(|error: TokenError| {
+        Failure::because(Code::Usage, error)
+            .hint("copy the whole token that keepshare token create gave")
+    })?;
+    let primary = parse_address(&options.primary)?;
+    let config = new_config(&options.station)?;
+    let address = own_address(&config, Some(&primary))?;
+    refuse_existing(&config, &config_path)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    runtime.block_on(join_cluster(&config, &config_path, &primary, &token, &address))?;
+    report(&config, &config_path, &address, screen, |text| {
+        text + "Start it with keepshare run; then, on the first station, keepshare set add sends it something.\n"
+    })
+}
+
+/// Asks the primary, and writes what it gave. The config comes last: with it the station exists.
+pub(crate) async fn join_cluster(
+    config: &Config,
+    config_path: &Path,
+    primary: &StationAddress,
+    token: &JoinToken,
+    address: &StationAddress,
+) -> Outcome<()> {
+    let state = StateDir::new(&config.state);
+    state.create()?;
+    files::create_private_dir(&state.identity())?;
+    let failure = |error| join_failure(error, &config.name);
+    let applicant =
+        Applicant::join(token, &config.name, address, &clock::tls()).map_err(failure)?;
+    let answer = ask(primary.as_str(), applicant.tls(), applicant.question()).await;
+    let answer = answer.map_err(|error| {
+        Failure::because(Code::Unavailable, error)
+            .context("cannot join the cluster")
+            .hint("the first station must run, its address be reachable, and the token be its own")
+    })?;
+    let joined = applicant.complete(&answer).map_err(failure)?;
+    state.save_members(&joined.members)?;
+    joined.identity.save_new(&state.identity()).context("cannot save the station's identity")?;
+    config.create(config_path)
+}
+
+fn join_failure(error: JoinError, name: &StationName) -> Failure {
+    let (code, hint) = match &error {
+        JoinError::Unavailable => (
+            Code::Unavailable,
+            "join through the first station, the one that keepshare init made".to_owned(),
+        ),
+        JoinError::Refused => (
+            Code::Refused,
+            "keepshare token create, on the first station, makes a new one".to_owned(),
+        ),
+        JoinError::NameTaken => {
+            (Code::Refused, format!("choose another name than {name} with --name"))
+        }
+        _ => (Code::Failed, "the log of the first station says more".to_owned()),
+    };
+    Failure::because(code, error).hint(hint).context("cannot join the cluster")
+}
+
+fn new_config(options: &NewStation) -> Outcome<Config> {
+    let state = match &options.state {
+        Some(state) => std::path::absolute(state)
+            .with_context(|| format!("cannot tell where {} is", state.display()))?,
+        None => config::default_state(),
+    };
+    let listen = match &options.listen {
+        Some(listen) => config::parse_listen(listen)?,
+        None => config::default_listen(),
+    };
+    Ok(Config {
+        name: options.name.clone(),
+        listen,
+        address: options.address.as_deref().map(parse_address).transpose()?.map(String::from),
+        socket: config::socket_in(&state),
+        state,
+        zone: machine_zone(),
+        bandwidth_bytes_per_s: None,
+    })
+}
+
+/// Reads `HOST:PORT` or `HOST`.
+pub(crate) fn parse_address(text: &str) -> Outcome<StationAddress> {
+    let with_port = format!("{text}:{DEFAULT_PORT}");
+    text.parse().or_else(|error| {
+        let bare_v6 = format!("[{text}]:{DEFAULT_PORT}");
+        with_port.parse().or_else(|_| bare_v6.parse()).map_err(|_: keepshare_auth::AddressError| {
+            Failure::because(Code::Usage, error).hint("write it like store.example:7846")
+        })
+    })
+}
+
+/// Returns what others dial: as configured, or where we listen, or from where we would reach the primary.
+fn own_address(config: &Config, primary: Option<&StationAddress>) -> Outcome<StationAddress> {
+    if let Some(address) = &config.address {
+        return parse_address(address);
+    }
+    if !config.listen.ip().is_unspecified() {
+        return parse_address(&config.listen.to_string());
+    }
+    let port = config.listen.port();
+    let target = primary.map_or("192.0.2.1:9", StationAddress::as_str);
+    // Connecting a datagram socket sends nothing; it only asks the system which way it would go.
+    let ip = ["0.0.0.0:0", "[::]:0"].iter().find_map(|any| {
+        let socket = UdpSocket::bind(any).ok()?;
+        socket.connect(target).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    });
+    let ip = ip.unwrap_or(std::net::Ipv4Addr::LOCALHOST.into());
+    parse_address(&std::net::SocketAddr::new(ip, port).to_string())
+}
+
+fn refuse_existing(config: &Config, config_path: &Path) -> Outcome<()> {
+    if config_path.exists() {
+        let shown = config_path.display();
+        return Err(Failure::refused(format!("there is a config {shown} already"))
+            .hint("remove it to start over, or give another with --config"));
+    }
+    let identity = StateDir::new(&config.state).identity();
+    if identity.join(keepshare_auth::IDENTITY_FILE).exists() {
+        let shown = config.state.display();
+        return Err(Failure::refused(format!("there is a station in {shown} already"))
+            .hint("give another folder with --state"));
+    }
+    Ok(())
+}
+
+fn report(
+    config: &Config,
+    config_path: &Path,
+    address: &StationAddress,
+    screen: &Screen,
+    next: impl FnOnce(String) -> String,
+) -> Outcome<()> {
+    let value = serde_json::json!({
+        "name": config.name.as_str(),
+        "config": config_path,
+        "state": config.state,
+        "socket": config.socket,
+        "listen": config.listen.to_string(),
+        "address": address.as_str(),
+    });
+    screen.value(&value, |_| {
+        let (name, path, state) = (&config.name, config_path.display(), config.state.display());
+        next(format!("Station {name}, reached at {address}\n  config {path}\n  state  {state}\n\n"))
+    })
+}

@@ -1,0 +1,101 @@
+//! `keepshare restore`.
+
+use std::path::Path;
+
+use crate::{
+    api::{
+        Entry, Place, Progress, Request, Restored,
+        client::{self, Piece},
+    },
+    cli::Restore,
+    extract::Extractor,
+    failure::{Code, Failure, Outcome},
+    output::{Screen, safe},
+    place::parse_place_time,
+};
+
+/// Brings something back: into a folder, or in place through the set's master.
+pub(crate) fn restore(socket: &Path, options: &Restore, screen: &Screen) -> Outcome<()> {
+    let (place, when) = parse_place_time(&options.path)?;
+    match &options.to {
+        Some(dir) => restore_to(socket, place, when, dir, options.force, screen),
+        None => restore_in_place(socket, place, when, screen),
+    }
+}
+
+fn restore_in_place(socket: &Path, place: Place, when: String, screen: &Screen) -> Outcome<()> {
+    let restored: Restored = client::ask_one(socket, &Request::Restore { place, when })?;
+    screen.value(&restored, |restored| {
+        let (path, version) = (safe(&restored.path), &restored.version);
+        match restored.outcome.as_str() {
+            "equal" => format!("{path} has the content of {version} already.\n"),
+            _ => format!("{path} is as it was in {version}; that is a new version now.\n"),
+        }
+    })
+}
+
+fn restore_to(
+    socket: &Path,
+    place: Place,
+    when: String,
+    dir: &Path,
+    force: bool,
+    screen: &Screen,
+) -> Outcome<()> {
+    let mut answer = client::ask(socket, &Request::Export { place, when })?;
+    let bar = screen.bar();
+    let mut out: Option<Extractor> = None;
+    let mut bytes = 0_u64;
+    while let Some(piece) = answer.next_piece::<Entry>()? {
+        match (piece, &mut out) {
+            (Piece::Item(entry), Some(extractor)) => extractor.entry(entry)?,
+            // The folder is made only when there is something to put into it.
+            (Piece::Item(entry), None) => {
+                let whole = entry.path.is_empty();
+                out.insert(Extractor::open(dir, whole, force)?).entry(entry)?;
+            }
+            (Piece::Data(data), Some(extractor)) => {
+                bytes += data.len() as u64;
+                extractor.data(&data)?;
+            }
+            (Piece::Data(_), None) => return Err(empty_answer()),
+            (Piece::Progress(_), _) => {}
+        }
+        let count = out.as_ref().map_or(0, |extractor| extractor.written);
+        let doing = format!("restoring {count} files and folders, bytes");
+        bar.show(&Progress { doing, done: bytes, total: None });
+    }
+    let mut extractor = out.ok_or_else(empty_answer)?;
+    extractor.finish()?;
+    bar.finish();
+    report(&extractor, bytes, dir, screen)
+}
+
+fn empty_answer() -> Failure {
+    Failure::new(Code::Failed, "the station gave an empty answer")
+}
+
+fn report(extractor: &Extractor, bytes: u64, dir: &Path, screen: &Screen) -> Outcome<()> {
+    let summary = serde_json::json!({
+        "to": dir.to_string_lossy(),
+        "written": extractor.written,
+        "bytes": bytes,
+        "owners": extractor.gives_owners(),
+        "problems": extractor.problems,
+    });
+    screen.value(&summary, |_| {
+        let (count, dir) = (extractor.written, dir.display());
+        let size = crate::output::bytes_text(bytes);
+        let owners = match extractor.gives_owners() {
+            true => "",
+            false => "Owners were not restored: only root can give files away.\n",
+        };
+        format!("Restored {count} files and folders, {size}, into {dir}.\n{owners}")
+    })?;
+    if extractor.problems.is_empty() {
+        return Ok(());
+    }
+    let mut failure = Failure::new(Code::Failed, "not everything could be restored");
+    failure.chain.extend(extractor.problems.iter().take(20).cloned());
+    Err(failure.hint("what is listed is missing in the folder; keepshare fsck tells more"))
+}

@@ -1,0 +1,128 @@
+//! `keepshare status`.
+
+use std::{
+    fmt::Write,
+    io::{self, IsTerminal},
+    path::Path,
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    api::{DestinationStatus, Request, SetStatus, StationStatus, StatusReport, client},
+    failure::Outcome,
+    output::{Screen, Table, bytes_text, safe},
+};
+
+/// How often `--watch` looks again.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// The most problems of one set shown to a person.
+const PROBLEMS_SHOWN: usize = 10;
+
+/// Shows how everything is, once or until interrupted.
+pub(crate) fn status(socket: &Path, watch: bool, screen: &Screen) -> Outcome<()> {
+    loop {
+        let report: StatusReport = client::ask_one(socket, &Request::Status)?;
+        if watch && !screen.is_json() && io::stdout().is_terminal() {
+            screen.bytes(CLEAR)?;
+        }
+        screen.value(&report, render)?;
+        if !watch {
+            return Ok(());
+        }
+        thread::sleep(WATCH_EVERY);
+    }
+}
+
+/// Returns the one screen.
+fn render(report: &StatusReport) -> String {
+    report.stations.iter().map(render_station).collect::<Vec<_>>().join("\n")
+}
+
+fn render_station(station: &StationStatus) -> String {
+    let StationStatus { name, role, version, listen, .. } = station;
+    let state_dir = station.state_dir.display();
+    let mut text = format!(
+        "Station {name} ({role}, Keepshare {version}), listening on {listen}, state in {state_dir}\n"
+    );
+    if !station.members.is_empty() {
+        let mut table = Table::new(&["STATION", "ROLE", "ADDRESS", "LINK"]);
+        for member in &station.members {
+            let link = if member.connected { "up" } else { "–" };
+            let (name, role) = (member.name.clone(), member.role.clone());
+            table.row(vec![name, role, member.address.clone(), link.to_owned()]);
+        }
+        text += &table.render(2);
+    }
+    for problem in &station.problems {
+        let _ = writeln!(text, "  ! {}", safe(problem));
+    }
+    if station.sets.is_empty() {
+        text += "  no sets yet: keepshare set add NAME --source DIR --to STATION\n";
+    }
+    for set in &station.sets {
+        text += &render_set(set);
+    }
+    text
+}
+
+/// Returns the lines of one set.
+pub(crate) fn render_set(set: &SetStatus) -> String {
+    let mut text = format!("Set {} ({}): {}\n", set.name, set.role, safe(&set.state));
+    if let Some(source) = &set.source {
+        let _ = writeln!(text, "  source  {}", safe(&source.to_string_lossy()));
+    }
+    if let Some(live) = &set.live {
+        let _ = writeln!(text, "  live    {}", safe(&live.to_string_lossy()));
+    }
+    if let Some(from) = &set.from {
+        let _ = writeln!(text, "  from    {from}");
+    }
+    let number = |n: Option<u64>| n.map_or_else(|| "–".to_owned(), |n| n.to_string());
+    match set.durable {
+        Some(durable) => {
+            let (head, live) = (number(set.head), number(set.live_commit));
+            let commit = number(set.commit);
+            let _ = writeln!(
+                text,
+                "  change  {durable} durable of {head}; commit {live} live of {commit}"
+            );
+        }
+        None => {
+            let _ = writeln!(text, "  change  {}", number(set.head));
+        }
+    }
+    if !set.destinations.is_empty() {
+        text += &render_destinations(&set.destinations);
+    }
+    for problem in set.problems.iter().take(PROBLEMS_SHOWN) {
+        let _ = writeln!(text, "  ! {}", safe(problem));
+    }
+    if set.problems.len() > PROBLEMS_SHOWN {
+        let more = set.problems.len() - PROBLEMS_SHOWN;
+        let _ = writeln!(text, "  ! and {more} more: keepshare set show {} --json", set.name);
+    }
+    text
+}
+
+fn render_destinations(destinations: &[DestinationStatus]) -> String {
+    let mut table = Table::new(&["TO", "STATE", ">ACKNOWLEDGED", ">LAG", ">SENT"]);
+    for to in destinations {
+        let state = match &to.error {
+            Some(error) => format!("{} ({})", safe(&to.state), safe(error)),
+            None => safe(&to.state),
+        };
+        table.row(vec![
+            to.station.clone(),
+            state,
+            to.acknowledged.map_or_else(|| "–".to_owned(), |seq| seq.to_string()),
+            to.lag_changes.to_string(),
+            bytes_text(to.sent_bytes),
+        ]);
+    }
+    table.render(2)
+}
+
+/// Moves to the top left of an empty screen.
+const CLEAR: &[u8] = b"\x1b[H\x1b[2J";

@@ -1,0 +1,298 @@
+//! The one file a person edits: `station.toml`.
+//!
+//! It is read, never rewritten (`init` and `join` create it once), so comments stay. What the station itself keeps,
+//! sets and members, is in the state folder. A key nobody knows is an error: a setting that is silently ignored is a
+//! promise silently broken.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use chrono_tz::Tz;
+use serde::Deserialize;
+
+use keepshare_base::StationName;
+
+use crate::{
+    failure::{Code, Failure, Outcome},
+    files,
+    when::machine_zone,
+};
+
+/// The port of station to station links.
+pub(crate) const DEFAULT_PORT: u16 = 7846;
+
+/// A station's settings.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Config {
+    /// What this station is called.
+    pub(crate) name: StationName,
+    /// Where it listens for other stations.
+    pub(crate) listen: SocketAddr,
+    /// What others dial to reach it, where that is not `listen`.
+    pub(crate) address: Option<String>,
+    /// Where it keeps everything.
+    pub(crate) state: PathBuf,
+    /// Where commands reach it.
+    pub(crate) socket: PathBuf,
+    /// In which zone times without an offset are.
+    pub(crate) zone: Tz,
+    /// The most each link sends, in bytes per second.
+    pub(crate) bandwidth_bytes_per_s: Option<u64>,
+}
+
+/// The file as it is written.
+#[derive(Deserialize)]
+struct File {
+    name: StationName,
+    listen: Option<String>,
+    address: Option<String>,
+    state: Option<PathBuf>,
+    socket: Option<PathBuf>,
+    zone: Option<String>,
+    bandwidth_bytes_per_s: Option<u64>,
+}
+
+const KEYS: [&str; 7] =
+    ["name", "listen", "address", "state", "socket", "zone", "bandwidth_bytes_per_s"];
+
+impl Config {
+    /// Reads the file at `path`.
+    pub(crate) fn load(path: &Path) -> Outcome<Self> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Failure::not_found(format!("there is no config {}", path.display()))
+                    .hint(
+                        "keepshare init --name NAME makes a first station, keepshare join adds one",
+                    ));
+            }
+            Err(error) => {
+                let error = anyhow::Error::new(error);
+                return Err(error.context(format!("cannot read {}", path.display())).into());
+            }
+        };
+        Self::parse(&text)
+            .map_err(|failure| failure.context(format!("{} is not usable", path.display())))
+    }
+
+    /// Reads the text of a file.
+    fn parse(text: &str) -> Outcome<Self> {
+        let usage = |error: anyhow::Error| Failure::because(Code::Usage, error);
+        let table: toml::Table = toml::from_str(text).context("this is not TOML").map_err(usage)?;
+        if let Some(key) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
+            let failure = Failure::usage(format!("unknown key '{key}'"));
+            return Err(match nearest(key, &KEYS) {
+                Some(known) => failure.hint(format!("did you mean '{known}'?")),
+                None => failure.hint(format!("known keys: {}", KEYS.join(", "))),
+            });
+        }
+        let file: File = toml::from_str(text).map_err(|error| usage(error.into()))?;
+        let state = file.state.unwrap_or_else(default_state);
+        let zone = file.zone.as_deref().map_or_else(|| Ok(machine_zone()), parse_zone)?;
+        Ok(Self {
+            name: file.name,
+            listen: file.listen.as_deref().map_or(Ok(default_listen()), parse_listen)?,
+            address: file.address,
+            socket: file.socket.unwrap_or_else(|| socket_in(&state)),
+            state,
+            zone,
+            bandwidth_bytes_per_s: file.bandwidth_bytes_per_s,
+        })
+    }
+
+    /// Writes a first config, with comments, where there is none yet.
+    pub(crate) fn create(&self, path: &Path) -> Outcome<()> {
+        if path.exists() {
+            return Err(Failure::refused(format!("there is a config {} already", path.display()))
+                .hint("remove it to start over, or give another with --config"));
+        }
+        if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+            fs::create_dir_all(dir)
+                .with_context(|| format!("cannot create the folder {}", dir.display()))?;
+        }
+        files::write_synced(path, self.render().as_bytes(), 0o644)?;
+        Ok(())
+    }
+
+    fn render(&self) -> String {
+        let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+        let mut text = String::from("# What this station is called in its cluster.\n");
+        text += &format!("name = {}\n", quoted(self.name.as_str()));
+        text += "\n# Where it listens for other stations.\n";
+        text += &format!("listen = {}\n", quoted(&self.listen.to_string()));
+        if let Some(address) = &self.address {
+            text += "\n# What other stations dial to reach it.\n";
+            text += &format!("address = {}\n", quoted(address));
+        }
+        text += "\n# Where it keeps its identity, its sets and every version.\n";
+        text += &format!("state = {}\n", quoted(&self.state.to_string_lossy()));
+        text +=
+            "\n# The zone of times that are typed without an offset; without it, the machine's.\n";
+        text += &format!("# zone = {}\n", quoted(self.zone.name()));
+        text += "\n# The most that each link sends, in bytes per second; without it, no limit.\n";
+        text += "# bandwidth_bytes_per_s = 12500000\n";
+        text
+    }
+}
+
+/// Returns where the config is when none is named.
+pub(crate) fn default_config() -> PathBuf {
+    if is_root() {
+        return PathBuf::from("/etc/keepshare/station.toml");
+    }
+    xdg("XDG_CONFIG_HOME", ".config").join("keepshare/station.toml")
+}
+
+/// Returns where the state is when the config does not say.
+pub(crate) fn default_state() -> PathBuf {
+    if is_root() {
+        return PathBuf::from("/var/lib/keepshare");
+    }
+    xdg("XDG_STATE_HOME", ".local/state").join("keepshare")
+}
+
+/// Returns the socket to talk to when none is named: that of the default config, or of the default state.
+pub(crate) fn default_socket() -> PathBuf {
+    Config::load(&default_config())
+        .map_or_else(|_| socket_in(&default_state()), |config| config.socket)
+}
+
+/// Returns the socket of a station that keeps its state here, where its config names no other.
+pub(crate) fn socket_in(state: &Path) -> PathBuf {
+    state.join("keepshare.sock")
+}
+
+/// Returns where a station listens when nobody says.
+pub(crate) fn default_listen() -> SocketAddr {
+    SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT))
+}
+
+/// Reads `ADDRESS:PORT`, `ADDRESS`, `:PORT` or `PORT`.
+pub(crate) fn parse_listen(text: &str) -> Outcome<SocketAddr> {
+    let port = text.strip_prefix(':').unwrap_or(text);
+    if let Ok(port) = port.parse() {
+        return Ok(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
+    }
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(ip) = bare.parse::<Ipv4Addr>() {
+        return Ok(SocketAddr::from((ip, DEFAULT_PORT)));
+    }
+    bare.parse::<Ipv6Addr>().map(|ip| SocketAddr::from((ip, DEFAULT_PORT))).map_err(|_| {
+        Failure::usage(format!("'{text}' is not an address to listen on"))
+            .hint(format!("write it like 0.0.0.0:{DEFAULT_PORT} or [::1]:{DEFAULT_PORT}"))
+    })
+}
+
+fn parse_zone(name: &str) -> Outcome<Tz> {
+    name.parse().map_err(|_| {
+        let names: Vec<&str> = chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()).collect();
+        let failure = Failure::usage(format!("'{name}' is not a time zone"));
+        match nearest(name, &names) {
+            Some(known) => failure.hint(format!("did you mean '{known}'?")),
+            None => failure.hint("zones have names like Europe/Berlin"),
+        }
+    })
+}
+
+/// Returns the word that is nearest to `word`, if one is near enough to be what was meant.
+pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let near = word.len() / 3 + 1;
+    let (distance, best) = known.iter().map(|known| (edit_distance(word, known), *known)).min()?;
+    (distance <= near).then_some(best)
+}
+
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn xdg(variable: &str, fallback: &str) -> PathBuf {
+    let named = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    named.unwrap_or_else(|| {
+        let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
+        home.join(fallback)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_reads_back_what_was_created() {
+        let config = Config {
+            name: "store".parse().unwrap(),
+            listen: "10.0.0.1:7000".parse().unwrap(),
+            address: Some("store.example:7000".to_owned()),
+            state: PathBuf::from("/srv/a \"quoted\" folder"),
+            socket: PathBuf::from("/srv/a \"quoted\" folder/keepshare.sock"),
+            zone: machine_zone(),
+            bandwidth_bytes_per_s: None,
+        };
+        assert_eq!(Config::parse(&config.render()).unwrap(), config);
+    }
+
+    #[test]
+    fn a_key_nobody_knows_is_an_error_with_a_suggestion() {
+        let failure = Config::parse("name = \"a\"\nlisten_ = \"1\"\n").unwrap_err();
+        assert_eq!(failure.code, Code::Usage);
+        assert_eq!(failure.chain, ["unknown key 'listen_'"]);
+        assert_eq!(failure.hint.as_deref(), Some("did you mean 'listen'?"));
+        let failure = Config::parse("name = \"a\"\nxyzzyxyzzy = 1\n").unwrap_err();
+        assert!(failure.hint.unwrap().starts_with("known keys: name"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, word) in [
+            ("name = ", "TOML"),
+            ("listen = \"1\"", "name"),
+            ("name = \"A b\"", "'A b'"),
+            ("name = \"a\"\nlisten = \"everywhere\"", "'everywhere'"),
+            ("name = \"a\"\nzone = \"Europe/Berlim\"", "'Europe/Berlim'"),
+            ("name = \"a\"\nstate = 3", "string"),
+        ] {
+            let failure = Config::parse(text).unwrap_err();
+            assert!(failure.to_string().contains(word), "{text}: {failure}");
+        }
+        let failure = Config::parse("name = \"a\"\nzone = \"Europe/Berlim\"").unwrap_err();
+        assert_eq!(failure.hint.as_deref(), Some("did you mean 'Europe/Berlin'?"));
+    }
+
+    #[test]
+    fn addresses_to_listen_on_may_be_short() {
+        for (text, expected) in [
+            ("0.0.0.0:1", "0.0.0.0:1"),
+            ("127.0.0.1", "127.0.0.1:7846"),
+            ("[::1]:9", "[::1]:9"),
+            ("[::1]", "[::1]:7846"),
+            ("::1", "[::1]:7846"),
+            (":8", "[::]:8"),
+            ("8", "[::]:8"),
+        ] {
+            assert_eq!(parse_listen(text).unwrap().to_string(), expected, "{text}");
+        }
+        assert!(parse_listen("host.example").is_err());
+    }
+}

@@ -1,0 +1,124 @@
+//! The door for other stations: who comes in by a link, and who asks to join.
+//!
+//! A certificate of the cluster lets a station in; which sets it may bring is decided here, before anything else is
+//! read from it: the sets it has brought before, and new ones only from the primary.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::timeout;
+
+use keepshare_auth::{JoinDesk, Peer, Role};
+use keepshare_base::SetName;
+use keepshare_proto::{Frame, Message, Refusal, Text};
+use keepshare_replication::{
+    join::PendingJoin,
+    link::{Accepted, Listener},
+};
+
+use crate::{
+    clock,
+    drivers::pump::Pump,
+    replica::Replica,
+    service::{Running, Station},
+    state::{SetPart, SetRecord},
+};
+
+/// How long a new link may take to say which set it brings.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Takes stations in for ever.
+pub(crate) async fn serve(station: &Arc<Station>, mut listener: Listener) {
+    loop {
+        let accepted = listener.accept().await;
+        let station = Arc::clone(station);
+        match accepted {
+            Accepted::Link(link) => {
+                tokio::spawn(async move { greet(&station, Pump::start(link)).await });
+            }
+            Accepted::Join(pending) => {
+                tokio::spawn(async move { answer_join(&station, pending).await });
+            }
+        }
+    }
+}
+
+/// Decides whether a station joins, or gets its next certificate.
+async fn answer_join(station: &Arc<Station>, pending: PendingJoin) {
+    let (from, shown, question) =
+        (pending.from, pending.certificate.clone(), pending.question.clone());
+    let asked = Arc::clone(station);
+    // Signing takes a moment and the database waits for the disk.
+    let answered = tokio::task::spawn_blocking(move || {
+        let desk = asked.desk.as_ref()?;
+        let shown = shown.as_ref().map(|certificate| certificate.as_ref());
+        Some(desk.answer(clock::now(), from.ip(), shown, &question))
+    });
+    let answer = match answered.await {
+        Ok(Some((answer, Ok(peer)))) => {
+            tracing::info!(peer = %peer.name, %from, "a station has a certificate");
+            answer
+        }
+        Ok(Some((answer, Err(error)))) => {
+            tracing::warn!(%from, %error, "a station was not let in");
+            answer
+        }
+        Ok(None) => JoinDesk::closed(),
+        Err(error) => return tracing::error!(%error, "answering a station failed"),
+    };
+    if let Err(error) = pending.answer(&answer).await {
+        tracing::warn!(%from, %error, "a station did not take its answer");
+    }
+}
+
+/// Hears which set a link brings, and hands it to that set.
+async fn greet(station: &Arc<Station>, mut pump: Pump) {
+    let peer = pump.peer.clone();
+    let hello = match timeout(HELLO_TIMEOUT, pump.recv()).await {
+        Ok(Ok(frame)) => frame,
+        Ok(Err(error)) => return tracing::debug!(%peer, %error, "a link said nothing of use"),
+        Err(_) => return tracing::debug!(%peer, "a link did not say which set it brings"),
+    };
+    let Message::Hello(greeting) = &hello.message else {
+        return refuse(&pump, Refusal::Order, "the first message must be a hello");
+    };
+    match find_set(station, &pump, &greeting.set).await {
+        Ok(replica) => replica.take_link(pump, hello).await,
+        Err(reason) => {
+            tracing::warn!(%peer, set = %greeting.set, reason, "a link was refused");
+            refuse(&pump, Refusal::Unknown, &reason);
+        }
+    }
+}
+
+/// Returns the set that a peer may bring, made new where the primary brings it first.
+async fn find_set(
+    station: &Arc<Station>,
+    pump: &Pump,
+    name: &SetName,
+) -> Result<Arc<Replica>, String> {
+    let (peer, certificate) = (&pump.peer, Peer::of(&pump.certificate));
+    let is_primary = certificate.is_ok_and(|peer| peer.role == Role::Primary);
+    let running = match station.running(name) {
+        Some(running) => running,
+        None if is_primary => {
+            let part = SetPart::Replica { from: peer.clone() };
+            let record = SetRecord { name: name.clone(), part };
+            tracing::info!(set = %name, %peer, "a new set");
+            let station = Arc::clone(station);
+            let added = tokio::task::spawn_blocking(move || station.add_set(record)).await;
+            added.map_err(|error| error.to_string())?.map_err(|failure| failure.to_string())?
+        }
+        None => return Err(format!("there is no set {name} here, and only the primary adds one")),
+    };
+    match running {
+        Running::Replica(replica) if replica.from() == peer => Ok(replica),
+        Running::Replica(_) => Err(format!("set {name} comes from another station")),
+        Running::Master(_) => Err(format!("set {name} has its master here")),
+        Running::Failed(failure) => Err(format!("set {name} cannot be opened: {failure}")),
+    }
+}
+
+fn refuse(pump: &Pump, refusal: Refusal, reason: &str) {
+    let message = Message::Refused { refusal, reason: Text::new(reason) };
+    pump.send(Frame::from(message));
+}

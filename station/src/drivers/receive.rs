@@ -1,0 +1,502 @@
+//! A station's half of the links that bring one set.
+//!
+//! Hands links and the store to a [`Receiver`] and does what it says. The store has threads of its own; reading from
+//! it blocks, so it happens on others. One link at a time brings a set: a newer one takes the older one's place.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+};
+
+use keepshare_base::{
+    CommitId, Epoch, FileId, Name, OriginId, RequestId, Seq, SetName, StationName,
+};
+use keepshare_proto::{
+    FileLine, Frame, Message, NameLine, Place, RestoreRequest, StateDigest, Text,
+    receiver::{Commit, Input, Output, Receiver, ReceiverOptions, Standing, Ticket},
+    restore::{RestoreEnd, StationInput, StationOutput},
+};
+use keepshare_replication::link::LinkError;
+use keepshare_versioning::{
+    CommitError, FileState, Incoming, ReadError, Reader, View,
+    live::ProblemCause,
+    set::{QueueFull, SetStore, Status, Submission, SubmitError},
+};
+
+use crate::{
+    clock,
+    drivers::{pump::Pump, ship::sleep_until},
+};
+
+/// One received set, before its loop runs.
+#[derive(Debug)]
+pub(crate) struct Receive {
+    /// Which set.
+    pub(crate) set: SetName,
+    /// Which source slot of it.
+    pub(crate) origin: OriginId,
+    /// Where it is kept.
+    pub(crate) store: Arc<SetStore>,
+    /// Links that bring it, each with the hello it began with.
+    pub(crate) links: mpsc::Receiver<(Pump, Frame)>,
+    /// Restores to ask the master for.
+    pub(crate) asks: mpsc::Receiver<Ask>,
+}
+
+/// A restore in place that somebody waits for.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    /// What is asked of the master.
+    pub(crate) request: RestoreRequest,
+    /// Where its content is read from.
+    pub(crate) state: FileState,
+    /// Who waits.
+    pub(crate) done: oneshot::Sender<RestoreEnd>,
+}
+
+/// How a set is being received, for the status page.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Receiving {
+    /// The master at the other end of the link, where there is one.
+    pub(crate) peer: Option<StationName>,
+    /// The newest change the master told of.
+    pub(crate) head: Option<(Epoch, Seq)>,
+    /// What a person must look at.
+    pub(crate) alarms: Vec<String>,
+}
+
+/// What the store and threads bring back.
+#[expect(clippy::large_enum_variant, reason = "moved once each; most are small")]
+enum Done {
+    Committed(Ticket, Option<(CommitId, Epoch, Seq)>),
+    Standing(Standing, CommitId),
+    Input(Input),
+}
+
+struct Driver {
+    set: SetName,
+    origin: OriginId,
+    store: Arc<SetStore>,
+    /// What the store's queue had no room for, in order.
+    waiting: VecDeque<Box<Submission>>,
+    receiver: Receiver,
+    /// The store said that its disk is full.
+    full: bool,
+    /// Complete changes that are committed and not yet in the live tree, oldest first.
+    unshown: VecDeque<(CommitId, Epoch, Seq)>,
+    pump: Option<Pump>,
+    jobs: JoinSet<Input>,
+    /// Answers of the store, as few as the receiver lets be open.
+    answers: mpsc::UnboundedReceiver<Done>,
+    answers_to: mpsc::UnboundedSender<Done>,
+    asked: HashMap<RequestId, (FileState, oneshot::Sender<RestoreEnd>)>,
+    shown: watch::Sender<Receiving>,
+}
+
+impl Receive {
+    /// Receives until `stop` says so.
+    pub(crate) async fn run(
+        self,
+        shown: watch::Sender<Receiving>,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let Self { set, origin, store, mut links, mut asks } = self;
+        let mut status = watch_status(&store);
+        let (answers_to, answers) = mpsc::unbounded_channel();
+        let mut tick = tokio::time::interval(TICK);
+        let mut driver = Driver {
+            receiver: Receiver::new(ReceiverOptions { set: set.clone(), origin }),
+            set,
+            origin,
+            store,
+            waiting: VecDeque::new(),
+            full: false,
+            unshown: VecDeque::new(),
+            pump: None,
+            jobs: JoinSet::new(),
+            answers,
+            answers_to,
+            asked: HashMap::new(),
+            shown,
+        };
+        loop {
+            driver.drain();
+            let timeout = driver.receiver.poll_timeout().map(clock::instant);
+            let wants_input = driver.receiver.wants_input();
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                Some((pump, hello)) = links.recv() => driver.take_link(pump, hello),
+                Some(ask) = asks.recv() => driver.take_ask(ask),
+                received = receive(&mut driver.pump, wants_input) => driver.received(received),
+                Some(done) = driver.answers.recv() => driver.answered(done),
+                Some(done) = driver.jobs.join_next() => driver.done(done),
+                Ok(()) = status.changed() => driver.look_at_store(),
+                _ = tick.tick() => driver.store.tick(clock::now()),
+                () = sleep_until(timeout) => driver.handle(Input::TimedOut),
+            }
+        }
+    }
+}
+
+impl Driver {
+    fn handle(&mut self, input: Input) {
+        self.receiver.handle_input(clock::mono(), input);
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.receiver.poll_output() {
+            self.perform(output);
+        }
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Send(frame) => {
+                if let Some(pump) = &self.pump {
+                    pump.send(frame);
+                }
+            }
+            Output::Disconnect { reason } => {
+                tracing::info!(set = %self.set, %reason, "link closed");
+                self.hang_up();
+            }
+            Output::ReadStanding => {
+                let (reader, origin) = (self.store.reader(), self.origin);
+                let answers = self.answers_to.clone();
+                tokio::task::spawn_blocking(move || {
+                    let read = reader.view().and_then(|view| {
+                        Ok(Done::Standing(standing(&view, origin)?, view.latest()))
+                    });
+                    // A loop that has ended needs no answer.
+                    let _ =
+                        answers.send(read.unwrap_or_else(|error| Done::Input(unreadable(error))));
+                });
+            }
+            Output::Fence { epoch } => self.fence(epoch),
+            Output::Commit(commit) => self.commit(commit),
+            Output::ListNames { listing, after, limit } => {
+                let reader = self.store.reader();
+                self.read(move || {
+                    let lines = names_page(&reader, after, limit)?;
+                    let end = lines.len() < limit;
+                    Ok(Input::NamesPage { listing, lines, end })
+                });
+            }
+            Output::ListFiles { listing, after, limit } => {
+                let reader = self.store.reader();
+                self.read(move || {
+                    let lines = files_page(&reader, after, limit)?;
+                    let end = lines.len() < limit;
+                    Ok(Input::FilesPage { listing, lines, end })
+                });
+            }
+            Output::Alarm { text } => self.alarm(text.as_str()),
+            Output::Restore(output) => self.restore(output),
+        }
+    }
+
+    /// Reads the store on a thread; what cannot be read ends the link, and the next one tries again.
+    fn read(&mut self, read: impl FnOnce() -> Result<Input, ReadError> + Send + 'static) {
+        self.jobs.spawn_blocking(move || read().unwrap_or_else(unreadable));
+    }
+
+    fn commit(&mut self, commit: Commit) {
+        let Commit { ticket, position, running, complete, filled } = commit;
+        self.saw_head(position.epoch, position.seq);
+        let incoming = Incoming { position, complete, running, filled };
+        let (answers, set) = (self.answers_to.clone(), self.set.clone());
+        let place = complete.then_some((position.epoch, position.seq));
+        let reply = Box::new(move |kept: Result<_, SubmitError>| {
+            let done = match kept {
+                Ok(commit) => Done::Committed(ticket, place.map(|(e, s)| (commit, e, s))),
+                Err(SubmitError::Commit(CommitError::Refused(refusal))) => {
+                    let reason = format!("{:#}", anyhow::Error::new(refusal));
+                    Done::Input(Input::CommitRefused { ticket, reason: Text::new(&reason) })
+                }
+                Err(error) => {
+                    let reason = format!("{:#}", anyhow::Error::new(error));
+                    tracing::error!(%set, %reason, "a change could not be kept");
+                    Done::Input(Input::Stopped { reason: Text::new(&reason) })
+                }
+            };
+            // A loop that has ended needs no answer.
+            let _ = answers.send(done);
+        });
+        self.waiting.push_back(Box::new(Submission { incoming, arrival: clock::now(), reply }));
+        self.submit();
+    }
+
+    /// Hands the store what it has room for.
+    fn submit(&mut self) {
+        while let Some(submission) = self.waiting.pop_front() {
+            if let Err(QueueFull(back)) = self.store.submit(*submission) {
+                return self.waiting.push_front(back);
+            }
+        }
+    }
+
+    fn fence(&mut self, epoch: Epoch) {
+        let (answers, origin) = (self.answers_to.clone(), self.origin);
+        self.store.with_store(move |store| {
+            let fenced = store.fence(clock::now(), origin, epoch).map_err(anyhow::Error::new);
+            let synced = fenced.and_then(|_| store.sync().map_err(anyhow::Error::new));
+            let input = match synced {
+                Ok(_) => Input::Fenced { epoch },
+                Err(error) => Input::Stopped { reason: Text::new(&format!("{error:#}")) },
+            };
+            let _ = answers.send(Done::Input(input));
+        });
+    }
+
+    /// Tells the receiver how far the live tree is; what could not be shown is not shown.
+    fn show_live(&mut self) {
+        let status = self.store.status();
+        if has_failures(&status) {
+            return;
+        }
+        let mut shown = None;
+        while self.unshown.front().is_some_and(|(commit, ..)| *commit <= status.live) {
+            shown = self.unshown.pop_front();
+        }
+        if let Some((_, epoch, through)) = shown {
+            self.handle(Input::Live { epoch, through });
+        }
+    }
+
+    /// Tells the receiver when the store has no space, and when it has again.
+    fn look_at_store(&mut self) {
+        let status = self.store.status();
+        if let Some(reason) = &status.poisoned {
+            self.handle(Input::Stopped { reason: Text::new(reason) });
+        }
+        if status.full != self.full {
+            self.full = status.full;
+            let reason = Text::new("disk full");
+            self.handle(if self.full { Input::Full { reason } } else { Input::Resumed });
+        }
+        self.submit();
+        self.show_live();
+    }
+
+    fn restore(&mut self, output: StationOutput) {
+        match output {
+            StationOutput::ReadVersion { request, offset, len } => {
+                let Some((state, _)) = self.asked.get(&request) else { return };
+                let (reader, state) = (self.store.reader(), state.clone());
+                self.jobs.spawn_blocking(move || {
+                    Input::Restore(match reader.read(&state, offset, len) {
+                        Ok(bytes) => StationInput::Content { request, offset, bytes },
+                        Err(error) => {
+                            let reason = Text::new(&format!("{:#}", anyhow::Error::new(error)));
+                            StationInput::Unreadable { request, reason }
+                        }
+                    })
+                });
+            }
+            StationOutput::Ended { request, end } => {
+                if let Some((_, done)) = self.asked.remove(&request) {
+                    // Who asked may be gone.
+                    let _ = done.send(end);
+                }
+            }
+        }
+    }
+
+    fn take_link(&mut self, pump: Pump, hello: Frame) {
+        if self.pump.is_some() {
+            tracing::info!(set = %self.set, "a new link takes the place of an old one");
+            self.hang_up();
+            self.handle(Input::Disconnected);
+            self.drain();
+        }
+        let peer = pump.peer.clone();
+        tracing::info!(set = %self.set, %peer, "connected");
+        if let Message::Hello(greeting) = &hello.message {
+            self.saw_head(greeting.epoch, greeting.head);
+        }
+        self.shown.send_modify(|shown| shown.peer = Some(peer.clone()));
+        self.pump = Some(pump);
+        self.handle(Input::Connected { peer });
+        self.handle(Input::Received(hello));
+    }
+
+    fn take_ask(&mut self, ask: Ask) {
+        let Ask { request, state, done } = ask;
+        if self.pump.is_none() {
+            // Nobody waits a minute for a master that is away.
+            let _ = done.send(RestoreEnd::NotAsked(Text::new("the master is not connected")));
+            return;
+        }
+        self.asked.insert(request.request, (state, done));
+        self.handle(Input::Restore(StationInput::Ask(request)));
+    }
+
+    fn received(&mut self, received: Result<Frame, LinkError>) {
+        match received {
+            Ok(frame) => self.handle(Input::Received(frame)),
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::new(error));
+                tracing::info!(set = %self.set, %error, "link lost");
+                self.hang_up();
+                self.handle(Input::Disconnected);
+            }
+        }
+    }
+
+    fn answered(&mut self, first: Done) {
+        self.submit();
+        let mut committed = None;
+        let mut next = Some(first);
+        while let Some(done) = next {
+            match done {
+                // Many changes become durable at once, and are acknowledged at once.
+                Done::Committed(through, place) => {
+                    committed = Some(through);
+                    self.unshown.extend(place);
+                }
+                Done::Standing(standing, latest) => {
+                    self.take_committed(&mut committed);
+                    let place = standing.place.map(|place| (latest, place.epoch, place.seq));
+                    self.unshown.extend(place);
+                    self.handle(Input::Standing(standing));
+                }
+                Done::Input(input) => {
+                    self.take_committed(&mut committed);
+                    self.take_input(input);
+                }
+            }
+            next = self.answers.try_recv().ok();
+        }
+        self.take_committed(&mut committed);
+        self.show_live();
+    }
+
+    fn take_committed(&mut self, committed: &mut Option<Ticket>) {
+        if let Some(through) = committed.take() {
+            self.handle(Input::Committed { through });
+        }
+    }
+
+    fn take_input(&mut self, input: Input) {
+        if matches!(input, Input::Disconnected) {
+            self.hang_up();
+        }
+        self.handle(input);
+    }
+
+    fn done(&mut self, done: Result<Input, tokio::task::JoinError>) {
+        match done {
+            Ok(input) => self.take_input(input),
+            Err(error) => {
+                tracing::error!(set = %self.set, %error, "a task of a link failed");
+                self.take_input(Input::Disconnected);
+            }
+        }
+    }
+
+    fn hang_up(&mut self) {
+        self.pump = None;
+        self.shown.send_modify(|shown| shown.peer = None);
+    }
+
+    fn saw_head(&self, epoch: Epoch, seq: Seq) {
+        self.shown.send_if_modified(|shown| {
+            let newer = shown.head < Some((epoch, seq));
+            if newer {
+                shown.head = Some((epoch, seq));
+            }
+            newer
+        });
+    }
+
+    fn alarm(&self, text: &str) {
+        tracing::error!(set = %self.set, alarm = text, "replication needs a person");
+        self.shown.send_modify(|shown| {
+            if !shown.alarms.iter().any(|known| known == text) && shown.alarms.len() < ALARMS_MAX {
+                shown.alarms.push(text.to_owned());
+            }
+        });
+    }
+}
+
+/// The most alarms shown of one set.
+const ALARMS_MAX: usize = 16;
+
+/// Returns a watch that changes with the store's status.
+fn watch_status(store: &SetStore) -> watch::Receiver<()> {
+    let (changed, watched) = watch::channel(());
+    store.watch(move || {
+        changed.send_replace(());
+    });
+    watched
+}
+
+/// Ends the link of a set that cannot be read; the next one tries again.
+fn unreadable(error: ReadError) -> Input {
+    tracing::error!(error = %format!("{:#}", anyhow::Error::new(error)), "cannot read the set");
+    Input::Disconnected
+}
+
+/// Tells whether something is missing in the live tree, or other than it should be.
+pub(crate) fn has_failures(status: &Status) -> bool {
+    let failed = |cause: &ProblemCause| !matches!(cause, ProblemCause::Foreign { .. });
+    status.more_problems > 0 || status.problems.iter().any(|problem| failed(&problem.cause))
+}
+
+/// How often the store hears what time it is.
+const TICK: Duration = Duration::from_secs(1);
+
+async fn receive(pump: &mut Option<Pump>, wants_input: bool) -> Result<Frame, LinkError> {
+    match pump {
+        Some(pump) if wants_input => pump.recv().await,
+        _ => std::future::pending().await,
+    }
+}
+
+/// Returns where a store stands with an origin.
+fn standing(view: &View, origin: OriginId) -> Result<Standing, ReadError> {
+    let known = view.position(origin)?;
+    Ok(match known {
+        Some(known) => Standing {
+            place: known.last.map(|(epoch, seq, running)| Place { epoch, seq, running }),
+            fence: known.fence,
+            mirroring: known.mirroring,
+        },
+        None => Standing { place: None, fence: Epoch::FIRST, mirroring: false },
+    })
+}
+
+fn names_page(
+    reader: &Reader,
+    after: Option<(FileId, Name)>,
+    limit: usize,
+) -> Result<Vec<NameLine>, ReadError> {
+    let after = after.as_ref().map(|(parent, name)| (*parent, name));
+    let names = reader.view()?.names_after(after, limit)?;
+    let line = |(parent, entry): (FileId, keepshare_versioning::Entry)| NameLine {
+        parent,
+        name: entry.name,
+        file: entry.file,
+        kind: entry.kind,
+    };
+    Ok(names.into_iter().map(line).collect())
+}
+
+fn files_page(
+    reader: &Reader,
+    after: Option<FileId>,
+    limit: usize,
+) -> Result<Vec<FileLine>, ReadError> {
+    let files = reader.view()?.files_after(after, limit)?;
+    let line = |state: FileState| FileLine {
+        file: state.file,
+        digest: StateDigest::of(&state.meta, state.hash.as_ref()),
+    };
+    Ok(files.into_iter().map(line).collect())
+}

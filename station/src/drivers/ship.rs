@@ -1,0 +1,410 @@
+//! A master's half of the link to one destination of a set.
+//!
+//! Hands the journal, the link and the mirrors to a [`Shipper`] and does what it says. Reading the journal and finding
+//! what differs block, so they run on threads; this loop only waits for all of it.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+
+use keepshare_auth::StationAddress;
+use keepshare_base::{Epoch, OriginId, Position, RunningHash, Seq, SetName, StationName};
+use keepshare_proto::{
+    Frame, Place, SetSettings,
+    shipper::{Doing, Head, Input, JournalEntry, Output, Shipper, ShipperOptions},
+};
+use keepshare_replication::{
+    link::{Credentials, Link, LinkCounts, LinkError, LinkOptions, dial},
+    source::{SourceError, SourceHandle},
+};
+
+use crate::{
+    clock,
+    drivers::{
+        mirror::{Mirror, MirrorShown},
+        pump::Pump,
+        restores::Restores,
+    },
+    peers::Peers,
+};
+
+/// One destination of a set, before its loop runs.
+#[derive(Debug)]
+pub(crate) struct Ship {
+    /// Which set.
+    pub(crate) set: SetName,
+    /// Which source slot of it.
+    pub(crate) origin: OriginId,
+    /// Who receives it.
+    pub(crate) to: StationName,
+    /// The journal.
+    pub(crate) source: SourceHandle,
+    /// How to reach stations.
+    pub(crate) peers: Arc<Peers>,
+    /// Where restores put content aside.
+    pub(crate) restores: Restores,
+    /// How links behave.
+    pub(crate) link: LinkOptions,
+}
+
+/// How a destination is, for the status page.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shipping {
+    /// What the shipper is doing; none before it knows the journal.
+    pub(crate) doing: Option<Doing>,
+    /// The newest change that is durable there.
+    pub(crate) acked: Option<Place>,
+    /// The newest change that its live tree shows.
+    pub(crate) live: Option<(Epoch, Seq)>,
+    /// How far a mirror is.
+    pub(crate) mirror: Option<MirrorShown>,
+    /// What went over all links since the start.
+    pub(crate) counts: LinkCounts,
+    /// Why there is no link.
+    pub(crate) error: Option<String>,
+    /// What a person must look at; taken back when things are well again.
+    pub(crate) alarms: Vec<String>,
+}
+
+/// What threads and other tasks bring back.
+enum Done {
+    Input(Input),
+    Dialled(Result<Link, String>),
+    Nothing,
+}
+
+struct Driver {
+    ship: Ship,
+    shipper: Shipper,
+    pump: Option<Pump>,
+    /// Work on threads, and connections being made.
+    jobs: JoinSet<Done>,
+    /// What mirrors and restores bring; the shipper asks for each, so that they stay few.
+    events: mpsc::UnboundedReceiver<Input>,
+    events_to: mpsc::UnboundedSender<Input>,
+    mirror: Option<Mirror>,
+    dialling: bool,
+    /// What went over the links before the present one.
+    past: LinkCounts,
+    shown: watch::Sender<Shipping>,
+}
+
+/// How often the counts of the link are shown anew.
+const SHOW_EVERY: Duration = Duration::from_millis(500);
+
+impl Ship {
+    /// Ships until `stop` says so.
+    pub(crate) async fn run(self, shown: watch::Sender<Shipping>, mut stop: watch::Receiver<bool>) {
+        let mut heads = self.source.watch();
+        let mut driver = Driver::new(self, shown).await;
+        driver.look_at_journal();
+        let mut tick = tokio::time::interval(SHOW_EVERY);
+        loop {
+            driver.drain();
+            let timeout = driver.shipper.poll_timeout().map(clock::instant);
+            let input = tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                received = receive(&mut driver.pump) => driver.received(received),
+                Some(done) = driver.jobs.join_next() => driver.done(done),
+                Some(input) = driver.events.recv() => Some(input),
+                Ok(()) = heads.changed() => {
+                    driver.look_at_journal();
+                    None
+                }
+                () = sleep_until(timeout) => Some(Input::TimedOut),
+                _ = tick.tick() => {
+                    driver.show();
+                    None
+                }
+            };
+            if let Some(input) = input {
+                driver.handle(input);
+            }
+        }
+    }
+}
+
+impl Driver {
+    async fn new(ship: Ship, shown: watch::Sender<Shipping>) -> Self {
+        let (source, to) = (ship.source.clone(), ship.to.clone());
+        let acked = tokio::task::spawn_blocking(move || last_acked(&source, to.as_str())).await;
+        let acked = acked.ok().flatten();
+        let options = ShipperOptions {
+            set: ship.set.clone(),
+            origin: ship.origin,
+            settings: SetSettings::default(),
+            acked,
+            seed: clock::mono().0 ^ u64::from(std::process::id()),
+        };
+        let (events_to, events) = mpsc::unbounded_channel();
+        Self {
+            shipper: Shipper::new(options),
+            ship,
+            pump: None,
+            jobs: JoinSet::new(),
+            events,
+            events_to,
+            mirror: None,
+            dialling: false,
+            past: LinkCounts::default(),
+            shown,
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.shipper.handle_input(clock::mono(), input);
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.shipper.poll_output() {
+            self.perform(output);
+        }
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Connect => self.dial(),
+            Output::Disconnect { reason } => {
+                tracing::debug!(set = %self.ship.set, peer = %self.ship.to, %reason, "link closed");
+                self.show_error(Some(reason.as_str().to_owned()));
+                self.hang_up();
+            }
+            Output::Send(frame) => {
+                if let Some(pump) = &self.pump {
+                    pump.send(frame);
+                }
+            }
+            Output::ReadHash { seq } => self.read_hash(seq),
+            Output::Read { from, bytes_max } => self.read(from, bytes_max),
+            Output::StartMirror { mirror, reason } => {
+                tracing::info!(set = %self.ship.set, peer = %self.ship.to, ?reason, "mirroring");
+                let (source, events) = (self.ship.source.clone(), self.events_to.clone());
+                self.mirror = Some(Mirror::start(mirror, source, events));
+            }
+            Output::Listing { mirror, page } => {
+                if let Some(running) = self.mirror.as_mut().filter(|running| running.id() == mirror)
+                {
+                    running.page(page);
+                }
+            }
+            Output::ReadMirror { mirror, bytes_max } => {
+                if let Some(running) = self.mirror.as_mut().filter(|running| running.id() == mirror)
+                {
+                    running.read(bytes_max);
+                }
+            }
+            Output::StopMirror { mirror } => {
+                self.mirror.take_if(|running| running.id() == mirror);
+            }
+            Output::NewEpoch { above, reason } => {
+                tracing::warn!(set = %self.ship.set, peer = %self.ship.to, ?reason, "a new epoch begins");
+                self.new_epoch(above);
+            }
+            Output::Acked(place) => {
+                self.ship.source.acked(self.ship.to.as_str(), place.seq);
+                self.shown.send_modify(|shown| shown.alarms.clear());
+            }
+            Output::Alarm { text, .. } => self.alarm(text.as_str()),
+            Output::Restore(output) => {
+                self.ship.restores.perform(output, &self.ship.source, &self.events_to);
+            }
+        }
+    }
+
+    fn dial(&mut self) {
+        if self.dialling {
+            return;
+        }
+        self.dialling = true;
+        let (peers, to, options) =
+            (Arc::clone(&self.ship.peers), self.ship.to.clone(), self.ship.link);
+        self.jobs.spawn(async move { Done::Dialled(dial_station(&peers, &to, options).await) });
+    }
+
+    /// Asks the journal how it is now; it answers from a thread.
+    fn look_at_journal(&mut self) {
+        let source = self.ship.source.clone();
+        self.jobs.spawn_blocking(move || {
+            let head = source.head();
+            let oldest = source.oldest().unwrap_or(head.seq.next());
+            Done::Input(Input::Journal(Head { epoch: head.epoch, seq: head.seq, oldest }))
+        });
+    }
+
+    fn read_hash(&mut self, seq: Seq) {
+        let source = self.ship.source.clone();
+        self.jobs.spawn_blocking(move || {
+            let running = if seq == Seq(0) {
+                Some(RunningHash::EMPTY)
+            } else {
+                source.running_at(seq).unwrap_or_else(|error| {
+                    tracing::error!(%error, "cannot read the journal");
+                    None
+                })
+            };
+            Done::Input(Input::JournalHash { seq, running })
+        });
+    }
+
+    fn read(&mut self, from: Seq, bytes_max: usize) {
+        let (source, origin) = (self.ship.source.clone(), self.ship.origin);
+        self.jobs.spawn_blocking(move || {
+            let epoch = source.head().epoch;
+            let input = match source.entries(from, bytes_max as u64) {
+                // Between the two looks a new epoch may have begun, and the seqs be another journal's.
+                Ok(_) if source.head().epoch != epoch => Input::JournalGone { from },
+                Ok(entries) if !entries.is_empty() => {
+                    let entry = |entry: keepshare_replication::source::Entry| JournalEntry {
+                        position: Position { origin, epoch, seq: entry.seq },
+                        running: entry.running,
+                        filled: entry.filled,
+                    };
+                    Input::JournalRead(entries.into_iter().map(entry).collect())
+                }
+                Ok(_) => Input::JournalGone { from },
+                Err(error) => {
+                    if !matches!(error, SourceError::Gone(_)) {
+                        tracing::error!(%error, "cannot read the journal");
+                    }
+                    Input::JournalGone { from }
+                }
+            };
+            Done::Input(input)
+        });
+    }
+
+    fn new_epoch(&mut self, above: Epoch) {
+        let source = self.ship.source.clone();
+        self.jobs.spawn_blocking(move || {
+            if let Err(error) = source.new_epoch(above, None) {
+                tracing::error!(%error, "cannot begin a new epoch");
+            }
+            // The head's watch tells the shipper.
+            Done::Nothing
+        });
+    }
+
+    fn done(&mut self, done: Result<Done, tokio::task::JoinError>) -> Option<Input> {
+        match done {
+            Ok(Done::Input(input)) => Some(input),
+            Ok(Done::Nothing) => None,
+            Ok(Done::Dialled(Ok(link))) => {
+                self.dialling = false;
+                self.pump = Some(Pump::start(link));
+                self.show_error(None);
+                tracing::info!(set = %self.ship.set, peer = %self.ship.to, "connected");
+                Some(Input::Connected)
+            }
+            Ok(Done::Dialled(Err(error))) => {
+                self.dialling = false;
+                tracing::debug!(set = %self.ship.set, peer = %self.ship.to, %error, "not connected");
+                self.show_error(Some(error));
+                Some(Input::Disconnected)
+            }
+            Err(error) => {
+                tracing::error!(%error, "a task of a link failed");
+                self.hang_up();
+                Some(Input::Disconnected)
+            }
+        }
+    }
+
+    fn received(&mut self, received: Result<Frame, LinkError>) -> Option<Input> {
+        match received {
+            Ok(frame) => Some(Input::Received(frame)),
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::new(error));
+                tracing::info!(set = %self.ship.set, peer = %self.ship.to, %error, "link lost");
+                self.show_error(Some(error));
+                self.hang_up();
+                Some(Input::Disconnected)
+            }
+        }
+    }
+
+    fn hang_up(&mut self) {
+        if let Some(pump) = self.pump.take() {
+            self.past = sum(self.past, pump.counts());
+        }
+        self.mirror = None;
+    }
+
+    fn show(&self) {
+        let counts =
+            sum(self.past, self.pump.as_ref().map_or_else(LinkCounts::default, Pump::counts));
+        let (doing, acked) = (self.shipper.doing(), self.shipper.acked());
+        let live = self.shipper.live();
+        let mirror = self.mirror.as_ref().map(Mirror::shown);
+        self.shown.send_modify(|shown| {
+            shown.counts = counts;
+            shown.doing = Some(doing);
+            shown.acked = acked;
+            shown.live = live;
+            shown.mirror = mirror;
+        });
+    }
+
+    fn show_error(&self, error: Option<String>) {
+        self.shown.send_modify(|shown| shown.error = error);
+        self.show();
+    }
+
+    fn alarm(&self, text: &str) {
+        tracing::error!(set = %self.ship.set, peer = %self.ship.to, alarm = text, "replication needs a person");
+        self.shown.send_modify(|shown| {
+            if !shown.alarms.iter().any(|known| known == text) && shown.alarms.len() < ALARMS_MAX {
+                shown.alarms.push(text.to_owned());
+            }
+        });
+    }
+}
+
+/// The most alarms shown of one destination.
+const ALARMS_MAX: usize = 16;
+
+async fn dial_station(
+    peers: &Arc<Peers>,
+    to: &StationName,
+    options: LinkOptions,
+) -> Result<Link, String> {
+    let address: StationAddress =
+        peers.address(to).ok_or_else(|| format!("no address of {to} is known"))?;
+    let credentials: Arc<dyn Credentials> = Arc::clone(peers) as Arc<dyn Credentials>;
+    let link = dial(address.as_str(), to, &credentials, options).await;
+    link.map_err(|error| format!("{:#}", anyhow::Error::new(error)))
+}
+
+/// Returns the place that a destination is known to have reached.
+fn last_acked(source: &SourceHandle, to: &str) -> Option<Place> {
+    let seq = source.acked_by(to).filter(|seq| *seq > Seq(0))?;
+    let running = source.running_at(seq).ok().flatten()?;
+    Some(Place { epoch: source.head().epoch, seq, running })
+}
+
+async fn receive(pump: &mut Option<Pump>) -> Result<Frame, LinkError> {
+    match pump {
+        Some(pump) => pump.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Sleeps until then, or for ever.
+pub(crate) async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn sum(a: LinkCounts, b: LinkCounts) -> LinkCounts {
+    LinkCounts {
+        sent_bytes: a.sent_bytes + b.sent_bytes,
+        received_bytes: a.received_bytes + b.received_bytes,
+        sent_raw_bytes: a.sent_raw_bytes + b.sent_raw_bytes,
+        received_raw_bytes: a.received_raw_bytes + b.received_raw_bytes,
+        queued_bytes: b.queued_bytes,
+    }
+}

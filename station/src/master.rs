@@ -1,0 +1,228 @@
+//! A set whose users write on this station.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use tokio::sync::watch;
+
+use keepshare_base::{OriginId, Seq, SetName, StationName};
+use keepshare_proto::{cut::CutRule, shipper::Doing};
+use keepshare_replication::source::{
+    CaptureMode, Head, Source, SourceAlarm, SourceConfig, SourceHandle, SourceLimits, SourceStatus,
+};
+
+use crate::{
+    api::{DestinationStatus, SetStatus},
+    database,
+    drivers::{
+        restores::Restores,
+        ship::{Ship, Shipping},
+    },
+    failure::Outcome,
+    service::Station,
+};
+
+/// How often everything is compared with the map, whatever the events said.
+const RESCAN_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// A set whose users write on this station.
+#[derive(Debug)]
+pub(crate) struct Master {
+    name: SetName,
+    root: PathBuf,
+    source: SourceHandle,
+    destinations: Vec<(StationName, watch::Receiver<Shipping>)>,
+}
+
+impl Master {
+    /// Opens the journal, begins to watch the folder and to ship.
+    pub(crate) fn open(
+        station: &Arc<Station>,
+        name: &SetName,
+        root: &Path,
+        to: &[StationName],
+    ) -> Outcome<Arc<Self>> {
+        let state = &station.state;
+        let config = SourceConfig {
+            set: name.clone(),
+            origin: OriginId::FIRST,
+            root: root.to_owned(),
+            state_dir: state.root().to_owned(),
+            spool_dir: state.spool(name),
+            capture: CaptureMode::Auto,
+            cut: CutRule::default(),
+            limits: SourceLimits::default(),
+            rescan_every: RESCAN_EVERY,
+        };
+        let source = Source::open(config, database::open(&state.journal(name))?)
+            .with_context(|| format!("cannot replicate {}", root.display()))?;
+        // Known to the journal before anything is written, so that it keeps what they have not got.
+        for station in to {
+            if source.acked_by(station.as_str()).is_none() {
+                source.acked(station.as_str(), Seq(0));
+            }
+        }
+        let ship = |to: &StationName| -> Outcome<_> {
+            let restores = state.restores(name).join(to.as_str());
+            let ship = Ship {
+                set: name.clone(),
+                origin: OriginId::FIRST,
+                to: to.clone(),
+                source: source.clone(),
+                peers: Arc::clone(&station.peers),
+                restores: Restores::new(restores).context("cannot prepare for restores")?,
+                link: station.link_options(),
+            };
+            let (shown_to, shown) = watch::channel(Shipping::default());
+            station.spawn(ship.run(shown_to, station.stopping()));
+            Ok((to.clone(), shown))
+        };
+        let destinations = to.iter().map(ship).collect::<Outcome<_>>()?;
+        Ok(Arc::new(Self { name: name.clone(), root: root.to_owned(), source, destinations }))
+    }
+
+    /// Returns the folder.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Returns who receives the set.
+    pub(crate) fn to(&self) -> impl Iterator<Item = &StationName> {
+        self.destinations.iter().map(|(to, _)| to)
+    }
+
+    /// Tells whether there is a link to this station now.
+    pub(crate) fn is_connected(&self, to: &StationName) -> bool {
+        let is_up = |shown: &watch::Receiver<Shipping>| is_connected(&shown.borrow());
+        self.destinations.iter().any(|(known, shown)| known == to && is_up(shown))
+    }
+
+    /// Returns how the set is.
+    pub(crate) fn status(&self) -> SetStatus {
+        let (head, source) = (self.source.head(), self.source.status());
+        let alarms = alarms(&source);
+        let of = |(to, shown): &(StationName, watch::Receiver<Shipping>)| {
+            destination_status(to, &shown.borrow(), head, &source)
+        };
+        let destinations: Vec<DestinationStatus> = self.destinations.iter().map(of).collect();
+        let problems =
+            source.problems.iter().map(|problem| format!("{}: {}", problem.path, problem.reason));
+        let shipping = self.destinations.iter().flat_map(|(to, shown)| {
+            let alarms = shown.borrow().alarms.clone();
+            alarms.into_iter().map(move |alarm| format!("{to}: {alarm}"))
+        });
+        let problems = alarms.iter().cloned().chain(shipping).chain(problems).collect();
+        let state = match alarms.first() {
+            Some(alarm) => format!("alarm: {alarm}"),
+            None => worst(&destinations),
+        };
+        SetStatus {
+            name: self.name.to_string(),
+            role: "master".to_owned(),
+            state,
+            source: Some(self.root.clone()),
+            live: None,
+            head: Some(head.seq.0),
+            durable: None,
+            commit: None,
+            live_commit: None,
+            destinations,
+            from: None,
+            problems,
+        }
+    }
+
+    /// Makes the journal durable.
+    pub(crate) fn close(&self) {
+        self.source.shutdown();
+    }
+}
+
+fn is_connected(shown: &Shipping) -> bool {
+    !matches!(shown.doing, None | Some(Doing::Away))
+}
+
+fn destination_status(
+    to: &StationName,
+    shown: &Shipping,
+    head: Head,
+    source: &SourceStatus,
+) -> DestinationStatus {
+    let acked = shown.acked.filter(|acked| acked.epoch == head.epoch).map(|acked| acked.seq);
+    let connected = is_connected(shown);
+    DestinationStatus {
+        station: to.to_string(),
+        state: destination_state(shown, head, source),
+        connected,
+        acknowledged: acked.map(|acked| acked.0),
+        lag_changes: head.seq.0.saturating_sub(acked.map_or(0, |acked| acked.0)),
+        sent_bytes: shown.counts.sent_bytes,
+        received_bytes: shown.counts.received_bytes,
+        error: shown.error.clone().filter(|_| !connected),
+    }
+}
+
+/// Returns the one word or phrase that tells how a destination is.
+fn destination_state(shown: &Shipping, head: Head, source: &SourceStatus) -> String {
+    match &shown.doing {
+        None | Some(Doing::Away) => "unreachable".to_owned(),
+        Some(Doing::Greeting) => "connecting".to_owned(),
+        Some(Doing::Waiting(reason)) => format!("waiting: {reason}"),
+        Some(Doing::Mirroring(_)) if source.scanning => {
+            format!("mirroring, {} found", source.scanned)
+        }
+        Some(Doing::Mirroring(_)) => match shown.mirror {
+            Some(mirror) if mirror.files_total > 0 => {
+                format!("mirroring {} %", percent(&mirror))
+            }
+            _ => "mirroring".to_owned(),
+        },
+        Some(Doing::Following) => {
+            let newest = (head.epoch, head.seq);
+            let has_all = shown.acked.is_some_and(|acked| (acked.epoch, acked.seq) == newest)
+                && shown.live == Some(newest);
+            let nothing_open = source.dirty == 0 && !source.scanning;
+            if has_all && nothing_open { IN_SYNC.to_owned() } else { "behind".to_owned() }
+        }
+    }
+}
+
+/// What a set is called that is equal everywhere.
+pub(crate) const IN_SYNC: &str = "in-sync";
+
+/// Half by files and half by bytes: many small files take as long as a few large ones.
+fn percent(mirror: &crate::drivers::mirror::MirrorShown) -> u64 {
+    let part = |done: u64, total: u64| (done.min(total) * 50).checked_div(total).unwrap_or(50);
+    (part(mirror.files_done, mirror.files_total) + part(mirror.bytes_done, mirror.bytes_total))
+        .min(99)
+}
+
+/// Returns the state of the destination that is worst off.
+fn worst(destinations: &[DestinationStatus]) -> String {
+    let rank = |state: &str| match state {
+        IN_SYNC => 0,
+        "behind" => 1,
+        "connecting" => 3,
+        "unreachable" => 4,
+        _ if state.starts_with("mirroring") => 2,
+        _ => 5,
+    };
+    let worst = destinations.iter().max_by_key(|destination| rank(&destination.state));
+    worst.map_or_else(|| "no destination".to_owned(), |worst| worst.state.clone())
+}
+
+fn alarms(source: &SourceStatus) -> Vec<String> {
+    let text = |alarm: &SourceAlarm| match alarm {
+        SourceAlarm::Vanished(why) => format!("the source folder is gone: {why}"),
+        SourceAlarm::Journal(why) => format!("the journal cannot be written: {why}"),
+        SourceAlarm::Dropped { through } => {
+            format!("changes through {through} were dropped before every station had them")
+        }
+        _ => "the source needs a person".to_owned(),
+    };
+    source.alarms.iter().map(text).collect()
+}

@@ -1,0 +1,71 @@
+//! Keeps this station's certificate from ending.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+
+use keepshare_auth::{Applicant, Role, StationIdentity, tls::StationTls};
+use keepshare_replication::join::ask;
+
+use crate::{clock, service::Station};
+
+/// How often it is looked whether the certificate is due.
+const LOOK_EVERY: Duration = Duration::from_secs(3600);
+
+/// Renews the certificate whenever that is due, until the station stops.
+pub(crate) async fn keep(station: Arc<Station>) {
+    let mut stop = station.stopping();
+    let mut tick = tokio::time::interval(LOOK_EVERY);
+    loop {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            _ = tick.tick() => {}
+        }
+        let identity = station.peers.identity();
+        if !identity.renewal_due(clock::now()) {
+            continue;
+        }
+        match renew(&station, &identity).await {
+            Ok(()) => tracing::info!("the station's certificate was renewed"),
+            Err(error) => {
+                let (error, ends) = (format!("{error:#}"), identity.peer().expires);
+                tracing::error!(%error, %ends, "the station's certificate could not be renewed");
+            }
+        }
+    }
+}
+
+async fn renew(station: &Arc<Station>, identity: &StationIdentity) -> anyhow::Result<()> {
+    let (identity, members) = match &station.enrolment {
+        Some(enrolment) => {
+            let (enrolment, now) = (Arc::clone(enrolment), clock::now());
+            let (name, peers) = (identity.name().clone(), Arc::clone(&station.peers));
+            let renewed = tokio::task::spawn_blocking(move || {
+                let address =
+                    peers.address(&name).context("this station is not in its own list")?;
+                let identity = StationIdentity::create(enrolment.ca(), now, &name, Role::Primary)?;
+                enrolment.record_own(now, &identity, &address)?;
+                anyhow::Ok(identity)
+            });
+            (renewed.await??, Vec::new())
+        }
+        None => {
+            let members = station.peers.members();
+            let primary = members.iter().find(|member| member.role == Role::Primary);
+            let address = primary.context("no address of the primary is known")?.address.clone();
+            let applicant = Applicant::renew(identity, &station.peers.tls())?;
+            let answer = ask(address.as_str(), applicant.tls(), applicant.question()).await?;
+            let joined = applicant.complete(&answer)?;
+            (joined.identity, joined.members)
+        }
+    };
+    let revocations = station.peers.tls().revocations().clone();
+    let tls = StationTls::new(&identity, revocations, clock::tls())?;
+    identity.save(&station.state.identity())?;
+    if !members.is_empty() {
+        let saved = station.state.save_members(&members);
+        saved.map_err(|failure| anyhow::anyhow!(failure.one_line()))?;
+    }
+    station.peers.renewed(members, identity, tls);
+    Ok(())
+}

@@ -1,0 +1,296 @@
+//! A set that this station receives and keeps.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use keepshare_base::{Kind, OriginId, RequestId, SetName, SetPath, StationName, VersionId};
+use keepshare_proto::{Frame, RestoreAnswer, RestoreRequest, restore::RestoreEnd};
+use keepshare_versioning::{
+    Reader,
+    live::{Difference, LiveOptions},
+    set::{SetOptions, SetStore, Status},
+};
+
+use crate::{
+    api::{Restored, SetStatus},
+    catalog::{Catalog, Found},
+    drivers::{
+        pump::Pump,
+        receive::{Ask, Receive, Receiving},
+    },
+    failure::{Code, Failure, Outcome},
+    files,
+    master::IN_SYNC,
+    service::Station,
+};
+
+/// How many links and restores may wait for the set's loop.
+const WAITING_MAX: usize = 8;
+
+/// How long a restore that its master has done may take to come back as a change.
+const RETURN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often it is looked for.
+const RETURN_POLL: Duration = Duration::from_millis(20);
+
+/// A set that this station receives and keeps.
+#[derive(Debug)]
+pub(crate) struct Replica {
+    name: SetName,
+    from: StationName,
+    live: PathBuf,
+    /// None once it is closed.
+    store: Mutex<Option<Arc<SetStore>>>,
+    reader: Reader,
+    zone: chrono_tz::Tz,
+    links: mpsc::Sender<(Pump, Frame)>,
+    asks: mpsc::Sender<Ask>,
+    shown: watch::Receiver<Receiving>,
+}
+
+impl Replica {
+    /// Opens what is kept, and begins to receive.
+    pub(crate) fn open(
+        station: &Arc<Station>,
+        name: &SetName,
+        from: &StationName,
+    ) -> Outcome<Arc<Self>> {
+        let dir = station.state.set(name);
+        let live = dir.join("live");
+        files::create_private_dir(&dir)?;
+        let as_root = rustix::process::geteuid().is_root();
+        let live_options = LiveOptions { as_root };
+        let options = SetOptions { live_options, ..SetOptions::default() };
+        let store = SetStore::open(&dir, options)
+            .with_context(|| format!("cannot open the set in {}", dir.display()))?;
+        tracing::info!(set = %name, report = ?store.report(), "set opened");
+        let reader = store.reader();
+        let store = Arc::new(store);
+        let (links_to, links) = mpsc::channel(WAITING_MAX);
+        let (asks_to, asks) = mpsc::channel(WAITING_MAX);
+        let (shown_to, shown) = watch::channel(Receiving::default());
+        let receive = Receive {
+            set: name.clone(),
+            origin: OriginId::FIRST,
+            store: Arc::clone(&store),
+            links,
+            asks,
+        };
+        station.spawn(receive.run(shown_to, station.stopping()));
+        Ok(Arc::new(Self {
+            name: name.clone(),
+            from: from.clone(),
+            live,
+            store: Mutex::new(Some(store)),
+            reader,
+            zone: station.config.zone,
+            links: links_to,
+            asks: asks_to,
+            shown,
+        }))
+    }
+
+    /// Returns what the set is called.
+    pub(crate) fn name(&self) -> &SetName {
+        &self.name
+    }
+
+    /// Returns who sends it.
+    pub(crate) fn from(&self) -> &StationName {
+        &self.from
+    }
+
+    /// Returns the live tree's folder.
+    pub(crate) fn live(&self) -> &Path {
+        &self.live
+    }
+
+    /// Tells whether its master is connected now.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.shown.borrow().peer.is_some()
+    }
+
+    /// Returns what answers questions about the set's past.
+    pub(crate) fn catalog(&self) -> Catalog {
+        Catalog::new(self.name.clone(), self.reader.clone(), self.zone)
+    }
+
+    /// Takes a link that brings this set, and the hello it began with.
+    pub(crate) async fn take_link(&self, pump: Pump, hello: Frame) {
+        // A set that is closing takes no links; dropping one ends it.
+        let _ = self.links.send((pump, hello)).await;
+    }
+
+    /// Has the master write an old version back at `path`, and waits until it has come back as a new one. Blocks.
+    pub(crate) fn restore(&self, path: &SetPath, found: &Found) -> Outcome<Restored> {
+        if found.state.meta.kind != Kind::File {
+            return Err(Failure::refused(format!("{path} was no file then"))
+                .hint("--to DIR restores folders and links"));
+        }
+        let version = VersionId(found.state.position);
+        let request = RestoreRequest {
+            request: new_request()?,
+            path: path.clone(),
+            version,
+            meta: found.state.meta.clone(),
+            hash: self.catalog().content_hash(&found.state)?,
+            user: None,
+        };
+        let (done, ended) = oneshot::channel();
+        let id = request.request;
+        let ask = Ask { request, state: found.state.clone(), done };
+        let stopping = || Failure::unavailable("the station is stopping");
+        self.asks.blocking_send(ask).map_err(|_| stopping())?;
+        let end = ended.blocking_recv().map_err(|_| stopping())?;
+        let outcome = self.outcome(end, id)?;
+        Ok(Restored {
+            set: self.name.to_string(),
+            path: path.to_string(),
+            version: version.to_string(),
+            outcome: outcome.to_owned(),
+        })
+    }
+
+    fn outcome(&self, end: RestoreEnd, request: RequestId) -> Outcome<&'static str> {
+        let from = &self.from;
+        match end {
+            RestoreEnd::Answered(RestoreAnswer::Written(_)) => {
+                self.wait_for(request);
+                Ok("written")
+            }
+            RestoreEnd::Answered(RestoreAnswer::Equal(_)) => Ok("equal"),
+            RestoreEnd::Answered(RestoreAnswer::Failed(reason)) => {
+                Err(Failure::new(Code::Failed, format!("{from} did not restore it: {reason}"))
+                    .hint("nothing was changed"))
+            }
+            RestoreEnd::NotAsked(reason) => {
+                Err(Failure::unavailable(format!("{from} cannot be asked: {reason}"))
+                    .hint("nothing was changed; --to DIR restores without the master"))
+            }
+            RestoreEnd::Unknown(reason) => {
+                Err(Failure::unavailable(format!("{from} gave no answer: {reason}"))
+                    .hint("it may have been restored: keepshare versions shows it when it was"))
+            }
+        }
+    }
+
+    /// Waits until a restore has come back as a change and is in the live tree; it is done either way.
+    fn wait_for(&self, request: RequestId) {
+        let deadline = std::time::Instant::now() + RETURN_TIMEOUT;
+        while std::time::Instant::now() < deadline {
+            let known = self.catalog().view().ok().and_then(|view| view.restore(request).ok());
+            if let Some(info) = known.flatten()
+                && self.store_status().live >= info.commit
+            {
+                return;
+            }
+            std::thread::sleep(RETURN_POLL);
+        }
+    }
+
+    /// Compares the live tree with what was committed. Blocks.
+    pub(crate) fn check_live(&self) -> Outcome<Vec<String>> {
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let store = store.ok_or_else(|| Failure::unavailable("the station is stopping"))?;
+        let (answer, answered) = oneshot::channel();
+        store.with_live(move |tree, reader| {
+            // Whoever asked may be gone.
+            let _ = answer.send(tree.check(reader, true));
+        });
+        let stopping = |_| Failure::unavailable("the station is stopping");
+        let checked =
+            answered.blocking_recv().map_err(stopping)?.context("cannot check the live tree")?;
+        let line = |difference: &Difference| format!("{}: {}", difference.path, difference.kind);
+        let mut lines: Vec<String> = checked.differences.iter().map(line).collect();
+        if checked.more_differences > 0 {
+            lines.push(format!("{} more", checked.more_differences));
+        }
+        Ok(lines)
+    }
+
+    /// Returns how the set is.
+    pub(crate) fn status(&self) -> SetStatus {
+        let (shown, store) = (self.shown.borrow().clone(), self.store_status());
+        let place = self.catalog().view().ok().and_then(|view| view.position(OriginId::FIRST).ok());
+        let place = place.flatten();
+        let durable = place.and_then(|place| place.last);
+        let head = shown.head.max(durable.map(|(epoch, seq, _)| (epoch, seq)));
+        let mirroring = place.is_some_and(|place| place.mirroring);
+        let has_all = head == durable.map(|(epoch, seq, _)| (epoch, seq));
+        let state = match (trouble(&store), &shown.peer) {
+            (Some(trouble), _) => trouble,
+            (None, None) => "disconnected".to_owned(),
+            (None, Some(_)) if mirroring || durable.is_none() => "mirroring".to_owned(),
+            (None, Some(_)) if has_all && store.live == store.durable => IN_SYNC.to_owned(),
+            (None, Some(_)) => "behind".to_owned(),
+        };
+        SetStatus {
+            name: self.name.to_string(),
+            role: "replica".to_owned(),
+            state,
+            source: None,
+            live: Some(self.live.clone()),
+            head: head.map(|(_, seq)| seq.0),
+            durable: durable.map(|(_, seq, _)| seq.0),
+            commit: Some(store.durable.0),
+            live_commit: Some(store.live.0),
+            destinations: Vec::new(),
+            from: Some(self.from.to_string()),
+            problems: shown.alarms.into_iter().chain(problems(&store)).collect(),
+        }
+    }
+
+    /// Makes everything durable and ends the set's threads. Blocks.
+    pub(crate) fn close(&self) {
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Whoever else holds it, such as a long answer, closes it when done.
+        if let Some(store) = store.and_then(Arc::into_inner) {
+            store.close();
+        }
+    }
+
+    fn store_status(&self) -> Status {
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        store.as_ref().map(|store| store.status()).unwrap_or_default()
+    }
+}
+
+/// Returns what keeps a set from going on, if anything does.
+fn trouble(store: &Status) -> Option<String> {
+    if let Some(why) = &store.poisoned {
+        return Some(format!("alarm: {why}"));
+    }
+    if store.full {
+        return Some("waiting: disk full".to_owned());
+    }
+    store.live_failed.as_ref().map(|why| format!("alarm: the live tree does not follow: {why}"))
+}
+
+/// Returns what in the live tree a person must look at.
+fn problems(store: &Status) -> Vec<String> {
+    let mut problems: Vec<String> =
+        store.problems.iter().map(|problem| format!("live tree: {problem}")).collect();
+    if store.more_problems > 0 {
+        problems.push(format!("live tree: {} more", store.more_problems));
+    }
+    if let (times, Some(last)) = store.clock_set_back {
+        let (running, clock) = (last.running, last.clock);
+        problems
+            .push(format!("the clock was set back {times} times, last from {running} to {clock}"));
+    }
+    problems
+}
+
+fn new_request() -> Outcome<RequestId> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Failure::new(Code::Failed, format!("there are no random numbers: {error}"))
+    })?;
+    Ok(RequestId(bytes))
+}

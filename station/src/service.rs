@@ -1,0 +1,288 @@
+//! A running station: its identity, its sets, its door for other stations.
+//!
+//! What a set does is in `master` and `replica`; what is asked on the Unix socket is answered in `answers`. A set that
+//! cannot be opened is a problem that is shown, and the rest goes on.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use anyhow::Context;
+use tokio::{net::TcpListener, runtime::Handle, sync::watch, task::JoinSet};
+
+use keepshare_auth::{
+    ClusterCa, Enrolment, JoinDesk, Member, Role, StationIdentity, tls::StationTls,
+};
+use keepshare_base::{SetName, StationName};
+use keepshare_replication::link::{Credentials, LinkOptions, Listener};
+
+use crate::{
+    clock,
+    config::Config,
+    database, door,
+    failure::{Failure, Outcome},
+    master::Master,
+    peers::Peers,
+    renewal,
+    replica::Replica,
+    state::{SetPart, SetRecord, StateDir, StateLock},
+};
+
+/// A running station.
+pub(crate) struct Station {
+    /// What a person set.
+    pub(crate) config: Config,
+    /// Where everything is.
+    pub(crate) state: StateDir,
+    /// What the certificate says.
+    pub(crate) role: Role,
+    /// The other stations.
+    pub(crate) peers: Arc<Peers>,
+    /// On the primary: the cluster's list of stations, its CA and tokens.
+    pub(crate) enrolment: Option<Arc<Enrolment>>,
+    /// On the primary: who answers those that want to join.
+    pub(crate) desk: Option<JoinDesk>,
+    sets: Mutex<Sets>,
+    tasks: Mutex<JoinSet<()>>,
+    stop: watch::Sender<bool>,
+    runtime: Handle,
+    _lock: StateLock,
+}
+
+#[derive(Default)]
+struct Sets {
+    records: Vec<SetRecord>,
+    running: BTreeMap<SetName, Running>,
+    closed: bool,
+}
+
+/// A set as it runs.
+#[derive(Clone)]
+pub(crate) enum Running {
+    /// Its users write here.
+    Master(Arc<Master>),
+    /// It is received.
+    Replica(Arc<Replica>),
+    /// It could not be opened.
+    Failed(Failure),
+}
+
+impl Station {
+    /// Opens a station and all its sets; the sets run from here on.
+    pub(crate) async fn open(config: Config) -> Outcome<Arc<Self>> {
+        let runtime = Handle::current();
+        let station = tokio::task::spawn_blocking(move || Self::open_blocking(config, runtime));
+        let station = Arc::new(station.await.context("opening the station failed")??);
+        let opened = Arc::clone(&station);
+        tokio::task::spawn_blocking(move || opened.open_sets())
+            .await
+            .context("opening the sets failed")??;
+        Ok(station)
+    }
+
+    fn open_blocking(config: Config, runtime: Handle) -> Outcome<Self> {
+        let state = StateDir::new(&config.state);
+        let identity = StationIdentity::load(&state.identity()).map_err(|error| {
+            Failure::from(anyhow::Error::new(error).context("there is no usable identity"))
+                .hint("keepshare init or keepshare join makes one")
+        })?;
+        let lock = state.lock()?;
+        if *identity.name() != config.name {
+            return Err(Failure::usage(format!(
+                "the config calls this station {}, its certificate {}",
+                config.name,
+                identity.name()
+            ))
+            .hint("put the name back, or join again under the new one"));
+        }
+        let role = identity.peer().role;
+        let enrolment = match role {
+            Role::Primary => Some(open_enrolment(&state)?),
+            Role::Replica => None,
+        };
+        let revocations =
+            enrolment.as_ref().map(|desk| desk.revocations().clone()).unwrap_or_default();
+        let tls = StationTls::new(&identity, revocations, clock::tls())
+            .context("the station's identity is not usable")?;
+        let known = if enrolment.is_some() { Vec::new() } else { state.load_members()? };
+        let peers = Arc::new(Peers::new(enrolment.clone(), known, identity, tls));
+        let desk = enrolment.clone().map(JoinDesk::new);
+        let sets = Mutex::new(Sets { records: state.load_sets()?, ..Sets::default() });
+        let (stop, _) = watch::channel(false);
+        let tasks = Mutex::default();
+        Ok(Self {
+            config,
+            state,
+            role,
+            peers,
+            enrolment,
+            desk,
+            sets,
+            tasks,
+            stop,
+            runtime,
+            _lock: lock,
+        })
+    }
+
+    /// Listens for other stations until stopped, then closes all sets.
+    pub(crate) async fn run(self: &Arc<Self>, socket: TcpListener) -> Outcome<()> {
+        let credentials = Arc::clone(&self.peers) as Arc<dyn Credentials>;
+        let listener = Listener::start(socket, credentials, self.link_options())
+            .context("cannot listen for other stations")?;
+        tracing::info!(station = %self.config.name, address = %listener.local_addr(), "listening");
+        self.spawn(renewal::keep(Arc::clone(self)));
+        let mut stop = self.stop.subscribe();
+        tokio::select! {
+            () = door::serve(self, listener) => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+        self.close().await;
+        Ok(())
+    }
+
+    /// Binds the address that others dial.
+    pub(crate) async fn bind(&self) -> Outcome<TcpListener> {
+        let listen = self.config.listen;
+        Ok(TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?)
+    }
+
+    /// Has [`Self::run`] end.
+    pub(crate) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Tells when the station stops.
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stop.subscribe()
+    }
+
+    /// Returns how links behave.
+    pub(crate) fn link_options(&self) -> LinkOptions {
+        let bandwidth_bytes_per_s = self.config.bandwidth_bytes_per_s.unwrap_or(0);
+        LinkOptions { bandwidth_bytes_per_s, ..LinkOptions::default() }
+    }
+
+    /// Runs a task that ends with the station.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.spawn_on(task, &self.runtime);
+    }
+
+    /// Returns the sets, by name.
+    pub(crate) fn sets(&self) -> Vec<(SetRecord, Running)> {
+        let sets = self.lock_sets();
+        let with_running =
+            |record: &SetRecord| Some((record.clone(), sets.running.get(&record.name)?.clone()));
+        sets.records.iter().filter_map(with_running).collect()
+    }
+
+    /// Returns a set.
+    pub(crate) fn running(&self, name: &SetName) -> Option<Running> {
+        self.lock_sets().running.get(name).cloned()
+    }
+
+    /// Adds a set, durable and running when this returns. Blocks.
+    pub(crate) fn add_set(self: &Arc<Self>, record: SetRecord) -> Outcome<Running> {
+        let mut sets = self.lock_sets();
+        if sets.closed {
+            return Err(Failure::unavailable("the station is stopping"));
+        }
+        if sets.records.iter().any(|known| known.name == record.name) {
+            return Err(Failure::refused(format!("there is a set '{}' already", record.name))
+                .hint("keepshare set list shows the sets of this station"));
+        }
+        // Opened first: a set that cannot run is refused, not remembered.
+        let running = self.open_set(&record)?;
+        let mut records = sets.records.clone();
+        records.push(record.clone());
+        records.sort_by(|a, b| a.name.cmp(&b.name));
+        if let Err(failure) = self.state.save_sets(&records) {
+            running.close();
+            return Err(failure);
+        }
+        sets.records = records;
+        sets.running.insert(record.name, running.clone());
+        Ok(running)
+    }
+
+    fn open_sets(self: &Arc<Self>) -> Outcome<()> {
+        let mut sets = self.lock_sets();
+        for record in sets.records.clone() {
+            let running = self.open_set(&record).unwrap_or_else(|failure| {
+                tracing::error!(set = %record.name, error = %failure, "cannot open a set");
+                Running::Failed(failure)
+            });
+            sets.running.insert(record.name, running);
+        }
+        Ok(())
+    }
+
+    fn open_set(self: &Arc<Self>, record: &SetRecord) -> Outcome<Running> {
+        Ok(match &record.part {
+            SetPart::Master { source, to } => {
+                Running::Master(Master::open(self, &record.name, source, to)?)
+            }
+            SetPart::Replica { from } => Running::Replica(Replica::open(self, &record.name, from)?),
+        })
+    }
+
+    /// Returns the stations that may receive a set: all others of the cluster.
+    pub(crate) fn others(&self) -> Vec<Member> {
+        let mut members = self.peers.members();
+        members.retain(|member| member.name != self.config.name);
+        members
+    }
+
+    /// Returns the station of this name, where there is one.
+    pub(crate) fn other(&self, name: &StationName) -> Option<Member> {
+        self.others().into_iter().find(|member| member.name == *name)
+    }
+
+    async fn close(&self) {
+        let running = {
+            let mut sets = self.lock_sets();
+            sets.closed = true;
+            std::mem::take(&mut sets.running)
+        };
+        let mut tasks =
+            std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        while tasks.join_next().await.is_some() {}
+        // Closing waits for disks.
+        let closed = tokio::task::spawn_blocking(move || running.values().for_each(Running::close));
+        if let Err(error) = closed.await {
+            tracing::error!(%error, "closing the sets failed");
+        }
+        tracing::info!(station = %self.config.name, "stopped");
+    }
+
+    fn lock_sets(&self) -> MutexGuard<'_, Sets> {
+        self.sets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Running {
+    /// Makes everything durable and ends the set's threads.
+    fn close(&self) {
+        match self {
+            Self::Master(master) => master.close(),
+            Self::Replica(replica) => replica.close(),
+            Self::Failed(_) => {}
+        }
+    }
+}
+
+impl fmt::Debug for Station {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Station").field("name", &self.config.name).finish_non_exhaustive()
+    }
+}
+
+fn open_enrolment(state: &StateDir) -> Outcome<Arc<Enrolment>> {
+    let ca = ClusterCa::load(&state.identity()).context("cannot read the cluster's CA")?;
+    let database = database::open(&state.auth_database())?;
+    let enrolment = Enrolment::open(ca, Arc::new(database));
+    Ok(Arc::new(enrolment.context("cannot open the list of stations")?))
+}
