@@ -1,0 +1,271 @@
+//! Things that go wrong, and what a person is told about them.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use anyhow::{Context, Result, ensure};
+
+use keepshare_e2e::{MIRRORED, SOON};
+use keepshare_support::{
+    Aspects, Cluster, Scratch, Station, Wiring,
+    cluster::{SET, free_address},
+    in_scratch, in_scratch_as_ordinary_user, tools,
+    tree::{self, TreeSpec},
+    wait_for, wait_until,
+};
+
+/// A full disk stops what needs space and nothing else, says so, and is forgotten when there is space again.
+#[test]
+fn a_station_with_a_full_disk_waits_says_so_and_goes_on() -> Result<()> {
+    if !tools::is_root() {
+        tools::skip("a_station_with_a_full_disk_waits_says_so_and_goes_on", "mounting needs root");
+        return Ok(());
+    }
+    in_scratch("full-disk", fill_a_disk)
+}
+
+fn fill_a_disk(scratch: &mut Scratch) -> Result<()> {
+    let disk = scratch.mount_tmpfs("disk", 192 << 20)?;
+    let source = scratch.make_dir("source")?;
+    fs::write(source.join("early"), "arrived in time")?;
+    let cluster =
+        Cluster::with_store_state(scratch, &source, Wiring::Loopback, Some(&disk.join("state")))?;
+    cluster.add_set()?;
+    cluster.in_sync_within(SOON)?;
+    tree::write_random(&disk.join("ballast"), 120 << 20, 1)?;
+    for number in 0..10 {
+        tree::write_random(&source.join(format!("large-{number}")), 6 << 20, number)?;
+    }
+    let state = wait_for(MIRRORED, "the replica says that it waits", || {
+        let state = cluster.store.set_status(SET)?["state"].as_str().unwrap_or("").to_owned();
+        Ok(state.contains("waiting").then_some(state))
+    })?;
+    ensure!(state.contains("full") || state.contains("space"), "it says only: {state}");
+    let told = wait_for(SOON, "the master says so too", || {
+        let told = cluster.destination()?.to_string();
+        Ok(told.contains("waiting").then_some(told))
+    })?;
+    ensure!(told.contains("full") || told.contains("space"), "it says only: {told}");
+    let early = cluster.store.show(SET, Path::new("early"), "latest")?;
+    ensure!(early == b"arrived in time", "reads do not go on");
+    ensure!(fs::read(cluster.live()?.join("early"))? == b"arrived in time");
+    fs::remove_file(disk.join("ballast"))?;
+    cluster.equal_within(MIRRORED, Aspects::ALL)?;
+    cluster.in_sync_within(SOON)
+}
+
+/// A folder that is suddenly not there is a disk that is not mounted, not ten thousand deletes.
+#[test]
+fn a_source_that_vanishes_is_an_alarm_and_deletes_nothing() -> Result<()> {
+    in_scratch("vanished", take_the_source_away)
+}
+
+fn take_the_source_away(scratch: &mut Scratch) -> Result<()> {
+    let source = scratch.join("source");
+    tree::grow(&source, TreeSpec { files: 300, odd: false, seed: 1 })?;
+    let mut cluster = Cluster::new(scratch, &source, Wiring::Loopback)?;
+    cluster.add_set()?;
+    cluster.equal_within(SOON, Aspects::ours())?;
+    let away = scratch.join("away");
+    fs::rename(&source, &away)?;
+    alarm_within(&cluster.office)?;
+    // Also a master that starts while the folder is away must not take it for an empty one.
+    cluster.office.stop()?;
+    cluster.office.start()?;
+    alarm_within(&cluster.office)?;
+    let told = keepshare_support::differences(&away, &cluster.live()?, Aspects::ours())?;
+    ensure!(told.is_empty(), "the live tree changed: {told:?}");
+    fs::rename(&away, &source)?;
+    fs::write(source.join("back"), "again")?;
+    cluster.equal_within(SOON * 2, Aspects::ours())?;
+    cluster.in_sync_within(SOON)
+}
+
+/// An empty folder in place of a full one is a disk that is not mounted, too.
+#[test]
+fn a_source_that_is_empty_after_a_restart_is_an_alarm() -> Result<()> {
+    in_scratch("unmounted", start_with_an_empty_source)
+}
+
+fn start_with_an_empty_source(scratch: &mut Scratch) -> Result<()> {
+    let source = scratch.join("source");
+    tree::grow(&source, TreeSpec { files: 300, odd: false, seed: 1 })?;
+    let mut cluster = Cluster::new(scratch, &source, Wiring::Loopback)?;
+    cluster.add_set()?;
+    cluster.equal_within(SOON, Aspects::ours())?;
+    cluster.office.stop()?;
+    fs::rename(&source, scratch.join("away"))?;
+    fs::create_dir(&source)?;
+    cluster.office.start()?;
+    alarm_within(&cluster.office)?;
+    let told =
+        keepshare_support::differences(&scratch.join("away"), &cluster.live()?, Aspects::ours())?;
+    ensure!(told.is_empty(), "the live tree changed: {told:?}");
+    Ok(())
+}
+
+/// A file that cannot be read is named, and costs nothing but itself.
+#[test]
+fn files_that_cannot_be_read_are_named_and_the_rest_goes_on() -> Result<()> {
+    in_scratch_as_ordinary_user("unreadable", name_what_cannot_be_read)
+}
+
+fn name_what_cannot_be_read(scratch: &mut Scratch) -> Result<()> {
+    let source = scratch.make_dir("source")?;
+    for name in ["open-1", "closed-file", "open-2"] {
+        fs::write(source.join(name), name)?;
+    }
+    fs::create_dir(source.join("closed-folder"))?;
+    let set =
+        |name: &str, mode| fs::set_permissions(source.join(name), fs::Permissions::from_mode(mode));
+    set("closed-file", 0o000)?;
+    set("closed-folder", 0o000)?;
+    let cluster = Cluster::new(scratch, &source, Wiring::Loopback)?;
+    cluster.add_set()?;
+    let live = wait_for(SOON, "a live tree", || Ok(cluster.live().ok()))?;
+    for name in ["open-1", "open-2"] {
+        wait_until(SOON, name, || fs::read(live.join(name)).is_ok_and(|b| b == name.as_bytes()))?;
+    }
+    wait_until(SOON, "the status names what cannot be read", || {
+        let told = cluster.office.set_status(SET).map(|s| s["problems"].to_string());
+        told.is_ok_and(|told| told.contains("closed-file") && told.contains("closed-folder"))
+    })?;
+    set("closed-file", 0o600)?;
+    set("closed-folder", 0o700)?;
+    cluster.equal_within(SOON * 2, Aspects::ORDINARY)?;
+    wait_until(SOON, "the status forgets what is well again", || {
+        cluster.office.set_status(SET).is_ok_and(|s| !s["problems"].to_string().contains("closed"))
+    })
+}
+
+/// A token lets one station in, once, and only into its own cluster.
+#[test]
+fn tokens_that_were_used_or_altered_let_nobody_in() -> Result<()> {
+    in_scratch("tokens", try_tokens)
+}
+
+fn try_tokens(scratch: &mut Scratch) -> Result<()> {
+    let mut office = Station::new(scratch, "office", Vec::new())?;
+    let office_at = free_address()?.to_string();
+    office.init(&office_at)?;
+    office.start()?;
+    let join = |name: &str, token: &str| -> Result<(Station, keepshare_support::Reply)> {
+        let station = Station::new(scratch, name, Vec::new())?;
+        let (listen, state) = (free_address()?.to_string(), station.state().display().to_string());
+        let args = ["join", &office_at, "--json", "--token", token, "--name", name];
+        let reply =
+            station.call(args.into_iter().chain(["--listen", &listen, "--state", &state]))?;
+        Ok((station, reply))
+    };
+    let token = office.token()?;
+    for (number, altered) in altered(&token).iter().enumerate() {
+        let (_, reply) = join(&format!("altered-{number}"), altered)?;
+        ensure!(reply.code != Some(0), "{altered} was taken for {token}");
+        let (error, hint) = reply.failure()?;
+        ensure!(hint.is_some(), "no next step after: {error}");
+        ensure!(!error.contains(&token), "the error shows the token");
+    }
+    let (_, reply) = join("store", &token)?;
+    reply.ok()?;
+    let (_, reply) = join("second", &token)?;
+    ensure!(reply.code == Some(4), "reused: {reply:?}");
+    let (error, hint) = reply.failure()?;
+    ensure!(hint.is_some(), "no next step after: {error}");
+    let members = office.status()?["members"].to_string();
+    ensure!(members.contains("store") && !members.contains("second"), "{members}");
+    Ok(())
+}
+
+/// Returns the token with one letter of each part changed, cut short, and nothing.
+fn altered(token: &str) -> Vec<String> {
+    let change = |index: usize| {
+        let letter = if token.as_bytes()[index] == b'a' { "b" } else { "a" };
+        format!("{}{letter}{}", &token[..index], &token[index + 1..])
+    };
+    let in_hash = token.find('.').map_or(0, |dot| dot + 5);
+    let in_secret = token.len() - 10;
+    let shorter = token[..token.len() - 1].to_owned();
+    vec![change(0), change(in_hash), change(in_secret), shorter, String::new(), "v1.x.y".to_owned()]
+}
+
+/// What cannot be done is answered with the cause, the next step, and a code that scripts can rely on.
+#[test]
+fn wrong_input_gives_the_cause_a_hint_and_its_exit_code() -> Result<()> {
+    in_scratch("input", type_wrong_things)
+}
+
+fn type_wrong_things(scratch: &mut Scratch) -> Result<()> {
+    let source = scratch.make_dir("source")?;
+    fs::write(source.join("file"), "text")?;
+    let cluster = Cluster::new(scratch, &source, Wiring::Loopback)?;
+    cluster.add_set()?;
+    cluster.in_sync_within(SOON)?;
+    let source = source.to_string_lossy().into_owned();
+    let cases: &[(i32, &[&str])] = &[
+        (2, &["versions"]),
+        (2, &["no-such-command"]),
+        (2, &["show", "work:file"]),
+        (2, &["show", "work:file@someday"]),
+        (2, &["versions", "work:../file"]),
+        (2, &["set", "add", "Bad Name", "--source", &source, "--to", "store"]),
+        (3, &["versions", "nowhere:file"]),
+        (3, &["versions", "work:no-such-file"]),
+        (3, &["show", "work:no-such-file@latest"]),
+        (3, &["show", "work:file@v1.1.999999"]),
+        (3, &["show", "work:file@2001-01-01"]),
+        (3, &["set", "show", "nowhere"]),
+        (3, &["set", "add", "other", "--source", "/nowhere/at/all", "--to", "store"]),
+        (3, &["set", "add", "other", "--source", &source, "--to", "nobody"]),
+        (4, &["set", "add", SET, "--source", &source, "--to", "store"]),
+    ];
+    let mut wrong = Vec::new();
+    for (code, args) in cases {
+        let station = if args[0] == "set" { &cluster.office } else { &cluster.store };
+        let text = station.call(*args)?;
+        let json = station.call(args.iter().chain(&["--json"]))?;
+        let told = format!("{args:?}: {:?} {}", text.code, text.err.trim());
+        if text.code != Some(*code) || json.code != Some(*code) {
+            wrong.push(format!("not {code}: {told}"));
+        }
+        if !text.err.contains("error:") || !text.out.is_empty() {
+            wrong.push(format!("no error on standard error alone: {told}"));
+        }
+        match json.failure() {
+            Err(error) => wrong.push(format!("{args:?} --json: {error:#}")),
+            Ok((_, hint)) if hint.is_none() || hint.as_deref() == Some("") => {
+                wrong.push(format!("no hint: {told}"));
+            }
+            Ok(_) => {}
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// A command that needs a station says that there is none, and what to do.
+#[test]
+fn a_station_that_does_not_run_is_unavailable() -> Result<()> {
+    in_scratch("away", ask_nobody)
+}
+
+fn ask_nobody(scratch: &mut Scratch) -> Result<()> {
+    let station = Station::new(scratch, "office", Vec::new())?;
+    let reply = station.call(["status", "--json"])?;
+    ensure!(reply.code == Some(3) || reply.code == Some(5), "no config: {reply:?}");
+    station.init(&free_address()?.to_string())?;
+    let reply = station.call(["status", "--json"])?;
+    ensure!(reply.code == Some(5), "{reply:?}");
+    let (error, hint) = reply.failure()?;
+    ensure!(hint.context(error)?.contains("keepshare run"), "the hint does not help: {reply:?}");
+    let reply = station.call(["init", "--name", "office", "--json"])?;
+    ensure!(reply.code == Some(4), "a second init: {reply:?}");
+    Ok(())
+}
+
+fn alarm_within(station: &Station) -> Result<()> {
+    let mut last = String::new();
+    let waited = wait_until(SOON, "the status shows an alarm", || {
+        last = station.set_status(SET).map_or_else(|e| format!("{e:#}"), |s| s.to_string());
+        last.contains("alarm")
+    });
+    waited.with_context(|| format!("it says: {last}"))
+}

@@ -1,0 +1,466 @@
+//! A master that was taken over: it has a certificate that every station accepts, and means harm.
+//!
+//! Whatever it sends, the station keeps what it has, leaves its own folder alone, stays small and goes on serving.
+
+use std::{collections::BTreeSet, fs, future::Future, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+use keepshare_auth::{Revocations, StationIdentity, tls::StationTls};
+use keepshare_base::{
+    Change, Content, ContentHash, Epoch, Event, Extent, FileId, FileRow, FileTime, Kind, Meta,
+    Name, NameRow, OriginId, Owner, Position, RunningHash, Seq, Stamp,
+};
+use keepshare_proto::{
+    Frame, Hello, Message, SetSettings, Step, Welcome,
+    codec::{Decoder, encode},
+};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use rustls::{
+    pki_types::ServerName,
+    time_provider::{DefaultTimeProvider, TimeProvider},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use keepshare_e2e::{SOON, contents};
+use keepshare_support::{Aspects, Cluster, Scratch, Wiring, cluster::SET, tools};
+
+/// How much a station may grow under attack, in bytes.
+const GROWTH_MAX: u64 = 50 << 20;
+
+/// What a connection is answered with once the certificate was taken.
+const READY_BYTES: usize = 9;
+
+/// The bytes that stand for a hostile name until the frame is encoded.
+const MARK: u8 = 0xf7;
+
+/// Every promise about hostile masters, on one station that has something to lose.
+#[test]
+fn a_master_that_means_harm_changes_nothing() -> Result<()> {
+    let scratch = Scratch::new("hostile")?;
+    let source = scratch.make_dir("source")?;
+    fs::write(source.join("kept"), "first")?;
+    let mut cluster = Cluster::new(&scratch, &source, Wiring::Loopback)?;
+    cluster.add_set()?;
+    cluster.in_sync_within(SOON)?;
+    fs::write(source.join("kept"), "second")?;
+    cluster.equal_within(SOON, Aspects::ours())?;
+    cluster.in_sync_within(SOON)?;
+    cluster.office.stop()?;
+
+    let before = contents(&cluster.store, "kept")?;
+    ensure!(before.len() >= 2, "there is a history to lose: {before:?}");
+    let outside = outside_of(&scratch, &cluster)?;
+    let attacker = Attacker::new(&cluster)?;
+    let resident = cluster.store.usage()?.resident_bytes;
+
+    attacker.attack()?;
+
+    let grown = cluster.store.usage()?.resident_bytes.saturating_sub(resident);
+    ensure!(grown < GROWTH_MAX, "the station grew by {grown} bytes");
+    ensure!(contents(&cluster.store, "kept")? == before, "the history is another");
+    ensure!(outside_of(&scratch, &cluster)? == outside, "something came to be outside");
+    let live = cluster.live()?;
+    let names: Vec<_> =
+        fs::read_dir(&live)?.map(|entry| Ok(entry?.file_name())).collect::<Result<_>>()?;
+    ensure!(names == ["kept"], "the live tree holds {names:?}");
+
+    // And the true master goes on where it was.
+    cluster.office.start()?;
+    fs::write(source.join("kept"), "third")?;
+    cluster.equal_within(SOON, Aspects::ours())?;
+    ensure!(contents(&cluster.store, "kept")?[0] == "third");
+    Ok(())
+}
+
+/// Returns the names beside the folders that the two stations own.
+fn outside_of(scratch: &Scratch, cluster: &Cluster) -> Result<BTreeSet<std::ffi::OsString>> {
+    let list = |folder: &Path| -> Result<Vec<std::ffi::OsString>> {
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect()
+    };
+    let mut names: BTreeSet<_> = list(scratch.path())?.into_iter().collect();
+    names.extend(list(&cluster.store.state().join("sets"))?);
+    Ok(names)
+}
+
+/// Speaks to a replica with the primary's own certificate.
+struct Attacker {
+    tls: StationTls,
+    address: String,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// A connection on which bytes are sent as they are.
+struct RawLink {
+    stream: TlsStream<TcpStream>,
+    decoder: Decoder,
+    welcome: Option<Welcome>,
+}
+
+impl Attacker {
+    fn new(cluster: &Cluster) -> Result<Self> {
+        let identity = StationIdentity::load(&cluster.office.state().join("identity"))?;
+        let clock: Arc<dyn TimeProvider> = Arc::new(DefaultTimeProvider);
+        let tls = StationTls::new(&identity, Revocations::default(), clock)?;
+        let status = cluster.store.status()?;
+        let address = status["listen"].as_str();
+        let address = address.with_context(|| format!("it listens: {status}"))?.to_owned();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { tls, address, runtime })
+    }
+
+    fn attack(&self) -> Result<()> {
+        self.runtime.block_on(async {
+            let welcome = self.welcome().await?;
+            let place = welcome.place.context("the station has something already")?;
+            let next =
+                Position { origin: OriginId::FIRST, epoch: place.epoch, seq: place.seq.next() };
+            let running = place.running;
+            for name in hostile_names() {
+                let frame = with_hostile_name(next, running, &name)?;
+                self.is_hung_up_on(&[frame], &format!("the name {name:?}")).await?;
+            }
+            for (what, change) in hostile_changes() {
+                let frame = change_frame(next, running, Step::Next, change)?;
+                self.is_hung_up_on(&[frame], what).await?;
+            }
+            let harmless = || plain_change(b"harmless", FileId { counter: 999_999, ..own(1) });
+            let far = Position { seq: Seq(next.seq.0 + 5), ..next };
+            let gap = change_frame(far, running, Step::Next, harmless())?;
+            self.is_hung_up_on(&[gap.clone(), gap.clone(), gap], "a gap again and again").await?;
+            let epoch = Position { epoch: next.epoch.next(), ..next };
+            let frame = change_frame(epoch, running, Step::Next, harmless())?;
+            self.is_hung_up_on(&[frame], "another epoch than was agreed").await?;
+            let origin = Position { origin: OriginId(2), ..next };
+            let frame = change_frame(origin, running, Step::Next, harmless())?;
+            self.is_hung_up_on(&[frame], "another origin than was agreed").await?;
+            let part = change_frame(next, running, Step::Part { number: 1 }, harmless())?;
+            self.is_hung_up_on(&[part], "a part of a mirror that nobody began").await?;
+            let old = Position { seq: place.seq, ..next };
+            let replay = change_frame(old, running, Step::Next, harmless())?;
+            self.is_not_taken(&[replay], "a change that is there already").await?;
+            self.lies_about_lengths().await?;
+            // So far away that no flipped byte makes it the next change.
+            let never = Position { seq: Seq(u64::MAX / 2), ..next };
+            self.random_bytes(&change_frame(never, running, Step::Next, harmless())?).await
+        })
+    }
+
+    async fn lies_about_lengths(&self) -> Result<()> {
+        let lies: [&[u8]; 6] = [
+            &[0xff; 8],
+            &[0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0],
+            &[0, 0, 16, 0, 0xff, 0xff, 0xff, 0x7f],
+            &[0, 0, 0, 0, 0, 0, 0, 0],
+            &[4, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4],
+            &[1, 0, 0, 0, 1, 0, 0, 0, 0xee],
+        ];
+        for lie in lies {
+            self.is_hung_up_on(&[lie.to_vec()], &format!("the lengths {lie:?}")).await?;
+        }
+        for block in
+            [[1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], [7, 8, 0, 0, 0, 8, 0, 0, 0]]
+        {
+            let mut link = self.connect().await?;
+            link.stream.write_all(&block).await?;
+            link.ends("a block that lies").await?;
+        }
+        Ok(())
+    }
+
+    /// Frames with flipped, cut and added bytes, each on a link of its own.
+    async fn random_bytes(&self, frame: &[u8]) -> Result<()> {
+        let mut random = StdRng::seed_from_u64(tools::seed("hostile_master"));
+        for _ in 0..300 {
+            let mut bytes = frame.to_vec();
+            for _ in 0..random.random_range(1..8) {
+                let at = random.random_range(0..bytes.len());
+                match random.random_range(0..3) {
+                    0 => bytes[at] ^= 1 << random.random_range(0..8),
+                    1 => bytes.truncate(at.max(1)),
+                    _ => bytes.insert(at, random.random()),
+                }
+            }
+            let mut link = self.greet().await?;
+            let sent = link.block(&bytes).await;
+            sent.and(link.stream.shutdown().await.map_err(Into::into)).ok();
+        }
+        // The station still answers, and what it answers is what it was.
+        self.welcome().await.map(drop)
+    }
+
+    async fn is_hung_up_on(&self, frames: &[Vec<u8>], what: &str) -> Result<()> {
+        let mut link = self.greet().await?;
+        for frame in frames {
+            // It may hang up before the last one is written.
+            if link.block(frame).await.is_err() {
+                return Ok(());
+            }
+        }
+        link.ends(what).await
+    }
+
+    async fn is_not_taken(&self, frames: &[Vec<u8>], what: &str) -> Result<()> {
+        let before = self.welcome().await?;
+        let mut link = self.greet().await?;
+        for frame in frames {
+            link.block(frame).await?;
+        }
+        link.stream.shutdown().await?;
+        ensure!(self.welcome().await?.place == before.place, "{what} moved the station");
+        Ok(())
+    }
+
+    /// Greets and returns what the station has.
+    async fn welcome(&self) -> Result<Welcome> {
+        self.greet().await?.welcome.context("a link that was welcomed")
+    }
+
+    async fn greet(&self) -> Result<RawLink> {
+        // The station may still be busy hanging up on the link before.
+        let mut last = None;
+        for _ in 0..50 {
+            let mut link = self.connect().await?;
+            let hello = Hello {
+                set: SET.parse()?,
+                origin: OriginId::FIRST,
+                epoch: Epoch::FIRST,
+                head: Seq(1_000_000),
+                settings: SetSettings::default(),
+            };
+            link.block(&encode(&Message::Hello(hello), &[])?).await?;
+            let frame = link.frame().await;
+            match frame {
+                Ok(Frame { message: Message::Welcome(welcome), .. }) => {
+                    link.welcome = Some(welcome);
+                    return Ok(link);
+                }
+                other => last = Some(format!("{other:?}")),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        bail!("the station does not welcome its master: {last:?}")
+    }
+
+    async fn connect(&self) -> Result<RawLink> {
+        let config = self.tls.link_client(&"store".parse()?)?;
+        let stream = TcpStream::connect(&self.address).await?;
+        let name = ServerName::try_from("station.keepshare")?;
+        let mut stream = within("TLS", TlsConnector::from(config).connect(name, stream)).await?;
+        let mut ready = [1; READY_BYTES];
+        within("the opening", stream.read_exact(&mut ready)).await?;
+        ensure!(ready == [0; READY_BYTES], "the link opens as described");
+        Ok(RawLink { stream, decoder: Decoder::new(), welcome: None })
+    }
+}
+
+impl RawLink {
+    /// Sends bytes as one block, as if they were frames.
+    async fn block(&mut self, frames: &[u8]) -> Result<()> {
+        let len = u32::try_from(frames.len())?.to_le_bytes();
+        let block = [&[1][..], &len, &len, frames].concat();
+        within("sending", self.stream.write_all(&block)).await?;
+        within("sending", self.stream.flush()).await
+    }
+
+    /// Returns the next frame.
+    async fn frame(&mut self) -> Result<Frame> {
+        loop {
+            if let Some(frame) = self.decoder.next_frame()? {
+                return Ok(frame);
+            }
+            let mut head = [0; 9];
+            within("an answer", self.stream.read_exact(&mut head)).await?;
+            ensure!(head[0] == 1, "short answers are not compressed");
+            let len = u32::from_le_bytes([head[5], head[6], head[7], head[8]]);
+            ensure!(len < 1 << 20, "an answer of {len} bytes");
+            let mut frames = vec![0; usize::try_from(len)?];
+            within("an answer", self.stream.read_exact(&mut frames)).await?;
+            self.decoder.feed(&frames);
+        }
+    }
+
+    /// Returns when the station has hung up; an error where it does not.
+    async fn ends(&mut self, what: &str) -> Result<()> {
+        let mut sink = vec![0; 64 * 1024];
+        let hung_up =
+            async { while self.stream.read(&mut sink).await.is_ok_and(|read| read > 0) {} };
+        timeout(SOON, hung_up).await.with_context(|| format!("the station goes on after {what}"))
+    }
+}
+
+async fn within<T, E>(what: &str, work: impl Future<Output = Result<T, E>>) -> Result<T>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    timeout(SOON, work)
+        .await
+        .with_context(|| format!("{what} takes too long"))?
+        .context(what.to_owned())
+}
+
+fn own(origin: u32) -> FileId {
+    FileId { origin: OriginId(origin), epoch: Epoch::FIRST, counter: 1 }
+}
+
+fn row(file: FileId, meta: Meta, content: Content) -> FileRow {
+    FileRow { file, event: Event::Created, meta, content, hash: None, cut: true, fuzzy: false }
+}
+
+fn meta(kind: Kind, size: u64) -> Meta {
+    Meta {
+        kind,
+        size,
+        mode: 0o644,
+        owner: Owner::default(),
+        group: Owner::default(),
+        mtime: FileTime::default(),
+        symlink: vec![],
+        rdev: 0,
+        xattrs: vec![],
+    }
+}
+
+fn name_row(name: &[u8], target: FileId, kind: Kind) -> NameRow {
+    let name = Name::new(name).expect("a good name");
+    NameRow { parent: FileId::ROOT, name, target: Some((target, kind)) }
+}
+
+/// A new empty file.
+fn plain_change(name: &[u8], file: FileId) -> Change {
+    Change {
+        stamp: Stamp(1_763_649_127_000_000),
+        names: vec![name_row(name, file, Kind::File)],
+        files: vec![row(file, meta(Kind::File, 0), Content::whole(b""))],
+        ..Change::default()
+    }
+}
+
+fn change_frame(
+    position: Position,
+    running: RunningHash,
+    step: Step,
+    change: Change,
+) -> Result<Vec<u8>> {
+    let payload = vec![0; usize::try_from(change.payload_len().min(1000))?];
+    Ok(encode(&Message::Change { position, running, step, change }, &payload)?)
+}
+
+/// Names that no station may ever make, as bytes on the wire.
+fn hostile_names() -> Vec<Vec<u8>> {
+    let mut names: Vec<Vec<u8>> = [
+        &b""[..],
+        b".",
+        b"..",
+        b"/",
+        b"/etc/passwd",
+        b"../../../../outside",
+        b"a/b",
+        b"..\0",
+        b"nul\0inside",
+        b"@versions",
+        b"@Versions",
+        b"@GMT-2026.11.20-14.32.07",
+    ]
+    .map(<[u8]>::to_vec)
+    .to_vec();
+    names.push(vec![b'x'; 256]);
+    names.push(vec![b'x'; 100_000]);
+    names
+}
+
+/// Encodes a change with a good name and puts a hostile one in its place.
+fn with_hostile_name(next: Position, running: RunningHash, name: &[u8]) -> Result<Vec<u8>> {
+    let mark = [MARK; 20];
+    let file = FileId { counter: 999_999, ..own(1) };
+    let bytes = change_frame(next, running, Step::Next, plain_change(&mark, file))?;
+    let at = bytes.windows(mark.len()).position(|w| w == mark).context("the mark is there")?;
+    // A name's length stands before it, in seven bits a byte.
+    let mut header = bytes[8..at - 1].to_vec();
+    let mut len = name.len();
+    while len > 127 {
+        header.push(u8::try_from(len % 128)? | 128);
+        len /= 128;
+    }
+    header.push(u8::try_from(len)?);
+    header.extend(name);
+    header.extend(&bytes[at + mark.len()..]);
+    let len = u32::try_from(header.len())?.to_le_bytes();
+    Ok([&len[..], &len, &header].concat())
+}
+
+/// Changes that are well formed and must not be kept.
+fn hostile_changes() -> Vec<(&'static str, Change)> {
+    let mine = FileId { counter: 999_999, ..own(1) };
+    let with_file = |file: FileRow| Change {
+        names: vec![name_row(b"evil", file.file, file.meta.kind)],
+        files: vec![file],
+        ..plain_change(b"evil", mine)
+    };
+    let with_content = |size, extents, hash| {
+        with_file(row(
+            mine,
+            meta(Kind::File, size),
+            Content::Extents { fresh: true, extents, hash },
+        ))
+    };
+    let data = |offset, len| Extent { offset, len, zero: false };
+    let link = Meta { symlink: b"/etc\0x".to_vec(), ..meta(Kind::Symlink, 0) };
+    let powers = Meta {
+        xattrs: vec![(b"security.capability".to_vec(), vec![1; 20])],
+        ..meta(Kind::File, 0)
+    };
+    let nothing = ContentHash::of(b"");
+    vec![
+        ("a file of another origin", plain_change(b"evil", own(2))),
+        (
+            "a folder of another origin",
+            Change {
+                names: vec![NameRow { parent: own(2), ..name_row(b"evil", mine, Kind::File) }],
+                ..plain_change(b"evil", mine)
+            },
+        ),
+        (
+            "a folder that is not there",
+            Change {
+                names: vec![NameRow {
+                    parent: FileId { counter: 888_888, ..own(1) },
+                    ..name_row(b"evil", mine, Kind::File)
+                }],
+                ..plain_change(b"evil", mine)
+            },
+        ),
+        (
+            "a name for a file that is not there",
+            Change { files: vec![], ..plain_change(b"evil", mine) },
+        ),
+        (
+            "the root under a name",
+            Change {
+                names: vec![name_row(b"evil", FileId::ROOT, Kind::Dir)],
+                files: vec![],
+                ..Change::default()
+            },
+        ),
+        ("the root as a file", with_file(row(FileId::ROOT, meta(Kind::File, 0), Content::Same))),
+        (
+            "a mode beyond modes",
+            with_file(row(mine, Meta { mode: 0o107_777, ..meta(Kind::File, 0) }, Content::Same)),
+        ),
+        ("powers as an attribute", with_file(row(mine, powers, Content::Same))),
+        ("a symlink with a NUL", with_file(row(mine, link, Content::Same))),
+        (
+            "more content than a change may bring",
+            with_content(u64::MAX, vec![data(0, u64::MAX)], nothing),
+        ),
+        ("content beyond the end", with_content(10, vec![data(5, 100)], nothing)),
+        ("content that overflows", with_content(10, vec![data(u64::MAX, 2)], nothing)),
+        ("content that overlaps", with_content(10, vec![data(0, 5), data(3, 5)], nothing)),
+        ("content of another hash", with_content(10, vec![data(0, 10)], nothing)),
+        ("a payload that is not there", with_content(5000, vec![data(0, 5000)], nothing)),
+    ]
+}

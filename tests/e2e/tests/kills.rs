@@ -1,0 +1,139 @@
+//! Power cuts: whatever a station acknowledged is there afterwards, and right.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::{Context, Result, ensure};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use serde_json::Value;
+
+use keepshare_e2e::{SOON, edit_time};
+use keepshare_support::{
+    Aspects, Cluster, Editor, Scratch, Wiring, cluster::SET, in_scratch,
+    in_scratch_as_ordinary_user, tools, tree,
+};
+
+/// How often a side is killed.
+const KILLS: u32 = 10;
+
+/// Versions that a station showed, by path and id, with the hash of their bytes where it was told.
+type Journal = BTreeMap<(PathBuf, String), Value>;
+
+/// Somebody works while either side dies ten times: nothing acknowledged is lost, nothing is wrong, all agree.
+#[test]
+fn what_was_acknowledged_survives_ten_kills_on_either_side_as_root() -> Result<()> {
+    if !tools::is_root() {
+        tools::skip("what_was_acknowledged_survives_ten_kills_as_root", "needs root");
+        return Ok(());
+    }
+    in_scratch("kills-root", survive_kills)
+}
+
+/// The same with the means an ordinary user has to see changes.
+#[test]
+fn what_was_acknowledged_survives_ten_kills_on_either_side_as_an_ordinary_user() -> Result<()> {
+    in_scratch_as_ordinary_user("kills-user", survive_kills)
+}
+
+fn survive_kills(scratch: &mut Scratch) -> Result<()> {
+    let seed = tools::seed("kills");
+    let mut random = StdRng::seed_from_u64(seed);
+    let source = scratch.join("source");
+    tree::grow(&source, tree::TreeSpec { files: 200, odd: true, seed })?;
+    let mut editor = Editor::new(&source, seed)?;
+    let mut cluster = Cluster::new(scratch, &source, Wiring::Loopback)?;
+    cluster.add_set()?;
+    cluster.in_sync_within(SOON)?;
+    let mut journal = Journal::new();
+    let started = Instant::now();
+    for kill in 1..=KILLS {
+        while started.elapsed() < edit_time() * kill / KILLS {
+            editor.step()?;
+            if random.random_bool(0.05) {
+                let path = editor.any_file();
+                note_versions(&cluster, path, &mut journal)?;
+            }
+        }
+        let killed = if random.random_bool(0.5) { &mut cluster.office } else { &mut cluster.store };
+        killed.kill()?;
+        // Work goes on while it is away.
+        for _ in 0..random.random_range(0..50) {
+            editor.step()?;
+        }
+        killed.start().with_context(|| format!("after kill {kill} of {}", killed.name()))?;
+    }
+    // Each says something of its own: all are asked, whatever the first one answers.
+    let outcomes = [
+        cluster.equal_within(SOON, Aspects::ours()),
+        cluster.in_sync_within(SOON),
+        check_versions(&cluster, &editor, &journal),
+        check_store(&cluster),
+    ];
+    let wrong: Vec<String> =
+        outcomes.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+fn check_store(cluster: &Cluster) -> Result<()> {
+    let report = cluster.store.call(["fsck", "--json"])?.json()?;
+    ensure!(report[0]["ok"] == true, "fsck says: {report}");
+    Ok(())
+}
+
+/// Writes down what the replica shows of a file: whatever it shows, it has acknowledged.
+fn note_versions(cluster: &Cluster, path: Option<PathBuf>, journal: &mut Journal) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let path = path.strip_prefix(cluster.source())?.to_owned();
+    for row in cluster.store.versions(SET, &path)? {
+        let id = row["version"].as_str().context("a version has an id")?.to_owned();
+        journal.insert((path.clone(), id), row);
+    }
+    Ok(())
+}
+
+fn check_versions(cluster: &Cluster, editor: &Editor, journal: &Journal) -> Result<()> {
+    ensure!(
+        journal.len() > 10,
+        "only {} versions were seen: the test tested nothing",
+        journal.len()
+    );
+    let mut wrong = Vec::new();
+    for ((path, id), row) in journal {
+        if row["kind"] == "file"
+            && let Err(error) = check_version(cluster, editor, path, id, row)
+        {
+            let same = cluster.store.versions(SET, path)?;
+            let same = same.iter().filter(|row| row["version"] == *id).count();
+            wrong.push(format!(
+                "  {path:?}@{id} (listed {same} times): {error:#}\n    it was {row}"
+            ));
+        }
+    }
+    let total = journal.len();
+    let first = wrong.iter().take(10).map(String::as_str).collect::<Vec<_>>().join("\n");
+    ensure!(wrong.is_empty(), "{} of {total} versions are wrong:\n{first}", wrong.len());
+    eprintln!("{} versions that were seen are there with the right bytes", journal.len());
+    Ok(())
+}
+
+fn check_version(
+    cluster: &Cluster,
+    editor: &Editor,
+    path: &Path,
+    id: &str,
+    row: &Value,
+) -> Result<()> {
+    let bytes = cluster.store.show(SET, path, id)?;
+    ensure!(row["size"] == bytes.len(), "it has {} bytes", bytes.len());
+    let hash = blake3::hash(&bytes);
+    if let Some(told) = row["hash"].as_str() {
+        ensure!(hash.to_hex().as_str() == told, "its hash is {hash}");
+    }
+    // Bytes of several moments are marked as such; all others were in the file at one moment.
+    ensure!(row["fuzzy"] == true || editor.wrote(hash), "nobody ever wrote these bytes");
+    Ok(())
+}

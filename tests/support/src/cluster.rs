@@ -1,0 +1,143 @@
+//! Two stations that replicate a folder, made by the commands an admin types.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::{
+    compare::{Aspects, equal_within},
+    netns::Network,
+    relay::Relay,
+    scratch::Scratch,
+    station::Station,
+    wait::wait_for,
+};
+
+/// The set that a cluster replicates.
+pub const SET: &str = "work";
+
+/// How the two stations reach each other.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Wiring {
+    /// On 127.0.0.1.
+    Loopback,
+    /// On 127.0.0.1, the master's link through a [`Relay`].
+    Relayed,
+    /// Each in a network namespace of its own. Root only.
+    Namespaces,
+}
+
+/// A master `office` and a replica `store`.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Masters the set.
+    pub office: Station,
+    /// Receives it.
+    pub store: Station,
+    /// The relay, where that is the wiring.
+    pub relay: Option<Relay>,
+    /// The network, where that is the wiring: host 0 is the office, host 1 the store.
+    pub network: Option<Network>,
+    source: PathBuf,
+}
+
+impl Cluster {
+    /// Makes both stations, joins and starts them. Nothing is replicated yet.
+    pub fn new(scratch: &Scratch, source: &Path, wiring: Wiring) -> Result<Self> {
+        Self::with_store_state(scratch, source, wiring, None)
+    }
+
+    /// As [`Self::new`], with the replica's state in another folder.
+    pub fn with_store_state(
+        scratch: &Scratch,
+        source: &Path,
+        wiring: Wiring,
+        store_state: Option<&Path>,
+    ) -> Result<Self> {
+        let network = match wiring {
+            Wiring::Namespaces => Some(Network::new(2)?),
+            Wiring::Loopback | Wiring::Relayed => None,
+        };
+        let listen = |host: usize| match &network {
+            Some(network) => Ok(format!("{}:7846", network.address(host))),
+            None => free_address().map(|address| address.to_string()),
+        };
+        let enter = |host: usize| network.as_ref().map(|n| n.enter(host)).unwrap_or_default();
+        let (office_at, store_at) = (listen(0)?, listen(1)?);
+        let relay = match wiring {
+            Wiring::Relayed => Some(Relay::to(store_at.parse()?)?),
+            Wiring::Loopback | Wiring::Namespaces => None,
+        };
+        let mut office = Station::new(scratch, "office", enter(0))?;
+        office.init(&office_at)?;
+        office.start()?;
+        let mut store = Station::new(scratch, "store", enter(1))?;
+        if let Some(state) = store_state {
+            store = store.with_state(state);
+        }
+        let address = relay.as_ref().map(|relay| relay.address().to_string());
+        store.join(&office_at, &office.token()?, &store_at, address.as_deref())?;
+        store.start()?;
+        Ok(Self { office, store, relay, network, source: source.to_owned() })
+    }
+
+    /// Replicates the source from now on.
+    pub fn add_set(&self) -> Result<()> {
+        let source = self.source.to_string_lossy().into_owned();
+        self.office.call(["set", "add", SET, "--source", &source, "--to", "store"])?.ok()?;
+        Ok(())
+    }
+
+    /// Returns the folder that is replicated.
+    pub fn source(&self) -> &Path {
+        &self.source
+    }
+
+    /// Returns the replica's live tree; an error while it has none.
+    pub fn live(&self) -> Result<PathBuf> {
+        let status = self.store.set_status(SET)?;
+        Ok(PathBuf::from(status["live"].as_str().context("the replica has no live tree yet")?))
+    }
+
+    /// Returns once the live tree equals the source.
+    pub fn equal_within(&self, deadline: Duration, aspects: Aspects) -> Result<()> {
+        let live = wait_for(deadline, "the replica has a live tree", || Ok(self.live().ok()))?;
+        equal_within(deadline, &self.source, &live, aspects)
+    }
+
+    /// Returns what the master's status says of the replica.
+    pub fn destination(&self) -> Result<Value> {
+        Ok(self.office.set_status(SET)?["destinations"][0].clone())
+    }
+
+    /// Returns once both stations say that the replica has everything.
+    pub fn in_sync_within(&self, deadline: Duration) -> Result<()> {
+        let mut last = Value::Null;
+        let waited = wait_for(deadline, "both stations say in-sync", || {
+            last = json!({"master": self.destination().ok(), "replica": self.store.set_status(SET).ok()});
+            let in_sync = |side: &str| last[side]["state"] == "in-sync";
+            Ok((in_sync("master") && in_sync("replica")).then_some(()))
+        });
+        waited.with_context(|| format!("they say: {last}"))
+    }
+
+    /// Returns the bytes between the stations so far.
+    pub fn wire_bytes(&self) -> Result<u64> {
+        if let Some(network) = &self.network {
+            let traffic = network.traffic(1)?;
+            return Ok(traffic.received + traffic.sent);
+        }
+        Ok(self.relay.as_ref().context("nothing counts bytes on this wiring")?.bytes())
+    }
+}
+
+/// Returns an address of this machine where nobody listens.
+pub fn free_address() -> Result<SocketAddr> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).context("cannot find a free port")?;
+    Ok(listener.local_addr()?)
+}
