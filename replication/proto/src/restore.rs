@@ -1,6 +1,6 @@
 //! Restores in place over a link: a station asks, its master writes.
 //!
-//! The station's half ([`Asking`]) lives in its [`Receiver`](crate::receiver::Receiver), the master's ([`Answering`])
+//! The station's half (`Asking`) lives in its [`Receiver`](crate::receiver::Receiver), the master's (`Answering`)
 //! in its [`Shipper`](crate::shipper::Shipper). A restore has an id and is done once: what broke off is asked again on
 //! the next link and answered from what the journal remembers. Where the file is and how it is written is the driver's
 //! work; so is the user's right to do it.
