@@ -6,8 +6,8 @@
 //!
 //! | capture | when | what it cannot see |
 //! |---|---|---|
-//! | [`fanotify`] | root, on ext4, XFS, btrfs' top level, tmpfs | stores through a memory map until it is unmapped |
-//! | [`inotify`] | everywhere else | that too, and writes through a hard link in a folder outside the source |
+//! | `fanotify` | root, on ext4, XFS, btrfs' top level, tmpfs | stores through a memory map until it is unmapped |
+//! | `inotify` | everywhere else | that too, and writes through a hard link in a folder outside the source |
 //! | scan | always: at the start, after a loss, by schedule | when it happened |
 //!
 //! The scan has no code here: a source compares a folder with its map whenever a folder is new or marked whole.

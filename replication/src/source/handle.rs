@@ -52,10 +52,9 @@ impl Source {
             snapshot.spooled()?,
         );
         let (head, acks) = (ledger.state().head(), snapshot.acks()?);
-        let scanned = ledger.state().scanned;
         let database = ledger.database();
         let set = config.set.clone();
-        let shared = Shared::new(config, database, head, scanned, payloads, acks);
+        let shared = Shared::new(config, database, head, payloads, acks);
         let shared = Arc::new(shared.map_err(|source| SourceError::Io {
             what: "cannot make an event descriptor".to_owned(),
             source,

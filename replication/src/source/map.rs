@@ -102,8 +102,8 @@ pub(crate) struct State {
     pub(crate) dropped: u64,
     /// The running hash with it.
     pub(crate) dropped_running: [u8; 32],
-    /// Files without a name yet, of whose content parts are journaled.
-    pub(crate) reading: Vec<FileId>,
+    /// Files without a name yet, of whose content parts are journaled, and the name that each of them will get.
+    pub(crate) reading: Vec<(FileId, FileId, Name)>,
 }
 
 /// The tables, in a snapshot ([`MapView`]) or in a running transaction ([`MapTx`]).

@@ -78,7 +78,7 @@ impl Mirror {
             bytes_total: self.snapshot.map.content_bytes()?,
             ..MirrorProgress::default()
         };
-        let lost = self.snapshot.state.reading.iter().map(|file| (*file, head.seq)).collect();
+        let lost = self.snapshot.state.reading.iter().map(|(file, ..)| (*file, head.seq)).collect();
         let mut run = Run {
             shared: &self.shared,
             snapshot: &self.snapshot,
@@ -190,7 +190,7 @@ impl Run<'_> {
             }
             self.progress.files_done += 1;
             self.progress.bytes_done += record.meta.size;
-            if self.progress.files_done % PROGRESS_EVERY == 0 {
+            if self.progress.files_done.is_multiple_of(PROGRESS_EVERY) {
                 self.sink.progress(self.progress);
             }
         }
@@ -234,9 +234,8 @@ impl Run<'_> {
             read.rewind();
         }
         loop {
-            let (piece, end) = match read.next()? {
-                Some(next) => next,
-                None => return self.moved_on(file, record),
+            let Some((piece, end)) = read.next()? else {
+                return self.moved_on(file, record);
             };
             let (content, payload) = piece;
             if let Some(hash) = end {

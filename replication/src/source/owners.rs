@@ -87,10 +87,11 @@ fn parse(text: &str) -> HashMap<u32, String> {
         let (Some(name), Some(_), Some(id)) = (fields.next(), fields.next(), fields.next()) else {
             continue;
         };
-        if let Ok(id) = id.parse() {
-            if !name.is_empty() && name.len() <= 256 {
-                names.entry(id).or_insert_with(|| name.to_owned());
-            }
+        if let Ok(id) = id.parse()
+            && !name.is_empty()
+            && name.len() <= 256
+        {
+            names.entry(id).or_insert_with(|| name.to_owned());
         }
     }
     names

@@ -174,7 +174,7 @@ impl Pass {
     }
 
     fn skip_hash(&mut self, mut len: u64) {
-        const ZEROS: [u8; 65536] = [0; 65536];
+        static ZEROS: [u8; 65536] = [0; 65536];
         self.holes += len;
         if self.holes > HASHED_HOLES_MAX {
             self.hasher = None;

@@ -6,12 +6,12 @@ use std::{
     time::Instant,
 };
 
-use keepshare_base::{FileId, Kind, Name, escape_name};
+use keepshare_base::{FileId, Name, escape_name};
 
 use super::{
     RESTORE_PREFIX, SourceError,
     ledger::Tx,
-    round::{FileTask, NameTask},
+    round::{FileTask, NameTask, Seed},
     ship::RestoreNote,
     transfer::Transfer,
 };
@@ -44,7 +44,7 @@ pub(crate) struct Pending {
     /// Restores that were written and wait for their change.
     pub(crate) restores: HashMap<FileId, RestoreNote>,
     /// Which file each name stood for at a station, when the map was lost.
-    pub(crate) seed: HashMap<(FileId, Name), (FileId, Kind)>,
+    pub(crate) seed: Seed,
 }
 
 impl Pending {
@@ -134,23 +134,33 @@ impl Pending {
         Ok(())
     }
 
-    /// Takes what one turn looks at.
-    pub(crate) fn take(
-        &mut self,
-        limit: usize,
-    ) -> (Vec<(FileId, Name, NameTask)>, Vec<(FileId, FileTask)>) {
+    /// Takes the names that one turn looks at.
+    pub(crate) fn take_names(&mut self, limit: usize) -> Vec<(FileId, Name, NameTask)> {
         let rest = match self.names.keys().nth(limit).cloned() {
             Some(next) => self.names.split_off(&next),
             None => BTreeMap::new(),
         };
         let names = mem::replace(&mut self.names, rest);
-        let names = names.into_iter().map(|((parent, name), task)| (parent, name, task)).collect();
+        names.into_iter().map(|((parent, name), task)| (parent, name, task)).collect()
+    }
+
+    /// Takes the files that one turn looks at.
+    pub(crate) fn take_files(&mut self, limit: usize) -> Vec<(FileId, FileTask)> {
         let rest = match self.files.keys().nth(limit).copied() {
             Some(next) => self.files.split_off(&next),
             None => BTreeMap::new(),
         };
-        let files = mem::replace(&mut self.files, rest).into_iter().collect();
-        (names, files)
+        mem::replace(&mut self.files, rest).into_iter().collect()
+    }
+
+    /// Returns the new big files being read, and a name that waits for each.
+    pub(crate) fn reading(&self) -> Vec<(FileId, FileId, Name)> {
+        let named = |(file, waiting): (&FileId, &Vec<(FileId, Name)>)| {
+            waiting.first().map(|(parent, name)| (*file, *parent, name.clone()))
+        };
+        let mut reading: Vec<_> = self.waiting.iter().filter_map(named).collect();
+        reading.sort_unstable();
+        reading
     }
 
     /// Ends the reading of a big file and lets the names go that waited for it.

@@ -156,7 +156,11 @@ fn read_again(snapshot: &Snapshot, tree: &Tree, row: &FileRow) -> Option<Vec<u8>
 
 /// Opens a file where the map has it.
 pub(crate) fn open_at(snapshot: &Snapshot, tree: &Tree, file: FileId) -> Option<OwnedFd> {
-    let (parent, name) = snapshot.map.links(file, 1).ok()?.pop()?;
+    let waiting = || {
+        let reading = snapshot.state.reading.iter().find(|(reading, ..)| *reading == file);
+        reading.map(|(_, parent, name)| (*parent, name.clone()))
+    };
+    let (parent, name) = snapshot.map.links(file, 1).ok()?.pop().or_else(waiting)?;
     let folder = tree.folder(&snapshot.map.path(parent).ok()??).ok()?;
     tree::open_file(folder.as_fd(), &name).ok()
 }

@@ -24,6 +24,9 @@ use super::{
 };
 use crate::capture::{Capture, Touch};
 
+/// Which file each name stands for.
+pub(crate) type Seed = HashMap<(FileId, Name), (FileId, Kind)>;
+
 /// A name to look at.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct NameTask {
@@ -101,7 +104,7 @@ pub(crate) struct Round<'a, 't> {
     /// How objects were touched that the map does not know yet, by inode.
     pub(crate) strange: Option<&'a HashMap<u64, Touch>>,
     /// Which file each name stood for at a station.
-    pub(crate) seed: Option<&'a HashMap<(FileId, Name), (FileId, Kind)>>,
+    pub(crate) seed: Option<&'a Seed>,
     found: Findings,
     folders: Folders,
     looked: HashSet<(FileId, Name)>,

@@ -40,7 +40,7 @@ pub(crate) struct Shared {
 /// How far the source's thread is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Phase {
-    /// The first scan runs.
+    /// The folder is being opened, or the first scan runs.
     Scanning,
     /// Everything is known.
     Running,
@@ -83,7 +83,6 @@ impl Shared {
         config: SourceConfig,
         database: Arc<Database>,
         head: Head,
-        scanned: bool,
         payloads: Payloads,
         acks: BTreeMap<String, Seq>,
     ) -> std::io::Result<Self> {
@@ -95,7 +94,7 @@ impl Shared {
             payloads: Mutex::new(payloads),
             acks: Mutex::new(Acks { through: acks, changed: BTreeMap::new() }),
             status: Mutex::default(),
-            phase: Mutex::new(if scanned { Phase::Running } else { Phase::Scanning }),
+            phase: Mutex::new(Phase::Scanning),
             phase_changed: Condvar::new(),
             tree: Mutex::default(),
             requests: Mutex::default(),

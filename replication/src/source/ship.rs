@@ -86,6 +86,8 @@ pub(crate) struct Shipped {
     pub(crate) transfers: Vec<Transfer>,
     /// Files to look at again at once.
     pub(crate) again: Vec<(FileId, Touch)>,
+    /// Files that were written and perhaps are still open.
+    pub(crate) open: Vec<FileId>,
     /// Files that took long to read, and for how long they are now left alone.
     pub(crate) resting: Vec<(FileId, Duration)>,
     /// Files to look at when they have been left alone.
@@ -107,6 +109,7 @@ impl Shipped {
         self.transfers.extend(after.transfers);
         self.again.extend(after.again);
         self.resting.extend(after.resting);
+        self.open.extend(after.open);
         self.put_off.extend(after.put_off);
         self.names_again.extend(after.names_again);
         self.racy.extend(after.racy);
@@ -250,6 +253,8 @@ impl<'a, 't> Ship<'a, 't> {
         };
         if record.uncut.is_none() {
             self.cutting.forget(file);
+        } else if changed {
+            self.out.open.push(file);
         }
         self.tx.map.set_record(file, &record)?;
         let age = self.now.micros_since(done.seen.signature.mtime.to_stamp());
@@ -259,8 +264,8 @@ impl<'a, 't> Ship<'a, 't> {
         if was_forgotten {
             self.tx.end_stale(file, Seq(self.tx.state.head).next())?;
         }
-        let nothing = !changed && !attributes && !(row.cut && was_uncut);
-        Ok((!nothing).then_some(done.row))
+        let anything = changed || attributes || (row.cut && was_uncut);
+        Ok(anything.then_some(done.row))
     }
 
     /// Leaves a file alone for as long as it took to read: one that never stops changing must not take all the time.
@@ -373,7 +378,7 @@ impl<'a, 't> Ship<'a, 't> {
         }
         loop {
             match transfer.step(self.tx, self.owners, u64::MAX)? {
-                Step::Part(row) => self.journal_part(row)?,
+                Step::Part(row) => self.journal_part(*row)?,
                 Step::Paused => {}
                 Step::Done(done) => return Ok(Ok(self.finish(file, *done, at.touch)?)),
                 Step::Failed(error) => return Ok(Err(error)),
@@ -449,11 +454,11 @@ impl<'a, 't> Ship<'a, 't> {
             if let Some((file, _)) = diff.new {
                 files.extend(rows.remove(&file));
             }
-            if let Some((file, _)) = diff.old {
-                if let Some(record) = lost.get(&file) {
-                    self.cutting.forget(file);
-                    cuts.extend(record.uncut.map(|_| file));
-                }
+            if let Some((file, _)) = diff.old
+                && let Some(record) = lost.get(&file)
+            {
+                self.cutting.forget(file);
+                cuts.extend(record.uncut.map(|_| file));
             }
         }
         cuts.sort_unstable();

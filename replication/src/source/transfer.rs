@@ -58,7 +58,7 @@ pub(crate) struct Transfer {
 #[derive(Debug)]
 pub(crate) enum Step {
     /// A part; there is more.
-    Part(Row),
+    Part(Box<Row>),
     /// The budget is used up.
     Paused,
     /// The last row, not decided about cutting; and what was seen.
@@ -137,7 +137,7 @@ impl Transfer {
             if piece.is_empty() {
                 return Ok(Step::Paused);
             }
-            return Ok(Step::Part(self.row(piece, None, false)));
+            return Ok(Step::Part(Box::new(self.row(piece, None, false))));
         }
         let now = match tree::look_at(self.open.as_fd()) {
             Ok(now) => now,
@@ -154,7 +154,7 @@ impl Transfer {
                 Ok(meta) => self.meta = meta,
                 Err(error) => return Ok(Step::Failed(error)),
             }
-            return Ok(Step::Part(part));
+            return Ok(Step::Part(Box::new(part)));
         }
         let hash = if stable { self.pass.hash() } else { None };
         let seen = self.pass.start;

@@ -21,7 +21,7 @@ use super::{
     owners::Owners,
     pending::Pending,
     round::{FileTask, NameTask},
-    shared::{Reply, Shared, lock},
+    shared::{Phase, Reply, Shared, lock},
     tree::{self, Tree},
 };
 use crate::capture::{self, Capture, Fanotify, Inotify, Marks, ScanOnly};
@@ -53,10 +53,12 @@ pub(crate) struct Worker {
     pending: Pending,
     later: BTreeMap<Instant, Vec<Later>>,
     cutting: Cutting,
+    recent: BTreeMap<FileId, Instant>,
     problems: BTreeMap<(FileId, Option<Name>), FileProblem>,
     replies: HashMap<RequestId, Vec<Reply<RestoreAnswer>>>,
     next_scan: Instant,
     next_tick: Instant,
+    next_sweep: Instant,
     next_attach: Instant,
     turns: u64,
     stopping: bool,
@@ -89,9 +91,11 @@ impl Worker {
             pending: Pending::default(),
             later: BTreeMap::new(),
             cutting: Cutting::new(shared.config.cut),
+            recent: BTreeMap::new(),
             problems: BTreeMap::new(),
             replies: HashMap::new(),
             next_tick: now,
+            next_sweep: now,
             next_attach: now,
             turns: 0,
             stopping: false,
@@ -114,10 +118,11 @@ impl Worker {
             }
             self.drain();
             self.take_due();
-            if self.attached.is_some() && (self.pending.is_busy() || !self.marks.is_empty()) {
-                if let Err(error) = self.turn(Vec::new()) {
-                    self.fail(&error);
-                }
+            if self.attached.is_some()
+                && (self.pending.is_busy() || !self.marks.is_empty())
+                && let Err(error) = self.turn(Vec::new())
+            {
+                self.fail(&error);
             }
             self.tick();
             self.show();
@@ -216,6 +221,9 @@ impl Worker {
                 self.begin_scan();
             }
             Err(reason) => self.alarm(SourceAlarm::Vanished(reason)),
+        }
+        if self.ledger.state().scanned {
+            self.shared.set_phase(Phase::Running);
         }
     }
 

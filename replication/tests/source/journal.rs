@@ -7,12 +7,11 @@ use std::{
 };
 
 use keepshare_base::{
-    Content, Epoch, Event, FileTime, Kind, Meta, Owner, Position, RequestId, RestoreOutcome, Seq,
-    SetPath, VersionId,
+    Epoch, Event, FileTime, Kind, Meta, Owner, Position, RequestId, RestoreOutcome, Seq, SetPath,
+    VersionId,
 };
 use keepshare_replication::source::{
-    CaptureMode::{Fanotify, Inotify},
-    RestoreRequest, Source, SourceAlarm, SourceError,
+    CaptureMode::Inotify, RestoreRequest, Source, SourceAlarm, SourceError,
 };
 
 use crate::{
@@ -220,7 +219,7 @@ fn an_unreadable_file_is_a_problem_of_its_own() {
     }
     let mut rig = Rig::new(Inotify);
     fs::write(rig.path("secret"), "x").unwrap();
-    fs::set_permissions(rig.path("secret"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(rig.path("secret"), fs::Permissions::from_mode(0o000)).unwrap();
     fs::write(rig.path("fine"), "x").unwrap();
     rig.wait("the problem", |rig| rig.handle.status().problem_count == 1);
     rig.wait("the others", |rig| rig.model.resolve("fine").is_some());
@@ -290,19 +289,12 @@ fn an_interrupted_mirror_begins_anew_and_cheaply() {
         }
     };
     let mut rig = Rig::with(captures()[0], prepare, |_| {});
-    let whole = {
-        let mut fresh = Model::default();
-        std::mem::swap(&mut rig.model, &mut fresh);
-        let parts = rig.mirror();
-        for part in &parts[..parts.len() / 2] {
-            let mut half = Model::default();
-            std::mem::swap(&mut half, &mut rig.model);
-            rig.model = Model::default();
-            rig.model.apply(&part.filled, true);
-            break;
-        }
-        parts.iter().map(|part| part.filled.payload.len()).sum::<usize>()
-    };
+    rig.model = Model::default();
+    let parts = rig.mirror();
+    let whole = parts.iter().map(|part| part.filled.payload.len()).sum::<usize>();
+    assert!(parts.len() > 2, "there is something to interrupt");
+    rig.model = Model { keep_versions: true, ..Model::default() };
+    rig.model.apply(&parts[0].filled, true);
     let parts = rig.mirror();
     let rest = parts.iter().map(|part| part.filled.payload.len()).sum::<usize>();
     assert!(rest < whole, "{rest} of {whole}");
@@ -321,8 +313,6 @@ fn an_interrupted_mirror_begins_anew_and_cheaply() {
     rig.mirror();
     rig.settle();
     assert!(matches!(rig.model.resolve("d2/inner"), Some((_, Kind::Dir))));
-    let row = rig.model.files.values().next().unwrap();
-    assert!(matches!(Content::Same, Content::Same) && row.meta.size < 1 << 30);
 }
 
 fn request(path: &str, number: u8, content: &Path) -> RestoreRequest {
@@ -376,6 +366,5 @@ fn wait_quiet(rig: &Rig) {
 }
 
 fn spool_files(rig: &Rig) -> usize {
-    let _ = Fanotify;
     fs::read_dir(&rig.config.spool_dir).unwrap().count()
 }

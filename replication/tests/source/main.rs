@@ -1,7 +1,7 @@
 //! A source is right when a station that follows its journal becomes the source's folder, whatever was done there, and
 //! when every version it was told of once existed.
 
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod contents;
 mod crashes;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use keepshare_base::{
-    Change, Content, ContentHash, Event, FileId, FilledChange, Kind, Meta, Name, OriginId, Seq,
+    Change, Content, ContentHash, FileId, FilledChange, Kind, Meta, Name, OriginId, Seq,
     unescape_name,
 };
 use keepshare_proto::{StateDigest, cut::CutRule};
@@ -56,7 +56,6 @@ pub(crate) struct ModelFile {
 #[derive(Clone, Debug)]
 pub(crate) struct Version {
     pub(crate) file: FileId,
-    pub(crate) event: Event,
     pub(crate) bytes: Bytes,
 }
 
@@ -277,7 +276,7 @@ impl Model {
         filled.check(ORIGIN).unwrap();
         let change = &filled.change;
         for file in &change.cuts {
-            self.cut(*file, Event::Saved);
+            self.cut(*file);
         }
         for (row, payload) in filled.contents() {
             let file = self.files.entry(row.file).or_insert_with(|| ModelFile {
@@ -313,7 +312,7 @@ impl Model {
                 assert_eq!(hash, file.bytes.hash(), "wrong bytes for {}: {row:?}", row.file);
             }
             if row.cut {
-                self.cut(row.file, row.event);
+                self.cut(row.file);
             }
         }
         for row in &change.names {
@@ -374,12 +373,12 @@ impl Model {
         }
     }
 
-    fn cut(&mut self, id: FileId, event: Event) {
+    fn cut(&mut self, id: FileId) {
         let Some(file) = self.files.get_mut(&id) else { panic!("cut of unknown {id}") };
         file.uncut = false;
         if self.keep_versions {
             let bytes = file.bytes.clone();
-            self.versions.push(Version { file: id, event, bytes });
+            self.versions.push(Version { file: id, bytes });
         }
     }
 

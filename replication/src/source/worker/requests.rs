@@ -10,7 +10,7 @@ use crate::source::{
     ledger::Tx,
     map::Inode,
     pass::Regions,
-    round::FileTask,
+    round::{FileTask, Seed},
     shared::{Phase, Request, lock},
 };
 
@@ -66,11 +66,7 @@ impl Worker {
     }
 
     /// Begins an epoch. With a seed the map is made anew, with the ids that a station knows.
-    fn new_epoch(
-        &mut self,
-        above: Epoch,
-        seed: Option<HashMap<(FileId, keepshare_base::Name), (FileId, keepshare_base::Kind)>>,
-    ) -> Result<Head, SourceError> {
+    fn new_epoch(&mut self, above: Epoch, seed: Option<Seed>) -> Result<Head, SourceError> {
         let own = Epoch::new(self.ledger.state().epoch).unwrap_or(Epoch::FIRST);
         let epoch = above.max(own).next();
         let anew = seed.is_some();

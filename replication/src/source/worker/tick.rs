@@ -1,15 +1,23 @@
 //! What is done now and then: cuts after a pause, acknowledgements, trimming, the spool, the status.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use keepshare_base::Seq;
 
 use super::{TICK, Worker, chain};
+use crate::capture::Touch;
 use crate::source::{
     PROBLEMS_MAX, SourceAlarm, SourceError, SourceLimits,
     ledger::Tx,
+    round::FileTask,
     shared::{Phase, Shared, lock},
 };
+
+/// How often recently written files are looked at, whatever the events said.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// For how long.
+const SWEPT_FOR: Duration = Duration::from_secs(30);
 
 /// The journal is trimmed when so many changes have gathered that nobody needs.
 const TRIM_AFTER: u64 = 256;
@@ -20,7 +28,9 @@ const KEPT_FOR_NOBODY: u64 = 1000;
 impl Worker {
     /// Tells whether there is something to do at the next tick.
     pub(super) fn has_notes(&self) -> bool {
-        self.cutting.is_waiting() || !lock(&self.shared.acks).changed.is_empty()
+        self.cutting.is_waiting()
+            || !self.recent.is_empty()
+            || !lock(&self.shared.acks).changed.is_empty()
     }
 
     /// Does what is due now and then.
@@ -31,12 +41,26 @@ impl Worker {
         }
         self.next_tick = now + TICK;
         let cuts = if self.attached.is_some() { self.cutting.due() } else { Vec::new() };
-        if !cuts.is_empty() {
-            if let Err(error) = self.turn(cuts) {
-                self.fail(&error);
-            }
+        if !cuts.is_empty()
+            && let Err(error) = self.turn(cuts)
+        {
+            self.fail(&error);
         }
         self.keep_notes();
+        self.sweep(now);
+    }
+
+    /// Looks again at what was written a short while ago: stores through a memory map raise no events.
+    fn sweep(&mut self, now: Instant) {
+        if now < self.next_sweep || self.recent.is_empty() {
+            return;
+        }
+        self.next_sweep = now + SWEEP_EVERY;
+        self.recent.retain(|_, written| now < *written + SWEPT_FOR);
+        let touch = Touch { modified: true, closed: false };
+        for file in self.recent.keys() {
+            self.pending.add_file(*file, FileTask { touch, verify: false });
+        }
     }
 
     /// Writes acknowledgements and spool places into the journal, and drops what nobody needs.

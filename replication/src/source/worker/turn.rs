@@ -40,6 +40,9 @@ const STEP_BYTES: u64 = 8 << 20;
 /// So many big files are read at a time.
 const TRANSFERS_MAX: usize = 64;
 
+/// The most recently written files that are looked at again and again.
+const RECENT_MAX: usize = 4096;
+
 /// A scan is made durable once in so many turns.
 const DURABLE_TURNS: u64 = 64;
 
@@ -79,7 +82,7 @@ impl Worker {
     pub(super) fn turn(&mut self, cuts: Vec<FileId>) -> Result<(), SourceError> {
         self.turns += 1;
         self.pending.resting.retain(|_, until| *until > Instant::now());
-        let durable = self.turns % DURABLE_TURNS == 0;
+        let durable = self.turns.is_multiple_of(DURABLE_TURNS);
         let Some(attached) = &mut self.attached else {
             return Err(SourceError::Vanished("the folder is not there".to_owned()));
         };
@@ -90,9 +93,7 @@ impl Worker {
             let mut turn = Turn { tx, pending, attached, owners, cutting, left: Left::default() };
             turn.take(cuts)?;
             let Turn { tx, pending, attached, left, .. } = turn;
-            let mut reading: Vec<FileId> = pending.reading.values().copied().collect();
-            reading.sort_unstable();
-            tx.state.reading = reading;
+            tx.state.reading = pending.reading();
             tx.durable |= durable && pending.scanning;
             // Had the folder vanished meanwhile, all that was seen to be gone would be a lie.
             attached.tree.is_in_place().map_err(SourceError::Vanished)?;
@@ -130,6 +131,12 @@ impl Worker {
         for (file, touch, until) in shipped.put_off {
             let task = FileTask { touch, verify: false };
             self.later.entry(until).or_default().push(Later::File(file, task));
+        }
+        let written = Instant::now();
+        for file in shipped.open {
+            if self.recent.len() < RECENT_MAX || self.recent.contains_key(&file) {
+                self.recent.insert(file, written);
+            }
         }
         for (file, rest) in shipped.resting {
             self.pending.resting.insert(file, Instant::now() + rest);
@@ -173,12 +180,13 @@ impl<'t> Turn<'_, 't> {
     fn take(&mut self, cuts: Vec<FileId>) -> Result<(), SourceError> {
         let silent = !self.tx.state.scanned;
         let mut ready = self.step_transfer()?;
-        if self.pending.names.len() < PENDING_NAMES_MAX {
-            if let Some((folder, scan)) = self.pending.next_walk() {
-                self.walk(folder, scan)?;
-            }
+        if self.pending.names.len() < PENDING_NAMES_MAX
+            && let Some((folder, scan)) = self.pending.next_walk()
+        {
+            self.walk(folder, scan)?;
         }
-        let (names, files) = self.pending.take(TASKS_PER_TURN);
+        let names = self.pending.take_names(TASKS_PER_TURN);
+        let files = self.pending.take_files(TASKS_PER_TURN);
         self.note_looked(&names, &files)?;
         let mut round = Round::new(
             self.tx,
@@ -231,7 +239,7 @@ impl<'t> Turn<'_, 't> {
         loop {
             let budget = until.saturating_sub(transfer.read_bytes());
             match transfer.step(ship.tx, ship.owners, budget)? {
-                Step::Part(row) => ship.journal_part(row)?,
+                Step::Part(row) => ship.journal_part(*row)?,
                 Step::Paused => {
                     transfer.took += began.elapsed();
                     self.pending.transfers.push_back(transfer);
