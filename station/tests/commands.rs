@@ -1,0 +1,177 @@
+//! The commands against a running demo: what they print, what they give back, how they fail.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use keepshare_support::{Demo, Reply, Scratch, wait_for};
+
+/// How long anything may take to arrive.
+const SOON: Duration = Duration::from_secs(60);
+
+/// A demo on a source of our own.
+struct Stage {
+    scratch: Scratch,
+    source: PathBuf,
+    demo: Demo,
+}
+
+impl Stage {
+    fn new(name: &str) -> Result<Self> {
+        let scratch = Scratch::new(name)?;
+        let source = scratch.make_dir("source")?;
+        fs::create_dir(source.join("plans"))?;
+        fs::write(source.join("plans/a.txt"), "first")?;
+        let demo = Demo::start(&scratch, Some(&source))?;
+        Ok(Self { scratch, source, demo })
+    }
+
+    /// Returns the versions of a path as soon as there are so many.
+    fn versions(&self, path: &str, count: usize) -> Result<Vec<Value>> {
+        wait_for(SOON, &format!("{path} has {count} versions"), || {
+            let versions = self.demo.versions(Path::new(path)).unwrap_or_default();
+            Ok((versions.len() >= count).then_some(versions))
+        })
+    }
+
+    fn call(&self, args: &[&str]) -> Result<Reply> {
+        self.demo.call(args)
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// Scripts are written against these keys.
+#[test]
+fn versions_have_the_keys_that_were_promised() -> Result<()> {
+    let stage = Stage::new("keys")?;
+    fs::write(stage.source.join("plans/a.txt"), "second, longer")?;
+    let versions = stage.versions("plans/a.txt", 2)?;
+    let keys = [
+        "version", "time", "size", "user", "event", "name", "current", "mode", "owner", "group",
+        "owner_id", "group_id", "hash", "until", "ended",
+    ];
+    for version in &versions {
+        for key in keys {
+            ensure!(version.get(key).is_some(), "{key} is missing in {version}");
+        }
+    }
+    let [newest, oldest] = &versions[..] else { panic!("{versions:?}") };
+    ensure!(newest["current"] == true && newest["ended"].is_null(), "{newest}");
+    ensure!(oldest["current"] == false && oldest["ended"] == "replaced", "{oldest}");
+    ensure!(oldest["size"] == 5 && newest["size"] == 14 && text(&newest["time"]).ends_with('Z'));
+    let status = stage.call(&["status", "--json"])?.json()?;
+    for station in status["stations"].as_array().context("no stations")? {
+        for key in ["name", "role", "version", "listen", "members", "sets", "problems"] {
+            ensure!(station.get(key).is_some(), "{key} is missing in {station}");
+        }
+    }
+    stage.demo.interrupt()
+}
+
+/// A whole folder comes back as it was, with what was deleted since and without what came since.
+#[test]
+fn a_folder_comes_back_as_of_a_moment() -> Result<()> {
+    let stage = Stage::new("folder")?;
+    let then = stage.versions("plans/a.txt", 1)?.remove(0);
+    fs::write(stage.source.join("plans/b.txt"), "later")?;
+    fs::remove_file(stage.source.join("plans/a.txt"))?;
+    wait_for(SOON, "the deletion", || {
+        let gone = stage.demo.versions(Path::new("plans/a.txt")).unwrap_or_default();
+        Ok(gone.first().is_some_and(|gone| gone["ended"] == "deleted").then_some(()))
+    })?;
+    let out = stage.scratch.join("out");
+    let shown = out.to_string_lossy().into_owned();
+    let what = format!("demo:plans@{}", text(&then["version"]));
+    stage.call(&["restore", &what, "--to", &shown])?.ok()?;
+    ensure!(fs::read(out.join("plans/a.txt"))? == b"first");
+    ensure!(!out.join("plans/b.txt").exists());
+    let (was, is) = (fs::metadata(out.join("plans/a.txt"))?, text(&then["mtime"]));
+    ensure!(is.starts_with("20") && was.mtime() > 0, "{is}");
+    // Nothing is replaced unless that was asked for.
+    let again = stage.call(&["restore", &what, "--to", &shown, "--json"])?;
+    ensure!(again.code == Some(4), "{again:?}");
+    ensure!(again.failure()?.1.is_some_and(|hint| hint.contains("--force")));
+    stage.call(&["restore", &what, "--to", &shown, "--force"])?.ok()?;
+    // What a folder has lost is found by asking for the folder.
+    let of_folder = stage.demo.versions(Path::new("plans"))?;
+    ensure!(of_folder.iter().any(|version| version["name"] == "plans/a.txt"), "{of_folder:?}");
+    let listed = stage.call(&["show", "demo:plans@latest", "--json"])?.json()?;
+    ensure!(listed[0]["name"] == "b.txt" && listed[1].is_null(), "{listed}");
+    stage.demo.interrupt()
+}
+
+/// A path in the source or in the live tree is as good as one in the set.
+#[test]
+fn local_paths_are_recognised() -> Result<()> {
+    let stage = Stage::new("local")?;
+    let live = stage.demo.path("live")?;
+    for root in [stage.source.as_path(), &live] {
+        let path = root.join("plans/a.txt");
+        let path = path.to_str().context("a plain path")?;
+        let versions = stage.call(&["versions", path, "--json"])?.json()?;
+        ensure!(versions[0]["name"] == "plans/a.txt", "{path}: {versions}");
+        let shown = stage.call(&["show", &format!("{path}@latest")])?.ok()?;
+        ensure!(shown.out == b"first", "{path}");
+    }
+    let elsewhere = stage.call(&["versions", "/etc/hostname", "--json"])?;
+    ensure!(elsewhere.code == Some(3) && elsewhere.failure()?.1.is_some(), "{elsewhere:?}");
+    stage.demo.interrupt()
+}
+
+/// A restore in place is one more version, the same bytes are answered as such, and the master writes it.
+#[test]
+fn a_restore_in_place_is_a_version_and_can_be_undone() -> Result<()> {
+    let stage = Stage::new("in-place")?;
+    let first = stage.versions("plans/a.txt", 1)?.remove(0);
+    fs::write(stage.source.join("plans/a.txt"), "second")?;
+    let second = stage.versions("plans/a.txt", 2)?.remove(0);
+    let what = format!("demo:plans/a.txt@{}", text(&first["version"]));
+    let restored = stage.call(&["restore", &what, "--json"])?.json()?;
+    ensure!(restored["outcome"] == "written" && restored["version"] == first["version"]);
+    ensure!(fs::read(stage.source.join("plans/a.txt"))? == b"first");
+    let versions = stage.versions("plans/a.txt", 3)?;
+    ensure!(versions[0]["event"] == "restored" && versions[0]["current"] == true, "{versions:?}");
+    ensure!(stage.call(&["restore", &what, "--json"])?.json()?["outcome"] == "equal");
+    let undo = format!("demo:plans/a.txt@{}", text(&second["version"]));
+    stage.call(&["restore", &undo])?.ok()?;
+    ensure!(fs::read(stage.source.join("plans/a.txt"))? == b"second");
+    let folder = stage.call(&["restore", "demo:plans@latest", "--json"])?;
+    ensure!(folder.code == Some(4), "{folder:?}");
+    stage.demo.interrupt()
+}
+
+/// What was damaged is named, and the command fails.
+#[test]
+fn fsck_compares_the_live_tree() -> Result<()> {
+    let stage = Stage::new("fsck")?;
+    let report = stage.call(&["fsck", "--json"])?.json()?;
+    ensure!(report[0]["ok"] == true && report[0]["set"] == "demo", "{report}");
+    fs::write(stage.demo.path("live")?.join("plans/a.txt"), "FIRST")?;
+    let reply = stage.call(&["fsck", "demo", "--json"])?;
+    ensure!(reply.code == Some(1), "{reply:?}");
+    let report: Value = serde_json::from_slice(&reply.out)?;
+    ensure!(text(&report[0]["live_differences"][0]).contains("plans/a.txt"), "{report}");
+    ensure!(stage.call(&["fsck", "nowhere"])?.code == Some(3));
+    stage.demo.interrupt()
+}
+
+/// Shells ask for completions without any station.
+#[test]
+fn completions_need_no_station() -> Result<()> {
+    let scratch = Scratch::new("completions")?;
+    for shell in ["bash", "zsh", "fish"] {
+        let mut command = std::process::Command::new(scratch.program()?);
+        let reply = Reply::of(command.args(["completions", shell]))?.ok()?;
+        ensure!(String::from_utf8(reply.out)?.contains("keepshare"), "{shell}");
+    }
+    Ok(())
+}
