@@ -19,6 +19,9 @@ const NAMES_MAX: usize = 400;
 /// The largest file it makes.
 const FILE_BYTES_MAX: usize = 300_000;
 
+/// How much the system writes at once.
+const PAGE_BYTES: usize = 4096;
+
 /// What an editor did.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Edit {
@@ -71,7 +74,8 @@ const EDITS: [(Edit, u32); 14] = [
 
 /// Edits the tree below a folder and remembers every content that any file there ever had.
 ///
-/// Every write is one system call, so a reader sees contents that are known here or a file that changes meanwhile.
+/// The system writes page by page: a reader that comes in the middle of a write sees whole pages of it, and such contents
+/// are known here too.
 #[derive(Debug)]
 pub struct Editor {
     root: PathBuf,
@@ -165,7 +169,7 @@ impl Editor {
     fn create(&mut self) -> Result<()> {
         let path = self.new_path("file");
         let content = self.bytes();
-        self.contents.insert(blake3::hash(&content));
+        self.note_writing(&[], 0, &content);
         File::create_new(&path)?.write_all(&content)?;
         self.files.push(path);
         Ok(())
@@ -173,24 +177,21 @@ impl Editor {
 
     fn modify(&mut self) -> Result<()> {
         let path = self.file();
-        let mut content = fs::read(&path)?;
+        let content = fs::read(&path)?;
         let mut patch = self.bytes();
         patch.truncate(8192);
         let offset = self.random.random_range(0..=content.len());
-        content.resize(content.len().max(offset + patch.len()), 0);
-        content[offset..offset + patch.len()].copy_from_slice(&patch);
-        self.contents.insert(blake3::hash(&content));
+        self.note_writing(&content, offset, &patch);
         OpenOptions::new().write(true).open(&path)?.write_all_at(&patch, offset as u64)?;
         Ok(())
     }
 
     fn append(&mut self) -> Result<()> {
         let path = self.file();
-        let mut content = fs::read(&path)?;
+        let content = fs::read(&path)?;
         let mut line = self.bytes();
         line.truncate(300);
-        content.extend_from_slice(&line);
-        self.contents.insert(blake3::hash(&content));
+        self.note_writing(&content, content.len(), &line);
         OpenOptions::new().append(true).open(&path)?.write_all(&line)?;
         Ok(())
     }
@@ -265,7 +266,7 @@ impl Editor {
         let path = self.file();
         let temporary = self.new_path(".tmp");
         let content = self.bytes();
-        self.contents.insert(blake3::hash(&content));
+        self.note_writing(&[], 0, &content);
         File::create_new(&temporary)?.write_all(&content)?;
         fs::rename(temporary, path)?;
         Ok(())
@@ -298,6 +299,20 @@ impl Editor {
         fs::hard_link(from, &to)?;
         self.files.push(to);
         Ok(())
+    }
+
+    /// Remembers what a file holds while `bytes` are written at `offset` over `before`, and afterwards.
+    fn note_writing(&mut self, before: &[u8], offset: usize, bytes: &[u8]) {
+        let mut content = before.to_vec();
+        let mut written = 0;
+        while written < bytes.len() {
+            let to_page_end = PAGE_BYTES - (offset + written) % PAGE_BYTES;
+            let end = bytes.len().min(written + to_page_end);
+            content.resize(content.len().max(offset + end), 0);
+            content[offset + written..offset + end].copy_from_slice(&bytes[written..end]);
+            self.contents.insert(blake3::hash(&content));
+            written = end;
+        }
     }
 
     fn new_path(&mut self, word: &str) -> PathBuf {
