@@ -204,6 +204,12 @@ pub struct SourceStatus {
 /// How names begin that restores use while they write; they are never replicated.
 pub(crate) const RESTORE_PREFIX: &[u8] = b".keepshare-restore~";
 
+/// Tells whether a name is one that a restore gives its temporary file, and no user would.
+pub(crate) fn is_leftover(name: &[u8]) -> bool {
+    name.strip_prefix(RESTORE_PREFIX)
+        .is_some_and(|digits| digits.len() == 16 && digits.iter().all(u8::is_ascii_hexdigit))
+}
+
 /// The most problems listed by name.
 pub const PROBLEMS_MAX: usize = 100;
 

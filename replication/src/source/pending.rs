@@ -9,7 +9,7 @@ use std::{
 use keepshare_base::{FileId, Name, escape_name};
 
 use super::{
-    RESTORE_PREFIX, SourceError,
+    SourceError, is_leftover,
     ledger::Tx,
     round::{FileTask, NameTask, Seed},
     ship::RestoreNote,
@@ -107,7 +107,7 @@ impl Pending {
     pub(crate) fn resolve(&mut self, marks: &mut Marks, tx: &Tx<'_>) -> Result<(), SourceError> {
         for ((folder, name), touch) in marks.names.drain() {
             let Some(parent) = tx.map.by_number(folder)? else { continue };
-            if name.starts_with(RESTORE_PREFIX) {
+            if is_leftover(&name) {
                 continue;
             }
             if let Ok(name) = escape_name(&name) {

@@ -71,6 +71,8 @@ fn fill(
                 }
             }
             None => {
+                // Right after the start the folder is being opened.
+                shared.wait_scanned()?;
                 let tree = lock(&shared.tree).clone();
                 let tree = tree.ok_or_else(|| SourceError::Vanished("the folder".to_owned()))?;
                 for row in &change.files {

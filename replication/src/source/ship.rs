@@ -294,6 +294,7 @@ impl<'a, 't> Ship<'a, 't> {
             if let (Some(until), false) = (resting, owed) {
                 let touch = Touch { modified: true, ..at.touch };
                 self.out.put_off.push((file, touch, until));
+                self.out.racy.extend(at.verify.then_some(file));
                 return Ok(Ok(None));
             }
             let began = Instant::now();
@@ -341,6 +342,7 @@ impl<'a, 't> Ship<'a, 't> {
         let size = at.seen.signature.size;
         if size > self.left && size <= STEPLESS_BYTES_MAX && !at.born {
             self.out.again.push((file, Touch { modified: true, ..at.touch }));
+            self.out.racy.extend(at.verify.then_some(file));
             return Ok(Ok(None));
         }
         self.left = self.left.saturating_sub(size);
@@ -376,14 +378,35 @@ impl<'a, 't> Ship<'a, 't> {
             self.out.transfers.push(transfer);
             return Ok(Ok(None));
         }
+        let mut sent = false;
         loop {
             match transfer.step(self.tx, self.owners, u64::MAX)? {
-                Step::Part(row) => self.journal_part(*row)?,
+                Step::Part(row) => {
+                    if !sent && !at.born {
+                        // Once a part has left, a file that is again what it was before is still a change.
+                        let (signature, hash) = (Signature::default(), None);
+                        let record = FileRecord { signature, hash, ..record.clone() };
+                        self.tx.map.set_record(file, &record)?;
+                        sent = true;
+                    }
+                    self.journal_part(*row)?;
+                }
                 Step::Paused => {}
                 Step::Done(done) => return Ok(Ok(self.finish(file, *done, at.touch)?)),
-                Step::Failed(error) => return Ok(Err(error)),
+                Step::Failed(error) => {
+                    self.give_up(file)?;
+                    return Ok(Err(error));
+                }
             }
         }
+    }
+
+    /// Forgets what is known of a content whose reading broke off: block hashes may be of bytes that never left.
+    pub(crate) fn give_up(&mut self, file: FileId) -> Result<(), SourceError> {
+        let Some(record) = self.tx.map.record(file)? else { return Ok(()) };
+        let (signature, hash, blocks) = (Signature::default(), None, false);
+        self.tx.map.set_record(file, &FileRecord { signature, hash, blocks, ..record })?;
+        self.tx.map.clear_blocks(file, 0)
     }
 
     /// Takes a file that cannot be read out of what is shipped.

@@ -16,9 +16,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::{
     CaptureMode, FileProblem, RestoreAnswer, SourceAlarm, SourceError,
     cutting::Cutting,
-    ledger::Ledger,
+    ledger::{Ledger, Tx},
     map::Inode,
     owners::Owners,
+    pass::Regions as _,
     pending::Pending,
     round::{FileTask, NameTask},
     shared::{Phase, Reply, Shared, lock},
@@ -238,7 +239,10 @@ impl Worker {
         let inode = tree.root_seen().inode.number;
         capture.watch(inode, tree.root().as_fd()).map_err(|error| error.to_string())?;
         let owners = &mut self.owners;
-        let known = self.ledger.write(|tx| tree.remember_root(tx, owners));
+        let known = self.ledger.write(|tx| {
+            forget_unfinished(tx)?;
+            tree.remember_root(tx, owners)
+        });
         known.map_err(|error| chain(&error))?;
         let tree = Arc::new(tree);
         *lock(&self.shared.tree) = Some(tree.clone());
@@ -283,6 +287,18 @@ impl Worker {
     fn clear_alarm(&self, which: impl Fn(&SourceAlarm) -> bool) {
         lock(&self.shared.status).alarms.retain(|alarm| !which(alarm));
     }
+}
+
+/// Forgets new big files whose reading broke off: known and without a name, they would get their names back before their
+/// content. They are found again, as new files.
+fn forget_unfinished(tx: &mut Tx<'_>) -> Result<(), SourceError> {
+    for (file, ..) in std::mem::take(&mut tx.state.reading) {
+        if tx.map.links(file, 1)?.is_empty() {
+            tx.map.clear_blocks(file, 0)?;
+            tx.map.remove_file(file)?;
+        }
+    }
+    Ok(())
 }
 
 fn open_capture(mode: CaptureMode, tree: &Tree) -> std::io::Result<Box<dyn Capture>> {

@@ -72,12 +72,13 @@ fn a_large_new_file_gets_its_name_when_it_is_whole() {
         let outside = rig.dir.path().join("film");
         fs::write(&outside, &bytes).unwrap();
         fs::rename(&outside, rig.path("film")).unwrap();
+        rig.wait("its name", |rig| rig.changes.iter().any(|(_, c)| !c.names.is_empty()));
         rig.settle();
         let (seq, _) = rig.changes.iter().find(|(_, c)| !c.names.is_empty()).unwrap();
         let last_part = rig.changes.iter().rfind(|(_, c)| c.payload_len() > 0).unwrap();
         assert!(*seq >= last_part.0, "the name came before the content");
-        rig.wait("a version", |rig| !rig.model.versions.is_empty());
         let file = rig.file("film");
+        rig.wait("a version", |rig| !rig.versions(file).is_empty());
         assert_eq!(rig.versions(file).last().unwrap(), &bytes);
     }
 }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use keepshare_base::{
-    Epoch, Event, FileTime, Kind, Meta, Owner, Position, RequestId, RestoreOutcome, Seq, SetPath,
-    VersionId,
+    ContentHash, Epoch, Event, FileTime, Kind, Meta, Owner, Position, RequestId, RestoreOutcome,
+    Seq, SetPath, VersionId,
 };
 use keepshare_replication::source::{
     CaptureMode::Inotify, RestoreRequest, Source, SourceAlarm, SourceError,
@@ -24,9 +24,7 @@ use crate::{
 fn a_lagging_destination_gets_every_save() {
     let mut rig = Rig::with(captures()[0], |_| {}, |config| config.limits.cache_bytes_max = 30_000);
     for i in 0..40u8 {
-        fs::write(rig.path("doc"), vec![i; 5000]).unwrap();
-        let seq = rig.handle.head().seq;
-        wait_head_past(&rig, seq);
+        saved(&rig, "doc", &vec![i; 5000]);
     }
     assert!(rig.handle.status().spool_bytes > 0 || spool_files(&rig) > 0);
     rig.reopen();
@@ -54,11 +52,9 @@ fn what_cannot_be_given_is_superseded_and_corrected() {
         let y = vec![b'y'; 300_000];
         // x→y→x: the last state equals one that was sent, and yet it was not.
         for content in [&x, &y, &x, &y, &x] {
-            fs::write(rig.path("f"), content).unwrap();
-            wait_head_past(&rig, rig.handle.head().seq);
+            journaled(&rig, || fs::write(rig.path("f"), content).unwrap());
         }
-        patch(&rig.path("f"), 5000, b"page");
-        wait_head_past(&rig, rig.handle.head().seq);
+        journaled(&rig, || patch(&rig.path("f"), 5000, b"page"));
         patch(&rig.path("f"), 5000, b"xxxx");
         rig.settle();
         let file = rig.file("f");
@@ -101,8 +97,7 @@ fn a_full_journal_drops_the_oldest_loudly() {
     let mut rig = Rig::with(captures()[0], |_| {}, limit);
     rig.begin();
     for i in 0..40 {
-        fs::write(rig.path(&format!("f{i}")), "x").unwrap();
-        wait_head_past(&rig, rig.handle.head().seq);
+        journaled(&rig, || fs::write(rig.path(&format!("f{i}")), "x").unwrap());
     }
     let alarmed = |rig: &Rig| {
         let alarms = rig.handle.status().alarms;
@@ -345,11 +340,33 @@ fn patch(path: &Path, offset: u64, bytes: &[u8]) {
     file.write_all_at(bytes, offset).unwrap();
 }
 
-fn wait_head_past(rig: &Rig, seq: Seq) {
+/// Does something, and waits until it is journaled.
+fn journaled(rig: &Rig, work: impl FnOnce()) {
+    let before = rig.handle.head().seq;
+    work();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    while rig.handle.head().seq <= seq || rig.handle.status().dirty > 0 {
+    while rig.handle.head().seq <= before || rig.handle.status().dirty > 0 {
         assert!(std::time::Instant::now() < deadline, "{:?}", rig.handle.status());
         std::thread::sleep(std::time::Duration::from_micros(200));
+    }
+}
+
+/// Saves a file, and waits until the save is a version.
+fn saved(rig: &Rig, path: &str, content: &[u8]) {
+    let before = rig.handle.head().seq;
+    fs::write(rig.path(path), content).unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let is_cut = |rig: &Rig| {
+        let entries = rig.handle.entries(before.next(), 1 << 30).unwrap();
+        let hash = Some(ContentHash::of(content));
+        let mut changes = entries.iter().map(|entry| &entry.filled.change);
+        let mut written = changes.by_ref().skip_while(|c| c.files.iter().all(|f| f.hash != hash));
+        let is_cut_at_once = written.next().map(|c| c.files.iter().any(|row| row.cut));
+        is_cut_at_once.is_some_and(|at_once| at_once || changes.any(|c| !c.cuts.is_empty()))
+    };
+    while !is_cut(rig) {
+        assert!(std::time::Instant::now() < deadline, "{:?}", rig.handle.status());
+        std::thread::sleep(std::time::Duration::from_micros(500));
     }
 }
 

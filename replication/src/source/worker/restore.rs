@@ -95,6 +95,8 @@ impl Worker {
         match done {
             Done::Before(answer) => Ok(Some(answer)),
             Done::Now(parent, name, file, note) => {
+                // What is being read of the file until now would be taken for what was restored.
+                self.pending.end_transfer(file);
                 self.pending.restores.insert(file, note);
                 self.pending.add_name(parent, name, NameTask::default());
                 Ok(None)
@@ -194,7 +196,7 @@ fn write(
     let raw = unescape_name(name);
     let in_place = now.is_some_and(|now| now.links > 1);
     if in_place {
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = fs::openat(folder, raw.as_slice(), flags, Mode::empty())?;
         return fill(file, request);
     }

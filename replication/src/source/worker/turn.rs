@@ -12,9 +12,10 @@ use super::{Attached, Later, Worker, now};
 use crate::{
     capture::Touch,
     source::{
-        FileProblem, RESTORE_PREFIX, SourceAlarm, SourceError,
+        FileProblem, SourceAlarm, SourceError,
         cutting::Cutting,
         folders::Folders,
+        is_leftover,
         ledger::Tx,
         map::{FileRecord, Signature},
         owners::Owners,
@@ -252,6 +253,7 @@ impl<'t> Turn<'_, 't> {
                     break;
                 }
                 Step::Failed(error) => {
+                    ship.give_up(file)?;
                     problem = Some(error.to_string());
                     break;
                 }
@@ -297,7 +299,7 @@ impl<'t> Turn<'_, 't> {
         }
         let task = NameTask { scan, ..NameTask::default() };
         for name in names {
-            if name.as_bytes().starts_with(RESTORE_PREFIX) {
+            if is_leftover(name.as_bytes()) {
                 // Restores are written by this thread: what is found here, a crash left.
                 let _ = rustix::fs::unlinkat(&*open, name.as_bytes(), rustix::fs::AtFlags::empty());
             } else {
@@ -358,6 +360,8 @@ impl<'t> Turn<'_, 't> {
                 continue;
             }
             let Some(folder) = folders.open(&self.tx.map, &self.attached.tree, parent)? else {
+                // Perhaps it is being moved: the name is looked at when that has been seen.
+                self.left.again.push((parent, name, later));
                 continue;
             };
             let opened = tree::open_file(folder.as_fd(), &name).and_then(|open| {
