@@ -19,6 +19,7 @@ use crate::{
     replica::Replica,
     service::{Running, Station},
     state::{SetPart, SetRecord},
+    users,
 };
 
 /// Answers for the stations of one process: one, or the two of a demo.
@@ -216,7 +217,7 @@ impl StationAnswers {
 }
 
 impl Answers for StationAnswers {
-    fn answer(&self, request: Request, reply: &mut Reply) -> Outcome<()> {
+    fn answer(&self, uid: u32, request: Request, reply: &mut Reply) -> Outcome<()> {
         match request {
             Request::Status => reply.item(&self.status()),
             Request::TokenCreate => reply.item(&self.create_token()?),
@@ -238,7 +239,7 @@ impl Answers for StationAnswers {
             Request::Restore { place, when } => {
                 let (replica, path) = self.find(&place)?;
                 let found = replica.catalog().find(&path, &when)?;
-                reply.item(&replica.restore(&path, &found)?)
+                reply.item(&replica.restore(&path, &found, &users::name_of(uid))?)
             }
             Request::Fsck { set } => self.fsck(set.as_ref(), reply),
         }

@@ -75,7 +75,10 @@ async fn greet(station: &Arc<Station>, mut pump: Pump) {
     let peer = pump.peer.clone();
     let hello = match timeout(HELLO_TIMEOUT, pump.recv()).await {
         Ok(Ok(frame)) => frame,
-        Ok(Err(error)) => return tracing::debug!(%peer, %error, "a link said nothing of use"),
+        Ok(Err(error)) => {
+            pump.tell_why(&error);
+            return tracing::warn!(%peer, %error, "a link said nothing of use");
+        }
         Err(_) => return tracing::debug!(%peer, "a link did not say which set it brings"),
     };
     let Message::Hello(greeting) = &hello.message else {

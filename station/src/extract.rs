@@ -25,6 +25,7 @@ use crate::{
     api::Entry,
     failure::{Failure, Outcome},
     output::safe,
+    users,
 };
 
 /// A folder being filled.
@@ -298,19 +299,8 @@ impl Extractor {
 
 impl Owners {
     fn load() -> Self {
-        Self { users: read_numbers("/etc/passwd"), groups: read_numbers("/etc/group") }
+        Self { users: users::users(), groups: users::groups() }
     }
-}
-
-/// Reads `name:…:number:…` lines.
-fn read_numbers(path: &str) -> HashMap<String, u32> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    let number = |line: &str| {
-        let mut parts = line.split(':');
-        let name = parts.next().filter(|name| !name.is_empty())?.to_owned();
-        Some((name, parts.nth(1)?.parse().ok()?))
-    };
-    text.lines().filter_map(number).collect()
 }
 
 /// Returns a path of the set as the names that its source had.

@@ -23,6 +23,7 @@ mod replica;
 mod sample;
 mod service;
 mod state;
+mod users;
 mod when;
 
 use std::process::ExitCode;

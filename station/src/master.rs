@@ -19,6 +19,7 @@ use crate::{
     api::{DestinationStatus, SetStatus},
     database,
     drivers::{
+        mirror::Seeding,
         restores::Restores,
         ship::{Ship, Shipping},
     },
@@ -66,6 +67,7 @@ impl Master {
                 source.acked(station.as_str(), Seq(0));
             }
         }
+        let seeding = Arc::new(Seeding::default());
         let ship = |to: &StationName| -> Outcome<_> {
             let restores = state.restores(name).join(to.as_str());
             let ship = Ship {
@@ -73,6 +75,7 @@ impl Master {
                 origin: OriginId::FIRST,
                 to: to.clone(),
                 source: source.clone(),
+                seeding: Arc::clone(&seeding),
                 peers: Arc::clone(&station.peers),
                 restores: Restores::new(restores).context("cannot prepare for restores")?,
                 link: station.link_options(),
@@ -169,7 +172,7 @@ fn destination_status(
 /// Returns the one word or phrase that tells how a destination is.
 fn destination_state(shown: &Shipping, head: Head, source: &SourceStatus) -> String {
     match &shown.doing {
-        None | Some(Doing::Away) => "unreachable".to_owned(),
+        None | Some(Doing::Away) => "disconnected".to_owned(),
         Some(Doing::Greeting) => "connecting".to_owned(),
         Some(Doing::Waiting(reason)) => format!("waiting: {reason}"),
         Some(Doing::Mirroring(_)) if source.scanning => {
@@ -207,7 +210,7 @@ fn worst(destinations: &[DestinationStatus]) -> String {
         IN_SYNC => 0,
         "behind" => 1,
         "connecting" => 3,
-        "unreachable" => 4,
+        "disconnected" => 4,
         _ if state.starts_with("mirroring") => 2,
         _ => 5,
     };

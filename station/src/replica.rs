@@ -10,7 +10,7 @@ use anyhow::Context;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use keepshare_base::{Kind, OriginId, RequestId, SetName, SetPath, StationName, VersionId};
-use keepshare_proto::{Frame, RestoreAnswer, RestoreRequest, restore::RestoreEnd};
+use keepshare_proto::{Frame, RestoreAnswer, RestoreRequest, Text, restore::RestoreEnd};
 use keepshare_versioning::{
     Reader,
     live::{Difference, LiveOptions},
@@ -128,7 +128,7 @@ impl Replica {
     }
 
     /// Has the master write an old version back at `path`, and waits until it has come back as a new one. Blocks.
-    pub(crate) fn restore(&self, path: &SetPath, found: &Found) -> Outcome<Restored> {
+    pub(crate) fn restore(&self, path: &SetPath, found: &Found, user: &str) -> Outcome<Restored> {
         if found.state.meta.kind != Kind::File {
             return Err(Failure::refused(format!("{path} was no file then"))
                 .hint("--to DIR restores folders and links"));
@@ -140,7 +140,7 @@ impl Replica {
             version,
             meta: found.state.meta.clone(),
             hash: self.catalog().content_hash(&found.state)?,
-            user: None,
+            user: Some(Text::new(user)),
         };
         let (done, ended) = oneshot::channel();
         let id = request.request;

@@ -1,6 +1,6 @@
 //! Two stations made by the commands an admin types, on this machine.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
 use anyhow::{Result, ensure};
 
@@ -73,5 +73,35 @@ fn a_restore_in_place_needs_the_master() -> Result<()> {
     let out = scratch.join("out").to_string_lossy().into_owned();
     cluster.store.call(["restore", "work:file@latest", "--to", &out])?.ok()?;
     ensure!(fs::read(scratch.join("out/file"))? == b"one");
+    Ok(())
+}
+
+/// A master whose journal is lost, and with it which file is which, must not take everything away and bring it again.
+#[test]
+fn a_lost_journal_costs_no_second_copy_and_no_history() -> Result<()> {
+    let scratch = Scratch::new("journal")?;
+    let source = scratch.make_dir("source")?;
+    fs::create_dir(source.join("folder"))?;
+    fs::write(source.join("folder/large"), vec![7; 4 << 20])?;
+    fs::write(source.join("file"), "one")?;
+    let mut cluster = Cluster::new(&scratch, &source, Wiring::Relayed)?;
+    cluster.add_set()?;
+    cluster.in_sync_within(SOON)?;
+    fs::write(source.join("file"), "two")?;
+    wait_for(SOON, "two versions", || {
+        Ok((cluster.store.versions(SET, Path::new("file"))?.len() == 2).then_some(()))
+    })?;
+    let inode = fs::metadata(cluster.live()?.join("folder/large"))?.ino();
+    cluster.office.stop()?;
+    fs::remove_file(cluster.office.state().join("journal/work.redb"))?;
+    cluster.office.start()?;
+    cluster.in_sync_within(SOON)?;
+    ensure!(fs::metadata(cluster.live()?.join("folder/large"))?.ino() == inode, "brought again");
+    fs::write(source.join("file"), "three")?;
+    let versions = wait_for(SOON, "a third version", || {
+        let versions = cluster.store.versions(SET, Path::new("file"))?;
+        Ok((versions[0]["size"] == 5).then_some(versions))
+    })?;
+    ensure!(versions.len() == 3, "{versions:?}");
     Ok(())
 }

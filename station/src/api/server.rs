@@ -32,8 +32,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Who answers requests. Called on threads that may block.
 pub(crate) trait Answers: Send + Sync + 'static {
-    /// Answers `request` into `reply`.
-    fn answer(&self, request: Request, reply: &mut Reply) -> Outcome<()>;
+    /// Answers `request` of the user with number `uid` into `reply`.
+    fn answer(&self, uid: u32, request: Request, reply: &mut Reply) -> Outcome<()>;
 }
 
 /// The listening socket; its file goes with it.
@@ -133,7 +133,7 @@ fn converse(stream: UnixStream, answers: &dyn Answers) -> anyhow::Result<()> {
     let own = rustix::process::geteuid().as_raw();
     let mut reply = Reply { stream: BufWriter::new(stream.try_clone()?) };
     let answered = if peer.uid() == 0 || peer.uid() == own {
-        read_request(&stream)?.and_then(|request| answers.answer(request, &mut reply))
+        read_request(&stream)?.and_then(|request| answers.answer(peer.uid(), request, &mut reply))
     } else {
         Err(Failure::refused("only root and the station's own user are answered here"))
     };
@@ -168,7 +168,7 @@ mod tests {
     struct Echo;
 
     impl Answers for Echo {
-        fn answer(&self, request: Request, reply: &mut Reply) -> Outcome<()> {
+        fn answer(&self, _: u32, request: Request, reply: &mut Reply) -> Outcome<()> {
             match request {
                 Request::Status => {
                     reply.progress(&Progress { doing: "x".into(), done: 1, total: None })?;

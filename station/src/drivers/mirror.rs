@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::{Notify, mpsc};
 
-use keepshare_base::FilledChange;
+use keepshare_base::{Epoch, FilledChange};
 use keepshare_proto::{
     NameLine, Place, Text,
     shipper::{Input, MirrorId, Page},
@@ -29,6 +29,38 @@ pub(crate) struct MirrorShown {
     pub(crate) files_done: u64,
     /// Files of the set.
     pub(crate) files_total: u64,
+}
+
+/// Whether the files of a new epoch know their ids of before.
+///
+/// A journal that was lost begins with other ids for the same files. A mirror from it would take everything away and
+/// bring it again; so the first listing that a station gives is handed to the source, which takes the ids from there.
+#[derive(Debug, Default)]
+pub(crate) struct Seeding(Mutex<Option<Epoch>>);
+
+impl Seeding {
+    /// Says that a new epoch begins above this one, because the journal does not continue what stations have. Blocks.
+    pub(crate) fn want(&self, above: Epoch) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(above);
+    }
+
+    /// Gives a listing back where the files of `epoch` have their ids. Else one more epoch begins with the ids of the
+    /// listing, and the mirror is over: it begins anew there. Blocks.
+    fn seed(
+        &self,
+        source: &SourceHandle,
+        epoch: Epoch,
+        listing: Listing,
+    ) -> Result<Option<Listing>, SourceError> {
+        // Held meanwhile: no other mirror goes on from an epoch without ids.
+        let mut wanted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if listing.names.is_empty() || wanted.is_none_or(|above| epoch <= above) {
+            return Ok(Some(listing));
+        }
+        source.new_epoch(epoch, Some(listing))?;
+        *wanted = None;
+        Ok(None)
+    }
 }
 
 /// A mirror under way; dropping it ends it.
@@ -67,6 +99,7 @@ impl Mirror {
     pub(crate) fn start(
         id: MirrorId,
         source: SourceHandle,
+        seeding: Arc<Seeding>,
         events: mpsc::UnboundedSender<Input>,
     ) -> Self {
         let (pages, listed) = std_mpsc::channel();
@@ -75,7 +108,7 @@ impl Mirror {
         let compared = Arc::clone(&shared);
         tokio::task::spawn_blocking(move || {
             let mut sink = sink;
-            let end = match sink.mirror(&source) {
+            let end = match sink.mirror(&source, &seeding) {
                 Ok(()) => Ok(()),
                 Err(SourceError::GivenUp) => return,
                 Err(error) => Err(format!("{:#}", anyhow::Error::new(error))),
@@ -184,12 +217,15 @@ struct Sink {
 }
 
 impl Sink {
-    fn mirror(&mut self, source: &SourceHandle) -> Result<(), SourceError> {
+    fn mirror(&mut self, source: &SourceHandle, seeding: &Seeding) -> Result<(), SourceError> {
         let mirror = source.mirror()?;
         let (Head { epoch, seq, running }, stamp) = (mirror.head(), mirror.stamp());
         let at = Place { epoch, seq, running };
         self.tell(Input::MirrorStarted { mirror: self.id, at, stamp })?;
         let listing = self.listing()?;
+        let Some(listing) = seeding.seed(source, epoch, listing)? else {
+            return Err(SourceError::GivenUp);
+        };
         mirror.run(&listing, self)?;
         Ok(())
     }

@@ -56,6 +56,13 @@ impl Pump {
         let _ = self.queue.send(frame);
     }
 
+    /// Tells the other end what was wrong with what it sent, if it was that.
+    pub(crate) fn tell_why(&self, error: &LinkError) {
+        if let LinkError::Decode(error) = error {
+            self.send(error.answer().into());
+        }
+    }
+
     /// Returns what went over the link so far.
     pub(crate) fn counts(&self) -> LinkCounts {
         self.control.counts()

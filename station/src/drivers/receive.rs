@@ -341,6 +341,9 @@ impl Driver {
         match received {
             Ok(frame) => self.handle(Input::Received(frame)),
             Err(error) => {
+                if let Some(pump) = &self.pump {
+                    pump.tell_why(&error);
+                }
                 let error = format!("{:#}", anyhow::Error::new(error));
                 tracing::info!(set = %self.set, %error, "link lost");
                 self.hang_up();

@@ -24,7 +24,7 @@ use keepshare_replication::{
 use crate::{
     clock,
     drivers::{
-        mirror::{Mirror, MirrorShown},
+        mirror::{Mirror, MirrorShown, Seeding},
         pump::Pump,
         restores::Restores,
     },
@@ -42,6 +42,8 @@ pub(crate) struct Ship {
     pub(crate) to: StationName,
     /// The journal.
     pub(crate) source: SourceHandle,
+    /// Whether the source's files know their ids of before; of all destinations together.
+    pub(crate) seeding: Arc<Seeding>,
     /// How to reach stations.
     pub(crate) peers: Arc<Peers>,
     /// Where restores put content aside.
@@ -182,7 +184,8 @@ impl Driver {
             Output::StartMirror { mirror, reason } => {
                 tracing::info!(set = %self.ship.set, peer = %self.ship.to, ?reason, "mirroring");
                 let (source, events) = (self.ship.source.clone(), self.events_to.clone());
-                self.mirror = Some(Mirror::start(mirror, source, events));
+                let seeding = Arc::clone(&self.ship.seeding);
+                self.mirror = Some(Mirror::start(mirror, source, seeding, events));
             }
             Output::Listing { mirror, page } => {
                 if let Some(running) = self.mirror.as_mut().filter(|running| running.id() == mirror)
@@ -277,8 +280,9 @@ impl Driver {
     }
 
     fn new_epoch(&mut self, above: Epoch) {
-        let source = self.ship.source.clone();
+        let (source, seeding) = (self.ship.source.clone(), Arc::clone(&self.ship.seeding));
         self.jobs.spawn_blocking(move || {
+            seeding.want(above);
             if let Err(error) = source.new_epoch(above, None) {
                 tracing::error!(%error, "cannot begin a new epoch");
             }
@@ -316,6 +320,9 @@ impl Driver {
         match received {
             Ok(frame) => Some(Input::Received(frame)),
             Err(error) => {
+                if let Some(pump) = &self.pump {
+                    pump.tell_why(&error);
+                }
                 let error = format!("{:#}", anyhow::Error::new(error));
                 tracing::info!(set = %self.ship.set, peer = %self.ship.to, %error, "link lost");
                 self.show_error(Some(error));
