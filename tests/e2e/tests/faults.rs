@@ -115,6 +115,7 @@ fn name_what_cannot_be_read(scratch: &mut Scratch) -> Result<()> {
         fs::write(source.join(name), name)?;
     }
     fs::create_dir(source.join("closed-folder"))?;
+    fs::write(source.join("closed-folder/inside"), "inside")?;
     let set =
         |name: &str, mode| fs::set_permissions(source.join(name), fs::Permissions::from_mode(mode));
     set("closed-file", 0o000)?;
