@@ -32,10 +32,12 @@ pub(crate) const MARKS_MAX: usize = 1 << 20;
 /// How an object was touched.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Touch {
-    /// Its content may differ.
+    /// It was written to: its content may differ, whatever its times say.
     pub(crate) modified: bool,
     /// Someone who could write to it closed it.
     pub(crate) closed: bool,
+    /// It was moved here; that it was closed before was told of the name that it had.
+    pub(crate) moved: bool,
 }
 
 /// Names and objects that may have changed since they were last looked at.
@@ -98,6 +100,12 @@ impl Touch {
     pub(crate) fn add(&mut self, other: Self) {
         self.modified |= other.modified;
         self.closed |= other.closed;
+        self.moved |= other.moved;
+    }
+
+    /// Tells whether whoever wrote it has ended.
+    pub(crate) fn ended(self) -> bool {
+        self.closed || self.moved
     }
 }
 

@@ -19,6 +19,7 @@ mod payloads;
 mod pending;
 mod piece;
 mod plan;
+mod problems;
 mod provider;
 mod round;
 mod shared;

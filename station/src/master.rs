@@ -64,7 +64,7 @@ impl Master {
         // Known to the journal before anything is written, so that it keeps what they have not got.
         for station in to {
             if source.acked_by(station.as_str()).is_none() {
-                source.acked(station.as_str(), Seq(0));
+                source.acked(station.as_str(), source.head().epoch, Seq(0));
             }
         }
         let seeding = Arc::new(Seeding::default());

@@ -130,10 +130,21 @@ fn note(
         let object = event.object.or(itself);
         if let Some(inode) = object.and_then(|it| inode_of(mount, inodes, it, marks)) {
             let touch = Touch {
-                modified: mask.intersects(CONTENT_MASK),
+                modified: mask.contains(MaskFlags::FAN_MODIFY),
                 closed: mask.contains(MaskFlags::FAN_CLOSE_WRITE),
+                moved: false,
             };
             marks.object(inode, touch);
+        }
+    }
+    if mask.contains(MaskFlags::FAN_ATTRIB) {
+        // What could not be read may be readable now, and is known by its name only.
+        for (folder, name) in event.names.iter().filter(|(_, name)| *name != b".") {
+            if let Some(inode) =
+                inode_of(mount, inodes, *folder, marks).filter(|_| !name.is_empty())
+            {
+                marks.name(inode, name, Touch::default());
+            }
         }
     }
 }

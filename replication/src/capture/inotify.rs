@@ -75,9 +75,12 @@ impl Capture for Inotify {
             match event.file_name() {
                 // Objects are not told: the name leads to them.
                 Some(name) => {
-                    let closed = flags.contains(ReadFlags::CLOSE_WRITE);
-                    let modified = closed || flags.contains(ReadFlags::MODIFY);
-                    marks.name(folder, name.to_bytes(), Touch { modified, closed });
+                    let touch = Touch {
+                        modified: flags.contains(ReadFlags::MODIFY),
+                        closed: flags.contains(ReadFlags::CLOSE_WRITE),
+                        moved: flags.contains(ReadFlags::MOVED_TO),
+                    };
+                    marks.name(folder, name.to_bytes(), touch);
                 }
                 None => marks.object(folder, Touch::default()),
             }

@@ -60,9 +60,13 @@ impl Source {
             source,
         })?);
         let worker = Worker::new(shared.clone(), ledger);
-        thread::Builder::new().name(format!("source-{set}")).spawn(move || worker.run()).map_err(
-            |source| SourceError::Io { what: "cannot start a thread".to_owned(), source },
-        )?;
+        thread::Builder::new()
+            .name(format!("source-{set}"))
+            .spawn(move || worker.watched())
+            .map_err(|source| SourceError::Io {
+                what: "cannot start a thread".to_owned(),
+                source,
+            })?;
         Ok(SourceHandle { shared })
     }
 }
@@ -106,9 +110,13 @@ impl SourceHandle {
     }
 
     /// Says that a destination durably has everything through `through`, so that the journal may forget it when all
-    /// destinations have it; [`Seq`] 0 makes it known with nothing, and keeps the journal for it. Does not block.
-    pub fn acked(&self, destination: &str, through: Seq) {
+    /// destinations have it; [`Seq`] 0 makes it known with nothing, and keeps the journal for it. What is said of an
+    /// epoch that has passed says nothing. Does not block.
+    pub fn acked(&self, destination: &str, epoch: Epoch, through: Seq) {
         let mut acks = lock(&self.shared.acks);
+        if acks.epoch != epoch {
+            return;
+        }
         if acks.through.insert(destination.to_owned(), through) != Some(through) {
             acks.changed.insert(destination.to_owned(), Some(through));
         }

@@ -28,6 +28,7 @@ use super::{
     ledger::Snapshot,
     map::{Entry, FileRecord},
     mirror_read::{self, Learned, Read},
+    problems::Place,
     provider,
     shared::{Request, Shared, lock},
     tree::Tree,
@@ -138,6 +139,12 @@ impl Run<'_> {
             .filter(|(_, (_, kind))| *kind == Kind::Dir)
             .map(|((parent, _), (file, _))| (*file, *parent))
             .collect();
+        let unseen = lock(&self.shared.unseen).clone();
+        wrong.retain(|(parent, name, ..)| {
+            // A name that stands for something else now was seen.
+            let is_gone = !matches!(self.snapshot.map.lookup(*parent, name), Ok(Some(_)));
+            !is_gone || !is_unseen(unseen.as_deref(), &folders, *parent, name)
+        });
         wrong.sort_by_cached_key(|(parent, name, ..)| {
             (std::cmp::Reverse(depth(&folders, *parent)), *parent, (*name).clone())
         });
@@ -310,6 +317,29 @@ fn extents(row: &FileRow) -> usize {
 fn row(file: FileId, record: &FileRecord, content: Content) -> FileRow {
     let (event, meta) = (Event::Mirrored, record.meta.clone());
     FileRow { file, event, meta, content, hash: None, cut: false, fuzzy: false }
+}
+
+/// Tells whether nobody could look whether a name is still there: it, its folder or a folder above could not be read.
+fn is_unseen(
+    unseen: Option<&HashSet<Place>>,
+    folders: &HashMap<FileId, FileId>,
+    parent: FileId,
+    name: &Name,
+) -> bool {
+    let Some(unseen) = unseen else { return true };
+    if unseen.is_empty() {
+        return false;
+    }
+    let mut at = parent;
+    let mut is_unseen = unseen.contains(&(parent, Some(name.clone())));
+    for _ in 0..keepshare_base::DEPTH_MAX {
+        is_unseen |= unseen.contains(&(at, None));
+        match folders.get(&at) {
+            Some(above) if !is_unseen => at = *above,
+            _ => break,
+        }
+    }
+    is_unseen
 }
 
 /// Returns how deep a folder of the destination lies; a folder that hangs in the air, or in itself, is as deep as can be.

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     mem,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use keepshare_base::{FileId, Name, escape_name};
@@ -22,6 +22,12 @@ use crate::capture::{Marks, Touch};
 pub(crate) struct Pending {
     /// Names.
     pub(crate) names: BTreeMap<(FileId, Name), NameTask>,
+    /// Names that were seen to be gone, and are looked at again when what may have moved has been found.
+    pub(crate) seconds: BTreeMap<(FileId, Name), NameTask>,
+    /// They wait for names and folders that are put off.
+    pub(crate) seconds_wait: bool,
+    /// Since when there are some.
+    pub(crate) seconds_since: Option<Instant>,
     /// Files.
     pub(crate) files: BTreeMap<FileId, FileTask>,
     /// Folders to compare whole, and whether all below them too.
@@ -30,7 +36,7 @@ pub(crate) struct Pending {
     /// Files that are left alone for a while.
     pub(crate) resting: HashMap<FileId, Instant>,
     /// How objects were touched that the map does not know yet.
-    pub(crate) strange: HashMap<u64, Touch>,
+    pub(crate) strange: Strange,
     /// Everything is being compared.
     pub(crate) scanning: bool,
     /// Names that the running scan did not find: looked at again at its end, when what moved has been found.
@@ -47,11 +53,48 @@ pub(crate) struct Pending {
     pub(crate) seed: Seed,
 }
 
+/// How objects were touched that the map does not know (yet), by inode.
+///
+/// A capture tells of a new file before anyone has looked into its folder, and of files that have nothing to do with the
+/// source: what nobody asked for in a while is forgotten. At most [`STRANGE_MAX`]; a file whose touch was forgotten becomes
+/// a version when it has been quiet.
+#[derive(Debug, Default)]
+pub(crate) struct Strange(HashMap<u64, (Touch, Instant)>);
+
+/// The most objects.
+const STRANGE_MAX: usize = 1 << 16;
+
+/// For how long they are remembered when there is nothing to look at.
+const STRANGE_FOR: Duration = Duration::from_secs(1);
+
+impl Strange {
+    /// Remembers how an object was touched.
+    pub(crate) fn add(&mut self, inode: u64, touch: Touch) {
+        if touch != Touch::default() && (self.0.len() < STRANGE_MAX || self.0.contains_key(&inode))
+        {
+            let (known, at) = self.0.entry(inode).or_insert((touch, Instant::now()));
+            known.add(touch);
+            *at = Instant::now();
+        }
+    }
+
+    /// Returns how an object that is known now was touched.
+    pub(crate) fn take(&mut self, inode: u64) -> Touch {
+        self.0.remove(&inode).map_or_else(Touch::default, |(touch, _)| touch)
+    }
+
+    /// Forgets what nobody asked for.
+    pub(crate) fn forget_old(&mut self) {
+        self.0.retain(|_, (_, at)| at.elapsed() < STRANGE_FOR);
+    }
+}
+
 impl Pending {
     /// Tells whether there is something to do now.
     pub(crate) fn is_busy(&self) -> bool {
         self.scanning
             || !self.names.is_empty()
+            || (!self.seconds.is_empty() && !self.seconds_wait)
             || !self.files.is_empty()
             || !self.walks.is_empty()
             || !self.transfers.is_empty()
@@ -59,14 +102,15 @@ impl Pending {
 
     /// Returns how much there is to do.
     pub(crate) fn len(&self) -> usize {
-        self.names.len() + self.files.len() + self.walks.len() + self.transfers.len()
+        let names = self.names.len() + self.seconds.len();
+        names + self.files.len() + self.walks.len() + self.transfers.len()
     }
 
     /// Adds a name.
     pub(crate) fn add_name(&mut self, parent: FileId, name: Name, task: NameTask) {
-        let entry = self.names.entry((parent, name)).or_insert(task);
+        let names = if task.second { &mut self.seconds } else { &mut self.names };
+        let entry = names.entry((parent, name)).or_insert(task);
         entry.touch.add(task.touch);
-        entry.second |= task.second;
         entry.scan |= task.scan;
         entry.delayed &= task.delayed;
     }
@@ -76,6 +120,7 @@ impl Pending {
         let entry = self.files.entry(file).or_insert(task);
         entry.touch.add(task.touch);
         entry.verify |= task.verify;
+        entry.suspect |= task.suspect;
     }
 
     /// Adds a folder.
@@ -86,7 +131,17 @@ impl Pending {
             }
             self.walks.retain(|(queued, _)| *queued != folder);
         }
-        self.walks.push_back((folder, scan));
+        if scan {
+            self.walks.push_back((folder, scan));
+        } else {
+            // Something was made or moved just now: what is in it is not left to wait for a scan.
+            self.walks.push_front((folder, scan));
+        }
+    }
+
+    /// Tells whether something may have been moved to where nobody has looked yet.
+    pub(crate) fn may_find_moved(&self) -> bool {
+        !self.names.is_empty() || self.walks.front().is_some_and(|(_, scan)| !scan)
     }
 
     /// Takes the next folder.
@@ -111,36 +166,34 @@ impl Pending {
                 continue;
             }
             if let Ok(name) = escape_name(&name) {
-                let entry = self.names.entry((parent, name)).or_default();
-                entry.touch.add(touch);
                 // Something happened since the first look.
-                entry.second = false;
+                self.seconds.remove(&(parent, name.clone()));
+                self.add_name(parent, name, NameTask { touch, ..NameTask::default() });
             }
         }
         for (object, touch) in marks.objects.drain() {
             match tx.map.by_number(object)? {
-                Some(file) => self.add_file(file, FileTask { touch, verify: false }),
-                None if self.strange.len() < crate::capture::MARKS_MAX => {
-                    self.strange.entry(object).or_default().add(touch);
-                }
-                None => {}
+                Some(file) => self.add_file(file, FileTask { touch, ..FileTask::default() }),
+                None => self.strange.add(object, touch),
             }
         }
         for transfer in &mut self.transfers {
             if let Some(task) = self.files.remove(&transfer.file) {
-                transfer.touch.add(task.touch);
+                transfer.touched(task.touch);
             }
         }
         Ok(())
     }
 
-    /// Takes the names that one turn looks at.
+    /// Takes the names that one turn looks at: those that are gone only when there are no others.
     pub(crate) fn take_names(&mut self, limit: usize) -> Vec<(FileId, Name, NameTask)> {
-        let rest = match self.names.keys().nth(limit).cloned() {
-            Some(next) => self.names.split_off(&next),
+        let seconds = !self.may_find_moved() && !self.seconds_wait;
+        let names = if seconds { &mut self.seconds } else { &mut self.names };
+        let rest = match names.keys().nth(limit).cloned() {
+            Some(next) => names.split_off(&next),
             None => BTreeMap::new(),
         };
-        let names = mem::replace(&mut self.names, rest);
+        let names = mem::replace(names, rest);
         names.into_iter().map(|((parent, name), task)| (parent, name, task)).collect()
     }
 
@@ -163,11 +216,16 @@ impl Pending {
         reading
     }
 
-    /// Ends the reading of a big file and lets the names go that waited for it.
-    pub(crate) fn end_transfer(&mut self, file: FileId) {
+    /// Ends the reading of a big file and returns the names that waited for it.
+    pub(crate) fn end_transfer(&mut self, file: FileId) -> Vec<(FileId, Name)> {
         self.transfers.retain(|transfer| transfer.file != file);
         self.reading.retain(|_, read| *read != file);
-        for (parent, name) in self.waiting.remove(&file).unwrap_or_default() {
+        self.waiting.remove(&file).unwrap_or_default()
+    }
+
+    /// Gives up the reading of a big file: the names that waited for it are looked at anew.
+    pub(crate) fn break_transfer(&mut self, file: FileId) {
+        for (parent, name) in self.end_transfer(file) {
             self.add_name(parent, name, NameTask::default());
         }
     }

@@ -19,6 +19,7 @@ use super::{
     ledger::Tx,
     map::FileRecord,
     owners::Owners,
+    pending::Strange,
     plan::NameDiff,
     tree::{self, Found, Seen, Tree},
 };
@@ -47,6 +48,8 @@ pub(crate) struct FileTask {
     pub(crate) touch: Touch,
     /// Compare its content even if its times say nothing.
     pub(crate) verify: bool,
+    /// Compare its content where its times differ at all: nobody would have told that it was written.
+    pub(crate) suspect: bool,
 }
 
 /// A file that was seen and may differ from the map.
@@ -62,6 +65,8 @@ pub(crate) struct SeenFile {
     pub(crate) touch: Touch,
     /// Compare its content.
     pub(crate) verify: bool,
+    /// Compare its content where its times differ at all.
+    pub(crate) suspect: bool,
     /// It is new.
     pub(crate) born: bool,
 }
@@ -101,8 +106,8 @@ pub(crate) struct Round<'a, 't> {
     reading: &'a HashMap<u64, FileId>,
     /// Everything is being compared.
     pub(crate) scanning: bool,
-    /// How objects were touched that the map does not know yet, by inode.
-    pub(crate) strange: Option<&'a HashMap<u64, Touch>>,
+    /// How objects were touched that the map does not know yet.
+    strange: &'a mut Strange,
     /// Which file each name stood for at a station.
     pub(crate) seed: Option<&'a Seed>,
     found: Findings,
@@ -125,6 +130,7 @@ impl<'a, 't> Round<'a, 't> {
         owners: &'a mut Owners,
         capture: &'a mut dyn Capture,
         reading: &'a HashMap<u64, FileId>,
+        strange: &'a mut Strange,
     ) -> Self {
         Self {
             tx,
@@ -134,7 +140,7 @@ impl<'a, 't> Round<'a, 't> {
             big_bytes: None,
             reading,
             scanning: false,
-            strange: None,
+            strange,
             seed: None,
             found: Findings::default(),
             folders: Folders::default(),
@@ -182,9 +188,7 @@ impl<'a, 't> Round<'a, 't> {
             match self.folders.open(&self.tx.map, self.tree, parent)? {
                 Some(folder) => self.look_at_name(&folder, parent, name, task)?,
                 None => match self.folders.take_denied() {
-                    Some(error) => {
-                        self.found.problems.push((parent, Some(name), error.to_string()));
-                    }
+                    Some(error) => self.found.problems.push((parent, None, error.to_string())),
                     None => put_off.push((parent, name, task)),
                 },
             }
@@ -247,9 +251,7 @@ impl<'a, 't> Round<'a, 't> {
         old: Option<(FileId, Kind)>,
     ) -> Result<(), SourceError> {
         let mut touch = task.touch;
-        if let Some(strange) = self.strange.and_then(|strange| strange.get(&seen.inode.number)) {
-            touch.add(*strange);
-        }
+        touch.add(self.strange.take(seen.inode.number));
         if self.reading.contains_key(&seen.inode.number) {
             self.found.big.push((parent, name, seen, touch));
             return Ok(());
@@ -272,7 +274,7 @@ impl<'a, 't> Round<'a, 't> {
                         return Ok(());
                     }
                     if seen.signature.size > self.budget {
-                        self.found.again.push((parent, name, task));
+                        self.found.again.push((parent, name, NameTask { touch, ..task }));
                         return Ok(());
                     }
                     self.budget -= seen.signature.size;
@@ -292,8 +294,6 @@ impl<'a, 't> Round<'a, 't> {
         if old.map(|(old, _)| old) != Some(file) {
             self.set_name(parent, &name, old, Some((file, seen.kind)))?;
         }
-        // Nobody tells a scan that content was written: where the times differ at all it is compared.
-        touch.modified |= task.scan;
         let born = known.is_none();
         let entry = self.found.files.entry(file).or_insert_with(|| SeenFile {
             seen,
@@ -301,9 +301,11 @@ impl<'a, 't> Round<'a, 't> {
             name: Some(name.clone()),
             touch,
             verify: false,
+            suspect: task.scan,
             born,
         });
         entry.seen = seen;
+        entry.suspect |= task.scan;
         (entry.parent, entry.name) = (parent, Some(name));
         entry.touch.add(touch);
         Ok(())
@@ -429,20 +431,24 @@ impl<'a, 't> Round<'a, 't> {
         };
         match (looked, name) {
             (Ok(Found::Object(seen)), name) if seen.inode == record.inode => {
-                let SeenFile { touch, verify, .. } =
+                let SeenFile { touch, verify, suspect, .. } =
                     self.found.files.entry(file).or_insert_with(|| SeenFile {
                         seen,
                         parent,
                         name,
                         touch: Touch::default(),
                         verify: false,
+                        suspect: false,
                         born: false,
                     });
                 touch.add(task.touch);
                 *verify |= task.verify;
+                *suspect |= task.suspect;
             }
-            // Its name stands for something else now; whoever has a second name is found there.
+            // Its name stands for something else now; whoever has a second name is found there. And its inode may be
+            // another file's by now, of which all that was told.
             (_, Some(_)) => {
+                self.strange.add(record.inode.number, task.touch);
                 for (parent, name) in self.tx.map.links(file, 64)? {
                     let task = NameTask { touch: task.touch, ..NameTask::default() };
                     self.queue.push_back((parent, name, task));

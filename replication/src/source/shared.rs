@@ -1,7 +1,7 @@
 //! What the source's thread and its callers share.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     os::fd::OwnedFd,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
 };
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::{
     Head, Listing, RestoreAnswer, RestoreRequest, SourceConfig, SourceError, SourceStatus,
-    payloads::Payloads, tree::Tree,
+    payloads::Payloads, problems::Place, tree::Tree,
 };
 
 /// Shared by everyone who works for one source.
@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) acks: Mutex<Acks>,
     /// For whoever asks.
     pub(crate) status: Mutex<SourceStatus>,
+    /// What could not be looked at, and may be there for all we know; `None`: anything.
+    pub(crate) unseen: Mutex<Option<Arc<HashSet<Place>>>>,
     /// The folder, while it is there.
     pub(crate) tree: Mutex<Option<Arc<Tree>>>,
     phase: Mutex<Phase>,
@@ -49,8 +51,10 @@ pub(crate) enum Phase {
 }
 
 /// What every destination has.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Acks {
+    /// Of which epoch.
+    pub(crate) epoch: Epoch,
     /// By destination.
     pub(crate) through: BTreeMap<String, Seq>,
     /// Not yet in the journal: remembered or forgotten.
@@ -92,8 +96,9 @@ impl Shared {
             database: Mutex::new(Some(database)),
             head: watch::channel(head).0,
             payloads: Mutex::new(payloads),
-            acks: Mutex::new(Acks { through: acks, changed: BTreeMap::new() }),
+            acks: Mutex::new(Acks { epoch: head.epoch, through: acks, changed: BTreeMap::new() }),
             status: Mutex::default(),
+            unseen: Mutex::new(Some(Arc::default())),
             phase: Mutex::new(Phase::Scanning),
             phase_changed: Condvar::new(),
             tree: Mutex::default(),
@@ -127,9 +132,12 @@ impl Shared {
         lock(&self.database).clone().ok_or(SourceError::Closed)
     }
 
-    /// Lets go of the database, so that it can be opened again.
-    pub(crate) fn release_database(&self) {
+    /// Says that the thread has ended, and lets go of the database, so that it can be opened again.
+    pub(crate) fn end(&self) {
         *lock(&self.database) = None;
+        self.set_phase(Phase::Ended);
+        // Whoever asked too late gets no answer, which they take for closed.
+        drop(self.take_requests());
     }
 
     /// Shows how far the thread is.

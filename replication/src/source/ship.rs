@@ -22,7 +22,7 @@ use super::{
     cutting::Cutting,
     folders::Folders,
     ledger::Tx,
-    map::{FileRecord, Signature},
+    map::{FileRecord, Inode, Signature},
     owners::Owners,
     pass::Regions,
     plan::{self, NameDiff},
@@ -75,6 +75,8 @@ pub(crate) struct RestoreNote {
     pub(crate) row: RestoreRow,
     /// Who asked.
     pub(crate) user: Option<String>,
+    /// Where it was written.
+    pub(crate) place: (FileId, Name),
 }
 
 /// What was journaled, and what is left to do.
@@ -148,7 +150,7 @@ impl<'a, 't> Ship<'a, 't> {
     /// Journals what a round found.
     pub(crate) fn ship(mut self, mut found: Findings) -> Result<Shipped, SourceError> {
         let mut rows = std::mem::take(&mut self.ready);
-        let mut cuts = Vec::new();
+        let (mut cuts, mut failed) = (Vec::new(), Vec::new());
         for (file, seen_file) in &found.files {
             if self.in_transfer.contains(file) || rows.contains_key(file) {
                 continue;
@@ -158,13 +160,16 @@ impl<'a, 't> Ship<'a, 't> {
                     rows.insert(*file, row);
                 }
                 Ok(None) => {}
-                Err(error) => self.unreadable(*file, seen_file, &error, &mut found.diffs)?,
+                Err(error) => failed.push((*file, seen_file, error)),
             }
+        }
+        let mut lost: HashMap<FileId, FileRecord> = found.lost.into_iter().collect();
+        for (file, seen_file, error) in failed {
+            self.unreadable(file, seen_file, &error, &mut found.diffs, &mut lost)?;
         }
         let diffs: Vec<NameDiff> =
             found.order.iter().filter_map(|key| found.diffs.remove(key)).collect();
         let diffs: Vec<NameDiff> = diffs.into_iter().filter(|d| d.old != d.new).collect();
-        let lost: HashMap<FileId, FileRecord> = found.lost.into_iter().collect();
         let mut parents = self.parent_rows(&found.parents, &rows)?;
         let groups = plan::group(diffs);
         let mut last_use: HashMap<FileId, usize> = HashMap::new();
@@ -219,6 +224,7 @@ impl<'a, 't> Ship<'a, 't> {
     ) -> Result<Option<Row>, SourceError> {
         let Some(mut record) = self.tx.map.record(file)? else { return Ok(None) };
         let restore = self.restores.get(&file);
+        let ended = touch.ended() || restore.is_some();
         let row = &mut done.row.row;
         let born = row.event == Event::Created;
         let forced = born || record.forgotten || restore.is_some();
@@ -233,9 +239,9 @@ impl<'a, 't> Ship<'a, 't> {
             row.event = Event::Restored;
         }
         row.cut = if changed {
-            self.cutting.written(file, touch.closed || restore.is_some())
+            self.cutting.written(file, ended)
         } else {
-            touch.closed && record.uncut.is_some()
+            ended && record.uncut.is_some()
         };
         if record.blocks && !done.blocks {
             self.tx.map.clear_blocks(file, 0)?;
@@ -287,7 +293,11 @@ impl<'a, 't> Ship<'a, 't> {
         let (seen, then) = (at.seen.signature, record.signature);
         let is_file = at.seen.kind == Kind::File;
         let times_differ = seen.size != then.size || seen.mtime != then.mtime;
-        let written = times_differ || (seen.ctime != then.ctime && at.touch.modified);
+        let told = at.touch.modified || at.touch.closed;
+        // What goes on while a file is read leaves the times of its beginning, and is told at its end. Stores through a
+        // map may leave no times at all until it is closed, which is not worth another look at much content.
+        let unseen = at.touch.modified || (told && seen.size <= STEPLESS_BYTES_MAX);
+        let written = times_differ || unseen || (seen.ctime != then.ctime && (told || at.suspect));
         let owed = at.born || record.forgotten || self.restores.contains_key(&file);
         if is_file && (written || owed || at.verify) {
             let resting = self.resting.and_then(|resting| resting.get(&file).copied());
@@ -304,7 +314,7 @@ impl<'a, 't> Ship<'a, 't> {
             return Ok(row);
         }
         if record.uncut.is_some() {
-            if at.touch.closed {
+            if at.touch.ended() {
                 cuts.push(file);
             } else {
                 self.cutting.was_written(file);
@@ -416,6 +426,7 @@ impl<'a, 't> Ship<'a, 't> {
         at: &SeenFile,
         error: &io::Error,
         diffs: &mut BTreeMap<(FileId, Name), NameDiff>,
+        lost: &mut HashMap<FileId, FileRecord>,
     ) -> Result<(), SourceError> {
         if error.kind() != io::ErrorKind::NotFound {
             self.out.problems.push((at.parent, at.name.clone(), error.to_string()));
@@ -427,15 +438,40 @@ impl<'a, 't> Ship<'a, 't> {
             }
             return Ok(());
         }
-        // What the names stood for before has left them, whatever stands there now.
         for diff in diffs.values_mut().filter(|diff| diff.new.is_some_and(|(f, _)| f == file)) {
-            self.tx.map.set_name(diff.parent, &diff.name, None)?;
-            diff.new = None;
+            let old = diff.old.filter(|_| error.kind() != io::ErrorKind::NotFound);
+            diff.new = match old {
+                // The stations keep what was replaced until its successor can be read.
+                Some((old, kind)) if self.is_kept(old, lost)? => Some((old, kind)),
+                // What the name stood for before is elsewhere, whatever stands there now.
+                _ => None,
+            };
+            self.tx.map.set_name(diff.parent, &diff.name, diff.new)?;
             if error.kind() == io::ErrorKind::NotFound {
                 self.out.names_again.push((diff.parent, diff.name.clone()));
             }
         }
         self.tx.map.remove_file(file)
+    }
+
+    /// Takes a file that was lost back into the map, known by its names only; tells whether it is there.
+    fn is_kept(
+        &mut self,
+        file: FileId,
+        lost: &mut HashMap<FileId, FileRecord>,
+    ) -> Result<bool, SourceError> {
+        if let Some(record) = self.tx.map.record(file)? {
+            return Ok(record.inode == Inode::default());
+        }
+        match lost.get(&file) {
+            Some(record) if record.meta.kind != Kind::Dir => {
+                let (inode, blocks) = (Inode::default(), false);
+                self.tx.map.set_record(file, &FileRecord { inode, blocks, ..record.clone() })?;
+                lost.remove(&file);
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
     }
 
     /// Returns rows for folders whose own attributes changed along with their names.

@@ -41,6 +41,10 @@ pub(crate) struct Transfer {
     pub(crate) file: FileId,
     /// How it was touched, up to now.
     pub(crate) touch: Touch,
+    /// It was written to since the present pass began, whatever its times say.
+    pub(crate) written: bool,
+    /// The present pass is over, and the file changed under it.
+    again: bool,
     /// The file has no name yet.
     pub(crate) born: bool,
     open: OwnedFd,
@@ -107,6 +111,8 @@ impl Transfer {
         Ok(Ok(Self {
             file,
             touch: Touch::default(),
+            written: false,
+            again: false,
             born,
             open,
             pass: Pass::new(file, seen),
@@ -126,6 +132,11 @@ impl Transfer {
         owners: &mut Owners,
         budget: u64,
     ) -> Result<Step, SourceError> {
+        if self.again
+            && let Err(error) = self.begin_again(owners)
+        {
+            return Ok(Step::Failed(error));
+        }
         let mut piece = Piece::default();
         let pause = match self.pass.step(&self.open, &mut tx.map, &mut piece, budget) {
             Ok(pause) => pause,
@@ -146,21 +157,35 @@ impl Transfer {
         let stable = now.signature == self.pass.start.signature;
         if !stable && self.passes < PASSES_MAX {
             // What was read so far is sent; the next pass brings what changed meanwhile.
-            let part = self.row(piece, None, false);
-            self.passes += 1;
-            self.read_before += self.pass.read;
-            self.pass = Pass::new(self.file, now);
-            match tree::meta_of_open(owners, self.open.as_fd(), &now) {
-                Ok(meta) => self.meta = meta,
-                Err(error) => return Ok(Step::Failed(error)),
-            }
-            return Ok(Step::Part(Box::new(part)));
+            self.again = true;
+            return Ok(Step::Part(Box::new(self.row(piece, None, false))));
         }
         let hash = if stable { self.pass.hash() } else { None };
         let seen = self.pass.start;
         let changed = self.changed;
         let row = self.row(piece, hash, !stable);
         Ok(Step::Done(Box::new(Done { row, seen, blocks: true, changed })))
+    }
+
+    fn begin_again(&mut self, owners: &mut Owners) -> io::Result<()> {
+        let now = tree::look_at(self.open.as_fd())?;
+        self.meta = tree::meta_of_open(owners, self.open.as_fd(), &now)?;
+        self.passes += 1;
+        self.read_before += self.pass.read;
+        self.pass = Pass::new(self.file, now);
+        (self.again, self.written) = (false, false);
+        Ok(())
+    }
+
+    /// Hears how the file was touched while it is read.
+    pub(crate) fn touched(&mut self, touch: Touch) {
+        self.touch.add(touch);
+        self.written |= touch.modified;
+    }
+
+    /// Tells whether the next step begins another pass: what was told of the file until then is in it.
+    pub(crate) fn is_between_passes(&self) -> bool {
+        self.again
     }
 
     /// Returns how much was read in all passes, in bytes.

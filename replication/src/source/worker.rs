@@ -14,13 +14,14 @@ use keepshare_base::{FileId, Name, RequestId, Stamp};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
-    CaptureMode, FileProblem, RestoreAnswer, SourceAlarm, SourceError,
+    CaptureMode, RestoreAnswer, SourceAlarm, SourceError,
     cutting::Cutting,
     ledger::{Ledger, Tx},
     map::Inode,
     owners::Owners,
     pass::Regions as _,
     pending::Pending,
+    problems::Problems,
     round::{FileTask, NameTask},
     shared::{Phase, Reply, Shared, lock},
     tree::{self, Tree},
@@ -41,6 +42,9 @@ const SETTLE_PAUSE: Duration = Duration::from_micros(300);
 /// How often the missing folder of a source is looked for.
 const ATTACH_EVERY: Duration = Duration::from_secs(1);
 
+/// How long names that are gone wait for what is put off and may show where they are now.
+const SECONDS_WAIT_MAX: Duration = Duration::from_millis(100);
+
 /// How often what has no deadline of its own is done: cuts after a pause, acknowledgements, the spool.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -55,7 +59,7 @@ pub(crate) struct Worker {
     later: BTreeMap<Instant, Vec<Later>>,
     cutting: Cutting,
     recent: BTreeMap<FileId, Instant>,
-    problems: BTreeMap<(FileId, Option<Name>), FileProblem>,
+    problems: Problems,
     replies: HashMap<RequestId, Vec<Reply<RestoreAnswer>>>,
     next_scan: Instant,
     next_tick: Instant,
@@ -72,7 +76,7 @@ struct Attached {
     exact_times: bool,
 }
 
-/// What is put off.
+/// What is put off for a moment.
 enum Later {
     Name(FileId, Name, NameTask),
     File(FileId, FileTask),
@@ -93,7 +97,7 @@ impl Worker {
             later: BTreeMap::new(),
             cutting: Cutting::new(shared.config.cut),
             recent: BTreeMap::new(),
-            problems: BTreeMap::new(),
+            problems: Problems::default(),
             replies: HashMap::new(),
             next_tick: now,
             next_sweep: now,
@@ -104,8 +108,20 @@ impl Worker {
         }
     }
 
+    /// Runs until it is asked to end. An end by a fault of ours is shown, and nobody waits for answers for ever.
+    pub(crate) fn watched(self) {
+        let shared = self.shared.clone();
+        let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.run()));
+        if ran.is_err() {
+            let reason = "the source's thread ended by a fault; restart the station".to_owned();
+            tracing::error!(set = %shared.config.set, reason);
+            lock(&shared.status).alarms.push(SourceAlarm::Journal(reason));
+            shared.end();
+        }
+    }
+
     /// Runs until it is asked to end.
-    pub(crate) fn run(mut self) {
+    fn run(mut self) {
         loop {
             if self.attached.is_none() && Instant::now() >= self.next_attach {
                 self.attach();
@@ -139,6 +155,9 @@ impl Worker {
         let mut next = self.next_scan;
         if let Some((at, _)) = self.later.first_key_value() {
             next = next.min(*at);
+        }
+        if let Some(at) = self.problems.next_try() {
+            next = next.min(at);
         }
         if self.has_notes() {
             next = next.min(self.next_tick);
@@ -196,6 +215,24 @@ impl Worker {
                 }
             }
         }
+        for (parent, name) in self.problems.take_due(now) {
+            match name {
+                Some(name) => self.pending.add_name(parent, name, NameTask::default()),
+                None => self.pending.add_walk(parent, true),
+            }
+        }
+        let moving = |later: &Later| match later {
+            Later::Name(_, _, task) => task.delayed,
+            Later::Walk(..) => true,
+            Later::File(..) => false,
+        };
+        // They may wait for each other: what is in a folder that is gone, and the folder's name.
+        let began = self.pending.seconds_since.get_or_insert(now);
+        let may_wait = !self.pending.seconds.is_empty() && now < *began + SECONDS_WAIT_MAX;
+        self.pending.seconds_wait = may_wait && self.later.values().flatten().any(moving);
+        if self.pending.seconds.is_empty() {
+            self.pending.seconds_since = None;
+        }
         if std::mem::take(&mut self.marks.everything) || now >= self.next_scan {
             self.begin_scan();
         }
@@ -209,6 +246,7 @@ impl Worker {
     }
 
     fn begin_scan(&mut self) {
+        self.problems.begin_scan();
         self.next_scan = Instant::now() + self.shared.config.rescan_every;
         self.pending.begin_scan();
     }
@@ -270,6 +308,8 @@ impl Worker {
         self.later.clear();
         // Whoever waits for a restore gets no answer, and asks again under the same id.
         self.replies.clear();
+        self.problems = Problems::default();
+        *lock(&self.shared.unseen) = None;
         self.cutting = Cutting::new(self.shared.config.cut);
         let seed = std::mem::take(&mut self.pending.seed);
         self.pending = Pending::default();

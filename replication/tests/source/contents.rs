@@ -164,3 +164,39 @@ fn a_scan_finds_what_no_event_told() {
     rig.handle.rescan();
     rig.settle();
 }
+
+/// A write leaves the time of its beginning: what is read in its middle looks unchanged when it has ended.
+#[test]
+fn a_write_that_goes_on_while_the_file_is_read_is_not_missed() {
+    for mode in captures() {
+        let mut rig = Rig::new(mode);
+        rig.model.keep_versions = false;
+        let len = 48 << 20;
+        for round in 0..12u8 {
+            let file = fs::File::create(rig.path("f")).unwrap();
+            file.set_len(len as u64).unwrap();
+            // The first write has the file looked at while the second goes on.
+            file.write_all_at(&[round; 10], 0).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(u64::from(round)));
+            file.write_all_at(&vec![round ^ 0x55; len], 0).unwrap();
+            drop(file);
+            rig.settle();
+        }
+    }
+}
+
+/// New large files that wait behind many new names are read once.
+#[test]
+fn a_large_file_among_thousands_is_read_once() {
+    let mut rig = Rig::new(captures()[0]);
+    rig.begin();
+    for i in 0..6000 {
+        fs::write(rig.path(&format!("a{i}")), "x").unwrap();
+        if i == 1000 {
+            fs::write(rig.path("z-large"), noise(24 << 20, 7)).unwrap();
+        }
+    }
+    rig.settle();
+    let most = (24 << 20) + 6000 + (4 << 20);
+    assert!(rig.payload_bytes < most, "{} bytes were sent", rig.payload_bytes);
+}

@@ -1,9 +1,13 @@
 //! Everyday edits: what they become in the journal, by both kinds of events.
 
-use std::{fs, io::Write, os::unix::fs::PermissionsExt};
+use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::Path};
 
-use keepshare_base::{Event, Kind};
-use keepshare_replication::source::CaptureMode::{self, Fanotify, Inotify};
+use keepshare_base::{Event, FileId, Kind};
+use keepshare_proto::cut::CutRule;
+use keepshare_replication::source::{
+    CaptureMode::{self, Fanotify, Inotify},
+    SourceConfig,
+};
 
 use crate::support::Rig;
 
@@ -177,5 +181,98 @@ fn no_file_in_a_new_folder_is_missed() {
         rig.settle();
         let files = rig.model.tree().len();
         assert_eq!(files, 2000 * 4 + 4, "{mode:?}");
+    }
+}
+
+/// A rule that makes versions only of what was closed, replaced or removed within a test.
+fn only_closed(config: &mut SourceConfig) {
+    config.cut = CutRule::new(3_600_000, 3_600_000).unwrap();
+}
+
+/// The close of a file is told before anyone has looked into its new folder, and its inode may have been another's.
+#[test]
+fn what_is_made_with_its_folder_is_a_version_at_once() {
+    if !captures().contains(&Fanotify) {
+        return;
+    }
+    let mut rig = Rig::with(Fanotify, |_| {}, only_closed);
+    for i in 0..50 {
+        let folder = rig.path(&format!("d{i}/e"));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("4913"), "tried").unwrap();
+        fs::remove_file(folder.join("4913")).unwrap();
+        fs::write(folder.join("file"), format!("one {i}")).unwrap();
+        let wanted = format!("one {i}").into_bytes();
+        rig.wait("a version", move |rig| {
+            rig.model.versions.iter().any(|version| version.bytes.to_vec() == wanted)
+        });
+    }
+}
+
+/// A file's inode may have been another's a moment ago: what is told of it is not lost.
+#[test]
+fn every_save_under_a_changing_name_is_a_version_at_once() {
+    for mode in captures() {
+        let mut rig = Rig::with(mode, |_| {}, only_closed);
+        for i in 0..60 {
+            let content = format!("save {i}");
+            match i % 4 {
+                0 => {
+                    fs::write(rig.path(".doc.tmp"), &content).unwrap();
+                    fs::rename(rig.path(".doc.tmp"), rig.path("doc")).unwrap();
+                }
+                1 => {
+                    fs::rename(rig.path("doc"), rig.path("doc~")).unwrap();
+                    fs::write(rig.path("doc"), &content).unwrap();
+                    fs::remove_file(rig.path("doc~")).unwrap();
+                }
+                2 => {
+                    fs::write(rig.path("new"), &content).unwrap();
+                    fs::rename(rig.path("doc"), rig.path("old")).unwrap();
+                    fs::rename(rig.path("new"), rig.path("doc")).unwrap();
+                    fs::remove_file(rig.path("old")).unwrap();
+                }
+                _ => fs::write(rig.path("doc"), &content).unwrap(),
+            }
+            let wanted = content.into_bytes();
+            rig.wait("a version", move |rig| {
+                rig.model.versions.iter().any(|version| version.bytes.to_vec() == wanted)
+            });
+        }
+    }
+}
+
+/// Names are looked at in order, and one folder's may all be gone before another's are looked at.
+#[test]
+fn thousands_of_files_moved_between_folders_stay_who_they_are() {
+    const FILES: usize = 3000;
+    for mode in captures() {
+        for reversed in [false, true] {
+            let prepare = |root: &Path| {
+                let mut folders = ["a", "b"];
+                if reversed {
+                    folders.reverse();
+                }
+                for folder in folders {
+                    fs::create_dir(root.join(folder)).unwrap();
+                }
+                for i in 0..FILES {
+                    fs::write(root.join(format!("a/{i}")), format!("content {i}")).unwrap();
+                }
+            };
+            let mut rig = Rig::with(mode, prepare, |_| {});
+            rig.begin();
+            fs::create_dir(rig.path("c")).unwrap();
+            let before: Vec<FileId> = (0..FILES).map(|i| rig.file(&format!("a/{i}"))).collect();
+            for i in 0..FILES {
+                let to = if i % 2 == 0 { "b" } else { "c" };
+                fs::rename(rig.path(&format!("a/{i}")), rig.path(&format!("{to}/{i}"))).unwrap();
+            }
+            rig.settle();
+            let of = |i: usize| format!("{}/{i}", if i % 2 == 0 { "b" } else { "c" });
+            let after: Vec<FileId> = (0..FILES).map(|i| rig.file(&of(i))).collect();
+            assert!(before == after, "{mode:?}: files lost their identity");
+            assert_eq!(rig.payload_bytes, 0, "{mode:?}: content was sent again");
+        }
     }
 }

@@ -7,5 +7,6 @@ mod contents;
 mod crashes;
 mod edits;
 mod journal;
+mod problems;
 mod storms;
 mod support;

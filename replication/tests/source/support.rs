@@ -148,8 +148,13 @@ impl Rig {
         let parts = sink.parts;
         assert!(parts.last().unwrap().complete);
         self.at = head.seq;
-        self.handle.acked("model", self.at);
+        self.acked();
         parts
+    }
+
+    /// Says how far the model is.
+    pub(crate) fn acked(&self) {
+        self.handle.acked("model", self.handle.head().epoch, self.at);
     }
 
     /// Applies all journaled changes.
@@ -167,7 +172,7 @@ impl Rig {
                 self.changes.push((entry.seq, entry.filled.change));
             }
         }
-        self.handle.acked("model", self.at);
+        self.acked();
     }
 
     /// Waits until the model shows what the folder does.
@@ -227,6 +232,23 @@ impl Drop for Rig {
     fn drop(&mut self) {
         self.handle.shutdown();
     }
+}
+
+/// Runs a test as a user from whom a folder can be closed; whatever threads it starts are that user's, too.
+pub(crate) fn as_ordinary_user(test: impl FnOnce() + Send) {
+    if !rustix::process::geteuid().is_root() {
+        return test();
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Of this thread and those that it starts alone.
+            let nobody = 65534;
+            rustix::thread::set_thread_groups(&[]).unwrap();
+            rustix::thread::set_thread_gid(rustix::fs::Gid::from_raw(nobody)).unwrap();
+            rustix::thread::set_thread_uid(rustix::fs::Uid::from_raw(nobody)).unwrap();
+            test();
+        });
+    });
 }
 
 /// Opens the source of a configuration.

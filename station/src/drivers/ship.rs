@@ -207,7 +207,7 @@ impl Driver {
                 self.new_epoch(above);
             }
             Output::Acked(place) => {
-                self.ship.source.acked(self.ship.to.as_str(), place.seq);
+                self.ship.source.acked(self.ship.to.as_str(), place.epoch, place.seq);
                 self.shown.send_modify(|shown| shown.alarms.clear());
             }
             Output::Alarm { text, .. } => self.alarm(text.as_str()),

@@ -35,7 +35,7 @@ impl Worker {
         for (file, _) in files {
             // A new file that is being read has no name yet: it begins anew, as another file.
             if self.pending.transfers.iter().any(|transfer| transfer.file == *file) {
-                self.pending.end_transfer(*file);
+                self.pending.break_transfer(*file);
             }
         }
         self.ledger.write(|tx| {
@@ -68,11 +68,16 @@ impl Worker {
     /// Begins an epoch. With a seed the map is made anew, with the ids that a station knows.
     fn new_epoch(&mut self, above: Epoch, seed: Option<Seed>) -> Result<Head, SourceError> {
         let own = Epoch::new(self.ledger.state().epoch).unwrap_or(Epoch::FIRST);
+        if own > above && seed.is_none() {
+            // Another destination asked for it before.
+            return Ok(self.ledger.state().head());
+        }
         let epoch = above.max(own).next();
         let anew = seed.is_some();
         self.ledger.write(|tx| begin_epoch(tx, epoch, anew))?;
         lock(&self.shared.payloads).clear();
         let mut acks = lock(&self.shared.acks);
+        acks.epoch = epoch;
         acks.through.values_mut().for_each(|through| *through = Seq(0));
         let known: Vec<String> = acks.through.keys().cloned().collect();
         acks.changed = known.into_iter().map(|name| (name, Some(Seq(0)))).collect();

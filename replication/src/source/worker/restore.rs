@@ -18,14 +18,18 @@ use std::{
 use keepshare_base::{
     FileId, Kind, Meta, Name, RestoreOutcome, RestoreRow, SetPath, unescape_name,
 };
-use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::{
+    fs::{self, AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags},
+    io::Errno,
+};
 
 use super::Worker;
 use crate::source::{
-    RESTORE_PREFIX, RestoreAnswer, RestoreRequest, SourceError,
+    FileProblem, RESTORE_PREFIX, RestoreAnswer, RestoreRequest, SourceError,
     folders::Folders,
     ledger::Tx,
     map::{FileRecord, Signature},
+    problems::Place,
     round::NameTask,
     shared::Reply,
     ship::RestoreNote,
@@ -48,6 +52,31 @@ impl Worker {
             self.pending.restores.retain(|_, note| note.row.request != row.request);
             for reply in self.replies.remove(&row.request).unwrap_or_default() {
                 drop(reply.send(Ok(answer.clone())));
+            }
+        }
+    }
+
+    /// Answers those whose files went again before they were journaled, or cannot be read.
+    pub(super) fn break_restores(&mut self, lost: &[FileId], problems: &[(Place, FileProblem)]) {
+        if self.pending.restores.is_empty() {
+            return;
+        }
+        let mut broken: Vec<(FileId, String)> = lost
+            .iter()
+            .map(|file| (*file, "the file was removed while it was restored".to_owned()))
+            .collect();
+        for ((parent, name), problem) in problems {
+            let Some(name) = name else { continue };
+            for (file, note) in &self.pending.restores {
+                if note.place == (*parent, name.clone()) {
+                    broken.push((*file, problem.reason.clone()));
+                }
+            }
+        }
+        for (file, reason) in broken {
+            let Some(note) = self.pending.restores.remove(&file) else { continue };
+            for reply in self.replies.remove(&note.row.request).unwrap_or_default() {
+                drop(reply.send(Err(refused(reason.clone()))));
             }
         }
     }
@@ -88,7 +117,8 @@ impl Worker {
             let file = bind(tx, parent, &name, &seen, &request.meta)?;
             let request_id = request.request;
             let row = RestoreRow { request: request_id, version: request.version, outcome };
-            let note = RestoreNote { row, user: request.user.clone() };
+            let place = (parent, name.clone());
+            let note = RestoreNote { row, user: request.user.clone(), place };
             tx.durable = true;
             Ok(Done::Now(parent, name, file, note))
         })?;
@@ -96,7 +126,7 @@ impl Worker {
             Done::Before(answer) => Ok(Some(answer)),
             Done::Now(parent, name, file, note) => {
                 // What is being read of the file until now would be taken for what was restored.
-                self.pending.end_transfer(file);
+                self.pending.break_transfer(file);
                 self.pending.restores.insert(file, note);
                 self.pending.add_name(parent, name, NameTask::default());
                 Ok(None)
@@ -194,10 +224,13 @@ fn write(
     now: Option<&Seen>,
 ) -> io::Result<Seen> {
     let raw = unescape_name(name);
-    let in_place = now.is_some_and(|now| now.links > 1);
-    if in_place {
+    if let Some(now) = now.filter(|now| now.links > 1) {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = fs::openat(folder, raw.as_slice(), flags, Mode::empty())?;
+        if tree::look_at(file.as_fd())?.inode != now.inode {
+            return Err(io::Error::other("another file took its place; try again"));
+        }
+        reserve(&file, std::fs::metadata(&request.content)?.len())?;
         return fill(file, request);
     }
     let temporary =
@@ -215,6 +248,16 @@ fn write(
         let _ = fs::unlinkat(folder, temporary.as_slice(), AtFlags::empty());
     }
     renamed
+}
+
+/// Takes the room that a content needs before a byte of the present one is gone.
+fn reserve(file: &OwnedFd, len: u64) -> io::Result<()> {
+    match fs::fallocate(file, fs::FallocateFlags::KEEP_SIZE, 0, len) {
+        _ if len == 0 => Ok(()),
+        // There are file systems that cannot tell.
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn fill(file: OwnedFd, request: &RestoreRequest) -> io::Result<Seen> {

@@ -1,16 +1,18 @@
 //! What is done now and then: cuts after a pause, acknowledgements, trimming, the spool, the status.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use keepshare_base::Seq;
 
 use super::{TICK, Worker, chain};
-use crate::capture::Touch;
 use crate::source::{
     PROBLEMS_MAX, SourceAlarm, SourceError, SourceLimits,
     ledger::Tx,
     round::FileTask,
-    shared::{Phase, Shared, lock},
+    shared::{Shared, lock},
 };
 
 /// How often recently written files are looked at, whatever the events said.
@@ -48,6 +50,9 @@ impl Worker {
         }
         self.keep_notes();
         self.sweep(now);
+        if !self.pending.may_find_moved() {
+            self.pending.strange.forget_old();
+        }
     }
 
     /// Looks again at what was written a short while ago: stores through a memory map raise no events.
@@ -57,9 +62,8 @@ impl Worker {
         }
         self.next_sweep = now + SWEEP_EVERY;
         self.recent.retain(|_, written| now < *written + SWEPT_FOR);
-        let touch = Touch { modified: true, closed: false };
         for file in self.recent.keys() {
-            self.pending.add_file(*file, FileTask { touch, verify: false });
+            self.pending.add_file(*file, FileTask { suspect: true, ..FileTask::default() });
         }
     }
 
@@ -108,10 +112,7 @@ impl Worker {
         }
         let shared = self.shared.clone();
         drop(self);
-        shared.release_database();
-        shared.set_phase(Phase::Ended);
-        // Whoever asked too late gets no answer, which they take for closed.
-        drop(shared.take_requests());
+        shared.end();
     }
 
     /// Shows how the source is.
@@ -124,10 +125,17 @@ impl Worker {
         status.journal_bytes = state.journal_bytes;
         status.journal_entries = state.journal_entries;
         status.spool_bytes = lock(&self.shared.payloads).spool_bytes();
-        if status.problem_count != self.problems.len() as u64 || !self.problems.is_empty() {
-            status.problem_count = self.problems.len() as u64;
-            status.problems = self.problems.values().take(PROBLEMS_MAX).cloned().collect();
+    }
+
+    /// Shows what cannot be read, if that changed.
+    pub(super) fn show_problems(&mut self) {
+        if !self.problems.take_changed() {
+            return;
         }
+        *lock(&self.shared.unseen) = self.problems.places().map(Arc::new);
+        let mut status = lock(&self.shared.status);
+        status.problem_count = self.problems.count();
+        status.problems = self.problems.shown().take(PROBLEMS_MAX).cloned().collect();
     }
 }
 

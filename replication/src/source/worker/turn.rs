@@ -21,7 +21,8 @@ use crate::{
         owners::Owners,
         pass::Regions,
         pending::Pending,
-        round::{FileTask, Findings, NameTask, Round},
+        problems::Place,
+        round::{FileTask, Findings, NameTask, Round, SeenFile},
         shared::{Phase, lock},
         ship::{STEPLESS_BYTES_MAX, Ship, Shipped},
         transfer::{Row, Step, Transfer},
@@ -66,6 +67,9 @@ struct Turn<'a, 't> {
     left: Left,
 }
 
+/// The last rows of big files, and the names that waited for them.
+type Finished = (BTreeMap<FileId, Row>, Vec<(FileId, Name)>);
+
 /// What a turn leaves to be done when it is durable.
 #[derive(Default)]
 struct Left {
@@ -73,8 +77,12 @@ struct Left {
     again: Vec<(FileId, Name, NameTask)>,
     walks: Vec<(FileId, bool)>,
     walks_later: Vec<(FileId, bool)>,
-    looked: Vec<(FileId, Option<Name>)>,
-    problems: Vec<(FileId, Option<Name>, FileProblem)>,
+    looked: Vec<Place>,
+    problems: Vec<(Place, FileProblem)>,
+    /// Folders that were looked at.
+    folders: Vec<FileId>,
+    /// Files that are gone.
+    lost: Vec<FileId>,
     scan_ended: bool,
 }
 
@@ -117,9 +125,6 @@ impl Worker {
             }
         }
         shared.head.send_if_modified(|shown| std::mem::replace(shown, head) != head);
-        if left.scan_ended {
-            shared.set_phase(Phase::Running);
-        }
         self.pending.transfers.extend(shipped.transfers);
         for (folder, scan) in left.walks {
             self.pending.add_walk(folder, scan);
@@ -127,10 +132,10 @@ impl Worker {
         let later = left.walks_later.into_iter().map(|(folder, scan)| Later::Walk(folder, scan));
         self.put_off(RETRY, later);
         for (file, touch) in shipped.again {
-            self.pending.add_file(file, FileTask { touch, verify: false });
+            self.pending.add_file(file, FileTask { touch, ..FileTask::default() });
         }
         for (file, touch, until) in shipped.put_off {
-            let task = FileTask { touch, verify: false };
+            let task = FileTask { touch, ..FileTask::default() };
             self.later.entry(until).or_default().push(Later::File(file, task));
         }
         let written = Instant::now();
@@ -148,13 +153,16 @@ impl Worker {
         self.take_again(left.again);
         let verify = |file| Later::File(file, FileTask { verify: true, ..FileTask::default() });
         self.put_off(RACY_LOOK, shipped.racy.into_iter().map(verify));
-        if !self.problems.is_empty() {
-            for key in left.looked {
-                self.problems.remove(&key);
+        for folder in left.folders {
+            if self.problems.is_closed(folder) {
+                self.pending.add_walk(folder, true);
             }
         }
-        for (parent, name, problem) in left.problems {
-            self.problems.insert((parent, name), problem);
+        self.break_restores(&left.lost, &left.problems);
+        self.problems.update(left.looked, left.problems);
+        self.show_problems();
+        if left.scan_ended {
+            shared.set_phase(Phase::Running);
         }
         self.clear_alarm(|alarm| matches!(alarm, SourceAlarm::Journal(_)));
         self.answer_restores(shipped.restored);
@@ -180,13 +188,16 @@ impl Worker {
 impl<'t> Turn<'_, 't> {
     fn take(&mut self, cuts: Vec<FileId>) -> Result<(), SourceError> {
         let silent = !self.tx.state.scanned;
-        let mut ready = self.step_transfer()?;
+        let (mut ready, finished) = self.step_transfer()?;
         if self.pending.names.len() < PENDING_NAMES_MAX
             && let Some((folder, scan)) = self.pending.next_walk()
         {
             self.walk(folder, scan)?;
         }
-        let names = self.pending.take_names(TASKS_PER_TURN);
+        let mut names = self.pending.take_names(TASKS_PER_TURN);
+        // What they stand for was read just now, and would have to be read again later.
+        names
+            .extend(finished.into_iter().map(|(parent, name)| (parent, name, NameTask::default())));
         let files = self.pending.take_files(TASKS_PER_TURN);
         self.note_looked(&names, &files)?;
         let mut round = Round::new(
@@ -195,15 +206,17 @@ impl<'t> Turn<'_, 't> {
             self.owners,
             &mut *self.attached.capture,
             &self.pending.reading,
+            &mut self.pending.strange,
         );
         round.big_bytes = (!silent).then_some(STEPLESS_BYTES_MAX);
         round.scanning = self.pending.scanning;
-        round.strange = Some(&self.pending.strange);
         round.seed = Some(&self.pending.seed);
         let mut found = round.look(names, files)?;
-        if self.pending.names.is_empty() {
-            self.pending.strange.clear();
-        }
+        let is_folder = |seen: &SeenFile| seen.seen.kind == Kind::Dir;
+        let folders = found.files.iter().filter(|(_, seen)| is_folder(seen));
+        self.left.folders = folders.map(|(file, _)| *file).collect();
+        self.left.lost = found.lost.iter().map(|(file, _)| *file).collect();
+        self.note_unrestored()?;
         for (parent, name, reason) in std::mem::take(&mut found.problems) {
             self.problem(parent, name, reason)?;
         }
@@ -219,15 +232,17 @@ impl<'t> Turn<'_, 't> {
         self.end_scan()
     }
 
-    /// Reads on in the next big file; returns the last row of one that is finished.
-    fn step_transfer(&mut self) -> Result<BTreeMap<FileId, Row>, SourceError> {
-        let mut ready = BTreeMap::new();
-        let Some(mut transfer) = self.pending.transfers.pop_front() else { return Ok(ready) };
+    /// Reads on in the next big file; returns the last row of one that is finished, and the names that waited for it.
+    fn step_transfer(&mut self) -> Result<Finished, SourceError> {
+        let (mut ready, mut names) = (BTreeMap::new(), Vec::new());
+        let Some(mut transfer) = self.pending.transfers.pop_front() else {
+            return Ok((ready, names));
+        };
         let file = transfer.file;
         if self.tx.map.record(file)?.is_none() {
             self.tx.map.clear_blocks(file, 0)?;
-            self.pending.end_transfer(file);
-            return Ok(ready);
+            self.pending.break_transfer(file);
+            return Ok((ready, names));
         }
         let nobody = HashSet::new();
         let mut ship =
@@ -240,7 +255,15 @@ impl<'t> Turn<'_, 't> {
         loop {
             let budget = until.saturating_sub(transfer.read_bytes());
             match transfer.step(ship.tx, ship.owners, budget)? {
-                Step::Part(row) => ship.journal_part(*row)?,
+                Step::Part(row) => {
+                    ship.journal_part(*row)?;
+                    if transfer.is_between_passes() {
+                        // Not before all that was told until now was heard.
+                        transfer.took += began.elapsed();
+                        self.pending.transfers.push_back(transfer);
+                        break;
+                    }
+                }
                 Step::Paused => {
                     transfer.took += began.elapsed();
                     self.pending.transfers.push_back(transfer);
@@ -249,11 +272,18 @@ impl<'t> Turn<'_, 't> {
                 Step::Done(done) => {
                     ship.rest(file, transfer.took + began.elapsed(), done.row.row.fuzzy);
                     ready.extend(ship.finish(file, *done, transfer.touch)?.map(|row| (file, row)));
-                    self.pending.end_transfer(file);
+                    ship.out.racy.extend(transfer.written.then_some(file));
+                    names = self.pending.end_transfer(file);
                     break;
                 }
                 Step::Failed(error) => {
-                    ship.give_up(file)?;
+                    if ship.tx.map.links(file, 1)?.is_empty() {
+                        // It begins anew under another id.
+                        ship.tx.map.clear_blocks(file, 0)?;
+                        ship.tx.map.remove_file(file)?;
+                    } else {
+                        ship.give_up(file)?;
+                    }
                     problem = Some(error.to_string());
                     break;
                 }
@@ -261,19 +291,19 @@ impl<'t> Turn<'_, 't> {
         }
         self.left.shipped.append(ship.out);
         if let Some(reason) = problem {
-            let waiting = self.pending.waiting.remove(&file).unwrap_or_default();
+            let waiting = self.pending.end_transfer(file);
             let place = self.tx.map.links(file, 1)?.into_iter().chain(waiting).next();
-            self.pending.end_transfer(file);
             if let Some((parent, name)) = place {
                 self.problem(parent, Some(name), reason)?;
             }
         }
-        Ok(ready)
+        Ok((ready, names))
     }
 
     /// Reads a folder, and has every name in it or in the map looked at.
     fn walk(&mut self, folder: FileId, scan: bool) -> Result<(), SourceError> {
         let Some(record) = self.tx.map.record(folder)? else { return Ok(()) };
+        self.left.looked.push((folder, None));
         let mut folders = Folders::default();
         let Some(open) = folders.open(&self.tx.map, &self.attached.tree, folder)? else {
             if let Some(error) = folders.take_denied() {
@@ -345,7 +375,7 @@ impl<'t> Turn<'_, 't> {
             if let Some(file) = self.pending.reading.get(&seen.inode.number) {
                 for transfer in &mut self.pending.transfers {
                     if transfer.file == *file {
-                        transfer.touch.add(touch);
+                        transfer.touched(touch);
                     }
                 }
                 let waiting = self.pending.waiting.entry(*file).or_default();
@@ -439,7 +469,9 @@ impl<'t> Turn<'_, 't> {
     fn end_scan(&mut self) -> Result<(), SourceError> {
         let is_scan = |task: &NameTask| task.scan && !task.second;
         let more = !self.pending.names.is_empty()
+            || !self.pending.seconds.is_empty()
             || !self.pending.walks.is_empty()
+            || self.pending.seconds_wait
             || !self.left.walks.is_empty()
             || self.left.walks_later.iter().any(|(_, scan)| *scan)
             || self.left.again.iter().any(|(_, _, task)| is_scan(task));
@@ -470,6 +502,21 @@ impl<'t> Turn<'_, 't> {
         Ok(())
     }
 
+    /// Forgets files that were restored under names that were not known, and were gone before they were looked at.
+    fn note_unrestored(&mut self) -> Result<(), SourceError> {
+        for (file, note) in &self.pending.restores {
+            let (parent, name) = &note.place;
+            let looked =
+                self.left.looked.iter().any(|(p, n)| p == parent && n.as_ref() == Some(name));
+            let waits = self.pending.waiting.contains_key(file);
+            if looked && !waits && self.tx.map.links(*file, 1)?.is_empty() {
+                self.tx.map.remove_file(*file)?;
+                self.left.lost.push(*file);
+            }
+        }
+        Ok(())
+    }
+
     fn note_looked(
         &mut self,
         names: &[(FileId, Name, NameTask)],
@@ -494,7 +541,7 @@ impl<'t> Turn<'_, 't> {
         path.extend(name.clone());
         let path = keepshare_base::SetPath::from(path).to_string();
         tracing::debug!(path, reason, "a name of the source cannot be replicated");
-        self.left.problems.push((parent, name, FileProblem { path, reason }));
+        self.left.problems.push(((parent, name), FileProblem { path, reason }));
         Ok(())
     }
 }

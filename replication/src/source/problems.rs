@@ -1,0 +1,164 @@
+//! Names and folders that could not be read, and when each is tried again.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::{Duration, Instant},
+};
+
+use keepshare_base::{FileId, Name};
+
+use super::FileProblem;
+
+/// The most problems remembered one by one; what is beyond is found by scans only.
+const KEPT_MAX: usize = 1 << 16;
+
+/// When a problem is tried again for the first time, and, doubled each time, at the latest.
+const TRY_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
+
+/// A name in a folder, or the folder itself.
+pub(crate) type Place = (FileId, Option<Name>);
+
+/// What could not be read.
+#[derive(Debug, Default)]
+pub(crate) struct Problems {
+    places: BTreeMap<Place, Problem>,
+    /// So many more did not find room.
+    more: u64,
+    next: Option<Instant>,
+    changed: bool,
+}
+
+#[derive(Debug)]
+struct Problem {
+    shown: FileProblem,
+    again: Instant,
+    wait: Duration,
+}
+
+impl Problems {
+    /// Tells whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.places.is_empty() && self.more == 0
+    }
+
+    /// Returns how many there are.
+    pub(crate) fn count(&self) -> u64 {
+        self.places.len() as u64 + self.more
+    }
+
+    /// Returns them as they are shown.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = &FileProblem> {
+        self.places.values().map(|problem| &problem.shown)
+    }
+
+    /// Returns all places; `None` when there are more than are remembered.
+    pub(crate) fn places(&self) -> Option<HashSet<Place>> {
+        (self.more == 0).then(|| self.places.keys().cloned().collect())
+    }
+
+    /// Tells whether a folder could not be listed.
+    pub(crate) fn is_closed(&self, folder: FileId) -> bool {
+        self.places.contains_key(&(folder, None))
+    }
+
+    /// Takes in what came of looking: `looked` are all places that were looked at, `found` the problems there.
+    pub(crate) fn update(&mut self, looked: Vec<Place>, found: Vec<(Place, FileProblem)>) {
+        if self.is_empty() && found.is_empty() {
+            return;
+        }
+        self.changed = true;
+        let now = Instant::now();
+        let former: BTreeMap<Place, Problem> =
+            looked.iter().filter_map(|place| self.places.remove_entry(place)).collect();
+        for (place, shown) in found {
+            let [first, most] = TRY_AGAIN;
+            let (again, wait) = match former.get(&place).or(self.places.get(&place)) {
+                // It was looked at for another reason: that makes it no worse.
+                Some(problem) if problem.again > now => (problem.again, problem.wait),
+                Some(problem) => (now + problem.wait, (2 * problem.wait).min(most)),
+                None => (now + first, 2 * first),
+            };
+            if self.places.len() >= KEPT_MAX && !self.places.contains_key(&place) {
+                self.more += 1;
+                continue;
+            }
+            self.next = Some(self.next.map_or(again, |next| next.min(again)));
+            self.places.insert(place, Problem { shown, again, wait });
+        }
+    }
+
+    /// Forgets those that were not remembered one by one: a scan finds them again.
+    pub(crate) fn begin_scan(&mut self) {
+        self.changed |= self.more > 0;
+        self.more = 0;
+    }
+
+    /// Tells whether they changed since the last call.
+    pub(crate) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Returns when something is to be tried again.
+    pub(crate) fn next_try(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// Takes the places that are to be tried again now.
+    pub(crate) fn take_due(&mut self, now: Instant) -> Vec<Place> {
+        if self.next.is_none_or(|next| next > now) {
+            return Vec::new();
+        }
+        let is_due = |problem: &Problem| problem.again <= now;
+        let due = self.places.iter().filter(|(_, problem)| is_due(problem));
+        let due = due.map(|(place, _)| place.clone()).collect();
+        // Those that are due come back, or are gone.
+        let waiting = self.places.values().filter(|problem| !is_due(problem));
+        self.next = waiting.map(|problem| problem.again).min();
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem() -> FileProblem {
+        FileProblem { path: "/a".to_owned(), reason: "no".to_owned() }
+    }
+
+    #[test]
+    fn what_fails_again_is_tried_less_often_and_what_is_well_is_forgotten() {
+        let place = (FileId::ROOT, Some(Name::new(b"a").unwrap()));
+        let mut problems = Problems::default();
+        problems.update(vec![], vec![(place.clone(), problem())]);
+        let mut waits = Vec::new();
+        for _ in 0..9 {
+            let at = problems.next_try().unwrap();
+            waits.push(at.saturating_duration_since(Instant::now()).as_millis().div_ceil(1000));
+            let due = problems.take_due(at);
+            assert_eq!(due, [place.clone()]);
+            assert_eq!(problems.next_try(), None);
+            // As if the time had come.
+            problems.places.get_mut(&place).unwrap().again = Instant::now();
+            problems.update(vec![place.clone()], vec![(place.clone(), problem())]);
+            assert_eq!(problems.count(), 1);
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        problems.update(vec![place.clone()], vec![]);
+        assert!(problems.is_empty());
+    }
+
+    /// Names that are noticed again and again meanwhile are not tried later for that.
+    #[test]
+    fn an_early_look_keeps_the_time_of_the_next_one() {
+        let place = (FileId::ROOT, None);
+        let mut problems = Problems::default();
+        problems.update(vec![], vec![(place.clone(), problem())]);
+        let at = problems.next_try().unwrap();
+        for _ in 0..100 {
+            problems.update(vec![place.clone()], vec![(place.clone(), problem())]);
+        }
+        assert_eq!(problems.next_try(), Some(at));
+        assert!(problems.is_closed(FileId::ROOT));
+    }
+}

@@ -1,0 +1,141 @@
+//! Files and folders that cannot be read: named, left as they were at the stations, and tried again.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use keepshare_replication::source::CaptureMode::Inotify;
+
+use crate::support::{Rig, as_ordinary_user};
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn wait_problems(rig: &mut Rig, count: u64) {
+    rig.wait("the problems", move |rig| rig.handle.status().problem_count == count);
+}
+
+#[test]
+fn an_unreadable_file_is_a_problem_of_its_own() {
+    as_ordinary_user(|| {
+        let mut rig = Rig::new(Inotify);
+        fs::write(rig.path(".secret"), "x").unwrap();
+        set_mode(&rig.path(".secret"), 0o000);
+        fs::rename(rig.path(".secret"), rig.path("secret")).unwrap();
+        fs::write(rig.path("fine"), "x").unwrap();
+        rig.wait("the others", |rig| rig.model.resolve("fine").is_some());
+        wait_problems(&mut rig, 1);
+        let problems = rig.handle.status().problems;
+        assert_eq!(problems[0].path, "secret", "{problems:?}");
+        set_mode(&rig.path("secret"), 0o600);
+        rig.settle();
+        wait_problems(&mut rig, 0);
+    });
+}
+
+#[test]
+fn a_name_that_no_set_can_hold_is_a_problem_of_its_own() {
+    let mut rig = Rig::new(Inotify);
+    let name = format!("@versions{}", "~".repeat(246));
+    fs::write(rig.path(&name), "x").unwrap();
+    fs::write(rig.path("fine"), "x").unwrap();
+    rig.handle.rescan();
+    rig.wait("the others", |rig| rig.model.resolve("fine").is_some());
+    wait_problems(&mut rig, 1);
+    fs::remove_file(rig.path(&name)).unwrap();
+    rig.handle.rescan();
+    wait_problems(&mut rig, 0);
+}
+
+/// Whoever closes a folder closes all that is in it; when it is open again, nothing of it may be missing.
+#[test]
+fn a_closed_folder_is_gone_through_when_it_is_open_again() {
+    as_ordinary_user(|| {
+        for mode in [0o000, 0o600] {
+            let mut rig = Rig::new(Inotify);
+            fs::create_dir_all(rig.path("d/inner")).unwrap();
+            fs::write(rig.path("d/known"), "x").unwrap();
+            rig.begin();
+            let known = rig.file("d/known");
+            set_mode(&rig.path("d"), mode);
+            rig.handle.rescan();
+            rig.wait("the problem", |rig| rig.handle.status().problem_count > 0);
+            assert!(rig.model.resolve("d/known").is_some(), "what cannot be seen is not gone");
+            set_mode(&rig.path("d"), 0o700);
+            fs::write(rig.path("d/new"), "x").unwrap();
+            fs::write(rig.path("d/inner/new"), "x").unwrap();
+            rig.settle();
+            wait_problems(&mut rig, 0);
+            assert_eq!(rig.file("d/known"), known);
+        }
+    });
+}
+
+/// A folder that comes closed and is opened later is found and watched.
+#[test]
+fn a_folder_that_was_never_open_is_found_when_it_is() {
+    as_ordinary_user(|| {
+        let mut rig = Rig::new(Inotify);
+        fs::create_dir(rig.path("d")).unwrap();
+        set_mode(&rig.path("d"), 0o000);
+        wait_problems(&mut rig, 1);
+        set_mode(&rig.path("d"), 0o700);
+        fs::write(rig.path("d/new"), "x").unwrap();
+        rig.settle();
+        wait_problems(&mut rig, 0);
+        fs::write(rig.path("d/later"), "x").unwrap();
+        rig.settle();
+    });
+}
+
+/// The last good state stays at the stations until what replaced it can be read.
+#[test]
+fn an_unreadable_replacement_does_not_take_the_old_file_away() {
+    as_ordinary_user(|| {
+        let mut rig = Rig::new(Inotify);
+        fs::write(rig.path("doc"), "old").unwrap();
+        rig.begin();
+        let old = rig.file("doc");
+        for round in 0..3 {
+            fs::write(rig.path(".new"), format!("new {round}")).unwrap();
+            set_mode(&rig.path(".new"), 0o000);
+            fs::rename(rig.path(".new"), rig.path("doc")).unwrap();
+            fs::write(rig.path(&format!("mark{round}")), "x").unwrap();
+            rig.wait("the mark", |rig| rig.model.resolve(&format!("mark{round}")).is_some());
+            wait_problems(&mut rig, 1);
+            assert_eq!(rig.file("doc"), old, "the name was taken away");
+            assert_eq!(rig.model.files[&old].bytes.to_vec(), b"old");
+        }
+        set_mode(&rig.path("doc"), 0o600);
+        rig.settle();
+        wait_problems(&mut rig, 0);
+        assert_ne!(rig.file("doc"), old, "it is another file");
+        assert_eq!(rig.versions(old), [b"old".to_vec()]);
+    });
+}
+
+/// A journal that was lost knows nothing of a closed folder: that is no reason to have it removed everywhere.
+#[test]
+fn a_mirror_removes_nothing_that_cannot_be_seen() {
+    as_ordinary_user(|| {
+        let mut rig = Rig::new(Inotify);
+        fs::create_dir_all(rig.path("closed/inner")).unwrap();
+        for path in ["closed/a", "closed/inner/b", "gone", "fine"] {
+            fs::write(rig.path(path), "x").unwrap();
+        }
+        rig.begin();
+        rig.handle.shutdown();
+        fs::remove_file(rig.config.state_dir.join("test.redb")).unwrap();
+        fs::remove_file(rig.path("gone")).unwrap();
+        set_mode(&rig.path("closed"), 0o000);
+        rig.handle = crate::support::open(&rig.config);
+        let seed = crate::support::listing(&rig.model);
+        rig.handle.new_epoch(keepshare_base::Epoch::FIRST, Some(seed)).unwrap();
+        rig.mirror();
+        for path in ["closed", "closed/a", "closed/inner/b", "fine"] {
+            assert!(rig.model.resolve(path).is_some(), "{path} was taken away");
+        }
+        assert!(rig.model.resolve("gone").is_none());
+        set_mode(&rig.path("closed"), 0o700);
+        rig.settle();
+    });
+}
