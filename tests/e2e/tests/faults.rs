@@ -105,7 +105,6 @@ fn start_with_an_empty_source(scratch: &mut Scratch) -> Result<()> {
 
 /// A file that cannot be read is named, and costs nothing but itself.
 #[test]
-#[ignore = "known to fail: a folder that was closed is not forgotten when it is well again"]
 fn files_that_cannot_be_read_are_named_and_the_rest_goes_on() -> Result<()> {
     in_scratch_as_ordinary_user("unreadable", name_what_cannot_be_read)
 }

@@ -177,14 +177,12 @@ const SEQUENCES: &[Sequence] = &[
 
 /// Whatever program saves: the user finds every state that was saved, and none that nobody saved.
 #[test]
-#[ignore = "known to fail: a first save right after a file is made may get no version"]
 fn every_way_to_save_leaves_its_exact_history() -> Result<()> {
     in_scratch("sequences", every_sequence_leaves_its_history)
 }
 
 /// The same with the means an ordinary user has to see changes.
 #[test]
-#[ignore = "known to fail: a first save right after a file is made may get no version"]
 fn every_way_to_save_leaves_its_exact_history_for_an_ordinary_user() -> Result<()> {
     in_scratch_as_ordinary_user("sequences-user", every_sequence_leaves_its_history)
 }
@@ -251,7 +249,6 @@ fn rename_a_folder(scratch: &mut Scratch) -> Result<()> {
 
 /// A database is never closed and never copied whole; each of its versions still opens as a database.
 #[test]
-#[ignore = "known to fail now and then: one of nine transactions had no version"]
 fn every_version_of_a_database_opens() -> Result<()> {
     if !has("every_version_of_a_database_opens", "sqlite3") {
         return Ok(());
