@@ -1,7 +1,7 @@
 //! The content of journaled changes until every destination has it.
 //!
-//! In memory as long as it fits; then, for changes that some destination still lacks, in spool files, so that an hour
-//! offline keeps every save. What is in neither is read again from the source's files, if they are still what they were.
+//! In memory as long as it fits, and in spool files for changes that some destination still lacks after a moment, so that
+//! an hour offline keeps every save, also when the process is killed meanwhile. What is in neither is read again from the source's files, if they are still what they were.
 //! The spool is not synced: rows carry the hash of their content, so what a crash tore is noticed and read again.
 
 use std::{
@@ -32,6 +32,10 @@ pub(crate) struct Payloads {
     spooled: Vec<(Seq, SpoolPlace)>,
     segment: u64,
     open: Option<(File, u64)>,
+    /// The newest change that was waiting at the last look.
+    waited: Seq,
+    /// What is before was spooled, or had no room.
+    waiting_from: Seq,
     prefix: PathBuf,
 }
 
@@ -66,6 +70,8 @@ impl Payloads {
             spooled: Vec::new(),
             segment,
             open: None,
+            waited: Seq(0),
+            waiting_from: Seq(0),
             prefix,
         };
         payloads.remove_strays(set, spool_dir);
@@ -79,20 +85,44 @@ impl Payloads {
         while self.memory_bytes > self.memory_bytes_max {
             let Some((seq, payload)) = self.memory.pop_first() else { break };
             self.memory_bytes -= payload.len() as u64;
-            if seq > acked {
+            if seq > acked && !self.spool.contains_key(&seq) {
                 self.spool(seq, &payload);
             }
         }
     }
 
+    /// Spools what has been in memory only and not `acked` by all since the last call: a destination is away, and the
+    /// process may end before it is back. Called a few times a second.
+    pub(crate) fn spool_waiting(&mut self, acked: Seq) {
+        let newest = self.memory.last_key_value().map_or(self.waited, |(seq, _)| *seq);
+        let through = std::mem::replace(&mut self.waited, newest);
+        let from = self.waiting_from.max(acked.next());
+        if from <= through {
+            self.waiting_from = through.next();
+            self.spool_range(from, through);
+        }
+    }
+
     /// Spools what is in memory only and not `acked` by all, before the process ends.
     pub(crate) fn spool_all(&mut self, acked: Seq) {
-        for (seq, payload) in std::mem::take(&mut self.memory) {
-            if seq > acked && !self.spool.contains_key(&seq) {
-                self.spool(seq, &payload);
-            }
-        }
+        self.spool_range(acked.next(), Seq(u64::MAX));
+        self.memory.clear();
         self.memory_bytes = 0;
+    }
+
+    fn spool_range(&mut self, from: Seq, through: Seq) {
+        let waiting = self.memory.range(from..=through);
+        let waiting = waiting.filter(|(seq, _)| !self.spool.contains_key(seq));
+        let waiting: Vec<_> = waiting.map(|(seq, payload)| (*seq, payload.clone())).collect();
+        for (seq, payload) in waiting {
+            self.spool(seq, &payload);
+        }
+    }
+
+    /// Tells whether something may have to be spooled.
+    pub(crate) fn has_waiting(&self, acked: Seq) -> bool {
+        let newest = self.memory.last_key_value().map(|(seq, _)| *seq);
+        newest.is_some_and(|newest| newest > acked && newest >= self.waiting_from)
     }
 
     /// Returns what was spooled since the last call, to be remembered in the journal.
@@ -137,6 +167,7 @@ impl Payloads {
     pub(crate) fn clear(&mut self) {
         self.trim(Seq(u64::MAX));
         self.spooled.clear();
+        (self.waited, self.waiting_from) = (Seq(0), Seq(0));
     }
 
     /// Returns how many bytes are spooled.

@@ -24,12 +24,16 @@ pub(crate) fn entries(
     from: Seq,
     bytes_max: u64,
 ) -> Result<Vec<Entry>, SourceError> {
+    // What is journaled after it may not have its content in memory yet: it would be taken for lost.
+    let shown = *shared.head.borrow();
     let snapshot = Snapshot::open(&*shared.database()?)?;
+    let is_same_journal = snapshot.state.head().epoch == shown.epoch;
+    let until = if is_same_journal { shown.seq.0.min(snapshot.state.head) } else { 0 };
     let mut stale = snapshot.stale()?;
     let mut entries = Vec::new();
     let mut bytes = 0;
     let mut lost = Vec::new();
-    for seq in from.0..=snapshot.state.head {
+    for seq in from.0..=until {
         let seq = Seq(seq);
         let (running, change) = snapshot.map.change(seq)?.ok_or(SourceError::Gone(seq))?;
         let filled = fill(shared, &snapshot, seq, change, &mut stale, &mut lost)?;

@@ -462,15 +462,7 @@ impl<'a, 't> Round<'a, 't> {
     /// A folder has one name. Where the map shows more, a rename was seen halfway: both are looked at again.
     fn settle_folders(&mut self) -> Result<(), SourceError> {
         for _ in 0..4 {
-            let mut unsettled = Vec::new();
-            for (file, seen_file) in &self.found.files {
-                if seen_file.seen.kind == Kind::Dir && *file != FileId::ROOT {
-                    let links = self.tx.map.links(*file, 4)?;
-                    if links.len() > 1 {
-                        unsettled.push((*file, links));
-                    }
-                }
-            }
+            let unsettled = self.unsettled_folders()?;
             if unsettled.is_empty() {
                 return Ok(());
             }
@@ -488,7 +480,31 @@ impl<'a, 't> Round<'a, 't> {
                 }
             }
         }
+        // It is being moved to and fro. The map never shows two; where it really is shows the next look.
+        for (_, mut links) in self.unsettled_folders()? {
+            let kept = links.pop();
+            for (parent, name) in &links {
+                let old = self.tx.map.lookup(*parent, name)?;
+                self.set_name(*parent, name, old, None)?;
+            }
+            let names = links.into_iter().chain(kept);
+            let again = names.map(|(parent, name)| (parent, name, NameTask::default()));
+            self.found.again.extend(again);
+        }
         Ok(())
+    }
+
+    fn unsettled_folders(&self) -> Result<Vec<(FileId, Vec<(FileId, Name)>)>, SourceError> {
+        let mut unsettled = Vec::new();
+        for (file, seen_file) in &self.found.files {
+            if seen_file.seen.kind == Kind::Dir && *file != FileId::ROOT {
+                let links = self.tx.map.links(*file, 4)?;
+                if links.len() > 1 {
+                    unsettled.push((*file, links));
+                }
+            }
+        }
+        Ok(unsettled)
     }
 
     fn stands_for(

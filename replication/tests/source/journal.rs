@@ -39,6 +39,42 @@ fn a_lagging_destination_gets_every_save() {
     rig.wait("the spool to be emptied", |rig| spool_files(rig) == 0);
 }
 
+/// What was saved while a destination was away is on disk before the process can be killed: a copy of what it left at any
+/// later moment has it.
+#[test]
+fn what_waits_for_a_destination_survives_a_kill() {
+    let mut rig = Rig::new(captures()[0]);
+    rig.begin();
+    for i in 0..5u8 {
+        saved(&rig, "doc", &vec![i; 5000]);
+    }
+    let file = rig.handle.entries(rig.at.next(), 1 << 20).unwrap()[0].filled.change.files[0].file;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while rig.handle.status().spool_bytes < 25_000 {
+        assert!(std::time::Instant::now() < deadline, "{:?}", rig.handle.status());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    // The notes of where it is follow at once.
+    let left = rig.dir.path().join("left");
+    fs::create_dir(&left).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    for entry in walk(&rig.config.state_dir) {
+        let to = left.join(entry.strip_prefix(&rig.config.state_dir).unwrap());
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(&entry, to).unwrap();
+    }
+    rig.handle.shutdown();
+    fs::write(rig.path("doc"), "and then something else").unwrap();
+    rig.config.state_dir = left.clone();
+    rig.config.spool_dir = left.join("journal");
+    rig.handle = open(&rig.config);
+    rig.settle();
+    let versions = rig.versions(file);
+    for i in 0..5u8 {
+        assert!(versions.contains(&vec![i; 5000]), "save {i} was lost");
+    }
+}
+
 /// Content that is nowhere any more is withheld, with everything built on it, until the file is sent whole.
 #[test]
 fn what_cannot_be_given_is_superseded_and_corrected() {
@@ -382,6 +418,11 @@ fn wait_quiet(rig: &Rig) {
         }
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
+}
+
+fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
 fn spool_files(rig: &Rig) -> usize {

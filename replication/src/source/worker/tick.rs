@@ -33,6 +33,10 @@ impl Worker {
         self.cutting.is_waiting()
             || !self.recent.is_empty()
             || !lock(&self.shared.acks).changed.is_empty()
+            || self
+                .shared
+                .acked_by_all()
+                .is_some_and(|acked| lock(&self.shared.payloads).has_waiting(acked))
     }
 
     /// Does what is due now and then.
@@ -71,7 +75,14 @@ impl Worker {
     pub(super) fn keep_notes(&mut self) {
         let shared = self.shared.clone();
         let changed = std::mem::take(&mut lock(&shared.acks).changed);
-        let spooled = lock(&shared.payloads).take_spooled();
+        let acked = shared.acked_by_all();
+        let spooled = {
+            let mut payloads = lock(&shared.payloads);
+            if let Some(acked) = acked {
+                payloads.spool_waiting(acked);
+            }
+            payloads.take_spooled()
+        };
         let kept = self.ledger.write(|tx| {
             for (destination, through) in &changed {
                 match through {
