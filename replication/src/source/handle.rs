@@ -118,7 +118,13 @@ impl SourceHandle {
             return;
         }
         if acks.through.insert(destination.to_owned(), through) != Some(through) {
+            let is_first = acks.changed.is_empty();
             acks.changed.insert(destination.to_owned(), Some(through));
+            drop(acks);
+            if is_first {
+                // It may be idle: what nobody needs any more is dropped soon, not when something happens again.
+                self.shared.wake_up();
+            }
         }
     }
 

@@ -110,6 +110,11 @@ impl Shared {
     /// Asks something of the source's thread.
     pub(crate) fn request(&self, request: Request) {
         lock(&self.requests).push(request);
+        self.wake_up();
+    }
+
+    /// Has the source's thread look for what there is to do.
+    pub(crate) fn wake_up(&self) {
         // A full counter wakes as well.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
