@@ -165,23 +165,39 @@ fn a_scan_finds_what_no_event_told() {
     rig.settle();
 }
 
-/// A write leaves the time of its beginning: what is read in its middle looks unchanged when it has ended.
+/// Neither a store through a map nor the end of a long write leaves a time: what was read before it looks unchanged, and
+/// only the events that follow tell that it is not.
 #[test]
-fn a_write_that_goes_on_while_the_file_is_read_is_not_missed() {
+#[expect(unsafe_code, reason = "a shared map is what this is about")]
+fn what_leaves_no_time_is_found_when_it_is_closed() {
+    use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
     for mode in captures() {
         let mut rig = Rig::new(mode);
-        rig.model.keep_versions = false;
-        let len = 48 << 20;
-        for round in 0..12u8 {
-            let file = fs::File::create(rig.path("f")).unwrap();
-            file.set_len(len as u64).unwrap();
-            // The first write has the file looked at while the second goes on.
-            file.write_all_at(&[round; 10], 0).unwrap();
-            std::thread::sleep(std::time::Duration::from_millis(u64::from(round)));
-            file.write_all_at(&vec![round ^ 0x55; len], 0).unwrap();
-            drop(file);
-            rig.settle();
-        }
+        fs::write(rig.path("f"), vec![b'a'; 100_000]).unwrap();
+        rig.begin();
+        let file = fs::OpenOptions::new().read(true).write(true).open(rig.path("f")).unwrap();
+        let (all, shared) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
+        // SAFETY: a map of its own, of a file that stays as long as it is; unmapped below.
+        let map = unsafe { mmap(std::ptr::null_mut(), 100_000, all, shared, &file, 0) }.unwrap();
+        // The journal's hashes say what it knows of the file.
+        // SAFETY: within the map.
+        unsafe { map.cast::<u8>().write(b'b') };
+        let now = fs::metadata(rig.path("f")).unwrap();
+        rig.handle.rescan();
+        rig.wait("the first store", |rig| {
+            rig.model.files[&rig.file("f")].bytes.to_vec().starts_with(b"b")
+        });
+        // SAFETY: within the map.
+        unsafe { map.cast::<u8>().write(b'c') };
+        drop(file);
+        // SAFETY: what was mapped above, and nothing else has it.
+        unsafe { munmap(map, 100_000) }.unwrap();
+        let then = fs::metadata(rig.path("f")).unwrap();
+        assert_eq!(now.modified().unwrap(), then.modified().unwrap(), "the store left a time");
+        rig.wait("the second store", |rig| {
+            rig.model.files[&rig.file("f")].bytes.to_vec().starts_with(b"c")
+        });
+        rig.settle();
     }
 }
 
