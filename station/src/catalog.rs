@@ -16,7 +16,7 @@ use crate::{
     api::{Entry, VersionInfo, server::Reply},
     clock,
     failure::{Code, Failure, Outcome},
-    when::{Moment, WHEN_HINT, When},
+    when::{self, Moment, WHEN_HINT, When},
 };
 
 /// How much content is read and sent at once.
@@ -154,11 +154,23 @@ impl Catalog {
     fn at_stamp(&self, view: &View, path: &SetPath, stamp: Stamp) -> Outcome<Option<Found>> {
         let commit = view.commit_at(stamp).map_err(read_failure)?;
         if commit == CommitId(0) {
-            let error = format!("the history of set {} begins after {stamp}", self.set);
-            return Err(Failure::not_found(error)
-                .hint(format!("keepshare versions '{}:{path}' lists what there is", self.set)));
+            return Err(self.before_history(view, path)?);
         }
         self.at_commit(view, path, commit)
+    }
+
+    /// Says when the history begins that was asked for what was before it.
+    fn before_history(&self, view: &View, path: &SetPath) -> Outcome<Failure> {
+        let set = &self.set;
+        let Some(begin) =
+            first_stamp(|stamp| Ok(view.commit_at(stamp)? != CommitId(0))).map_err(read_failure)?
+        else {
+            return Ok(Failure::not_found(format!("set {set} has no whole state yet"))
+                .hint("its first mirror is on its way: keepshare status shows how far"));
+        };
+        let begin = when::typed(begin, self.zone);
+        Ok(Failure::not_found(format!("the history of set {set} begins at {begin}"))
+            .hint(format!("'{set}:{path}@{begin}' is the oldest that can be asked for")))
     }
 
     fn at_version(
@@ -392,6 +404,26 @@ impl Catalog {
     }
 }
 
+/// Returns the first stamp for which this is so, given that it stays so for all later ones.
+fn first_stamp<E>(mut is_so: impl FnMut(Stamp) -> Result<bool, E>) -> Result<Option<Stamp>, E> {
+    if !is_so(Stamp::MAX)? {
+        return Ok(None);
+    }
+    if is_so(Stamp(0))? {
+        return Ok(Some(Stamp(0)));
+    }
+    let (mut before, mut so) = (Stamp(0), Stamp::MAX);
+    while so.0 - before.0 > 1 {
+        let middle = Stamp(before.0 + (so.0 - before.0) / 2);
+        if is_so(middle)? {
+            so = middle;
+        } else {
+            before = middle;
+        }
+    }
+    Ok(Some(so))
+}
+
 /// Says why something could not be read.
 pub(crate) fn read_failure(error: ReadError) -> Failure {
     let hint = match &error {
@@ -492,5 +524,19 @@ fn ended_word(ended: Ended) -> &'static str {
         Ended::Replaced => "replaced",
         Ended::Deleted => "deleted",
         Ended::Renamed => "renamed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_stamp_is_found_wherever_it_is() {
+        for first in [0, 1, 1_795_185_127_000_000, i64::MAX] {
+            let found = first_stamp(|stamp| Ok::<_, ()>(stamp >= Stamp(first)));
+            assert_eq!(found, Ok(Some(Stamp(first))));
+        }
+        assert_eq!(first_stamp(|_| Ok::<_, ()>(false)), Ok(None));
     }
 }
