@@ -20,7 +20,11 @@ pub(crate) fn add(
     screen: &Screen,
 ) -> Outcome<()> {
     let source = match source.canonicalize() {
-        Ok(source) => source,
+        Ok(source) if source.is_dir() => source,
+        Ok(source) => {
+            return Err(Failure::refused(format!("{} is not a folder", source.display()))
+                .hint("name the folder that it lies in; only folders are replicated"));
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(Failure::not_found(format!("there is no folder {}", source.display()))
                 .hint("the folder must exist before it can be replicated"));
