@@ -23,10 +23,10 @@ use crate::{
     config::{self, Config},
     failure::{Code, Failure, Outcome},
     files,
-    master::IN_SYNC,
     output::Screen,
-    sample,
+    panics, sample,
     service::{Running, Station},
+    standing::has_arrived,
     state::{SetPart, SetRecord},
     when::machine_zone,
 };
@@ -52,6 +52,7 @@ struct TemporaryDir(PathBuf);
 
 /// Runs a master and a replica until interrupted.
 pub(crate) fn demo(options: &cli::Demo, screen: &Screen) -> Outcome<()> {
+    panics::remember();
     log_to_stderr("error");
     let layout = Layout::prepare(options)?;
     runtime()?.block_on(run(&layout, screen))
@@ -170,11 +171,11 @@ impl Pair {
             if master.state.starts_with("alarm") {
                 return Err(Failure::unavailable(master.state));
             }
-            let has_all = replica
-                .as_ref()
-                .is_some_and(|replica| replica.state == IN_SYNC && replica.durable == master.head);
+            let has_all = replica.as_ref().is_some_and(|replica| {
+                has_arrived(&replica.state) && replica.durable == master.head
+            });
             let is_later = after.is_none_or(|after| master.head > Some(after));
-            if has_all && is_later && master.state == IN_SYNC {
+            if has_all && is_later && has_arrived(&master.state) {
                 bar.finish();
                 return Ok(());
             }
