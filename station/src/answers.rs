@@ -74,7 +74,7 @@ impl StationAnswers {
                 Failure::refused(format!(
                     "this station sends set {set}; its versions are kept by {to}"
                 ))
-                .hint(format!("ask on {to}, with the same command"))
+                .hint(format!("ask on {to}, for '{set}:{path}'"))
             }
             None => Failure::not_found(format!("there is no set '{set}' on this station"))
                 .hint("keepshare set list shows the sets of this station"),

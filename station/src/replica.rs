@@ -20,6 +20,7 @@ use keepshare_versioning::{
 use crate::{
     api::{Restored, SetStatus},
     catalog::{Catalog, Found},
+    commands::kind_word,
     drivers::{
         pump::Pump,
         receive::{Ask, Receive, Receiving, failures},
@@ -127,8 +128,11 @@ impl Replica {
     /// Has the master write an old version back at `path`, and waits until it has come back as a new one. Blocks.
     pub(crate) fn restore(&self, path: &SetPath, found: &Found, user: &str) -> Outcome<Restored> {
         if found.state.meta.kind != Kind::File {
-            return Err(Failure::refused(format!("{path} was no file then"))
-                .hint("--to DIR restores folders and links"));
+            let what = kind_word(found.state.meta.kind);
+            return Err(Failure::refused(format!(
+                "{path} was a {what} then, and only files are restored in place"
+            ))
+            .hint("--to DIR restores folders and links"));
         }
         let version = VersionId(found.state.position);
         let request = RestoreRequest {

@@ -26,7 +26,7 @@ use crate::{
     output::Screen,
     panics, sample,
     service::{Running, Station},
-    standing::has_arrived,
+    standing::{IN_SYNC, has_arrived},
     state::{SetPart, SetRecord},
     when::machine_zone,
 };
@@ -276,6 +276,7 @@ async fn start(config: Config, tasks: &mut JoinSet<Outcome<()>>) -> Outcome<Arc<
 /// Tells what there is, and what to try.
 fn introduce(layout: &Layout, pair: &Pair, socket: &Path, screen: &Screen) -> Outcome<()> {
     let live = pair.of_replica().and_then(|replica| replica.live).unwrap_or_default();
+    let state = pair.of_master()?.state;
     let value = serde_json::json!({
         "source": layout.source,
         "live": live,
@@ -290,8 +291,9 @@ fn introduce(layout: &Layout, pair: &Pair, socket: &Path, screen: &Screen) -> Ou
             false => ("PATH", "goes with the demo; --state DIR keeps it"),
         };
         let kept = if layout._temporary.is_some() { kept } else { "is kept" };
+        let well = if state == IN_SYNC { "and in sync.".to_owned() } else { format!("{state}.") };
         format!(
-            "A master and a replica are running, and in sync.\n\n\
+            "A master and a replica are running, {well}\n\n\
              \x20 source  {source}   write here\n\
              \x20 live    {live}   what the replica has\n\
              \x20 state   {}   {kept}\n\n\

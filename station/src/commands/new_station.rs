@@ -14,6 +14,7 @@ use keepshare_replication::join::ask;
 use crate::{
     cli::{Global, Init, Join, NewStation},
     clock,
+    commands::config_path,
     config::{self, Config, DEFAULT_PORT},
     database,
     failure::{Code, Failure, Outcome},
@@ -25,12 +26,14 @@ use crate::{
 
 /// Makes a first station: the cluster's CA, its own identity, a config.
 pub(crate) fn init(options: &Init, global: &Global, screen: &Screen) -> Outcome<()> {
-    let config_path = global.config.clone().unwrap_or_else(config::default_config);
+    let config_path = config_path(global);
     let config = new_config(&options.station)?;
     let address = own_address(&config, None)?;
     make_first(&config, &config_path, &address)?;
-    report(&config, &config_path, &address, screen, |text| {
-        text + "Start it with keepshare run; then keepshare token create invites a second station.\n"
+    report(&config, &config_path, &address, screen, |run, option| {
+        format!(
+            "Start it with {run}; then keepshare token create{option} invites a second station.\n"
+        )
     })
 }
 
@@ -81,7 +84,7 @@ fn prepare(state: &StateDir, config_path: &Path) -> Outcome<Tentative> {
 
 /// Becomes a further station of a cluster.
 pub(crate) fn join(options: &Join, global: &Global, screen: &Screen) -> Outcome<()> {
-    let config_path = global.config.clone().unwrap_or_else(config::default_config);
+    let config_path = config_path(global);
     let token: JoinToken = options.token.parse().map_err(|error: TokenError| {
         Failure::because(Code::Usage, error)
             .hint("copy the whole token that keepshare token create gave")
@@ -95,8 +98,12 @@ pub(crate) fn join(options: &Join, global: &Global, screen: &Screen) -> Outcome<
         .build()
         .context("cannot start")?;
     runtime.block_on(join_cluster(&config, &config_path, &primary, &token, &address))?;
-    report(&config, &config_path, &address, screen, |text| {
-        text + "Start it with keepshare run; then, on the first station, keepshare set add sends it something.\n"
+    report(&config, &config_path, &address, screen, |run, _| {
+        let name = &config.name;
+        format!(
+            "Start it with {run}; then, on the first station, keepshare set add NAME --source DIR --to {name}\n\
+             sends it something.\n"
+        )
     })
 }
 
@@ -230,7 +237,7 @@ fn report(
     config_path: &Path,
     address: &StationAddress,
     screen: &Screen,
-    next: impl FnOnce(String) -> String,
+    next: impl FnOnce(&str, &str) -> String,
 ) -> Outcome<()> {
     let value = serde_json::json!({
         "name": config.name.as_str(),
@@ -242,6 +249,12 @@ fn report(
     });
     screen.value(&value, |_| {
         let (name, path, state) = (&config.name, config_path.display(), config.state.display());
-        next(format!("Station {name}, reached at {address}\n  config {path}\n  state  {state}\n\n"))
+        // What is not where commands look by themselves has to be named to them.
+        let option = match config_path == config::default_config() {
+            true => String::new(),
+            false => format!(" --config {path}"),
+        };
+        let next = next(&format!("keepshare run{option}"), &option);
+        format!("Station {name}, reached at {address}\n  config {path}\n  state  {state}\n\n{next}")
     })
 }
