@@ -293,3 +293,73 @@ fn alarms(source: &SourceStatus) -> Vec<String> {
     };
     source.alarms.iter().map(text).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use keepshare_base::{Epoch, RunningHash};
+    use keepshare_proto::Place;
+
+    use super::*;
+
+    const HEAD: Head = Head { epoch: Epoch::FIRST, seq: Seq(7), running: RunningHash::EMPTY };
+
+    /// What is shown of a destination that has everything through the head.
+    fn following() -> Shipping {
+        let Head { epoch, seq, running } = HEAD;
+        Shipping {
+            doing: Some(Doing::Following),
+            acked: Some(Place { epoch, seq, running }),
+            live: Some((epoch, seq)),
+            ..Shipping::default()
+        }
+    }
+
+    fn state(shown: &Shipping, source: &SourceStatus) -> String {
+        let unread = source.alarms.iter().any(stops_reading);
+        let to = "store".parse().unwrap();
+        destination_status(&to, shown, HEAD, source, unread, false).state
+    }
+
+    #[test]
+    fn in_sync_is_said_only_of_what_is_equal() {
+        let well = SourceStatus::default();
+        assert_eq!(state(&following(), &well), "in-sync");
+        assert_eq!(state(&following(), &SourceStatus { dirty: 1, ..well.clone() }), "behind");
+        assert_eq!(state(&following(), &SourceStatus { scanning: true, ..well.clone() }), "behind");
+        let unreadable = SourceStatus { problem_count: 2, dirty: 1, ..well.clone() };
+        assert_eq!(state(&following(), &unreadable), "incomplete: 2 problems");
+        let not_live = Shipping { live: Some((Epoch::FIRST, Seq(6))), ..following() };
+        assert_eq!(state(&not_live, &well), "behind: live tree");
+        let not_all = Shipping { acked: None, ..following() };
+        assert_eq!(state(&not_all, &unreadable), "behind");
+    }
+
+    /// What is shown was true once; where nobody looks any more, nobody knows whether it still is.
+    #[test]
+    fn a_source_that_is_not_read_is_never_in_sync() {
+        for alarm in [SourceAlarm::Journal("full".into()), SourceAlarm::Vanished("away".into())] {
+            let source = SourceStatus { alarms: vec![alarm], ..SourceStatus::default() };
+            assert_eq!(state(&following(), &source), "unverified: the source is not read");
+            assert!(alarms(&source)[0].len() > 10);
+        }
+        let dropped = SourceAlarm::Dropped { through: Seq(3) };
+        let source = SourceStatus { alarms: vec![dropped], ..SourceStatus::default() };
+        assert_eq!(state(&following(), &source), "in-sync", "it was mirrored since");
+        let to = "store".parse().unwrap();
+        let source = SourceStatus::default();
+        let gone = destination_status(&to, &following(), HEAD, &source, false, true);
+        assert!(gone.state.starts_with("alarm: ") && !gone.connected, "{gone:?}");
+    }
+
+    /// Ten thousand unreadable files must be counted, and need not be listed.
+    #[test]
+    fn problems_beyond_those_that_are_named_are_counted() {
+        let problem = FileProblem { path: "a/b".into(), reason: "denied".into() };
+        let source =
+            SourceStatus { problems: vec![problem], problem_count: 10_000, ..Default::default() };
+        assert_eq!(
+            source_problems(&source),
+            ["a/b: denied", "9999 more names cannot be replicated"]
+        );
+    }
+}
