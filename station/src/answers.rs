@@ -313,7 +313,7 @@ fn station_status(station: &Station) -> StationStatus {
 /// Returns what the station cannot do as it is run, and what has failed in it.
 fn station_problems() -> Vec<String> {
     let gone = panics::all().into_iter().map(|Panicked { thread, why }| {
-        format!("the thread '{thread}' is gone, start the station anew: {why}")
+        format!("a fault in the thread '{thread}', start the station anew: {why}")
     });
     let owners =
         "not run by root: owners and modes are kept in the history, and not set in live trees";

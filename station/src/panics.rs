@@ -28,7 +28,10 @@ pub(crate) fn remember() {
     let said = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         let name = thread::current().name().unwrap_or("a thread").to_owned();
-        let what = info.payload_as_str().unwrap_or("it did not say why");
+        let said_by = info.payload();
+        let what = said_by.downcast_ref::<&str>().copied();
+        let what = what.or_else(|| said_by.downcast_ref::<String>().map(String::as_str));
+        let what = what.unwrap_or("it did not say why");
         let place = info.location().map(|at| format!(" ({at})")).unwrap_or_default();
         let mut known = lock();
         if known.len() < PANICS_MAX {
