@@ -85,9 +85,14 @@ impl Station {
 
     fn open_blocking(config: Config, runtime: Handle) -> Outcome<Self> {
         let state = StateDir::new(&config.state);
+        if matches!(state.identity().join(keepshare_auth::IDENTITY_FILE).try_exists(), Ok(false)) {
+            let shown = state.root().display();
+            return Err(Failure::not_found(format!("there is no station in {shown}"))
+                .hint("keepshare init or keepshare join makes one; the config says where it is"));
+        }
         let identity = StationIdentity::load(&state.identity()).map_err(|error| {
-            Failure::from(anyhow::Error::new(error).context("there is no usable identity"))
-                .hint("keepshare init or keepshare join makes one")
+            Failure::from(anyhow::Error::new(error).context("the identity is not usable"))
+                .hint("take it from a backup, or join again under another name")
         })?;
         let lock = state.lock()?;
         if *identity.name() != config.name {

@@ -222,7 +222,9 @@ pub(crate) fn states_inside(folder: &Path) -> Vec<PathBuf> {
     let sockets = fs::read_to_string(SOCKETS).unwrap_or_default();
     let running = sockets.lines().filter_map(socket_path).filter_map(Path::parent);
     let usual = usual_states();
-    let known = running.chain(usual.iter().map(PathBuf::as_path));
+    // By their names first: homes may be mounted when somebody looks at them.
+    let usual = usual.iter().map(PathBuf::as_path).filter(|state| state.starts_with(folder));
+    let known = running.chain(usual);
     let real = known.filter_map(|dir| dir.canonicalize().ok());
     let mut found: Vec<PathBuf> =
         real.filter(|dir| dir.starts_with(folder) && is_state_dir(dir)).collect();

@@ -70,6 +70,12 @@ pub(crate) fn make_first(
 
 /// Makes the folders of a new station, and sees that its files can be written: after a token is used it is too late.
 fn prepare(state: &StateDir, config_path: &Path) -> Outcome<Tentative> {
+    make_folders(state, config_path).map_err(|error| {
+        Failure::from(error).hint_if_none("name another folder with --state, or another --config")
+    })
+}
+
+fn make_folders(state: &StateDir, config_path: &Path) -> anyhow::Result<Tentative> {
     let mut made = Tentative::default();
     made.dir(&state.identity(), 0o700)?;
     files::try_to_write_in(&state.identity())?;

@@ -209,7 +209,7 @@ fn join_again(scratch: &mut Scratch) -> Result<()> {
         let reply = store.call(args.into_iter().chain(["--state", state, "--json"]))?;
         ensure!(reply.code == Some(code), "{at} {state}: {reply:?}");
         let (error, hint) = reply.failure()?;
-        ensure!(hint.is_some() || code == 1, "no next step after: {error}");
+        ensure!(hint.is_some(), "no next step after: {error}");
         ensure!(!store.state().exists() && !store.config().exists(), "left behind by: {error}");
     }
     store.join(&office_at, &token, &listen, None)?;
@@ -313,6 +313,11 @@ fn ask_nobody(scratch: &mut Scratch) -> Result<()> {
     let reply = station.call(["run"])?;
     ensure!(reply.code == Some(2) && reply.err.contains("line 2, column 10: "), "{reply:?}");
     ensure!(reply.err.contains("hint: ") && !reply.err.contains("\\n"), "{reply:?}");
+    fs::remove_file(station.config())?;
+    let nothing_there = format!("name = \"office\"\nstate = \"{}\"\n", station.state().display());
+    fs::write(station.config(), nothing_there)?;
+    let reply = station.call(["run", "--json"])?;
+    ensure!(reply.code == Some(3) && reply.failure()?.1.is_some(), "no station: {reply:?}");
     fs::remove_file(station.config())?;
     station.init(&free_address()?.to_string())?;
     let reply = station.call(["status", "--json"])?;
