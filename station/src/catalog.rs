@@ -191,11 +191,16 @@ impl Catalog {
                 return Ok(Some(Found { state: entry.state, commit, name: Some(name.clone()) }));
             }
         }
-        // A folder is asked for by the versions of what is in it, too.
+        // A folder is asked for by the versions of what is in it, too; and a file may have been in a folder that is gone,
+        // in whose place another one is now.
         match view.commit_of(id.0).map_err(read_failure)? {
             Some(commit) => {
                 let found = self.at_commit(view, path, commit)?;
-                Ok(found.filter(|found| found.state.meta.kind == Kind::Dir))
+                let is_meant = |found: &Found| {
+                    found.state.meta.kind == Kind::Dir
+                        || (number == 1 && VersionId(found.state.position) == id)
+                };
+                Ok(found.filter(is_meant))
             }
             None => Ok(None),
         }

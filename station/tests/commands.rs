@@ -165,9 +165,16 @@ fn a_file_whose_folder_is_gone_is_refused_with_the_next_step() -> Result<()> {
     let hint = refused.failure()?.1.context("no hint")?;
     ensure!(hint.contains("--to DIR") && hint.contains("the folder plans "), "{hint}");
     fs::create_dir(stage.source.join("plans"))?;
-    wait_for(SOON, "the folder to be known", || {
-        Ok((stage.call(&["restore", &what])?.code == Some(0)).then_some(()))
-    })?;
+    // The other folder of this name has no such file and never had: the version is found all the same.
+    fs::write(stage.source.join("plans/other.txt"), "other")?;
+    stage.versions("plans/other.txt", 1)?;
+    let mut last = String::new();
+    let waited = wait_for(SOON, "the folder to be known", || {
+        let reply = stage.call(&["restore", &what])?;
+        last = reply.err;
+        Ok((reply.code == Some(0)).then_some(()))
+    });
+    waited.with_context(|| format!("it says: {last}"))?;
     ensure!(fs::read(stage.source.join("plans/a.txt"))? == b"first");
     stage.demo.interrupt()
 }

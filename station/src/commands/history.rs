@@ -52,7 +52,8 @@ fn render_versions(versions: &[VersionInfo]) -> String {
             bytes_text(version.size),
             version.user.as_deref().map_or_else(|| "–".to_owned(), safe),
             version.event.clone(),
-            safe(&version.name),
+            // The set itself has no name.
+            if version.name.is_empty() { ".".to_owned() } else { safe(&version.name) },
             ended,
         ]);
     }
