@@ -28,6 +28,9 @@ const LIST_ENTRIES: usize = 512;
 /// How many versions of a name are searched for an id.
 const SEARCHED_MAX: usize = 100_000;
 
+/// How many states of a folder's name are searched for folders that stood there before.
+const FORMER_MAX: usize = 1000;
+
 /// The past of one set.
 #[derive(Clone, Debug)]
 pub(crate) struct Catalog {
@@ -115,7 +118,10 @@ impl Catalog {
         limit: usize,
     ) -> Outcome<(Vec<VersionInfo>, Option<FileId>)> {
         let parent = self.last_parent(view, folder)?.ok_or_else(|| self.no_history(path))?;
-        let history = view.history(parent, name, limit).map_err(read_failure)?;
+        let mut history = view.history(parent, name, limit).map_err(read_failure)?;
+        if history.is_empty() {
+            history = self.history_before(view, folder, name, limit)?;
+        }
         let newest = history.first().ok_or_else(|| self.no_history(path))?;
         let is_folder = newest.state.meta.kind == Kind::Dir;
         let mut folders = HashMap::new();
@@ -129,6 +135,30 @@ impl Catalog {
             version_info(entry, *number, folder)
         };
         Ok((history.iter().map(info).collect(), is_folder.then_some(newest.state.file)))
+    }
+
+    /// Returns what a name held in the folders that stood at `folder` before the one that does now.
+    fn history_before(
+        &self,
+        view: &View,
+        folder: &SetPath,
+        name: &Name,
+        limit: usize,
+    ) -> Outcome<Vec<HistoryEntry>> {
+        let Some((above, folder)) = folder.split_last() else { return Ok(Vec::new()) };
+        let Some(above) = self.last_parent(view, &above)? else { return Ok(Vec::new()) };
+        let mut seen = None;
+        for entry in view.history(above, folder, FORMER_MAX).map_err(read_failure)? {
+            let former = entry.state.file;
+            if seen.replace(former) == Some(former) {
+                continue;
+            }
+            let history = view.history(former, name, limit).map_err(read_failure)?;
+            if !history.is_empty() {
+                return Ok(history);
+            }
+        }
+        Ok(Vec::new())
     }
 
     /// Returns what `path` was at the time that was typed.

@@ -168,6 +168,7 @@ fn a_file_whose_folder_is_gone_is_refused_with_the_next_step() -> Result<()> {
     // The other folder of this name has no such file and never had: the version is found all the same.
     fs::write(stage.source.join("plans/other.txt"), "other")?;
     stage.versions("plans/other.txt", 1)?;
+    ensure!(stage.versions("plans/a.txt", 1)?[0]["version"] == first["version"]);
     let mut last = String::new();
     let waited = wait_for(SOON, "the folder to be known", || {
         let reply = stage.call(&["restore", &what])?;
