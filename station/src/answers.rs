@@ -16,6 +16,7 @@ use crate::{
     failure::{Failure, Outcome},
     fsck::{self, Verified},
     master::Master,
+    panics::{self, Panicked},
     replica::Replica,
     service::{Running, Station},
     state::{SetPart, SetRecord},
@@ -73,7 +74,7 @@ impl StationAnswers {
                 Failure::refused(format!(
                     "this station sends set {set}; its versions are kept by {to}"
                 ))
-                .hint(format!("ask there: keepshare versions {set}:…"))
+                .hint(format!("ask on {to}, for '{set}:{path}'"))
             }
             None => Failure::not_found(format!("there is no set '{set}' on this station"))
                 .hint("keepshare set list shows the sets of this station"),
@@ -104,12 +105,14 @@ impl StationAnswers {
         &self,
         name: SetName,
         source: std::path::PathBuf,
-        to: Vec<StationName>,
+        mut to: Vec<StationName>,
     ) -> Outcome<SetStatus> {
         let station = self.primary()?;
+        to.sort();
+        to.dedup();
         for receiver in &to {
             if *receiver == station.config.name {
-                return Err(Failure::usage(format!("{receiver} is this station itself"))
+                return Err(Failure::refused(format!("{receiver} is this station itself"))
                     .hint("name another one: keepshare status lists them"));
             }
             if station.other(receiver).is_none() {
@@ -127,26 +130,27 @@ impl StationAnswers {
             return Err(Failure::refused(format!(
                 "{shown} overlaps with the folder of set {other}"
             ))
-            .hint("a file can be in one set only"));
+            .hint("a file can be in one set only; keepshare set list shows their folders"));
         }
         let record = SetRecord { name: name.clone(), part: SetPart::Master { source, to } };
         match station.add_set(record)? {
             Running::Master(master) => Ok(master.status()),
-            _ => Err(Failure::refused(format!("set {name} is received here"))),
+            _ => Err(Failure::refused(format!("set {name} is received here"))
+                .hint("give the new set another name")),
         }
     }
 
     /// Returns a set whose folder is inside this one, or around it.
     fn overlapping(&self, source: &Path) -> Option<SetName> {
-        let sets = self.stations.iter().flat_map(|station| station.sets());
-        let roots = sets.filter_map(|(record, running)| match running {
-            Running::Master(master) => Some((record.name, master.root().to_owned())),
-            Running::Replica(_) | Running::Failed(_) => None,
-        });
-        roots
-            .into_iter()
-            .find(|(_, root)| root.starts_with(source) || source.starts_with(root))
-            .map(|(name, _)| name)
+        let mut sets = self.stations.iter().flat_map(|station| station.sets());
+        sets.find_map(|(record, _)| match record.part {
+            SetPart::Master { source: root, .. }
+                if root.starts_with(source) || source.starts_with(&root) =>
+            {
+                Some(record.name)
+            }
+            SetPart::Master { .. } | SetPart::Replica { .. } => None,
+        })
     }
 
     fn create_token(&self) -> Outcome<TokenInfo> {
@@ -192,25 +196,38 @@ impl StationAnswers {
 
     fn fsck(&self, only: Option<&SetName>, reply: &mut Reply) -> Outcome<()> {
         let sets = self.stations.iter().flat_map(|station| station.sets());
-        let replicas: Vec<Arc<Replica>> = sets
+        let kept = sets
             .filter(|(record, _)| only.is_none_or(|only| *only == record.name))
-            .filter_map(|(_, running)| match running {
-                Running::Replica(replica) => Some(replica),
-                Running::Master(_) | Running::Failed(_) => None,
-            })
-            .collect();
-        if replicas.is_empty()
+            .filter(|(record, _)| matches!(record.part, SetPart::Replica { .. }));
+        let kept: Vec<(SetRecord, Running)> = kept.collect();
+        if kept.is_empty()
             && let Some(only) = only
         {
-            return Err(Failure::not_found(format!("this station keeps no set '{only}'"))
-                .hint("keepshare set list shows the sets of this station"));
+            return Err(Failure::not_found(format!("this station keeps no set '{only}'")).hint(
+                "keepshare set list shows the sets of this station; fsck is for received ones",
+            ));
         }
-        for replica in replicas {
-            let Verified { states, bytes, damage } = fsck::verify(&replica.catalog(), reply)?;
-            let live_differences = replica.check_live()?;
-            let ok = damage.is_empty() && live_differences.is_empty();
-            let set = replica.name().to_string();
-            reply.item(&FsckReport { set, ok, states, bytes, damage, live_differences })?;
+        for (record, running) in kept {
+            let set = record.name.to_string();
+            let report = match running {
+                Running::Replica(replica) => {
+                    let Verified { states, bytes, damage } =
+                        fsck::verify(&replica.catalog(), reply)?;
+                    let live_differences = replica.check_live()?;
+                    let ok = damage.is_empty() && live_differences.is_empty();
+                    FsckReport { set, ok, states, bytes, damage, live_differences }
+                }
+                Running::Failed(failure) => FsckReport {
+                    set,
+                    ok: false,
+                    states: 0,
+                    bytes: 0,
+                    damage: vec![failure.context("it cannot be opened").one_line()],
+                    live_differences: Vec::new(),
+                },
+                Running::Master(_) => continue,
+            };
+            reply.item(&report)?;
         }
         Ok(())
     }
@@ -293,14 +310,15 @@ fn station_status(station: &Station) -> StationStatus {
     }
 }
 
-/// Returns what the station cannot do as it is run.
+/// Returns what the station cannot do as it is run, and what has failed in it.
 fn station_problems() -> Vec<String> {
-    if rustix::process::geteuid().is_root() {
-        return Vec::new();
-    }
+    let gone = panics::all().into_iter().map(|Panicked { thread, why }| {
+        format!("a fault in the thread '{thread}', start the station anew: {why}")
+    });
     let owners =
         "not run by root: owners and modes are kept in the history, and not set in live trees";
-    vec![owners.to_owned()]
+    let is_root = rustix::process::geteuid().is_root();
+    gone.chain((!is_root).then(|| owners.to_owned())).collect()
 }
 
 fn set_status(record: &SetRecord, running: &Running) -> SetStatus {

@@ -155,7 +155,7 @@ pub(crate) struct SetStatus {
     pub(crate) name: String,
     /// `master` or `replica`.
     pub(crate) role: String,
-    /// One word or phrase: `in-sync`, `mirroring 40 %`, `behind`, `waiting: disk full`, `alarm`, …
+    /// One word or phrase: `in-sync`, `incomplete: 3 problems`, `mirroring 40 %`, `behind`, `waiting: disk full`, `alarm`, …
     pub(crate) state: String,
     /// The folder that is replicated, on its master.
     pub(crate) source: Option<PathBuf>,

@@ -16,7 +16,7 @@ use crate::{
     api::{Entry, VersionInfo, server::Reply},
     clock,
     failure::{Code, Failure, Outcome},
-    when::{Moment, WHEN_HINT, When},
+    when::{self, Moment, WHEN_HINT, When},
 };
 
 /// How much content is read and sent at once.
@@ -27,6 +27,9 @@ const LIST_ENTRIES: usize = 512;
 
 /// How many versions of a name are searched for an id.
 const SEARCHED_MAX: usize = 100_000;
+
+/// How many states of a folder's name are searched for folders that stood there before.
+const FORMER_MAX: usize = 1000;
 
 /// The past of one set.
 #[derive(Clone, Debug)]
@@ -115,7 +118,10 @@ impl Catalog {
         limit: usize,
     ) -> Outcome<(Vec<VersionInfo>, Option<FileId>)> {
         let parent = self.last_parent(view, folder)?.ok_or_else(|| self.no_history(path))?;
-        let history = view.history(parent, name, limit).map_err(read_failure)?;
+        let mut history = view.history(parent, name, limit).map_err(read_failure)?;
+        if history.is_empty() {
+            history = self.history_before(view, folder, name, limit)?;
+        }
         let newest = history.first().ok_or_else(|| self.no_history(path))?;
         let is_folder = newest.state.meta.kind == Kind::Dir;
         let mut folders = HashMap::new();
@@ -129,6 +135,30 @@ impl Catalog {
             version_info(entry, *number, folder)
         };
         Ok((history.iter().map(info).collect(), is_folder.then_some(newest.state.file)))
+    }
+
+    /// Returns what a name held in the folders that stood at `folder` before the one that does now.
+    fn history_before(
+        &self,
+        view: &View,
+        folder: &SetPath,
+        name: &Name,
+        limit: usize,
+    ) -> Outcome<Vec<HistoryEntry>> {
+        let Some((above, folder)) = folder.split_last() else { return Ok(Vec::new()) };
+        let Some(above) = self.last_parent(view, &above)? else { return Ok(Vec::new()) };
+        let mut seen = None;
+        for entry in view.history(above, folder, FORMER_MAX).map_err(read_failure)? {
+            let former = entry.state.file;
+            if seen.replace(former) == Some(former) {
+                continue;
+            }
+            let history = view.history(former, name, limit).map_err(read_failure)?;
+            if !history.is_empty() {
+                return Ok(history);
+            }
+        }
+        Ok(Vec::new())
     }
 
     /// Returns what `path` was at the time that was typed.
@@ -154,11 +184,23 @@ impl Catalog {
     fn at_stamp(&self, view: &View, path: &SetPath, stamp: Stamp) -> Outcome<Option<Found>> {
         let commit = view.commit_at(stamp).map_err(read_failure)?;
         if commit == CommitId(0) {
-            let error = format!("the history of set {} begins after {stamp}", self.set);
-            return Err(Failure::not_found(error)
-                .hint(format!("keepshare versions '{}:{path}' lists what there is", self.set)));
+            return Err(self.before_history(view, path)?);
         }
         self.at_commit(view, path, commit)
+    }
+
+    /// Says when the history begins that was asked for what was before it.
+    fn before_history(&self, view: &View, path: &SetPath) -> Outcome<Failure> {
+        let set = &self.set;
+        let Some(begin) =
+            first_stamp(|stamp| Ok(view.commit_at(stamp)? != CommitId(0))).map_err(read_failure)?
+        else {
+            return Ok(Failure::not_found(format!("set {set} has no whole state yet"))
+                .hint("its first mirror is on its way: keepshare status shows how far"));
+        };
+        let begin = when::typed(begin, self.zone);
+        Ok(Failure::not_found(format!("the history of set {set} begins at {begin}"))
+            .hint(format!("'{set}:{path}@{begin}' is the oldest that can be asked for")))
     }
 
     fn at_version(
@@ -179,11 +221,16 @@ impl Catalog {
                 return Ok(Some(Found { state: entry.state, commit, name: Some(name.clone()) }));
             }
         }
-        // A folder is asked for by the versions of what is in it, too.
+        // A folder is asked for by the versions of what is in it, too; and a file may have been in a folder that is gone,
+        // in whose place another one is now.
         match view.commit_of(id.0).map_err(read_failure)? {
             Some(commit) => {
                 let found = self.at_commit(view, path, commit)?;
-                Ok(found.filter(|found| found.state.meta.kind == Kind::Dir))
+                let is_meant = |found: &Found| {
+                    found.state.meta.kind == Kind::Dir
+                        || (number == 1 && VersionId(found.state.position) == id)
+                };
+                Ok(found.filter(is_meant))
             }
             None => Ok(None),
         }
@@ -392,6 +439,26 @@ impl Catalog {
     }
 }
 
+/// Returns the first stamp for which this is so, given that it stays so for all later ones.
+fn first_stamp<E>(mut is_so: impl FnMut(Stamp) -> Result<bool, E>) -> Result<Option<Stamp>, E> {
+    if !is_so(Stamp::MAX)? {
+        return Ok(None);
+    }
+    if is_so(Stamp(0))? {
+        return Ok(Some(Stamp(0)));
+    }
+    let (mut before, mut so) = (Stamp(0), Stamp::MAX);
+    while so.0 - before.0 > 1 {
+        let middle = Stamp(before.0 + (so.0 - before.0) / 2);
+        if is_so(middle)? {
+            so = middle;
+        } else {
+            before = middle;
+        }
+    }
+    Ok(Some(so))
+}
+
 /// Says why something could not be read.
 pub(crate) fn read_failure(error: ReadError) -> Failure {
     let hint = match &error {
@@ -492,5 +559,19 @@ fn ended_word(ended: Ended) -> &'static str {
         Ended::Replaced => "replaced",
         Ended::Deleted => "deleted",
         Ended::Renamed => "renamed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_stamp_is_found_wherever_it_is() {
+        for first in [0, 1, 1_795_185_127_000_000, i64::MAX] {
+            let found = first_stamp(|stamp| Ok::<_, ()>(stamp >= Stamp(first)));
+            assert_eq!(found, Ok(Some(Stamp(first))));
+        }
+        assert_eq!(first_stamp(|_| Ok::<_, ()>(false)), Ok(None));
     }
 }

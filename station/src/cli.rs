@@ -25,11 +25,11 @@ pub(crate) struct Global {
     /// Write JSON for programs instead of text for people
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// The Unix socket of the station to talk to
-    #[arg(long, global = true, value_name = "PATH", env = "KEEPSHARE_SOCKET")]
+    /// The Unix socket of the station to talk to [env: KEEPSHARE_SOCKET]
+    #[arg(long, global = true, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
-    /// The station's config [default: /etc/keepshare/station.toml, or that of the user]
-    #[arg(long, global = true, value_name = "FILE", env = "KEEPSHARE_CONFIG")]
+    /// The station's config [default: /etc/keepshare/station.toml, or that of the user] [env: KEEPSHARE_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 }
 

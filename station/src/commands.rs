@@ -53,15 +53,38 @@ pub(crate) fn execute(cli: Cli, screen: &Screen) -> Outcome<()> {
     }
 }
 
+/// Returns the config that is meant: named itself, by the environment, or the default one.
 fn config_path(global: &Global) -> PathBuf {
-    global.config.clone().unwrap_or_else(config::default_config)
+    global
+        .config
+        .clone()
+        .or_else(|| from_environment(CONFIG_VARIABLE))
+        .unwrap_or_else(config::default_config)
 }
 
-/// Returns the socket that is meant: named itself, by the config that is named, or by the default one.
+/// Returns the socket that is meant: named itself or by the config that is named, both rather on the command line than in
+/// the environment; else by the default config.
 fn socket(global: &Global) -> Outcome<PathBuf> {
-    match (&global.socket, &global.config) {
-        (Some(socket), _) => Ok(socket.clone()),
-        (None, Some(config)) => Ok(Config::load(config)?.socket),
-        (None, None) => Ok(config::default_socket()),
+    let of_config = |path: PathBuf| Config::load(&path).map(|config| config.socket);
+    if let Some(socket) = &global.socket {
+        return Ok(socket.clone());
     }
+    if let Some(config) = &global.config {
+        return of_config(config.clone());
+    }
+    if let Some(socket) = from_environment(SOCKET_VARIABLE) {
+        return Ok(socket);
+    }
+    from_environment(CONFIG_VARIABLE).map_or_else(|| Ok(config::default_socket()), of_config)
 }
+
+/// Returns a path that the environment names.
+fn from_environment(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// Names the socket where `--socket` does not.
+const SOCKET_VARIABLE: &str = "KEEPSHARE_SOCKET";
+
+/// Names the config where `--config` does not.
+const CONFIG_VARIABLE: &str = "KEEPSHARE_CONFIG";

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use keepshare_base::StationName;
 
 use crate::{
-    failure::{Code, Failure, Outcome},
+    failure::{Failure, Outcome},
     files,
     when::machine_zone,
 };
@@ -81,8 +81,10 @@ impl Config {
 
     /// Reads the text of a file.
     fn parse(text: &str) -> Outcome<Self> {
-        let usage = |error: anyhow::Error| Failure::because(Code::Usage, error);
-        let table: toml::Table = toml::from_str(text).context("this is not TOML").map_err(usage)?;
+        let usage = |error: toml::de::Error| {
+            Failure::usage(toml_error(text, &error)).hint("correct it there, then start again")
+        };
+        let table: toml::Table = toml::from_str(text).map_err(usage)?;
         if let Some(key) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
             let failure = Failure::usage(format!("unknown key '{key}'"));
             return Err(match nearest(key, &KEYS) {
@@ -90,7 +92,7 @@ impl Config {
                 None => failure.hint(format!("known keys: {}", KEYS.join(", "))),
             });
         }
-        let file: File = toml::from_str(text).map_err(|error| usage(error.into()))?;
+        let file: File = toml::from_str(text).map_err(usage)?;
         let state = file.state.unwrap_or_else(default_state);
         let zone = file.zone.as_deref().map_or_else(|| Ok(machine_zone()), parse_zone)?;
         Ok(Self {
@@ -137,6 +139,17 @@ impl Config {
         text += "# bandwidth_bytes_per_s = 12500000\n";
         text
     }
+}
+
+/// Returns on one line what is wrong with the TOML in `text`, and where.
+pub(crate) fn toml_error(text: &str, error: &toml::de::Error) -> String {
+    let what = error.message().lines().collect::<Vec<_>>().join(", ");
+    let before = error.span().and_then(|span| text.get(..span.start));
+    // A key that is missing is nowhere.
+    let Some(before) = before.filter(|_| !what.starts_with("missing field")) else { return what };
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    format!("line {line}, column {column}: {what}")
 }
 
 /// Returns where the config is when none is named.
@@ -238,6 +251,7 @@ fn xdg(variable: &str, fallback: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::Code;
 
     #[test]
     fn a_config_reads_back_what_was_created() {
@@ -266,7 +280,9 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (text, word) in [
-            ("name = ", "TOML"),
+            ("name = ", "line 1"),
+            ("name = \"a\"\nlisten = [", "line 2"),
+            ("name = \"a\"\n\n  zone = 5", "line 3, column 10: invalid type"),
             ("listen = \"1\"", "name"),
             ("name = \"A b\"", "'A b'"),
             ("name = \"a\"\nlisten = \"everywhere\"", "'everywhere'"),
@@ -275,6 +291,7 @@ mod tests {
         ] {
             let failure = Config::parse(text).unwrap_err();
             assert!(failure.to_string().contains(word), "{text}: {failure}");
+            assert!(!failure.to_string().contains('\n'), "{text}: {failure}");
         }
         let failure = Config::parse("name = \"a\"\nzone = \"Europe/Berlim\"").unwrap_err();
         assert_eq!(failure.hint.as_deref(), Some("did you mean 'Europe/Berlin'?"));

@@ -72,8 +72,11 @@ impl Extractor {
     ///
     /// For a `whole` set, whose entries go right into `dir`, it must be empty unless `force`.
     pub(crate) fn open(dir: &Path, whole: bool, force: bool) -> Outcome<Self> {
-        fs::create_dir_all(dir)
-            .with_context(|| format!("cannot create the folder {}", dir.display()))?;
+        fs::create_dir_all(dir).map_err(|error| {
+            let error = anyhow::Error::new(error);
+            Failure::from(error.context(format!("cannot create the folder {}", dir.display())))
+                .hint_if_none("--to names a folder, or where one can be made")
+        })?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, dir, flags, Mode::empty())
             .with_context(|| format!("cannot open the folder {}", dir.display()))?;

@@ -3,8 +3,12 @@
 //! A failure has a code (the exit code of the process), a chain of causes, and where there is one a hint: the next step.
 //! It crosses the Unix socket as it is.
 
-use std::fmt::{self, Display};
+use std::{
+    fmt::{self, Display},
+    io,
+};
 
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 /// The exit codes, which stay what they are.
@@ -45,8 +49,9 @@ impl Failure {
 
     /// Returns a failure of this kind with all causes of `error`.
     pub(crate) fn because(code: Code, error: impl Into<anyhow::Error>) -> Self {
-        let chain = error.into().chain().map(ToString::to_string).collect();
-        Self { code, chain, hint: None }
+        let error = error.into();
+        let chain = error.chain().map(ToString::to_string).collect();
+        Self { code, chain, hint: system_hint(&error).map(ToOwned::to_owned) }
     }
 
     /// The request makes no sense.
@@ -76,6 +81,13 @@ impl Failure {
         self
     }
 
+    /// Adds what to do next where nothing more fitting is known.
+    #[must_use]
+    pub(crate) fn hint_if_none(mut self, hint: impl Display) -> Self {
+        self.hint.get_or_insert_with(|| hint.to_string());
+        self
+    }
+
     /// Puts what was being done before the causes.
     #[must_use]
     pub(crate) fn context(mut self, doing: impl Display) -> Self {
@@ -86,6 +98,24 @@ impl Failure {
     /// Returns the whole chain on one line.
     pub(crate) fn one_line(&self) -> String {
         self.chain.join(": ")
+    }
+}
+
+/// Returns what helps against what the system said.
+fn system_hint(error: &anyhow::Error) -> Option<&'static str> {
+    let kind = error.chain().find_map(|cause| {
+        let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        io.or_else(|| Some(io::Error::from(*cause.downcast_ref::<Errno>()?).kind()))
+    })?;
+    match kind {
+        io::ErrorKind::PermissionDenied => Some("do it as a user who may, such as root"),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some("make room there"),
+        io::ErrorKind::ReadOnlyFilesystem => Some("name a folder that can be written"),
+        io::ErrorKind::AddrInUse => {
+            Some("something listens there already: name another address or port to listen on")
+        }
+        io::ErrorKind::AddrNotAvailable => Some("name an address that this machine has"),
+        _ => None,
     }
 }
 
@@ -113,6 +143,15 @@ mod tests {
         let error = Err::<(), _>(cause).context("cannot read the config").unwrap_err();
         let failure = Failure::from(error).context("cannot start");
         assert_eq!(failure.to_string(), "cannot start: cannot read the config: disk on fire");
-        assert_eq!(failure.code, Code::Failed);
+        assert_eq!((failure.code, failure.hint), (Code::Failed, None));
+    }
+
+    #[test]
+    fn what_the_system_refuses_comes_with_the_next_step() {
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let failure = Failure::from(anyhow::Error::new(denied).context("cannot write /etc/x"));
+        assert!(failure.hint.is_some_and(|hint| hint.contains("root")));
+        let full = anyhow::Error::new(Errno::NOSPC).context("cannot write /x");
+        assert_eq!(Failure::from(full).hint.as_deref(), Some("make room there"));
     }
 }

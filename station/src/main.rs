@@ -16,12 +16,14 @@ mod files;
 mod fsck;
 mod master;
 mod output;
+mod panics;
 mod peers;
 mod place;
 mod renewal;
 mod replica;
 mod sample;
 mod service;
+mod standing;
 mod state;
 mod users;
 mod when;
@@ -53,9 +55,12 @@ fn usage(error: &clap::Error) -> ExitCode {
     if !json || matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         error.exit();
     }
+    // The first paragraph says what is wrong, the rest how it is done.
     let text = error.render().to_string();
-    let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-    let failure = Failure::usage(first).hint("keepshare --help shows what can be typed");
+    let lines = text.lines().map(str::trim).take_while(|line| !line.is_empty());
+    let wrong = lines.collect::<Vec<_>>().join(" ");
+    let failure = Failure::usage(wrong.trim_start_matches("error: "))
+        .hint("keepshare --help shows what can be typed");
     Screen::new(true).failure(&failure);
     ExitCode::from(failure.code as u8)
 }

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use keepshare_base::{OriginId, Seq, SetName, StationName};
 use keepshare_proto::{cut::CutRule, shipper::Doing};
 use keepshare_replication::source::{
-    CaptureMode, Head, Source, SourceAlarm, SourceConfig, SourceHandle, SourceLimits, SourceStatus,
+    CaptureMode, FileProblem, Head, Source, SourceAlarm, SourceConfig, SourceError, SourceHandle,
+    SourceLimits, SourceStatus,
 };
 
 use crate::{
@@ -23,8 +24,11 @@ use crate::{
         restores::Restores,
         ship::{Ship, Shipping},
     },
-    failure::Outcome,
+    failure::{Code, Failure, Outcome},
+    panics,
     service::Station,
+    standing::{BEHIND, arrived, has_arrived, rank},
+    state::states_inside,
 };
 
 /// How often everything is compared with the map, whatever the events said.
@@ -37,6 +41,7 @@ pub(crate) struct Master {
     root: PathBuf,
     source: SourceHandle,
     destinations: Vec<(StationName, watch::Receiver<Shipping>)>,
+    stopping: watch::Receiver<bool>,
 }
 
 impl Master {
@@ -60,7 +65,7 @@ impl Master {
             rescan_every: RESCAN_EVERY,
         };
         let source = Source::open(config, database::open(&state.journal(name))?)
-            .with_context(|| format!("cannot replicate {}", root.display()))?;
+            .map_err(|error| cannot_replicate(root, error))?;
         // Known to the journal before anything is written, so that it keeps what they have not got.
         for station in to {
             if source.acked_by(station.as_str()).is_none() {
@@ -85,7 +90,8 @@ impl Master {
             Ok((to.clone(), shown))
         };
         let destinations = to.iter().map(ship).collect::<Outcome<_>>()?;
-        Ok(Arc::new(Self { name: name.clone(), root: root.to_owned(), source, destinations }))
+        let (name, root, stopping) = (name.clone(), root.to_owned(), station.stopping());
+        Ok(Arc::new(Self { name, root, source, destinations, stopping }))
     }
 
     /// Returns the folder.
@@ -107,18 +113,26 @@ impl Master {
     /// Returns how the set is.
     pub(crate) fn status(&self) -> SetStatus {
         let (head, source) = (self.source.head(), self.source.status());
-        let alarms = alarms(&source);
+        let gone = self.why_gone();
+        let unread = gone.is_some() || source.alarms.iter().any(stops_reading);
         let of = |(to, shown): &(StationName, watch::Receiver<Shipping>)| {
-            destination_status(to, &shown.borrow(), head, &source)
+            // A loop ends with the station and never before: what it showed last is not how it is.
+            let gone = shown.has_changed().is_err() && !*self.stopping.borrow();
+            destination_status(to, &shown.borrow(), head, &source, unread, gone)
         };
         let destinations: Vec<DestinationStatus> = self.destinations.iter().map(of).collect();
-        let problems =
-            source.problems.iter().map(|problem| format!("{}: {}", problem.path, problem.reason));
+        let alarms: Vec<String> = gone.into_iter().chain(alarms(&source)).collect();
         let shipping = self.destinations.iter().flat_map(|(to, shown)| {
             let alarms = shown.borrow().alarms.clone();
             alarms.into_iter().map(move |alarm| format!("{to}: {alarm}"))
         });
-        let problems = alarms.iter().cloned().chain(shipping).chain(problems).collect();
+        let problems = alarms
+            .iter()
+            .cloned()
+            .chain(shipping)
+            .chain(states_in(&self.root))
+            .chain(source_problems(&source))
+            .collect();
         let state = match alarms.first() {
             Some(alarm) => format!("alarm: {alarm}"),
             None => worst(&destinations),
@@ -139,10 +153,35 @@ impl Master {
         }
     }
 
+    /// Returns why nobody looks at the folder any more, where that is so.
+    fn why_gone(&self) -> Option<String> {
+        let name = format!("source-{}", self.name);
+        let why = panics::of(|thread| thread == name)?;
+        Some(format!("the source's thread is gone, start the station anew: {why}"))
+    }
+
     /// Makes the journal durable.
     pub(crate) fn close(&self) {
-        self.source.shutdown();
+        // A thread that is gone would never answer; its journal is as durable as after a crash.
+        if self.why_gone().is_none() {
+            self.source.shutdown();
+        }
     }
+}
+
+fn cannot_replicate(root: &Path, error: SourceError) -> Failure {
+    let code = match &error {
+        SourceError::Root { .. } => Code::Refused,
+        _ => Code::Failed,
+    };
+    let failure =
+        Failure::because(code, error).context(format!("cannot replicate {}", root.display()));
+    failure.hint_if_none(match code {
+        Code::Refused => {
+            "name a folder outside of every station's state, that this station can read"
+        }
+        _ => "the station's log says more",
+    })
 }
 
 fn is_connected(shown: &Shipping) -> bool {
@@ -154,12 +193,20 @@ fn destination_status(
     shown: &Shipping,
     head: Head,
     source: &SourceStatus,
+    unread: bool,
+    gone: bool,
 ) -> DestinationStatus {
     let acked = shown.acked.filter(|acked| acked.epoch == head.epoch).map(|acked| acked.seq);
-    let connected = is_connected(shown);
+    let connected = is_connected(shown) && !gone;
+    let state = match destination_state(shown, head, source) {
+        _ if gone => "alarm: nothing is sent any more, start the station anew".to_owned(),
+        // What is known has arrived; what there is nobody knows.
+        state if unread && has_arrived(&state) => "unverified: the source is not read".to_owned(),
+        state => state,
+    };
     DestinationStatus {
         station: to.to_string(),
-        state: destination_state(shown, head, source),
+        state,
         connected,
         acknowledged: acked.map(|acked| acked.0),
         lag_changes: head.seq.0.saturating_sub(acked.map_or(0, |acked| acked.0)),
@@ -185,17 +232,17 @@ fn destination_state(shown: &Shipping, head: Head, source: &SourceStatus) -> Str
             _ => "mirroring".to_owned(),
         },
         Some(Doing::Following) => {
-            let newest = (head.epoch, head.seq);
-            let has_all = shown.acked.is_some_and(|acked| (acked.epoch, acked.seq) == newest)
-                && shown.live == Some(newest);
-            let nothing_open = source.dirty == 0 && !source.scanning;
-            if has_all && nothing_open { IN_SYNC.to_owned() } else { "behind".to_owned() }
+            let newest = Some((head.epoch, head.seq));
+            let has_all = shown.acked.map(|acked| (acked.epoch, acked.seq)) == newest;
+            let all_read = !source.scanning && source.dirty == 0;
+            match (has_all && all_read, shown.live == newest) {
+                (true, true) => arrived(source.problem_count),
+                (true, false) => format!("{BEHIND}: live tree"),
+                (false, _) => BEHIND.to_owned(),
+            }
         }
     }
 }
-
-/// What a set is called that is equal everywhere.
-pub(crate) const IN_SYNC: &str = "in-sync";
 
 /// Half by files and half by bytes: many small files take as long as a few large ones.
 fn percent(mirror: &crate::drivers::mirror::MirrorShown) -> u64 {
@@ -206,16 +253,32 @@ fn percent(mirror: &crate::drivers::mirror::MirrorShown) -> u64 {
 
 /// Returns the state of the destination that is worst off.
 fn worst(destinations: &[DestinationStatus]) -> String {
-    let rank = |state: &str| match state {
-        IN_SYNC => 0,
-        "behind" => 1,
-        "connecting" => 3,
-        "disconnected" => 4,
-        _ if state.starts_with("mirroring") => 2,
-        _ => 5,
-    };
     let worst = destinations.iter().max_by_key(|destination| rank(&destination.state));
     worst.map_or_else(|| "no destination".to_owned(), |worst| worst.state.clone())
+}
+
+/// Returns which stations have begun to keep their state in the folder.
+fn states_in(root: &Path) -> impl Iterator<Item = String> {
+    states_inside(root).into_iter().map(|state| {
+        let state = state.display();
+        format!("a station keeps its state in {state}, which is sent as well: move it elsewhere")
+    })
+}
+
+/// Tells whether an alarm means that nobody looks at the folder.
+fn stops_reading(alarm: &SourceAlarm) -> bool {
+    !matches!(alarm, SourceAlarm::Dropped { .. })
+}
+
+/// Returns what of the folder cannot be replicated.
+fn source_problems(source: &SourceStatus) -> Vec<String> {
+    let line = |problem: &FileProblem| format!("{}: {}", problem.path, problem.reason);
+    let mut lines: Vec<String> = source.problems.iter().map(line).collect();
+    let more = source.problem_count.saturating_sub(lines.len() as u64);
+    if more > 0 {
+        lines.push(format!("{more} more names cannot be replicated"));
+    }
+    lines
 }
 
 fn alarms(source: &SourceStatus) -> Vec<String> {
@@ -228,4 +291,74 @@ fn alarms(source: &SourceStatus) -> Vec<String> {
         _ => "the source needs a person".to_owned(),
     };
     source.alarms.iter().map(text).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use keepshare_base::{Epoch, RunningHash};
+    use keepshare_proto::Place;
+
+    use super::*;
+
+    const HEAD: Head = Head { epoch: Epoch::FIRST, seq: Seq(7), running: RunningHash::EMPTY };
+
+    /// What is shown of a destination that has everything through the head.
+    fn following() -> Shipping {
+        let Head { epoch, seq, running } = HEAD;
+        Shipping {
+            doing: Some(Doing::Following),
+            acked: Some(Place { epoch, seq, running }),
+            live: Some((epoch, seq)),
+            ..Shipping::default()
+        }
+    }
+
+    fn state(shown: &Shipping, source: &SourceStatus) -> String {
+        let unread = source.alarms.iter().any(stops_reading);
+        let to = "store".parse().unwrap();
+        destination_status(&to, shown, HEAD, source, unread, false).state
+    }
+
+    #[test]
+    fn in_sync_is_said_only_of_what_is_equal() {
+        let well = SourceStatus::default();
+        assert_eq!(state(&following(), &well), "in-sync");
+        assert_eq!(state(&following(), &SourceStatus { dirty: 1, ..well.clone() }), "behind");
+        assert_eq!(state(&following(), &SourceStatus { scanning: true, ..well.clone() }), "behind");
+        let unreadable = SourceStatus { problem_count: 2, ..well.clone() };
+        assert_eq!(state(&following(), &unreadable), "incomplete: 2 problems");
+        let not_live = Shipping { live: Some((Epoch::FIRST, Seq(6))), ..following() };
+        assert_eq!(state(&not_live, &well), "behind: live tree");
+        let not_all = Shipping { acked: None, ..following() };
+        assert_eq!(state(&not_all, &unreadable), "behind");
+    }
+
+    /// What is shown was true once; where nobody looks any more, nobody knows whether it still is.
+    #[test]
+    fn a_source_that_is_not_read_is_never_in_sync() {
+        for alarm in [SourceAlarm::Journal("full".into()), SourceAlarm::Vanished("away".into())] {
+            let source = SourceStatus { alarms: vec![alarm], ..SourceStatus::default() };
+            assert_eq!(state(&following(), &source), "unverified: the source is not read");
+            assert!(alarms(&source)[0].len() > 10);
+        }
+        let dropped = SourceAlarm::Dropped { through: Seq(3) };
+        let source = SourceStatus { alarms: vec![dropped], ..SourceStatus::default() };
+        assert_eq!(state(&following(), &source), "in-sync", "it was mirrored since");
+        let to = "store".parse().unwrap();
+        let source = SourceStatus::default();
+        let gone = destination_status(&to, &following(), HEAD, &source, false, true);
+        assert!(gone.state.starts_with("alarm: ") && !gone.connected, "{gone:?}");
+    }
+
+    /// Ten thousand unreadable files must be counted, and need not be listed.
+    #[test]
+    fn problems_beyond_those_that_are_named_are_counted() {
+        let problem = FileProblem { path: "a/b".into(), reason: "denied".into() };
+        let source =
+            SourceStatus { problems: vec![problem], problem_count: 10_000, ..Default::default() };
+        assert_eq!(
+            source_problems(&source),
+            ["a/b: denied", "9999 more names cannot be replicated"]
+        );
+    }
 }

@@ -20,14 +20,15 @@ use keepshare_versioning::{
 use crate::{
     api::{Restored, SetStatus},
     catalog::{Catalog, Found},
+    commands::kind_word,
     drivers::{
         pump::Pump,
-        receive::{Ask, Receive, Receiving},
+        receive::{Ask, Receive, Receiving, failures},
     },
     failure::{Code, Failure, Outcome},
-    files,
-    master::IN_SYNC,
+    files, panics,
     service::Station,
+    standing::{BEHIND, arrived},
 };
 
 /// How many links and restores may wait for the set's loop.
@@ -52,6 +53,7 @@ pub(crate) struct Replica {
     links: mpsc::Sender<(Pump, Frame)>,
     asks: mpsc::Sender<Ask>,
     shown: watch::Receiver<Receiving>,
+    stopping: watch::Receiver<bool>,
 }
 
 impl Replica {
@@ -93,12 +95,8 @@ impl Replica {
             links: links_to,
             asks: asks_to,
             shown,
+            stopping: station.stopping(),
         }))
-    }
-
-    /// Returns what the set is called.
-    pub(crate) fn name(&self) -> &SetName {
-        &self.name
     }
 
     /// Returns who sends it.
@@ -130,8 +128,11 @@ impl Replica {
     /// Has the master write an old version back at `path`, and waits until it has come back as a new one. Blocks.
     pub(crate) fn restore(&self, path: &SetPath, found: &Found, user: &str) -> Outcome<Restored> {
         if found.state.meta.kind != Kind::File {
-            return Err(Failure::refused(format!("{path} was no file then"))
-                .hint("--to DIR restores folders and links"));
+            let what = kind_word(found.state.meta.kind);
+            return Err(Failure::refused(format!(
+                "{path} was a {what} then, and only files are restored in place"
+            ))
+            .hint("--to DIR restores folders and links"));
         }
         let version = VersionId(found.state.position);
         let request = RestoreRequest {
@@ -148,7 +149,7 @@ impl Replica {
         let stopping = || Failure::unavailable("the station is stopping");
         self.asks.blocking_send(ask).map_err(|_| stopping())?;
         let end = ended.blocking_recv().map_err(|_| stopping())?;
-        let outcome = self.outcome(end, id)?;
+        let outcome = self.outcome(end, id, path)?;
         Ok(Restored {
             set: self.name.to_string(),
             path: path.to_string(),
@@ -157,7 +158,12 @@ impl Replica {
         })
     }
 
-    fn outcome(&self, end: RestoreEnd, request: RequestId) -> Outcome<&'static str> {
+    fn outcome(
+        &self,
+        end: RestoreEnd,
+        request: RequestId,
+        path: &SetPath,
+    ) -> Outcome<&'static str> {
         let from = &self.from;
         match end {
             RestoreEnd::Answered(RestoreAnswer::Written(_)) => {
@@ -166,8 +172,15 @@ impl Replica {
             }
             RestoreEnd::Answered(RestoreAnswer::Equal(_)) => Ok("equal"),
             RestoreEnd::Answered(RestoreAnswer::Failed(reason)) => {
-                Err(Failure::new(Code::Failed, format!("{from} did not restore it: {reason}"))
-                    .hint("nothing was changed"))
+                let failure =
+                    |code| Failure::new(code, format!("{from} did not restore it: {reason}"));
+                Err(match self.missing_folder(path) {
+                    Some(folder) => failure(Code::Refused).hint(format!(
+                        "make the folder {folder} in the source on {from} first, or restore elsewhere with --to DIR"
+                    )),
+                    None => failure(Code::Failed)
+                        .hint("nothing was changed; --to DIR restores without the master"),
+                })
             }
             RestoreEnd::NotAsked(reason) => {
                 Err(Failure::unavailable(format!("{from} cannot be asked: {reason}"))
@@ -178,6 +191,21 @@ impl Replica {
                     .hint("it may have been restored: keepshare versions shows it when it was"))
             }
         }
+    }
+
+    /// Returns the first folder above `path` that is not there now.
+    fn missing_folder(&self, path: &SetPath) -> Option<SetPath> {
+        let view = self.catalog().view().ok()?;
+        let (parent, _) = path.split_last()?;
+        let mut folder = SetPath::default();
+        for name in parent.names() {
+            folder = folder.join(name.clone());
+            let found = view.resolve(&folder, view.latest()).ok()?;
+            if found.is_none_or(|(_, kind)| kind != Kind::Dir) {
+                return Some(folder);
+            }
+        }
+        None
     }
 
     /// Waits until a restore has come back as a change and is in the live tree; it is done either way.
@@ -216,19 +244,24 @@ impl Replica {
 
     /// Returns how the set is.
     pub(crate) fn status(&self) -> SetStatus {
-        let (shown, store) = (self.shown.borrow().clone(), self.store_status());
+        let (mut shown, store) = (self.shown.borrow().clone(), self.store_status());
+        let gone = self.why_gone();
+        if gone.is_some() {
+            shown.peer = None;
+        }
         let place = self.catalog().view().ok().and_then(|view| view.position(OriginId::FIRST).ok());
         let place = place.flatten();
         let durable = place.and_then(|place| place.last);
         let head = shown.head.max(durable.map(|(epoch, seq, _)| (epoch, seq)));
         let mirroring = place.is_some_and(|place| place.mirroring);
         let has_all = head == durable.map(|(epoch, seq, _)| (epoch, seq));
-        let state = match (trouble(&store), &shown.peer) {
+        let trouble = gone.map(|why| format!("alarm: {why}")).or_else(|| trouble(&store));
+        let state = match (trouble, &shown.peer) {
             (Some(trouble), _) => trouble,
             (None, None) => "disconnected".to_owned(),
             (None, Some(_)) if mirroring || durable.is_none() => "mirroring".to_owned(),
-            (None, Some(_)) if has_all && store.live == store.durable => IN_SYNC.to_owned(),
-            (None, Some(_)) => "behind".to_owned(),
+            (None, Some(_)) if has_all && store.live == store.durable => arrived(failures(&store)),
+            (None, Some(_)) => BEHIND.to_owned(),
         };
         SetStatus {
             name: self.name.to_string(),
@@ -253,6 +286,15 @@ impl Replica {
         if let Some(store) = store.and_then(Arc::into_inner) {
             store.close();
         }
+    }
+
+    /// Returns why nothing is received or kept any more, where that is so.
+    fn why_gone(&self) -> Option<String> {
+        // The loop ends with the station and never before. The threads of a set are called so in every set.
+        let loop_gone = self.shown.has_changed().is_err() && !*self.stopping.borrow();
+        let loop_gone = loop_gone.then(|| "its loop has ended".to_owned());
+        let why = panics::of(|thread| thread.starts_with("set-")).or(loop_gone)?;
+        Some(format!("nothing is received any more, start the station anew: {why}"))
     }
 
     fn store_status(&self) -> Status {

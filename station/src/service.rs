@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -27,7 +28,7 @@ use crate::{
     peers::Peers,
     renewal,
     replica::Replica,
-    state::{SetPart, SetRecord, StateDir, StateLock},
+    state::{SetPart, SetRecord, StateDir, StateLock, state_around, states_inside},
 };
 
 /// A running station.
@@ -84,9 +85,14 @@ impl Station {
 
     fn open_blocking(config: Config, runtime: Handle) -> Outcome<Self> {
         let state = StateDir::new(&config.state);
+        if matches!(state.identity().join(keepshare_auth::IDENTITY_FILE).try_exists(), Ok(false)) {
+            let shown = state.root().display();
+            return Err(Failure::not_found(format!("there is no station in {shown}"))
+                .hint("keepshare init or keepshare join makes one; the config says where it is"));
+        }
         let identity = StationIdentity::load(&state.identity()).map_err(|error| {
-            Failure::from(anyhow::Error::new(error).context("there is no usable identity"))
-                .hint("keepshare init or keepshare join makes one")
+            Failure::from(anyhow::Error::new(error).context("the identity is not usable"))
+                .hint("take it from a backup, or join again under another name")
         })?;
         let lock = state.lock()?;
         if *identity.name() != config.name {
@@ -194,6 +200,9 @@ impl Station {
             return Err(Failure::refused(format!("there is a set '{}' already", record.name))
                 .hint("keepshare set list shows the sets of this station"));
         }
+        if let SetPart::Master { source, .. } = &record.part {
+            refuse_states(source)?;
+        }
         // Opened first: a set that cannot run is refused, not remembered.
         let running = self.open_set(&record)?;
         let mut records = sets.records.clone();
@@ -277,6 +286,26 @@ impl Running {
 impl fmt::Debug for Station {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Station").field("name", &self.config.name).finish_non_exhaustive()
+    }
+}
+
+/// Refuses a source in which a station keeps its state: what it writes there would be sent, and written again, for ever.
+fn refuse_states(source: &Path) -> Outcome<()> {
+    let shown = source.display();
+    if let Some(state) = state_around(source) {
+        let state = state.display();
+        return Err(Failure::refused(format!(
+            "{shown} lies in the state folder {state} of a station"
+        ))
+        .hint("name a folder outside of it; what a station received is replicated by its master"));
+    }
+    match states_inside(source).first() {
+        Some(state) => {
+            let state = state.display();
+            Err(Failure::refused(format!("a station keeps its state inside {shown}, in {state}"))
+                .hint("name folders beside it, or move that station's state out of the source"))
+        }
+        None => Ok(()),
     }
 }
 

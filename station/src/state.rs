@@ -15,8 +15,9 @@ use keepshare_auth::{Member, Role, StationAddress};
 use keepshare_base::{SetName, Stamp, StationName};
 
 use crate::{
-    failure::{Failure, Outcome},
-    files,
+    config::{self, toml_error},
+    failure::{Code, Failure, Outcome},
+    files, users,
 };
 
 /// The paths inside a state folder.
@@ -79,14 +80,9 @@ const HEADER: &str =
     "# Written by the station itself. Changes made here are lost: use keepshare set.\n\n";
 
 impl StateDir {
-    /// Names the folder; [`Self::create`] makes it.
+    /// Names the folder.
     pub(crate) fn new(root: &Path) -> Self {
         Self(root.to_owned())
-    }
-
-    /// Makes the folder, readable by nobody else.
-    pub(crate) fn create(&self) -> Outcome<()> {
-        Ok(files::create_private_dir(&self.0)?)
     }
 
     /// Locks the folder for a running station.
@@ -159,16 +155,21 @@ impl StateDir {
         write_toml(&self.0.join("sets.toml"), &SetsFile { sets: sets.to_vec() })
     }
 
+    /// Where the members are, elsewhere than on the primary.
+    pub(crate) fn members_file(&self) -> PathBuf {
+        self.0.join("members.toml")
+    }
+
     /// Reads the members as they were when this station joined or renewed last.
     pub(crate) fn load_members(&self) -> Outcome<Vec<Member>> {
-        let file: MembersFile = read_toml(&self.0.join("members.toml"))?;
+        let file: MembersFile = read_toml(&self.members_file())?;
         file.members.into_iter().map(MemberRecord::into_member).collect()
     }
 
     /// Writes the members, durable when it returns.
     pub(crate) fn save_members(&self, members: &[Member]) -> Outcome<()> {
         let members = members.iter().map(MemberRecord::of).collect();
-        write_toml(&self.0.join("members.toml"), &MembersFile { members })
+        write_toml(&self.members_file(), &MembersFile { members })
     }
 }
 
@@ -197,12 +198,63 @@ fn read_toml<T: Default + for<'de> Deserialize<'de>>(path: &Path) -> Outcome<T> 
             return Err(error.context(format!("cannot read {}", path.display())).into());
         }
     };
-    Ok(toml::from_str(&text).with_context(|| format!("{} is not usable", path.display()))?)
+    toml::from_str(&text).map_err(|error| {
+        let shown = path.display();
+        Failure::new(Code::Failed, toml_error(&text, &error))
+            .context(format!("{shown} is not usable"))
+            .hint("the station writes it itself: take it from a backup")
+    })
 }
 
 fn write_toml(path: &Path, value: &impl Serialize) -> Outcome<()> {
     let text = toml::to_string(value).context("cannot write down what the station keeps")?;
     Ok(files::write_synced(path, format!("{HEADER}{text}").as_bytes(), 0o600)?)
+}
+
+/// Returns the station's state folder that a folder is, or lies in, if there is one.
+pub(crate) fn state_around(folder: &Path) -> Option<&Path> {
+    folder.ancestors().find(|dir| is_state_dir(dir))
+}
+
+/// Returns the state folders inside a folder that are known without walking through it: those of the stations that run
+/// on this machine, by their sockets, and those in the places where they are unless somebody names another.
+pub(crate) fn states_inside(folder: &Path) -> Vec<PathBuf> {
+    let sockets = fs::read_to_string(SOCKETS).unwrap_or_default();
+    let running = sockets.lines().filter_map(socket_path).filter_map(Path::parent);
+    let usual = usual_states();
+    // By their names first: homes may be mounted when somebody looks at them.
+    let usual = usual.iter().map(PathBuf::as_path).filter(|state| state.starts_with(folder));
+    let known = running.chain(usual);
+    let real = known.filter_map(|dir| dir.canonicalize().ok());
+    let mut found: Vec<PathBuf> =
+        real.filter(|dir| dir.starts_with(folder) && is_state_dir(dir)).collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// A station has an identity before it has anything else.
+fn is_state_dir(dir: &Path) -> bool {
+    let identity = StateDir::new(dir).identity();
+    [keepshare_auth::IDENTITY_FILE, keepshare_auth::CA_FILE]
+        .iter()
+        .any(|file| identity.join(file).exists())
+}
+
+/// Where this machine lists its Unix sockets.
+const SOCKETS: &str = "/proc/net/unix";
+
+/// Reads the path at the end of a line of [`SOCKETS`], if the socket has one.
+fn socket_path(line: &str) -> Option<&Path> {
+    line.find(" /").map(|at| Path::new(&line[at + 1..]))
+}
+
+/// Returns where the stations of root and of every user keep their state by default.
+fn usual_states() -> Vec<PathBuf> {
+    let of_home = |home: PathBuf| home.join(".local/state/keepshare");
+    let mut states: Vec<PathBuf> = users::homes().into_iter().map(of_home).collect();
+    states.extend([PathBuf::from("/var/lib/keepshare"), config::default_state()]);
+    states
 }
 
 #[cfg(test)]
@@ -248,5 +300,34 @@ mod tests {
         assert_eq!(failure.code, crate::failure::Code::Refused);
         drop(held);
         assert!(state.lock().is_ok());
+    }
+    /// A station that replicates what another one keeps makes the other one keep more, for ever.
+    #[test]
+    fn the_state_of_a_station_is_recognised() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let state = root.join("deep/down/state");
+        fs::create_dir_all(state.join("identity")).unwrap();
+        fs::create_dir_all(state.join("sets/work/live")).unwrap();
+        assert_eq!(state_around(&state), None, "an empty folder of that name is nobody's");
+        fs::write(state.join("identity/station.pem"), "").unwrap();
+        assert_eq!(state_around(&state.join("sets/work/live")), Some(state.as_path()));
+        assert_eq!(state_around(&root), None);
+        assert_eq!(states_inside(&root), [] as [&Path; 0], "it does not run");
+        let socket = std::os::unix::net::UnixListener::bind(state.join("keepshare.sock")).unwrap();
+        assert_eq!(states_inside(&root), [state.as_path()]);
+        assert_eq!(states_inside(&root.join("elsewhere")), [] as [&Path; 0]);
+        drop(socket);
+    }
+
+    #[test]
+    fn only_sockets_with_a_path_have_one() {
+        let line = "0000000000000000: 00000002 00000000 00010000 0001 01 39470 /run/a b/s.sock";
+        assert_eq!(socket_path(line), Some(Path::new("/run/a b/s.sock")));
+        for line in
+            ["Num       RefCount Protocol Flags    Type St Inode Path", "x: 0 0 1 01 5 @/a", ""]
+        {
+            assert_eq!(socket_path(line), None, "{line}");
+        }
     }
 }

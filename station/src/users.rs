@@ -1,6 +1,10 @@
 //! Names of the users and groups of this machine, from its own files.
 
-use std::{collections::HashMap, fs};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs,
+    path::PathBuf,
+};
 
 /// Returns a user's name, or the number where it has none.
 pub(crate) fn name_of(uid: u32) -> String {
@@ -17,6 +21,16 @@ pub(crate) fn users() -> HashMap<String, u32> {
 /// Returns the groups' numbers by name.
 pub(crate) fn groups() -> HashMap<String, u32> {
     read_numbers("/etc/group")
+}
+
+/// Returns the users' home folders.
+pub(crate) fn homes() -> BTreeSet<PathBuf> {
+    parse_homes(&fs::read_to_string("/etc/passwd").unwrap_or_default())
+}
+
+fn parse_homes(text: &str) -> BTreeSet<PathBuf> {
+    let home = |line: &str| line.split(':').nth(5).map(PathBuf::from);
+    text.lines().filter_map(home).filter(|home| home.is_absolute()).collect()
 }
 
 /// Reads `name:…:number:…` lines.
@@ -43,5 +57,6 @@ mod tests {
             "root:x:0:0:root:/root:/bin/sh\n\n# a comment\n+::::\nanna:x:1000:1000::/:\nhalf:x\n";
         let numbers = parse_numbers(text);
         assert_eq!((numbers.len(), numbers["root"], numbers["anna"]), (2, 0, 1000));
+        assert_eq!(parse_homes(text), BTreeSet::from([PathBuf::from("/"), PathBuf::from("/root")]));
     }
 }

@@ -104,6 +104,14 @@ pub(crate) fn split_path_time(text: &[u8]) -> Option<(&[u8], When)> {
     Some((path.strip_suffix(b"@").unwrap_or(path), when))
 }
 
+/// Writes a moment, to the second, as it can be typed: with the offset that `zone` had then.
+pub(crate) fn typed(stamp: Stamp, zone: Tz) -> String {
+    stamp.to_utc().map_or_else(
+        || stamp.to_string(),
+        |time| time.with_timezone(&zone).format("%Y-%m-%d_%H.%M.%S%z").to_string(),
+    )
+}
+
 /// Returns the machine's zone, or UTC where it has none that is known.
 pub(crate) fn machine_zone() -> Tz {
     iana_time_zone::get_timezone().ok().and_then(|name| name.parse().ok()).unwrap_or(Tz::UTC)
@@ -431,6 +439,17 @@ mod tests {
         for text in wrong {
             assert_eq!(text.parse::<When>(), Err(WhenError(text.to_owned())), "{text} was taken");
         }
+    }
+
+    /// What we print must be what we take, and must not be before what it names.
+    #[test]
+    fn a_moment_that_is_written_can_be_typed() {
+        let now: DateTime<Utc> = "2026-10-25T00:30:07.25Z".parse().unwrap();
+        for zone in [BERLIN, Tz::UTC, Tz::America__New_York] {
+            let text = typed(now.into(), zone);
+            assert_eq!(at(&text, Tz::Asia__Tokyo), "2026-10-25T00:30:07.999999Z", "{text}");
+        }
+        assert_eq!(typed(now.into(), BERLIN), "2026-10-25_02.30.07+0200");
     }
 
     /// In autumn 02:30 comes twice; who types it wants the latest state that had it on the clock.

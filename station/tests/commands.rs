@@ -149,6 +149,56 @@ fn a_restore_in_place_is_a_version_and_can_be_undone() -> Result<()> {
     stage.demo.interrupt()
 }
 
+/// Who deleted a folder is told how to get back what was in it.
+#[test]
+fn a_file_whose_folder_is_gone_is_refused_with_the_next_step() -> Result<()> {
+    let stage = Stage::new("no-folder")?;
+    let first = stage.versions("plans/a.txt", 1)?.remove(0);
+    fs::remove_dir_all(stage.source.join("plans"))?;
+    wait_for(SOON, "the deletion", || {
+        let gone = stage.demo.versions(Path::new("plans/a.txt")).unwrap_or_default();
+        Ok(gone.first().is_some_and(|gone| gone["ended"] == "deleted").then_some(()))
+    })?;
+    let what = format!("demo:plans/a.txt@{}", text(&first["version"]));
+    let refused = stage.call(&["restore", &what, "--json"])?;
+    ensure!(refused.code == Some(4), "{refused:?}");
+    let hint = refused.failure()?.1.context("no hint")?;
+    ensure!(hint.contains("--to DIR") && hint.contains("the folder plans "), "{hint}");
+    fs::create_dir(stage.source.join("plans"))?;
+    // The other folder of this name has no such file and never had: the version is found all the same.
+    fs::write(stage.source.join("plans/other.txt"), "other")?;
+    stage.versions("plans/other.txt", 1)?;
+    ensure!(stage.versions("plans/a.txt", 1)?[0]["version"] == first["version"]);
+    let mut last = String::new();
+    let waited = wait_for(SOON, "the folder to be known", || {
+        let reply = stage.call(&["restore", &what])?;
+        last = reply.err;
+        Ok((reply.code == Some(0)).then_some(()))
+    });
+    waited.with_context(|| format!("it says: {last}"))?;
+    ensure!(fs::read(stage.source.join("plans/a.txt"))? == b"first");
+    stage.demo.interrupt()
+}
+
+/// A time that somebody gives to the wrong command, or that is too early, leads to the right one.
+#[test]
+fn times_that_do_not_fit_are_answered_with_what_does() -> Result<()> {
+    let stage = Stage::new("times")?;
+    let listed = stage.call(&["versions", "demo:plans/a.txt@2h", "--json"])?;
+    ensure!(listed.code == Some(3), "{listed:?}");
+    let hint = listed.failure()?.1.context("no hint")?;
+    ensure!(hint.contains("keepshare show 'demo:plans/a.txt@2h'"), "{hint}");
+    let early = stage.call(&["show", "demo:plans/a.txt@2001-01-01", "--json"])?;
+    ensure!(early.code == Some(3), "{early:?}");
+    let (error, hint) = early.failure()?;
+    let begin = error.rsplit(' ').next().unwrap_or_default();
+    ensure!(begin.starts_with("20") && begin.len() == "2026-11-20_15.32.07+0100".len(), "{error}");
+    ensure!(hint.is_some_and(|hint| hint.contains(begin)), "the hint does not say it: {error}");
+    let shown = stage.call(&["show", &format!("demo:plans/a.txt@{begin}")])?.ok()?;
+    ensure!(shown.out == b"first", "what begins then is not there then");
+    stage.demo.interrupt()
+}
+
 /// What was damaged is named, and the command fails.
 #[test]
 fn fsck_compares_the_live_tree() -> Result<()> {

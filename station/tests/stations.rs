@@ -1,10 +1,19 @@
 //! Two stations made by the commands an admin types, on this machine.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+    time::Duration,
+};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
-use keepshare_support::{Aspects, Cluster, Scratch, Wiring, cluster::SET, wait_for};
+use keepshare_support::{
+    Aspects, Cluster, Scratch, Station, Wiring, cluster::SET, in_scratch_as_ordinary_user,
+    tree::write_random, wait_for,
+};
 
 /// How long anything may take to arrive.
 const SOON: Duration = Duration::from_secs(60);
@@ -103,5 +112,99 @@ fn a_lost_journal_costs_no_second_copy_and_no_history() -> Result<()> {
         Ok((versions[0]["size"] == 5).then_some(versions))
     })?;
     ensure!(versions.len() == 3, "{versions:?}");
+    Ok(())
+}
+
+/// Who reads `in-sync` may throw the original away: one file that did not arrive takes the word away.
+#[test]
+fn what_cannot_be_read_is_told_instead_of_in_sync() -> Result<()> {
+    in_scratch_as_ordinary_user("incomplete", |scratch| {
+        let source = scratch.make_dir("source")?;
+        let closed = source.join("closed");
+        fs::write(source.join("open"), "open")?;
+        fs::write(&closed, "closed")?;
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o000))?;
+        let cluster = Cluster::new(scratch, &source, Wiring::Loopback)?;
+        cluster.add_set()?;
+        let status = state_within(&cluster.office, "incomplete: 1 problem")?;
+        ensure!(status["destinations"][0]["state"] == "incomplete: 1 problem", "{status}");
+        ensure!(status["problems"].to_string().contains("closed"), "{status}");
+        let shown = cluster.office.call(["status"])?.ok()?.out;
+        let shown = String::from_utf8(shown)?;
+        ensure!(!shown.contains("in-sync") && shown.contains("! closed: "), "{shown}");
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o600))?;
+        cluster.in_sync_within(SOON)
+    })
+}
+
+/// A live tree that lacks a file is not in sync, on neither side.
+#[test]
+fn what_cannot_be_made_live_is_told_instead_of_in_sync() -> Result<()> {
+    let scratch = Scratch::new("not-live")?;
+    let source = scratch.make_dir("source")?;
+    write_random(&source.join("large"), 1 << 20, 1)?;
+    fs::write(source.join("small"), "small")?;
+    let mut cluster = Cluster::new(&scratch, &source, Wiring::Loopback)?;
+    cluster.add_set()?;
+    cluster.in_sync_within(SOON)?;
+    cluster.store.stop()?;
+    let set = cluster.store.state().join("sets").join(SET);
+    damage_packs(&set)?;
+    // Without what it remembers of the live tree, the station makes it anew.
+    fs::remove_file(set.join("live.redb"))?;
+    fs::remove_dir_all(set.join("live"))?;
+    cluster.store.start()?;
+    let status = state_within(&cluster.store, "incomplete: 1 problem")?;
+    ensure!(status["problems"].to_string().contains("large"), "{status}");
+    let status = state_within(&cluster.office, "behind: live tree")?;
+    ensure!(status["destinations"][0]["lag_changes"] == 0, "{status}");
+    Ok(())
+}
+
+/// A source with the state of a station in it feeds on itself: what is sent is kept there, and sent again.
+#[test]
+fn a_source_with_the_state_of_a_station_in_it_is_refused() -> Result<()> {
+    let scratch = Scratch::new("feeding")?;
+    let source = scratch.make_dir("source")?;
+    fs::write(source.join("file"), "one")?;
+    fs::create_dir_all(source.join("deep/down"))?;
+    let state = source.join("deep/down/state");
+    let cluster = Cluster::with_store_state(&scratch, &source, Wiring::Loopback, Some(&state))?;
+    for folder in [source.clone(), state.join("identity"), state.clone()] {
+        let folder = folder.to_string_lossy().into_owned();
+        let args = ["set", "add", "fed", "--source", &folder, "--to", "store", "--json"];
+        let refused = cluster.office.call(args)?;
+        ensure!(refused.code == Some(4), "{folder}: {refused:?}");
+        let (error, hint) = refused.failure()?;
+        ensure!(error.contains(&*state.to_string_lossy()) && hint.is_some(), "{error}");
+    }
+    ensure!(cluster.office.status()?["sets"] == Value::Array(Vec::new()));
+    Ok(())
+}
+
+/// Returns a set's status as soon as it is in this state.
+fn state_within(station: &Station, state: &str) -> Result<Value> {
+    let mut last = Value::Null;
+    let waited = wait_for(SOON, &format!("{} says {state}", station.name()), || {
+        last = station.set_status(SET)?;
+        Ok((last["state"] == state).then(|| last.clone()))
+    });
+    waited.with_context(|| format!("it says: {last}"))
+}
+
+/// Changes a byte in the middle of every pack.
+fn damage_packs(set: &Path) -> Result<()> {
+    let mut damaged = 0;
+    for entry in fs::read_dir(set.join("packs"))? {
+        let path = entry?.path();
+        let mut bytes = fs::read(&path)?;
+        let middle = bytes.len() / 2;
+        if let Some(byte) = bytes.get_mut(middle) {
+            *byte ^= 1;
+            fs::write(&path, bytes)?;
+            damaged += 1;
+        }
+    }
+    ensure!(damaged > 0, "there is no pack in {}", set.display());
     Ok(())
 }

@@ -201,6 +201,8 @@ impl Shipper {
         self.state = State::Greeting;
         self.last_heard = now;
         self.waiting = None;
+        // The live tree may have been lost since; the destination says it anew.
+        self.live = None;
         let hello = Hello {
             set: self.options.set.clone(),
             origin: self.options.origin,

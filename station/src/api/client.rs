@@ -39,7 +39,10 @@ pub(crate) fn ask(socket: &Path, request: &Request) -> Outcome<Answer> {
 /// Asks for what is answered with one item.
 pub(crate) fn ask_one<T: DeserializeOwned>(socket: &Path, request: &Request) -> Outcome<T> {
     let mut items = ask_all(socket, request)?;
-    items.pop().ok_or_else(|| Failure::new(Code::Failed, "the station gave an empty answer"))
+    items.pop().ok_or_else(|| {
+        Failure::new(Code::Failed, "the station gave an empty answer")
+            .hint("restart the station after an upgrade")
+    })
 }
 
 /// Asks for what is answered with a list.
@@ -84,7 +87,8 @@ fn unreachable_at(socket: &Path, error: &io::Error) -> Failure {
             Failure::refused(format!("the station at {shown} belongs to another user"))
                 .hint("ask as the user who runs the station, or as root")
         }
-        _ => Failure::unavailable(format!("cannot reach the station at {shown}: {error}")),
+        _ => Failure::unavailable(format!("cannot reach the station at {shown}: {error}"))
+            .hint("name its socket with --socket, or its config with --config"),
     }
 }
 

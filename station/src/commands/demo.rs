@@ -23,10 +23,10 @@ use crate::{
     config::{self, Config},
     failure::{Code, Failure, Outcome},
     files,
-    master::IN_SYNC,
     output::Screen,
-    sample,
+    panics, sample,
     service::{Running, Station},
+    standing::{IN_SYNC, has_arrived},
     state::{SetPart, SetRecord},
     when::machine_zone,
 };
@@ -52,6 +52,7 @@ struct TemporaryDir(PathBuf);
 
 /// Runs a master and a replica until interrupted.
 pub(crate) fn demo(options: &cli::Demo, screen: &Screen) -> Outcome<()> {
+    panics::remember();
     log_to_stderr("error");
     let layout = Layout::prepare(options)?;
     runtime()?.block_on(run(&layout, screen))
@@ -170,11 +171,11 @@ impl Pair {
             if master.state.starts_with("alarm") {
                 return Err(Failure::unavailable(master.state));
             }
-            let has_all = replica
-                .as_ref()
-                .is_some_and(|replica| replica.state == IN_SYNC && replica.durable == master.head);
+            let has_all = replica.as_ref().is_some_and(|replica| {
+                has_arrived(&replica.state) && replica.durable == master.head
+            });
             let is_later = after.is_none_or(|after| master.head > Some(after));
-            if has_all && is_later && master.state == IN_SYNC {
+            if has_all && is_later && has_arrived(&master.state) {
                 bar.finish();
                 return Ok(());
             }
@@ -275,6 +276,7 @@ async fn start(config: Config, tasks: &mut JoinSet<Outcome<()>>) -> Outcome<Arc<
 /// Tells what there is, and what to try.
 fn introduce(layout: &Layout, pair: &Pair, socket: &Path, screen: &Screen) -> Outcome<()> {
     let live = pair.of_replica().and_then(|replica| replica.live).unwrap_or_default();
+    let state = pair.of_master()?.state;
     let value = serde_json::json!({
         "source": layout.source,
         "live": live,
@@ -289,8 +291,9 @@ fn introduce(layout: &Layout, pair: &Pair, socket: &Path, screen: &Screen) -> Ou
             false => ("PATH", "goes with the demo; --state DIR keeps it"),
         };
         let kept = if layout._temporary.is_some() { kept } else { "is kept" };
+        let well = if state == IN_SYNC { "and in sync.".to_owned() } else { format!("{state}.") };
         format!(
-            "A master and a replica are running, and in sync.\n\n\
+            "A master and a replica are running, {well}\n\n\
              \x20 source  {source}   write here\n\
              \x20 live    {live}   what the replica has\n\
              \x20 state   {}   {kept}\n\n\

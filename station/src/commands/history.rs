@@ -1,6 +1,6 @@
 //! `keepshare versions`, `show` and `fsck`.
 
-use std::{ffi::OsStr, fmt::Write, path::Path};
+use std::{ffi::OsStr, fmt::Write, os::unix::ffi::OsStrExt, path::Path};
 
 use keepshare_base::{Kind, SetName};
 
@@ -12,14 +12,29 @@ use crate::{
     failure::{Code, Failure, Outcome},
     output::{Screen, Table, bytes_text, safe, time_text},
     place::{parse_place, parse_place_time},
-    when::machine_zone,
+    when::{machine_zone, split_path_time},
 };
 
 /// Lists the versions of a file or folder.
 pub(crate) fn versions(socket: &Path, path: &OsStr, limit: usize, screen: &Screen) -> Outcome<()> {
     let place = parse_place(path)?;
-    let versions: Vec<VersionInfo> = client::ask_all(socket, &Request::Versions { place, limit })?;
+    let asked = client::ask_all(socket, &Request::Versions { place, limit });
+    let versions: Vec<VersionInfo> = asked.map_err(|failure| hint_at_time(failure, path))?;
     screen.value(&versions, |versions| render_versions(versions))
+}
+
+/// Names the command that takes a time, where somebody gave one to this one, which lists them all.
+fn hint_at_time(failure: Failure, path: &OsStr) -> Failure {
+    let bytes = path.as_bytes();
+    match split_path_time(bytes) {
+        Some((bare, _)) if failure.code == Code::NotFound => {
+            let (shown, bare) = (path.to_string_lossy(), String::from_utf8_lossy(bare));
+            failure.hint(format!(
+                "versions takes no time: keepshare versions '{bare}' lists them all, keepshare show '{shown}' shows that one"
+            ))
+        }
+        _ => failure,
+    }
 }
 
 fn render_versions(versions: &[VersionInfo]) -> String {
@@ -37,7 +52,8 @@ fn render_versions(versions: &[VersionInfo]) -> String {
             bytes_text(version.size),
             version.user.as_deref().map_or_else(|| "–".to_owned(), safe),
             version.event.clone(),
-            safe(&version.name),
+            // The set itself has no name.
+            if version.name.is_empty() { ".".to_owned() } else { safe(&version.name) },
             ended,
         ]);
     }
@@ -120,7 +136,10 @@ pub(crate) fn fsck(socket: &Path, set: Option<SetName>, screen: &Screen) -> Outc
         }
     }
     bar.finish();
-    screen.value(&reports, |reports| reports.iter().map(render_fsck).collect())?;
+    screen.value(&reports, |reports| match reports.as_slice() {
+        [] => "This station receives no set: there is nothing to check.\n".to_owned(),
+        reports => reports.iter().map(render_fsck).collect(),
+    })?;
     if reports.iter().all(|report| report.ok) {
         return Ok(());
     }

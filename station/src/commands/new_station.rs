@@ -5,8 +5,8 @@ use std::{net::UdpSocket, path::Path, sync::Arc};
 use anyhow::Context;
 
 use keepshare_auth::{
-    Applicant, ClusterCa, Enrolment, JoinError, JoinToken, Role, StationAddress, StationIdentity,
-    TokenError,
+    Applicant, ClusterCa, Enrolment, JoinError, JoinToken, JoinedIdentity, Role, StationAddress,
+    StationIdentity, TokenError,
 };
 use keepshare_base::StationName;
 use keepshare_replication::join::ask;
@@ -14,10 +14,11 @@ use keepshare_replication::join::ask;
 use crate::{
     cli::{Global, Init, Join, NewStation},
     clock,
+    commands::config_path,
     config::{self, Config, DEFAULT_PORT},
     database,
     failure::{Code, Failure, Outcome},
-    files,
+    files::{self, Tentative},
     output::Screen,
     state::StateDir,
     when::machine_zone,
@@ -25,12 +26,14 @@ use crate::{
 
 /// Makes a first station: the cluster's CA, its own identity, a config.
 pub(crate) fn init(options: &Init, global: &Global, screen: &Screen) -> Outcome<()> {
-    let config_path = global.config.clone().unwrap_or_else(config::default_config);
+    let config_path = config_path(global);
     let config = new_config(&options.station)?;
     let address = own_address(&config, None)?;
     make_first(&config, &config_path, &address)?;
-    report(&config, &config_path, &address, screen, |text| {
-        text + "Start it with keepshare run; then keepshare token create invites a second station.\n"
+    report(&config, &config_path, &address, screen, |run, option| {
+        format!(
+            "Start it with {run}; then keepshare token create{option} invites a second station.\n"
+        )
     })
 }
 
@@ -42,8 +45,16 @@ pub(crate) fn make_first(
 ) -> Outcome<()> {
     refuse_existing(config, config_path)?;
     let state = StateDir::new(&config.state);
-    state.create()?;
-    files::create_private_dir(&state.identity())?;
+    let ca_file = state.identity().join(keepshare_auth::CA_FILE);
+    if ca_file.exists() {
+        let shown = ca_file.display();
+        return Err(Failure::refused(format!("there is a cluster's CA {shown} already")).hint(
+            "give another folder with --state, or remove it if no station was joined with it",
+        ));
+    }
+    let mut made = prepare(&state, config_path)?;
+    made.file(&ca_file);
+    made.file(&state.auth_database());
     let now = clock::now();
     let ca = ClusterCa::create(&state.identity(), now).context("cannot make the cluster's CA")?;
     let identity = StationIdentity::create(&ca, now, &config.name, Role::Primary)
@@ -52,12 +63,34 @@ pub(crate) fn make_first(
     let enrolment = Enrolment::open(ca, Arc::new(database)).context("cannot set the cluster up")?;
     enrolment.record_own(now, &identity, address).context("cannot record the station")?;
     identity.save_new(&state.identity()).context("cannot save the station's identity")?;
-    config.create(config_path)
+    config.create(config_path)?;
+    made.keep();
+    Ok(())
+}
+
+/// Makes the folders of a new station, and sees that its files can be written: after a token is used it is too late.
+fn prepare(state: &StateDir, config_path: &Path) -> Outcome<Tentative> {
+    make_folders(state, config_path).map_err(|error| {
+        Failure::from(error).hint_if_none("name another folder with --state, or another --config")
+    })
+}
+
+fn make_folders(state: &StateDir, config_path: &Path) -> anyhow::Result<Tentative> {
+    let mut made = Tentative::default();
+    made.dir(&state.identity(), 0o700)?;
+    files::try_to_write_in(&state.identity())?;
+    let config_dir = config_path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let config_dir = config_dir.unwrap_or(Path::new("."));
+    made.dir(config_dir, 0o755)?;
+    files::try_to_write_in(config_dir)?;
+    made.file(&state.identity().join(keepshare_auth::IDENTITY_FILE));
+    made.file(&state.members_file());
+    Ok(made)
 }
 
 /// Becomes a further station of a cluster.
 pub(crate) fn join(options: &Join, global: &Global, screen: &Screen) -> Outcome<()> {
-    let config_path = global.config.clone().unwrap_or_else(config::default_config);
+    let config_path = config_path(global);
     let token: JoinToken = options.token.parse().map_err(|error: TokenError| {
         Failure::because(Code::Usage, error)
             .hint("copy the whole token that keepshare token create gave")
@@ -71,8 +104,12 @@ pub(crate) fn join(options: &Join, global: &Global, screen: &Screen) -> Outcome<
         .build()
         .context("cannot start")?;
     runtime.block_on(join_cluster(&config, &config_path, &primary, &token, &address))?;
-    report(&config, &config_path, &address, screen, |text| {
-        text + "Start it with keepshare run; then, on the first station, keepshare set add sends it something.\n"
+    report(&config, &config_path, &address, screen, |run, _| {
+        let name = &config.name;
+        format!(
+            "Start it with {run}; then, on the first station, keepshare set add NAME --source DIR --to {name}\n\
+             sends it something.\n"
+        )
     })
 }
 
@@ -85,8 +122,7 @@ pub(crate) async fn join_cluster(
     address: &StationAddress,
 ) -> Outcome<()> {
     let state = StateDir::new(&config.state);
-    state.create()?;
-    files::create_private_dir(&state.identity())?;
+    let made = prepare(&state, config_path)?;
     let failure = |error| join_failure(error, &config.name);
     let applicant =
         Applicant::join(token, &config.name, address, &clock::tls()).map_err(failure)?;
@@ -97,6 +133,20 @@ pub(crate) async fn join_cluster(
             .hint("the first station must run, its address be reachable, and the token be its own")
     })?;
     let joined = applicant.complete(&answer).map_err(failure)?;
+    save_joined(&state, &joined, config, config_path).map_err(|failure| {
+        let failure = failure.context("the first station has let this one in, but");
+        failure.hint("mend that, then join with a new token and under another --name")
+    })?;
+    made.keep();
+    Ok(())
+}
+
+fn save_joined(
+    state: &StateDir,
+    joined: &JoinedIdentity,
+    config: &Config,
+    config_path: &Path,
+) -> Outcome<()> {
     state.save_members(&joined.members)?;
     joined.identity.save_new(&state.identity()).context("cannot save the station's identity")?;
     config.create(config_path)
@@ -181,8 +231,9 @@ fn refuse_existing(config: &Config, config_path: &Path) -> Outcome<()> {
     let identity = StateDir::new(&config.state).identity();
     if identity.join(keepshare_auth::IDENTITY_FILE).exists() {
         let shown = config.state.display();
-        return Err(Failure::refused(format!("there is a station in {shown} already"))
-            .hint("give another folder with --state"));
+        return Err(Failure::refused(format!("there is a station in {shown} already")).hint(
+            "give another folder with --state, or the config it was made with to keepshare run",
+        ));
     }
     Ok(())
 }
@@ -192,7 +243,7 @@ fn report(
     config_path: &Path,
     address: &StationAddress,
     screen: &Screen,
-    next: impl FnOnce(String) -> String,
+    next: impl FnOnce(&str, &str) -> String,
 ) -> Outcome<()> {
     let value = serde_json::json!({
         "name": config.name.as_str(),
@@ -204,6 +255,12 @@ fn report(
     });
     screen.value(&value, |_| {
         let (name, path, state) = (&config.name, config_path.display(), config.state.display());
-        next(format!("Station {name}, reached at {address}\n  config {path}\n  state  {state}\n\n"))
+        // What is not where commands look by themselves has to be named to them.
+        let option = match config_path == config::default_config() {
+            true => String::new(),
+            false => format!(" --config {path}"),
+        };
+        let next = next(&format!("keepshare run{option}"), &option);
+        format!("Station {name}, reached at {address}\n  config {path}\n  state  {state}\n\n{next}")
     })
 }

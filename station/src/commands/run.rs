@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    answers::StationAnswers, api::server::ApiServer, config::Config, failure::Outcome,
+    answers::StationAnswers, api::server::ApiServer, config::Config, failure::Outcome, panics,
     service::Station,
 };
 
@@ -17,6 +17,7 @@ const LOG_VARIABLE: &str = "KEEPSHARE_LOG";
 /// Runs the station of a config until it is told to stop.
 pub(crate) fn run(config: &Path) -> Outcome<()> {
     let config = Config::load(config)?;
+    panics::remember();
     log_to_stderr("info");
     runtime()?.block_on(serve(config))
 }

@@ -20,7 +20,11 @@ pub(crate) fn add(
     screen: &Screen,
 ) -> Outcome<()> {
     let source = match source.canonicalize() {
-        Ok(source) => source,
+        Ok(source) if source.is_dir() => source,
+        Ok(source) => {
+            return Err(Failure::refused(format!("{} is not a folder", source.display()))
+                .hint("name the folder that it lies in; only folders are replicated"));
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(Failure::not_found(format!("there is no folder {}", source.display()))
                 .hint("the folder must exist before it can be replicated"));
@@ -40,6 +44,9 @@ pub(crate) fn add(
 pub(crate) fn list(socket: &Path, screen: &Screen) -> Outcome<()> {
     let sets = sets(socket)?;
     screen.value(&sets, |sets| {
+        if sets.is_empty() {
+            return "No sets yet; keepshare status says how to add one.\n".to_owned();
+        }
         let mut table = Table::new(&["SET", "ROLE", "STATE", "FOLDER", "STATIONS"]);
         for set in sets {
             let folder = set.source.as_ref().or(set.live.as_ref());
@@ -60,12 +67,14 @@ pub(crate) fn list(socket: &Path, screen: &Screen) -> Outcome<()> {
 
 /// Shows one set.
 pub(crate) fn show(socket: &Path, name: &SetName, screen: &Screen) -> Outcome<()> {
-    let set = sets(socket)?.into_iter().find(|set| set.name == name.as_str());
-    let set = set.ok_or_else(|| {
-        Failure::not_found(format!("there is no set '{name}' on this station"))
-            .hint("keepshare set list shows the sets of this station")
-    })?;
-    screen.value(&set, render_set)
+    let mut sets = sets(socket)?;
+    sets.retain(|set| set.name == name.as_str());
+    // A demo has both of its sides.
+    let Some(first) = sets.first() else {
+        return Err(Failure::not_found(format!("there is no set '{name}' on this station"))
+            .hint("keepshare set list shows the sets of this station"));
+    };
+    screen.value(first, |_| sets.iter().map(render_set).collect::<Vec<_>>().join("\n"))
 }
 
 fn sets(socket: &Path) -> Outcome<Vec<SetStatus>> {

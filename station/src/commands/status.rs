@@ -59,12 +59,23 @@ fn render_station(station: &StationStatus) -> String {
         let _ = writeln!(text, "  ! {}", safe(problem));
     }
     if station.sets.is_empty() {
-        text += "  no sets yet: keepshare set add NAME --source DIR --to STATION\n";
+        let _ = writeln!(text, "  no sets yet; {}", first_step(station));
     }
     for set in &station.sets {
         text += &render_set(set);
     }
     text
+}
+
+/// Returns what to do on a station without sets.
+fn first_step(station: &StationStatus) -> String {
+    let add = |to: &str| format!("keepshare set add NAME --source DIR --to {to}");
+    let primary = station.members.iter().find(|member| member.role == PRIMARY);
+    match (primary, station.members.first()) {
+        (Some(primary), _) => format!("on {}: {}", primary.name, add(&station.name)),
+        (None, Some(other)) => add(&other.name),
+        (None, None) => "first invite another station: keepshare token create".to_owned(),
+    }
 }
 
 /// Returns the lines of one set.
@@ -126,3 +137,6 @@ fn render_destinations(destinations: &[DestinationStatus]) -> String {
 
 /// Moves to the top left of an empty screen.
 const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
+
+/// The role of the station that says which sets there are.
+const PRIMARY: &str = "primary";

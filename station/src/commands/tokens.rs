@@ -23,6 +23,9 @@ pub(crate) fn create(socket: &Path, screen: &Screen) -> Outcome<()> {
 pub(crate) fn list(socket: &Path, screen: &Screen) -> Outcome<()> {
     let tokens: Vec<TokenInfo> = client::ask_all(socket, &Request::TokenList)?;
     screen.value(&tokens, |tokens| {
+        if tokens.is_empty() {
+            return "No token can be used now; keepshare token create makes one.\n".to_owned();
+        }
         let mut table = Table::new(&["ID", "ROLE", "EXPIRES"]);
         for token in tokens {
             let expires = time_text(&token.expires, machine_zone());

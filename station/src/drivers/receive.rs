@@ -257,7 +257,7 @@ impl Driver {
     /// Tells the receiver how far the live tree is; what could not be shown is not shown.
     fn show_live(&mut self) {
         let status = self.store.status();
-        if has_failures(&status) {
+        if failures(&status) > 0 {
             return;
         }
         let mut shown = None;
@@ -446,10 +446,11 @@ fn unreadable(error: ReadError) -> Input {
     Input::Disconnected
 }
 
-/// Tells whether something is missing in the live tree, or other than it should be.
-pub(crate) fn has_failures(status: &Status) -> bool {
+/// Returns how much is missing in the live tree, or other than it should be.
+pub(crate) fn failures(status: &Status) -> u64 {
     let failed = |cause: &ProblemCause| !matches!(cause, ProblemCause::Foreign { .. });
-    status.more_problems > 0 || status.problems.iter().any(|problem| failed(&problem.cause))
+    let known = status.problems.iter().filter(|problem| failed(&problem.cause)).count();
+    status.more_problems + known as u64
 }
 
 /// How often the store hears what time it is.

@@ -130,12 +130,16 @@ fn name_what_cannot_be_read(scratch: &mut Scratch) -> Result<()> {
         let told = cluster.office.set_status(SET).map(|s| s["problems"].to_string());
         told.is_ok_and(|told| told.contains("closed-file") && told.contains("closed-folder"))
     })?;
+    wait_until(SOON, "the master says that it is incomplete", || {
+        cluster.office.set_status(SET).is_ok_and(|s| s["state"] == "incomplete: 2 problems")
+    })?;
     set("closed-file", 0o600)?;
     set("closed-folder", 0o700)?;
     cluster.equal_within(SOON * 2, Aspects::ORDINARY)?;
     wait_until(SOON, "the status forgets what is well again", || {
         cluster.office.set_status(SET).is_ok_and(|s| !s["problems"].to_string().contains("closed"))
-    })
+    })?;
+    cluster.in_sync_within(SOON)
 }
 
 /// A token lets one station in, once, and only into its own cluster.
@@ -176,6 +180,41 @@ fn try_tokens(scratch: &mut Scratch) -> Result<()> {
     Ok(())
 }
 
+/// Whoever mistypes a token or an address tries again in the same place.
+#[test]
+fn a_join_that_failed_is_not_in_the_way_of_the_next() -> Result<()> {
+    in_scratch("join-again", join_again)
+}
+
+fn join_again(scratch: &mut Scratch) -> Result<()> {
+    let mut office = Station::new(scratch, "office", Vec::new())?;
+    let (office_at, listen) = (free_address()?.to_string(), free_address()?.to_string());
+    office.init(&office_at)?;
+    office.start()?;
+    let nobody = free_address()?.to_string();
+    let mut store = Station::new(scratch, "store", Vec::new())?;
+    let (token, state) = (office.token()?, store.state().display().to_string());
+    let wrong = altered(&token).swap_remove(2);
+    let not_a_folder = scratch.join("file");
+    fs::write(&not_a_folder, "")?;
+    let elsewhere = not_a_folder.join("state").display().to_string();
+    for (code, at, token, state) in [
+        (4, &office_at, &wrong, &state),
+        (5, &nobody, &token, &state),
+        // Nothing is asked of the primary before the state can be written: the token stays good.
+        (1, &office_at, &token, &elsewhere),
+    ] {
+        let args = ["join", at, "--token", token, "--name", "store", "--listen", &listen];
+        let reply = store.call(args.into_iter().chain(["--state", state, "--json"]))?;
+        ensure!(reply.code == Some(code), "{at} {state}: {reply:?}");
+        let (error, hint) = reply.failure()?;
+        ensure!(hint.is_some(), "no next step after: {error}");
+        ensure!(!store.state().exists() && !store.config().exists(), "left behind by: {error}");
+    }
+    store.join(&office_at, &token, &listen, None)?;
+    store.start()
+}
+
 /// Returns the token with one letter of each part changed, cut short, and nothing.
 fn altered(token: &str) -> Vec<String> {
     let change = |index: usize| {
@@ -200,6 +239,11 @@ fn type_wrong_things(scratch: &mut Scratch) -> Result<()> {
     let cluster = Cluster::new(scratch, &source, Wiring::Loopback)?;
     cluster.add_set()?;
     cluster.in_sync_within(SOON)?;
+    let inside = source.join("inside");
+    fs::create_dir(&inside)?;
+    let (inside, file) = (inside.to_string_lossy(), source.join("file"));
+    let (file, around) = (file.to_string_lossy(), scratch.join("").to_string_lossy().into_owned());
+    let of_station = cluster.office.state().to_string_lossy().into_owned();
     let source = source.to_string_lossy().into_owned();
     let cases: &[(i32, &[&str])] = &[
         (2, &["versions"]),
@@ -216,7 +260,17 @@ fn type_wrong_things(scratch: &mut Scratch) -> Result<()> {
         (3, &["set", "show", "nowhere"]),
         (3, &["set", "add", "other", "--source", "/nowhere/at/all", "--to", "store"]),
         (3, &["set", "add", "other", "--source", &source, "--to", "nobody"]),
+        (3, &["versions", "work:file@2h"]),
+        (3, &["fsck", "nowhere"]),
         (4, &["set", "add", SET, "--source", &source, "--to", "store"]),
+        (4, &["set", "add", "other", "--source", &inside, "--to", "store"]),
+        (4, &["set", "add", "other", "--source", &around, "--to", "store"]),
+        (4, &["set", "add", "other", "--source", &file, "--to", "store"]),
+        (4, &["set", "add", "other", "--source", &of_station, "--to", "store"]),
+        (4, &["set", "add", "other", "--source", "/usr", "--to", "office"]),
+        (4, &["token", "create"]),
+        (4, &["restore", "work:inside@latest"]),
+        (5, &["status", "--socket", "/nowhere/at/all"]),
     ];
     let mut wrong = Vec::new();
     for (code, args) in cases {
@@ -250,8 +304,20 @@ fn a_station_that_does_not_run_is_unavailable() -> Result<()> {
 
 fn ask_nobody(scratch: &mut Scratch) -> Result<()> {
     let station = Station::new(scratch, "office", Vec::new())?;
-    let reply = station.call(["status", "--json"])?;
-    ensure!(reply.code == Some(3) || reply.code == Some(5), "no config: {reply:?}");
+    for command in ["status", "run"] {
+        let reply = station.call([command, "--json"])?;
+        ensure!(reply.code == Some(3) && reply.failure()?.1.is_some(), "no config: {reply:?}");
+    }
+    fs::write(station.config(), "name = \"office\"\nlisten = [1]\n")?;
+    let reply = station.call(["run"])?;
+    ensure!(reply.code == Some(2) && reply.err.contains("line 2, column 10: "), "{reply:?}");
+    ensure!(reply.err.contains("hint: ") && !reply.err.contains("\\n"), "{reply:?}");
+    fs::remove_file(station.config())?;
+    let nothing_there = format!("name = \"office\"\nstate = \"{}\"\n", station.state().display());
+    fs::write(station.config(), nothing_there)?;
+    let reply = station.call(["run", "--json"])?;
+    ensure!(reply.code == Some(3) && reply.failure()?.1.is_some(), "no station: {reply:?}");
+    fs::remove_file(station.config())?;
     station.init(&free_address()?.to_string())?;
     let reply = station.call(["status", "--json"])?;
     ensure!(reply.code == Some(5), "{reply:?}");

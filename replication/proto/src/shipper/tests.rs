@@ -437,6 +437,19 @@ fn a_station_that_owes_an_answer_is_left_unless_it_waits_for_space() {
 }
 
 /// Two changes that nobody can tell apart would be worse than one that waits.
+/// A station may come back with its live tree damaged: what it showed over an earlier link says nothing.
+#[test]
+fn what_the_live_tree_shows_is_told_anew_on_every_link() {
+    let mut master = Master::following(20);
+    master.say(Message::Live { through: Seq(20) });
+    assert_eq!(master.0.live(), Some((epoch(2), Seq(20))));
+    master.give(Input::Disconnected);
+    master.0.handle_input(at(120), Input::TimedOut);
+    assert!(master.outputs().contains(&Output::Connect));
+    master.give(Input::Connected);
+    assert_eq!(master.0.live(), None);
+}
+
 #[test]
 fn reads_of_an_epoch_that_is_over_are_passed_over() {
     let mut master = Master::following(7);

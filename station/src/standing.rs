@@ -1,0 +1,67 @@
+//! How a set is, in the word or phrase that `status` says first.
+//!
+//! `in-sync` is a promise: what is there equals what is here. Whatever is known to be missing takes the word away.
+
+/// What a set is called that is equal everywhere.
+pub(crate) const IN_SYNC: &str = "in-sync";
+
+/// What a set is called on which changes are on their way.
+pub(crate) const BEHIND: &str = "behind";
+
+/// What the state of a set begins with that has everything but what a person must look at.
+const INCOMPLETE: &str = "incomplete: ";
+
+/// Returns the state of a set that has everything but for so many problems.
+pub(crate) fn arrived(problems: u64) -> String {
+    match problems {
+        0 => IN_SYNC.to_owned(),
+        1 => format!("{INCOMPLETE}1 problem"),
+        _ => format!("{INCOMPLETE}{problems} problems"),
+    }
+}
+
+/// Tells whether there is nothing to wait for: what is missing needs a person.
+pub(crate) fn has_arrived(state: &str) -> bool {
+    state == IN_SYNC || state.starts_with(INCOMPLETE)
+}
+
+/// Returns how badly off a destination is that says this; more is worse.
+pub(crate) fn rank(state: &str) -> u8 {
+    match state {
+        IN_SYNC => 0,
+        "connecting" => 4,
+        "disconnected" => 5,
+        _ if has_arrived(state) => 1,
+        _ if state.starts_with(BEHIND) => 2,
+        _ if state.starts_with("mirroring") => 3,
+        _ => 6,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One unreadable file is enough: who reads `in-sync` deletes the original.
+    #[test]
+    fn a_set_with_problems_is_not_in_sync() {
+        assert_eq!(arrived(0), IN_SYNC);
+        assert_eq!(arrived(1), "incomplete: 1 problem");
+        assert_eq!(arrived(3), "incomplete: 3 problems");
+        assert!(has_arrived(&arrived(0)) && has_arrived(&arrived(3)) && !has_arrived(BEHIND));
+    }
+
+    #[test]
+    fn the_worst_comes_last() {
+        let order = [
+            IN_SYNC,
+            "incomplete: 3 problems",
+            "behind: live tree",
+            "mirroring 40 %",
+            "connecting",
+            "disconnected",
+            "alarm: the disk is gone",
+        ];
+        assert!(order.is_sorted_by_key(|state| rank(state)), "{order:?}");
+    }
+}
