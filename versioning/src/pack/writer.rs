@@ -10,6 +10,7 @@ use super::{
     DIR, PACK_BYTES_MAX, PackError, PackLoc, RAW_BYTES_MAX,
     frame::{Codec, PackHeader, frame_bytes, push_frame},
     name, numbers,
+    reader::checked,
 };
 
 /// Appends to the packs of a set. There is one at a time.
@@ -58,7 +59,7 @@ impl PackWriter {
 
     /// Adds a piece of content to the memory buffer, compressed where that gains at least 5 %.
     ///
-    /// Nothing can be read there before [`Self::sync`].
+    /// A reader finds it there after [`Self::sync`] at the latest, and [`Self::unwritten`] until then.
     pub fn append(&mut self, raw: &[u8]) -> Result<PackLoc, PackError> {
         if self.poisoned {
             return Err(PackError::Poisoned);
@@ -76,6 +77,16 @@ impl PackWriter {
         open.dirty = true;
         let (stored, raw, check) = (header.stored, header.raw, header.check());
         Ok(PackLoc { pack: open.pack, offset, stored, raw, check })
+    }
+
+    /// Returns the content at `loc` where that is still in the memory buffer.
+    pub(crate) fn unwritten(&self, loc: PackLoc) -> Option<Result<Vec<u8>, PackError>> {
+        let open = self.open.as_ref().filter(|open| open.pack == loc.pack)?;
+        let start = usize::try_from(loc.offset.checked_sub(open.written)?).ok()?;
+        let len = usize::try_from(loc.frame_bytes()).ok()?;
+        let frame = open.buffer.get(start..start.checked_add(len)?).map(<[u8]>::to_vec);
+        let raw = frame.and_then(|frame| checked(open.id, loc, frame));
+        Some(raw.ok_or_else(|| loc.damaged()))
     }
 
     /// Writes the memory buffer and makes everything appended durable.
