@@ -125,13 +125,28 @@ impl PackWriter {
 
     /// Compresses `raw` into [`Self::compressed`] and says whether that pays.
     fn compress(&mut self, raw: &[u8]) -> Codec {
+        // A sample from the middle: the beginning is often a header unlike the rest.
+        if raw.len() >= 4 * PROBE_BYTES {
+            let start = raw.len() / 2;
+            if !self.pays(&raw[start..start + PROBE_BYTES]) {
+                return Codec::Raw;
+            }
+        }
+        // What does not compress is stored as it is; nothing is lost but space.
+        if self.pays(raw) { Codec::Zstd } else { Codec::Raw }
+    }
+
+    /// Compresses `raw` into [`Self::compressed`] if that saves a twentieth.
+    fn pays(&mut self, raw: &[u8]) -> bool {
         let worth = raw.len() - raw.len() / 20;
-        self.compressed.clear();
-        self.compressed.reserve(zstd::zstd_safe::compress_bound(raw.len()));
-        match self.compressor.compress_to_buffer(raw, &mut self.compressed) {
-            Ok(len) if len < worth => Codec::Zstd,
-            // What does not compress is stored as it is; nothing is lost but space.
-            Ok(_) | Err(_) => Codec::Raw,
+        // No room for more than what would pay; running out of it is how zstd says that it does not.
+        self.compressed.resize(worth.saturating_sub(1), 0);
+        match self.compressor.compress_to_buffer(raw, self.compressed.as_mut_slice()) {
+            Ok(len) => {
+                self.compressed.truncate(len);
+                true
+            }
+            Err(_) => false,
         }
     }
 
@@ -215,6 +230,9 @@ fn not_full(error: io::Error) -> io::Error {
 
 /// The zstd level while receiving.
 const LEVEL: i32 = 3;
+
+/// How much of long content is tried first, in bytes.
+const PROBE_BYTES: usize = 4096;
 
 /// How much is written at once, in bytes.
 const BUFFER_BYTES: usize = 1024 * 1024;
