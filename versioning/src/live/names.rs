@@ -290,6 +290,10 @@ impl Work<'_> {
 
     /// Finds where a file can come from that gets a name.
     fn source(&mut self, file: FileId, kind: Kind) -> Result<Source, Fail> {
+        if self.tree.records.identity(file)?.is_none() {
+            // No inode is this file: it can stand nowhere.
+            return Ok(Source::Nowhere);
+        }
         let mut stays = None;
         for spot in self.places.get(&file).cloned().unwrap_or_default() {
             if !self.is_at(file, &spot)? {
