@@ -208,6 +208,11 @@ impl View {
         self.ask(|rows| names::links(rows, file, at))
     }
 
+    /// Tells whether a file has a name or ever had one.
+    pub fn had_name(&self, file: FileId) -> Result<bool, ReadError> {
+        self.ask(|rows| names::had_name(rows, file))
+    }
+
     /// Returns a path that a file had at a commit; `None` where it hung nowhere under the root.
     pub fn path_of(&self, file: FileId, at: CommitId) -> Result<Option<SetPath>, ReadError> {
         self.ask(|rows| names::path_of(rows, file, at))
