@@ -22,6 +22,7 @@ mod content;
 mod identity;
 mod names;
 mod owners;
+mod prepare;
 mod records;
 mod refresh;
 mod stage;
@@ -201,6 +202,8 @@ pub struct LiveTree {
     /// The tree may be ahead of the records: what is unknown is most likely our own.
     redo: bool,
     stage_state: stage::StageState,
+    /// Large files that have no name yet.
+    prepared: prepare::Prepared,
 }
 
 impl LiveTree {
@@ -230,6 +233,7 @@ impl LiveTree {
             stored,
             redo: true,
             stage_state: stage::StageState::default(),
+            prepared: prepare::Prepared::default(),
             dirs,
         })
     }
@@ -247,6 +251,7 @@ impl LiveTree {
             self.retries = self.stored.retries.clone();
             self.reached = self.stored.position;
             self.redo = true;
+            self.drop_prepared();
         }
         self.attributes.owners.refresh();
         let retry = retry || self.redo;
@@ -323,9 +328,15 @@ impl LiveTree {
                 self.reached = self.stored.position;
                 self.retries = self.stored.retries.clone();
                 self.redo = true;
+                self.drop_prepared();
                 Err(error)
             }
         }
+    }
+
+    fn drop_prepared(&mut self) {
+        self.prepared.clear();
+        self.stage_state.left_something();
     }
 
     /// Makes the tree durable and remembers how far it is.

@@ -80,19 +80,39 @@ impl Reader {
         if offset >= end {
             return Ok(vec![]);
         }
-        match self.plan(state, offset, end)?.run(&self.shared.packs) {
+        match self.view()?.plan(state, offset, end)?.run(&self.shared.packs) {
             Ok(bytes) => Ok(bytes),
             // The content may have moved to another pack since the plan was made.
             Err(_) => self
+                .view()?
                 .plan(state, offset, end)?
                 .run(&self.shared.packs)
                 .map_err(|error| pack_error(state.file, error)),
         }
     }
 
+    /// Reads as [`Self::read`] does, of a state that `view` knows, whatever has taken its place since.
+    pub(crate) fn read_in(
+        &self,
+        view: &View,
+        state: &FileState,
+        offset: u64,
+        len: usize,
+    ) -> Result<Vec<u8>, ReadError> {
+        let end = state.meta.size.min(offset.saturating_add(len.min(READ_BYTES_MAX) as u64));
+        if offset >= end {
+            return Ok(vec![]);
+        }
+        // The content may have moved to another pack since the view was taken.
+        let read = view.plan(state, offset, end)?.run(&self.shared.packs);
+        read.or_else(|_| self.read(state, offset, len))
+    }
+}
+
+impl View {
     fn plan(&self, state: &FileState, offset: u64, end: u64) -> Result<ReadPlan, ReadError> {
         let file = state.file;
-        self.view()?.ask(|rows| {
+        self.ask(|rows| {
             // Without its row, newer states may have taken the place of content that this one needs.
             let Some(value) = files::exactly(rows, file, state.commit)? else {
                 return Ok(Err(ReadError::Gone { file }));
@@ -188,6 +208,11 @@ impl View {
         self.ask(|rows| names::links(rows, file, at))
     }
 
+    /// Tells whether a file has a name or ever had one.
+    pub fn had_name(&self, file: FileId) -> Result<bool, ReadError> {
+        self.ask(|rows| names::had_name(rows, file))
+    }
+
     /// Returns a path that a file had at a commit; `None` where it hung nowhere under the root.
     pub fn path_of(&self, file: FileId, at: CommitId) -> Result<Option<SetPath>, ReadError> {
         self.ask(|rows| names::path_of(rows, file, at))
@@ -252,6 +277,11 @@ impl View {
         after: CommitId,
     ) -> Result<BodyChanges, ReadError> {
         self.ask(|rows| files::body_changes(rows, state, after))
+    }
+
+    /// Returns which bytes of a file's state may be anything but zeros.
+    pub(crate) fn body_data(&self, state: &FileState) -> Result<BodyChanges, ReadError> {
+        self.ask(|rows| files::body_data(rows, state))
     }
 
     /// Returns present names of all folders in order of (folder, name), after `after`.

@@ -30,7 +30,7 @@ use crate::{
     record::{RECORD_BYTES_MAX, Row, encode},
 };
 
-use frames::{Frames, Unsynced};
+use frames::Frames;
 use maintain::Housekeeping;
 use plan::PlanError;
 
@@ -51,7 +51,8 @@ pub struct Store {
     database: Arc<CheckedDb>,
     log: Log,
     packs: PackWriter,
-    unsynced: Unsynced,
+    /// How much content was appended since the last sync, in bytes.
+    unsynced_bytes: usize,
     clock: Stamp,
     set_back: Option<ClockSetBack>,
     live: CommitId,
@@ -218,7 +219,7 @@ impl Store {
         if self.is_broken() {
             self.build_anew()?;
         }
-        self.unsynced.clear();
+        self.unsynced_bytes = 0;
         Ok(latest)
     }
 
@@ -260,9 +261,9 @@ impl Store {
         incoming: &Incoming,
     ) -> Result<Vec<Row>, PlanError> {
         self.begin()?;
-        let Self { pending, packs, unsynced, shared, database, .. } = self;
+        let Self { pending, packs, unsynced_bytes, shared, database, .. } = self;
         let Pending(txn) = pending.as_ref().expect("it was begun just now");
-        let mut frames = Frames { packs, unsynced, synced: &shared.packs };
+        let mut frames = Frames { packs, unsynced_bytes, written: &shared.packs };
         let planned = database
             .contain(|_| plan::change(&WriteRows::new(txn), &mut frames, at, clock, incoming));
         planned.map_err(IndexError::from)?
@@ -361,7 +362,7 @@ impl Store {
         self.housekeeping = Housekeeping::default();
         self.database = open::build(&self.disk, &self.options, &self.log)?;
         self.shared.set_database(self.database.clone());
-        self.unsynced.clear();
+        self.unsynced_bytes = 0;
         self.broken = false;
         tracing::warn!(commit = %self.latest(), "the index was built anew from the log");
         Ok(())
@@ -380,7 +381,7 @@ impl Store {
         if self.is_broken() {
             self.build_anew()?;
         }
-        if self.log.buffered_bytes() + self.unsynced.bytes() > PENDING_BYTES_MAX {
+        if self.log.buffered_bytes() + self.unsynced_bytes > PENDING_BYTES_MAX {
             self.sync()?;
         }
         let free = self.disk.free_bytes().map_err(StoreError::from)?;

@@ -83,8 +83,15 @@ impl DecodeError {
 
 /// Returns the frame's bytes.
 pub fn encode(message: &Message, payload: &[u8]) -> Result<Vec<u8>, EncodeError> {
-    if payload.len() > payload_limit(message) {
-        return Err(EncodeError::Payload(payload.len()));
+    let mut bytes = encode_head(message, payload.len())?;
+    bytes.extend_from_slice(payload);
+    Ok(bytes)
+}
+
+/// Returns the frame's bytes that stand before a payload of this length.
+pub fn encode_head(message: &Message, payload_len: usize) -> Result<Vec<u8>, EncodeError> {
+    if payload_len > payload_limit(message) {
+        return Err(EncodeError::Payload(payload_len));
     }
     let mut bytes = vec![0; LENGTHS_BYTES];
     match message {
@@ -100,9 +107,8 @@ pub fn encode(message: &Message, payload: &[u8]) -> Result<Vec<u8>, EncodeError>
         return Err(EncodeError::Header(header_len));
     }
     let length = |len: usize| u32::try_from(len).expect("both are below the limits").to_le_bytes();
-    bytes[..4].copy_from_slice(&length(header_len + payload.len()));
+    bytes[..4].copy_from_slice(&length(header_len + payload_len));
     bytes[4..8].copy_from_slice(&length(header_len));
-    bytes.extend_from_slice(payload);
     Ok(bytes)
 }
 

@@ -57,56 +57,65 @@ pub enum BlockError {
 pub(crate) struct Packer {
     /// `None` where the link is not to compress.
     zstd: Option<Compressor<'static>>,
-    scratch: Vec<u8>,
 }
 
 impl Packer {
     pub(crate) fn new(compress: bool) -> io::Result<Self> {
-        let zstd = compress.then(|| Compressor::new(LEVEL)).transpose()?;
-        Ok(Self { zstd, scratch: Vec::new() })
+        Ok(Self { zstd: compress.then(|| Compressor::new(LEVEL)).transpose()? })
     }
 
-    /// Appends a block with these frames to `out`.
-    pub(crate) fn pack(&mut self, frames: &[u8], out: &mut Vec<u8>) {
-        assert!((1..=BLOCK_BYTES_MAX).contains(&frames.len()), "a block of {} bytes", frames.len());
-        let (kind, stored) = match self.compressed(frames) {
-            Some(stored) => (ZSTD, stored),
-            None => (RAW, frames),
-        };
-        let length = |bytes: &[u8]| {
-            u32::try_from(bytes.len()).expect("a block is far below 4 GiB").to_le_bytes()
-        };
-        out.push(kind);
-        out.extend_from_slice(&length(frames));
-        out.extend_from_slice(&length(stored));
-        out.extend_from_slice(stored);
+    /// Returns the block with the frames that stand in `block` behind room for its header.
+    ///
+    /// What does not compress stays where it is: content is not copied once more.
+    pub(crate) fn pack<'b>(&mut self, block: &'b mut [u8], scratch: &'b mut Vec<u8>) -> &'b [u8] {
+        let raw = block.len() - HEADER_BYTES;
+        assert!((1..=BLOCK_BYTES_MAX).contains(&raw), "a block of {raw} bytes");
+        if self.compress(&block[HEADER_BYTES..], scratch) {
+            let stored = scratch.len() - HEADER_BYTES;
+            scratch[..HEADER_BYTES].copy_from_slice(&header(ZSTD, raw, stored));
+            scratch
+        } else {
+            block[..HEADER_BYTES].copy_from_slice(&header(RAW, raw, raw));
+            block
+        }
     }
 
-    /// Compresses if that saves at least a sixteenth.
-    fn compressed(&mut self, frames: &[u8]) -> Option<&[u8]> {
-        let zstd = self.zstd.as_mut()?;
+    /// Compresses into `out`, behind room for a header, if that saves at least a sixteenth; tells whether it does.
+    fn compress(&mut self, frames: &[u8], out: &mut Vec<u8>) -> bool {
+        let Some(zstd) = &mut self.zstd else { return false };
         if frames.len() < COMPRESS_BYTES_MIN {
-            return None;
+            return false;
         }
         // A sample from the middle: the beginning is often a header unlike the rest.
         if frames.len() > 4 * PROBE_BYTES {
             let start = frames.len() / 2;
-            compress(zstd, &frames[start..start + PROBE_BYTES], &mut self.scratch)?;
+            if !compress(zstd, &frames[start..start + PROBE_BYTES], out) {
+                return false;
+            }
         }
-        compress(zstd, frames, &mut self.scratch)?;
-        Some(&self.scratch)
+        compress(zstd, frames, out)
     }
 }
 
-fn compress(zstd: &mut Compressor<'_>, bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
-    out.clear();
-    out.reserve(bytes.len());
+fn header(kind: u8, raw: usize, stored: usize) -> [u8; HEADER_BYTES] {
+    let length = |bytes| u32::try_from(bytes).expect("a block is far below 4 GiB").to_le_bytes();
+    let mut header = [kind; HEADER_BYTES];
+    header[1..5].copy_from_slice(&length(raw));
+    header[5..].copy_from_slice(&length(stored));
+    header
+}
+
+fn compress(zstd: &mut Compressor<'_>, bytes: &[u8], out: &mut Vec<u8>) -> bool {
     // No room for more than what would pay; running out of it is how zstd says that it does not.
     let limit = bytes.len() - bytes.len() / 16;
-    out.resize(limit, 0);
-    let len = zstd.compress_to_buffer(bytes, out.as_mut_slice()).ok()?;
-    out.truncate(len);
-    Some(())
+    out.resize(HEADER_BYTES + limit, 0);
+    match zstd.compress_to_buffer(bytes, &mut out[HEADER_BYTES..]) {
+        Ok(len) => {
+            out.truncate(HEADER_BYTES + len);
+            true
+        }
+        Err(_) => false,
+    }
 }
 
 /// What the start of a buffer holds.
@@ -178,9 +187,13 @@ fn read_header(header: &[u8; HEADER_BYTES]) -> Result<(u8, usize, usize), BlockE
 mod tests {
     use super::*;
 
+    fn packed(frames: &[u8]) -> Vec<u8> {
+        let mut block = [&[0; HEADER_BYTES][..], frames].concat();
+        Packer::new(true).unwrap().pack(&mut block, &mut Vec::new()).to_vec()
+    }
+
     fn round_trip(frames: &[u8]) -> usize {
-        let mut wire = Vec::new();
-        Packer::new(true).unwrap().pack(frames, &mut wire);
+        let wire = packed(frames);
         let mut unpacker = Unpacker::new().unwrap();
         let mut out = Vec::new();
         for cut in [0, 5, HEADER_BYTES, wire.len() - 1] {
@@ -238,8 +251,7 @@ mod tests {
     /// A block that claims less or more than it holds is damage, not data.
     #[test]
     fn a_block_that_decompresses_to_another_length_is_refused() {
-        let mut wire = Vec::new();
-        Packer::new(true).unwrap().pack(&[7; 1000], &mut wire);
+        let wire = packed(&[7; 1000]);
         let mut unpacker = Unpacker::new().unwrap();
         for raw in [999_u32, 1001, 100_000] {
             let mut bytes = wire.clone();

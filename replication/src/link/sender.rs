@@ -14,11 +14,11 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
-use keepshare_proto::{Frame, codec::encode};
+use keepshare_proto::{Frame, codec::encode_head};
 
 use super::{
     LinkControl, LinkError, LinkOptions, Shared, State, add,
-    block::{BLOCK_BYTES_MAX, BLOCK_BYTES_WANTED, Packer},
+    block::{BLOCK_BYTES_MAX, BLOCK_BYTES_WANTED, HEADER_BYTES, Packer},
     throttle::Throttle,
 };
 
@@ -32,7 +32,7 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 /// written and the link ends.
 #[derive(Clone, Debug)]
 pub struct LinkSender {
-    queue: mpsc::UnboundedSender<Vec<u8>>,
+    queue: mpsc::UnboundedSender<Queued>,
     /// Bytes that the queue still has room for.
     room: Arc<Semaphore>,
     queue_bytes_max: usize,
@@ -71,8 +71,8 @@ impl LinkSender {
     /// Queues a frame, waiting while the queue is full.
     ///
     /// Dropped before it is done, it has queued nothing.
-    pub async fn send(&self, frame: &Frame) -> Result<(), LinkError> {
-        let (frame, bytes) = encoded(frame)?;
+    pub async fn send(&self, frame: Frame) -> Result<(), LinkError> {
+        let (frame, bytes) = Queued::of(frame)?;
         let permit = self.room.acquire_many(bytes).await.map_err(|_| LinkError::Closed)?;
         permit.forget();
         self.push(frame)
@@ -80,7 +80,7 @@ impl LinkSender {
 
     /// Queues a frame if there is room now; tells whether there was.
     pub fn try_send(&self, frame: &Frame) -> Result<bool, LinkError> {
-        let (frame, bytes) = encoded(frame)?;
+        let (frame, bytes) = Queued::of(frame.clone())?;
         match self.room.try_acquire_many(bytes) {
             Ok(permit) => permit.forget(),
             Err(tokio::sync::TryAcquireError::NoPermits) => return Ok(false),
@@ -108,28 +108,52 @@ impl LinkSender {
     pub async fn finish(self) {
         self.room.close();
         // An empty frame is the end of the queue.
-        let _ = self.queue.send(Vec::new());
+        let _ = self.queue.send(Queued::default());
         let task = self.writer.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = task {
             let _ = task.await;
         }
     }
 
-    fn push(&self, frame: Vec<u8>) -> Result<(), LinkError> {
+    fn push(&self, frame: Queued) -> Result<(), LinkError> {
         add(&self.shared.counters.queued_bytes, frame.len());
         self.queue.send(frame).map_err(|_| LinkError::Closed)
     }
 }
 
-fn encoded(frame: &Frame) -> Result<(Vec<u8>, u32), LinkError> {
-    let bytes = encode(&frame.message, &frame.payload)?;
-    let len = u32::try_from(bytes.len()).expect("a frame is far below 4 GiB");
-    Ok((bytes, len))
+/// A frame that waits to be written: its content is not copied before it goes into a block.
+#[derive(Debug, Default)]
+struct Queued {
+    head: Vec<u8>,
+    payload: Vec<u8>,
+}
+
+impl Queued {
+    fn of(frame: Frame) -> Result<(Self, u32), LinkError> {
+        let head = encode_head(&frame.message, frame.payload.len())?;
+        let frame = Self { head, payload: frame.payload };
+        let len = u32::try_from(frame.len()).expect("a frame is far below 4 GiB");
+        Ok((frame, len))
+    }
+
+    fn len(&self) -> usize {
+        self.head.len() + self.payload.len()
+    }
+
+    /// Tells whether it is the end of the queue.
+    fn is_empty(&self) -> bool {
+        self.head.is_empty()
+    }
+
+    fn append_to(&self, block: &mut Vec<u8>) {
+        block.extend_from_slice(&self.head);
+        block.extend_from_slice(&self.payload);
+    }
 }
 
 struct WriteTask {
     half: WriteHalf<TlsStream<TcpStream>>,
-    frames: mpsc::UnboundedReceiver<Vec<u8>>,
+    frames: mpsc::UnboundedReceiver<Queued>,
     room: Arc<Semaphore>,
     shared: Arc<Shared>,
     packer: Packer,
@@ -157,7 +181,7 @@ impl WriteTask {
     }
 
     async fn write_all(&mut self) -> Result<(), LinkError> {
-        let (mut raw, mut wire) = (Vec::new(), Vec::new());
+        let (mut block, mut scratch) = (Vec::new(), Vec::new());
         let mut held = None;
         loop {
             let first = match held.take() {
@@ -167,12 +191,16 @@ impl WriteTask {
             if first.is_empty() {
                 return Ok(());
             }
-            raw.clear();
-            raw.extend(first);
-            while raw.len() < BLOCK_BYTES_WANTED {
+            block.clear();
+            block.resize(HEADER_BYTES, 0);
+            first.append_to(&mut block);
+            while block.len() - HEADER_BYTES < BLOCK_BYTES_WANTED {
                 match self.frames.try_recv() {
-                    Ok(next) if !next.is_empty() && raw.len() + next.len() <= BLOCK_BYTES_MAX => {
-                        raw.extend(next);
+                    Ok(next)
+                        if !next.is_empty()
+                            && block.len() - HEADER_BYTES + next.len() <= BLOCK_BYTES_MAX =>
+                    {
+                        next.append_to(&mut block);
                     }
                     Ok(next) => {
                         held = Some(next);
@@ -181,10 +209,10 @@ impl WriteTask {
                     Err(_) => break,
                 }
             }
-            wire.clear();
-            self.packer.pack(&raw, &mut wire);
-            self.write(&wire).await?;
-            self.written(raw.len());
+            let raw_bytes = block.len() - HEADER_BYTES;
+            let wire = self.packer.pack(&mut block, &mut scratch);
+            self.write(wire).await?;
+            self.written(raw_bytes);
         }
     }
 

@@ -4,11 +4,20 @@
 //! passed over with certainty, then 8 bytes for each page of 4 KiB, looked at only where the region differs. A page of
 //! zeros has the hash 0, and a region of zeros has no row at all: holes cost nothing. The hashes never leave the machine;
 //! what travels carries BLAKE3.
+//!
+//! A small file is one region whose pages are as small as its size lets them be: an edit of a few bytes in it would send
+//! all of it else.
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 /// What is sent at least.
 pub(crate) const PAGE_BYTES: usize = 4096;
+
+/// A small file has at most so many pages.
+const SMALL_PAGES_MAX: usize = 128;
+
+/// The smallest page of a small file: what its hash takes and where it lies must stay little beside it.
+const SMALL_PAGE_BYTES_MIN: usize = 64;
 
 /// What has one row of hashes.
 pub(crate) const REGION_BYTES: usize = 1 << 20;
@@ -26,7 +35,20 @@ pub(crate) struct Run {
 
 /// Hashes a region; `None` where it is all zeros.
 pub(crate) fn hash_region(bytes: &[u8]) -> Option<Vec<u8>> {
-    let pages: Vec<u64> = bytes.chunks(PAGE_BYTES).map(hash_page).collect();
+    hash(bytes, PAGE_BYTES)
+}
+
+/// Hashes a small file, which is all of its region; `None` where it is all zeros.
+pub(crate) fn hash_small(bytes: &[u8]) -> Option<Vec<u8>> {
+    let page = bytes.len().div_ceil(SMALL_PAGES_MAX).next_power_of_two().max(SMALL_PAGE_BYTES_MIN);
+    let mut row = hash(bytes, page)?;
+    // One byte beyond whole hashes says which pages they are of.
+    row.extend(u8::try_from(page.ilog2()));
+    Some(row)
+}
+
+fn hash(bytes: &[u8], page_bytes: usize) -> Option<Vec<u8>> {
+    let pages: Vec<u64> = bytes.chunks(page_bytes).map(hash_page).collect();
     if pages.iter().all(|page| *page == 0) {
         return None;
     }
@@ -40,20 +62,30 @@ pub(crate) fn changed(before: Option<&[u8]>, now: Option<&[u8]>, len: usize) -> 
     if before.map(whole) == now.map(whole) {
         return Vec::new();
     }
-    let pages = len.div_ceil(PAGE_BYTES);
-    let mut runs = runs(pages, len, |page| page_hash(before, page) != page_hash(now, page), now);
+    let page_bytes = now.or(before).map_or(PAGE_BYTES, page_bytes);
+    if before.is_some_and(|row| self::page_bytes(row) != page_bytes) {
+        // Hashes of other pages say nothing of these.
+        return runs(page_bytes, len, |_| true, now);
+    }
+    let differs = |page| page_hash(before, page) != page_hash(now, page);
+    let runs = runs(page_bytes, len, differs, now);
     let same_length = before.is_some_and(|b| now.is_some_and(|n| b.len() == n.len()));
     if runs.is_empty() && same_length {
         // The region differs and no page does: two pages with one short hash. Everything is sent.
-        runs = self::runs(pages, len, |_| true, now);
+        return self::runs(page_bytes, len, |_| true, now);
     }
     runs
 }
 
-fn runs(pages: usize, len: usize, differs: impl Fn(usize) -> bool, now: Option<&[u8]>) -> Vec<Run> {
+fn runs(
+    page_bytes: usize,
+    len: usize,
+    differs: impl Fn(usize) -> bool,
+    now: Option<&[u8]>,
+) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
-    for page in (0..pages).filter(|page| differs(*page)) {
-        let (start, end) = (page * PAGE_BYTES, ((page + 1) * PAGE_BYTES).min(len));
+    for page in (0..len.div_ceil(page_bytes)).filter(|page| differs(*page)) {
+        let (start, end) = (page * page_bytes, ((page + 1) * page_bytes).min(len));
         let zero = page_hash(now, page) == 0;
         match runs.last_mut() {
             Some(last) if last.end == start && last.zero == zero => last.end = end,
@@ -61,6 +93,14 @@ fn runs(pages: usize, len: usize, differs: impl Fn(usize) -> bool, now: Option<&
         }
     }
     runs
+}
+
+/// Returns which pages a row has hashes of.
+fn page_bytes(row: &[u8]) -> usize {
+    match row.last() {
+        Some(log) if row.len() % 8 == 1 => 1_usize.checked_shl(u32::from(*log)).unwrap_or(0).max(1),
+        _ => PAGE_BYTES,
+    }
 }
 
 fn hash_page(page: &[u8]) -> u64 {
@@ -111,5 +151,54 @@ mod tests {
         assert_eq!(diff(&[1; 5000], &[1; 9000]), edge(4096, 9000));
         assert_eq!(diff(&[1; 9000], &[1; 5000]), edge(4096, 5000));
         assert_eq!(diff(&[1; 8192], &[1; 4096]), [], "cutting whole pages off changes no page");
+    }
+
+    fn small_diff(before: &[u8], now: &[u8]) -> Vec<Run> {
+        changed(hash_small(before).as_deref(), hash_small(now).as_deref(), now.len())
+    }
+
+    #[test]
+    fn one_byte_of_a_small_file_costs_a_small_page() {
+        for (len, page) in [(70, 64), (5000, 64), (8193, 128), (65_536, 512)] {
+            let before = vec![7; len];
+            let mut now = before.clone();
+            now[66] = 8;
+            let (start, end) = (66 / page * page, ((66 / page + 1) * page).min(len));
+            assert_eq!(small_diff(&before, &now), [Run { start, end, zero: false }], "{len}");
+            assert_eq!(small_diff(&before, &before), []);
+        }
+    }
+
+    #[test]
+    fn zeros_of_a_small_file_are_told() {
+        assert_eq!(hash_small(&[0; 5000]), None);
+        assert_eq!(small_diff(&[1; 100], &[0; 100]), [Run { start: 0, end: 100, zero: true }]);
+        let run = |start, end, zero| Run { start, end, zero };
+        assert_eq!(small_diff(&[0; 100], &[1; 100]), [run(0, 100, false)]);
+        let mut now = [1; 200];
+        now[64..128].fill(0);
+        assert_eq!(small_diff(&[1; 200], &now), [run(64, 128, true)]);
+    }
+
+    /// A file that grows out of its pages, or out of being small, is not compared by hashes of other pages.
+    #[test]
+    fn hashes_of_other_pages_say_nothing() {
+        let all = |end| [Run { start: 0, end, zero: false }];
+        assert_eq!(small_diff(&[1; 8192], &[1; 8193]), all(8193));
+        assert_eq!(small_diff(&[1; 8193], &[1; 8192]), all(8192));
+        let (small, large) = (hash_small(&[1; 65_536]), hash_region(&[1; 65_537]));
+        assert_eq!(changed(small.as_deref(), large.as_deref(), 65_537), all(65_537));
+        assert_eq!(changed(large.as_deref(), small.as_deref(), 65_536), all(65_536));
+        let zeroed = [Run { start: 0, end: 65_536, zero: true }];
+        assert_eq!(changed(small.as_deref(), None, 65_537), zeroed, "it ended there");
+    }
+
+    #[test]
+    fn small_rows_stay_small() {
+        for len in [1, 64, 4096, 10_000, 65_536] {
+            let row = hash_small(&vec![3; len]).unwrap();
+            assert!(row.len() <= 16 + 8 * SMALL_PAGES_MAX + 1, "{len}: {}", row.len());
+            assert_eq!(row.len() % 8, 1);
+        }
     }
 }

@@ -14,6 +14,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    os::fd::{AsFd, OwnedFd},
     sync::Arc,
 };
 
@@ -31,7 +32,7 @@ use super::{
     problems::Place,
     provider,
     shared::{Request, Shared, lock},
-    tree::Tree,
+    tree::{self, Tree},
 };
 
 /// So many names are taken from the map at a time.
@@ -93,6 +94,7 @@ impl Mirror {
             lost,
             learned: Learned::default(),
             linked: HashSet::new(),
+            open: None,
         };
         run.removals()?;
         run.tree()?;
@@ -121,6 +123,8 @@ struct Run<'a> {
     lost: Vec<(FileId, Seq)>,
     learned: Learned,
     linked: HashSet<FileId>,
+    /// The folder that was opened last: files come folder by folder.
+    open: Option<(FileId, Option<OwnedFd>)>,
 }
 
 impl Run<'_> {
@@ -191,7 +195,7 @@ impl Run<'_> {
             && !self.linked.insert(entry.file);
         if !met {
             if entry.kind == Kind::File {
-                self.file(entry.file, &record)?;
+                self.file(parent, entry, &record)?;
             } else {
                 self.attributes(entry.file, &record)?;
             }
@@ -221,13 +225,20 @@ impl Run<'_> {
     }
 
     /// Sends a file, if it differs.
-    fn file(&mut self, file: FileId, record: &FileRecord) -> Result<(), SourceError> {
+    fn file(
+        &mut self,
+        parent: FileId,
+        entry: &Entry,
+        record: &FileRecord,
+    ) -> Result<(), SourceError> {
+        let file = entry.file;
         let there = self.listing.files.get(&file).copied();
         let digest = |record: &FileRecord| StateDigest::of(&record.meta, record.hash.as_ref());
         if there == Some(digest(record)) && record.hash.is_some() && !record.forgotten {
             return Ok(());
         }
-        let open = provider::open_at(self.snapshot, self.tree, file);
+        let folder = self.folder(parent)?;
+        let open = folder.and_then(|folder| tree::open_file(folder.as_fd(), &entry.name).ok());
         let Some(mut read) = open.and_then(|open| Read::begin(open, file, record)) else {
             return self.moved_on(file, record);
         };
@@ -262,6 +273,16 @@ impl Run<'_> {
         }
     }
 
+    /// Returns a folder where the map has it; `None` where it cannot be opened there.
+    fn folder(&mut self, folder: FileId) -> Result<Option<&OwnedFd>, SourceError> {
+        if self.open.as_ref().is_none_or(|(open, _)| *open != folder) {
+            let path = self.snapshot.map.path(folder)?;
+            let open = path.and_then(|path| self.tree.folder(&path).ok());
+            self.open = Some((folder, open));
+        }
+        Ok(self.open.as_ref().and_then(|(_, open)| open.as_ref()))
+    }
+
     /// Makes a file known that cannot be given as it was.
     fn moved_on(&mut self, file: FileId, record: &FileRecord) -> Result<(), SourceError> {
         self.lost.push((file, self.head.seq));
@@ -275,7 +296,11 @@ impl Run<'_> {
     fn push(&mut self, row: FileRow, payload: Vec<u8>) -> Result<(), SourceError> {
         self.room(0, 1, payload.len())?;
         self.part.change.files.push(row);
-        self.part.payload.extend(payload);
+        if self.part.payload.is_empty() {
+            self.part.payload = payload;
+        } else {
+            self.part.payload.extend_from_slice(&payload);
+        }
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use keepshare_base::{Content, ContentHash, FileId};
 use redb::{Database, Durability};
 
 use super::{
-    SourceError,
+    SourceError, blocks,
     map::{FileRecord, MapTx, Signature},
     pass::{self, Pass, PassError, Pause, Regions},
     piece::Piece,
@@ -17,7 +17,7 @@ use super::{
 };
 
 /// So many files' hashes are kept before they are written into the map.
-const LEARNED_FILES_MAX: usize = 512;
+const LEARNED_FILES_MAX: usize = 4096;
 
 /// So many bytes of block hashes are kept; a file with more is sent whole when it changes.
 const LEARNED_BYTES_MAX: usize = 64 << 20;
@@ -108,17 +108,22 @@ impl Read {
 
     /// Returns what was learnt.
     pub(crate) fn finish(self, hash: Option<ContentHash>) -> LearnedFile {
-        let known = self.pass.is_some() && !self.regions.too_many;
-        let regions = known.then_some(self.regions.rows);
+        let regions = (!self.regions.too_many).then_some(self.regions.rows);
         LearnedFile { file: self.file, signature: self.signature, hash, regions }
     }
 
-    fn whole(&self) -> Option<(Filled, Option<Option<ContentHash>>)> {
+    fn whole(&mut self) -> Option<(Filled, Option<Option<ContentHash>>)> {
         let limit = usize::try_from(WHOLE_BYTES_MAX).unwrap_or(usize::MAX);
         let payload = pass::read_small(&self.open, limit).ok()??;
-        let same = payload.len() as u64 == self.signature.size && self.is_unchanged();
+        if payload.len() as u64 != self.signature.size || !self.is_unchanged() {
+            return None;
+        }
+        let row = blocks::hash_small(&payload);
+        self.regions.bytes += row.as_ref().map_or(0, Vec::len);
+        self.regions.rows.extend(row.map(|row| (0, row)));
+        let content = Content::whole(&payload);
         let hash = ContentHash::of(&payload);
-        same.then(|| ((Content::whole(&payload), payload), Some(Some(hash))))
+        Some(((content, payload), Some(Some(hash))))
     }
 
     fn is_unchanged(&self) -> bool {

@@ -7,6 +7,9 @@ use super::blocks::PAGE_BYTES;
 /// The most extents put into one change, below what a change may have.
 const EXTENTS_MAX: usize = 4096;
 
+/// What is added at once from here on is part of much new content.
+const LARGE_BYTES: usize = 64 * 1024;
+
 /// Extents and their bytes, as long as they fit into one change.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Piece {
@@ -27,6 +30,10 @@ impl Piece {
         let fits = if bytes.len() <= room { bytes.len() } else { room - room % PAGE_BYTES };
         if fits == 0 || !self.push(offset, fits as u64, false) {
             return 0;
+        }
+        if fits >= LARGE_BYTES {
+            // More of the same is to come: grow once.
+            self.payload.reserve_exact(room);
         }
         self.payload.extend_from_slice(&bytes[..fits]);
         fits

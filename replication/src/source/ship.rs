@@ -369,7 +369,7 @@ impl<'a, 't> Ship<'a, 't> {
             Err(error) => return Ok(Err(error)),
         }
         if size <= WHOLE_BYTES_MAX {
-            match transfer::whole(self.owners, &open, file, at.born) {
+            match transfer::whole(self.tx, self.owners, &open, file, record, at.born)? {
                 Ok(Some(done)) => return Ok(Ok(self.finish(file, done, at.touch)?)),
                 Ok(None) => {}
                 Err(error) => return Ok(Err(error)),

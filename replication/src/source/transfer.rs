@@ -10,6 +10,7 @@ use keepshare_base::{Content, ContentHash, Event, FileId, FileRow, Meta, Seq};
 
 use super::{
     SourceError,
+    blocks::{self, Run},
     ledger::Tx,
     map::FileRecord,
     owners::Owners,
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::capture::Touch;
 
-/// A file up to this size is sent whole.
+/// A file up to this size is read at once, and sent whole unless little of it differs.
 pub(crate) const WHOLE_BYTES_MAX: u64 = 64 << 10;
 
 /// How often a file that changes while it is read is read.
@@ -203,13 +204,58 @@ impl Transfer {
     }
 }
 
-/// Reads a small file whole; `None` when it is not small any more.
+/// Reads a small file at once and finds what differs of it; `None` when it is not small any more.
 pub(crate) fn whole(
+    tx: &mut Tx<'_>,
     owners: &mut Owners,
     open: &OwnedFd,
     file: FileId,
+    record: &FileRecord,
     born: bool,
-) -> io::Result<Option<Done>> {
+) -> Result<io::Result<Option<Done>>, SourceError> {
+    let Small { meta, payload, seen, fuzzy } = match read_small(owners, open) {
+        Ok(Some(read)) => read,
+        Ok(None) => return Ok(Ok(None)),
+        Err(error) => return Ok(Err(error)),
+    };
+    let known = record.blocks && !record.forgotten && !born;
+    let now = blocks::hash_small(&payload);
+    let runs = if known {
+        let before = tx.map.region(file, 0)?;
+        blocks::changed(before.as_deref(), now.as_deref(), payload.len())
+    } else {
+        Vec::new()
+    };
+    if tx.map.region_from(file, 1)?.is_some() {
+        // It was large once.
+        tx.map.clear_blocks(file, 1)?;
+    }
+    tx.map.set_region(file, 0, now.as_deref())?;
+    let hash = Some(ContentHash::of(&payload));
+    let sent: usize = runs.iter().map(|run| run.end - run.start).sum();
+    // What is mostly new anyway goes whole: it builds on nothing that a destination must have got before.
+    let (content, payload) = if known && sent <= payload.len() / 2 {
+        delta(&runs, &payload)
+    } else {
+        (Content::whole(&payload), payload)
+    };
+    let event = if born { Event::Created } else { Event::Saved };
+    let row = FileRow { file, event, meta, content, hash, cut: false, fuzzy };
+    let row = Row { row, payload };
+    Ok(Ok(Some(Done { row, seen, blocks: true, changed: true })))
+}
+
+/// A small file as it was read.
+struct Small {
+    meta: Meta,
+    payload: Vec<u8>,
+    seen: Seen,
+    /// It changed each time.
+    fuzzy: bool,
+}
+
+/// Reads a small file and its attributes, again while it changes; `None` when it is not small any more.
+fn read_small(owners: &mut Owners, open: &OwnedFd) -> io::Result<Option<Small>> {
     let limit = usize::try_from(WHOLE_BYTES_MAX).unwrap_or(usize::MAX);
     let mut passes = 0;
     loop {
@@ -222,12 +268,21 @@ pub(crate) fn whole(
         let stable = now.signature == seen.signature && len == seen.signature.size;
         if stable || passes >= PASSES_MAX {
             meta.size = len;
-            let content = Content::whole(&payload);
-            let hash = Some(ContentHash::of(&payload));
-            let event = if born { Event::Created } else { Event::Saved };
-            let row = FileRow { file, event, meta, content, hash, cut: false, fuzzy: !stable };
-            let row = Row { row, payload };
-            return Ok(Some(Done { row, seen, blocks: false, changed: true }));
+            return Ok(Some(Small { meta, payload, seen, fuzzy: !stable }));
         }
     }
+}
+
+/// Returns only what differs of a small content.
+fn delta(runs: &[Run], bytes: &[u8]) -> (Content, Vec<u8>) {
+    let mut piece = Piece::default();
+    for run in runs {
+        // All of a small content fits into one piece.
+        if run.zero {
+            piece.zeros(run.start as u64, (run.end - run.start) as u64);
+        } else {
+            piece.data(run.start as u64, &bytes[run.start..run.end]);
+        }
+    }
+    piece.into_content(false)
 }

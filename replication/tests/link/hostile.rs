@@ -52,7 +52,7 @@ async fn a_relay_that_damages_the_stream_ends_the_link_and_changes_nothing() {
                 if upstream { (&a.sender, &mut b.receiver) } else { (&b.sender, &mut a.receiver) };
             let sending = async {
                 for frame in &frames {
-                    if from.send(frame).await.is_err() {
+                    if from.send(frame.clone()).await.is_err() {
                         break;
                     }
                 }

@@ -24,7 +24,7 @@ async fn frames_arrive_whole_and_in_order_both_ways() {
         .collect();
     let send = async |sender: &keepshare_replication::link::LinkSender| {
         for frame in &frames {
-            sender.send(frame).await.unwrap();
+            sender.send(frame.clone()).await.unwrap();
         }
     };
     soon(async {
@@ -47,7 +47,7 @@ async fn frames_arrive_whole_and_in_order_both_ways() {
 async fn many_small_frames_share_few_blocks() {
     let (a, mut b, _listener) = Cluster::new().pair(LinkOptions::default()).await;
     for _ in 0..10_000 {
-        a.sender.send(&Message::Ping.into()).await.unwrap();
+        a.sender.send(Message::Ping.into()).await.unwrap();
     }
     for _ in 0..10_000 {
         assert_eq!(soon(b.receiver.recv()).await.unwrap(), Message::Ping.into());
@@ -61,11 +61,11 @@ async fn many_small_frames_share_few_blocks() {
 async fn content_is_compressed_where_it_pays_and_only_there() {
     let (a, mut b, _listener) = Cluster::new().pair(LinkOptions::default()).await;
     let control = b.receiver.control();
-    a.sender.send(&numbered(0, vec![7; 600_000])).await.unwrap();
+    a.sender.send(numbered(0, vec![7; 600_000])).await.unwrap();
     soon(b.receiver.recv()).await.unwrap();
     let first = control.counts().received_bytes;
     assert!(first < 1_000, "{first} bytes for nothing but sevens");
-    a.sender.send(&noise(1, 600_000, &mut seeded())).await.unwrap();
+    a.sender.send(noise(1, 600_000, &mut seeded())).await.unwrap();
     soon(b.receiver.recv()).await.unwrap();
     let second = control.counts().received_bytes - first;
     assert!((600_000..600_100).contains(&second), "{second} bytes for noise");
@@ -80,7 +80,7 @@ async fn a_receive_that_is_dropped_loses_nothing() {
         (0..200).map(|n| noise(n, random.random_range(0..60_000), &mut random)).collect();
     let sending = async {
         for frame in &frames {
-            a.sender.send(frame).await.unwrap();
+            a.sender.send(frame.clone()).await.unwrap();
             tokio::task::yield_now().await;
         }
     };
@@ -117,7 +117,7 @@ async fn a_peer_that_takes_nothing_fills_its_own_queue_only() {
     // The sockets hold some; after that it is the queue, and then no more.
     loop {
         if !stuck.sender.try_send(&frame).unwrap() {
-            let full = timeout(Duration::from_millis(200), stuck.sender.send(&frame));
+            let full = timeout(Duration::from_millis(200), stuck.sender.send(frame.clone()));
             if full.await.is_err() {
                 break;
             }
@@ -130,7 +130,7 @@ async fn a_peer_that_takes_nothing_fills_its_own_queue_only() {
 
     for number in 0..50 {
         let frame = noise(number, 50_000, &mut random);
-        good.sender.send(&frame).await.unwrap();
+        good.sender.send(frame.clone()).await.unwrap();
         assert_eq!(soon(other.receiver.recv()).await.unwrap(), frame);
     }
     // It is not waited for without end either.
@@ -139,7 +139,7 @@ async fn a_peer_that_takes_nothing_fills_its_own_queue_only() {
     assert!(matches!(ended, LinkError::Stuck(_) | LinkError::Idle(_)), "{ended:?}");
     let refused = soon(async {
         loop {
-            if let Err(error) = stuck.sender.send(&frame).await {
+            if let Err(error) = stuck.sender.send(frame.clone()).await {
                 break error;
             }
         }
@@ -154,7 +154,7 @@ async fn a_bandwidth_limit_is_kept() {
     a.sender.control().set_bandwidth(1_000_000);
     let started = Instant::now();
     for number in 0..10 {
-        a.sender.send(&noise(number, 60_000, &mut seeded())).await.unwrap();
+        a.sender.send(noise(number, 60_000, &mut seeded())).await.unwrap();
     }
     for _ in 0..10 {
         soon(b.receiver.recv()).await.unwrap();
@@ -181,7 +181,7 @@ async fn what_is_queued_still_arrives_when_a_link_is_finished() {
     let frames: Vec<_> = (0..20).map(|n| noise(n, 100_000, &mut random)).collect();
     let sending = async {
         for frame in &frames {
-            a.sender.send(frame).await.unwrap();
+            a.sender.send(frame.clone()).await.unwrap();
         }
         a.sender.finish().await;
     };
@@ -202,7 +202,7 @@ async fn a_link_can_be_ended_from_outside() {
     control.close();
     let (received, sender) = soon(ended).await.unwrap();
     assert!(matches!(received, Err(LinkError::Closed)));
-    soon(async { while sender.send(&Message::Ping.into()).await.is_ok() {} }).await;
+    soon(async { while sender.send(Message::Ping.into()).await.is_ok() {} }).await;
     assert!(soon(b.receiver.recv()).await.is_err());
 }
 

@@ -38,6 +38,52 @@ fn one_page_of_a_large_file_costs_one_page() {
     }
 }
 
+/// Small files that are edited all the time must not travel whole each time.
+#[test]
+fn a_small_edit_of_a_small_file_costs_little() {
+    for mode in captures() {
+        let grow = |root: &std::path::Path| fs::write(root.join("mirrored"), noise(7000, 5));
+        let mut rig = Rig::with(mode, |root| grow(root).unwrap(), |_| {});
+        fs::write(rig.path("born"), noise(60_000, 6)).unwrap();
+        rig.settle();
+        for (name, most) in [("mirrored", 64), ("born", 512)] {
+            rig.begin();
+            patch(&rig.path(name), 1000, b"!");
+            rig.settle();
+            assert!((1..=most).contains(&rig.payload_bytes), "{name}: {}", rig.payload_bytes);
+        }
+        // The next one builds on the one before, after a restart too.
+        rig.reopen();
+        rig.settle();
+        rig.begin();
+        patch(&rig.path("mirrored"), 6999, b"the end");
+        rig.settle();
+        assert!((1..=128).contains(&rig.payload_bytes), "{}", rig.payload_bytes);
+    }
+}
+
+#[test]
+fn a_small_file_that_becomes_large_and_small_again_is_followed() {
+    for mode in captures() {
+        let mut rig = Rig::new(mode);
+        fs::write(rig.path("f"), noise(3000, 7)).unwrap();
+        rig.settle();
+        for (size, seed) in
+            [(65_536, 8), (65_537, 9), (2_000_000, 10), (65_000, 11), (64, 12), (5000, 13)]
+        {
+            let file = fs::OpenOptions::new().write(true).open(rig.path("f")).unwrap();
+            file.set_len(size).unwrap();
+            file.write_all_at(&noise(50, seed), size - 60).unwrap();
+            drop(file);
+            rig.settle();
+        }
+        rig.begin();
+        patch(&rig.path("f"), 0, &[0; 64]);
+        rig.settle();
+        assert_eq!(rig.payload_bytes, 0, "zeros are only named");
+    }
+}
+
 /// Ten gigabytes of nothing are neither read nor sent nor hashed page by page.
 #[test]
 fn a_sparse_file_costs_what_it_holds() {

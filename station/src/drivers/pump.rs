@@ -31,7 +31,7 @@ impl Pump {
         let (name, ending) = (peer.clone(), control.clone());
         tokio::spawn(async move {
             while let Some(frame) = queued.recv().await {
-                if let Err(error) = sender.send(&frame).await {
+                if let Err(error) = sender.send(frame).await {
                     if let LinkError::Encode(_) = &error {
                         let error = format!("{:#}", anyhow::Error::new(error));
                         tracing::error!(peer = %name, %error, "a message is not one that can be sent");

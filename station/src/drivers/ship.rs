@@ -106,6 +106,7 @@ impl Ship {
         let mut tick = tokio::time::interval(SHOW_EVERY);
         loop {
             driver.drain();
+            driver.show_progress();
             let timeout = driver.shipper.poll_timeout().map(clock::instant);
             let input = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
@@ -337,6 +338,19 @@ impl Driver {
             self.past = sum(self.past, pump.counts());
         }
         self.mirror = None;
+    }
+
+    /// Shows at once what the shipper reached.
+    fn show_progress(&self) {
+        let is_shown = {
+            let shown = self.shown.borrow();
+            shown.acked == self.shipper.acked()
+                && shown.live == self.shipper.live()
+                && shown.doing.as_ref() == Some(&self.shipper.doing())
+        };
+        if !is_shown {
+            self.show();
+        }
     }
 
     fn show(&self) {

@@ -296,13 +296,23 @@ pub(crate) fn body_changes(
         }
         Body::Mapped(_) => noted_ranges(rows, state.file, after, state.commit)?,
     };
+    Ok(inside(ranges, state.meta.size))
+}
+
+/// Returns which bytes of a file's state may be anything but zeros.
+pub(crate) fn body_data(rows: &impl Rows, state: &FileState) -> Result<BodyChanges, IndexError> {
+    let Body::Mapped(body) = &state.body.body else { return Ok(BodyChanges::Whole) };
+    let ranges = scanned_ranges(rows, *body, CommitId(0), state.commit)?;
+    Ok(inside(ranges, state.meta.size))
+}
+
+fn inside(ranges: Vec<(u64, u64)>, size: u64) -> BodyChanges {
     if ranges.len() > RANGES_MAX {
-        return Ok(BodyChanges::Whole);
+        return BodyChanges::Whole;
     }
-    let size = state.meta.size;
     let inside = |&(start, end): &(u64, u64)| (start < size).then_some(start..end.min(size));
     let ranges: Vec<Range<u64>> = merged(ranges).iter().filter_map(inside).collect();
-    Ok(BodyChanges::Ranges(ranges))
+    BodyChanges::Ranges(ranges)
 }
 
 fn noted_ranges(

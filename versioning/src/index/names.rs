@@ -192,6 +192,12 @@ pub(crate) fn links(
     Ok(links)
 }
 
+/// Tells whether a file has a name or ever had one.
+pub(crate) fn had_name(rows: &impl Rows, file: FileId) -> Result<bool, IndexError> {
+    let prefix = file.to_bytes();
+    Ok(rows.first_under(Table::Link, &prefix, &prefix)?.is_some())
+}
+
 /// Returns how many names a file has today.
 pub(crate) fn count(rows: &impl Rows, file: FileId) -> Result<u64, IndexError> {
     let value = rows.get(Table::Names, &file.to_bytes())?;

@@ -4,8 +4,6 @@ use std::{fs::File, io, ops::Range, os::unix::fs::FileExt};
 
 use rustix::{fs::FallocateFlags, io::Errno};
 
-use keepshare_base::CommitId;
-
 use super::{Fail, beneath::step};
 use crate::{BodyChanges, FileState, Reader, View};
 
@@ -23,16 +21,15 @@ pub(super) fn fill(
     reader: &Reader,
 ) -> Result<u64, Fail> {
     let size = state.meta.size;
-    let mut to = Writer { file, zeros: Zeros::AreThere, written: 0, end: 0 };
+    let mut to = Writer { file, from: (view, reader), zeros: Zeros::AreThere, written: 0, end: 0 };
     let changes = match size {
         0..=PIECE_BYTES => BodyChanges::Whole,
-        // Against the time before it existed, the ranges are where it has data.
-        _ => view.body_changes(state, CommitId(0))?,
+        _ => view.body_data(state)?,
     };
     match changes {
-        BodyChanges::Whole => to.copy(state, reader, 0..size)?,
+        BodyChanges::Whole => to.copy(state, 0..size)?,
         BodyChanges::Ranges(ranges) => {
-            ranges.into_iter().try_for_each(|range| to.copy(state, reader, range))?;
+            ranges.into_iter().try_for_each(|range| to.copy(state, range))?;
         }
     }
     if to.end < size {
@@ -48,17 +45,17 @@ pub(super) fn patch(
     size_now: u64,
     state: &FileState,
     changes: BodyChanges,
-    reader: &Reader,
+    from: (&View, &Reader),
 ) -> Result<u64, Fail> {
     if size_now != state.meta.size {
         step()?;
         file.set_len(state.meta.size)?;
     }
-    let mut to = Writer { file, zeros: Zeros::AreNot, written: 0, end: 0 };
+    let mut to = Writer { file, from, zeros: Zeros::AreNot, written: 0, end: 0 };
     match changes {
-        BodyChanges::Whole => to.copy(state, reader, 0..state.meta.size)?,
+        BodyChanges::Whole => to.copy(state, 0..state.meta.size)?,
         BodyChanges::Ranges(ranges) => {
-            ranges.into_iter().try_for_each(|range| to.copy(state, reader, range))?;
+            ranges.into_iter().try_for_each(|range| to.copy(state, range))?;
         }
     }
     Ok(to.written)
@@ -73,20 +70,23 @@ enum Zeros {
 
 struct Writer<'a> {
     file: &'a File,
+    /// What is wanted, and what reads it.
+    from: (&'a View, &'a Reader),
     zeros: Zeros,
     written: u64,
     end: u64,
 }
 
 impl Writer<'_> {
-    fn copy(&mut self, state: &FileState, reader: &Reader, range: Range<u64>) -> Result<(), Fail> {
+    fn copy(&mut self, state: &FileState, range: Range<u64>) -> Result<(), Fail> {
+        let (view, reader) = self.from;
         let mut offset = range.start;
         while offset < range.end {
             // Pieces end on block borders, so that zero blocks are seen as such.
             let border = (offset / PIECE_BYTES + 1) * PIECE_BYTES;
             let len = border.min(range.end) - offset;
             let want = usize::try_from(len).expect("a piece fits into memory");
-            let bytes = reader.read(state, offset, want).map_err(Fail::Content)?;
+            let bytes = reader.read_in(view, state, offset, want).map_err(Fail::Content)?;
             if bytes.len() != want {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }

@@ -11,7 +11,6 @@ use keepshare_base::{FileId, Kind, Name};
 use super::{
     Fail, LiveError,
     beneath::{Folder, Part, see_open},
-    content,
     stage::{is_taken, making},
     survey::{Occupant, Opening},
     work::{About, Spot, Work},
@@ -194,15 +193,13 @@ impl Work<'_> {
         let taken = match state.meta.kind {
             Kind::Dir => stage.make_folder(part).err(),
             Kind::Symlink => stage.make_symlink(part, &state.meta.symlink).err(),
-            _ => match stage.make_file(part) {
+            _ => match self.file_in_stage(state, temporary) {
                 Ok(file) => {
-                    let view = self.wanted.view();
-                    let bytes = content::fill(&file, state, view, self.reader)?;
-                    self.applied.counts.bytes += bytes;
                     self.tree.attributes.set(&file, &state.meta)?;
                     return Ok(see_open(&file)?.identity);
                 }
-                Err(error) => Some(error),
+                Err(Fail::Io(error)) => Some(error),
+                Err(fail) => return Err(fail),
             },
         };
         match taken {
@@ -290,6 +287,10 @@ impl Work<'_> {
 
     /// Finds where a file can come from that gets a name.
     fn source(&mut self, file: FileId, kind: Kind) -> Result<Source, Fail> {
+        if self.tree.records.identity(file)?.is_none() {
+            // No inode is this file: it can stand nowhere.
+            return Ok(Source::Nowhere);
+        }
         let mut stays = None;
         for spot in self.places.get(&file).cloned().unwrap_or_default() {
             if !self.is_at(file, &spot)? {

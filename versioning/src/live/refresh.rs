@@ -79,7 +79,8 @@ impl Work<'_> {
             return Ok(self.folder_changed(parent)?);
         }
         let file = self.open_file(state, (folder, name), true)?;
-        let bytes = content::patch(&file, seen.size, state, changes, self.reader)?;
+        let bytes =
+            content::patch(&file, seen.size, state, changes, (self.wanted.view(), self.reader))?;
         self.counts().bytes += bytes;
         Ok(self.tree.attributes.set(&file, &state.meta)?)
     }

@@ -4,7 +4,7 @@
 //! `new-f…` one that is being made, `gone-N` what is being removed, `kept-N` what someone else put into the live tree,
 //! `tree` the mark that says whose stage it is.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use keepshare_base::{FileId, Kind, Name};
 use rustix::io::Errno;
@@ -69,7 +69,8 @@ impl Work<'_> {
             }
         }
         self.tree.stage_state = state;
-        for name in names {
+        let prepared: HashSet<Name> = self.tree.prepared.names().collect();
+        for name in names.into_iter().filter(|name| !prepared.contains(name)) {
             let known = [&b"gone-"[..], b"kept-"].iter().any(|p| name.as_bytes().starts_with(p));
             if !known && name.as_bytes() != claim::MARK.as_bytes() {
                 let result = self.take_in(&name);

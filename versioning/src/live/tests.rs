@@ -300,3 +300,72 @@ fn damaged_content_stops_only_its_own_file() {
     assert!(applied.problems.is_empty(), "{:?}", applied.problems);
     bench.expect(&master.set);
 }
+
+/// The name of a large file comes last, and must not cost the time to write all of it.
+#[test]
+fn content_that_comes_before_its_name_waits_in_the_stage() {
+    both(|as_root| {
+        let (mut bench, mut master) = (Bench::new(as_root), Master::new(6));
+        bench.follow(&mut master);
+        let mut bytes = vec![1; 300_000];
+        let file = master.birth(Kind::File, bytes.clone());
+        bench.follow(&mut master);
+        let staged = bench.stage().join(format!("new-{file}"));
+        let inode = fs::metadata(&staged).unwrap().ino();
+        for (at, len, name) in [
+            (100_000, 300_000, None),
+            (1000, 50_000, None),
+            (200_000, 290_000, None),
+            (299_000, 300_000, Some("film")),
+        ] {
+            bytes.resize(len, 0);
+            bytes[at..at + 1000].fill(2);
+            master.write(file, bytes.clone());
+            bench.sync();
+            bench.store.flush().unwrap();
+            while bench.store.maintain().unwrap() {}
+            if let Some(name) = name {
+                master.put(FileId::ROOT, name, file);
+            }
+            bench.follow(&mut master);
+        }
+        assert_eq!(fs::metadata(bench.live().join("film")).unwrap().ino(), inode);
+        assert!(!staged.exists());
+    });
+}
+
+/// What waits in the stage is worth nothing once the process that made it is gone, or somebody touched it.
+#[test]
+fn what_was_prepared_and_is_not_there_is_made_anew() {
+    both(|as_root| {
+        let (mut bench, mut master) = (Bench::new(as_root), Master::new(7));
+        bench.follow(&mut master);
+        for round in 0..4 {
+            let mut bytes = vec![1; 200_000];
+            let file = master.birth(Kind::File, bytes.clone());
+            bench.follow(&mut master);
+            let staged = bench.stage().join(format!("new-{file}"));
+            match round {
+                0 => bench.open(),
+                1 => fs::remove_file(&staged).unwrap(),
+                2 => {
+                    fs::remove_file(&staged).unwrap();
+                    fs::write(&staged, "something else").unwrap();
+                }
+                _ => {
+                    let state = bench.sync();
+                    bench.crash(&state);
+                }
+            }
+            bytes[150_000..].fill(2);
+            master.write(file, bytes);
+            if round % 2 == 0 {
+                bench.follow(&mut master);
+            }
+            master.put(FileId::ROOT, &format!("film {round}"), file);
+            bench.follow(&mut master);
+        }
+        let left: Vec<_> = fs::read_dir(bench.stage()).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+    });
+}

@@ -97,6 +97,10 @@ impl<'a> Work<'a> {
         touched: Touched,
         retry: bool,
     ) -> Result<(Applied, Retries), LiveError> {
+        if matches!(touched, Touched::Everything) {
+            // It is not told which of them were touched.
+            self.tree.drop_prepared();
+        }
         self.survey_stage()?;
         match touched {
             Touched::Known { names, files } => self.follow(names, files, retry)?,
@@ -141,7 +145,8 @@ impl<'a> Work<'a> {
         let left = self.evict()?;
         self.put_names()?;
         self.evict_left(left)?;
-        self.refresh_files()
+        self.refresh_files()?;
+        self.prepare_files()
     }
 
     /// Sets the attributes of folders in which something was done, now that their times stay.

@@ -37,7 +37,7 @@ impl PackReader {
         Self { disk, open: Arc::default() }
     }
 
-    /// Returns the content at `loc`, checked; only what was synced can be read.
+    /// Returns the content at `loc`, checked; only what was written can be read.
     pub fn read(&self, loc: PackLoc) -> Result<Vec<u8>, PackError> {
         let limit = u32::try_from(RAW_BYTES_MAX).unwrap_or(u32::MAX);
         if loc.raw > limit || loc.stored > loc.raw {
@@ -47,12 +47,7 @@ impl PackReader {
         let len = usize::try_from(loc.frame_bytes()).expect("a frame fits in memory");
         let mut frame = vec![0; len];
         pack.file.read_exact_at(&mut frame, loc.offset).map_err(|error| gone(&loc, error))?;
-        let header = FrameHeader::from_bytes(pack.id, loc.offset, &frame)
-            .filter(|header| loc.is_of(header))
-            .filter(|header| header.holds(pack.id, loc.offset, &frame[FrameHeader::BYTES..]))
-            .ok_or_else(|| loc.damaged())?;
-        let raw = content(&header, frame).filter(|raw| hash(raw) == header.hash);
-        raw.ok_or_else(|| loc.damaged())
+        checked(pack.id, loc, frame).ok_or_else(|| loc.damaged())
     }
 
     /// Returns the numbers of the packs there are, in order, with their lengths in bytes.
@@ -102,6 +97,14 @@ fn read_header(file: &dyn DiskFile, pack: u64) -> Result<PackHeader, PackError> 
         HeaderError::Newer(found) => PackError::NewerFormat { pack, found, known: FORMAT },
     })?;
     if header.pack == pack { Ok(header) } else { Err(damaged()) }
+}
+
+/// Returns the content out of the frame at `loc` of the pack with `id`; `None` where it is not what was stored.
+pub(super) fn checked(id: u64, loc: PackLoc, frame: Vec<u8>) -> Option<Vec<u8>> {
+    let header = FrameHeader::from_bytes(id, loc.offset, &frame)
+        .filter(|header| loc.is_of(header))
+        .filter(|header| header.holds(id, loc.offset, &frame[FrameHeader::BYTES..]))?;
+    content(&header, frame).filter(|raw| hash(raw) == header.hash)
 }
 
 /// Returns the content out of a whole frame.

@@ -10,6 +10,7 @@ use super::{
     DIR, PACK_BYTES_MAX, PackError, PackLoc, RAW_BYTES_MAX,
     frame::{Codec, PackHeader, frame_bytes, push_frame},
     name, numbers,
+    reader::checked,
 };
 
 /// Appends to the packs of a set. There is one at a time.
@@ -58,7 +59,7 @@ impl PackWriter {
 
     /// Adds a piece of content to the memory buffer, compressed where that gains at least 5 %.
     ///
-    /// Nothing can be read there before [`Self::sync`].
+    /// A reader finds it there after [`Self::sync`] at the latest, and [`Self::unwritten`] until then.
     pub fn append(&mut self, raw: &[u8]) -> Result<PackLoc, PackError> {
         if self.poisoned {
             return Err(PackError::Poisoned);
@@ -76,6 +77,16 @@ impl PackWriter {
         open.dirty = true;
         let (stored, raw, check) = (header.stored, header.raw, header.check());
         Ok(PackLoc { pack: open.pack, offset, stored, raw, check })
+    }
+
+    /// Returns the content at `loc` where that is still in the memory buffer.
+    pub(crate) fn unwritten(&self, loc: PackLoc) -> Option<Result<Vec<u8>, PackError>> {
+        let open = self.open.as_ref().filter(|open| open.pack == loc.pack)?;
+        let start = usize::try_from(loc.offset.checked_sub(open.written)?).ok()?;
+        let len = usize::try_from(loc.frame_bytes()).ok()?;
+        let frame = open.buffer.get(start..start.checked_add(len)?).map(<[u8]>::to_vec);
+        let raw = frame.and_then(|frame| checked(open.id, loc, frame));
+        Some(raw.ok_or_else(|| loc.damaged()))
     }
 
     /// Writes the memory buffer and makes everything appended durable.
@@ -114,13 +125,28 @@ impl PackWriter {
 
     /// Compresses `raw` into [`Self::compressed`] and says whether that pays.
     fn compress(&mut self, raw: &[u8]) -> Codec {
+        // A sample from the middle: the beginning is often a header unlike the rest.
+        if raw.len() >= 4 * PROBE_BYTES {
+            let start = raw.len() / 2;
+            if !self.pays(&raw[start..start + PROBE_BYTES]) {
+                return Codec::Raw;
+            }
+        }
+        // What does not compress is stored as it is; nothing is lost but space.
+        if self.pays(raw) { Codec::Zstd } else { Codec::Raw }
+    }
+
+    /// Compresses `raw` into [`Self::compressed`] if that saves a twentieth.
+    fn pays(&mut self, raw: &[u8]) -> bool {
         let worth = raw.len() - raw.len() / 20;
-        self.compressed.clear();
-        self.compressed.reserve(zstd::zstd_safe::compress_bound(raw.len()));
-        match self.compressor.compress_to_buffer(raw, &mut self.compressed) {
-            Ok(len) if len < worth => Codec::Zstd,
-            // What does not compress is stored as it is; nothing is lost but space.
-            Ok(_) | Err(_) => Codec::Raw,
+        // No room for more than what would pay; running out of it is how zstd says that it does not.
+        self.compressed.resize(worth.saturating_sub(1), 0);
+        match self.compressor.compress_to_buffer(raw, self.compressed.as_mut_slice()) {
+            Ok(len) => {
+                self.compressed.truncate(len);
+                true
+            }
+            Err(_) => false,
         }
     }
 
@@ -204,6 +230,9 @@ fn not_full(error: io::Error) -> io::Error {
 
 /// The zstd level while receiving.
 const LEVEL: i32 = 3;
+
+/// How much of long content is tried first, in bytes.
+const PROBE_BYTES: usize = 4096;
 
 /// How much is written at once, in bytes.
 const BUFFER_BYTES: usize = 1024 * 1024;

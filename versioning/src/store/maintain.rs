@@ -191,8 +191,8 @@ impl Store {
         let Ok(found) = self.ask_once_mut(|rows| moving.find(rows)) else {
             return self.build_anew();
         };
-        let Self { packs, unsynced, shared, .. } = self;
-        let mut frames = Frames { packs, unsynced, synced: &shared.packs };
+        let Self { packs, unsynced_bytes, shared, .. } = self;
+        let mut frames = Frames { packs, unsynced_bytes, written: &shared.packs };
         let mut moved = HashMap::new();
         let mut out = Vec::new();
         for row in found {

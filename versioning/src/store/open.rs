@@ -87,7 +87,7 @@ pub(super) fn open(
         pending: None,
         database,
         log,
-        unsynced: super::Unsynced::default(),
+        unsynced_bytes: 0,
         clock,
         set_back: None,
         live: CommitId(0),

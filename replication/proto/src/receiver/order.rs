@@ -79,9 +79,10 @@ impl Receiver {
         Ok(())
     }
 
-    /// Checks all that can be checked without knowing the set.
+    /// Checks all that can be checked without knowing the set, but for the content's hashes: those the store checks, which
+    /// takes nothing unchecked, and once is enough.
     pub(super) fn check(&self, seq: Seq, filled: &FilledChange) -> Result<(), Wrong> {
-        filled.check(self.options.origin).map_err(|source| Wrong::Change { seq, source })
+        filled.check_rows(self.options.origin).map_err(|source| Wrong::Change { seq, source })
     }
 }
 

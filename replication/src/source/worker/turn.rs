@@ -327,6 +327,8 @@ impl<'t> Turn<'_, 't> {
             let reason = format!("'{}' cannot be shown in a set", name.escape_ascii());
             self.problem(folder, None, reason)?;
         }
+        // What came and went in it before it was known, or watched, left only its own times.
+        self.pending.add_file(folder, FileTask::default());
         let task = NameTask { scan, ..NameTask::default() };
         for name in names {
             if is_leftover(name.as_bytes()) {
