@@ -100,6 +100,9 @@ impl Draft<'_> {
         let (Some((a, at_a)), Some((b, at_b))) = (self.some_entry(), self.some_entry()) else {
             return;
         };
+        if self.is_gone(a.0) || self.is_gone(b.0) {
+            return;
+        }
         if self.is_inside(b.0, at_a.0) || self.is_inside(a.0, at_b.0) {
             return;
         }
@@ -149,6 +152,9 @@ impl Draft<'_> {
 
     fn save_by_temp(&mut self) {
         let Some((key, (_, Kind::File))) = self.some_entry() else { return };
+        if self.is_gone(key.0) {
+            return;
+        }
         let temp = self.master.file();
         self.whole(temp);
         self.names.insert(key, (temp, Kind::File));
@@ -284,6 +290,11 @@ impl Draft<'_> {
 
     fn is_dir(&self, key: &Key) -> bool {
         self.names.get(key).is_some_and(|(_, kind)| *kind == Kind::Dir)
+    }
+
+    /// Tells whether nothing may be put into a folder any more: it may have been removed for good by now.
+    fn is_gone(&self, dir: FileId) -> bool {
+        !self.dirs().contains(&dir)
     }
 
     /// Tells whether a folder is another one, or somewhere below it.
