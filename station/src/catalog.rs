@@ -31,6 +31,9 @@ const SEARCHED_MAX: usize = 100_000;
 /// How many states of a folder's name are searched for folders that stood there before.
 const FORMER_MAX: usize = 1000;
 
+/// How many folders that stood at one path are gone through.
+const FOLDERS_MAX: usize = 64;
+
 /// The past of one set.
 #[derive(Clone, Debug)]
 pub(crate) struct Catalog {
@@ -117,48 +120,76 @@ impl Catalog {
         name: &Name,
         limit: usize,
     ) -> Outcome<(Vec<VersionInfo>, Option<FileId>)> {
-        let parent = self.last_parent(view, folder)?.ok_or_else(|| self.no_history(path))?;
-        let mut history = view.history(parent, name, limit).map_err(read_failure)?;
-        if history.is_empty() {
-            history = self.history_before(view, folder, name, limit)?;
+        let mut folders = self.folders_at(view, folder)?.into_iter();
+        let present = folders.next().ok_or_else(|| self.no_history(path))?;
+        let mut history = view.history(present, name, limit).map_err(read_failure)?;
+        let before = history.len();
+        for former in folders {
+            history.extend(self.history_before(view, path, (former, name), limit)?);
+        }
+        if history.len() > before {
+            history.sort_by_key(|entry| std::cmp::Reverse(entry.held_from));
+            history.truncate(limit);
         }
         let newest = history.first().ok_or_else(|| self.no_history(path))?;
         let is_folder = newest.state.meta.kind == Kind::Dir;
-        let mut folders = HashMap::new();
+        let mut paths = HashMap::new();
         let mut ids: HashMap<VersionId, u32> = HashMap::new();
-        let info = |entry: &HistoryEntry| {
-            let folder = folders
-                .entry(entry.parent)
-                .or_insert_with(|| folder_path(view, entry.parent, entry.state.commit));
+        let mut infos = Vec::with_capacity(history.len());
+        for entry in &history {
+            let at = if entry.current { view.latest() } else { held_at(view, entry)? };
+            let shown = paths
+                .entry((entry.parent, at))
+                .or_insert_with(|| folder_path(view, entry.parent, at));
             let number = ids.entry(entry.version).or_default();
             *number += 1;
-            version_info(entry, *number, folder)
-        };
-        Ok((history.iter().map(info).collect(), is_folder.then_some(newest.state.file)))
+            infos.push(version_info(entry, *number, shown));
+        }
+        Ok((infos, is_folder.then_some(newest.state.file)))
     }
 
-    /// Returns what a name held in the folders that stood at `folder` before the one that does now.
+    /// Returns what a name held in a folder that stood at its path before the present one, as long as it stood there.
     fn history_before(
         &self,
         view: &View,
-        folder: &SetPath,
-        name: &Name,
+        path: &SetPath,
+        (folder, name): (FileId, &Name),
         limit: usize,
     ) -> Outcome<Vec<HistoryEntry>> {
-        let Some((above, folder)) = folder.split_last() else { return Ok(Vec::new()) };
-        let Some(above) = self.last_parent(view, &above)? else { return Ok(Vec::new()) };
-        let mut seen = None;
-        for entry in view.history(above, folder, FORMER_MAX).map_err(read_failure)? {
-            let former = entry.state.file;
-            if seen.replace(former) == Some(former) {
-                continue;
-            }
-            let history = view.history(former, name, limit).map_err(read_failure)?;
-            if !history.is_empty() {
-                return Ok(history);
+        let mut held = Vec::new();
+        for mut entry in view.history(folder, name, limit).map_err(read_failure)? {
+            let at = held_at(view, &entry)?;
+            let then = view.resolve(path, at).map_err(read_failure)?;
+            if then.is_some_and(|(file, _)| file == entry.state.file) {
+                entry.current = false;
+                // It went with its folder, where it is still somewhere.
+                entry.held_until = entry.held_until.or(Some((entry.held_from, Ended::Renamed)));
+                held.push(entry);
             }
         }
-        Ok(Vec::new())
+        Ok(held)
+    }
+
+    /// Returns all folders that are or were at `path`, the one that is there now, or was last, first.
+    fn folders_at(&self, view: &View, path: &SetPath) -> Outcome<Vec<FileId>> {
+        let mut folders = vec![FileId::ROOT];
+        for name in path.names() {
+            let mut next = Vec::new();
+            for folder in folders {
+                let now = view.lookup(folder, name, view.latest()).map_err(read_failure)?;
+                let history = view.history(folder, name, FORMER_MAX).map_err(read_failure)?;
+                let is_folder = |entry: &&HistoryEntry| entry.state.meta.kind == Kind::Dir;
+                let former = history.iter().filter(is_folder).map(|entry| entry.state.file);
+                let now = now.filter(|(_, kind)| *kind == Kind::Dir).map(|(file, _)| file);
+                for file in now.into_iter().chain(former) {
+                    if !next.contains(&file) && next.len() < FOLDERS_MAX {
+                        next.push(file);
+                    }
+                }
+            }
+            folders = next;
+        }
+        Ok(folders)
     }
 
     /// Returns what `path` was at the time that was typed.
@@ -457,6 +488,12 @@ fn first_stamp<E>(mut is_so: impl FnMut(Stamp) -> Result<bool, E>) -> Result<Opt
         }
     }
     Ok(Some(so))
+}
+
+/// Returns a moment at which a name held an entry of its history.
+fn held_at(view: &View, entry: &HistoryEntry) -> Outcome<CommitId> {
+    let since = view.commit_at(entry.held_from).map_err(read_failure)?;
+    Ok(since.max(entry.state.commit))
 }
 
 /// Says why something could not be read.

@@ -8,6 +8,7 @@ use std::{
     collections::HashMap,
     ffi::{OsStr, OsString},
     fs::{self, File},
+    hash::{BuildHasher, Hasher, RandomState},
     io::{self, Seek, SeekFrom, Write},
     os::{fd::AsFd, fd::OwnedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
@@ -53,6 +54,8 @@ struct OpenFolder {
 struct OpenFile {
     folder: OwnedFd,
     name: OsString,
+    /// What it is called until it is whole.
+    temporary: OsString,
     file: File,
     len: u64,
     meta: Meta,
@@ -64,8 +67,8 @@ struct Owners {
     groups: HashMap<String, u32>,
 }
 
-/// What a file is called until it is whole.
-const TEMPORARY: &str = ".keepshare-restoring";
+/// How a file is called until it is whole: this, and 16 digits that nobody can expect.
+const TEMPORARY: &str = ".keepshare-restoring~";
 
 impl Extractor {
     /// Opens the folder `dir`, making it where it is missing.
@@ -200,12 +203,13 @@ impl Extractor {
         if !self.force && exists(&folder, name)? {
             return Err(Errno::EXIST.into());
         }
-        remove_file(&folder, OsStr::new(TEMPORARY))?;
+        let number = RandomState::new().build_hasher().finish();
+        let temporary = OsString::from(format!("{TEMPORARY}{number:016x}"));
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&folder, TEMPORARY, flags, Mode::RUSR | Mode::WUSR)?;
-        self.file =
-            Some(OpenFile { folder, name: name.to_owned(), file: File::from(fd), len: 0, meta });
+        let fd = rustix::fs::openat(&folder, &temporary, flags, Mode::RUSR | Mode::WUSR)?;
+        let (name, file) = (name.to_owned(), File::from(fd));
+        self.file = Some(OpenFile { folder, name, temporary, file, len: 0, meta });
         Ok(())
     }
 
@@ -213,7 +217,7 @@ impl Extractor {
         let Some(open) = self.file.take() else { return Ok(()) };
         let shown = self.shown.join(&open.name);
         if open.len != open.meta.size {
-            remove_file(&open.folder, OsStr::new(TEMPORARY))
+            remove_file(&open.folder, &open.temporary)
                 .map_err(|error| cannot_write(&shown, error))?;
             let (len, size) = (open.len, open.meta.size);
             self.problems.push(format!(
@@ -232,10 +236,15 @@ impl Extractor {
         open.file.set_len(open.len)?;
         self.give_attributes(&open.file, &open.meta)?;
         let flags = if self.force { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-        let placed =
-            rustix::fs::renameat_with(&open.folder, TEMPORARY, &open.folder, &open.name, flags);
+        let placed = rustix::fs::renameat_with(
+            &open.folder,
+            &open.temporary,
+            &open.folder,
+            &open.name,
+            flags,
+        );
         if placed.is_err() {
-            remove_file(&open.folder, OsStr::new(TEMPORARY))?;
+            remove_file(&open.folder, &open.temporary)?;
         }
         Ok(placed?)
     }

@@ -14,6 +14,8 @@ pub(crate) struct Event<'a> {
     pub(crate) object: Option<Handle<'a>>,
     /// Folders and the names in them.
     pub(crate) names: Vec<(Handle<'a>, &'a [u8])>,
+    /// The last of them is where it was moved to.
+    pub(crate) moved: bool,
 }
 
 /// A file handle as the kernel gave it.
@@ -51,6 +53,7 @@ pub(crate) fn next_event(bytes: &[u8]) -> Option<(Event<'_>, &[u8])> {
                 let Some((folder, name)) = handle(info) else { continue };
                 let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
                 parsed.names.push((folder, name));
+                parsed.moved = kind == INFO_NEW_DFID_NAME;
             }
             _ => {}
         }

@@ -1,4 +1,8 @@
 //! Marks from one fanotify mark on the file system: no watch per folder, renames with both their names.
+//!
+//! The mark tells of everything on the file system. The source's folders are known by their handles, about 100 bytes for
+//! each of them, so that what happens elsewhere costs a lookup. Only content written where no folder is known is looked
+//! at further: it may be a file of the source under a name outside, or in a folder that nobody has gone through yet.
 
 use std::{
     collections::HashMap,
@@ -14,7 +18,7 @@ use super::{
     handle,
 };
 
-/// The most handles whose inode is remembered; then all are forgotten and asked for again.
+/// The most handles of files whose inode is remembered; then all are forgotten and asked for again.
 const HANDLES_MAX: usize = 1 << 16;
 
 /// One read takes this many bytes of events.
@@ -27,9 +31,23 @@ const READS_MAX: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Fanotify {
     group: nix::sys::fanotify::Fanotify,
-    mount: OwnedFd,
-    inodes: HashMap<(i32, Box<[u8]>), Option<u64>>,
+    known: Known,
     buffer: Vec<u8>,
+}
+
+type Key = (i32, Box<[u8]>);
+
+/// Which inodes handles stand for.
+#[derive(Debug)]
+struct Known {
+    mount: OwnedFd,
+    /// The source's folders.
+    folders: HashMap<Key, u64>,
+    handles: HashMap<u64, Key>,
+    /// An event had a handle that was asked for: on this file system both are the same.
+    is_same: bool,
+    /// Other objects; `None`: gone.
+    objects: HashMap<Key, Option<u64>>,
 }
 
 impl Fanotify {
@@ -56,8 +74,14 @@ impl Fanotify {
             root,
             Some("."),
         )?;
-        let mount = root.try_clone()?;
-        Ok(Self { group, mount, inodes: HashMap::new(), buffer: vec![0; BUFFER_BYTES] })
+        let known = Known {
+            mount: root.try_clone()?,
+            folders: HashMap::new(),
+            handles: HashMap::new(),
+            is_same: false,
+            objects: HashMap::new(),
+        };
+        Ok(Self { group, known, buffer: vec![0; BUFFER_BYTES] })
     }
 }
 
@@ -81,7 +105,7 @@ impl Capture for Fanotify {
             let mut bytes = &self.buffer[..len];
             while let Some((event, rest)) = events::next_event(bytes) {
                 bytes = rest;
-                note(&event, self.mount.as_fd(), &mut self.inodes, marks);
+                note(&event, &mut self.known, marks);
             }
             if !bytes.is_empty() {
                 tracing::warn!(bytes = bytes.len(), "the kernel sent events of an unknown form");
@@ -91,90 +115,94 @@ impl Capture for Fanotify {
         Ok(())
     }
 
-    fn watch(&mut self, _inode: u64, _folder: BorrowedFd<'_>) -> io::Result<()> {
+    fn watch(&mut self, inode: u64, folder: BorrowedFd<'_>) -> io::Result<()> {
+        let key = handle::of(folder)?;
+        self.known.objects.remove(&key);
+        self.known.folders.insert(key.clone(), inode);
+        if let Some(former) = self.known.handles.insert(inode, key.clone()).filter(|f| *f != key) {
+            self.known.folders.remove(&former);
+        }
         Ok(())
     }
 
-    fn unwatch(&mut self, _inode: u64) {}
+    fn unwatch(&mut self, inode: u64) {
+        if let Some(key) = self.known.handles.remove(&inode) {
+            self.known.folders.remove(&key);
+        }
+    }
 }
 
 const NAME_MASK: MaskFlags =
     MaskFlags::FAN_CREATE.union(MaskFlags::FAN_DELETE).union(MaskFlags::FAN_RENAME);
 const CONTENT_MASK: MaskFlags = MaskFlags::FAN_MODIFY.union(MaskFlags::FAN_CLOSE_WRITE);
 
-fn note(
-    event: &events::Event<'_>,
-    mount: BorrowedFd<'_>,
-    inodes: &mut HashMap<(i32, Box<[u8]>), Option<u64>>,
-    marks: &mut Marks,
-) {
+fn note(event: &events::Event<'_>, known: &mut Known, marks: &mut Marks) {
     let mask = MaskFlags::from_bits_retain(event.mask);
     if mask.contains(MaskFlags::FAN_Q_OVERFLOW) {
         marks.all();
         return;
     }
-    if mask.intersects(NAME_MASK) {
-        for (folder, name) in &event.names {
-            let Some(inode) = inode_of(mount, inodes, *folder, marks) else { continue };
-            // The folder itself is reported as "." in it.
-            if !name.is_empty() && *name != b"." {
-                marks.name(inode, name, Touch::default());
-            }
-            // Its times changed with its names, also where the name is gone again by now.
+    let touch = Touch {
+        modified: mask.contains(MaskFlags::FAN_MODIFY),
+        closed: mask.contains(MaskFlags::FAN_CLOSE_WRITE),
+        moved: false,
+    };
+    let mut is_elsewhere = true;
+    for (i, (folder, name)) in event.names.iter().enumerate() {
+        let Some(inode) = known.folder(*folder, marks) else { continue };
+        is_elsewhere = false;
+        // The folder itself is reported as "." in it.
+        if !name.is_empty() && *name != b"." {
+            let moved = event.moved && i + 1 == event.names.len();
+            marks.name(inode, name, Touch { moved, ..touch });
+        }
+        // Its times changed with its names, also where the name is gone again by now.
+        if mask.intersects(NAME_MASK) || *name == b"." {
             marks.object(inode, Touch::default());
         }
     }
-    if mask.intersects(CONTENT_MASK | MaskFlags::FAN_ATTRIB) {
-        // What happens to a folder itself comes with its own handle and the name ".", and without an object.
-        let itself = event.names.iter().find(|(_, name)| *name == b".").map(|(folder, _)| *folder);
-        let object = event.object.or(itself);
-        if let Some(inode) = object.and_then(|it| inode_of(mount, inodes, it, marks)) {
-            let touch = Touch {
-                modified: mask.contains(MaskFlags::FAN_MODIFY),
-                closed: mask.contains(MaskFlags::FAN_CLOSE_WRITE),
-                moved: false,
-            };
-            marks.object(inode, touch);
-        }
-    }
-    if mask.contains(MaskFlags::FAN_ATTRIB) {
-        // What could not be read may be readable now, and is known by its name only.
-        for (folder, name) in event.names.iter().filter(|(_, name)| *name != b".") {
-            if let Some(inode) =
-                inode_of(mount, inodes, *folder, marks).filter(|_| !name.is_empty())
-            {
-                marks.name(inode, name, Touch::default());
-            }
-        }
+    if is_elsewhere
+        && mask.intersects(CONTENT_MASK | MaskFlags::FAN_ATTRIB)
+        && let Some(inode) = event.object.and_then(|object| known.object(object, marks))
+    {
+        marks.object(inode, touch);
     }
 }
 
-/// Returns the inode number behind a handle; `None` when it is gone.
-fn inode_of(
-    mount: BorrowedFd<'_>,
-    inodes: &mut HashMap<(i32, Box<[u8]>), Option<u64>>,
-    handle: Handle<'_>,
-    marks: &mut Marks,
-) -> Option<u64> {
-    let key = (handle.kind, handle.bytes.into());
-    if let Some(inode) = inodes.get(&key) {
-        return *inode;
-    }
-    let stale = rustix::io::Errno::STALE.raw_os_error();
-    let opened = handle::open(mount, handle);
-    let inode = match opened.and_then(|place| Ok(rustix::fs::fstat(&place)?.st_ino)) {
-        Ok(inode) => Some(inode),
-        Err(error) if error.raw_os_error() == Some(stale) => None,
-        Err(error) => {
-            tracing::warn!(%error, "cannot resolve a file handle, comparing everything");
-            marks.all();
-            return None;
+impl Known {
+    /// Returns the inode of a folder of the source.
+    fn folder(&mut self, folder: Handle<'_>, marks: &mut Marks) -> Option<u64> {
+        let key = (folder.kind, folder.bytes.into());
+        if let Some(inode) = self.folders.get(&key) {
+            self.is_same = true;
+            return Some(*inode);
         }
-    };
-    if inodes.len() >= HANDLES_MAX {
-        inodes.clear();
+        // A file system whose events have other handles than it gives: each must be opened to be known.
+        if self.is_same { None } else { self.object(folder, marks) }
     }
-    // A handle names one object for ever (it holds the generation), so what is gone stays gone.
-    inodes.insert(key, inode);
-    inode
+
+    /// Returns the inode number behind a handle; `None` when it is gone.
+    fn object(&mut self, object: Handle<'_>, marks: &mut Marks) -> Option<u64> {
+        let key = (object.kind, object.bytes.into());
+        if let Some(inode) = self.objects.get(&key) {
+            return *inode;
+        }
+        let stale = rustix::io::Errno::STALE.raw_os_error();
+        let opened = handle::open(self.mount.as_fd(), object);
+        let inode = match opened.and_then(|place| Ok(rustix::fs::fstat(&place)?.st_ino)) {
+            Ok(inode) => Some(inode),
+            Err(error) if error.raw_os_error() == Some(stale) => None,
+            Err(error) => {
+                tracing::warn!(%error, "cannot resolve a file handle, comparing everything");
+                marks.all();
+                return None;
+            }
+        };
+        if self.objects.len() >= HANDLES_MAX {
+            self.objects.clear();
+        }
+        // A handle names one object for ever (it holds the generation), so what is gone stays gone.
+        self.objects.insert(key, inode);
+        inode
+    }
 }

@@ -1,6 +1,7 @@
-//! Opens an object by its file handle.
+//! Opens an object by its file handle, and asks for the handle of an open one.
 //!
-//! The one system call of the workspace that no safe crate offers: neither rustix nor nix has `open_by_handle_at`.
+//! The two system calls of the workspace that no safe crate offers: neither rustix nor nix has `open_by_handle_at` and
+//! `name_to_handle_at`.
 
 use std::{
     io,
@@ -32,6 +33,36 @@ pub(crate) fn open(mount: BorrowedFd<'_>, handle: Handle<'_>) -> io::Result<Owne
     };
     raw.bytes.get_mut(..len).ok_or(io::ErrorKind::InvalidInput)?.copy_from_slice(handle.bytes);
     open_raw(mount, &mut raw)
+}
+
+/// Returns the handle of an open object: its type and its bytes.
+pub(crate) fn of(object: BorrowedFd<'_>) -> io::Result<(i32, Box<[u8]>)> {
+    let bytes_len = u32::try_from(HANDLE_BYTES_MAX).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut raw = FileHandle { bytes_len, kind: 0, bytes: [0; HANDLE_BYTES_MAX] };
+    ask(object, &mut raw)?;
+    let len = usize::try_from(raw.bytes_len).map_err(|_| io::ErrorKind::InvalidData)?;
+    let bytes = raw.bytes.get(..len).ok_or(io::ErrorKind::InvalidData)?;
+    Ok((raw.kind, bytes.into()))
+}
+
+#[expect(
+    unsafe_code,
+    reason = "no safe crate offers name_to_handle_at; the struct has the kernel's layout"
+)]
+fn ask(object: BorrowedFd<'_>, raw: &mut FileHandle) -> io::Result<()> {
+    let mut mount = 0;
+    // SAFETY: the name is an empty string that ends in NUL; `raw` is laid out as `struct file_handle`, says truly how
+    // much room it has, and it and `mount` live over the call.
+    let asked = unsafe {
+        libc::name_to_handle_at(
+            object.as_raw_fd(),
+            c"".as_ptr(),
+            std::ptr::from_mut(raw).cast(),
+            &mut mount,
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    if asked == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[expect(

@@ -8,6 +8,7 @@ use std::{
 };
 
 use keepshare_base::FileId;
+use rustix::io::Errno;
 
 use super::{
     SourceError,
@@ -41,7 +42,9 @@ impl Folders {
             Ok(open) => open,
             Err(error) => {
                 let moved = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
-                self.denied = (!moved.contains(&error.kind())).then_some(error);
+                // A symlink has taken its place.
+                let replaced = error.raw_os_error() == Some(Errno::LOOP.raw_os_error());
+                self.denied = (!replaced && !moved.contains(&error.kind())).then_some(error);
                 return Ok(None);
             }
         };

@@ -569,7 +569,11 @@ impl<'a, 't> Round<'a, 't> {
             }
             let Some(record) = self.tx.map.record(file)? else { continue };
             if record.meta.kind == Kind::Dir {
-                self.capture.unwatch(record.inode.number);
+                let number = record.inode.number;
+                // The number may be another folder's by now, which keeps its watch.
+                if self.tx.map.by_number(number)? == Some(file) {
+                    self.capture.unwatch(number);
+                }
                 while let Some(entry) = self.tx.map.list(file, None, 1)?.pop() {
                     self.set_name(file, &entry.name, Some((entry.file, entry.kind)), None)?;
                     if self.tx.map.links(entry.file, 1)?.is_empty() {

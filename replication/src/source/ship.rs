@@ -64,6 +64,8 @@ pub(crate) struct Ship<'a, 't> {
     /// Restores just written.
     pub(crate) restores: HashMap<FileId, RestoreNote>,
     pub(crate) out: Shipped,
+    /// Files of which only that their state is a version is to be journaled.
+    late_cuts: Vec<FileId>,
     folders: Folders,
     left: u64,
 }
@@ -77,6 +79,8 @@ pub(crate) struct RestoreNote {
     pub(crate) user: Option<String>,
     /// Where it was written.
     pub(crate) place: (FileId, Name),
+    /// The file was not known before.
+    pub(crate) born: bool,
 }
 
 /// What was journaled, and what is left to do.
@@ -142,6 +146,7 @@ impl<'a, 't> Ship<'a, 't> {
             resting: None,
             restores: HashMap::new(),
             out: Shipped::default(),
+            late_cuts: Vec::new(),
             folders: Folders::default(),
             left: super::round::INLINE_BYTES_MAX,
         }
@@ -187,7 +192,14 @@ impl<'a, 't> Ship<'a, 't> {
             self.journal(Vec::new(), vec![row], Vec::new())?;
         }
         self.journal_cuts(cuts)?;
+        self.journal_late_cuts()?;
         Ok(self.out)
+    }
+
+    /// Journals that the states of files that were read and found as they were are versions.
+    pub(crate) fn journal_late_cuts(&mut self) -> Result<(), SourceError> {
+        let late = std::mem::take(&mut self.late_cuts);
+        self.journal_cuts(late)
     }
 
     /// Journals that the present states of these files are versions.
@@ -232,7 +244,9 @@ impl<'a, 't> Ship<'a, 't> {
         let attributes = row.meta != record.meta;
         if !changed {
             row.content = Content::Same;
-            row.event = Event::Attributes;
+            // What it was read for before is not done with until it is a version.
+            let is_open = record.uncut.is_some();
+            row.event = if is_open { Event::Saved } else { Event::Attributes };
             done.row.payload = Vec::new();
         }
         if restore.is_some() {
@@ -240,9 +254,16 @@ impl<'a, 't> Ship<'a, 't> {
         }
         row.cut = if changed {
             self.cutting.written(file, ended)
+        } else if record.uncut.is_some() {
+            ended
         } else {
-            ended && record.uncut.is_some()
+            attributes
         };
+        if row.cut && !changed && !attributes {
+            // Only that it is a version is new.
+            self.late_cuts.push(file);
+            row.cut = false;
+        }
         if record.blocks && !done.blocks {
             self.tx.map.clear_blocks(file, 0)?;
         }
@@ -251,7 +272,6 @@ impl<'a, 't> Ship<'a, 't> {
         record.hash = row.hash;
         record.blocks = done.blocks;
         let was_forgotten = std::mem::take(&mut record.forgotten);
-        let was_uncut = record.uncut.is_some();
         record.uncut = match (row.cut, changed) {
             (true, _) => None,
             (false, true) => record.uncut.or(Some(self.now)),
@@ -270,8 +290,7 @@ impl<'a, 't> Ship<'a, 't> {
         if was_forgotten {
             self.tx.end_stale(file, Seq(self.tx.state.head).next())?;
         }
-        let anything = changed || attributes || (row.cut && was_uncut);
-        Ok(anything.then_some(done.row))
+        Ok((changed || attributes).then_some(done.row))
     }
 
     /// Leaves a file alone for as long as it took to read: one that never stops changing must not take all the time.
@@ -431,7 +450,9 @@ impl<'a, 't> Ship<'a, 't> {
         if error.kind() != io::ErrorKind::NotFound {
             self.out.problems.push((at.parent, at.name.clone(), error.to_string()));
         }
-        if !at.born {
+        // What a restore made is known to us alone until its row has left.
+        let born = at.born || self.restores.get(&file).is_some_and(|note| note.born);
+        if !born {
             if error.kind() == io::ErrorKind::NotFound {
                 // Under another name perhaps.
                 self.out.again.push((file, at.touch));
@@ -581,8 +602,8 @@ impl<'a, 't> Ship<'a, 't> {
 }
 
 fn attributes_row(file: FileId, record: &FileRecord, event: Event) -> Row {
-    // What has no content is never half written: a folder's every state is one that can be asked for.
-    let cut = record.meta.kind != Kind::File;
+    // What has no content is never half written, and nor is what is a version already: every state can be asked for.
+    let cut = record.meta.kind != Kind::File || record.uncut.is_none();
     let content = Content::Same;
     let meta = record.meta.clone();
     let row = FileRow { file, event, meta, content, hash: record.hash, cut, fuzzy: false };

@@ -1,6 +1,11 @@
 //! Files and folders that cannot be read: named, left as they were at the stations, and tried again.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::Path,
+};
 
 use keepshare_replication::source::CaptureMode::Inotify;
 
@@ -8,6 +13,13 @@ use crate::support::{Rig, as_ordinary_user};
 
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Writes a file that nobody could ever read.
+fn write_closed(path: &Path, text: &str) {
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o000).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
 }
 
 fn wait_problems(rig: &mut Rig, count: u64) {
@@ -18,9 +30,7 @@ fn wait_problems(rig: &mut Rig, count: u64) {
 fn an_unreadable_file_is_a_problem_of_its_own() {
     as_ordinary_user(|| {
         let mut rig = Rig::new(Inotify);
-        fs::write(rig.path(".secret"), "x").unwrap();
-        set_mode(&rig.path(".secret"), 0o000);
-        fs::rename(rig.path(".secret"), rig.path("secret")).unwrap();
+        write_closed(&rig.path("secret"), "x");
         fs::write(rig.path("fine"), "x").unwrap();
         rig.wait("the others", |rig| rig.model.resolve("fine").is_some());
         wait_problems(&mut rig, 1);
@@ -96,8 +106,7 @@ fn an_unreadable_replacement_does_not_take_the_old_file_away() {
         rig.begin();
         let old = rig.file("doc");
         for round in 0..3 {
-            fs::write(rig.path(".new"), format!("new {round}")).unwrap();
-            set_mode(&rig.path(".new"), 0o000);
+            write_closed(&rig.path(".new"), &format!("new {round}"));
             fs::rename(rig.path(".new"), rig.path("doc")).unwrap();
             fs::write(rig.path(&format!("mark{round}")), "x").unwrap();
             rig.wait("the mark", |rig| rig.model.resolve(&format!("mark{round}")).is_some());

@@ -92,7 +92,21 @@ impl Rig {
         prepare: impl FnOnce(&Path),
         configure: impl FnOnce(&mut SourceConfig),
     ) -> Self {
-        let dir = tempfile::Builder::new().prefix("keepshare").tempdir_in(place()).unwrap();
+        Self::open(mode, &place(), prepare, configure)
+    }
+
+    /// Opens a source on the file system of a folder.
+    pub(crate) fn with_place(mode: CaptureMode, place: &Path) -> Self {
+        Self::open(mode, place, |_| {}, |_| {})
+    }
+
+    fn open(
+        mode: CaptureMode,
+        place: &Path,
+        prepare: impl FnOnce(&Path),
+        configure: impl FnOnce(&mut SourceConfig),
+    ) -> Self {
+        let dir = tempfile::Builder::new().prefix("keepshare").tempdir_in(place).unwrap();
         let root = dir.path().join("source");
         let state_dir = dir.path().join("state");
         fs::create_dir(&root).unwrap();

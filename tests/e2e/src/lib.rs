@@ -64,6 +64,14 @@ pub fn history(station: &Station, path: &str) -> Result<Vec<Version>> {
         let content = station.show(SET, Path::new(path), &id)?;
         versions.push(Version { id, content, row });
     }
+    // A program that sets a mode or a time after its save makes a version of its own that holds the same.
+    let older: Vec<Option<Vec<u8>>> =
+        versions.iter().skip(1).map(|version| Some(version.content.clone())).collect();
+    let mut older = older.into_iter().chain([None]);
+    versions.retain(|version| {
+        let older = older.next().flatten();
+        version.row["event"] != "attributes" || older.as_ref() != Some(&version.content)
+    });
     Ok(versions)
 }
 

@@ -6,7 +6,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::Write,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, PermissionsExt},
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU64, Ordering},
@@ -244,6 +244,64 @@ fn rename_a_folder(scratch: &mut Scratch) -> Result<()> {
     cluster.equal_within(SOON, Aspects::ours())?;
     let versions = history(&cluster.store, "renamed/d000/f00000")?;
     ensure!(versions.len() == 1, "a renamed folder's file has versions {versions:?}");
+    Ok(())
+}
+
+/// A path's past does not end with the folder that it was in.
+#[test]
+fn a_folder_made_again_keeps_the_past_of_its_names() -> Result<()> {
+    in_scratch("made-again", make_folders_again)
+}
+
+fn make_folders_again(scratch: &mut Scratch) -> Result<()> {
+    let cluster = empty_cluster(scratch)?;
+    let source = cluster.source().to_owned();
+    let contents_of = |path: &str| contents(&cluster.store, path);
+    for folder in ["gone", "empty", "moved"] {
+        fs::create_dir(source.join(folder))?;
+    }
+    settle(&cluster)?;
+    for folder in ["gone", "empty", "moved"] {
+        write(&source, &format!("{folder}/file"), "one")?;
+    }
+    settle(&cluster)?;
+    fs::remove_dir_all(source.join("gone"))?;
+    fs::remove_dir_all(source.join("empty"))?;
+    fs::rename(source.join("moved"), source.join("moved.bak"))?;
+    settle(&cluster)?;
+    for folder in ["gone", "empty", "moved"] {
+        fs::create_dir(source.join(folder))?;
+    }
+    settle(&cluster)?;
+    ensure!(contents_of("empty/file")? == ["one"], "{:?}", contents_of("empty/file")?);
+    for folder in ["gone", "moved"] {
+        write(&source, &format!("{folder}/file"), "two")?;
+    }
+    settle(&cluster)?;
+    for path in ["gone/file", "moved/file"] {
+        ensure!(contents_of(path)? == ["two", "one"], "{path}: {:?}", contents_of(path)?);
+    }
+    ensure!(contents_of("moved.bak/file")? == ["one"], "{:?}", contents_of("moved.bak/file")?);
+    Ok(())
+}
+
+/// A mode is part of the past, and what is there now is always among the versions.
+#[test]
+fn a_change_of_mode_is_a_version() -> Result<()> {
+    in_scratch("modes", change_modes)
+}
+
+fn change_modes(scratch: &mut Scratch) -> Result<()> {
+    let cluster = empty_cluster(scratch)?;
+    write(cluster.source(), "file", "one")?;
+    for mode in [0o644, 0o640, 0o600, 0o444] {
+        fs::set_permissions(cluster.source().join("file"), fs::Permissions::from_mode(mode))?;
+        settle(&cluster)?;
+        let versions = cluster.store.versions(SET, Path::new("file"))?;
+        let now: Vec<_> = versions.iter().filter(|row| row["current"] == true).collect();
+        ensure!(now.len() == 1 && now[0]["version"] == versions[0]["version"], "{versions:?}");
+        ensure!(now[0]["mode"] == format!("{mode:04o}"), "{mode:o}: {versions:?}");
+    }
     Ok(())
 }
 

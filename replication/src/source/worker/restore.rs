@@ -16,7 +16,7 @@ use std::{
 };
 
 use keepshare_base::{
-    FileId, Kind, Meta, Name, RestoreOutcome, RestoreRow, SetPath, unescape_name,
+    FileId, Kind, Meta, Name, RestoreOutcome, RestoreRow, SetPath, unescape_name, xattr_allowed,
 };
 use rustix::{
     fs::{self, AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags},
@@ -91,7 +91,7 @@ impl Worker {
         if self.replies.contains_key(&request.request) {
             return Ok(None);
         }
-        let tree = attached.tree.clone();
+        let (tree, owners) = (attached.tree.clone(), &mut self.owners);
         let done = self.ledger.write(|tx| {
             if let Some(answer) = tx.restore(request.request)? {
                 return Ok(Done::Before(answer));
@@ -107,18 +107,25 @@ impl Worker {
             };
             let (seen, outcome) = match &now {
                 Some(now) if is_equal(folder.as_fd(), &name, &request.content) => {
-                    (*now, RestoreOutcome::Equal)
+                    let meta = tree::meta(owners, folder.as_fd(), Some(&name), now);
+                    let refuse = |error: io::Error| refused(error.to_string());
+                    if has_attributes(&meta.map_err(refuse)?, &request.meta) {
+                        (*now, RestoreOutcome::Equal)
+                    } else {
+                        let put = put_attributes_at(folder.as_fd(), &name, &request.meta);
+                        (put.map_err(refuse)?, RestoreOutcome::Written)
+                    }
                 }
                 now => {
                     let written = write(folder.as_fd(), &name, request, now.as_ref());
                     (written.map_err(|e| refused(e.to_string()))?, RestoreOutcome::Written)
                 }
             };
-            let file = bind(tx, parent, &name, &seen, &request.meta)?;
+            let (file, born) = bind(tx, parent, &name, &seen, &request.meta)?;
             let request_id = request.request;
             let row = RestoreRow { request: request_id, version: request.version, outcome };
             let place = (parent, name.clone());
-            let note = RestoreNote { row, user: request.user.clone(), place };
+            let note = RestoreNote { row, user: request.user.clone(), place, born };
             tx.durable = true;
             Ok(Done::Now(parent, name, file, note))
         })?;
@@ -157,25 +164,27 @@ fn place(tx: &Tx<'_>, path: &SetPath) -> Result<(FileId, Name), SourceError> {
     Ok((at, name.clone()))
 }
 
-/// Makes the object that stands at a name now known as the file that stood there, or as a new one.
+/// Makes the object that stands at a name now known as the file that stood there, or as a new one; tells which it is and
+/// whether it is new.
 fn bind(
     tx: &mut Tx<'_>,
     parent: FileId,
     name: &Name,
     seen: &Seen,
     meta: &Meta,
-) -> Result<FileId, SourceError> {
+) -> Result<(FileId, bool), SourceError> {
     let known = match tx.map.lookup(parent, name)? {
         Some((file, Kind::File)) => tx.map.record(file)?.map(|record| (file, record)),
         _ => None,
     };
+    let born = known.is_none();
     let (file, mut record) = match known {
         Some(known) => known,
         None => (tx.new_file()?, FileRecord::new(seen.inode, Signature::default(), meta.clone())),
     };
     record.signature = Signature::default();
     tx.map.rebind(file, record, seen.inode)?;
-    Ok(file)
+    Ok((file, born))
 }
 
 fn is_equal(folder: BorrowedFd<'_>, name: &Name, content: &Path) -> bool {
@@ -256,7 +265,12 @@ fn reserve(file: &OwnedFd, len: u64) -> io::Result<()> {
         _ if len == 0 => Ok(()),
         // There are file systems that cannot tell.
         Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
-        Err(error) => Err(error.into()),
+        Err(error) => {
+            // What it got of it lies behind the end, where nobody would ever find it.
+            let size = tree::look_at(file.as_fd())?.signature.size;
+            fs::ftruncate(file, size)?;
+            Err(error.into())
+        }
     }
 }
 
@@ -265,17 +279,45 @@ fn fill(file: OwnedFd, request: &RestoreRequest) -> io::Result<Seen> {
     let mut content = File::open(&request.content)?;
     let len = io::copy(&mut content, &mut file)?;
     file.set_len(len)?;
-    let meta = &request.meta;
-    // Not ours to give without root; then the file belongs to whoever runs this.
-    let _ =
-        fs::fchown(&file, Some(Uid::from_raw(meta.owner.id)), Some(Gid::from_raw(meta.group.id)));
-    // Set-id bits are not given back: whoever could choose the version could choose the program.
-    fs::fchmod(&file, Mode::from_raw_mode(meta.mode & 0o1777))?;
-    for (name, value) in &meta.xattrs {
-        let _ = fs::fsetxattr(&file, name.as_slice(), value, XattrFlags::empty());
-    }
-    let mtime = Timespec { tv_sec: meta.mtime.secs, tv_nsec: meta.mtime.nanos.into() };
-    fs::futimens(&file, &Timestamps { last_access: mtime, last_modification: mtime })?;
+    put_attributes(&file, &request.meta)?;
     file.sync_all()?;
     tree::look_at(file.as_fd())
+}
+
+/// Tells whether a file has the attributes of a version, as far as they can be given to it.
+fn has_attributes(now: &Meta, version: &Meta) -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    let same_owner =
+        !is_root || (now.owner.id, now.group.id) == (version.owner.id, version.group.id);
+    now.mode & 0o1777 == version.mode & 0o1777
+        && same_owner
+        && now.mtime == version.mtime
+        && now.xattrs == version.xattrs
+}
+
+fn put_attributes_at(folder: BorrowedFd<'_>, name: &Name, meta: &Meta) -> io::Result<Seen> {
+    let file = File::from(tree::open_file(folder, name)?);
+    put_attributes(&file, meta)?;
+    file.sync_all()?;
+    tree::look_at(file.as_fd())
+}
+
+fn put_attributes(file: &File, meta: &Meta) -> io::Result<()> {
+    // Not ours to give without root; then the file belongs to whoever runs this.
+    let _ =
+        fs::fchown(file, Some(Uid::from_raw(meta.owner.id)), Some(Gid::from_raw(meta.group.id)));
+    // Set-id bits are not given back: whoever could choose the version could choose the program.
+    fs::fchmod(file, Mode::from_raw_mode(meta.mode & 0o1777))?;
+    let mut names = vec![0; keepshare_base::XATTR_BYTES_MAX];
+    let len = fs::flistxattr(file, names.as_mut_slice()).unwrap_or(0);
+    for name in names[..len].split(|byte| *byte == 0).filter(|name| xattr_allowed(name)) {
+        if !meta.xattrs.iter().any(|(wanted, _)| wanted == name) {
+            let _ = fs::fremovexattr(file, name);
+        }
+    }
+    for (name, value) in &meta.xattrs {
+        let _ = fs::fsetxattr(file, name.as_slice(), value, XattrFlags::empty());
+    }
+    let mtime = Timespec { tv_sec: meta.mtime.secs, tv_nsec: meta.mtime.nanos.into() };
+    Ok(fs::futimens(file, &Timestamps { last_access: mtime, last_modification: mtime })?)
 }

@@ -272,6 +272,7 @@ impl<'t> Turn<'_, 't> {
                 Step::Done(done) => {
                     ship.rest(file, transfer.took + began.elapsed(), done.row.row.fuzzy);
                     ready.extend(ship.finish(file, *done, transfer.touch)?.map(|row| (file, row)));
+                    ship.journal_late_cuts()?;
                     ship.out.racy.extend(transfer.written.then_some(file));
                     names = self.pending.end_transfer(file);
                     break;
@@ -302,8 +303,8 @@ impl<'t> Turn<'_, 't> {
 
     /// Reads a folder, and has every name in it or in the map looked at.
     fn walk(&mut self, folder: FileId, scan: bool) -> Result<(), SourceError> {
-        let Some(record) = self.tx.map.record(folder)? else { return Ok(()) };
         self.left.looked.push((folder, None));
+        let Some(record) = self.tx.map.record(folder)? else { return Ok(()) };
         let mut folders = Folders::default();
         let Some(open) = folders.open(&self.tx.map, &self.attached.tree, folder)? else {
             if let Some(error) = folders.take_denied() {
