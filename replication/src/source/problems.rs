@@ -136,7 +136,7 @@ mod tests {
             let at = problems.next_try().unwrap();
             waits.push(at.saturating_duration_since(Instant::now()).as_millis().div_ceil(1000));
             let due = problems.take_due(at);
-            assert_eq!(due, [place.clone()]);
+            assert_eq!(due, std::slice::from_ref(&place));
             assert_eq!(problems.next_try(), None);
             // As if the time had come.
             problems.places.get_mut(&place).unwrap().again = Instant::now();

@@ -119,6 +119,9 @@ pub(crate) struct Round<'a, 't> {
     budget: u64,
 }
 
+/// A folder that the map has under several names, and these.
+type Unsettled = (FileId, Vec<(FileId, Name)>);
+
 /// The most content of new files that one round takes on; the rest waits for the next one.
 pub(crate) const INLINE_BYTES_MAX: u64 = 16 << 20;
 
@@ -494,7 +497,7 @@ impl<'a, 't> Round<'a, 't> {
         Ok(())
     }
 
-    fn unsettled_folders(&self) -> Result<Vec<(FileId, Vec<(FileId, Name)>)>, SourceError> {
+    fn unsettled_folders(&self) -> Result<Vec<Unsettled>, SourceError> {
         let mut unsettled = Vec::new();
         for (file, seen_file) in &self.found.files {
             if seen_file.seen.kind == Kind::Dir && *file != FileId::ROOT {

@@ -347,7 +347,7 @@ fn an_interrupted_mirror_begins_anew_and_cheaply() {
     assert!(matches!(rig.model.resolve("d2/inner"), Some((_, Kind::Dir))));
 }
 
-fn request(path: &str, number: u8, content: &Path) -> RestoreRequest {
+pub(crate) fn request(path: &str, number: u8, content: &Path) -> RestoreRequest {
     RestoreRequest {
         request: RequestId([number; 32]),
         version: VersionId(Position {

@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use keepshare_replication::source::CaptureMode::Inotify;
+use keepshare_replication::source::{CaptureMode::Inotify, SourceError};
 
 use crate::support::{Rig, as_ordinary_user};
 
@@ -147,4 +147,46 @@ fn a_mirror_removes_nothing_that_cannot_be_seen() {
         set_mode(&rig.path("closed"), 0o700);
         rig.settle();
     });
+}
+
+/// A version whose mode lets nobody read it may be brought back by a user who then cannot read it either: no station may
+/// be told of a name whose file it never gets.
+#[test]
+fn a_restore_that_cannot_be_read_is_refused_and_stops_nothing() {
+    as_ordinary_user(|| {
+        let mut rig = Rig::new(Inotify);
+        let content = rig.config.state_dir.join("version");
+        fs::write(&content, "closed").unwrap();
+        let mut request = crate::journal::request("closed", 1, &content);
+        request.meta.mode = 0;
+        assert!(matches!(rig.handle.restore(request), Err(SourceError::Refused(_))));
+        fs::write(rig.path("other"), "x").unwrap();
+        rig.wait("the others", |rig| rig.model.resolve("other").is_some());
+        assert!(rig.model.resolve("closed").is_none());
+        set_mode(&rig.path("closed"), 0o600);
+        rig.settle();
+        wait_problems(&mut rig, 0);
+    });
+}
+
+/// A folder whose place a symlink takes now and then was moved away; that is no problem, and leaves none.
+#[test]
+fn a_symlink_in_the_place_of_a_folder_is_no_problem() {
+    let mut rig = Rig::new(Inotify);
+    fs::create_dir_all(rig.path("folder/inner")).unwrap();
+    std::os::unix::fs::symlink("/nowhere", rig.path("link")).unwrap();
+    rig.begin();
+    for i in 0..400 {
+        rustix::fs::renameat_with(
+            rustix::fs::CWD,
+            rig.path("folder"),
+            rustix::fs::CWD,
+            rig.path("link"),
+            rustix::fs::RenameFlags::EXCHANGE,
+        )
+        .unwrap();
+        let _ = fs::write(rig.path("folder/inner/file"), format!("{i}"));
+    }
+    rig.settle();
+    assert_eq!(rig.handle.status().problems, []);
 }

@@ -59,7 +59,7 @@ impl PackWriter {
 
     /// Adds a piece of content to the memory buffer, compressed where that gains at least 5 %.
     ///
-    /// A reader finds it there after [`Self::sync`] at the latest, and [`Self::unwritten`] until then.
+    /// A reader finds it there after [`Self::sync`] at the latest.
     pub fn append(&mut self, raw: &[u8]) -> Result<PackLoc, PackError> {
         if self.poisoned {
             return Err(PackError::Poisoned);

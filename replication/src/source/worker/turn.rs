@@ -33,8 +33,8 @@ use crate::{
 /// The most names and files looked at in one turn.
 const TASKS_PER_TURN: usize = 1024;
 
-/// Walking pauses while more names than this are pending.
-const PENDING_NAMES_MAX: usize = 8 * TASKS_PER_TURN;
+/// The most folders gone through in one turn, which ends when there are names enough for it.
+const WALKS_PER_TURN: usize = 256;
 
 /// The most content of a big file read in one turn.
 const STEP_BYTES: u64 = 8 << 20;
@@ -189,9 +189,11 @@ impl<'t> Turn<'_, 't> {
     fn take(&mut self, cuts: Vec<FileId>) -> Result<(), SourceError> {
         let silent = !self.tx.state.scanned;
         let (mut ready, finished) = self.step_transfer()?;
-        if self.pending.names.len() < PENDING_NAMES_MAX
-            && let Some((folder, scan)) = self.pending.next_walk()
-        {
+        for _ in 0..WALKS_PER_TURN {
+            if self.pending.names.len() >= TASKS_PER_TURN {
+                break;
+            }
+            let Some((folder, scan)) = self.pending.next_walk() else { break };
             self.walk(folder, scan)?;
         }
         let mut names = self.pending.take_names(TASKS_PER_TURN);
