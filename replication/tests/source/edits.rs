@@ -268,11 +268,11 @@ fn thousands_of_files_moved_between_folders_stay_who_they_are() {
             fs::create_dir(rig.path("c")).unwrap();
             let before: Vec<FileId> = (0..FILES).map(|i| rig.file(&format!("a/{i}"))).collect();
             for i in 0..FILES {
-                let to = if i % 2 == 0 { "b" } else { "c" };
+                let to = if i.is_multiple_of(2) { "b" } else { "c" };
                 fs::rename(rig.path(&format!("a/{i}")), rig.path(&format!("{to}/{i}"))).unwrap();
             }
             rig.settle();
-            let of = |i: usize| format!("{}/{i}", if i % 2 == 0 { "b" } else { "c" });
+            let of = |i: usize| format!("{}/{i}", if i.is_multiple_of(2) { "b" } else { "c" });
             let after: Vec<FileId> = (0..FILES).map(|i| rig.file(&of(i))).collect();
             assert!(before == after, "{mode:?}: files lost their identity");
             assert_eq!(rig.payload_bytes, 0, "{mode:?}: content was sent again");
