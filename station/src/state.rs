@@ -301,6 +301,7 @@ mod tests {
         drop(held);
         assert!(state.lock().is_ok());
     }
+
     /// A station that replicates what another one keeps makes the other one keep more, for ever.
     #[test]
     fn the_state_of_a_station_is_recognised() {
@@ -308,10 +309,10 @@ mod tests {
         let root = dir.path().canonicalize().unwrap();
         let state = root.join("deep/down/state");
         fs::create_dir_all(state.join("identity")).unwrap();
-        fs::create_dir_all(state.join("sets/work/live")).unwrap();
+        fs::create_dir_all(state.join("sets/office/live")).unwrap();
         assert_eq!(state_around(&state), None, "an empty folder of that name is nobody's");
         fs::write(state.join("identity/station.pem"), "").unwrap();
-        assert_eq!(state_around(&state.join("sets/work/live")), Some(state.as_path()));
+        assert_eq!(state_around(&state.join("sets/office/live")), Some(state.as_path()));
         assert_eq!(state_around(&root), None);
         assert_eq!(states_inside(&root), [] as [&Path; 0], "it does not run");
         let socket = std::os::unix::net::UnixListener::bind(state.join("keepshare.sock")).unwrap();
