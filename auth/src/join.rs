@@ -31,7 +31,10 @@ use crate::{
 #[non_exhaustive]
 pub enum JoinError {
     /// The token, whatever is wrong with it; or too many wrong ones before it.
-    #[error("the primary refused: the token was used before, is too old or is not known there")]
+    #[error(
+        "the primary refused: the token was used before, is too old or is not known there; after five wrong ones an \
+         address has to wait a minute"
+    )]
     Refused,
     /// The name.
     #[error("there is a station of this name in the cluster already")]

@@ -18,6 +18,8 @@ use std::{
     os::fd::{BorrowedFd, OwnedFd},
 };
 
+use keepshare_base::FileTime;
+
 mod events;
 mod fanotify;
 mod handle;
@@ -40,13 +42,24 @@ pub(crate) struct Touch {
     pub(crate) moved: bool,
 }
 
+/// An object that lives, or lived: inode numbers are given again, soon and often.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct Object {
+    /// Its inode number.
+    pub(crate) number: u64,
+    /// When it was made; zero where the file system does not say.
+    pub(crate) birth: FileTime,
+}
+
 /// Names and objects that may have changed since they were last looked at.
 #[derive(Debug, Default)]
 pub(crate) struct Marks {
     /// Names, by the inode of their folder, and how what they stand for was touched.
     pub(crate) names: HashMap<(u64, Box<[u8]>), Touch>,
-    /// Objects, by inode.
+    /// Objects, by inode: folders of the source.
     pub(crate) objects: HashMap<u64, Touch>,
+    /// Objects that were touched in folders which are not known (yet).
+    pub(crate) strangers: HashMap<Object, Touch>,
     /// Events were lost: anything may have changed.
     pub(crate) everything: bool,
 }
@@ -112,12 +125,12 @@ impl Touch {
 impl Marks {
     /// Tells whether nothing is marked.
     pub(crate) fn is_empty(&self) -> bool {
-        self.names.is_empty() && self.objects.is_empty() && !self.everything
+        self.len() == 0 && !self.everything
     }
 
     /// Returns how many names and objects are marked.
     pub(crate) fn len(&self) -> usize {
-        self.names.len() + self.objects.len()
+        self.names.len() + self.objects.len() + self.strangers.len()
     }
 
     /// Marks a name in a folder and what it stands for.
@@ -132,6 +145,12 @@ impl Marks {
         self.bound();
     }
 
+    /// Marks an object in a folder that is not known.
+    pub(crate) fn stranger(&mut self, object: Object, touch: Touch) {
+        self.strangers.entry(object).or_default().add(touch);
+        self.bound();
+    }
+
     /// Marks everything: the single marks add nothing to it but what objects were closed.
     pub(crate) fn all(&mut self) {
         self.everything = true;
@@ -141,7 +160,7 @@ impl Marks {
     fn bound(&mut self) {
         if self.len() > MARKS_MAX {
             self.all();
-            self.objects = HashMap::new();
+            (self.objects, self.strangers) = (HashMap::new(), HashMap::new());
         }
     }
 }

@@ -10,16 +10,24 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
+use keepshare_base::FileTime;
 use nix::sys::fanotify::{EventFFlags, InitFlags, MarkFlags, MaskFlags};
+use rustix::{
+    fs::{AtFlags, StatxFlags},
+    io::Errno,
+};
 
 use super::{
-    Capture, Marks, Touch,
+    Capture, Marks, Object, Touch,
     events::{self, Handle},
     handle,
 };
 
 /// The most handles of files whose inode is remembered; then all are forgotten and asked for again.
 const HANDLES_MAX: usize = 1 << 16;
+
+/// How often a handle is opened before it is given up.
+const OPENED_MAX: usize = 5;
 
 /// One read takes this many bytes of events.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -47,7 +55,7 @@ struct Known {
     /// An event had a handle that was asked for: on this file system both are the same.
     is_same: bool,
     /// Other objects; `None`: gone.
-    objects: HashMap<Key, Option<u64>>,
+    objects: HashMap<Key, Option<Object>>,
 }
 
 impl Fanotify {
@@ -163,9 +171,9 @@ fn note(event: &events::Event<'_>, known: &mut Known, marks: &mut Marks) {
     }
     if is_elsewhere
         && mask.intersects(CONTENT_MASK | MaskFlags::FAN_ATTRIB)
-        && let Some(inode) = event.object.and_then(|object| known.object(object, marks))
+        && let Some(object) = event.object.and_then(|object| known.object(object, marks))
     {
-        marks.object(inode, touch);
+        marks.stranger(object, touch);
     }
 }
 
@@ -178,22 +186,25 @@ impl Known {
             return Some(*inode);
         }
         // A file system whose events have other handles than it gives: each must be opened to be known.
-        if self.is_same { None } else { self.object(folder, marks) }
+        if self.is_same { None } else { self.object(folder, marks).map(|object| object.number) }
     }
 
-    /// Returns the inode number behind a handle; `None` when it is gone.
-    fn object(&mut self, object: Handle<'_>, marks: &mut Marks) -> Option<u64> {
-        let key = (object.kind, object.bytes.into());
-        if let Some(inode) = self.objects.get(&key) {
-            return *inode;
+    /// Returns the object behind a handle; `None` when it is gone.
+    fn object(&mut self, handle: Handle<'_>, marks: &mut Marks) -> Option<Object> {
+        let key = (handle.kind, handle.bytes.into());
+        if let Some(object) = self.objects.get(&key) {
+            return *object;
         }
-        let stale = rustix::io::Errno::STALE.raw_os_error();
-        let opened = handle::open(self.mount.as_fd(), object);
-        let inode = match opened.and_then(|place| Ok(rustix::fs::fstat(&place)?.st_ino)) {
-            Ok(inode) => Some(inode),
-            Err(error) if error.raw_os_error() == Some(stale) => None,
-            Err(error) => {
-                tracing::warn!(%error, "cannot resolve a file handle, comparing everything");
+        let found = (0..OPENED_MAX).find_map(|_| match look(self.mount.as_fd(), handle) {
+            // It passes: what it is connected to was just being moved.
+            Err(error) if error.raw_os_error() == Some(Errno::NOMEM.raw_os_error()) => None,
+            found => Some(found),
+        });
+        let object = match found {
+            Some(Ok(object)) => Some(object),
+            Some(Err(error)) if error.raw_os_error() == Some(Errno::STALE.raw_os_error()) => None,
+            failed => {
+                tracing::warn!(?failed, "cannot resolve a file handle, comparing everything");
                 marks.all();
                 return None;
             }
@@ -202,7 +213,17 @@ impl Known {
             self.objects.clear();
         }
         // A handle names one object for ever (it holds the generation), so what is gone stays gone.
-        self.objects.insert(key, inode);
-        inode
+        self.objects.insert(key, object);
+        object
     }
+}
+
+fn look(mount: BorrowedFd<'_>, handle: Handle<'_>) -> io::Result<Object> {
+    let place = handle::open(mount, handle)?;
+    let flags = AtFlags::EMPTY_PATH;
+    let stat = rustix::fs::statx(place, c"", flags, StatxFlags::INO | StatxFlags::BTIME)?;
+    let has_birth = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
+    let birth = FileTime { secs: stat.stx_btime.tv_sec, nanos: stat.stx_btime.tv_nsec };
+    let birth = if has_birth { birth } else { FileTime::default() };
+    Ok(Object { number: stat.stx_ino, birth })
 }

@@ -12,6 +12,7 @@ use redb::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{SourceError, pass::Regions};
+use crate::capture::Object;
 
 type Bytes = &'static [u8];
 
@@ -63,6 +64,12 @@ pub(crate) struct FileRecord {
     pub(crate) forgotten: bool,
     /// Since when there is a state that is no version yet.
     pub(crate) uncut: Option<Stamp>,
+}
+
+impl From<Inode> for Object {
+    fn from(inode: Inode) -> Self {
+        Self { number: inode.number, birth: inode.birth }
+    }
 }
 
 impl FileRecord {

@@ -15,7 +15,7 @@ use super::{
     ship::RestoreNote,
     transfer::Transfer,
 };
-use crate::capture::{Marks, Touch};
+use crate::capture::{Marks, Object, Touch};
 
 /// Names, files and folders to look at, and contents being read.
 #[derive(Debug, Default)]
@@ -53,13 +53,13 @@ pub(crate) struct Pending {
     pub(crate) seed: Seed,
 }
 
-/// How objects were touched that the map does not know (yet), by inode.
+/// How objects were touched that the map does not know (yet).
 ///
 /// A capture tells of a new file before anyone has looked into its folder, and of files that have nothing to do with the
 /// source: what nobody asked for in a while is forgotten. At most [`STRANGE_MAX`]; a file whose touch was forgotten becomes
 /// a version when it has been quiet.
 #[derive(Debug, Default)]
-pub(crate) struct Strange(HashMap<u64, (Touch, Instant)>);
+pub(crate) struct Strange(HashMap<Object, (Touch, Instant)>);
 
 /// The most objects.
 const STRANGE_MAX: usize = 1 << 16;
@@ -69,18 +69,18 @@ const STRANGE_FOR: Duration = Duration::from_secs(1);
 
 impl Strange {
     /// Remembers how an object was touched.
-    pub(crate) fn add(&mut self, inode: u64, touch: Touch) {
-        if touch != Touch::default() && (self.0.len() < STRANGE_MAX || self.0.contains_key(&inode))
-        {
-            let (known, at) = self.0.entry(inode).or_insert((touch, Instant::now()));
+    pub(crate) fn add(&mut self, object: Object, touch: Touch) {
+        let has_room = self.0.len() < STRANGE_MAX || self.0.contains_key(&object);
+        if has_room && touch != Touch::default() {
+            let (known, at) = self.0.entry(object).or_insert((touch, Instant::now()));
             known.add(touch);
             *at = Instant::now();
         }
     }
 
     /// Returns how an object that is known now was touched.
-    pub(crate) fn take(&mut self, inode: u64) -> Touch {
-        self.0.remove(&inode).map_or_else(Touch::default, |(touch, _)| touch)
+    pub(crate) fn take(&mut self, object: Object) -> Touch {
+        self.0.remove(&object).map_or_else(Touch::default, |(touch, _)| touch)
     }
 
     /// Forgets what nobody asked for.
@@ -172,9 +172,19 @@ impl Pending {
             }
         }
         for (object, touch) in marks.objects.drain() {
-            match tx.map.by_number(object)? {
-                Some(file) => self.add_file(file, FileTask { touch, ..FileTask::default() }),
-                None => self.strange.add(object, touch),
+            // It may have been forgotten since.
+            if let Some(file) = tx.map.by_number(object)? {
+                self.add_file(file, FileTask { touch, ..FileTask::default() });
+            }
+        }
+        for (object, touch) in marks.strangers.drain() {
+            let known = tx.map.by_number(object.number)?;
+            let record = known.map(|file| tx.map.record(file)).transpose()?.flatten();
+            match (known, record) {
+                (Some(file), Some(record)) if Object::from(record.inode) == object => {
+                    self.add_file(file, FileTask { touch, ..FileTask::default() });
+                }
+                _ => self.strange.add(object, touch),
             }
         }
         for transfer in &mut self.transfers {

@@ -254,7 +254,7 @@ impl<'a, 't> Round<'a, 't> {
         old: Option<(FileId, Kind)>,
     ) -> Result<(), SourceError> {
         let mut touch = task.touch;
-        touch.add(self.strange.take(seen.inode.number));
+        touch.add(self.strange.take(seen.inode.into()));
         if self.reading.contains_key(&seen.inode.number) {
             self.found.big.push((parent, name, seen, touch));
             return Ok(());
@@ -448,10 +448,8 @@ impl<'a, 't> Round<'a, 't> {
                 *verify |= task.verify;
                 *suspect |= task.suspect;
             }
-            // Its name stands for something else now; whoever has a second name is found there. And its inode may be
-            // another file's by now, of which all that was told.
+            // Its name stands for something else now; whoever has a second name is found there.
             (_, Some(_)) => {
-                self.strange.add(record.inode.number, task.touch);
                 for (parent, name) in self.tx.map.links(file, 64)? {
                     let task = NameTask { touch: task.touch, ..NameTask::default() };
                     self.queue.push_back((parent, name, task));

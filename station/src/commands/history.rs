@@ -144,7 +144,7 @@ pub(crate) fn fsck(socket: &Path, set: Option<SetName>, screen: &Screen) -> Outc
         return Ok(());
     }
     Err(Failure::new(Code::Failed, "something is wrong with what the station keeps")
-        .hint("what is damaged is never given out; a mirror from the master brings the present state back"))
+        .hint("what is damaged is never given out; look at the disk, and join a station anew to be brought everything"))
 }
 
 fn render_fsck(report: &FsckReport) -> String {
