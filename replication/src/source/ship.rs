@@ -219,9 +219,10 @@ impl<'a, 't> Ship<'a, 't> {
         Ok(())
     }
 
-    /// Journals a part of a file's content that is not its last.
-    pub(crate) fn journal_part(&mut self, row: Row) -> Result<(), SourceError> {
-        if row.row.content != Content::Same {
+    /// Journals a part of a file's content that is not its last. The part that ends a pass tells how long the file was
+    /// then, also where nothing else differed: the pages beyond are forgotten, and must be forgotten by everyone.
+    pub(crate) fn journal_part(&mut self, row: Row, ends_pass: bool) -> Result<(), SourceError> {
+        if ends_pass || row.row.content != Content::Same {
             self.journal(Vec::new(), vec![row], Vec::new())?;
         }
         Ok(())
@@ -240,7 +241,8 @@ impl<'a, 't> Ship<'a, 't> {
         let row = &mut done.row.row;
         let born = row.event == Event::Created;
         let forced = born || record.forgotten || restore.is_some();
-        let changed = forced || (done.changed && (row.hash.is_none() || row.hash != record.hash));
+        let differs = done.changed || row.meta.size != record.meta.size;
+        let changed = forced || (differs && (row.hash.is_none() || row.hash != record.hash));
         let attributes = row.meta != record.meta;
         if !changed {
             row.content = Content::Same;
@@ -418,7 +420,7 @@ impl<'a, 't> Ship<'a, 't> {
                         self.tx.map.set_record(file, &record)?;
                         sent = true;
                     }
-                    self.journal_part(*row)?;
+                    self.journal_part(*row, transfer.is_between_passes())?;
                 }
                 Step::Paused => {}
                 Step::Done(done) => return Ok(Ok(self.finish(file, *done, at.touch)?)),

@@ -258,7 +258,7 @@ impl<'t> Turn<'_, 't> {
             let budget = until.saturating_sub(transfer.read_bytes());
             match transfer.step(ship.tx, ship.owners, budget)? {
                 Step::Part(row) => {
-                    ship.journal_part(*row)?;
+                    ship.journal_part(*row, transfer.is_between_passes())?;
                     if transfer.is_between_passes() {
                         // Not before all that was told until now was heard.
                         transfer.took += began.elapsed();
