@@ -105,7 +105,10 @@ impl Payloads {
 
     /// Spools what is in memory only and not `acked` by all, before the process ends.
     pub(crate) fn spool_all(&mut self, acked: Seq) {
-        self.spool_range(acked.next(), Seq(u64::MAX));
+        // Everything is acknowledged where there is no destination: then there is no next one either.
+        if let Some(from) = acked.0.checked_add(1) {
+            self.spool_range(Seq(from), Seq(u64::MAX));
+        }
         self.memory.clear();
         self.memory_bytes = 0;
     }
@@ -242,5 +245,25 @@ impl Held {
                 Some(payload)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A source without destinations has nothing to spool, and ends in order all the same.
+    #[test]
+    fn what_nobody_lacks_is_not_spooled() {
+        let dir = tempfile::tempdir().unwrap();
+        let set = "work".parse().unwrap();
+        let mut payloads = Payloads::open(&set, dir.path(), 1000, 1000, BTreeMap::new());
+        payloads.insert(Seq(1), vec![1; 10], Seq(u64::MAX));
+        payloads.spool_all(Seq(u64::MAX));
+        assert_eq!((payloads.spool_bytes(), payloads.find(Seq(1)).is_some()), (0, false));
+        payloads.insert(Seq(2), vec![2; 10], Seq(1));
+        payloads.spool_all(Seq(1));
+        assert_eq!(payloads.spool_bytes(), 10);
+        assert_eq!(payloads.find(Seq(2)).unwrap().read().unwrap(), [2; 10]);
     }
 }
