@@ -10,13 +10,13 @@ use keepshare_base::{
     CommitId, ContentHash, Event, FileId, FileTime, Kind, Meta, Name, Owner, SetName, SetPath,
     Stamp, VersionId,
 };
+use keepshare_namespace::when::{self, Moment, WHEN_HINT, When, WhenError};
 use keepshare_versioning::{Ended, FileState, HistoryEntry, ReadError, Reader, View};
 
 use crate::{
     api::{Entry, VersionInfo, server::Reply},
     clock,
     failure::{Code, Failure, Outcome},
-    when::{self, Moment, WHEN_HINT, When},
 };
 
 /// How much content is read and sent at once.
@@ -197,9 +197,7 @@ impl Catalog {
         let when: When = typed
             .parse()
             .or_else(|error| format!("@{typed}").parse().map_err(|_| error))
-            .map_err(|error: crate::when::WhenError| {
-                Failure::because(Code::Usage, error).hint(WHEN_HINT)
-            })?;
+            .map_err(|error: WhenError| Failure::because(Code::Usage, error).hint(WHEN_HINT))?;
         let view = self.view()?;
         let found = match when.resolve(self.zone, clock::now()) {
             Moment::Latest => self.at_commit(&view, path, view.latest())?,

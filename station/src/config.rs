@@ -15,11 +15,11 @@ use chrono_tz::Tz;
 use serde::Deserialize;
 
 use keepshare_base::StationName;
+use keepshare_namespace::when::machine_zone;
 
 use crate::{
     failure::{Failure, Outcome},
     files,
-    when::machine_zone,
 };
 
 /// The port of station to station links.

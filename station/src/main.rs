@@ -26,7 +26,6 @@ mod service;
 mod standing;
 mod state;
 mod users;
-mod when;
 
 use std::process::ExitCode;
 

@@ -12,11 +12,11 @@ use std::{
 use anyhow::Context;
 
 use keepshare_base::SetName;
+use keepshare_namespace::when::{WHEN_HINT, split_path_time};
 
 use crate::{
     api::Place,
     failure::{Failure, Outcome},
-    when::{WHEN_HINT, split_path_time},
 };
 
 /// Reads `PATH`.

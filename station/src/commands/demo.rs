@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use keepshare_auth::{Role, TOKEN_TTL_S};
 use keepshare_base::{SetName, StationName};
+use keepshare_namespace::when::machine_zone;
 
 use crate::{
     answers::StationAnswers,
@@ -28,7 +29,6 @@ use crate::{
     service::{Running, Station},
     standing::{IN_SYNC, has_arrived},
     state::{SetPart, SetRecord},
-    when::machine_zone,
 };
 
 /// How often it is looked whether the replica has everything.

@@ -3,6 +3,7 @@
 use std::{ffi::OsStr, fmt::Write, os::unix::ffi::OsStrExt, path::Path};
 
 use keepshare_base::{Kind, SetName};
+use keepshare_namespace::when::{machine_zone, split_path_time};
 
 use crate::{
     api::{
@@ -12,7 +13,6 @@ use crate::{
     failure::{Code, Failure, Outcome},
     output::{Screen, Table, bytes_text, safe, time_text},
     place::{parse_place, parse_place_time},
-    when::{machine_zone, split_path_time},
 };
 
 /// Lists the versions of a file or folder.

@@ -9,6 +9,7 @@ use keepshare_auth::{
     StationIdentity, TokenError,
 };
 use keepshare_base::StationName;
+use keepshare_namespace::when::machine_zone;
 use keepshare_replication::join::ask;
 
 use crate::{
@@ -21,7 +22,6 @@ use crate::{
     files::{self, Tentative},
     output::Screen,
     state::StateDir,
-    when::machine_zone,
 };
 
 /// Makes a first station: the cluster's CA, its own identity, a config.

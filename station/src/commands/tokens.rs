@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use keepshare_namespace::when::machine_zone;
+
 use crate::{
     api::{Request, TokenInfo, client},
     failure::Outcome,
     output::{Screen, Table, time_text},
-    when::machine_zone,
 };
 
 /// Makes a token and says what to do with it.

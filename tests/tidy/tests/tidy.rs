@@ -14,11 +14,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("keepshare-versioning", &["base"]),
     ("keepshare-auth", &["base"]),
     ("keepshare-replication", &["base", "proto", "versioning"]),
-    ("keepshare-station", &["base", "proto", "versioning", "auth", "replication"]),
+    ("keepshare-namespace", &["base", "versioning", "auth"]),
+    ("keepshare-nfs-wire", &[]),
+    ("keepshare-nfs", &["base", "nfs-wire", "namespace", "auth"]),
+    ("keepshare-web", &["base", "namespace", "auth"]),
+    (
+        "keepshare-station",
+        &["base", "proto", "versioning", "auth", "replication", "namespace", "nfs", "web"],
+    ),
 ];
 
 /// Crates that decide and never touch the world: no crate that reads clocks, files or sockets.
-const PURE: &[&str] = &["keepshare-base", "keepshare-proto"];
+const PURE: &[&str] = &["keepshare-base", "keepshare-proto", "keepshare-nfs-wire"];
 
 /// What a pure crate must not depend on.
 const WORLDLY: &[&str] =

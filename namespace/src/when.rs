@@ -17,15 +17,15 @@ use keepshare_base::{Stamp, VersionId};
 /// A text that is no time.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("'{0}' is not a time or a version")]
-pub(crate) struct WhenError(pub(crate) String);
+pub struct WhenError(pub String);
 
 /// What to type instead, for the hint below a [`WhenError`].
-pub(crate) const WHEN_HINT: &str = "times look like 2026-11-20, 2026-11-20_15.32, 2026-11-20T15:32:07Z, \
+pub const WHEN_HINT: &str = "times look like 2026-11-20, 2026-11-20_15.32, 2026-11-20T15:32:07Z, \
      yesterday, 2h, 3d, latest or a version's id such as v1.1.42";
 
 /// A moment as it was typed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum When {
+pub enum When {
     /// The present state.
     Latest,
     /// One version, by its id and its number among those of the name that have this id.
@@ -42,7 +42,7 @@ pub(crate) enum When {
 
 /// A moment that can be looked up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Moment {
+pub enum Moment {
     /// The present state.
     Latest,
     /// One version, by its id and its number among those of the name that have this id.
@@ -53,7 +53,7 @@ pub(crate) enum Moment {
 
 impl When {
     /// Returns the moment that is meant, for a share whose clocks show `zone`.
-    pub(crate) fn resolve(self, zone: Tz, now: Stamp) -> Moment {
+    pub fn resolve(self, zone: Tz, now: Stamp) -> Moment {
         match self {
             Self::Latest => Moment::Latest,
             Self::Version(id, number) => Moment::Version(id, number),
@@ -94,7 +94,7 @@ impl fmt::Display for Moment {
 ///
 /// `@GMT-…` and `@1763649127` bring an `@` of their own, which may be written once or twice. `None` where no time is
 /// there; names may hold any number of `@`, and bytes that are no text.
-pub(crate) fn split_path_time(text: &[u8]) -> Option<(&[u8], When)> {
+pub fn split_path_time(text: &[u8]) -> Option<(&[u8], When)> {
     let at = text.iter().rposition(|byte| *byte == b'@')?;
     let (path, time) = (&text[..at], std::str::from_utf8(&text[at..]).ok()?);
     if let Ok(when) = time[1..].parse() {
@@ -105,7 +105,7 @@ pub(crate) fn split_path_time(text: &[u8]) -> Option<(&[u8], When)> {
 }
 
 /// Writes a moment, to the second, as it can be typed: with the offset that `zone` had then.
-pub(crate) fn typed(stamp: Stamp, zone: Tz) -> String {
+pub fn typed(stamp: Stamp, zone: Tz) -> String {
     stamp.to_utc().map_or_else(
         || stamp.to_string(),
         |time| time.with_timezone(&zone).format("%Y-%m-%d_%H.%M.%S%z").to_string(),
@@ -113,7 +113,7 @@ pub(crate) fn typed(stamp: Stamp, zone: Tz) -> String {
 }
 
 /// Returns the machine's zone, or UTC where it has none that is known.
-pub(crate) fn machine_zone() -> Tz {
+pub fn machine_zone() -> Tz {
     iana_time_zone::get_timezone().ok().and_then(|name| name.parse().ok()).unwrap_or(Tz::UTC)
 }
 

@@ -1,0 +1,15 @@
+//! What a user sees: the live tree and its past as one tree of nodes, with rights.
+//!
+//! A [`Share`] answers what a door asks in the name of a [`keepshare_auth::Principal`]: look up, list, read. It keeps no
+//! state per client and knows no protocol; doors turn its nodes into handles. Time is passed in, and nothing here opens
+//! a socket.
+
+mod node;
+mod share;
+pub mod when;
+
+pub use node::{NameHash, Node, PastMoment};
+pub use share::{
+    Access, Attributes, Cookie, Denial, Found, Listed, Listing, Restore, RestoreError, Restorer,
+    Share, ShareConfig, ShareId, Show, Usage,
+};

@@ -1,0 +1,1 @@
+//! The messages of NFSv3, MOUNT v3, RPC and the portmapper.
