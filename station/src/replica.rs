@@ -29,6 +29,7 @@ use crate::{
     files, panics,
     service::Station,
     standing::{BEHIND, arrived},
+    when::Moment,
 };
 
 /// How many links and restores may wait for the set's loop.
@@ -153,7 +154,7 @@ impl Replica {
         Ok(Restored {
             set: self.name.to_string(),
             path: path.to_string(),
-            version: version.to_string(),
+            version: Moment::Version(version, Some(found.state.file)).to_string(),
             outcome: outcome.to_owned(),
         })
     }
