@@ -110,7 +110,8 @@ impl fmt::Display for Position {
 
 /// The id of a version: the position of its cut, written `v1.1.42`.
 ///
-/// Together with a name or a file it is unique; one change cuts a file at most once.
+/// Together with a file it is unique; one change cuts a file at most once, and may cut many files, so that a name is not
+/// enough: another file of the same change may take it.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct VersionId(pub Position);
 

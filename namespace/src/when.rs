@@ -12,7 +12,7 @@ use chrono::{
 };
 use chrono_tz::Tz;
 
-use keepshare_base::{Stamp, VersionId};
+use keepshare_base::{Epoch, FileId, Stamp, VersionId};
 
 /// A text that is no time.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -21,15 +21,15 @@ pub struct WhenError(pub String);
 
 /// What to type instead, for the hint below a [`WhenError`].
 pub const WHEN_HINT: &str = "times look like 2026-11-20, 2026-11-20_15.32, 2026-11-20T15:32:07Z, \
-     yesterday, 2h, 3d, latest or a version's id such as v1.1.42";
+     yesterday, 2h, 3d, latest or a version's id such as v1.1.42-7";
 
 /// A moment as it was typed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum When {
     /// The present state.
     Latest,
-    /// One version, by its id and its number among those of the name that have this id.
-    Version(VersionId, u32),
+    /// One version, by its id, and by its file where that was typed too.
+    Version(VersionId, Option<FileId>),
     /// A moment that needs no zone: the instant itself.
     Instant(Stamp),
     /// The last instant of a stretch of wall-clock time, in the share's zone.
@@ -45,8 +45,8 @@ pub enum When {
 pub enum Moment {
     /// The present state.
     Latest,
-    /// One version, by its id and its number among those of the name that have this id.
-    Version(VersionId, u32),
+    /// One version, by its id, and by its file where that was typed too.
+    Version(VersionId, Option<FileId>),
     /// The last change stamped at or before this.
     At(Stamp),
 }
@@ -56,7 +56,7 @@ impl When {
     pub fn resolve(self, zone: Tz, now: Stamp) -> Moment {
         match self {
             Self::Latest => Moment::Latest,
-            Self::Version(id, number) => Moment::Version(id, number),
+            Self::Version(id, file) => Moment::Version(id, file),
             Self::Instant(stamp) => Moment::At(stamp),
             Self::Local(wall) => Moment::At(last_instant(zone, wall)),
             Self::Yesterday => Moment::At(end_of_yesterday(zone, now)),
@@ -83,8 +83,7 @@ impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Latest => f.write_str("latest"),
-            Self::Version(id, 1) => id.fmt(f),
-            Self::Version(id, number) => write!(f, "{id}-{number}"),
+            Self::Version(id, file) => write_version(f, *id, *file),
             Self::At(stamp) => stamp.fmt(f),
         }
     }
@@ -126,14 +125,31 @@ fn parse_word(text: &str) -> Option<When> {
     }
 }
 
-/// `v1.1.42`, and `v1.1.42-2` for the second of that id: a change that puts a file in the place of another one makes
-/// both what was there and what is there versions.
+/// Writes `v1.1.42-7`: the position, and the file's number in the epoch of that position. One change may bring many
+/// files, and each of them may take any name later: without the file, an id would not mean one thing for ever. A file
+/// of another epoch is written with it, `v1.2.42-1.7`; the root folder is of no origin and needs no number.
+fn write_version(f: &mut fmt::Formatter<'_>, id: VersionId, file: Option<FileId>) -> fmt::Result {
+    fmt::Display::fmt(&id, f)?;
+    match file.filter(|file| file.origin == id.0.origin) {
+        Some(FileId { epoch, counter, .. }) if epoch == id.0.epoch => write!(f, "-{counter}"),
+        Some(FileId { epoch, counter, .. }) => write!(f, "-{epoch}.{counter}"),
+        None => Ok(()),
+    }
+}
+
+/// Reads what [`write_version`] wrote; the file may be left out.
 fn parse_version(text: &str) -> Option<When> {
-    let Some((id, number)) = text.split_once('-') else {
-        return text.parse().ok().map(|id| When::Version(id, 1));
+    let Some((id, file)) = text.split_once('-') else {
+        return text.parse().ok().map(|id| When::Version(id, None));
     };
-    let number = if all_digits(number) { number.parse().ok()? } else { 0 };
-    (number >= 2).then_some(When::Version(id.parse().ok()?, number))
+    let id: VersionId = id.parse().ok()?;
+    let number = |text: &str| if all_digits(text) { text.parse().ok() } else { None };
+    let (epoch, counter) = match file.split_once('.') {
+        Some((epoch, counter)) => (number(epoch).and_then(Epoch::new)?, number(counter)?),
+        None => (id.0.epoch, number(file)?),
+    };
+    let file = FileId { origin: id.0.origin, epoch, counter };
+    Some(When::Version(id, Some(file)))
 }
 
 /// `45s`, `15m`, `2h`, `3d`, `2w`.
@@ -388,6 +404,8 @@ mod tests {
             ("latest", "latest"),
             ("v1.1.42", "v1.1.42"),
             ("v1.1.42-2", "v1.1.42-2"),
+            ("v1.2.42-1.2", "v1.2.42-1.2"),
+            ("v1.2.42-2.7", "v1.2.42-7"),
         ];
         for (text, expected) in cases {
             assert_eq!(at(text, BERLIN), expected, "{text}");
@@ -430,7 +448,6 @@ mod tests {
             "9223372036854775807w",
             "Latest",
             "v1.1",
-            "v1.1.42-1",
             "v1.1.42-",
             "v1.1.42-x",
             "2026-11-2ö",

@@ -104,7 +104,7 @@ impl Catalog {
             after = Some(last.clone());
             for name in &page {
                 let newest = view.history(folder, name, 1).map_err(read_failure)?;
-                versions.extend(newest.iter().map(|entry| version_info(entry, 1, path)));
+                versions.extend(newest.iter().map(|entry| version_info(entry, path)));
             }
         }
         versions.truncate(limit);
@@ -120,8 +120,31 @@ impl Catalog {
         name: &Name,
         limit: usize,
     ) -> Outcome<(Vec<VersionInfo>, Option<FileId>)> {
+        let history = self.history(view, path, (folder, name), limit)?;
+        let newest = history.first().ok_or_else(|| self.no_history(path))?;
+        let is_folder = newest.state.meta.kind == Kind::Dir;
+        let mut paths = HashMap::new();
+        let mut infos = Vec::with_capacity(history.len());
+        for entry in &history {
+            let at = if entry.current { view.latest() } else { held_at(view, entry)? };
+            let shown = paths
+                .entry((entry.parent, at))
+                .or_insert_with(|| folder_path(view, entry.parent, at));
+            infos.push(version_info(entry, shown));
+        }
+        Ok((infos, is_folder.then_some(newest.state.file)))
+    }
+
+    /// Returns what a path held, newest first, in all folders that are or were there.
+    fn history(
+        &self,
+        view: &View,
+        path: &SetPath,
+        (folder, name): (&SetPath, &Name),
+        limit: usize,
+    ) -> Outcome<Vec<HistoryEntry>> {
         let mut folders = self.folders_at(view, folder)?.into_iter();
-        let present = folders.next().ok_or_else(|| self.no_history(path))?;
+        let Some(present) = folders.next() else { return Ok(Vec::new()) };
         let mut history = view.history(present, name, limit).map_err(read_failure)?;
         let before = history.len();
         for former in folders {
@@ -131,21 +154,7 @@ impl Catalog {
             history.sort_by_key(|entry| std::cmp::Reverse(entry.held_from));
             history.truncate(limit);
         }
-        let newest = history.first().ok_or_else(|| self.no_history(path))?;
-        let is_folder = newest.state.meta.kind == Kind::Dir;
-        let mut paths = HashMap::new();
-        let mut ids: HashMap<VersionId, u32> = HashMap::new();
-        let mut infos = Vec::with_capacity(history.len());
-        for entry in &history {
-            let at = if entry.current { view.latest() } else { held_at(view, entry)? };
-            let shown = paths
-                .entry((entry.parent, at))
-                .or_insert_with(|| folder_path(view, entry.parent, at));
-            let number = ids.entry(entry.version).or_default();
-            *number += 1;
-            infos.push(version_info(entry, *number, shown));
-        }
-        Ok((infos, is_folder.then_some(newest.state.file)))
+        Ok(history)
     }
 
     /// Returns what a name held in a folder that stood at its path before the present one, as long as it stood there.
@@ -202,7 +211,7 @@ impl Catalog {
         let found = match when.resolve(self.zone, clock::now()) {
             Moment::Latest => self.at_commit(&view, path, view.latest())?,
             Moment::At(stamp) => self.at_stamp(&view, path, stamp)?,
-            Moment::Version(id, number) => self.at_version(&view, path, id, number)?,
+            Moment::Version(id, file) => self.at_version(&view, path, id, file)?,
         };
         found.ok_or_else(|| {
             Failure::not_found(format!("{}:{path} was not there at {typed}", self.set))
@@ -237,32 +246,34 @@ impl Catalog {
         view: &View,
         path: &SetPath,
         id: VersionId,
-        number: u32,
+        file: Option<FileId>,
     ) -> Outcome<Option<Found>> {
-        if let Some((folder, name)) = path.split_last()
-            && let Some(parent) = self.last_parent(view, &folder)?
-        {
-            let history = view.history(parent, name, SEARCHED_MAX).map_err(read_failure)?;
-            let nth = usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX);
-            let found = history.into_iter().filter(|entry| entry.version == id).nth(nth);
-            if let Some(entry) = found {
+        let is_meant = |state: &FileState| {
+            VersionId(state.position) == id && file.is_none_or(|file| file == state.file)
+        };
+        if let Some((folder, name)) = path.split_last() {
+            let mut held = self.history(view, path, (&folder, name), SEARCHED_MAX)?;
+            held.retain(|entry| is_meant(&entry.state));
+            let newest = held.first().map(|entry| entry.state.file);
+            if let Some(other) = held.iter().find(|entry| Some(entry.state.file) != newest) {
+                return Err(self.several(path, [&held[0], other]));
+            }
+            if let Some(entry) = held.pop() {
                 let commit = entry.state.commit;
                 return Ok(Some(Found { state: entry.state, commit, name: Some(name.clone()) }));
             }
         }
-        // A folder is asked for by the versions of what is in it, too; and a file may have been in a folder that is gone,
-        // in whose place another one is now.
-        match view.commit_of(id.0).map_err(read_failure)? {
-            Some(commit) => {
-                let found = self.at_commit(view, path, commit)?;
-                let is_meant = |found: &Found| {
-                    found.state.meta.kind == Kind::Dir
-                        || (number == 1 && VersionId(found.state.position) == id)
-                };
-                Ok(found.filter(is_meant))
-            }
-            None => Ok(None),
-        }
+        // A folder is asked for by the versions of what is in it, too.
+        let Some(commit) = view.commit_of(id.0).map_err(read_failure)? else { return Ok(None) };
+        let found = self.at_commit(view, path, commit)?;
+        Ok(found.filter(|found| found.state.meta.kind == Kind::Dir || is_meant(&found.state)))
+    }
+
+    /// Says that an id without its file means several versions of a name.
+    fn several(&self, path: &SetPath, some: [&HistoryEntry; 2]) -> Failure {
+        let [one, other] = some.map(|entry| Moment::Version(entry.version, Some(entry.state.file)));
+        Failure::new(Code::Usage, format!("{}:{path} held several files with this id", self.set))
+            .hint(format!("write which one is meant: {one} or {other}"))
     }
 
     fn at_commit(&self, view: &View, path: &SetPath, commit: CommitId) -> Outcome<Option<Found>> {
@@ -272,22 +283,6 @@ impl Catalog {
         let state = view.file(file, commit).map_err(read_failure)?;
         let name = path.names().last().cloned();
         Ok(state.map(|state| Found { state, commit, name }))
-    }
-
-    /// Returns the folder that is at `path`, or was there last.
-    fn last_parent(&self, view: &View, path: &SetPath) -> Outcome<Option<FileId>> {
-        let mut folder = FileId::ROOT;
-        for name in path.names() {
-            let now = view.lookup(folder, name, view.latest()).map_err(read_failure)?;
-            folder = match now {
-                Some((file, _)) => file,
-                None => match view.history(folder, name, 1).map_err(read_failure)?.first() {
-                    Some(entry) => entry.state.file,
-                    None => return Ok(None),
-                },
-            };
-        }
-        Ok(Some(folder))
     }
 
     /// Writes what was found: a file with its content, a folder with what is right in it.
@@ -529,19 +524,13 @@ fn folder_path(view: &View, folder: FileId, at: CommitId) -> SetPath {
     path.or_else(|| view.path_of(folder, view.latest()).ok().flatten()).unwrap_or_default()
 }
 
-fn version_info(entry: &HistoryEntry, number: u32, folder: &SetPath) -> VersionInfo {
+fn version_info(entry: &HistoryEntry, folder: &SetPath) -> VersionInfo {
     let (until, ended) = match entry.held_until {
         Some((until, ended)) => (Some(until.to_string()), Some(ended_word(ended).to_owned())),
         None => (None, None),
     };
     let name = folder.join(entry.name.clone()).to_string();
-    VersionInfo {
-        version: Moment::Version(entry.version, number).to_string(),
-        until,
-        ended,
-        current: entry.current,
-        ..state_info(&entry.state, name)
-    }
+    VersionInfo { until, ended, current: entry.current, ..state_info(&entry.state, name) }
 }
 
 fn root_version(state: &FileState, view: &View) -> VersionInfo {
@@ -553,7 +542,7 @@ fn root_version(state: &FileState, view: &View) -> VersionInfo {
 fn state_info(state: &FileState, name: String) -> VersionInfo {
     let Meta { kind, size, mode, owner, group, mtime, .. } = &state.meta;
     VersionInfo {
-        version: VersionId(state.position).to_string(),
+        version: Moment::Version(VersionId(state.position), Some(state.file)).to_string(),
         time: state.stamp.to_string(),
         arrived: state.arrival.to_string(),
         size: *size,

@@ -235,13 +235,13 @@ const VERSIONS_EXAMPLES: &str = "Examples:
 
 const SHOW_EXAMPLES: &str = "Examples:
   keepshare show projects:plan/report.txt@yesterday
-  keepshare show projects:plan/report.txt@v1.1.42 > report-then.txt
+  keepshare show projects:plan/report.txt@v1.1.42-7 > report-then.txt
   keepshare show projects:plan@2026-11-20_15.32";
 
 const RESTORE_EXAMPLES: &str = "Examples:
   keepshare restore projects:plan/report.docx@2h
   keepshare restore projects:plan@2026-11-20 --to /tmp/plan-then
-  keepshare restore projects:plan/report.docx@v1.1.42 --to . --force
+  keepshare restore projects:plan/report.docx@v1.1.42-7 --to . --force
 
 TIME is 2026-11-20, 2026-11-20_15, 2026-11-20_15.32, 2026-11-20T15:32:07Z, yesterday, 2h, 3d, latest, or a version's
 id. A time means the last instant inside what was typed. Restoring in place makes a new version: it can be undone.";

@@ -10,6 +10,7 @@ use anyhow::Context;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use keepshare_base::{Kind, OriginId, RequestId, SetName, SetPath, StationName, VersionId};
+use keepshare_namespace::when::Moment;
 use keepshare_proto::{Frame, RestoreAnswer, RestoreRequest, Text, restore::RestoreEnd};
 use keepshare_versioning::{
     Reader,
@@ -153,7 +154,7 @@ impl Replica {
         Ok(Restored {
             set: self.name.to_string(),
             path: path.to_string(),
-            version: version.to_string(),
+            version: Moment::Version(version, Some(found.state.file)).to_string(),
             outcome: outcome.to_owned(),
         })
     }

@@ -54,10 +54,9 @@ fn what_waits_for_a_destination_survives_a_kill() {
         assert!(std::time::Instant::now() < deadline, "{:?}", rig.handle.status());
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    // The notes of where it is follow at once.
+    // The notes of where it is are written before it is shown.
     let left = rig.dir.path().join("left");
     fs::create_dir(&left).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(300));
     for entry in walk(&rig.config.state_dir) {
         let to = left.join(entry.strip_prefix(&rig.config.state_dir).unwrap());
         fs::create_dir_all(to.parent().unwrap()).unwrap();

@@ -305,6 +305,40 @@ fn change_modes(scratch: &mut Scratch) -> Result<()> {
     Ok(())
 }
 
+/// Files that came in one change share its position: an id that was shown once means the same bytes for ever, whatever
+/// takes the name later.
+#[test]
+fn an_id_means_the_same_version_whatever_takes_its_name() -> Result<()> {
+    in_scratch("ids", keep_ids)
+}
+
+fn keep_ids(scratch: &mut Scratch) -> Result<()> {
+    let source = scratch.make_dir("source")?;
+    for name in ["name-1", "name-2", "name-3"] {
+        write(&source, name, &format!("the bytes of {name}"))?;
+    }
+    let cluster = Cluster::new(scratch, &source, Wiring::Loopback)?;
+    cluster.add_set()?;
+    cluster.in_sync_within(SOON)?;
+    let id = |name: &str| -> Result<String> {
+        let versions = cluster.store.versions(SET, Path::new(name))?;
+        ensure!(versions.len() == 1, "{versions:?}");
+        Ok(versions[0]["version"].as_str().context("a version has an id")?.to_owned())
+    };
+    let (first, second) = (id("name-1")?, id("name-2")?);
+    fs::rename(source.join("name-2"), source.join("name-1"))?;
+    settle(&cluster)?;
+    exchange(&source, "name-1", "name-3")?;
+    settle(&cluster)?;
+    let versions = cluster.store.versions(SET, Path::new("name-1"))?;
+    ensure!(versions.len() == 3, "it held three files: {versions:?}");
+    for (id, bytes) in [(first, "the bytes of name-1"), (second, "the bytes of name-2")] {
+        let shown = cluster.store.show(SET, Path::new("name-1"), &id)?;
+        ensure!(shown == bytes.as_bytes(), "{id} is {}", String::from_utf8_lossy(&shown));
+    }
+    Ok(())
+}
+
 /// A database is never closed and never copied whole; each of its versions still opens as a database.
 #[test]
 fn every_version_of_a_database_opens() -> Result<()> {
