@@ -14,6 +14,7 @@ use crate::{
     catalog::{self, Catalog},
     clock,
     failure::{Failure, Outcome},
+    find::{self, Pattern},
     fsck::{self, Verified},
     master::Master,
     panics::{self, Panicked},
@@ -132,7 +133,7 @@ impl StationAnswers {
             ))
             .hint("a file can be in one set only; keepshare set list shows their folders"));
         }
-        let record = SetRecord { name: name.clone(), part: SetPart::Master { source, to } };
+        let record = SetRecord::new(name.clone(), SetPart::Master { source, to });
         match station.add_set(record)? {
             Running::Master(master) => Ok(master.status()),
             _ => Err(Failure::refused(format!("set {name} is received here"))
@@ -192,6 +193,32 @@ impl StationAnswers {
                 join: None,
             })
             .collect())
+    }
+
+    fn find_names(
+        &self,
+        only: Option<&SetName>,
+        pattern: &Pattern,
+        limit: usize,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
+        let (mut known, mut left) = (false, limit);
+        for (record, running) in self.stations.iter().flat_map(|station| station.sets()) {
+            if only.is_some_and(|only| *only != record.name) {
+                continue;
+            }
+            if let Running::Replica(replica) = running {
+                known = true;
+                left -= find::find(&record.name, replica.reader(), pattern, left, reply)?;
+            }
+        }
+        match only {
+            Some(only) if !known => {
+                Err(Failure::not_found(format!("this station keeps no set '{only}'"))
+                    .hint("keepshare set list shows the sets of this station"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn fsck(&self, only: Option<&SetName>, reply: &mut Reply) -> Outcome<()> {
@@ -257,6 +284,10 @@ impl Answers for StationAnswers {
                 let (replica, path) = self.find(&place)?;
                 let found = replica.catalog().find(&path, &when)?;
                 reply.item(&replica.restore(&path, &found, &users::name_of(uid))?)
+            }
+            Request::Find { set, pattern, deleted_only, limit } => {
+                let pattern = Pattern::new(&pattern, deleted_only);
+                self.find_names(set.as_ref(), &pattern, limit, reply)
             }
             Request::Fsck { set } => self.fsck(set.as_ref(), reply),
         }

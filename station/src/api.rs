@@ -74,6 +74,17 @@ pub(crate) enum Request {
         /// As of when, as typed.
         when: String,
     },
+    /// Names that are or were in the sets kept here: [`FoundName`]s.
+    Find {
+        /// In which set; in all where none is named.
+        set: Option<SetName>,
+        /// What they are like: `*` is anything, `?` one character, a part of a name is enough without.
+        pattern: String,
+        /// Leave out what is there.
+        deleted_only: bool,
+        /// How many at most.
+        limit: usize,
+    },
     /// Checks one set or all: [`FsckReport`]s.
     Fsck {
         /// Which.
@@ -269,6 +280,23 @@ pub(crate) struct Entry {
     pub(crate) same_as: Option<Vec<keepshare_base::Name>>,
     /// Why its content does not follow, where it cannot be read.
     pub(crate) damaged: Option<String>,
+}
+
+/// A name that was looked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct FoundName {
+    /// The set.
+    pub(crate) set: String,
+    /// The path inside.
+    pub(crate) path: String,
+    /// `file`, `folder`, `symlink`, …
+    pub(crate) kind: String,
+    /// In bytes.
+    pub(crate) size: u64,
+    /// When the content changed last by the file system, RFC 3339.
+    pub(crate) mtime: String,
+    /// When it was deleted, RFC 3339; none where it is there.
+    pub(crate) deleted: Option<String>,
 }
 
 /// What came of a restore in place.

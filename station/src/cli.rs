@@ -64,6 +64,9 @@ pub(crate) enum Command {
     /// Bring back a file or a folder as it was
     #[command(after_help = RESTORE_EXAMPLES)]
     Restore(Restore),
+    /// Find files and folders by name, deleted ones too
+    #[command(after_help = FIND_EXAMPLES)]
+    Find(Find),
     /// Check everything the station keeps against its checksums, and the live trees against it
     #[command(after_help = FSCK_EXAMPLES)]
     Fsck(Fsck),
@@ -200,6 +203,21 @@ pub(crate) struct Fsck {
     pub(crate) set: Option<SetName>,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct Find {
+    /// The name: * is anything, ? one character; without either, a part of the name is enough. Case does not matter
+    pub(crate) name: String,
+    /// Look in this set only
+    #[arg(long)]
+    pub(crate) set: Option<SetName>,
+    /// Only what is deleted
+    #[arg(long)]
+    pub(crate) deleted: bool,
+    /// Stop after so many
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    pub(crate) limit: usize,
+}
+
 const EXIT_CODES: &str =
     "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 refused, 5 unavailable";
 
@@ -245,6 +263,11 @@ const RESTORE_EXAMPLES: &str = "Examples:
 
 TIME is 2026-11-20, 2026-11-20_15, 2026-11-20_15.32, 2026-11-20T15:32:07Z, yesterday, 2h, 3d, latest, or a version's
 id. A time means the last instant inside what was typed. Restoring in place makes a new version: it can be undone.";
+
+const FIND_EXAMPLES: &str = "Examples:
+  keepshare find budget
+  keepshare find '*.docx' --set projects
+  keepshare find budget --deleted --json";
 
 const FSCK_EXAMPLES: &str = "Examples:
   keepshare fsck

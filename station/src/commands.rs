@@ -12,6 +12,7 @@ use crate::{
 };
 
 mod demo;
+mod find;
 pub(crate) use history::kind_word;
 
 mod history;
@@ -43,6 +44,7 @@ pub(crate) fn execute(cli: Cli, screen: &Screen) -> Outcome<()> {
         }
         Command::Show(options) => history::show(&socket(&global)?, &options.path, screen),
         Command::Restore(options) => restore::restore(&socket(&global)?, &options, screen),
+        Command::Find(options) => find::find(&socket(&global)?, &options, screen),
         Command::Fsck(options) => history::fsck(&socket(&global)?, options.set, screen),
         Command::Completions { shell } => {
             let mut text = Vec::new();

@@ -105,7 +105,7 @@ async fn find_set(
         Some(running) => running,
         None if is_primary => {
             let part = SetPart::Replica { from: peer.clone() };
-            let record = SetRecord { name: name.clone(), part };
+            let record = SetRecord::new(name.clone(), part);
             tracing::info!(set = %name, %peer, "a new set");
             let station = Arc::clone(station);
             let added = tokio::task::spawn_blocking(move || station.add_set(record)).await;

@@ -13,6 +13,7 @@ mod drivers;
 mod extract;
 mod failure;
 mod files;
+mod find;
 mod fsck;
 mod master;
 mod output;

@@ -10,10 +10,10 @@ use anyhow::Context;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use keepshare_base::{Kind, OriginId, RequestId, SetName, SetPath, StationName, VersionId};
-use keepshare_namespace::when::Moment;
+use keepshare_namespace::{Restore, RestoreError, when::Moment};
 use keepshare_proto::{Frame, RestoreAnswer, RestoreRequest, Text, restore::RestoreEnd};
 use keepshare_versioning::{
-    Reader,
+    FileState, Reader,
     live::{Difference, LiveOptions},
     set::{SetOptions, SetStore, Status},
 };
@@ -115,6 +115,11 @@ impl Replica {
         self.shown.borrow().peer.is_some()
     }
 
+    /// Returns what reads the set.
+    pub(crate) fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
     /// Returns what answers questions about the set's past.
     pub(crate) fn catalog(&self) -> Catalog {
         Catalog::new(self.name.clone(), self.reader.clone(), self.zone)
@@ -136,20 +141,8 @@ impl Replica {
             .hint("--to DIR restores folders and links"));
         }
         let version = VersionId(found.state.position);
-        let request = RestoreRequest {
-            request: new_request()?,
-            path: path.clone(),
-            version,
-            meta: found.state.meta.clone(),
-            hash: self.catalog().content_hash(&found.state)?,
-            user: Some(Text::new(user)),
-        };
-        let (done, ended) = oneshot::channel();
-        let id = request.request;
-        let ask = Ask { request, state: found.state.clone(), done };
-        let stopping = || Failure::unavailable("the station is stopping");
-        self.asks.blocking_send(ask).map_err(|_| stopping())?;
-        let end = ended.blocking_recv().map_err(|_| stopping())?;
+        let id = new_request()?;
+        let end = self.ask_master(id, path, &found.state, user)?;
         let outcome = self.outcome(end, id, path)?;
         Ok(Restored {
             set: self.name.to_string(),
@@ -157,6 +150,48 @@ impl Replica {
             version: Moment::Version(version, Some(found.state.file)).to_string(),
             outcome: outcome.to_owned(),
         })
+    }
+
+    /// Does what a door asks: a repeat of a request, after a restart of this station too, is answered and not done
+    /// again. Blocks.
+    pub(crate) fn restore_for_door(&self, restore: &Restore) -> Result<(), RestoreError> {
+        let Restore { path, state, user, request, .. } = restore;
+        let known = self.reader.view().ok().and_then(|view| view.restore(*request).ok());
+        if known.flatten().is_none() {
+            let end = self.ask_master(*request, path, state, user);
+            match end.map_err(|failure| RestoreError::Refused(failure.one_line()))? {
+                RestoreEnd::Answered(RestoreAnswer::Written(_) | RestoreAnswer::Equal(_)) => {}
+                RestoreEnd::Answered(RestoreAnswer::Failed(reason)) => {
+                    return Err(RestoreError::Refused(reason.to_string()));
+                }
+                RestoreEnd::NotAsked(_) => return Err(RestoreError::Away),
+                RestoreEnd::Unknown(_) => return Err(RestoreError::Unknown),
+            }
+        }
+        if self.wait_for(*request) { Ok(()) } else { Err(RestoreError::Unknown) }
+    }
+
+    /// Sends the master a request and the content that goes with it, and returns how it ended. Blocks.
+    fn ask_master(
+        &self,
+        id: RequestId,
+        path: &SetPath,
+        state: &FileState,
+        user: &str,
+    ) -> Outcome<RestoreEnd> {
+        let request = RestoreRequest {
+            request: id,
+            path: path.clone(),
+            version: VersionId(state.position),
+            meta: state.meta.clone(),
+            hash: self.catalog().content_hash(state)?,
+            user: Some(Text::new(user)),
+        };
+        let (done, ended) = oneshot::channel();
+        let ask = Ask { request, state: state.clone(), done };
+        let stopping = || Failure::unavailable("the station is stopping");
+        self.asks.blocking_send(ask).map_err(|_| stopping())?;
+        ended.blocking_recv().map_err(|_| stopping())
     }
 
     fn outcome(
@@ -209,18 +244,20 @@ impl Replica {
         None
     }
 
-    /// Waits until a restore has come back as a change and is in the live tree; it is done either way.
-    fn wait_for(&self, request: RequestId) {
+    /// Waits until a restore has come back as a change and is in the live tree, and tells whether it has; it is done either
+    /// way.
+    fn wait_for(&self, request: RequestId) -> bool {
         let deadline = std::time::Instant::now() + RETURN_TIMEOUT;
         while std::time::Instant::now() < deadline {
             let known = self.catalog().view().ok().and_then(|view| view.restore(request).ok());
             if let Some(info) = known.flatten()
                 && self.store_status().live >= info.commit
             {
-                return;
+                return true;
             }
             std::thread::sleep(RETURN_POLL);
         }
+        false
     }
 
     /// Compares the live tree with what was committed. Blocks.

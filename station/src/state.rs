@@ -33,6 +33,9 @@ pub(crate) struct StateLock(#[expect(dead_code, reason = "the lock is the open f
 pub(crate) struct SetRecord {
     /// What it is called.
     pub(crate) name: SetName,
+    /// Its number as a network drive, part of every handle and never used again; none where it is no drive yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) share: Option<u16>,
     /// What this station does with it.
     #[serde(flatten)]
     pub(crate) part: SetPart,
@@ -54,6 +57,13 @@ pub(crate) enum SetPart {
         /// Who sends it.
         from: StationName,
     },
+}
+
+impl SetRecord {
+    /// Returns the record of a set that is no drive yet.
+    pub(crate) fn new(name: SetName, part: SetPart) -> Self {
+        Self { name, share: None, part }
+    }
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -268,6 +278,7 @@ mod tests {
         assert_eq!(state.load_sets().unwrap(), []);
         let sets = [
             SetRecord {
+                share: None,
                 name: "projects".parse().unwrap(),
                 part: SetPart::Master {
                     source: PathBuf::from("/srv/a b"),
@@ -275,6 +286,7 @@ mod tests {
                 },
             },
             SetRecord {
+                share: None,
                 name: "mail".parse().unwrap(),
                 part: SetPart::Replica { from: "office".parse().unwrap() },
             },

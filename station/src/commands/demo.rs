@@ -140,7 +140,7 @@ impl Pair {
             None => {}
         }
         let part = SetPart::Master { source: source.to_owned(), to: vec![station_name(REPLICA)] };
-        let (master, record) = (Arc::clone(&self.master), SetRecord { name, part });
+        let (master, record) = (Arc::clone(&self.master), SetRecord::new(name, part));
         let added = tokio::task::spawn_blocking(move || master.add_set(record)).await;
         added.context("adding the set failed")?.map(|_| ())
     }

@@ -1,0 +1,46 @@
+//! `keepshare find`.
+
+use std::path::Path;
+
+use keepshare_namespace::when::machine_zone;
+
+use crate::{
+    api::{FoundName, Request, client},
+    cli::Find,
+    failure::{Failure, Outcome},
+    output::{Screen, Table, bytes_text, safe, time_text},
+};
+
+/// Lists names that are or were in the sets of this station.
+pub(crate) fn find(socket: &Path, options: &Find, screen: &Screen) -> Outcome<()> {
+    let request = Request::Find {
+        set: options.set.clone(),
+        pattern: options.name.clone(),
+        deleted_only: options.deleted,
+        limit: options.limit,
+    };
+    let found: Vec<FoundName> = client::ask_all(socket, &request)?;
+    if found.is_empty() {
+        return Err(Failure::not_found(format!("nothing is or was called '{}'", options.name))
+            .hint("* stands for anything, ? for one character; case does not matter"));
+    }
+    screen.value(&found, |found| {
+        let zone = machine_zone();
+        let mut table = Table::new(&["PATH", "KIND", ">SIZE", "CHANGED", ""]);
+        for found in found {
+            let deleted = found.deleted.as_deref();
+            table.row(vec![
+                safe(&format!("{}:{}", found.set, found.path)),
+                found.kind.clone(),
+                bytes_text(found.size),
+                time_text(&found.mtime, zone),
+                deleted.map_or_else(String::new, |at| format!("deleted {}", time_text(at, zone))),
+            ]);
+        }
+        let mut text = table.render(0);
+        if found.len() == options.limit {
+            text += "There may be more: --limit N shows them.\n";
+        }
+        text
+    })
+}
