@@ -352,6 +352,8 @@ fn keep_a_database(scratch: &mut Scratch) -> Result<()> {
     let cluster = empty_cluster(scratch)?;
     let database = cluster.source().join("books.db");
     sql(&database, "CREATE TABLE book (id INTEGER PRIMARY KEY, title TEXT, text BLOB)")?;
+    // Saves within some milliseconds may be one version.
+    settle(&cluster)?;
     for round in 0..8 {
         let insert =
             format!("INSERT INTO book (title, text) VALUES ('{round}', randomblob(20000))");

@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::{binary, tools};
@@ -114,7 +114,10 @@ impl Scratch {
     /// Hands the folder to another user, with a copy of the program, which may lie where only root can reach it.
     fn hand_over(&self, user: u32) -> Result<()> {
         let copy = self.join(PROGRAM_COPY);
-        fs::copy(binary::keepshare()?, &copy).context("cannot copy the program")?;
+        // By a process of its own: a file that this one writes is busy while any child of another thread, forked meanwhile,
+        // still has its descriptor, and a busy file is not executed.
+        let copied = Command::new("cp").arg(binary::keepshare()?).arg(&copy).status();
+        ensure!(copied.context("cannot run cp")?.success(), "cannot copy the program");
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
         chown(&self.path, Some(user), Some(user)).context("cannot hand over a folder")
     }
