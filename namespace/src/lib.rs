@@ -4,12 +4,18 @@
 //! state per client and knows no protocol; doors turn its nodes into handles. Time is passed in, and nothing here opens
 //! a socket.
 
+mod cache;
+mod ids;
+mod live;
 mod node;
+mod question;
+mod reach;
+mod rights;
 mod share;
 pub mod when;
 
 pub use node::{NameHash, Node, PastMoment};
 pub use share::{
-    Access, Attributes, Cookie, Denial, Found, Listed, Listing, Restore, RestoreError, Restorer,
-    Share, ShareConfig, ShareId, Show, Usage,
+    Access, Attributes, Cookie, Denial, Found, LISTED_MAX, Listed, Listing, Restore, RestoreError,
+    Restorer, Share, ShareConfig, ShareId, Show,
 };
