@@ -89,6 +89,9 @@ impl<'c> Connection<'c> {
     fn receive(&mut self, record_max: usize) -> io::Result<bool> {
         let began = Instant::now();
         loop {
+            if self.received.since.is_some_and(|since| since.elapsed() >= self.limits.half_record) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
             let timeout = self.timeout();
             self.wait_at_most(timeout)?;
             match (&self.client.stream).read(self.received.room(record_max)) {
@@ -113,16 +116,12 @@ impl<'c> Connection<'c> {
         }
     }
 
-    /// Ends the connection if nothing has come for too long.
+    /// Ends the connection if nothing has come for too long, and lets go of what it does not need.
     fn waited(&mut self, began: Instant) -> io::Result<()> {
-        let too_long = match self.received.since {
-            Some(since) => since.elapsed() >= self.limits.half_record,
-            None => began.elapsed() >= self.idle_max(),
-        };
-        if too_long {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
         if self.received.since.is_none() {
+            if began.elapsed() >= self.idle_max() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
             self.answers = Vec::new();
             self.received = Received::default();
         }

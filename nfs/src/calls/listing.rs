@@ -3,6 +3,7 @@
 //! Places come from the namespace and mean the same whatever happened since, so the verifier is constant. `.` and `..`
 //! stand before everything else and have two places of their own.
 
+use keepshare_base::Kind;
 use keepshare_namespace::{Attributes, Cookie, Node};
 use keepshare_nfs_wire::{
     Encoder,
@@ -77,6 +78,9 @@ fn list(
         Err(status) => return fail(encoder, status, &None::<nfs3::Attributes>),
     };
     let shown = Some(opened.shown(opened.node, &attributes));
+    if attributes.kind != Kind::Dir {
+        return fail(encoder, Status::NotFolder, &shown);
+    }
     succeed(encoder, &DirOk { attributes: shown, verifier: VERIFIER });
     let append = |entry: &Entry<'_>, encoder: &mut Encoder<'_>| append(&opened, entry, encoder);
     let mut page = Page { encoder, start, room, names: 0, is_empty: true, append };
@@ -124,12 +128,12 @@ fn fill_with_names<A: Fn(&Entry<'_>, &mut Encoder<'_>)>(
     mut after: Cookie,
     page: &mut Page<'_, '_, A>,
 ) -> Result<bool, Status> {
-    let mut limit = page.entries_left();
+    let (mut limit, mut has_names) = (page.entries_left(), false);
     loop {
         let listing = match opened.list(after, limit) {
             Ok(listing) => listing,
             // What is there goes out; the next call meets the error again.
-            Err(_) if !page.is_empty => return Ok(false),
+            Err(_) if has_names => return Ok(false),
             Err(status) => return Err(status),
         };
         for listed in &listing.entries {
@@ -138,7 +142,7 @@ fn fill_with_names<A: Fn(&Entry<'_>, &mut Encoder<'_>)>(
             if !page.add(&Entry { name, cookie, id, known }) {
                 return page.full();
             }
-            after = cookie;
+            (after, has_names) = (cookie, true);
         }
         match (listing.end, listing.entries.is_empty()) {
             (true, _) => return Ok(true),
