@@ -267,7 +267,7 @@ impl Question<'_> {
         match self.view.lookup(folder, name, CommitId::MAX)? {
             Some((_, Kind::Dir)) => Ok(false),
             Some((file, _)) => {
-                let rights = self.rights(file, Time::Now)?;
+                let rights = self.rights_now(file)?;
                 Ok(rights.is_some_and(|rights| rights.allow(self.who, Want::Write)))
             }
             None => self.may_now(folder, Want::Write),

@@ -41,9 +41,11 @@ impl Question<'_> {
     fn restorable(&self, folder: Node, name: &[u8]) -> Result<FileState, Denial> {
         let state = match folder {
             Node::History { folder, name: hash } => {
-                let of = self.name_of(folder, hash)?;
-                self.admit_history(folder, &of)?;
-                self.find_version(folder, &of, name)?.ok_or(Denial::NotFound)?
+                let found = self.history_lookup(folder, &self.name_of(folder, hash)?, name)?;
+                let Node::Version { folder, file, position } = found.node else {
+                    return Err(Denial::ReadOnly);
+                };
+                self.version_readable(folder, file, position)?.0
             }
             Node::Past { folder, file, moment } => {
                 let then = self.then_of(folder, file, moment)?;
@@ -68,7 +70,7 @@ impl Question<'_> {
             Some((_, Kind::Dir)) => Err(Denial::IsFolder),
             Some((_, kind)) if kind != state.meta.kind => Err(Denial::ReadOnly),
             Some((file, _)) => {
-                let rights = self.rights(file, Time::Now)?;
+                let rights = self.rights_now(file)?;
                 Ok(rights.is_some_and(|rights| rights.allow(self.who, Want::Write)))
             }
             None => self.may_now(folder, Want::Write),

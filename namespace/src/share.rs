@@ -71,7 +71,7 @@ pub(crate) struct Inner {
     pub(crate) hasher: Hasher,
     /// What hashes of names and places in listings stand for.
     pub(crate) names: Mutex<Forgetful<u64, Name>>,
-    /// Folders as they are at one newest commit.
+    /// Who may pass where, at one newest commit.
     pub(crate) guards: Mutex<(CommitId, Forgetful<FileId, Guard>)>,
     /// When commits arrived.
     pub(crate) arrivals: Mutex<Forgetful<CommitId, Stamp>>,
@@ -485,8 +485,8 @@ const READ_TRIES_MAX: usize = 4;
 /// How many names are remembered for hashes and places, in each half: about 10 MiB where all are as long as can be.
 const NAMES_KEPT: usize = 32_768;
 
-/// How many folders are remembered, in each half.
-const GUARDS_KEPT: usize = 8192;
+/// How many files and folders are remembered, with the places they have, in each half: about 5 MiB.
+const GUARDS_KEPT: usize = 32_768;
 
 /// How many commits' arrivals are remembered, in each half.
 const ARRIVALS_KEPT: usize = 32_768;
