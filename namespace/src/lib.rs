@@ -5,13 +5,19 @@
 //! a socket.
 
 mod cache;
+mod history;
 mod ids;
 mod live;
+mod names;
 mod node;
+mod past;
 mod question;
 mod reach;
+mod restore;
 mod rights;
 mod share;
+mod table;
+mod versions;
 pub mod when;
 
 pub use node::{NameHash, Node, PastMoment};

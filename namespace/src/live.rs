@@ -28,7 +28,7 @@ impl Question<'_> {
 
     pub(crate) fn live_access(&self, file: FileId) -> Result<Access, Denial> {
         let state = self.living(file)?;
-        let rights = self.rights(file, Time::Now)?.ok_or(Denial::Stale)?;
+        let rights = self.rights_now(file)?.ok_or(Denial::Stale)?;
         let may = |want| rights.allow(self.who, want);
         let is_folder = state.meta.kind == Kind::Dir;
         let is_file = state.meta.kind == Kind::File;

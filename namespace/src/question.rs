@@ -231,7 +231,7 @@ impl<'a> Question<'a> {
             guards.1.clear();
         }
         if guards.0 == latest {
-            guards.1.keep(folder, guard.clone(), 1);
+            guards.1.keep(folder, guard.clone(), guard.weight());
         }
     }
 }

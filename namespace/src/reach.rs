@@ -4,6 +4,8 @@
 //! of each dead folder above it, up to the living ones. A file with several names is reached where one of its places
 //! lets the principal through.
 
+use std::sync::Arc;
+
 use keepshare_base::{CommitId, DEPTH_MAX, FileId, Meta, Name};
 use keepshare_versioning::FileState;
 
@@ -25,14 +27,21 @@ pub(crate) enum Time {
     At(CommitId),
 }
 
-/// A folder as its rights and its place are at some time.
+/// A thing as its rights and its places are at some time.
 #[derive(Clone, Debug)]
 pub(crate) struct Guard {
     rights: Option<Rights>,
-    /// The folder above; `None` for the root, and for what hangs nowhere.
-    above: Option<FileId>,
-    /// It has its place today.
+    /// The folders it is in, each once, at most [`PLACES_MAX`]: one for a folder, none for the root.
+    above: Arc<[FileId]>,
+    /// These are places of today.
     present: bool,
+}
+
+impl Guard {
+    /// Returns how much of a cache it takes.
+    pub(crate) fn weight(&self) -> usize {
+        1 + self.above.len()
+    }
 }
 
 impl Question<'_> {
@@ -44,8 +53,8 @@ impl Question<'_> {
                 return Ok(true);
             }
             let guard = self.guard(at, Time::Now)?;
-            match guard.above {
-                Some(above) if guard.present => at = above,
+            match guard.above.first() {
+                Some(above) if guard.present => at = *above,
                 _ => return Ok(false),
             }
         }
@@ -68,9 +77,9 @@ impl Question<'_> {
             if !guard.rights.is_some_and(|rights| rights.allow(self.who, Want::Search)) {
                 break false;
             }
-            match guard.above {
+            match guard.above.first() {
                 _ if at == FileId::ROOT => break true,
-                Some(above) => at = above,
+                Some(above) => at = *above,
                 None => break false,
             }
         };
@@ -81,7 +90,7 @@ impl Question<'_> {
 
     /// Tells whether the principal may do this with a thing as it is now, or was last.
     pub(crate) fn may_now(&self, file: FileId, want: Want) -> Result<bool, Denial> {
-        let Some(rights) = self.rights(file, Time::Now)? else { return Ok(false) };
+        let Some(rights) = self.rights_now(file)? else { return Ok(false) };
         Ok(rights.allow(self.who, want) && self.is_reached_now(file)?)
     }
 
@@ -90,10 +99,10 @@ impl Question<'_> {
         if file == FileId::ROOT {
             return Ok(true);
         }
-        let (at, places) = self.view.last_links(file)?;
-        if at == CommitId::MAX {
+        let guard = self.guard(file, Time::Now)?;
+        if guard.present {
             let mut living = false;
-            for (folder, _) in places.iter().take(PLACES_MAX) {
+            for folder in guard.above.iter() {
                 if self.is_attached(*folder)? {
                     living = true;
                     if self.passes(*folder, Time::Now)? {
@@ -105,7 +114,7 @@ impl Question<'_> {
                 return Ok(false);
             }
         }
-        self.one_passes(&places, Time::Now)
+        self.one_passes(&guard.above, Time::Now)
     }
 
     /// Tells whether a thing has a place under the root today.
@@ -113,8 +122,8 @@ impl Question<'_> {
         if file == FileId::ROOT {
             return Ok(true);
         }
-        let (CommitId::MAX, places) = self.view.last_links(file)? else { return Ok(false) };
-        for (folder, _) in places.iter().take(PLACES_MAX) {
+        let guard = self.guard(file, Time::Now)?;
+        for folder in guard.above.iter().filter(|_| guard.present) {
             if self.is_attached(*folder)? {
                 return Ok(true);
             }
@@ -136,7 +145,7 @@ impl Question<'_> {
         if file == FileId::ROOT {
             return Ok(true);
         }
-        self.one_passes(&self.view.links(file, at)?, Time::At(at))
+        self.one_passes(&folders(self.view.links(file, at)?), Time::At(at))
     }
 
     /// Tells whether the folder through which the past is reached lets the principal through: now, and then where it
@@ -173,12 +182,13 @@ impl Question<'_> {
             && self.may_now(state.file, want)?)
     }
 
-    /// Returns the rights that a thing has at some time, whether or not its content is still kept.
-    pub(crate) fn rights(&self, file: FileId, time: Time) -> Result<Option<Rights>, Denial> {
-        let at = match time {
-            Time::Now => CommitId::MAX,
-            Time::At(at) => at,
-        };
+    /// Returns the rights that a thing has now, or had last.
+    pub(crate) fn rights_now(&self, file: FileId) -> Result<Option<Rights>, Denial> {
+        Ok(self.guard(file, Time::Now)?.rights)
+    }
+
+    /// Returns the rights that a thing had at a commit, whether or not its content is still kept.
+    fn rights_at(&self, file: FileId, at: CommitId) -> Result<Option<Rights>, Denial> {
         if let Some((_, meta)) = self.view.meta(file, at)? {
             return Ok(Some(Rights::of(&meta)));
         }
@@ -190,8 +200,8 @@ impl Question<'_> {
         Ok(first.map(|state| Rights::of(&state.meta)))
     }
 
-    fn one_passes(&self, places: &[(FileId, Name)], time: Time) -> Result<bool, Denial> {
-        for (folder, _) in places.iter().take(PLACES_MAX) {
+    fn one_passes(&self, folders: &[FileId], time: Time) -> Result<bool, Denial> {
+        for folder in folders {
             if self.passes(*folder, time)? {
                 return Ok(true);
             }
@@ -199,21 +209,32 @@ impl Question<'_> {
         Ok(false)
     }
 
-    fn guard(&self, folder: FileId, time: Time) -> Result<Guard, Denial> {
-        let Time::At(at) = time else { return self.guard_now(folder) };
-        let above = self.view.links(folder, at)?.pop().map(|(above, _)| above);
-        Ok(Guard { rights: self.rights(folder, time)?, above, present: false })
+    fn guard(&self, file: FileId, time: Time) -> Result<Guard, Denial> {
+        match time {
+            Time::Now => self.guard_now(file),
+            Time::At(at) => {
+                let above = folders(self.view.links(file, at)?);
+                Ok(Guard { rights: self.rights_at(file, at)?, above, present: false })
+            }
+        }
     }
 
-    fn guard_now(&self, folder: FileId) -> Result<Guard, Denial> {
-        if let Some(guard) = self.known_guard(folder) {
+    fn guard_now(&self, file: FileId) -> Result<Guard, Denial> {
+        if let Some(guard) = self.known_guard(file) {
             return Ok(guard);
         }
-        let rights = self.rights(folder, Time::Now)?;
-        let (at, mut places) = self.view.last_links(folder)?;
-        let above = places.pop().map(|(above, _)| above);
-        let guard = Guard { rights, above, present: at == CommitId::MAX };
-        self.note_guard(folder, &guard);
+        let rights = self.rights_at(file, CommitId::MAX)?;
+        let (at, places) = self.view.last_links(file)?;
+        let guard = Guard { rights, above: folders(places), present: at == CommitId::MAX };
+        self.note_guard(file, &guard);
         Ok(guard)
     }
+}
+
+/// Returns the folders of places, each once: names of one folder come one after another.
+fn folders(places: Vec<(FileId, Name)>) -> Arc<[FileId]> {
+    let mut folders: Vec<FileId> = places.into_iter().map(|(folder, _)| folder).collect();
+    folders.dedup();
+    folders.truncate(PLACES_MAX);
+    folders.into()
 }

@@ -14,9 +14,12 @@ use keepshare_versioning::{FileState, ReadError, Reader};
 use crate::{
     Node,
     cache::Forgetful,
+    history::Chronicle,
     ids::Hasher,
     question::{Changes, Question},
     reach::Guard,
+    table::TableKey,
+    versions::README_TEXT,
 };
 
 /// The most entries that one listing gives.
@@ -68,15 +71,19 @@ pub(crate) struct Inner {
     pub(crate) hasher: Hasher,
     /// What hashes of names and places in listings stand for.
     pub(crate) names: Mutex<Forgetful<u64, Name>>,
-    /// Folders as they are at one newest commit.
+    /// Who may pass where, at one newest commit.
     pub(crate) guards: Mutex<(CommitId, Forgetful<FileId, Guard>)>,
     /// When commits arrived.
     pub(crate) arrivals: Mutex<Forgetful<CommitId, Stamp>>,
     pub(crate) changes: Mutex<Changes>,
+    /// Histories of names, as they were at a newest commit.
+    pub(crate) chronicles: Mutex<Forgetful<(FileId, Name, CommitId), Arc<Chronicle>>>,
+    /// Their tables.
+    pub(crate) tables: Mutex<Forgetful<TableKey, Arc<Vec<u8>>>>,
 }
 
 /// What is known of a node.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Attributes {
     /// What kind of thing it is.
     pub kind: Kind,
@@ -237,6 +244,8 @@ impl Share {
             guards: Mutex::new((CommitId(0), Forgetful::new(GUARDS_KEPT))),
             arrivals: Mutex::new(Forgetful::new(ARRIVALS_KEPT)),
             changes: Mutex::default(),
+            chronicles: Mutex::new(Forgetful::new(VERSIONS_KEPT)),
+            tables: Mutex::new(Forgetful::new(TABLE_BYTES_KEPT)),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -261,7 +270,24 @@ impl Share {
         let ask = Question::new(&self.inner, who, now)?;
         match node {
             Node::Live { file } => ask.live_attributes(file),
-            _ => Err(Denial::Stale),
+            Node::Versions { folder } | Node::Deleted { folder } | Node::Points { folder } => {
+                ask.versions_attributes(node, folder)
+            }
+            Node::Readme { folder } => ask.readme_attributes(folder),
+            Node::History { folder, name } => {
+                ask.history_attributes(folder, &ask.name_of(folder, name)?)
+            }
+            Node::HistoryTable { folder, name } => {
+                let name = ask.name_of(folder, name)?;
+                ask.admit_history(folder, &name)?;
+                ask.table_attributes(folder, &name)
+            }
+            Node::Version { folder, file, position } => {
+                ask.version_attributes(folder, file, position)
+            }
+            Node::Past { folder, file, moment } => {
+                ask.past_attributes(ask.then_of(folder, file, moment)?)
+            }
         }
     }
 
@@ -276,7 +302,18 @@ impl Share {
         let ask = Question::new(&self.inner, who, now)?;
         match folder {
             Node::Live { file } => ask.live_lookup(file, name),
-            _ => Err(Denial::Stale),
+            Node::Versions { folder } => ask.versions_lookup(folder, name),
+            Node::Deleted { folder } => ask.deleted_lookup(folder, name),
+            Node::Points { folder } => ask.points_lookup(folder, name),
+            Node::History { folder, name: of } => {
+                ask.history_lookup(folder, &ask.name_of(folder, of)?, name)
+            }
+            Node::Past { folder, file, moment } => {
+                ask.past_lookup(ask.then_of(folder, file, moment)?, name)
+            }
+            Node::Readme { .. } | Node::HistoryTable { .. } | Node::Version { .. } => {
+                Err(Denial::NotFolder)
+            }
         }
     }
 
@@ -285,7 +322,24 @@ impl Share {
         let ask = Question::new(&self.inner, who, now)?;
         match node {
             Node::Live { file } => ask.live_access(file),
-            _ => Err(Denial::Stale),
+            Node::Versions { folder } | Node::Deleted { folder } | Node::Points { folder } => {
+                ask.versions_access(folder)
+            }
+            Node::Readme { folder } => {
+                ask.readme_attributes(folder)?;
+                Ok(Access { read: true, ..Access::default() })
+            }
+            Node::History { folder, name } => {
+                ask.history_access(folder, &ask.name_of(folder, name)?)
+            }
+            Node::HistoryTable { folder, name } => {
+                ask.admit_history(folder, &ask.name_of(folder, name)?)?;
+                Ok(Access { read: true, ..Access::default() })
+            }
+            Node::Version { folder, file, position } => ask.version_access(folder, file, position),
+            Node::Past { folder, file, moment } => {
+                ask.past_access(ask.then_of(folder, file, moment)?)
+            }
         }
     }
 
@@ -303,7 +357,18 @@ impl Share {
         let ask = Question::new(&self.inner, who, now)?;
         match folder {
             Node::Live { file } => ask.live_list(file, after, limit),
-            _ => Err(Denial::Stale),
+            Node::Versions { folder } => ask.versions_list(folder, after, limit),
+            Node::Deleted { folder } => ask.deleted_list(folder, after, limit),
+            Node::Points { folder } => ask.points_list(folder, after, limit),
+            Node::History { folder, name } => {
+                ask.history_list(folder, &ask.name_of(folder, name)?, after, limit)
+            }
+            Node::Past { folder, file, moment } => {
+                ask.past_list(ask.then_of(folder, file, moment)?, after, limit)
+            }
+            Node::Readme { .. } | Node::HistoryTable { .. } | Node::Version { .. } => {
+                Err(Denial::NotFolder)
+            }
         }
     }
 
@@ -319,7 +384,12 @@ impl Share {
     ) -> Result<(Vec<u8>, Attributes), Denial> {
         let mut tries = 0;
         loop {
-            let (state, attributes) = self.readable(who, file, now)?;
+            let (state, attributes) = match self.readable(who, file, now)? {
+                Readable::State(state, attributes) => (state, attributes),
+                Readable::Bytes(bytes, attributes) => {
+                    return Ok((part(&bytes, offset, len), attributes));
+                }
+            };
             match state.meta.kind {
                 Kind::File => {}
                 Kind::Dir => return Err(Denial::IsFolder),
@@ -342,10 +412,11 @@ impl Share {
         link: Node,
         now: Stamp,
     ) -> Result<(Vec<u8>, Attributes), Denial> {
-        let (state, attributes) = self.readable(who, link, now)?;
-        match state.meta.kind {
-            Kind::Symlink => Ok((state.meta.symlink, attributes)),
-            _ => Err(Denial::WrongKind),
+        match self.readable(who, link, now)? {
+            Readable::State(state, attributes) if state.meta.kind == Kind::Symlink => {
+                Ok((state.meta.symlink, attributes))
+            }
+            Readable::State(..) | Readable::Bytes(..) => Err(Denial::WrongKind),
         }
     }
 
@@ -359,23 +430,53 @@ impl Share {
         request: keepshare_base::RequestId,
         now: Stamp,
     ) -> Result<Restore, Denial> {
-        let _ = (who, from_folder, from, to_folder, to, request, now);
-        Err(Denial::ReadOnly)
+        let ask = Question::new(&self.inner, who, now)?;
+        ask.restore((from_folder, from), (to_folder, to), request)
     }
 
-    /// Returns a state that the principal may read; no view outlives this.
-    fn readable(
-        &self,
-        who: &Principal,
-        node: Node,
-        now: Stamp,
-    ) -> Result<(FileState, Attributes), Denial> {
+    /// Returns what a principal may read; no view outlives this.
+    fn readable(&self, who: &Principal, node: Node, now: Stamp) -> Result<Readable, Denial> {
         let ask = Question::new(&self.inner, who, now)?;
-        match node {
-            Node::Live { file } => ask.live_readable(file),
-            _ => Err(Denial::IsFolder),
-        }
+        let (state, attributes) = match node {
+            Node::Live { file } => ask.live_readable(file)?,
+            Node::Version { folder, file, position } => {
+                ask.version_readable(folder, file, position)?
+            }
+            Node::Past { folder, file, moment } => {
+                ask.past_seen(ask.then_of(folder, file, moment)?)?
+            }
+            Node::Readme { folder } => {
+                let attributes = ask.readme_attributes(folder)?;
+                let text = README_TEXT.as_bytes().to_vec();
+                return Ok(Readable::Bytes(Arc::new(text), attributes));
+            }
+            Node::HistoryTable { folder, name } => {
+                let name = ask.name_of(folder, name)?;
+                ask.admit_history(folder, &name)?;
+                let attributes = ask.table_attributes(folder, &name)?;
+                return Ok(Readable::Bytes(ask.table(folder, &name)?, attributes));
+            }
+            Node::Versions { .. }
+            | Node::Deleted { .. }
+            | Node::Points { .. }
+            | Node::History { .. } => return Err(Denial::IsFolder),
+        };
+        Ok(Readable::State(Box::new(state), attributes))
     }
+}
+
+/// What a file's content comes from.
+enum Readable {
+    /// The store.
+    State(Box<FileState>, Attributes),
+    /// It was made just now.
+    Bytes(Arc<Vec<u8>>, Attributes),
+}
+
+fn part(bytes: &[u8], offset: u64, len: usize) -> Vec<u8> {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+    let end = start.saturating_add(len).min(bytes.len());
+    bytes[start..end].to_vec()
 }
 
 /// How often a read begins again because the file was written to meanwhile.
@@ -384,8 +485,14 @@ const READ_TRIES_MAX: usize = 4;
 /// How many names are remembered for hashes and places, in each half: about 10 MiB where all are as long as can be.
 const NAMES_KEPT: usize = 32_768;
 
-/// How many folders are remembered, in each half.
-const GUARDS_KEPT: usize = 8192;
+/// How many files and folders are remembered, with the places they have, in each half: about 5 MiB.
+const GUARDS_KEPT: usize = 32_768;
 
 /// How many commits' arrivals are remembered, in each half.
 const ARRIVALS_KEPT: usize = 32_768;
+
+/// How many versions are remembered in histories of names, in each half: about 20 MiB.
+const VERSIONS_KEPT: usize = 100_000;
+
+/// How much of tables is remembered, in each half.
+const TABLE_BYTES_KEPT: usize = 16 * 1024 * 1024;
