@@ -27,7 +27,7 @@ mod users;
 
 pub use accounts::{AccountError, Accounts, Login, LoginRefusal, LoginRequest};
 pub use audit::{AUDIT_FILE, Audit, AuditEvent, AuditLine};
-pub use ca::{CA_FILE, CaError, CaPin, ClusterCa};
+pub use ca::{CA_FILE, CaError, CaPin, CaPinError, ClusterCa};
 pub use certificate::{CertificateError, ClusterId, Peer, Role, Serial};
 pub use enrolment::{Admission, Application, EnrolError, Enrolment};
 pub use files::FileError;

@@ -223,6 +223,11 @@ impl Sessions {
         self.entry_of(secret, now).map(|entry| entry.info())
     }
 
+    /// Returns the audit log, for what doors have to tell.
+    pub fn audit(&self) -> &Audit {
+        &self.0.audit
+    }
+
     /// Returns a seal over these parts that nobody can make without the station's key.
     ///
     /// Each part goes in with its length, so that no two lists of parts have one seal.
