@@ -1,5 +1,6 @@
 //! The one binary of Keepshare: the station, and the commands that talk to it.
 
+mod account_answers;
 mod answers;
 mod api;
 mod catalog;
@@ -15,9 +16,11 @@ mod failure;
 mod files;
 mod find;
 mod fsck;
+mod known;
 mod master;
 mod output;
 mod panics;
+mod password;
 mod peers;
 mod place;
 mod renewal;
@@ -27,6 +30,7 @@ mod service;
 mod standing;
 mod state;
 mod users;
+mod users_door;
 
 use std::process::ExitCode;
 
