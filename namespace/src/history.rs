@@ -219,7 +219,7 @@ impl Question<'_> {
             let kept = match when.resolve(self.share.config.zone, self.now) {
                 Moment::Latest => chronicle.entries.iter().find(|kept| kept.listed),
                 Moment::At(stamp) => chronicle.held_at(stamp),
-                Moment::Version(id, number) => chronicle.numbered(id, number),
+                Moment::Version(id, file) => chronicle.with_id(id, file),
             };
             let own = names::extension(name);
             let fits = |kept: &&Kept| {
@@ -407,10 +407,11 @@ impl Chronicle {
         self.entries.iter().find(|other| (other.file, other.commit) == (kept.file, kept.commit))
     }
 
-    /// Returns the version with an id, counted among those that have it.
-    fn numbered(&self, id: VersionId, number: u32) -> Option<&Kept> {
-        let nth = usize::try_from(number.checked_sub(1)?).ok()?;
-        self.entries.iter().filter(|kept| kept.version == id).nth(nth)
+    /// Returns the version with an id; without its file, the newest one with it.
+    fn with_id(&self, id: VersionId, file: Option<FileId>) -> Option<&Kept> {
+        let is_meant =
+            |kept: &&Kept| kept.version == id && file.is_none_or(|file| file == kept.file);
+        self.entries.iter().find(is_meant)
     }
 }
 

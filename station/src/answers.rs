@@ -8,8 +8,8 @@ use keepshare_base::{Name, SetName, SetPath, Stamp, StationName, escape_name};
 use crate::{
     account_answers,
     api::{
-        FsckReport, MemberStatus, Place, Request, SetStatus, StationStatus, StatusReport,
-        TokenInfo,
+        ClientStatus, FsckReport, MemberStatus, Place, Request, SetStatus, StationStatus,
+        StatusReport, TokenInfo,
         server::{Answers, Reply},
     },
     catalog::{self, Catalog},
@@ -348,7 +348,22 @@ fn station_status(station: &Station) -> StationStatus {
         ca: station.peers.identity().ca_pin().to_string(),
         https: station.config.doors.https.map(|at| at.to_string()),
         nfs: station.config.doors.nfs.map(|at| at.to_string()),
-        problems: station_problems().into_iter().chain(station.door_problem()).collect(),
+        clients: station.drive.clients().into_iter().map(client_status).collect(),
+        problems: station_problems()
+            .into_iter()
+            .chain(station.door_problem())
+            .chain(station.drive.problem())
+            .collect(),
+    }
+}
+
+fn client_status(client: keepshare_nfs::ClientInfo) -> ClientStatus {
+    ClientStatus {
+        address: client.address.to_string(),
+        user: client.user,
+        set: client.set.map(|set| set.to_string()),
+        since: client.since.to_string(),
+        calls: client.calls,
     }
 }
 

@@ -147,6 +147,8 @@ pub(crate) struct StationStatus {
     pub(crate) https: Option<String>,
     /// Where users' drives are served; none where that door is off.
     pub(crate) nfs: Option<String>,
+    /// Who has a drive of it mounted, or tries to.
+    pub(crate) clients: Vec<ClientStatus>,
     /// The other stations it knows.
     pub(crate) members: Vec<MemberStatus>,
     /// Its sets.
@@ -289,6 +291,21 @@ pub(crate) struct Entry {
     pub(crate) same_as: Option<Vec<keepshare_base::Name>>,
     /// Why its content does not follow, where it cannot be read.
     pub(crate) damaged: Option<String>,
+}
+
+/// A connection of the drive.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ClientStatus {
+    /// From where.
+    pub(crate) address: String,
+    /// Whose drive it used last; none before a login was shown.
+    pub(crate) user: Option<String>,
+    /// The set that was used last.
+    pub(crate) set: Option<String>,
+    /// Since when it is connected, RFC 3339.
+    pub(crate) since: String,
+    /// How many calls were answered.
+    pub(crate) calls: u64,
 }
 
 /// A name that was looked for.

@@ -62,6 +62,11 @@ pub(crate) enum Command {
     /// Get what mounting the drive takes, with a password
     #[command(after_help = LOGIN_EXAMPLES)]
     Login(Login),
+    /// Log in and mount the drive; without root, print the command that does
+    #[command(after_help = MOUNT_EXAMPLES)]
+    Mount(Mount),
+    /// Take a mounted drive away
+    Unmount(Unmount),
     /// See and end the sessions of mounted drives
     #[command(subcommand)]
     Session(Session),
@@ -224,6 +229,15 @@ pub(crate) struct UserAdd {
 
 #[derive(Args, Debug)]
 pub(crate) struct Login {
+    #[command(flatten)]
+    pub(crate) login: LoginOptions,
+    /// Mount the drive there at once, as keepshare mount does
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    pub(crate) mount: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LoginOptions {
     /// The user, and the station: HOST or HOST:PORT; without one, the station of this machine
     #[arg(value_name = "USER[@STATION]")]
     pub(crate) who: String,
@@ -321,6 +335,22 @@ pub(crate) struct Find {
     pub(crate) limit: usize,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct Mount {
+    #[command(flatten)]
+    pub(crate) login: LoginOptions,
+    /// Where: an empty folder, made where there is none
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Unmount {
+    /// Where the drive is mounted
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+}
+
 const EXIT_CODES: &str =
     "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 refused, 5 unavailable";
 
@@ -361,6 +391,13 @@ const LOGIN_EXAMPLES: &str = "Examples:
   keepshare login anna --shared --address 10.0.0.77
 
 The ticket that it prints works once, within two minutes, from the address and for the user it was made for.";
+
+const MOUNT_EXAMPLES: &str = "Examples:
+  sudo keepshare mount anna@store.example /mnt/projects
+  keepshare mount anna@10.0.0.2 ~/projects --set projects
+  keepshare unmount /mnt/projects
+
+Under sudo the drive is for you, not for root: --shared opens it to all users of this machine.";
 
 const VERSIONS_EXAMPLES: &str = "Examples:
   keepshare versions projects:plan/report.docx

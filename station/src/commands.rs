@@ -5,7 +5,7 @@ use std::{io::Write, path::PathBuf};
 use clap::CommandFactory;
 
 use crate::{
-    cli::{Cli, Command, Global, Session, Set, Token, User},
+    cli::{self, Cli, Command, Global, Session, Set, Token, User},
     config::{self, Config},
     failure::Outcome,
     output::Screen,
@@ -18,6 +18,7 @@ pub(crate) use history::kind_word;
 
 mod history;
 mod login;
+mod mount;
 mod new_station;
 mod restore;
 mod run;
@@ -49,7 +50,14 @@ pub(crate) fn execute(cli: Cli, screen: &Screen) -> Outcome<()> {
         Command::User(User::Password { name, password_stdin }) => {
             users::password(&socket(&global)?, &name, password_stdin, screen)
         }
-        Command::Login(options) => login::login(|| socket(&global), &options, screen),
+        Command::Login(cli::Login { login: options, mount: None }) => {
+            login::login(|| socket(&global), &options, screen)
+        }
+        Command::Login(cli::Login { login: options, mount: Some(folder) })
+        | Command::Mount(cli::Mount { login: options, folder }) => {
+            mount::mount(|| socket(&global), &options, &folder, screen)
+        }
+        Command::Unmount(options) => mount::unmount(&options, screen),
         Command::Session(Session::List) => sessions::list(&socket(&global)?, screen),
         Command::Session(Session::Revoke { id, user }) => {
             sessions::revoke(&socket(&global)?, id, user.as_ref(), screen)

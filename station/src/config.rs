@@ -59,12 +59,37 @@ pub(crate) struct Doors {
     pub(crate) nfs: Option<SocketAddr>,
     /// Logging in.
     pub(crate) https: Option<SocketAddr>,
+    /// Where the drive lists `@versions`.
+    pub(crate) show: Shown,
+}
+
+/// Where the drive lists `@versions`; it answers by name everywhere.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Shown {
+    /// At its top.
+    #[default]
+    Root,
+    /// Nowhere.
+    Never,
+    /// In every folder.
+    Everywhere,
+}
+
+impl From<Shown> for keepshare_namespace::Show {
+    fn from(shown: Shown) -> Self {
+        match shown {
+            Shown::Root => Self::Root,
+            Shown::Never => Self::Never,
+            Shown::Everywhere => Self::Everywhere,
+        }
+    }
 }
 
 impl Default for Doors {
     fn default() -> Self {
         let at = |port| Some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
-        Self { nfs: at(NFS_PORT), https: at(HTTPS_PORT) }
+        Self { nfs: at(NFS_PORT), https: at(HTTPS_PORT), show: Shown::default() }
     }
 }
 
@@ -86,12 +111,14 @@ struct File {
 struct DoorsTable {
     nfs: Option<String>,
     https: Option<String>,
+    #[serde(default)]
+    show: Shown,
 }
 
 const KEYS: [&str; 8] =
     ["name", "listen", "address", "state", "socket", "zone", "bandwidth_bytes_per_s", "doors"];
 
-const DOOR_KEYS: [&str; 2] = ["nfs", "https"];
+const DOOR_KEYS: [&str; 3] = ["nfs", "https", "show"];
 
 /// What switches a door off, in place of an address.
 const OFF: &str = "off";
@@ -176,20 +203,22 @@ impl Config {
         text += "\n# Where users log in and where their drive is served; \"off\" for a door that is not wanted.\n";
         text += &format!("[doors]\nhttps = {}\n", quoted(&door(self.doors.https)));
         text += &format!("nfs = {}\n", quoted(&door(self.doors.nfs)));
+        text += "\n# Where the drive lists @versions: root, never or everywhere; it answers by name everywhere.\n";
+        text += "# show = \"root\"\n";
         text
     }
 }
 
 impl DoorsTable {
     fn parse(self) -> Outcome<Doors> {
-        let Doors { nfs, https } = Doors::default();
+        let Doors { nfs, https, .. } = Doors::default();
         let door = |text: Option<String>, default, port| match text.as_deref() {
             None => Ok(default),
             Some(OFF) => Ok(None),
             Some(text) => parse_listen_at(text, Ipv4Addr::UNSPECIFIED.into(), port).map(Some),
         };
         let nfs = door(self.nfs, nfs, NFS_PORT)?;
-        Ok(Doors { nfs, https: door(self.https, https, HTTPS_PORT)? })
+        Ok(Doors { nfs, https: door(self.https, https, HTTPS_PORT)?, show: self.show })
     }
 }
 
@@ -327,7 +356,11 @@ mod tests {
             socket: PathBuf::from("/srv/a \"quoted\" folder/keepshare.sock"),
             zone: machine_zone(),
             bandwidth_bytes_per_s: None,
-            doors: Doors { nfs: None, https: Some("127.0.0.1:1234".parse().unwrap()) },
+            doors: Doors {
+                nfs: None,
+                https: Some("127.0.0.1:1234".parse().unwrap()),
+                show: Shown::default(),
+            },
         };
         assert_eq!(Config::parse(&config.render()).unwrap(), config);
     }

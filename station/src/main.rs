@@ -10,6 +10,7 @@ mod commands;
 mod config;
 mod database;
 mod door;
+mod drive;
 mod drivers;
 mod extract;
 mod failure;

@@ -24,6 +24,7 @@ use crate::{
     clock,
     config::Config,
     database, door,
+    drive::{self, Drive},
     failure::{Failure, Outcome},
     master::Master,
     peers::Peers,
@@ -49,6 +50,8 @@ pub(crate) struct Station {
     pub(crate) desk: Option<JoinDesk>,
     /// Who may log in, and who has.
     pub(crate) accounts: Arc<Accounts>,
+    /// The network drive.
+    pub(crate) drive: Drive,
     door_problem: Mutex<Option<String>>,
     sets: Mutex<Sets>,
     tasks: Mutex<JoinSet<()>>,
@@ -133,6 +136,7 @@ impl Station {
             enrolment,
             desk,
             accounts,
+            drive: Drive::default(),
             door_problem: Mutex::default(),
             sets,
             tasks,
@@ -152,6 +156,9 @@ impl Station {
         self.spawn(users_door::keep_sessions(Arc::clone(self)));
         if let Some(https) = self.config.doors.https {
             self.spawn(users_door::keep_https(Arc::clone(self), https));
+        }
+        if let Some(nfs) = self.config.doors.nfs {
+            self.spawn(drive::keep(Arc::clone(self), nfs));
         }
         let mut stop = self.stop.subscribe();
         tokio::select! {
@@ -216,11 +223,15 @@ impl Station {
         if let SetPart::Master { source, .. } = &record.part {
             refuse_states(source)?;
         }
+        let mut records = sets.records.clone();
+        records.push(record);
+        drive::number(&mut records)?;
+        let Some(record) = records.last().cloned() else {
+            unreachable!("one was pushed just now");
+        };
+        records.sort_by(|a, b| a.name.cmp(&b.name));
         // Opened first: a set that cannot run is refused, not remembered.
         let running = self.open_set(&record)?;
-        let mut records = sets.records.clone();
-        records.push(record.clone());
-        records.sort_by(|a, b| a.name.cmp(&b.name));
         if let Err(failure) = self.state.save_sets(&records) {
             running.close();
             return Err(failure);
@@ -232,6 +243,9 @@ impl Station {
 
     fn open_sets(self: &Arc<Self>) -> Outcome<()> {
         let mut sets = self.lock_sets();
+        if drive::number(&mut sets.records)? {
+            self.state.save_sets(&sets.records)?;
+        }
         for record in sets.records.clone() {
             let running = self.open_set(&record).unwrap_or_else(|failure| {
                 tracing::error!(set = %record.name, error = %failure, "cannot open a set");
@@ -247,7 +261,11 @@ impl Station {
             SetPart::Master { source, to } => {
                 Running::Master(Master::open(self, &record.name, source, to)?)
             }
-            SetPart::Replica { from } => Running::Replica(Replica::open(self, &record.name, from)?),
+            SetPart::Replica { from } => {
+                let replica = Replica::open(self, &record.name, from)?;
+                self.drive.add(self, record, &replica);
+                Running::Replica(replica)
+            }
         })
     }
 

@@ -23,7 +23,7 @@ use crate::{
         new_station::{join_cluster, make_first, parse_address},
         run::{interrupted, log_to_stderr, runtime},
     },
-    config::{self, Config, Doors},
+    config::{self, Config, Doors, Shown},
     failure::{Code, Failure, Outcome},
     files,
     output::Screen,
@@ -284,9 +284,9 @@ async fn start(config: Config, tasks: &mut JoinSet<Outcome<()>>) -> Outcome<Arc<
 /// Returns the doors of one of the two: users meet the replica, and from this machine alone.
 fn doors_of(station: &str) -> Outcome<Doors> {
     if station != REPLICA {
-        return Ok(Doors { nfs: None, https: None });
+        return Ok(Doors { nfs: None, https: None, show: Shown::default() });
     }
-    Ok(Doors { nfs: Some(free_address()?), https: Some(free_address()?) })
+    Ok(Doors { nfs: Some(free_address()?), https: Some(free_address()?), show: Shown::default() })
 }
 
 /// Returns an address of this machine that nothing listens on.
@@ -310,6 +310,10 @@ fn introduce(
         "live": live,
         "state": layout.root,
         "set": SET,
+        "nfs_addr": user.nfs.map(|at| at.ip()),
+        "nfs_port": user.nfs.map(|at| at.port()),
+        "mount_port": user.nfs.map(|at| at.port()),
+        "mount_path": user.mount_path,
         "https": user.https,
         "user": user.name,
         "password": user.password,
@@ -336,7 +340,7 @@ fn introduce(
              \x20 keepshare show {SET}:{file}@VERSION\n\
              \x20 keepshare restore {SET}:{file}@VERSION\n\
              \x20 keepshare restore {SET}:@10s --to /tmp/then\n\
-             \x20 keepshare login {} --shared\n\n\
+             \x20 keepshare mount {} DIR\n\n\
              Ctrl-C ends it.\n",
             layout.root.display(),
             user.name,
@@ -367,7 +371,7 @@ impl Drop for TemporaryDir {
     }
 }
 
-fn set_name() -> SetName {
+pub(super) fn set_name() -> SetName {
     SET.parse().expect("a fixed and valid name")
 }
 

@@ -1,6 +1,11 @@
 //! The user of a demo: whoever runs it, with a password that the demo makes and keeps beside its state.
 
-use std::{fs, io, path::Path, sync::Arc};
+use std::{
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
 
 use anyhow::Context;
 
@@ -8,7 +13,7 @@ use keepshare_auth::{Accounts, User, UserName, UserSets};
 
 use crate::{
     clock,
-    commands::demo::{Layout, REPLICA},
+    commands::demo::{Layout, REPLICA, set_name},
     failure::{Code, Failure, Outcome},
     files,
     service::Station,
@@ -22,6 +27,10 @@ pub(super) struct DemoUser {
     pub(super) password: String,
     /// Where.
     pub(super) https: Option<String>,
+    /// Where the drive is served.
+    pub(super) nfs: Option<SocketAddr>,
+    /// What is mounted there, once and soon: for all users of this machine.
+    pub(super) mount_path: Option<String>,
 }
 
 impl DemoUser {
@@ -29,11 +38,15 @@ impl DemoUser {
     pub(super) async fn add(layout: &Layout, station: &Station) -> Outcome<Self> {
         let path = layout.state_of(REPLICA).join(PASSWORD_FILE);
         let https = station.config.doors.https.map(|at| format!("https://{at}"));
+        let nfs = station.config.doors.nfs;
         let accounts = Arc::clone(&station.accounts);
         // Hashing a password takes a moment.
-        let added = tokio::task::spawn_blocking(move || add(&accounts, &path)).await;
-        let (name, password) = added.context("adding the demo's user failed")??;
-        Ok(Self { name, password, https })
+        let added = tokio::task::spawn_blocking(move || {
+            let (name, password) = add(&accounts, &path)?;
+            let mount_path = nfs.map(|at| ticket(&accounts, &name, at.ip())).transpose()?;
+            Ok::<_, Failure>(Self { name, password, https, nfs, mount_path: mount_path.flatten() })
+        });
+        added.await.context("adding the demo's user failed")?
     }
 }
 
@@ -50,6 +63,15 @@ fn add(accounts: &Accounts, password_file: &Path) -> Outcome<(UserName, String)>
         accounts.set_password(&name, &password, clock::now()).map_err(failed)?;
     }
     Ok((name, password))
+}
+
+/// Returns what the demo's own drive is mounted with.
+fn ticket(accounts: &Accounts, name: &UserName, from: IpAddr) -> Outcome<Option<String>> {
+    let login = accounts.ticket_for(name, &set_name(), from, None, clock::now());
+    let login = login.map_err(|error| {
+        Failure::because(Code::Failed, error).context("cannot log the demo's user in")
+    })?;
+    Ok(login.map(|login| format!("/login/{}", login.ticket.reveal())))
 }
 
 /// Returns whoever runs the demo.

@@ -4,9 +4,10 @@
 //! printed here others may mount.
 
 use std::{
+    ffi::OsString,
     fmt::Write,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use keepshare_auth::CaPin;
@@ -22,7 +23,7 @@ use crate::{
         accounts::{AccountRequest, Secret},
         client,
     },
-    cli::Login,
+    cli::LoginOptions,
     commands::run::runtime,
     config::HTTPS_PORT,
     failure::{Code, Failure, Outcome},
@@ -34,7 +35,7 @@ use crate::{
 /// Gets a ticket and says how to mount with it, or takes a mounted drive along.
 pub(crate) fn login(
     socket: impl FnOnce() -> Outcome<PathBuf>,
-    options: &Login,
+    options: &LoginOptions,
     screen: &Screen,
 ) -> Outcome<()> {
     let who: Who = options.who.parse()?;
@@ -46,7 +47,7 @@ pub(crate) fn login(
         });
     }
     let answer = log_in(socket, &who, options)?;
-    let commands = Commands::new(who.host(), &answer);
+    let commands = Commands::new(who.host(), &answer, None);
     let value = serde_json::json!({ "station": who.host(), "login": answer, "commands": commands });
     match screen.is_json() {
         true => screen.json(&flat(value)),
@@ -58,7 +59,7 @@ pub(crate) fn login(
 pub(crate) fn log_in(
     socket: impl FnOnce() -> Outcome<PathBuf>,
     who: &Who,
-    options: &Login,
+    options: &LoginOptions,
 ) -> Outcome<LoginAnswer> {
     let client_uid = (!options.shared).then(|| options.uid.unwrap_or_else(own_uid));
     match &who.station {
@@ -93,7 +94,7 @@ pub(crate) fn log_in(
 }
 
 /// Takes the drive of the newest login that the station still knows to another address.
-fn resume(who: &Who, options: &Login) -> Outcome<SessionAnswer> {
+fn resume(who: &Who, options: &LoginOptions) -> Outcome<SessionAnswer> {
     let Some(station) = &who.station else {
         return Err(Failure::usage("a drive is taken along at a station's HTTPS door")
             .hint("name the station: keepshare login USER@STATION --resume"));
@@ -118,7 +119,7 @@ fn resume(who: &Who, options: &Login) -> Outcome<SessionAnswer> {
 }
 
 /// Returns the CA that a station must have: known, named, or accepted now.
-fn trusted(station: &str, options: &Login) -> Outcome<(Known, CaPin)> {
+fn trusted(station: &str, options: &LoginOptions) -> Outcome<(Known, CaPin)> {
     let known = Known::of_user();
     if let (None, Some(remembered)) = (options.ca, known.ca(station)?) {
         return Ok((known, remembered));
@@ -162,7 +163,7 @@ pub(crate) struct Who {
 
 impl Who {
     /// Returns the host to mount from.
-    fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         match &self.station {
             None => "127.0.0.1",
             Some(station) => station.rsplit_once(':').map_or(station.as_str(), |(host, _)| host),
@@ -217,28 +218,67 @@ fn own_uid() -> u32 {
 
 /// How a ticket is mounted on each system.
 #[derive(Debug, serde::Serialize)]
-struct Commands {
+pub(crate) struct Commands {
     linux: String,
     macos: String,
     windows: String,
+    #[serde(skip)]
+    linux_arguments: Vec<OsString>,
 }
 
 impl Commands {
-    /// Returns them; none where the station serves no drive.
-    fn new(host: &str, answer: &LoginAnswer) -> Option<Self> {
+    /// Returns them, to mount at `folder` where one is named; none where the station serves no drive.
+    pub(crate) fn new(host: &str, answer: &LoginAnswer, folder: Option<&Path>) -> Option<Self> {
         let (nfs, mount) = (answer.nfs_port?, answer.mount_port?);
-        let (path, folder) = (&answer.mount_path, &answer.set);
+        let (path, set) = (&answer.mount_path, &answer.set);
         let v6 = matches!(host.trim_matches(['[', ']']).parse(), Ok(IpAddr::V6(_)));
         let proto = if v6 { "tcp6" } else { "tcp" };
+        // Without a lock manager; nothing that is shown is older than three seconds.
+        let options = format!(
+            "vers=3,proto={proto},mountproto={proto},port={nfs},mountport={mount},nolock,nosuid,nodev,actimeo=3"
+        );
+        let quoted = |folder: &Path| quote(&folder.to_string_lossy());
+        let at = folder.map_or_else(|| format!("/mnt/{set}"), quoted);
+        let at_home = folder.map_or_else(|| format!("~/{set}"), quoted);
+        let to = folder.map_or_else(|| Path::new("/mnt").join(set), Path::to_owned);
+        let from = format!("{host}:{path}");
+        let linux = format!("sudo mount -t nfs -o {options} {from} {at}");
         Some(Self {
-            linux: format!(
-                "sudo mount -t nfs -o vers=3,proto={proto},mountproto={proto},port={nfs},mountport={mount},nolock {host}:{path} /mnt/{folder}"
-            ),
             macos: format!(
-                "mkdir -p ~/{folder} && sudo mount -t nfs -o vers=3,tcp,port={nfs},mountport={mount},nolocks {host}:{path} ~/{folder}"
+                "mkdir -p {at_home} && sudo mount -t nfs -o vers=3,tcp,port={nfs},mountport={mount},nolocks {from} {at_home}"
             ),
             windows: format!(r"mount -o anon,nolock \\{host}{} X:", path.replace('/', r"\")),
+            linux,
+            linux_arguments: [
+                "-t".into(),
+                "nfs".into(),
+                "-o".into(),
+                options.into(),
+                from.into(),
+                to.into(),
+            ]
+            .into(),
         })
+    }
+
+    /// Returns the command for the system that this runs on.
+    pub(crate) fn here(&self) -> &str {
+        if cfg!(target_os = "macos") { &self.macos } else { &self.linux }
+    }
+
+    /// Returns what mount(8) takes on Linux.
+    pub(crate) fn linux_arguments(&self) -> Vec<OsString> {
+        self.linux_arguments.clone()
+    }
+}
+
+/// Writes a path so that a shell takes it as one word.
+fn quote(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@:~".contains(c);
+    if text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
     }
 }
 
@@ -253,7 +293,7 @@ fn render(answer: &LoginAnswer, commands: Option<&Commands>) -> String {
         "{user} may mount {set} once, until {expires}, from {client_address}; it can be used {users}.\n"
     );
     match commands {
-        Some(Commands { linux, macos, windows }) => {
+        Some(Commands { linux, macos, windows, .. }) => {
             let _ = write!(
                 text,
                 "\n  Linux    {linux}\n  macOS    {macos}\n  Windows  {windows}\n\n\

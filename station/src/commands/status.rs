@@ -8,10 +8,12 @@ use std::{
     time::Duration,
 };
 
+use keepshare_namespace::when::machine_zone;
+
 use crate::{
     api::{DestinationStatus, Request, SetStatus, StationStatus, StatusReport, client},
     failure::Outcome,
-    output::{Screen, Table, bytes_text, safe},
+    output::{Screen, Table, bytes_text, safe, time_text},
 };
 
 /// How often `--watch` looks again.
@@ -49,12 +51,29 @@ fn render_station(station: &StationStatus) -> String {
     if let Some(https) = &station.https {
         let _ = writeln!(text, "  users   log in at https://{https}, CA {}", station.ca);
     }
+    if let Some(nfs) = &station.nfs {
+        let _ = writeln!(text, "  drive   served at {nfs}");
+    }
     if !station.members.is_empty() {
         let mut table = Table::new(&["STATION", "ROLE", "ADDRESS", "LINK"]);
         for member in &station.members {
             let link = if member.connected { "up" } else { "–" };
             let (name, role) = (member.name.clone(), member.role.clone());
             table.row(vec![name, role, member.address.clone(), link.to_owned()]);
+        }
+        text += &table.render(2);
+    }
+    if !station.clients.is_empty() {
+        let mut table = Table::new(&["CLIENT", "USER", "SET", "SINCE", ">CALLS"]);
+        for client in &station.clients {
+            let or_none = |text: &Option<String>| text.as_deref().map_or_else(|| "–".into(), safe);
+            table.row(vec![
+                client.address.clone(),
+                or_none(&client.user),
+                or_none(&client.set),
+                time_text(&client.since, machine_zone()),
+                client.calls.to_string(),
+            ]);
         }
         text += &table.render(2);
     }
