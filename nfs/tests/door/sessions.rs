@@ -43,6 +43,28 @@ fn wrong_paths_and_tickets_look_the_same() {
     assert_eq!(client.mount(&format!("/login/{elsewhere}")), Err(MountError::Access));
 }
 
+/// Clients that mount for one file go straight to its folder.
+#[test]
+fn a_folder_below_the_root_can_be_mounted() {
+    let station = Station::new();
+    let dir = station.tree().dir(FileId::ROOT, "Sales", 0o755);
+    station.tree().file(dir, "a", b"a");
+    station.tree().dir_of(FileId::ROOT, "shut", 7, 0o700);
+    let mut client = Client::connect(&station);
+    let login = format!("/login/{}", station.ticket(LOCALHOST, Some(ANNA_AT_HOME)));
+    for (path, refusal) in [
+        ("/Sales/a", MountError::NotFolder),
+        ("/none", MountError::NotFound),
+        ("/shut/x", MountError::Access),
+    ] {
+        assert_eq!(client.mount(&format!("{login}{path}")), Err(refusal), "{path}");
+    }
+    let sales = client.mount(&format!("{login}/Sales/")).unwrap();
+    let a = client.lookup(&sales, "a").unwrap();
+    client.attributes(&a).unwrap();
+    assert_eq!(client.mount(&login), Err(MountError::Access), "it was used");
+}
+
 /// Paths hold tickets: nobody gets to see who mounted what.
 #[test]
 fn mount_tells_nothing_of_others() {

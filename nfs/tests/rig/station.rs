@@ -191,7 +191,11 @@ impl Tree {
     }
 
     pub(crate) fn dir(&mut self, parent: FileId, name: &str, mode: u32) -> FileId {
-        self.add(parent, name, meta(Kind::Dir, mode, ANNA))
+        self.dir_of(parent, name, ANNA, mode)
+    }
+
+    pub(crate) fn dir_of(&mut self, parent: FileId, name: &str, owner: u32, mode: u32) -> FileId {
+        self.add(parent, name, meta(Kind::Dir, mode, owner))
     }
 
     pub(crate) fn file(&mut self, parent: FileId, name: &str, bytes: &[u8]) -> FileId {
