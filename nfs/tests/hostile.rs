@@ -191,8 +191,8 @@ fn records_may_come_in_pieces_and_in_heaps() {
 #[test]
 fn large_records_are_for_those_who_are_known() {
     let _alone = alone();
-    let mut station = Station::new();
-    station.tree.file(FileId::ROOT, "a", b"a");
+    let station = Station::new();
+    station.tree().file(FileId::ROOT, "a", b"a");
     let (mut client, root) = Client::mounted(&station);
     let file = client.lookup(&root, "a").unwrap();
     let data = vec![1; MIB];
@@ -335,8 +335,8 @@ fn survives(station: &Station, from: Ipv4Addr, records: &[Vec<u8>]) {
 #[test]
 fn ten_thousand_mutations_of_a_stranger_harm_nobody() {
     let _alone = alone();
-    let mut station = Station::new();
-    station.tree.file(FileId::ROOT, "report.docx", b"one");
+    let station = Station::new();
+    station.tree().file(FileId::ROOT, "report.docx", b"one");
     let (mut client, root) = Client::mounted(&station);
     let file = client.lookup(&root, "report.docx").unwrap();
     // Somebody else's handles, seen on the wire.
@@ -350,8 +350,8 @@ fn ten_thousand_mutations_of_a_stranger_harm_nobody() {
 #[test]
 fn ten_thousand_mutations_after_a_login_harm_nobody() {
     let _alone = alone();
-    let mut station = Station::new();
-    station.tree.file(FileId::ROOT, "report.docx", b"one");
+    let station = Station::new();
+    station.tree().file(FileId::ROOT, "report.docx", b"one");
     let (mut client, root) = Client::mounted(&station);
     let file = client.lookup(&root, "report.docx").unwrap();
     let records = valid_records(&mut client, &root, &file);

@@ -3,7 +3,6 @@
 use std::{
     io::Write,
     net::Ipv4Addr,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,11 +12,11 @@ use keepshare_nfs_wire::nfs3::{Call, ReadArgs};
 
 use crate::rig::{
     client::{Client, handle_of},
-    station::{Notes, Station},
+    station::Station,
 };
 
 fn limited(limits: Limits) -> Station {
-    Station::with(limits, Arc::new(Notes::default()))
+    Station::with(limits)
 }
 
 /// Waits until something holds, or fails.
@@ -33,8 +32,8 @@ fn wait_until(what: &str, holds: impl Fn() -> bool) {
 #[test]
 fn a_client_that_reads_nothing_stops_only_itself() {
     let unread_answers = Duration::from_millis(300);
-    let mut station = limited(Limits { unread_answers, ..Limits::default() });
-    station.tree.file(FileId::ROOT, "big", &vec![7; 1 << 20]);
+    let station = limited(Limits { unread_answers, ..Limits::default() });
+    station.tree().file(FileId::ROOT, "big", &vec![7; 1 << 20]);
     let (mut slow, root) = Client::mounted(&station);
     let (mut good, good_root) = Client::mounted(&station);
     let big = slow.lookup(&root, "big").unwrap();
@@ -55,9 +54,9 @@ fn a_client_that_reads_nothing_stops_only_itself() {
 /// A client on a slow line is no hostile one: it gets all of it, as long as it takes some now and then.
 #[test]
 fn answers_arrive_whole_at_a_client_that_reads_late() {
-    let mut station = Station::new();
+    let station = Station::new();
     let content: Vec<u8> = (0..1_u32 << 20).map(|n| n.to_le_bytes()[1]).collect();
-    station.tree.file(FileId::ROOT, "big", &content);
+    station.tree().file(FileId::ROOT, "big", &content);
     let (mut client, root) = Client::mounted(&station);
     let big = client.lookup(&root, "big").unwrap();
     let args = ReadArgs { file: handle_of(&big), offset: 0, count: 1 << 20 };

@@ -4,6 +4,7 @@
 
 mod crowds;
 mod reading;
+mod restoring;
 #[path = "../rig/mod.rs"]
 mod rig;
 mod sessions;

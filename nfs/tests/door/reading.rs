@@ -30,10 +30,10 @@ fn read_at(client: &mut Client, file: &[u8], offset: u64, count: u32) -> (Vec<u8
 
 #[test]
 fn files_read_as_they_are_and_end_where_they_end() {
-    let mut station = Station::new();
+    let station = Station::new();
     let content: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[n as usize % 3]).collect();
-    station.tree.file(FileId::ROOT, "big", &content);
-    station.tree.file(FileId::ROOT, "empty", b"");
+    station.tree().file(FileId::ROOT, "big", &content);
+    station.tree().file(FileId::ROOT, "empty", b"");
     let (mut client, root) = Client::mounted(&station);
     let big = client.lookup(&root, "big").unwrap();
     let mut all = vec![];
@@ -59,9 +59,9 @@ fn files_read_as_they_are_and_end_where_they_end() {
 
 #[test]
 fn wrong_kinds_and_names_get_their_own_word() {
-    let mut station = Station::new();
-    station.tree.file(FileId::ROOT, "file", b"x");
-    station.tree.link(FileId::ROOT, "link", "file");
+    let station = Station::new();
+    station.tree().file(FileId::ROOT, "file", b"x");
+    station.tree().link(FileId::ROOT, "link", "file");
     let (mut client, root) = Client::mounted(&station);
     let file = client.lookup(&root, "file").unwrap();
     let link = client.lookup(&root, "link").unwrap();
@@ -136,9 +136,9 @@ fn list(client: &mut Client, dir: &[u8], plus: bool, count: u32) -> (Vec<String>
 
 #[test]
 fn a_folder_is_listed_whole_in_pages_of_any_size() {
-    let mut station = Station::new();
-    let dir = station.tree.dir(FileId::ROOT, "dir", 0o755);
-    station.tree.files(dir, (0..1000).map(|n| format!("file-{n:04}")));
+    let station = Station::new();
+    let dir = station.tree().dir(FileId::ROOT, "dir", 0o755);
+    station.tree().files(dir, (0..1000).map(|n| format!("file-{n:04}")));
     let (mut client, root) = Client::mounted(&station);
     let dir = client.lookup(&root, "dir").unwrap();
     let mut expected = vec![".".to_owned(), "..".to_owned()];
@@ -161,9 +161,9 @@ fn a_folder_is_listed_whole_in_pages_of_any_size() {
 /// Whoever may list a folder and not search it gets names, and not even the attributes of the folder above.
 #[test]
 fn names_without_search_come_alone() {
-    let mut station = Station::new();
-    let dir = station.tree.dir(FileId::ROOT, "dir", 0o444);
-    station.tree.files(dir, ["a".to_owned()].into_iter());
+    let station = Station::new();
+    let dir = station.tree().dir(FileId::ROOT, "dir", 0o444);
+    station.tree().files(dir, ["a".to_owned()].into_iter());
     let (mut client, root) = Client::mounted(&station);
     let dir = client.lookup(&root, "dir").unwrap();
     let (cookie, verifier) = (0, [0; 8]);
@@ -186,8 +186,8 @@ fn names_without_search_come_alone() {
 
 #[test]
 fn a_folder_that_may_not_be_read_is_not_listed_in_part() {
-    let mut station = Station::new();
-    station.tree.dir(FileId::ROOT, "dir", 0o111);
+    let station = Station::new();
+    station.tree().dir(FileId::ROOT, "dir", 0o111);
     let (mut client, root) = Client::mounted(&station);
     let dir = client.lookup(&root, "dir").unwrap();
     let args = ReadDirArgs { dir: handle_of(&dir), cookie: 0, verifier: [0; 8], count: 4096 };
@@ -201,9 +201,9 @@ fn granted(client: &mut Client, object: &[u8], access: u32) -> u32 {
 
 #[test]
 fn access_grants_what_the_namespace_grants() {
-    let mut station = Station::new();
-    station.tree.file(FileId::ROOT, "own", b"x");
-    station.tree.file_of(FileId::ROOT, "other", 7, b"x");
+    let station = Station::new();
+    station.tree().file(FileId::ROOT, "own", b"x");
+    station.tree().file_of(FileId::ROOT, "other", 7, b"x");
     let (mut client, root) = Client::mounted(&station);
     let own = client.lookup(&root, "own").unwrap();
     let other = client.lookup(&root, "other").unwrap();
@@ -219,9 +219,9 @@ fn access_grants_what_the_namespace_grants() {
 /// Clients check rights by the owner they are shown, before they ask.
 #[test]
 fn own_files_seem_to_be_the_clients_and_nobody_elses_do() {
-    let mut station = Station::new();
+    let station = Station::new();
     for (name, owner) in [("own", ANNA), ("alike", ANNA_AT_HOME), ("other", 7)] {
-        station.tree.file_of(FileId::ROOT, name, owner, b"x");
+        station.tree().file_of(FileId::ROOT, name, owner, b"x");
     }
     let (mut client, root) = Client::mounted(&station);
     let mut owner = |name| {
@@ -255,8 +255,8 @@ fn every_change_is_refused_as_read_only() {
         assert_eq!(failure.status, Status::ReadOnly);
         failure.known
     }
-    let mut station = Station::new();
-    station.tree.file(FileId::ROOT, "a", b"content");
+    let station = Station::new();
+    station.tree().file(FileId::ROOT, "a", b"content");
     let (mut client, root) = Client::mounted(&station);
     let file = client.lookup(&root, "a").unwrap();
     let before = client.attributes(&file).unwrap();

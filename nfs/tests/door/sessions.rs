@@ -18,8 +18,8 @@ use crate::rig::{
 
 #[test]
 fn a_ticket_mounts_once_and_again_only_while_nothing_was_used() {
-    let mut station = Station::new();
-    station.tree.file(FileId::ROOT, "a", b"a");
+    let station = Station::new();
+    station.tree().file(FileId::ROOT, "a", b"a");
     let mut client = Client::connect(&station);
     let path = format!("/login/{}", station.ticket(LOCALHOST, Some(ANNA_AT_HOME)));
     let root = client.mount(&path).unwrap();
@@ -41,6 +41,28 @@ fn wrong_paths_and_tickets_look_the_same() {
         assert_eq!(client.mount(path), Err(MountError::Access), "{path}");
     }
     assert_eq!(client.mount(&format!("/login/{elsewhere}")), Err(MountError::Access));
+}
+
+/// Clients that mount for one file go straight to its folder.
+#[test]
+fn a_folder_below_the_root_can_be_mounted() {
+    let station = Station::new();
+    let dir = station.tree().dir(FileId::ROOT, "Sales", 0o755);
+    station.tree().file(dir, "a", b"a");
+    station.tree().dir_of(FileId::ROOT, "shut", 7, 0o700);
+    let mut client = Client::connect(&station);
+    let login = format!("/login/{}", station.ticket(LOCALHOST, Some(ANNA_AT_HOME)));
+    for (path, refusal) in [
+        ("/Sales/a", MountError::NotFolder),
+        ("/none", MountError::NotFound),
+        ("/shut/x", MountError::Access),
+    ] {
+        assert_eq!(client.mount(&format!("{login}{path}")), Err(refusal), "{path}");
+    }
+    let sales = client.mount(&format!("{login}/Sales/")).unwrap();
+    let a = client.lookup(&sales, "a").unwrap();
+    client.attributes(&a).unwrap();
+    assert_eq!(client.mount(&login), Err(MountError::Access), "it was used");
 }
 
 /// Paths hold tickets: nobody gets to see who mounted what.
@@ -104,8 +126,8 @@ fn only_the_uid_that_logged_in_gets_in() {
 
 #[test]
 fn root_may_look_at_nothing_but_the_root() {
-    let mut station = Station::new();
-    station.tree.dir(FileId::ROOT, "dir", 0o777);
+    let station = Station::new();
+    station.tree().dir(FileId::ROOT, "dir", 0o777);
     let (mut client, root) = Client::mounted(&station);
     let dir = client.lookup(&root, "dir").unwrap();
     client.credential = sys(0);
@@ -138,8 +160,8 @@ fn a_handle_is_worth_nothing_at_another_address() {
 /// Stale, at once, and never a refusal of RPC, after which there are clients that try for ever.
 #[test]
 fn a_revoked_session_is_stale_at_once() {
-    let mut station = Station::new();
-    station.tree.file(FileId::ROOT, "a", b"a");
+    let station = Station::new();
+    station.tree().file(FileId::ROOT, "a", b"a");
     let (mut client, root) = Client::mounted(&station);
     let file = client.lookup(&root, "a").unwrap();
     let session = station.newest_session();
@@ -159,15 +181,15 @@ fn a_share_that_was_taken_away_is_stale_until_it_is_back() {
     let (mut client, root) = Client::mounted(&station);
     station.shares.remove(keepshare_namespace::ShareId(1));
     assert_eq!(client.attributes(&root), Err(Status::Stale));
-    station.shares.insert(station.tree.share());
+    station.shares.insert(station.tree().share());
     assert!(client.attributes(&root).is_ok());
 }
 
 /// The decoder's own tests refuse a million; these go the whole way.
 #[test]
 fn forged_handles_are_refused() {
-    let mut station = Station::new();
-    station.tree.file(FileId::ROOT, "a", b"a");
+    let station = Station::new();
+    station.tree().file(FileId::ROOT, "a", b"a");
     let (mut client, root) = Client::mounted(&station);
     let file = client.lookup(&root, "a").unwrap();
     for handle in [&root, &file] {

@@ -8,7 +8,10 @@ use std::{
 
 use keepshare_nfs_wire::{
     Decoder, Encoder, Wire, mount,
-    nfs3::{self, Attributes, Call, Failure, Handle, LookupOk, Place, Reply, Status},
+    nfs3::{
+        self, Attributes, Call, DirEntry, DirOk, Failure, Handle, LookupOk, Place, ReadDirArgs,
+        Reply, Status, decode_entries,
+    },
     record::append_record,
     rpc::{AuthSys, CallHead, Credential, Refusal, decode_reply},
 };
@@ -87,6 +90,18 @@ impl Client {
         let answer = self.nfs(Call::Lookup(Place { dir: handle_of(dir), name }));
         let found = read::<Reply<LookupOk<'_>, Option<Attributes>>>(&answer);
         good(found).map(|found| found.object.as_bytes().to_vec())
+    }
+
+    /// Returns the names in a folder that is listed in one go.
+    pub(crate) fn names(&mut self, dir: &[u8]) -> Vec<String> {
+        let args = ReadDirArgs { dir: handle_of(dir), cookie: 0, verifier: [0; 8], count: 1 << 20 };
+        let answer = self.nfs(Call::ReadDir(args));
+        assert_eq!(status(&answer), Ok(()));
+        let mut decoder = Decoder::new(&answer[4..]);
+        decoder.value::<DirOk>().unwrap();
+        let (entries, is_end) = decode_entries::<DirEntry<'_>>(&mut decoder).unwrap();
+        assert!(is_end);
+        entries.iter().map(|entry| String::from_utf8(entry.name.to_vec()).unwrap()).collect()
     }
 
     pub(crate) fn null(&mut self) -> Result<(), Refusal> {

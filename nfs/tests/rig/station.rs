@@ -2,14 +2,15 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, TcpListener},
-    sync::{Arc, Mutex},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use keepshare_auth::{Accounts, Audit, SessionId, User, UserSets};
 use keepshare_base::{
-    Change, Content, ContentHash, Epoch, Event, Extent, FileId, FileRow, FileTime, FilledChange,
-    Kind, Meta, Name, NameRow, OriginId, Owner, Position, RunningHash, Seq, SetName, Stamp,
+    Change, CommitId, Content, ContentHash, Epoch, Event, Extent, FileId, FileRow, FileTime,
+    FilledChange, Kind, Meta, Name, NameRow, OriginId, Owner, Position, RunningHash, Seq, SetName,
+    Stamp,
 };
 use keepshare_namespace::{Restore, RestoreError, Restorer, Share, ShareConfig, ShareId, Show};
 use keepshare_nfs::{Limits, Parts, Server, Shares};
@@ -35,19 +36,52 @@ pub(crate) fn set() -> SetName {
     "projects".parse().unwrap()
 }
 
-/// A restorer that only writes down what it was asked.
-#[derive(Debug, Default)]
-pub(crate) struct Notes(pub(crate) Mutex<Vec<Restore>>);
+/// A master that writes old versions back, when it is let.
+#[derive(Debug)]
+pub(crate) struct Master {
+    tree: Arc<Mutex<Tree>>,
+    pub(crate) asked: Mutex<Vec<Restore>>,
+    answer: Mutex<Answer>,
+    changed: Condvar,
+}
 
-impl Restorer for Notes {
+/// What the master does when it is asked.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Answer {
+    Restore,
+    Wait,
+    Fail(RestoreError),
+    Panic,
+}
+
+impl Master {
+    pub(crate) fn will(&self, answer: Answer) {
+        *self.answer.lock().unwrap() = answer;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn times_asked(&self) -> usize {
+        self.asked.lock().unwrap().len()
+    }
+}
+
+impl Restorer for Master {
     fn restore(&self, restore: &Restore) -> Result<(), RestoreError> {
-        self.0.lock().unwrap().push(restore.clone());
+        self.asked.lock().unwrap().push(restore.clone());
+        let answer = self.answer.lock().unwrap();
+        let answer = self.changed.wait_while(answer, |answer| *answer == Answer::Wait).unwrap();
+        match answer.clone() {
+            Answer::Restore => self.tree.lock().unwrap().restore(restore),
+            Answer::Fail(error) => return Err(error),
+            Answer::Panic | Answer::Wait => panic!("the master was told to panic"),
+        }
         Ok(())
     }
 }
 
 pub(crate) struct Station {
-    pub(crate) tree: Tree,
+    tree: Arc<Mutex<Tree>>,
+    pub(crate) master: Arc<Master>,
     pub(crate) accounts: Accounts,
     pub(crate) shares: Shares,
     pub(crate) server: Server,
@@ -56,10 +90,10 @@ pub(crate) struct Station {
 
 impl Station {
     pub(crate) fn new() -> Self {
-        Self::with(Limits::default(), Arc::new(Notes::default()))
+        Self::with(Limits::default())
     }
 
-    pub(crate) fn with(limits: Limits, restorer: Arc<dyn Restorer>) -> Self {
+    pub(crate) fn with(limits: Limits) -> Self {
         let tree = Tree::new();
         let backend = redb::backends::InMemoryBackend::new();
         let db = redb::Database::builder().create_with_backend(backend).unwrap();
@@ -78,16 +112,28 @@ impl Station {
         let shares = Shares::default();
         shares.insert(tree.share());
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let tree = Arc::new(Mutex::new(tree));
+        let master = Arc::new(Master {
+            tree: tree.clone(),
+            asked: Mutex::default(),
+            answer: Mutex::new(Answer::Restore),
+            changed: Condvar::new(),
+        });
         let parts = Parts {
             shares: shares.clone(),
             sessions: accounts.sessions().clone(),
-            restorer,
+            restorer: master.clone(),
             clock: now,
             limits,
         };
         let server = Server::start(listener, parts).unwrap();
         let port = server.address().port();
-        Self { tree, accounts, shares, server, port }
+        Self { tree, master, accounts, shares, server, port }
+    }
+
+    /// Returns the master's files, to change them.
+    pub(crate) fn tree(&self) -> MutexGuard<'_, Tree> {
+        self.tree.lock().unwrap()
     }
 
     /// Gives Anna a ticket, for the address and the number she has there.
@@ -105,6 +151,7 @@ impl Station {
 }
 
 /// A master's files in a store, in a folder that goes with it.
+#[derive(Debug)]
 pub(crate) struct Tree {
     store: Store,
     now: Stamp,
@@ -144,7 +191,11 @@ impl Tree {
     }
 
     pub(crate) fn dir(&mut self, parent: FileId, name: &str, mode: u32) -> FileId {
-        self.add(parent, name, meta(Kind::Dir, mode, ANNA))
+        self.dir_of(parent, name, ANNA, mode)
+    }
+
+    pub(crate) fn dir_of(&mut self, parent: FileId, name: &str, owner: u32, mode: u32) -> FileId {
+        self.add(parent, name, meta(Kind::Dir, mode, owner))
     }
 
     pub(crate) fn file(&mut self, parent: FileId, name: &str, bytes: &[u8]) -> FileId {
@@ -193,6 +244,21 @@ impl Tree {
             edit = edit.put(parent, &name, file, Kind::File);
         }
         self.apply(edit);
+    }
+
+    /// Saves a small file anew.
+    pub(crate) fn save(&mut self, file: FileId, bytes: &[u8]) {
+        let meta = Meta { size: bytes.len() as u64, ..meta(Kind::File, 0o644, ANNA) };
+        self.apply(Edit::default().row(file, meta, Content::whole(bytes), bytes));
+    }
+
+    /// Writes an old version back, as a master does.
+    fn restore(&mut self, restore: &Restore) {
+        let reader = self.store.reader();
+        let bytes = reader.read(&restore.state, 0, usize::MAX).unwrap();
+        let present = reader.view().unwrap().resolve(&restore.path, CommitId::MAX).unwrap();
+        let (file, _) = present.expect("the tests restore what is there");
+        self.save(file, &bytes);
     }
 
     fn add(&mut self, parent: FileId, name: &str, meta: Meta) -> FileId {
