@@ -173,6 +173,8 @@ fn users_come_and_go_and_outlive_a_restart() -> Result<()> {
     ensure!(changed["sessions_ended"] == 0, "{changed}");
     ensure!(stage.log_in("zoe", "correct horse", &[])?.code == Some(4));
     ensure!(stage.log_in("zoe", "another horse", &[])?.code == Some(0));
+    let would = stage.types("", &["user", "remove", "zoe", "--dry-run", "--json"])?.ok()?.json()?;
+    ensure!(would["dry_run"] == true, "{would}");
     stage.types("", &["user", "remove", "zoe"])?.ok()?;
     ensure!(stage.types("", &["user", "remove", "zoe", "--json"])?.code == Some(3));
     ensure!(stage.log_in("zoe", "another horse", &[])?.code == Some(4));
