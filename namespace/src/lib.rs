@@ -4,12 +4,24 @@
 //! state per client and knows no protocol; doors turn its nodes into handles. Time is passed in, and nothing here opens
 //! a socket.
 
+mod cache;
+mod history;
+mod ids;
+mod live;
+mod names;
 mod node;
+mod past;
+mod question;
+mod reach;
+mod restore;
+mod rights;
 mod share;
+mod table;
+mod versions;
 pub mod when;
 
 pub use node::{NameHash, Node, PastMoment};
 pub use share::{
-    Access, Attributes, Cookie, Denial, Found, Listed, Listing, Restore, RestoreError, Restorer,
-    Share, ShareConfig, ShareId, Show, Usage,
+    Access, Attributes, Cookie, Denial, Found, LISTED_MAX, Listed, Listing, Restore, RestoreError,
+    Restorer, Share, ShareConfig, ShareId, Show,
 };

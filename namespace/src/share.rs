@@ -1,14 +1,29 @@
 //! A share: one set as users see it.
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+};
 
 use chrono_tz::Tz;
 
 use keepshare_auth::Principal;
-use keepshare_base::{FileTime, Kind, Meta, Name, SetName, SetPath, Stamp};
-use keepshare_versioning::{FileState, Reader};
+use keepshare_base::{CommitId, FileId, FileTime, Kind, Name, SetName, SetPath, Stamp};
+use keepshare_versioning::{FileState, ReadError, Reader};
 
-use crate::Node;
+use crate::{
+    Node,
+    cache::Forgetful,
+    history::Chronicle,
+    ids::Hasher,
+    question::{Changes, Question},
+    reach::Guard,
+    table::TableKey,
+    versions::README_TEXT,
+};
+
+/// The most entries that one listing gives.
+pub const LISTED_MAX: usize = 4096;
 
 /// Numbers a share of a station; part of every handle, and never used again for another set.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -46,11 +61,29 @@ pub struct ShareConfig {
 /// One set as users see it; clones share everything.
 #[derive(Clone, Debug)]
 pub struct Share {
-    config: ShareConfig,
+    inner: Arc<Inner>,
+}
+
+/// What all clones of a share have: what it is, and what it keeps in memory.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) config: ShareConfig,
+    pub(crate) hasher: Hasher,
+    /// What hashes of names and places in listings stand for.
+    pub(crate) names: Mutex<Forgetful<u64, Name>>,
+    /// Who may pass where, at one newest commit.
+    pub(crate) guards: Mutex<(CommitId, Forgetful<FileId, Guard>)>,
+    /// When commits arrived.
+    pub(crate) arrivals: Mutex<Forgetful<CommitId, Stamp>>,
+    pub(crate) changes: Mutex<Changes>,
+    /// Histories of names, as they were at a newest commit.
+    pub(crate) chronicles: Mutex<Forgetful<(FileId, Name, CommitId), Arc<Chronicle>>>,
+    /// Their tables.
+    pub(crate) tables: Mutex<Forgetful<TableKey, Arc<Vec<u8>>>>,
 }
 
 /// What is known of a node.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Attributes {
     /// What kind of thing it is.
     pub kind: Kind,
@@ -98,8 +131,11 @@ pub struct Listed {
     pub cookie: Cookie,
     /// What it is.
     pub node: Node,
-    /// What is known of it.
-    pub attributes: Attributes,
+    /// The number by which clients tell files apart, which is in the attributes too.
+    pub id: u64,
+    /// What is known of it; `None` where the principal may read names in the folder and know no more of them, so that a
+    /// door tells no attributes.
+    pub attributes: Option<Attributes>,
 }
 
 /// A part of a folder.
@@ -118,13 +154,6 @@ pub struct Found {
     pub node: Node,
     /// What is known of it.
     pub attributes: Attributes,
-}
-
-/// How much a share holds.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Usage {
-    /// Bytes of its file system, and those that are free.
-    pub bytes: (u64, u64),
 }
 
 /// Why an answer was not given. Doors turn each into their protocol's own word.
@@ -160,7 +189,13 @@ pub enum Denial {
     ReadOnly,
     /// The store is damaged or cannot be read: an alarm, and never bytes.
     #[error("cannot read the store")]
-    Store(#[source] keepshare_versioning::ReadError),
+    Store(#[source] ReadError),
+}
+
+impl From<ReadError> for Denial {
+    fn from(error: ReadError) -> Self {
+        Self::Store(error)
+    }
 }
 
 /// An old version that is to be written back at a live path: decided, not yet done.
@@ -202,17 +237,27 @@ pub trait Restorer: Send + Sync + fmt::Debug {
 impl Share {
     /// Returns the share.
     pub fn new(config: ShareConfig) -> Self {
-        Self { config }
+        let inner = Inner {
+            hasher: Hasher::new(config.key),
+            config,
+            names: Mutex::new(Forgetful::new(NAMES_KEPT)),
+            guards: Mutex::new((CommitId(0), Forgetful::new(GUARDS_KEPT))),
+            arrivals: Mutex::new(Forgetful::new(ARRIVALS_KEPT)),
+            changes: Mutex::default(),
+            chronicles: Mutex::new(Forgetful::new(VERSIONS_KEPT)),
+            tables: Mutex::new(Forgetful::new(TABLE_BYTES_KEPT)),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Returns its number.
     pub fn id(&self) -> ShareId {
-        self.config.id
+        self.inner.config.id
     }
 
     /// Returns its set.
     pub fn set(&self) -> &SetName {
-        &self.config.set
+        &self.inner.config.set
     }
 
     /// Returns what is known of a node.
@@ -222,8 +267,28 @@ impl Share {
         node: Node,
         now: Stamp,
     ) -> Result<Attributes, Denial> {
-        let _ = (who, node, now);
-        Err(Denial::Stale)
+        let ask = Question::new(&self.inner, who, now)?;
+        match node {
+            Node::Live { file } => ask.live_attributes(file),
+            Node::Versions { folder } | Node::Deleted { folder } | Node::Points { folder } => {
+                ask.versions_attributes(node, folder)
+            }
+            Node::Readme { folder } => ask.readme_attributes(folder),
+            Node::History { folder, name } => {
+                ask.history_attributes(folder, &ask.name_of(folder, name)?)
+            }
+            Node::HistoryTable { folder, name } => {
+                let name = ask.name_of(folder, name)?;
+                ask.admit_history(folder, &name)?;
+                ask.table_attributes(folder, &name)
+            }
+            Node::Version { folder, file, position } => {
+                ask.version_attributes(folder, file, position)
+            }
+            Node::Past { folder, file, moment } => {
+                ask.past_attributes(ask.then_of(folder, file, moment)?)
+            }
+        }
     }
 
     /// Returns what a name of a folder stands for. `.` and `..` are names too.
@@ -234,17 +299,52 @@ impl Share {
         name: &[u8],
         now: Stamp,
     ) -> Result<Found, Denial> {
-        let _ = (who, folder, name, now);
-        Err(Denial::NotFound)
+        let ask = Question::new(&self.inner, who, now)?;
+        match folder {
+            Node::Live { file } => ask.live_lookup(file, name),
+            Node::Versions { folder } => ask.versions_lookup(folder, name),
+            Node::Deleted { folder } => ask.deleted_lookup(folder, name),
+            Node::Points { folder } => ask.points_lookup(folder, name),
+            Node::History { folder, name: of } => {
+                ask.history_lookup(folder, &ask.name_of(folder, of)?, name)
+            }
+            Node::Past { folder, file, moment } => {
+                ask.past_lookup(ask.then_of(folder, file, moment)?, name)
+            }
+            Node::Readme { .. } | Node::HistoryTable { .. } | Node::Version { .. } => {
+                Err(Denial::NotFolder)
+            }
+        }
     }
 
     /// Returns what the principal may do with a node.
     pub fn access(&self, who: &Principal, node: Node, now: Stamp) -> Result<Access, Denial> {
-        let _ = (who, node, now);
-        Err(Denial::Stale)
+        let ask = Question::new(&self.inner, who, now)?;
+        match node {
+            Node::Live { file } => ask.live_access(file),
+            Node::Versions { folder } | Node::Deleted { folder } | Node::Points { folder } => {
+                ask.versions_access(folder)
+            }
+            Node::Readme { folder } => {
+                ask.readme_attributes(folder)?;
+                Ok(Access { read: true, ..Access::default() })
+            }
+            Node::History { folder, name } => {
+                ask.history_access(folder, &ask.name_of(folder, name)?)
+            }
+            Node::HistoryTable { folder, name } => {
+                ask.admit_history(folder, &ask.name_of(folder, name)?)?;
+                Ok(Access { read: true, ..Access::default() })
+            }
+            Node::Version { folder, file, position } => ask.version_access(folder, file, position),
+            Node::Past { folder, file, moment } => {
+                ask.past_access(ask.then_of(folder, file, moment)?)
+            }
+        }
     }
 
-    /// Returns at most `limit` entries of a folder after `after`, without those whose nodes no handle can hold.
+    /// Returns at most `limit` entries of a folder after `after`, and never more than [`LISTED_MAX`]; fewer do not mean
+    /// that the end is reached.
     pub fn list(
         &self,
         who: &Principal,
@@ -253,11 +353,27 @@ impl Share {
         limit: usize,
         now: Stamp,
     ) -> Result<Listing, Denial> {
-        let _ = (who, folder, after, limit, now);
-        Err(Denial::Stale)
+        let limit = limit.min(LISTED_MAX);
+        let ask = Question::new(&self.inner, who, now)?;
+        match folder {
+            Node::Live { file } => ask.live_list(file, after, limit),
+            Node::Versions { folder } => ask.versions_list(folder, after, limit),
+            Node::Deleted { folder } => ask.deleted_list(folder, after, limit),
+            Node::Points { folder } => ask.points_list(folder, after, limit),
+            Node::History { folder, name } => {
+                ask.history_list(folder, &ask.name_of(folder, name)?, after, limit)
+            }
+            Node::Past { folder, file, moment } => {
+                ask.past_list(ask.then_of(folder, file, moment)?, after, limit)
+            }
+            Node::Readme { .. } | Node::HistoryTable { .. } | Node::Version { .. } => {
+                Err(Denial::NotFolder)
+            }
+        }
     }
 
-    /// Returns at most `len` bytes of a file from `offset`, with its attributes: fewer only at its end.
+    /// Returns at most `len` bytes of a file from `offset`, with its attributes: fewer only at its end and beyond
+    /// [`keepshare_versioning::READ_BYTES_MAX`].
     pub fn read(
         &self,
         who: &Principal,
@@ -266,8 +382,27 @@ impl Share {
         len: usize,
         now: Stamp,
     ) -> Result<(Vec<u8>, Attributes), Denial> {
-        let _ = (who, file, offset, len, now);
-        Err(Denial::Stale)
+        let mut tries = 0;
+        loop {
+            let (state, attributes) = match self.readable(who, file, now)? {
+                Readable::State(state, attributes) => (state, attributes),
+                Readable::Bytes(bytes, attributes) => {
+                    return Ok((part(&bytes, offset, len), attributes));
+                }
+            };
+            match state.meta.kind {
+                Kind::File => {}
+                Kind::Dir => return Err(Denial::IsFolder),
+                _ => return Err(Denial::WrongKind),
+            }
+            tries += 1;
+            match self.inner.config.reader.read(&state, offset, len) {
+                Ok(bytes) => return Ok((bytes, attributes)),
+                // It was no version, and has been written to since: what it is now is asked for.
+                Err(ReadError::Gone { .. }) if tries < READ_TRIES_MAX => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Returns where a link points.
@@ -277,8 +412,12 @@ impl Share {
         link: Node,
         now: Stamp,
     ) -> Result<(Vec<u8>, Attributes), Denial> {
-        let _ = (who, link, now);
-        Err(Denial::Stale)
+        match self.readable(who, link, now)? {
+            Readable::State(state, attributes) if state.meta.kind == Kind::Symlink => {
+                Ok((state.meta.symlink, attributes))
+            }
+            Readable::State(..) | Readable::Bytes(..) => Err(Denial::WrongKind),
+        }
     }
 
     /// Decides whether moving `from` (a name of the folder `from_folder`) onto the name `to` of the live folder
@@ -291,10 +430,69 @@ impl Share {
         request: keepshare_base::RequestId,
         now: Stamp,
     ) -> Result<Restore, Denial> {
-        let _ = (who, from_folder, from, to_folder, to, request, now);
-        Err(Denial::ReadOnly)
+        let ask = Question::new(&self.inner, who, now)?;
+        ask.restore((from_folder, from), (to_folder, to), request)
+    }
+
+    /// Returns what a principal may read; no view outlives this.
+    fn readable(&self, who: &Principal, node: Node, now: Stamp) -> Result<Readable, Denial> {
+        let ask = Question::new(&self.inner, who, now)?;
+        let (state, attributes) = match node {
+            Node::Live { file } => ask.live_readable(file)?,
+            Node::Version { folder, file, position } => {
+                ask.version_readable(folder, file, position)?
+            }
+            Node::Past { folder, file, moment } => {
+                ask.past_seen(ask.then_of(folder, file, moment)?)?
+            }
+            Node::Readme { folder } => {
+                let attributes = ask.readme_attributes(folder)?;
+                let text = README_TEXT.as_bytes().to_vec();
+                return Ok(Readable::Bytes(Arc::new(text), attributes));
+            }
+            Node::HistoryTable { folder, name } => {
+                let name = ask.name_of(folder, name)?;
+                ask.admit_history(folder, &name)?;
+                let attributes = ask.table_attributes(folder, &name)?;
+                return Ok(Readable::Bytes(ask.table(folder, &name)?, attributes));
+            }
+            Node::Versions { .. }
+            | Node::Deleted { .. }
+            | Node::Points { .. }
+            | Node::History { .. } => return Err(Denial::IsFolder),
+        };
+        Ok(Readable::State(Box::new(state), attributes))
     }
 }
 
-#[expect(dead_code, reason = "the shape of what is to come")]
-fn shape(_: &Meta, _: &Name) {}
+/// What a file's content comes from.
+enum Readable {
+    /// The store.
+    State(Box<FileState>, Attributes),
+    /// It was made just now.
+    Bytes(Arc<Vec<u8>>, Attributes),
+}
+
+fn part(bytes: &[u8], offset: u64, len: usize) -> Vec<u8> {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+    let end = start.saturating_add(len).min(bytes.len());
+    bytes[start..end].to_vec()
+}
+
+/// How often a read begins again because the file was written to meanwhile.
+const READ_TRIES_MAX: usize = 4;
+
+/// How many names are remembered for hashes and places, in each half: about 10 MiB where all are as long as can be.
+const NAMES_KEPT: usize = 32_768;
+
+/// How many files and folders are remembered, with the places they have, in each half: about 5 MiB.
+const GUARDS_KEPT: usize = 32_768;
+
+/// How many commits' arrivals are remembered, in each half.
+const ARRIVALS_KEPT: usize = 32_768;
+
+/// How many versions are remembered in histories of names, in each half: about 20 MiB.
+const VERSIONS_KEPT: usize = 100_000;
+
+/// How much of tables is remembered, in each half.
+const TABLE_BYTES_KEPT: usize = 16 * 1024 * 1024;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use keepshare_base::{
-    CommitId, ContentHash, FileId, Kind, Name, OriginId, Position, RequestId, SetPath, Stamp,
+    CommitId, ContentHash, FileId, Kind, Meta, Name, OriginId, Position, RequestId, SetPath, Stamp,
 };
 
 use crate::{
@@ -208,6 +208,28 @@ impl View {
         self.ask(|rows| names::links(rows, file, at))
     }
 
+    /// Returns the names that a file has today or, where it has none, those it had right before it lost the last one,
+    /// and the last commit at which it had them: [`CommitId::MAX`] for today's.
+    pub fn last_links(&self, file: FileId) -> Result<(CommitId, Vec<(FileId, Name)>), ReadError> {
+        self.ask(|rows| names::last_links(rows, file))
+    }
+
+    /// Returns the first commit, from `at` on, at which a file had a name.
+    pub fn first_linked(&self, file: FileId, at: CommitId) -> Result<Option<CommitId>, ReadError> {
+        self.ask(|rows| names::first_linked(rows, file, at))
+    }
+
+    /// Returns how many names a file has today.
+    pub fn link_count(&self, file: FileId) -> Result<u64, ReadError> {
+        self.ask(|rows| names::count(rows, file))
+    }
+
+    /// Returns the commit since which a name stands for nothing; `None` where it stands for something, or never did.
+    pub fn empty_since(&self, parent: FileId, name: &Name) -> Result<Option<CommitId>, ReadError> {
+        let row = self.ask(|rows| names::dirent(rows, parent, name, CommitId::MAX))?;
+        Ok(row.and_then(|(since, target)| target.is_none().then_some(since)))
+    }
+
     /// Tells whether a file has a name or ever had one.
     pub fn had_name(&self, file: FileId) -> Result<bool, ReadError> {
         self.ask(|rows| names::had_name(rows, file))
@@ -223,6 +245,13 @@ impl View {
     /// States that became no version go when a newer one comes: between two versions, the past shows the older one.
     pub fn file(&self, file: FileId, at: CommitId) -> Result<Option<FileState>, ReadError> {
         self.ask(|rows| files::file(rows, file, at))
+    }
+
+    /// Returns a file's own attributes at a commit, and the commit that brought them: of the very state it had then,
+    /// though retention removed its content.
+    pub fn meta(&self, file: FileId, at: CommitId) -> Result<Option<(CommitId, Meta)>, ReadError> {
+        let newest = self.ask(|rows| files::newest(rows, file, at))?;
+        Ok(newest.map(|(commit, value)| (commit, value.meta)))
     }
 
     /// Returns the versions of a file, newest first, expired ones included and marked.

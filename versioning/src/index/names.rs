@@ -192,6 +192,54 @@ pub(crate) fn links(
     Ok(links)
 }
 
+/// Returns the names that a file has today or, where it has none, those it had right before it lost the last one, and
+/// the last commit at which it had them: [`CommitId::MAX`] for today's.
+pub(crate) fn last_links(
+    rows: &impl Rows,
+    file: FileId,
+) -> Result<(CommitId, Vec<(FileId, Name)>), IndexError> {
+    let prefix = file.to_bytes();
+    let (mut today, mut lost) = (Vec::new(), None);
+    let mut from = prefix.to_vec();
+    while let Some((key, value)) = rows.first_under(Table::Link, &prefix, &from)? {
+        let (parent, name, since) = keys::read_link(key.value())?;
+        let next = keys::after_prefix(&keys::link_name(file, parent, &name));
+        if value.value() == [1] {
+            today.push((parent, name));
+        } else {
+            lost = lost.max(Some(since));
+        }
+        from = next.expect("the key ends with 0");
+    }
+    if !today.is_empty() {
+        return Ok((CommitId::MAX, today));
+    }
+    let Some(lost) = lost else { return Ok((CommitId(0), vec![])) };
+    let before = CommitId(lost.0.saturating_sub(1));
+    Ok((before, links(rows, file, before)?))
+}
+
+/// Returns the first commit, from `at` on, at which a file had a name.
+pub(crate) fn first_linked(
+    rows: &impl Rows,
+    file: FileId,
+    at: CommitId,
+) -> Result<Option<CommitId>, IndexError> {
+    if !links(rows, file, at)?.is_empty() {
+        return Ok(Some(at));
+    }
+    let prefix = file.to_bytes();
+    let mut first: Option<CommitId> = None;
+    for row in rows.under(Table::Link, &prefix, &prefix)? {
+        let (key, value) = row?;
+        let (_, _, since) = keys::read_link(key.value())?;
+        if value.value() == [1] && since > at {
+            first = Some(first.map_or(since, |first| first.min(since)));
+        }
+    }
+    Ok(first)
+}
+
 /// Tells whether a file has a name or ever had one.
 pub(crate) fn had_name(rows: &impl Rows, file: FileId) -> Result<bool, IndexError> {
     let prefix = file.to_bytes();

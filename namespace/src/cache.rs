@@ -1,0 +1,81 @@
+//! What a share keeps in memory to answer faster: everything in it can be forgotten.
+
+use std::{collections::HashMap, hash::Hash};
+
+/// A map that forgets: at most twice `weight_max`, in whatever unit its values are weighed.
+///
+/// It has two halves. What is used moves to the young one; when that is full, the old one is dropped and the young one
+/// grows old.
+#[derive(Debug)]
+pub(crate) struct Forgetful<K, V> {
+    young: HashMap<K, (V, usize)>,
+    old: HashMap<K, (V, usize)>,
+    weight: usize,
+    weight_max: usize,
+}
+
+impl<K: Eq + Hash + Clone, V: Clone> Forgetful<K, V> {
+    /// Returns an empty map whose halves hold this much.
+    pub(crate) fn new(weight_max: usize) -> Self {
+        Self { young: HashMap::new(), old: HashMap::new(), weight: 0, weight_max }
+    }
+
+    /// Returns what is known of a key.
+    pub(crate) fn find(&mut self, key: &K) -> Option<V> {
+        if let Some((value, _)) = self.young.get(key) {
+            return Some(value.clone());
+        }
+        let (value, weight) = self.old.remove(key)?;
+        self.keep(key.clone(), value.clone(), weight);
+        Some(value)
+    }
+
+    /// Keeps a value, unless it alone is too heavy.
+    pub(crate) fn keep(&mut self, key: K, value: V, weight: usize) {
+        if weight > self.weight_max {
+            return;
+        }
+        if self.weight + weight > self.weight_max {
+            self.old = std::mem::take(&mut self.young);
+            self.weight = 0;
+        }
+        let before = self.young.insert(key, (value, weight));
+        self.weight = self.weight + weight - before.map_or(0, |(_, weight)| weight);
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        self.young.clear();
+        self.old.clear();
+        self.weight = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_never_holds_more_than_its_bound() {
+        let mut map = Forgetful::new(10);
+        for key in 0..1000_u32 {
+            map.keep(key, key, 3);
+            assert!(map.young.len() + map.old.len() <= 6);
+            assert_eq!(map.find(&key), Some(key));
+        }
+        map.keep(5000, 1, 11);
+        assert_eq!(map.find(&5000), None);
+    }
+
+    #[test]
+    fn what_is_used_stays() {
+        let mut map = Forgetful::new(4);
+        map.keep(0_u32, 'x', 1);
+        for key in 1..100 {
+            map.keep(key, 'y', 1);
+            assert_eq!(map.find(&0), Some('x'));
+        }
+        map.clear();
+        assert_eq!(map.find(&0), None);
+    }
+}

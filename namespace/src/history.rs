@@ -1,0 +1,419 @@
+//! `NAME@`: the versions of one name, newest first.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use keepshare_base::{CommitId, FileId, Kind, Name, Position, Stamp, VersionId};
+use keepshare_versioning::{FileState, HistoryEntry};
+
+use crate::{
+    Access, Attributes, Cookie, Denial, Found, Listed, Listing, Node,
+    names::{self, Label},
+    past::Then,
+    question::{Question, locked},
+    reach::Time,
+    rights::Want,
+    when::Moment,
+};
+
+/// How many versions one name shows, the newest ones.
+pub(crate) const VERSIONS_MAX: usize = 20_000;
+
+/// How many commits are looked at for one that names the moment before a folder was removed.
+const BEFORE_MAX: u64 = 64;
+
+/// The name of the table of all versions.
+pub(crate) const TABLE: &[u8] = b"_history.csv";
+
+const AFTER_TABLE: Cookie = 1;
+const AFTER_FOLDER: Cookie = 2;
+
+/// The versions of a name, newest first, as they are called.
+#[derive(Debug)]
+pub(crate) struct Chronicle {
+    entries: Vec<Kept>,
+}
+
+/// One version in it.
+#[derive(Debug)]
+struct Kept {
+    shown: String,
+    cookie: Cookie,
+    file: FileId,
+    commit: CommitId,
+    version: VersionId,
+    /// It has a name of its own: it is no expired one, no folder, and was not there before.
+    listed: bool,
+    held_from: Stamp,
+    held_until: Option<Stamp>,
+    extension: Option<String>,
+}
+
+/// What a name that is gone stood for last, where that was a folder.
+struct GoneFolder {
+    then: Then,
+    shown: String,
+}
+
+impl Question<'_> {
+    pub(crate) fn history_attributes(
+        &self,
+        folder: FileId,
+        name: &Name,
+    ) -> Result<Attributes, Denial> {
+        self.admit_history(folder, name)?;
+        self.made_folder(self.history_node(folder, name), folder)
+    }
+
+    pub(crate) fn history_access(&self, folder: FileId, name: &Name) -> Result<Access, Denial> {
+        self.admit_history(folder, name)?;
+        let restore = self.may_write_name(folder, name)?;
+        Ok(Access { read: true, search: true, execute: false, restore })
+    }
+
+    pub(crate) fn history_lookup(
+        &self,
+        folder: FileId,
+        name: &Name,
+        text: &[u8],
+    ) -> Result<Found, Denial> {
+        self.admit_history(folder, name)?;
+        match text {
+            b"." => {
+                let node = self.history_node(folder, name);
+                return Ok(Found { node, attributes: self.made_folder(node, folder)? });
+            }
+            b".." => {
+                let is_there = self.view.lookup(folder, name, CommitId::MAX)?.is_some();
+                let node =
+                    if is_there { Node::Versions { folder } } else { Node::Deleted { folder } };
+                return Ok(Found { node, attributes: self.made_folder(node, folder)? });
+            }
+            TABLE => {
+                let node = Node::HistoryTable { folder, name: self.hash(name) };
+                return Ok(Found { node, attributes: self.table_attributes(folder, name)? });
+            }
+            _ if text.len() > keepshare_base::NAME_BYTES_MAX => return Err(Denial::NameTooLong),
+            _ => {}
+        }
+        if let Some(gone) = self.gone_folder(folder, name)?
+            && gone.shown.as_bytes() == text
+        {
+            return self.past_found(gone.then);
+        }
+        let found = self.find_version(folder, name, text)?.ok_or(Denial::NotFound)?;
+        let (node, attributes) = self.version_told(folder, &found)?;
+        Ok(Found { node, attributes })
+    }
+
+    pub(crate) fn history_list(
+        &self,
+        folder: FileId,
+        name: &Name,
+        after: Cookie,
+        limit: usize,
+    ) -> Result<Listing, Denial> {
+        self.admit_history(folder, name)?;
+        let mut entries = Vec::new();
+        if after < AFTER_TABLE && entries.len() < limit {
+            let node = Node::HistoryTable { folder, name: self.hash(name) };
+            let attributes = self.table_attributes(folder, name)?;
+            entries.push(self.fixed(TABLE, AFTER_TABLE, node, attributes));
+        }
+        if after < AFTER_FOLDER
+            && entries.len() < limit
+            && let Some(gone) = self.gone_folder(folder, name)?
+            && let Ok(found) = self.past_found(gone.then)
+        {
+            let (shown, Found { node, attributes }) = (gone.shown.as_bytes(), found);
+            entries.push(self.fixed(shown, AFTER_FOLDER, node, attributes));
+        }
+        let chronicle = self.chronicle(folder, name)?;
+        let from = match after {
+            0..=AFTER_FOLDER => 0,
+            cookie => {
+                let at = chronicle.entries.iter().position(|kept| kept.cookie == cookie);
+                at.ok_or(Denial::BadCookie)? + 1
+            }
+        };
+        for kept in chronicle.entries[from..].iter().filter(|kept| kept.listed) {
+            if entries.len() == limit {
+                return Ok(Listing { entries, end: false });
+            }
+            let Some(state) = self.state_of(folder, kept)? else { continue };
+            let (node, attributes) = self.version_told(folder, &state)?;
+            let name = kept.shown.as_bytes();
+            entries.push(self.fixed(name, kept.cookie, node, attributes));
+        }
+        Ok(Listing { entries, end: true })
+    }
+
+    /// Returns an entry of a folder that only `@versions` has.
+    pub(crate) fn fixed(
+        &self,
+        name: &[u8],
+        cookie: Cookie,
+        node: Node,
+        attributes: Attributes,
+    ) -> Listed {
+        let id = attributes.id;
+        Listed { name: name.to_vec(), cookie, node, id, attributes: Some(attributes) }
+    }
+
+    pub(crate) fn version_attributes(
+        &self,
+        folder: FileId,
+        file: FileId,
+        position: Position,
+    ) -> Result<Attributes, Denial> {
+        Ok(self.version_readable(folder, file, position)?.1)
+    }
+
+    pub(crate) fn version_access(
+        &self,
+        folder: FileId,
+        file: FileId,
+        position: Position,
+    ) -> Result<Access, Denial> {
+        let (state, _) = self.version_readable(folder, file, position)?;
+        let execute = state.meta.kind == Kind::File
+            && self.may_now(file, Want::Search)?
+            && crate::rights::Rights::of(&state.meta).allow(self.who, Want::Search);
+        let restore = self.may_write_back(folder, file)?;
+        Ok(Access { read: true, search: false, execute, restore })
+    }
+
+    /// Returns a version that the principal may read.
+    pub(crate) fn version_readable(
+        &self,
+        folder: FileId,
+        file: FileId,
+        position: Position,
+    ) -> Result<(FileState, Attributes), Denial> {
+        if !self.is_attached(folder)? {
+            return Err(Denial::Stale);
+        }
+        let state = self.version_state(file, position)?.ok_or(Denial::Stale)?;
+        if !self.may_read_version(folder, &state)? {
+            return Err(Denial::NotAllowed);
+        }
+        let (_, attributes) = self.version_told(folder, &state)?;
+        Ok((state, attributes))
+    }
+
+    /// Returns the version that is meant by a listed name of `NAME@`, by `latest`, or by a typed time.
+    pub(crate) fn find_version(
+        &self,
+        folder: FileId,
+        name: &Name,
+        text: &[u8],
+    ) -> Result<Option<FileState>, Denial> {
+        let chronicle = self.chronicle(folder, name)?;
+        let listed = |kept: &&Kept| kept.listed && kept.shown.as_bytes() == text;
+        if let Some(kept) = chronicle.entries.iter().find(listed) {
+            return self.state_of(folder, kept);
+        }
+        for (when, extension) in names::typed_times(text) {
+            let kept = match when.resolve(self.share.config.zone, self.now) {
+                Moment::Latest => chronicle.entries.iter().find(|kept| kept.listed),
+                Moment::At(stamp) => chronicle.held_at(stamp),
+                Moment::Version(id, number) => chronicle.numbered(id, number),
+            };
+            let own = names::extension(name);
+            let fits = |kept: &&Kept| {
+                extension.is_none_or(|typed| {
+                    let fits = |own: &str| own.eq_ignore_ascii_case(typed);
+                    own.is_some_and(fits) || kept.extension.as_deref().is_some_and(fits)
+                })
+            };
+            if let Some(kept) = kept.filter(fits) {
+                return self.state_of(folder, kept);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Tells whether a name has a past that the principal may see.
+    pub(crate) fn has_visible_past(&self, folder: FileId, name: &Name) -> Result<bool, Denial> {
+        // Nearly always the newest state says it, and no history has to be walked.
+        if let Some((file, kind)) = self.view.lookup(folder, name, CommitId::MAX)? {
+            if names::has_versions(kind)
+                && let Some(state) = self.view.file(file, CommitId::MAX)?
+                && self.may_read_version(folder, &state)?
+            {
+                return Ok(true);
+            }
+        } else if let Some(gone) = self.gone_folder(folder, name)?
+            && self.past_seen(gone.then).is_ok()
+        {
+            return Ok(true);
+        }
+        let chronicle = self.chronicle(folder, name)?;
+        for kept in chronicle.entries.iter().filter(|kept| kept.listed) {
+            if self.state_of(folder, kept)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Tells whether the principal may write what a name stands for or, where that is nothing, a new file under it.
+    pub(crate) fn may_write_name(&self, folder: FileId, name: &Name) -> Result<bool, Denial> {
+        if !self.who.may_write || !self.passes(folder, Time::Now)? {
+            return Ok(false);
+        }
+        match self.view.lookup(folder, name, CommitId::MAX)? {
+            Some((_, Kind::Dir)) => Ok(false),
+            Some((file, _)) => {
+                let rights = self.rights_now(file)?;
+                Ok(rights.is_some_and(|rights| rights.allow(self.who, Want::Write)))
+            }
+            None => self.may_now(folder, Want::Write),
+        }
+    }
+
+    pub(crate) fn history_node(&self, folder: FileId, name: &Name) -> Node {
+        Node::History { folder, name: self.hash(name) }
+    }
+
+    /// Returns what stands for a name in a node, and remembers it.
+    pub(crate) fn hash(&self, name: &Name) -> crate::NameHash {
+        let hash = self.share.hasher.name(name.as_bytes());
+        self.note_names(hash.0, name);
+        hash
+    }
+
+    /// Holds that the principal may see something of a name's past, through a living folder.
+    pub(crate) fn admit_history(&self, folder: FileId, name: &Name) -> Result<(), Denial> {
+        self.living_folder(folder)?;
+        if self.passes(folder, Time::Now)? && self.has_visible_past(folder, name)? {
+            Ok(())
+        } else {
+            Err(Denial::NotAllowed)
+        }
+    }
+
+    fn version_told(
+        &self,
+        folder: FileId,
+        state: &FileState,
+    ) -> Result<(Node, Attributes), Denial> {
+        let node = Node::Version { folder, file: state.file, position: state.position };
+        let changed = self.arrival(state.commit)?.unwrap_or(state.arrival);
+        Ok((node, self.attributes_of(node, &state.meta, changed)))
+    }
+
+    /// Returns the state of a version, where the principal may read it.
+    fn state_of(&self, folder: FileId, kept: &Kept) -> Result<Option<FileState>, Denial> {
+        let state = self.view.file(kept.file, kept.commit)?;
+        let state = state.filter(|state| state.commit == kept.commit && kept.listed);
+        match state {
+            Some(state) if self.may_read_version(folder, &state)? => Ok(Some(state)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Returns the version of a file that was cut at a position; `None` where it expired.
+    fn version_state(&self, file: FileId, position: Position) -> Result<Option<FileState>, Denial> {
+        let Some(at) = self.view.commit_of(position)? else { return Ok(None) };
+        let is_it = |state: &FileState| state.cut && !state.expired && state.position == position;
+        let Some(state) = self.view.file(file, at)? else { return Ok(None) };
+        if is_it(&state) {
+            return Ok(Some(state));
+        }
+        // The change that cut it brought a newer state, too.
+        let before = CommitId(state.commit.0.saturating_sub(1));
+        Ok(self.view.file(file, before)?.filter(is_it))
+    }
+
+    /// Returns the folder that a name stood for until it was removed, as it was right before.
+    fn gone_folder(&self, folder: FileId, name: &Name) -> Result<Option<GoneFolder>, Denial> {
+        let Some(since) = self.view.empty_since(folder, name)? else { return Ok(None) };
+        let before = CommitId(since.0.saturating_sub(1));
+        let Some((file, Kind::Dir)) = self.view.lookup(folder, name, before)? else {
+            return Ok(None);
+        };
+        let Some(end) = self.view.commit_info(since)? else { return Ok(None) };
+        for back in 0..BEFORE_MAX.min(before.0) {
+            let at = CommitId(before.0 - back);
+            let Some(moment) = self.moment_of(at)? else { continue };
+            let then = self.then_of(folder, file, moment)?;
+            let user = end.user.as_deref();
+            let label = Label { stamp: end.stamp, number: 1, user, extension: None };
+            let shown = label.write(self.share.config.zone);
+            return Ok(Some(GoneFolder { then, shown }));
+        }
+        Ok(None)
+    }
+
+    fn chronicle(&self, folder: FileId, name: &Name) -> Result<Arc<Chronicle>, Denial> {
+        let key = (folder, name.clone(), self.view.latest());
+        if let Some(known) = locked(&self.share.chronicles).find(&key) {
+            return Ok(known);
+        }
+        let history = self.view.history(folder, name, VERSIONS_MAX)?;
+        let chronicle = Arc::new(Chronicle::new(self, &history));
+        let weight = chronicle.entries.len() + 1;
+        locked(&self.share.chronicles).keep(key, Arc::clone(&chronicle), weight);
+        Ok(chronicle)
+    }
+}
+
+impl Chronicle {
+    /// Calls versions by names that never change their meaning: those of one second are numbered from the oldest on, so
+    /// that a later one comes after them.
+    fn new(ask: &Question<'_>, history: &[HistoryEntry]) -> Self {
+        let zone = ask.share.config.zone;
+        let mut numbers: HashMap<(FileId, CommitId), u32> = HashMap::new();
+        let mut seconds: HashMap<String, u32> = HashMap::new();
+        for entry in history.iter().rev().filter(|entry| is_listable(entry)) {
+            numbers.entry((entry.state.file, entry.state.commit)).or_insert_with(|| {
+                let of_second = seconds.entry(names::second(entry.state.stamp, zone)).or_default();
+                *of_second += 1;
+                *of_second
+            });
+        }
+        let mut seen = HashSet::new();
+        let entries = history.iter().filter(|entry| is_listable(entry)).map(|entry| {
+            let key = (entry.state.file, entry.state.commit);
+            let extension = names::extension(&entry.name);
+            let (stamp, user) = (entry.state.stamp, entry.state.user.as_deref());
+            let number = numbers.get(&key).copied().unwrap_or(1);
+            let shown = Label { stamp, number, user, extension }.write(zone);
+            Kept {
+                cookie: ask.share.hasher.cookie(shown.as_bytes()),
+                shown,
+                file: key.0,
+                commit: key.1,
+                version: entry.version,
+                listed: seen.insert(key) && !entry.state.expired,
+                held_from: entry.held_from,
+                held_until: entry.held_until.map(|(until, _)| until),
+                extension: extension.map(str::to_owned),
+            }
+        });
+        Self { entries: entries.collect() }
+    }
+
+    /// Returns the version that the name held at a moment.
+    fn held_at(&self, stamp: Stamp) -> Option<&Kept> {
+        let kept = self.entries.iter().find(|kept| kept.held_from <= stamp)?;
+        if kept.held_until.is_some_and(|until| until <= stamp) {
+            return None;
+        }
+        // The same version may have been there before, and is listed once.
+        self.entries.iter().find(|other| (other.file, other.commit) == (kept.file, kept.commit))
+    }
+
+    /// Returns the version with an id, counted among those that have it.
+    fn numbered(&self, id: VersionId, number: u32) -> Option<&Kept> {
+        let nth = usize::try_from(number.checked_sub(1)?).ok()?;
+        self.entries.iter().filter(|kept| kept.version == id).nth(nth)
+    }
+}
+
+fn is_listable(entry: &HistoryEntry) -> bool {
+    names::has_versions(entry.state.meta.kind)
+}

@@ -1,0 +1,255 @@
+//! One question: who asks, when, and one short view of the set to answer from.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use keepshare_auth::Principal;
+use keepshare_base::{CommitId, FileId, FileTime, Kind, Meta, Name, Stamp};
+use keepshare_versioning::{Touched, View};
+
+use crate::{
+    Attributes, Denial, Node,
+    reach::{Guard, Time},
+    share::Inner,
+};
+
+/// How many commits are looked at for one that has a row of its own, before time alone is asked.
+const ROWLESS_COMMITS_MAX: u64 = 64;
+
+/// How many folders' newest changes are remembered; with more, all folders count as changed.
+const CHANGED_FOLDERS_MAX: usize = 16_384;
+
+/// A question in the making of its answer. It pins space of the index: it goes before the answer does.
+pub(crate) struct Question<'a> {
+    pub(crate) share: &'a Inner,
+    pub(crate) who: &'a Principal,
+    pub(crate) now: Stamp,
+    pub(crate) view: View,
+    ways: RefCell<HashMap<(FileId, Time), bool>>,
+}
+
+/// When names of folders changed last, as far as it was noticed since the share was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    through: CommitId,
+    /// Every folder may have changed as late as this.
+    all: Stamp,
+    folders: HashMap<FileId, Stamp>,
+}
+
+impl<'a> Question<'a> {
+    /// Returns a question to the set as it is now.
+    pub(crate) fn new(share: &'a Inner, who: &'a Principal, now: Stamp) -> Result<Self, Denial> {
+        let view = share.config.reader.view()?;
+        Ok(Self { share, who, now, view, ways: RefCell::default() })
+    }
+
+    /// Returns what is known of a thing that has these attributes.
+    pub(crate) fn attributes_of(&self, node: Node, meta: &Meta, changed: Stamp) -> Attributes {
+        let is_link = meta.kind == Kind::Symlink;
+        let size = if is_link { meta.symlink.len() as u64 } else { meta.size };
+        Attributes {
+            kind: meta.kind,
+            mode: meta.mode & MODE_BITS,
+            links: 1,
+            uid: meta.owner.id,
+            gid: meta.group.id,
+            size,
+            id: self.share.hasher.id(node),
+            mtime: meta.mtime,
+            ctime: file_time(changed).max(meta.mtime),
+        }
+    }
+
+    /// Returns what is known of a folder that only `@versions` has; who owns `folder` owns it.
+    pub(crate) fn made_folder(&self, node: Node, folder: FileId) -> Result<Attributes, Denial> {
+        let newest = self.newest_arrival()?;
+        let minute = Stamp(self.now.0 - self.now.0.rem_euclid(MINUTE_MICROS));
+        let (mtime, ctime) = (file_time(newest), file_time(newest.max(minute)));
+        Ok(Attributes { mtime, ctime, ..self.made(node, folder, Kind::Dir, 0o555, 0)? })
+    }
+
+    /// Returns what is known of a file that only `@versions` has.
+    pub(crate) fn made_file(
+        &self,
+        node: Node,
+        folder: FileId,
+        size: usize,
+    ) -> Result<Attributes, Denial> {
+        self.made(node, folder, Kind::File, 0o444, size as u64)
+    }
+
+    fn made(
+        &self,
+        node: Node,
+        folder: FileId,
+        kind: Kind,
+        mode: u32,
+        size: u64,
+    ) -> Result<Attributes, Denial> {
+        let meta = self.view.meta(folder, CommitId::MAX)?;
+        let (uid, gid) = meta.map_or((0, 0), |(_, meta)| (meta.owner.id, meta.group.id));
+        let newest = file_time(self.newest_arrival()?);
+        let id = self.share.hasher.id(node);
+        Ok(Attributes { kind, mode, links: 1, uid, gid, size, id, mtime: newest, ctime: newest })
+    }
+
+    /// Returns when the newest commit arrived.
+    pub(crate) fn newest_arrival(&self) -> Result<Stamp, Denial> {
+        let latest = self.view.latest();
+        // Fences and housekeeping have no row.
+        for back in 0..ROWLESS_COMMITS_MAX.min(latest.0) {
+            if let Some(arrival) = self.arrival(CommitId(latest.0 - back))? {
+                return Ok(arrival);
+            }
+        }
+        let complete = self.view.commit_at(Stamp::MAX)?;
+        Ok(self.arrival(complete)?.unwrap_or(Stamp(0)))
+    }
+
+    /// Returns when a commit arrived; `None` where it has no row.
+    pub(crate) fn arrival(&self, commit: CommitId) -> Result<Option<Stamp>, Denial> {
+        if let Some(known) = locked(&self.share.arrivals).find(&commit) {
+            return Ok(Some(known));
+        }
+        let arrival = self.view.commit_info(commit)?.map(|info| info.arrival);
+        if let Some(arrival) = arrival {
+            locked(&self.share.arrivals).keep(commit, arrival, 1);
+        }
+        Ok(arrival)
+    }
+
+    /// Returns when names of a living folder changed last, or later: never earlier.
+    ///
+    /// The index knows which names a commit touched only for a while. What came meanwhile, and before the share was
+    /// opened, counts as a change of every folder: a client that asks again in vain loses less than one that shows names
+    /// that are gone.
+    pub(crate) fn names_changed(&self, folder: FileId) -> Result<Stamp, Denial> {
+        let (latest, newest) = (self.view.latest(), self.newest_arrival()?);
+        let mut changes = locked(&self.share.changes);
+        if changes.through < latest {
+            let touched = match changes.through {
+                CommitId(0) => Touched::Everything,
+                through => self.view.touched(through)?,
+            };
+            match touched {
+                Touched::Known { names, .. } => {
+                    changes.folders.extend(names.into_iter().map(|(folder, _)| (folder, newest)));
+                }
+                Touched::Everything => changes.all = newest,
+            }
+            if changes.folders.len() > CHANGED_FOLDERS_MAX {
+                changes.all = newest;
+            }
+            if changes.all == newest {
+                changes.folders = HashMap::new();
+            }
+            changes.through = latest;
+        }
+        let own = changes.folders.get(&folder).copied();
+        Ok(own.map_or(changes.all, |own| own.max(changes.all)))
+    }
+
+    /// Calls the name with this hash among those that a folder has or had.
+    pub(crate) fn name_of(&self, folder: FileId, hash: crate::NameHash) -> Result<Name, Denial> {
+        if let Some(name) = locked(&self.share.names).find(&hash.0) {
+            return Ok(name);
+        }
+        let hasher = &self.share.hasher;
+        let found = self.find_name(folder, |name| hasher.name(name.as_bytes()) == hash)?;
+        let found = found.ok_or(Denial::Stale)?;
+        self.note_names(hash.0, &found);
+        Ok(found)
+    }
+
+    /// Returns the name after which a listing goes on.
+    pub(crate) fn name_at(&self, folder: FileId, cookie: u64) -> Result<Name, Denial> {
+        if let Some(name) = locked(&self.share.names).find(&cookie) {
+            return Ok(name);
+        }
+        let hasher = &self.share.hasher;
+        let found = self.find_name(folder, |name| hasher.cookie(name.as_bytes()) == cookie)?;
+        let found = found.ok_or(Denial::BadCookie)?;
+        self.note_names(cookie, &found);
+        Ok(found)
+    }
+
+    /// Remembers what a hash or a cookie stands for.
+    pub(crate) fn note_names(&self, hash: u64, name: &Name) {
+        locked(&self.share.names).keep(hash, name.clone(), 1);
+    }
+
+    /// Looks through all names that a folder has or ever had, a page at a time, each page in a view of its own.
+    fn find_name(
+        &self,
+        folder: FileId,
+        is_it: impl Fn(&Name) -> bool,
+    ) -> Result<Option<Name>, Denial> {
+        let mut after: Option<Name> = None;
+        loop {
+            let view = self.share.config.reader.view()?;
+            let page = view.list(folder, CommitId::MAX, after.as_ref(), NAMES_PER_PAGE)?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.name.clone());
+            if let Some(entry) = page.into_iter().find(|entry| is_it(&entry.name)) {
+                return Ok(Some(entry.name));
+            }
+        }
+        after = None;
+        loop {
+            let view = self.share.config.reader.view()?;
+            let page = view.deleted_names(folder, after.as_ref(), NAMES_PER_PAGE)?;
+            let Some(last) = page.last() else { return Ok(None) };
+            after = Some(last.clone());
+            if let Some(name) = page.into_iter().find(|name| is_it(name)) {
+                return Ok(Some(name));
+            }
+        }
+    }
+
+    pub(crate) fn known_way(&self, folder: FileId, time: Time) -> Option<bool> {
+        self.ways.borrow().get(&(folder, time)).copied()
+    }
+
+    pub(crate) fn note_way(&self, way: &[FileId], time: Time, passes: bool) {
+        self.ways.borrow_mut().extend(way.iter().map(|folder| ((*folder, time), passes)));
+    }
+
+    pub(crate) fn known_guard(&self, folder: FileId) -> Option<Guard> {
+        let mut guards = locked(&self.share.guards);
+        if guards.0 == self.view.latest() { guards.1.find(&folder) } else { None }
+    }
+
+    pub(crate) fn note_guard(&self, folder: FileId, guard: &Guard) {
+        let mut guards = locked(&self.share.guards);
+        let latest = self.view.latest();
+        if guards.0 < latest {
+            guards.0 = latest;
+            guards.1.clear();
+        }
+        if guards.0 == latest {
+            guards.1.keep(folder, guard.clone(), guard.weight());
+        }
+    }
+}
+
+/// Returns what a lock holds; nothing behind our locks is left half done by a panic.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Returns a moment as a file system says it.
+pub(crate) fn file_time(stamp: Stamp) -> FileTime {
+    let nanos = stamp.0.rem_euclid(MICROS) * 1000;
+    FileTime { secs: stamp.0.div_euclid(MICROS), nanos: u32::try_from(nanos).unwrap_or(0) }
+}
+
+/// How many names are read at once where one is searched for.
+const NAMES_PER_PAGE: usize = 1024;
+
+const MODE_BITS: u32 = 0o777;
+const MICROS: i64 = 1_000_000;
+const MINUTE_MICROS: i64 = 60 * MICROS;

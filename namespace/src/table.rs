@@ -1,0 +1,175 @@
+//! `_history.csv`: the versions of a name as a table, for those who may read each of them.
+
+use std::{fmt::Write, sync::Arc};
+
+use chrono::SecondsFormat;
+
+use keepshare_base::{CommitId, Event, FileId, Name, Stamp};
+use keepshare_versioning::{Ended, HistoryEntry};
+
+use crate::{
+    Attributes, Denial, Node,
+    history::VERSIONS_MAX,
+    names,
+    question::{Question, locked},
+};
+
+/// The longest table, in bytes: older lines are left out.
+const TABLE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+const HEADER: &str = "when,who,size,hash,event,name,until,ended,current\r\n";
+
+/// What a table is for: one name, one newest commit, and whoever may read the same.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct TableKey {
+    folder: FileId,
+    name: Name,
+    latest: CommitId,
+    uid: u32,
+    gid: u32,
+    groups: Vec<u32>,
+}
+
+impl Question<'_> {
+    pub(crate) fn table_attributes(
+        &self,
+        folder: FileId,
+        name: &Name,
+    ) -> Result<Attributes, Denial> {
+        let node = Node::HistoryTable { folder, name: self.hash(name) };
+        self.made_file(node, folder, self.table(folder, name)?.len())
+    }
+
+    /// Returns the table's bytes: RFC 4180, with CRLF.
+    pub(crate) fn table(&self, folder: FileId, name: &Name) -> Result<Arc<Vec<u8>>, Denial> {
+        let who = self.who;
+        let key = TableKey {
+            folder,
+            name: name.clone(),
+            latest: self.view.latest(),
+            uid: who.uid,
+            gid: who.gid,
+            groups: who.groups.clone(),
+        };
+        if let Some(known) = locked(&self.share.tables).find(&key) {
+            return Ok(known);
+        }
+        let table = Arc::new(self.write_table(folder, name)?.into_bytes());
+        locked(&self.share.tables).keep(key, Arc::clone(&table), table.len());
+        Ok(table)
+    }
+
+    fn write_table(&self, folder: FileId, name: &Name) -> Result<String, Denial> {
+        let mut table = HEADER.to_owned();
+        let history = self.view.history(folder, name, VERSIONS_MAX)?;
+        if let Some(since) = self.view.empty_since(folder, name)?
+            && let Some(info) = self.view.commit_info(since)?
+        {
+            let ended = history.first().and_then(|entry| entry.held_until);
+            let event = ended.map_or("deleted", |(_, ended)| ended_word(ended));
+            let who = info.user.as_deref().unwrap_or_default();
+            let when = self.when(info.stamp);
+            line(&mut table, &[&when, who, "", "", event, &name.to_string(), "", "", ""]);
+        }
+        for entry in &history {
+            let is_shown = names::has_versions(entry.state.meta.kind);
+            if !is_shown || !self.may_read_version(folder, &entry.state)? {
+                continue;
+            }
+            let before = table.len();
+            self.entry_line(&mut table, entry);
+            if table.len() > TABLE_BYTES_MAX {
+                table.truncate(before);
+                break;
+            }
+        }
+        Ok(table)
+    }
+
+    fn entry_line(&self, table: &mut String, entry: &HistoryEntry) {
+        let state = &entry.state;
+        let (until, ended) = match entry.held_until {
+            Some((until, ended)) => (self.when(until), ended_word(ended)),
+            None => (String::new(), ""),
+        };
+        let fields: [&str; 9] = [
+            &self.when(state.stamp),
+            state.user.as_deref().unwrap_or_default(),
+            &state.meta.size.to_string(),
+            &state.hash.map(|hash| hash.to_string()).unwrap_or_default(),
+            event_word(state.event),
+            &entry.name.to_string(),
+            &until,
+            ended,
+            if entry.current { "yes" } else { "" },
+        ];
+        line(table, &fields);
+    }
+
+    fn when(&self, stamp: Stamp) -> String {
+        let zone = self.share.config.zone;
+        let in_zone = |time: chrono::DateTime<chrono::Utc>| {
+            time.with_timezone(&zone).to_rfc3339_opts(SecondsFormat::Micros, false)
+        };
+        stamp.to_utc().map_or_else(|| stamp.to_string(), in_zone)
+    }
+}
+
+fn line(table: &mut String, fields: &[&str]) {
+    let fields: Vec<_> = fields.iter().map(|text| field(text)).collect();
+    // Writing to a string does not fail.
+    let _ = write!(table, "{}\r\n", fields.join(","));
+}
+
+/// Writes a field so that it is read as text: what a spreadsheet would take for a formula gets an apostrophe before it.
+fn field(text: &str) -> String {
+    let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\'']);
+    let guard = if formula { "'" } else { "" };
+    if formula || text.contains([',', ';', '"', '\r', '\n', '\t']) {
+        return format!("\"{guard}{}\"", text.replace('"', "\"\""));
+    }
+    text.to_owned()
+}
+
+fn event_word(event: Event) -> &'static str {
+    match event {
+        Event::Created => "created",
+        Event::Saved => "saved",
+        Event::Attributes => "attributes",
+        Event::Restored => "restored",
+        Event::Mirrored => "mirrored",
+    }
+}
+
+fn ended_word(ended: Ended) -> &'static str {
+    match ended {
+        Ended::Replaced => "replaced",
+        Ended::Deleted => "deleted",
+        Ended::Renamed => "renamed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A name must not become a formula on the machine of whoever opens the table.
+    #[test]
+    fn fields_are_text_and_nothing_else() {
+        let cases = [
+            ("plain", "plain"),
+            ("", ""),
+            ("a,b", "\"a,b\""),
+            ("say \"hi\"", "\"say \"\"hi\"\"\""),
+            ("=cmd|' /C calc'!A0", "\"'=cmd|' /C calc'!A0\""),
+            ("@SUM(A1)", "\"'@SUM(A1)\""),
+            ("-1", "\"'-1\""),
+            ("+1", "\"'+1\""),
+            ("'x", "\"''x\""),
+            ("a\r\nb", "\"a\r\nb\""),
+        ];
+        for (text, written) in cases {
+            assert_eq!(field(text), written);
+        }
+    }
+}

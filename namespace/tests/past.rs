@@ -1,0 +1,281 @@
+//! What a share answers of the past: versions, views of times, what is gone.
+
+#![expect(clippy::unwrap_used, reason = "a test that fails says where")]
+
+mod rig;
+
+use keepshare_base::Kind;
+use keepshare_namespace::Node;
+
+use rig::*;
+
+#[test]
+fn versions_are_listed_newest_first_and_read_back() {
+    let mut rig = Rig::new();
+    let sales = rig.add_dir(ROOT, "Sales", 0o755);
+    let report = rig.add(sales, "report.docx", 0o644, b"one");
+    rig.user = "CORP\\bob";
+    rig.save(report, 0o644, b"second");
+    let who = bob();
+    let folder = "Sales/@versions/report.docx@";
+    let listed = rig.names(&who, folder).unwrap();
+    assert_eq!(
+        listed,
+        ["_history.csv", "2026-11-20_15.00.04+0100_bob.docx", "2026-11-20_15.00.03+0100_anna.docx"]
+    );
+    assert_eq!(rig.read(&who, &format!("{folder}/{}", listed[1])).unwrap(), "second");
+    assert_eq!(rig.read(&who, &format!("{folder}/{}", listed[2])).unwrap(), "one");
+    assert_eq!(
+        rig.read(&who, &format!("Sales/@versions/report.docx/{}", listed[2])).unwrap(),
+        "one"
+    );
+    for (typed, content) in [
+        ("latest.docx", "second"),
+        ("LATEST", "second"),
+        ("2026-11-20_15.00.03", "one"),
+        ("2026-11-20_15.00.03.docx", "one"),
+        ("2026-11-20_15.00.03+0100.DOCX", "one"),
+        ("2026-11-20", "second"),
+        ("v1.1.3", "one"),
+    ] {
+        assert_eq!(rig.read(&who, &format!("{folder}/{typed}")).unwrap(), content, "{typed}");
+    }
+    for typed in ["2026-11-20_15.00.02", "2026-11-20_15.00.03.txt", "x", "2026-11-20_15.00.03+0100"]
+    {
+        let found = rig.find(&who, &format!("{folder}/{typed}"));
+        let wanted = if typed.ends_with("+0100") { "yes" } else { "none" };
+        assert_eq!(word(&found), wanted, "{typed}");
+    }
+    assert_eq!(rig.node(&who, &format!("{folder}/..")), Node::Versions { folder: sales });
+    assert_eq!(rig.node(&who, "Sales/@versions/.."), live(sales));
+}
+
+/// Ids of versions never equal live ones, nor each other, and stay over a restart; so do names.
+#[test]
+fn a_version_is_itself_after_a_restart() {
+    let mut rig = Rig::new();
+    let file = rig.add(ROOT, "a.txt", 0o644, b"one");
+    rig.save(file, 0o644, b"two");
+    let ids = |rig: &Rig| -> Vec<_> {
+        let node = rig.node(&bob(), "@versions/a.txt@");
+        let list = rig.list_by(&bob(), node, 2).unwrap();
+        list.into_iter().map(|entry| (entry.name, entry.node, entry.id, entry.cookie)).collect()
+    };
+    let before = ids(&rig);
+    let node = rig.node(&bob(), "@versions/a.txt@");
+    let rig = rig.restart();
+    // The name is found again though nothing but the handle is known.
+    assert_eq!(word(&rig.attributes(&bob(), node)), "yes");
+    let page = rig.share.list(&bob(), node, before[1].3, 9, rig.now).unwrap();
+    assert_eq!(page.entries.len(), 1);
+    assert_eq!(ids(&rig), before);
+    let live_id = rig.attributes(&bob(), live(file)).unwrap().id;
+    assert!(live_id < 1 << 63 && before.iter().all(|(_, _, id, _)| *id >= 1 << 63));
+}
+
+/// A name that is listed must mean the same version for ever, whatever comes in the same second.
+#[test]
+fn versions_of_one_second_are_numbered_from_the_oldest() {
+    let mut rig = Rig::new();
+    let file = rig.add(ROOT, "a.txt", 0o644, b"0");
+    let mut known: Vec<(String, String)> = vec![];
+    for round in 1..5 {
+        rig.apply_after(1000, edit().whole(file, 0o644, round.to_string().as_bytes()));
+        let names = rig.names(&bob(), "@versions/a.txt@").unwrap();
+        assert_eq!(names.len(), round + 2);
+        for (name, content) in &known {
+            assert_eq!(&rig.read(&bob(), &format!("@versions/a.txt@/{name}")).unwrap(), content);
+        }
+        let read = |name: &String| rig.read(&bob(), &format!("@versions/a.txt@/{name}")).unwrap();
+        known = names[1..].iter().map(|name| (name.clone(), read(name))).collect();
+    }
+    assert_eq!(known[0].0, "2026-11-20_15.00.02+0100-5_anna.txt");
+    assert_eq!(known[4].0, "2026-11-20_15.00.02+0100_anna.txt");
+    assert_eq!(known[0].1, "4");
+}
+
+#[test]
+fn expired_versions_are_not_listed_and_names_stay() {
+    let mut rig = Rig::new();
+    let file = rig.add(ROOT, "a.txt", 0o644, b"0");
+    let middle = rig.apply_after(1000, edit().whole(file, 0o644, b"1"));
+    rig.apply_after(1000, edit().whole(file, 0o644, b"2"));
+    let before = rig.names(&bob(), "@versions/a.txt@").unwrap();
+    let node = rig.node(&bob(), &format!("@versions/a.txt@/{}", before[2]));
+    rig.store.expire(&[(file, middle)]).unwrap();
+    rig.store.sync().unwrap();
+    let after = rig.names(&bob(), "@versions/a.txt@").unwrap();
+    assert_eq!(after, [&before[0][..], &before[1], &before[3]]);
+    assert_eq!(word(&rig.find(&bob(), &format!("@versions/a.txt@/{}", before[2]))), "none");
+    assert_eq!(word(&rig.attributes(&bob(), node)), "stale");
+}
+
+#[test]
+fn a_time_view_shows_the_folder_as_it_was() {
+    let mut rig = Rig::new();
+    let sales = rig.add_dir(ROOT, "Sales", 0o755);
+    let report = rig.add(sales, "report.docx", 0o644, b"one");
+    let sub = rig.add_dir(sales, "sub", 0o755);
+    rig.add(sub, "deep", 0o644, b"deep");
+    let link = rig.file();
+    rig.apply(edit().link(link, "x").target(sub, "link", Some((link, Kind::Symlink))));
+    let then = "2026-11-20_15.00.06";
+    rig.save(report, 0o644, b"two");
+    rig.apply(edit().gone(sales, "report.docx").put(sales, "renamed.docx", report));
+    rig.apply(edit().gone(sub, "deep").gone(sub, "link").gone(sales, "sub"));
+    let who = bob();
+    let view = format!("Sales/@versions/{then}");
+    assert_eq!(rig.names(&who, &view).unwrap(), ["report.docx", "sub"]);
+    assert_eq!(rig.names(&who, &format!("{view}/sub")).unwrap(), ["deep", "link"]);
+    assert_eq!(rig.read(&who, &format!("{view}/report.docx")).unwrap(), "one");
+    assert_eq!(rig.read(&who, &format!("{view}/sub/deep")).unwrap(), "deep");
+    let link = rig.node(&who, &format!("{view}/sub/link"));
+    assert_eq!(rig.share.read_link(&who, link, rig.now).unwrap().0, b"x");
+    assert_eq!(word(&rig.find(&who, &format!("{view}/@versions"))), "none");
+    assert_eq!(rig.node(&who, &format!("{view}/sub/..")), rig.node(&who, &view));
+    assert_eq!(rig.node(&who, &format!("{view}/..")), Node::Versions { folder: sales });
+    assert_eq!(
+        rig.names(&who, &format!("@versions/{then}/Sales")).unwrap(),
+        ["report.docx", "sub"]
+    );
+    assert_eq!(rig.names(&who, "Sales/@versions/latest").unwrap(), ["renamed.docx"]);
+    assert_eq!(rig.names(&who, "Sales/@versions/LATEST").unwrap(), ["renamed.docx"]);
+    let seconds_ago = format!("Sales/@versions/{}s", 3);
+    assert_eq!(rig.names(&who, &seconds_ago).unwrap(), ["report.docx", "sub"]);
+    for typed in ["2026-11-20_14.59", "2020-01-01", "nonsense"] {
+        assert_eq!(word(&rig.find(&who, &format!("Sales/@versions/{typed}"))), "none", "{typed}");
+    }
+}
+
+/// The folder that has a name today may be another one than had it then.
+#[test]
+fn a_younger_folder_shows_what_its_name_was() {
+    let mut rig = Rig::new();
+    let old = rig.add_dir(ROOT, "Sales", 0o755);
+    let file = rig.add(old, "a", 0o644, b"old");
+    rig.apply(edit().gone(old, "a").gone(ROOT, "Sales"));
+    let new = rig.add_dir(ROOT, "Sales", 0o755);
+    let sub = rig.add_dir(new, "sub", 0o755);
+    let _ = (file, sub);
+    let then = "2026-11-20_15.00.03";
+    assert_eq!(rig.read(&bob(), &format!("Sales/@versions/{then}/a")).unwrap(), "old");
+    assert_eq!(word(&rig.find(&bob(), &format!("Sales/sub/@versions/{then}"))), "none");
+}
+
+#[test]
+fn what_is_gone_is_in_deleted() {
+    let mut rig = Rig::new();
+    let file = rig.add(ROOT, "budget.xlsx", 0o644, b"money");
+    let dir = rig.add_dir(ROOT, "dir", 0o755);
+    rig.add(dir, "inside", 0o644, b"in");
+    rig.add(ROOT, "stays", 0o644, b"s");
+    rig.user = "bob";
+    rig.apply(edit().gone(ROOT, "budget.xlsx"));
+    rig.apply(edit().gone(dir, "inside").gone(ROOT, "dir"));
+    let who = bob();
+    assert_eq!(rig.names(&who, "@versions/_deleted").unwrap(), ["budget.xlsx@", "dir@"]);
+    assert_eq!(
+        rig.names(&who, "@versions").unwrap(),
+        ["_README.txt", "_deleted", "_points", "stays@"]
+    );
+    let names = rig.names(&who, "@versions/_deleted/budget.xlsx@").unwrap();
+    assert_eq!(names, ["_history.csv", "2026-11-20_15.00.02+0100_anna.xlsx"]);
+    assert_eq!(
+        rig.read(&who, &format!("@versions/_deleted/budget.xlsx@/{}", names[1])).unwrap(),
+        "money"
+    );
+    assert_eq!(word(&rig.find(&who, "@versions/budget.xlsx@/latest")), "yes");
+    assert_eq!(word(&rig.find(&who, "@versions/_deleted/stays@")), "none");
+    let table = rig.read(&who, "@versions/_deleted/budget.xlsx@/_history.csv").unwrap();
+    let lines: Vec<_> = table.lines().collect();
+    assert_eq!(lines[0], "when,who,size,hash,event,name,until,ended,current");
+    assert_eq!(lines[1], "2026-11-20T15:00:06.000000+01:00,bob,,,deleted,budget.xlsx,,,");
+    assert!(lines[2].starts_with("2026-11-20T15:00:02.000000+01:00,anna,5,"));
+    assert!(lines[2].ends_with(",saved,budget.xlsx,2026-11-20T15:00:06.000000+01:00,deleted,"));
+    let gone = rig.names(&who, "@versions/_deleted/dir@").unwrap();
+    assert_eq!(gone, ["_history.csv", "2026-11-20_15.00.07+0100_bob"]);
+    let inside = format!("@versions/_deleted/dir@/{}/inside", gone[1]);
+    assert_eq!(rig.read(&who, &inside).unwrap(), "in");
+    assert_eq!(rig.node(&who, "@versions/_deleted/dir@/.."), Node::Deleted { folder: ROOT });
+    let _ = file;
+}
+
+#[test]
+fn points_are_named_moments() {
+    let mut rig = Rig::new();
+    let sub = rig.add_dir(ROOT, "sub", 0o755);
+    let file = rig.add(sub, "a", 0o644, b"one");
+    rig.apply(edit().point("release 7/x"));
+    rig.save(file, 0o644, b"two");
+    rig.apply(edit().point("release 7/x"));
+    rig.save(file, 0o644, b"three");
+    let who = bob();
+    assert_eq!(rig.names(&who, "@versions/_points").unwrap(), ["release-7-x", "release-7-x-2"]);
+    assert_eq!(rig.read(&who, "@versions/_points/release-7-x/sub/a").unwrap(), "one");
+    assert_eq!(rig.read(&who, "sub/@versions/release-7-x-2/a").unwrap(), "two");
+    assert_eq!(word(&rig.find(&who, "sub/@versions/_points")), "none");
+}
+
+/// A file may be called like a time: the `@` says which is meant.
+#[test]
+fn names_that_look_like_times_are_meant_with_the_suffix() {
+    let mut rig = Rig::new();
+    rig.add(ROOT, "2026-11-20", 0o644, b"file");
+    rig.add(ROOT, "_deleted", 0o644, b"own");
+    rig.add(ROOT, "a@", 0o644, b"at");
+    rig.add(ROOT, "@versions~", 0o644, b"tilde");
+    let who = bob();
+    assert!(matches!(rig.node(&who, "@versions/2026-11-20"), Node::Past { .. }));
+    assert_eq!(rig.read(&who, "@versions/2026-11-20@/latest").unwrap(), "file");
+    assert_eq!(rig.read(&who, "@versions/_deleted@/latest").unwrap(), "own");
+    assert_eq!(rig.read(&who, "@versions/a@@/latest").unwrap(), "at");
+    assert_eq!(rig.read(&who, "@versions/a@/latest").unwrap(), "at");
+    assert_eq!(rig.read(&who, "@versions~").unwrap(), "tilde");
+    assert!(rig.names(&who, "").unwrap().contains(&"@versions~".to_owned()));
+}
+
+/// Clients must not keep what `latest` or `2h` meant a minute ago.
+#[test]
+fn folders_of_versions_have_a_fresh_ctime() {
+    let mut rig = Rig::new();
+    rig.add(ROOT, "a", 0o644, b"a");
+    let node = rig.node(&bob(), "@versions");
+    let at = |micros| rig.share.attributes(&bob(), node, rig.now.plus_micros(micros)).unwrap();
+    let (first, later) = (at(0), at(90 * SECOND));
+    assert_eq!(first.mtime, later.mtime);
+    assert_eq!(first.mtime, first.ctime);
+    assert!(later.ctime > first.ctime);
+    assert_eq!(later.ctime.secs % 60, 0);
+}
+
+#[test]
+fn a_rename_carries_the_history_along() {
+    let mut rig = Rig::new();
+    let file = rig.add(ROOT, "draft.odt", 0o644, b"one");
+    rig.apply(edit().gone(ROOT, "draft.odt").put(ROOT, "report.docx", file));
+    rig.save(file, 0o644, b"two");
+    let names = rig.names(&bob(), "@versions/report.docx@").unwrap();
+    assert_eq!(names.len(), 3);
+    assert!(names[1].ends_with("_anna.docx") && names[2].ends_with("_anna.docx"), "{names:?}");
+    assert_eq!(rig.names(&bob(), "@versions/_deleted").unwrap(), ["draft.odt@"]);
+}
+
+#[test]
+fn what_version_folders_hold_is_read_and_nothing_else() {
+    let mut rig = Rig::new();
+    rig.add(ROOT, "a", 0o644, b"a");
+    let who = bob();
+    let text = rig.read(&who, "@versions/_README.txt").unwrap();
+    assert!(text.contains("_deleted"));
+    assert!(text.bytes().all(|byte| byte.is_ascii()));
+    for path in ["@versions", "@versions/_deleted", "@versions/_points", "@versions/a@"] {
+        assert_eq!(word(&rig.read(&who, path)), "a folder", "{path}");
+    }
+    let node = rig.node(&who, "@versions/a@/_history.csv");
+    assert_eq!(word(&rig.share.list(&who, node, 0, 9, rig.now)), "not a folder");
+    assert_eq!(word(&rig.share.lookup(&who, node, b"x", rig.now)), "not a folder");
+    let table = rig.read_node(&who, node).unwrap();
+    let (bytes, _) = rig.share.read(&who, node, 5, 3, rig.now).unwrap();
+    assert_eq!(bytes, &table.as_bytes()[5..8]);
+    assert!(rig.share.read(&who, node, u64::MAX, 3, rig.now).unwrap().0.is_empty());
+}
