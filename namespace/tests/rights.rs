@@ -411,7 +411,8 @@ fn restores_take_reading_then_and_writing_now() {
     let view = rig.node(&bob(), "@versions/2026-11-20_15.00.03/dir");
     let done = ask(&rig, &bob(), (view, "a.txt"), (live(dir), "new.txt")).unwrap();
     assert_eq!(done.path.to_string(), "dir/new.txt");
-    let cases: [(&str, Principal, (Node, &str), (Node, &str)); 11] = [
+    type Name<'a> = (Node, &'a str);
+    let cases: [(&str, Principal, Name<'_>, Name<'_>); 11] = [
         ("no", eve(), (history, &second), (live(dir), "a.txt")),
         ("no", eve(), (history, &second), (live(dir), "new")),
         ("no", bob(), (history, &second), (live(dir), "own")),
