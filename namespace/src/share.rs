@@ -290,6 +290,9 @@ impl Share {
     }
 
     /// Returns what a name of a folder stands for. `.` and `..` are names too.
+    ///
+    /// A door that tells the folder's attributes beside names asks for them *before* it asks for the names: a client
+    /// that gets old names with a newer ctime keeps them.
     pub fn lookup(
         &self,
         who: &Principal,
