@@ -176,10 +176,13 @@ impl Question<'_> {
             return Ok(false);
         }
         let want = Want::to_see(state.meta.kind);
+        // What is remembered decides first: most who are denied are denied now.
+        if !self.may_now(state.file, want)? || !self.passes(folder, Time::Now)? {
+            return Ok(false);
+        }
         let Some(then) = self.then(state)? else { return Ok(false) };
         Ok(self.lets_through(folder, then)?
-            && self.may_then(state.file, &state.meta, then, want)?
-            && self.may_now(state.file, want)?)
+            && self.may_then(state.file, &state.meta, then, want)?)
     }
 
     /// Returns the rights that a thing has now, or had last.
