@@ -19,9 +19,11 @@ mod share;
 mod table;
 mod versions;
 pub mod when;
+mod windows;
 
 pub use node::{NameHash, Node, PastMoment};
 pub use share::{
     Access, Attributes, Cookie, Denial, Found, LISTED_MAX, Listed, Listing, Restore, RestoreError,
-    Restorer, Share, ShareConfig, ShareId, Show,
+    Restorer, Room, Share, ShareConfig, ShareId, Show,
 };
+pub use windows::shows_on_windows;

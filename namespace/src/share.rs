@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    path::PathBuf,
     sync::{Arc, Mutex},
 };
 
@@ -55,6 +56,8 @@ pub struct ShareConfig {
     pub show: Show,
     /// Keys the hashes of names and of ids, so that nobody can make two collide.
     pub key: [u8; 32],
+    /// A folder of the file system whose room is shown as the drive's.
+    pub room: PathBuf,
 }
 
 /// One set as users see it; clones share everything.
@@ -134,6 +137,19 @@ pub struct Listed {
     /// What is known of it; `None` where the principal may read names in the folder and know no more of them, so that a
     /// door tells no attributes.
     pub attributes: Option<Attributes>,
+}
+
+/// How much room a drive's file system has.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Room {
+    /// All of it, in bytes.
+    pub bytes: u64,
+    /// What is free, in bytes.
+    pub bytes_free: u64,
+    /// How many files it can hold.
+    pub files: u64,
+    /// How many more it can hold.
+    pub files_free: u64,
 }
 
 /// A part of a folder.
@@ -256,6 +272,17 @@ impl Share {
     /// Returns its set.
     pub fn set(&self) -> &SetName {
         &self.inner.config.set
+    }
+
+    /// Returns how much room there is; nothing where that cannot be told.
+    pub fn room(&self) -> Room {
+        let Ok(stat) = rustix::fs::statvfs(&self.inner.config.room) else { return Room::default() };
+        Room {
+            bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
+            bytes_free: stat.f_bavail.saturating_mul(stat.f_frsize),
+            files: stat.f_files,
+            files_free: stat.f_favail,
+        }
     }
 
     /// Returns what is known of a node.

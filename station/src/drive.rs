@@ -45,6 +45,7 @@ impl Drive {
             reader: replica.reader().clone(),
             zone: station.config.zone,
             show: station.config.doors.show.into(),
+            room: replica.live().to_owned(),
             key: station.accounts.sessions().derived_key(KEY_PURPOSE),
         }));
     }

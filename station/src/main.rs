@@ -17,6 +17,7 @@ mod failure;
 mod files;
 mod find;
 mod fsck;
+mod hidden_names;
 mod known;
 mod master;
 mod output;

@@ -13,7 +13,7 @@ use keepshare_base::{Kind, OriginId, RequestId, SetName, SetPath, StationName, V
 use keepshare_namespace::{Restore, RestoreError, when::Moment};
 use keepshare_proto::{Frame, RestoreAnswer, RestoreRequest, Text, restore::RestoreEnd};
 use keepshare_versioning::{
-    FileState, Reader,
+    Damage, FileState, Reader,
     live::{Difference, LiveOptions},
     set::{SetOptions, SetStore, Status},
 };
@@ -27,7 +27,9 @@ use crate::{
         receive::{Ask, Receive, Receiving, failures},
     },
     failure::{Code, Failure, Outcome},
-    files, panics,
+    files,
+    hidden_names::HiddenNames,
+    panics,
     service::Station,
     standing::{BEHIND, arrived},
 };
@@ -55,6 +57,7 @@ pub(crate) struct Replica {
     asks: mpsc::Sender<Ask>,
     shown: watch::Receiver<Receiving>,
     stopping: watch::Receiver<bool>,
+    hidden: HiddenNames,
 }
 
 impl Replica {
@@ -86,6 +89,14 @@ impl Replica {
             asks,
         };
         station.spawn(receive.run(shown_to, station.stopping()));
+        let hidden = HiddenNames::default();
+        let (follow, mut stopping) = (hidden.clone().follow(reader.clone()), station.stopping());
+        station.spawn(async move {
+            tokio::select! {
+                () = follow => {}
+                _ = stopping.wait_for(|stop| *stop) => {}
+            }
+        });
         Ok(Arc::new(Self {
             name: name.clone(),
             from: from.clone(),
@@ -97,6 +108,7 @@ impl Replica {
             asks: asks_to,
             shown,
             stopping: station.stopping(),
+            hidden,
         }))
     }
 
@@ -293,7 +305,10 @@ impl Replica {
         let head = shown.head.max(durable.map(|(epoch, seq, _)| (epoch, seq)));
         let mirroring = place.is_some_and(|place| place.mirroring);
         let has_all = head == durable.map(|(epoch, seq, _)| (epoch, seq));
-        let trouble = gone.map(|why| format!("alarm: {why}")).or_else(|| trouble(&store));
+        let trouble = gone
+            .map(|why| format!("alarm: {why}"))
+            .or_else(|| trouble(&store))
+            .or_else(|| self.reader.damage().map(damaged));
         let state = match (trouble, &shown.peer) {
             (Some(trouble), _) => trouble,
             (None, None) => "disconnected".to_owned(),
@@ -313,7 +328,12 @@ impl Replica {
             live_commit: Some(store.live.0),
             destinations: Vec::new(),
             from: Some(self.from.to_string()),
-            problems: shown.alarms.into_iter().chain(problems(&store)).collect(),
+            problems: shown
+                .alarms
+                .into_iter()
+                .chain(problems(&store))
+                .chain(self.hidden.problem(&self.reader))
+                .collect(),
         }
     }
 
@@ -350,6 +370,14 @@ fn trouble(store: &Status) -> Option<String> {
         return Some("waiting: disk full".to_owned());
     }
     store.live_failed.as_ref().map(|why| format!("alarm: the live tree does not follow: {why}"))
+}
+
+/// Says that content which is stored is not what was stored.
+fn damaged(damage: Damage) -> String {
+    let Damage { reads, .. } = damage;
+    format!(
+        "alarm: {reads} reads met damaged content, which was not given out: keepshare fsck lists it"
+    )
 }
 
 /// Returns what in the live tree a person must look at.

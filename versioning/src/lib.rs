@@ -24,7 +24,7 @@ mod store;
 
 pub use error::{CommitError, ReadError, Refusal, StoreError};
 pub use index::IndexError;
-pub use reader::{READ_BYTES_MAX, Reader, View};
+pub use reader::{Damage, READ_BYTES_MAX, Reader, View};
 pub use state::{
     BodyChanges, BodyRef, CommitInfo, Ended, Entry, FileState, HistoryEntry, Place, PointInfo,
     RestoreInfo, Touched,

@@ -2,7 +2,7 @@
 
 use std::{
     fmt, io,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use keepshare_base::{
@@ -27,15 +27,31 @@ pub(crate) struct Shared {
     /// Changed only when the index was built anew.
     database: RwLock<Arc<CheckedDb>>,
     pub(crate) packs: PackReader,
+    damage: Mutex<Option<Damage>>,
+}
+
+/// Damage that readers met since the set was opened.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Damage {
+    /// How many reads met it; a place that is read twice counts twice.
+    pub reads: u64,
+    /// The file that was read last.
+    pub file: FileId,
 }
 
 impl Shared {
     pub(crate) fn new(database: Arc<CheckedDb>, packs: PackReader) -> Self {
-        Self { database: RwLock::new(database), packs }
+        Self { database: RwLock::new(database), packs, damage: Mutex::new(None) }
     }
 
     pub(crate) fn database(&self) -> Arc<CheckedDb> {
         self.database.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note_damage(&self, file: FileId) {
+        let mut damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+        let reads = damage.map_or(0, |damage| damage.reads) + 1;
+        *damage = Some(Damage { reads, file });
     }
 
     pub(crate) fn set_database(&self, database: Arc<CheckedDb>) {
@@ -87,8 +103,18 @@ impl Reader {
                 .view()?
                 .plan(state, offset, end)?
                 .run(&self.shared.packs)
-                .map_err(|error| pack_error(state.file, error)),
+                .map_err(|error| pack_error(state.file, error))
+                .inspect_err(|error| {
+                    if matches!(error, ReadError::Damaged { .. }) {
+                        self.shared.note_damage(state.file);
+                    }
+                }),
         }
+    }
+
+    /// Returns the damage that reads of this set met since it was opened; `None` where all that was read was right.
+    pub fn damage(&self) -> Option<Damage> {
+        *self.shared.damage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads as [`Self::read`] does, of a state that `view` knows, whatever has taken its place since.

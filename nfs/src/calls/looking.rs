@@ -1,5 +1,6 @@
 //! What one thing is, and what is in it.
 
+use keepshare_namespace::Room;
 use keepshare_nfs_wire::{
     Encoder,
     nfs3::{
@@ -120,16 +121,24 @@ fn read_bytes(opened: &Opened<'_>, args: ReadArgs<'_>) -> Result<(Vec<u8>, Attri
 
 /// FSSTAT.
 pub(super) fn fs_stat(asking: Asking<'_>, object: Handle<'_>, encoder: &mut Encoder<'_>) {
-    whole(asking, object, encoder, |attributes| FsStat {
-        attributes: Some(attributes),
-        bytes: 0,
-        bytes_free: 0,
-        bytes_available: 0,
-        files: 0,
-        files_free: 0,
-        files_available: 0,
-        invariant_s: 0,
-    });
+    let opened = asking.open_to_mount(object);
+    match opened.and_then(|opened| Ok((opened.attributes()?, opened.share.room()))) {
+        Ok((attributes, room)) => {
+            let Room { bytes, bytes_free, files, files_free } = room;
+            let stat = FsStat {
+                attributes: Some(attributes),
+                bytes,
+                bytes_free,
+                bytes_available: bytes_free,
+                files,
+                files_free,
+                files_available: files_free,
+                invariant_s: 0,
+            };
+            succeed(encoder, &stat);
+        }
+        Err(status) => fail(encoder, status, &None::<Attributes>),
+    }
 }
 
 /// FSINFO.

@@ -187,6 +187,7 @@ impl Tree {
             zone: chrono_tz::Tz::UTC,
             show: Show::Root,
             key: [42; 32],
+            room: std::env::temp_dir(),
         })
     }
 
