@@ -4,7 +4,7 @@
 //! with a signing request; of that only the public key is believed, and only after it has shown that it holds the
 //! private one. Name and role come from who asked and how (a token, a certificate).
 
-use std::{fmt, path::Path};
+use std::{fmt, path::Path, str::FromStr};
 
 use rcgen::{
     CertificateSigningRequestParams, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData,
@@ -62,6 +62,19 @@ impl CaPin {
         let mut pin = [0; 32];
         pin.copy_from_slice(digest::digest(&digest::SHA256, certificate).as_ref());
         Self(pin)
+    }
+}
+
+/// A text that is no pin.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("this is no pin of a CA; they have 64 digits of 0-9 and a-f")]
+pub struct CaPinError;
+
+impl FromStr for CaPin {
+    type Err = CaPinError;
+
+    fn from_str(text: &str) -> Result<Self, CaPinError> {
+        hex::parse(text).map(Self).ok_or(CaPinError)
     }
 }
 

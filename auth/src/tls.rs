@@ -20,7 +20,8 @@ use rustls::{
 
 use keepshare_base::StationName;
 
-use self::verify::{ClusterVerifier, Expected, PinVerifier};
+pub use self::verify::SeenCa;
+use self::verify::{ClusterVerifier, Expected, PinVerifier, ProbeVerifier};
 use crate::{CaPin, Peer, Revocations, StationIdentity};
 
 /// The application protocol of links between members.
@@ -28,6 +29,9 @@ pub const LINK_ALPN: &[u8] = b"keepshare-link/1";
 
 /// The application protocol by which stations join and renew.
 pub const JOIN_ALPN: &[u8] = b"keepshare-join/1";
+
+/// The application protocol of the HTTPS door.
+pub const WEB_ALPN: &[u8] = b"http/1.1";
 
 /// Why there is no TLS with this identity.
 #[derive(Debug, thiserror::Error)]
@@ -62,9 +66,12 @@ pub enum PeerError {
     /// A station that cannot admit others.
     #[error("{0} is not the primary")]
     NotPrimary(StationName),
-    /// The CA that the token names is not there.
-    #[error("the station does not belong to the cluster of the join token")]
+    /// The CA that the token or the user named is not there.
+    #[error("the station does not belong to the cluster that was expected")]
     OtherCa,
+    /// It was only asked who it is.
+    #[error("the station was only asked for its certificate")]
+    Probed,
 }
 
 /// TLS as one station speaks it. Made anew when its certificate is renewed.
@@ -72,6 +79,7 @@ pub enum PeerError {
 pub struct StationTls {
     link: Arc<ServerConfig>,
     join: Arc<ServerConfig>,
+    web: Arc<ServerConfig>,
     client: ClientParts,
 }
 
@@ -96,6 +104,7 @@ impl StationTls {
         let verifier = ClusterVerifier::new(identity, revocations)?;
         let optional = verifier.for_strangers_too();
         Ok(Self {
+            web: web_server(&clock, chain.clone(), key.clone_key())?,
             link: server(&clock, verifier.clone(), chain.clone(), key.clone_key(), LINK_ALPN)?,
             join: server(&clock, optional, chain.clone(), key.clone_key(), JOIN_ALPN)?,
             client: ClientParts { chain, key: Arc::new(key), verifier, clock },
@@ -114,6 +123,11 @@ impl StationTls {
             JOIN_ALPN => Some(self.join.clone()),
             _ => None,
         })
+    }
+
+    /// Returns the server's side of the HTTPS door, which asks nobody for a certificate.
+    pub fn web_server(&self) -> Arc<ServerConfig> {
+        self.web.clone()
     }
 
     /// Returns the certificates that are refused.
@@ -156,9 +170,36 @@ impl StationTls {
 ///
 /// The handshake ends before the client has said anything if the server's CA has another hash.
 pub fn join_client(pin: CaPin, clock: &Arc<dyn TimeProvider>) -> Result<Arc<ClientConfig>, Error> {
-    let verifier = Arc::new(PinVerifier { pin, provider: provider() });
+    pinned_client(pin, Expected::Primary, clock, JOIN_ALPN)
+}
+
+/// Returns the client's side of the HTTPS door of any station of the cluster whose CA has this hash.
+///
+/// The handshake ends before the client has said anything if the server's CA has another one.
+pub fn web_client(pin: CaPin, clock: &Arc<dyn TimeProvider>) -> Result<Arc<ClientConfig>, Error> {
+    pinned_client(pin, Expected::Member, clock, WEB_ALPN)
+}
+
+/// Returns a client's side that learns the CA of a station and never gets further, with where it tells it.
+///
+/// For whoever sees a station for the first time, and is asked whether it is the right one before anything is said to it.
+pub fn probe_client(clock: &Arc<dyn TimeProvider>) -> Result<(Arc<ClientConfig>, SeenCa), Error> {
+    let seen = SeenCa::default();
+    let verifier = ProbeVerifier { seen: seen.clone(), provider: provider() };
+    let builder =
+        client_builder(clock)?.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+    Ok((finish_client(builder.with_no_client_auth(), WEB_ALPN), seen))
+}
+
+fn pinned_client(
+    pin: CaPin,
+    expected: Expected,
+    clock: &Arc<dyn TimeProvider>,
+    alpn: &[u8],
+) -> Result<Arc<ClientConfig>, Error> {
+    let verifier = Arc::new(PinVerifier { pin, expected, provider: provider() });
     let builder = client_builder(clock)?.dangerous().with_custom_certificate_verifier(verifier);
-    Ok(finish_client(builder.with_no_client_auth(), JOIN_ALPN))
+    Ok(finish_client(builder.with_no_client_auth(), alpn))
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -177,6 +218,21 @@ fn server(
         .with_client_cert_verifier(Arc::new(verifier))
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![alpn.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+fn web_server(
+    clock: &Arc<dyn TimeProvider>,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let mut config = ServerConfig::builder_with_details(provider(), clock.clone())
+        .with_protocol_versions(&[&TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![WEB_ALPN.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))

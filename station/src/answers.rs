@@ -6,6 +6,7 @@ use keepshare_auth::{Role, TOKEN_TTL_S};
 use keepshare_base::{Name, SetName, SetPath, Stamp, StationName, escape_name};
 
 use crate::{
+    account_answers,
     api::{
         FsckReport, MemberStatus, Place, Request, SetStatus, StationStatus, StatusReport,
         TokenInfo,
@@ -258,6 +259,13 @@ impl Answers for StationAnswers {
                 let found = replica.catalog().find(&path, &when)?;
                 reply.item(&replica.restore(&path, &found, &users::name_of(uid))?)
             }
+            Request::Account(request) => {
+                // Of a demo's two stations the first has the drive, and with it the users.
+                let station = self.stations.first();
+                let station =
+                    station.ok_or_else(|| Failure::unavailable("no station runs here"))?;
+                account_answers::answer(station, request, reply)
+            }
             Request::Fsck { set } => self.fsck(set.as_ref(), reply),
         }
     }
@@ -306,7 +314,10 @@ fn station_status(station: &Station) -> StationStatus {
         state_dir: station.state.root().to_owned(),
         members: station.others().into_iter().map(member).collect(),
         sets: sets.iter().map(|(record, running)| set_status(record, running)).collect(),
-        problems: station_problems(),
+        ca: station.peers.identity().ca_pin().to_string(),
+        https: station.config.doors.https.map(|at| at.to_string()),
+        nfs: station.config.doors.nfs.map(|at| at.to_string()),
+        problems: station_problems().into_iter().chain(station.door_problem()).collect(),
     }
 }
 

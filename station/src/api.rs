@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use keepshare_base::{SetName, StationName};
 
+pub(crate) mod accounts;
 pub(crate) mod client;
 pub(crate) mod frame;
 pub(crate) mod server;
@@ -74,6 +75,8 @@ pub(crate) enum Request {
         /// As of when, as typed.
         when: String,
     },
+    /// Something about users and their sessions.
+    Account(accounts::AccountRequest),
     /// Checks one set or all: [`FsckReport`]s.
     Fsck {
         /// Which.
@@ -127,6 +130,12 @@ pub(crate) struct StationStatus {
     pub(crate) listen: String,
     /// Its state folder.
     pub(crate) state_dir: PathBuf,
+    /// The pin of its cluster's CA, by which users know it.
+    pub(crate) ca: String,
+    /// Where users log in; none where that door is off.
+    pub(crate) https: Option<String>,
+    /// Where users' drives are served; none where that door is off.
+    pub(crate) nfs: Option<String>,
     /// The other stations it knows.
     pub(crate) members: Vec<MemberStatus>,
     /// Its sets.

@@ -2,11 +2,12 @@
 //!
 //! Every command here is real: one that is not built does not exist. What the commands do is in `commands`.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, net::IpAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use keepshare_auth::{CaPin, UserName};
 use keepshare_base::{SetName, StationName};
 
 /// A network file share that keeps every version.
@@ -55,6 +56,15 @@ pub(crate) enum Command {
     /// Say what is replicated, and where to
     #[command(subcommand)]
     Set(Set),
+    /// Say who may log in
+    #[command(subcommand)]
+    User(User),
+    /// Get what mounting the drive takes, with a password
+    #[command(after_help = LOGIN_EXAMPLES)]
+    Login(Login),
+    /// See and end the sessions of mounted drives
+    #[command(subcommand)]
+    Session(Session),
     /// List the versions of a file or folder, newest first
     #[command(after_help = VERSIONS_EXAMPLES)]
     Versions(Versions),
@@ -163,6 +173,105 @@ pub(crate) enum Set {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum User {
+    /// Let somebody log in; asks for a password
+    #[command(after_help = USER_EXAMPLES)]
+    Add(UserAdd),
+    /// List who may log in
+    List,
+    /// Remove a user and end all their sessions
+    Remove {
+        /// Who
+        name: UserName,
+        /// Only say what would end
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Change a user's password and end all their sessions; asks for the new one
+    Password {
+        /// Whose
+        name: UserName,
+        /// Read the password from standard input
+        #[arg(long)]
+        password_stdin: bool,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct UserAdd {
+    /// What the user is called: a-z, 0-9, '.', '_' and '-', a letter first
+    pub(crate) name: UserName,
+    /// The number that owns the user's files [default: that of the account of this name here]
+    #[arg(long, value_name = "N", requires = "gid")]
+    pub(crate) uid: Option<u32>,
+    /// The number of the first group [default: that of the account]
+    #[arg(long, value_name = "N", requires = "uid")]
+    pub(crate) gid: Option<u32>,
+    /// The number of a further group; may be given several times [default: those of the account]
+    #[arg(long = "group", value_name = "N", requires = "uid")]
+    pub(crate) groups: Vec<u32>,
+    /// The user sees files and versions and changes none
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// A set that the user may mount; may be given several times [default: all, also those to come]
+    #[arg(long = "set", value_name = "SET")]
+    pub(crate) sets: Vec<SetName>,
+    /// Read the password from standard input
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Login {
+    /// The user, and the station: HOST or HOST:PORT; without one, the station of this machine
+    #[arg(value_name = "USER[@STATION]")]
+    pub(crate) who: String,
+    /// Which set to mount; may be left out where there is only one
+    #[arg(long)]
+    pub(crate) set: Option<SetName>,
+    /// The one address from which the drive will be used [default: this machine's, as the station sees it]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) address: Option<IpAddr>,
+    /// Let all users of that machine use the drive
+    #[arg(long, conflicts_with = "uid")]
+    pub(crate) shared: bool,
+    /// Which user of that machine may use the drive [default: you]
+    #[arg(long, value_name = "N")]
+    pub(crate) uid: Option<u32>,
+    /// Take a drive that is mounted along to this address instead; needs no password
+    #[arg(long, conflicts_with_all = ["shared", "uid", "password_stdin"])]
+    pub(crate) resume: bool,
+    /// The CA of the station, as keepshare status shows it there
+    #[arg(long, value_name = "PIN")]
+    pub(crate) ca: Option<CaPin>,
+    /// Trust a station that was not seen before without asking
+    #[arg(long, conflicts_with = "ca")]
+    pub(crate) accept_new: bool,
+    /// Read the password from standard input
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Session {
+    /// List the sessions, those used last first
+    List,
+    /// End a session, or all of a user, at once
+    #[command(group = ArgGroup::new("which").required(true).args(["id", "user"]))]
+    Revoke {
+        /// Which, as keepshare session list shows it
+        #[arg(value_name = "ID")]
+        id: Option<String>,
+        /// All of this user
+        #[arg(long, value_name = "NAME")]
+        user: Option<UserName>,
+        /// Only say what would end
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct Versions {
     /// SET:path, or a local path in a source or a live tree
@@ -228,6 +337,19 @@ const SET_EXAMPLES: &str = "Examples:
   keepshare set add projects --source /srv/projects --to store
   keepshare set add projects --source /srv/projects --to store --to cellar";
 
+const USER_EXAMPLES: &str = "Examples:
+  keepshare user add anna
+  keepshare user add ben --uid 1001 --gid 100 --group 50 --set projects --read-only
+  pass show ben | keepshare user add ben --password-stdin";
+
+const LOGIN_EXAMPLES: &str = "Examples:
+  keepshare login anna@store.example
+  keepshare login anna@10.0.0.2:7443 --set projects --ca 3f5a…
+  keepshare login anna@store.example --resume
+  keepshare login anna --shared --address 10.0.0.77
+
+The ticket that it prints works once, within two minutes, from the address and for the user it was made for.";
+
 const VERSIONS_EXAMPLES: &str = "Examples:
   keepshare versions projects:plan/report.docx
   keepshare versions ./report.docx
@@ -263,6 +385,24 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// Numbers without their group, or two kinds of sharing, are mistakes that must not pass.
+    #[test]
+    fn what_belongs_together_is_asked_together() {
+        for wrong in [
+            &["user", "add", "anna", "--uid", "5"][..],
+            &["user", "add", "anna", "--group", "5"],
+            &["user", "add", "Anna"],
+            &["login", "anna@a", "--shared", "--uid", "5"],
+            &["login", "anna@a", "--address", "store.example"],
+            &["login", "anna@a", "--ca", "12"],
+            &["session", "revoke"],
+            &["session", "revoke", "12", "--user", "anna"],
+        ] {
+            let parsed = Cli::try_parse_from(["keepshare"].iter().chain(wrong));
+            assert!(parsed.is_err(), "{wrong:?} was taken");
+        }
     }
 
     #[test]

@@ -5,22 +5,26 @@ use std::{io::Write, path::PathBuf};
 use clap::CommandFactory;
 
 use crate::{
-    cli::{Cli, Command, Global, Set, Token},
+    cli::{Cli, Command, Global, Session, Set, Token, User},
     config::{self, Config},
     failure::Outcome,
     output::Screen,
 };
 
 mod demo;
+mod demo_user;
 pub(crate) use history::kind_word;
 
 mod history;
+mod login;
 mod new_station;
 mod restore;
 mod run;
+mod sessions;
 mod sets;
 mod status;
 mod tokens;
+mod users;
 
 /// Does what was typed.
 pub(crate) fn execute(cli: Cli, screen: &Screen) -> Outcome<()> {
@@ -38,6 +42,19 @@ pub(crate) fn execute(cli: Cli, screen: &Screen) -> Outcome<()> {
         }
         Command::Set(Set::List) => sets::list(&socket(&global)?, screen),
         Command::Set(Set::Show { name }) => sets::show(&socket(&global)?, &name, screen),
+        Command::User(User::Add(options)) => users::add(&socket(&global)?, options, screen),
+        Command::User(User::List) => users::list(&socket(&global)?, screen),
+        Command::User(User::Remove { name, dry_run }) => {
+            users::remove(&socket(&global)?, &name, dry_run, screen)
+        }
+        Command::User(User::Password { name, password_stdin }) => {
+            users::password(&socket(&global)?, &name, password_stdin, screen)
+        }
+        Command::Login(options) => login::login(|| socket(&global), &options, screen),
+        Command::Session(Session::List) => sessions::list(&socket(&global)?, screen),
+        Command::Session(Session::Revoke { id, user, dry_run }) => {
+            sessions::revoke(&socket(&global)?, id, user.as_ref(), dry_run, screen)
+        }
         Command::Versions(options) => {
             history::versions(&socket(&global)?, &options.path, options.limit, screen)
         }

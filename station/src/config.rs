@@ -6,7 +6,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -25,6 +25,12 @@ use crate::{
 /// The port of station to station links.
 pub(crate) const DEFAULT_PORT: u16 = 7846;
 
+/// The port of the HTTPS door.
+pub(crate) const HTTPS_PORT: u16 = 7443;
+
+/// The port of the NFS door.
+pub(crate) const NFS_PORT: u16 = 2049;
+
 /// A station's settings.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Config {
@@ -42,6 +48,24 @@ pub(crate) struct Config {
     pub(crate) zone: Tz,
     /// The most each link sends, in bytes per second.
     pub(crate) bandwidth_bytes_per_s: Option<u64>,
+    /// Where users come in.
+    pub(crate) doors: Doors,
+}
+
+/// Where the doors for users listen; none for a door that is off.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Doors {
+    /// The network drive.
+    pub(crate) nfs: Option<SocketAddr>,
+    /// Logging in.
+    pub(crate) https: Option<SocketAddr>,
+}
+
+impl Default for Doors {
+    fn default() -> Self {
+        let at = |port| Some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
+        Self { nfs: at(NFS_PORT), https: at(HTTPS_PORT) }
+    }
 }
 
 /// The file as it is written.
@@ -54,10 +78,23 @@ struct File {
     socket: Option<PathBuf>,
     zone: Option<String>,
     bandwidth_bytes_per_s: Option<u64>,
+    doors: Option<DoorsTable>,
 }
 
-const KEYS: [&str; 7] =
-    ["name", "listen", "address", "state", "socket", "zone", "bandwidth_bytes_per_s"];
+/// The table `[doors]` as it is written.
+#[derive(Deserialize)]
+struct DoorsTable {
+    nfs: Option<String>,
+    https: Option<String>,
+}
+
+const KEYS: [&str; 8] =
+    ["name", "listen", "address", "state", "socket", "zone", "bandwidth_bytes_per_s", "doors"];
+
+const DOOR_KEYS: [&str; 2] = ["nfs", "https"];
+
+/// What switches a door off, in place of an address.
+const OFF: &str = "off";
 
 impl Config {
     /// Reads the file at `path`.
@@ -85,12 +122,9 @@ impl Config {
             Failure::usage(toml_error(text, &error)).hint("correct it there, then start again")
         };
         let table: toml::Table = toml::from_str(text).map_err(usage)?;
-        if let Some(key) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
-            let failure = Failure::usage(format!("unknown key '{key}'"));
-            return Err(match nearest(key, &KEYS) {
-                Some(known) => failure.hint(format!("did you mean '{known}'?")),
-                None => failure.hint(format!("known keys: {}", KEYS.join(", "))),
-            });
+        refuse_unknown(&table, "", &KEYS)?;
+        if let Some(toml::Value::Table(doors)) = table.get("doors") {
+            refuse_unknown(doors, "doors.", &DOOR_KEYS)?;
         }
         let file: File = toml::from_str(text).map_err(usage)?;
         let state = file.state.unwrap_or_else(default_state);
@@ -103,6 +137,7 @@ impl Config {
             state,
             zone,
             bandwidth_bytes_per_s: file.bandwidth_bytes_per_s,
+            doors: file.doors.map_or_else(|| Ok(Doors::default()), DoorsTable::parse)?,
         })
     }
 
@@ -137,8 +172,35 @@ impl Config {
         text += &format!("# zone = {}\n", quoted(self.zone.name()));
         text += "\n# The most that each link sends, in bytes per second; without it, no limit.\n";
         text += "# bandwidth_bytes_per_s = 12500000\n";
+        let door = |at: Option<SocketAddr>| at.map_or_else(|| OFF.to_owned(), |at| at.to_string());
+        text += "\n# Where users log in and where their drive is served; \"off\" for a door that is not wanted.\n";
+        text += &format!("[doors]\nhttps = {}\n", quoted(&door(self.doors.https)));
+        text += &format!("nfs = {}\n", quoted(&door(self.doors.nfs)));
         text
     }
+}
+
+impl DoorsTable {
+    fn parse(self) -> Outcome<Doors> {
+        let Doors { nfs, https } = Doors::default();
+        let door = |text: Option<String>, default, port| match text.as_deref() {
+            None => Ok(default),
+            Some(OFF) => Ok(None),
+            Some(text) => parse_listen_at(text, Ipv4Addr::UNSPECIFIED.into(), port).map(Some),
+        };
+        let nfs = door(self.nfs, nfs, NFS_PORT)?;
+        Ok(Doors { nfs, https: door(self.https, https, HTTPS_PORT)? })
+    }
+}
+
+/// Refuses a table with a key that is not among the known ones.
+fn refuse_unknown(table: &toml::Table, within: &str, known: &[&str]) -> Outcome<()> {
+    let Some(key) = table.keys().find(|key| !known.contains(&key.as_str())) else { return Ok(()) };
+    let failure = Failure::usage(format!("unknown key '{within}{key}'"));
+    Err(match nearest(key, known) {
+        Some(near) => failure.hint(format!("did you mean '{near}'?")),
+        None => failure.hint(format!("known keys: {}", known.join(", "))),
+    })
 }
 
 /// Returns on one line what is wrong with the TOML in `text`, and where.
@@ -186,20 +248,22 @@ pub(crate) fn default_listen() -> SocketAddr {
 
 /// Reads `ADDRESS:PORT`, `ADDRESS`, `:PORT` or `PORT`.
 pub(crate) fn parse_listen(text: &str) -> Outcome<SocketAddr> {
+    parse_listen_at(text, Ipv6Addr::UNSPECIFIED.into(), DEFAULT_PORT)
+}
+
+/// Reads `ADDRESS:PORT`, `ADDRESS`, `:PORT` or `PORT`, with what stands for the part that is left out.
+fn parse_listen_at(text: &str, everywhere: IpAddr, default_port: u16) -> Outcome<SocketAddr> {
     let port = text.strip_prefix(':').unwrap_or(text);
     if let Ok(port) = port.parse() {
-        return Ok(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
+        return Ok(SocketAddr::from((everywhere, port)));
     }
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
     let bare = text.trim_start_matches('[').trim_end_matches(']');
-    if let Ok(ip) = bare.parse::<Ipv4Addr>() {
-        return Ok(SocketAddr::from((ip, DEFAULT_PORT)));
-    }
-    bare.parse::<Ipv6Addr>().map(|ip| SocketAddr::from((ip, DEFAULT_PORT))).map_err(|_| {
+    bare.parse::<IpAddr>().map(|ip| SocketAddr::from((ip, default_port))).map_err(|_| {
         Failure::usage(format!("'{text}' is not an address to listen on"))
-            .hint(format!("write it like 0.0.0.0:{DEFAULT_PORT} or [::1]:{DEFAULT_PORT}"))
+            .hint(format!("write it like 0.0.0.0:{default_port} or [::1]:{default_port}"))
     })
 }
 
@@ -240,7 +304,7 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-fn xdg(variable: &str, fallback: &str) -> PathBuf {
+pub(crate) fn xdg(variable: &str, fallback: &str) -> PathBuf {
     let named = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     named.unwrap_or_else(|| {
         let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
@@ -263,6 +327,7 @@ mod tests {
             socket: PathBuf::from("/srv/a \"quoted\" folder/keepshare.sock"),
             zone: machine_zone(),
             bandwidth_bytes_per_s: None,
+            doors: Doors { nfs: None, https: Some("127.0.0.1:1234".parse().unwrap()) },
         };
         assert_eq!(Config::parse(&config.render()).unwrap(), config);
     }
@@ -295,6 +360,26 @@ mod tests {
         }
         let failure = Config::parse("name = \"a\"\nzone = \"Europe/Berlim\"").unwrap_err();
         assert_eq!(failure.hint.as_deref(), Some("did you mean 'Europe/Berlin'?"));
+    }
+
+    #[test]
+    fn doors_are_open_unless_they_are_switched_off() {
+        let doors = |text: &str| Config::parse(&format!("name = \"a\"\n{text}")).map(|c| c.doors);
+        assert_eq!(doors("").unwrap(), Doors::default());
+        let all = Doors::default();
+        assert_eq!(all.https.unwrap().to_string(), "0.0.0.0:7443");
+        assert_eq!(all.nfs.unwrap().to_string(), "0.0.0.0:2049");
+        let some = doors("[doors]\nnfs = \"off\"\nhttps = \"127.0.0.1\"").unwrap();
+        assert_eq!((some.nfs, some.https), (None, Some("127.0.0.1:7443".parse().unwrap())));
+        assert_eq!(doors("[doors]\nnfs = \":1\"").unwrap().nfs.unwrap().to_string(), "0.0.0.0:1");
+        for (text, word) in [
+            ("[doors]\nhttp = \"1\"", "unknown key 'doors.http'"),
+            ("[doors]\nnfs = \"on\"", "'on' is not an address"),
+            ("doors = 5", "invalid type"),
+        ] {
+            let failure = doors(text).unwrap_err();
+            assert!(failure.to_string().contains(word), "{text}: {failure}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The one binary of Keepshare: the station, and the commands that talk to it.
 
+mod account_answers;
 mod answers;
 mod api;
 mod catalog;
@@ -14,9 +15,11 @@ mod extract;
 mod failure;
 mod files;
 mod fsck;
+mod known;
 mod master;
 mod output;
 mod panics;
+mod password;
 mod peers;
 mod place;
 mod renewal;
@@ -26,6 +29,7 @@ mod service;
 mod standing;
 mod state;
 mod users;
+mod users_door;
 
 use std::process::ExitCode;
 

@@ -11,10 +11,11 @@ use std::{
 };
 
 use anyhow::Context;
+use redb::Database;
 use tokio::{net::TcpListener, runtime::Handle, sync::watch, task::JoinSet};
 
 use keepshare_auth::{
-    ClusterCa, Enrolment, JoinDesk, Member, Role, StationIdentity, tls::StationTls,
+    Accounts, Audit, ClusterCa, Enrolment, JoinDesk, Member, Role, StationIdentity, tls::StationTls,
 };
 use keepshare_base::{SetName, StationName};
 use keepshare_replication::link::{Credentials, LinkOptions, Listener};
@@ -29,6 +30,7 @@ use crate::{
     renewal,
     replica::Replica,
     state::{SetPart, SetRecord, StateDir, StateLock, state_around, states_inside},
+    users_door,
 };
 
 /// A running station.
@@ -45,6 +47,9 @@ pub(crate) struct Station {
     pub(crate) enrolment: Option<Arc<Enrolment>>,
     /// On the primary: who answers those that want to join.
     pub(crate) desk: Option<JoinDesk>,
+    /// Who may log in, and who has.
+    pub(crate) accounts: Arc<Accounts>,
+    door_problem: Mutex<Option<String>>,
     sets: Mutex<Sets>,
     tasks: Mutex<JoinSet<()>>,
     stop: watch::Sender<bool>,
@@ -104,8 +109,10 @@ impl Station {
             .hint("put the name back, or join again under the new one"));
         }
         let role = identity.peer().role;
+        let database = Arc::new(database::open(&state.auth_database())?);
+        let accounts = open_accounts(&state, &database)?;
         let enrolment = match role {
-            Role::Primary => Some(open_enrolment(&state)?),
+            Role::Primary => Some(open_enrolment(&state, database)?),
             Role::Replica => None,
         };
         let revocations =
@@ -125,6 +132,8 @@ impl Station {
             peers,
             enrolment,
             desk,
+            accounts,
+            door_problem: Mutex::default(),
             sets,
             tasks,
             stop,
@@ -140,6 +149,10 @@ impl Station {
             .context("cannot listen for other stations")?;
         tracing::info!(station = %self.config.name, address = %listener.local_addr(), "listening");
         self.spawn(renewal::keep(Arc::clone(self)));
+        self.spawn(users_door::keep_sessions(Arc::clone(self)));
+        if let Some(https) = self.config.doors.https {
+            self.spawn(users_door::keep_https(Arc::clone(self), https));
+        }
         let mut stop = self.stop.subscribe();
         tokio::select! {
             () = door::serve(self, listener) => {}
@@ -238,6 +251,25 @@ impl Station {
         })
     }
 
+    /// Returns the sets that users can mount here: those that are received.
+    pub(crate) fn mountable(&self) -> Vec<SetName> {
+        let is_kept = |(record, running): (SetRecord, Running)| match running {
+            Running::Replica(_) => Some(record.name),
+            Running::Master(_) | Running::Failed(_) => None,
+        };
+        self.sets().into_iter().filter_map(is_kept).collect()
+    }
+
+    /// Says why a door for users is shut, or that it is not any more.
+    pub(crate) fn set_door_problem(&self, problem: Option<String>) {
+        *self.door_problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+
+    /// Returns why a door for users is shut.
+    pub(crate) fn door_problem(&self) -> Option<String> {
+        self.door_problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Returns the stations that may receive a set: all others of the cluster.
     pub(crate) fn others(&self) -> Vec<Member> {
         let mut members = self.peers.members();
@@ -309,9 +341,17 @@ fn refuse_states(source: &Path) -> Outcome<()> {
     }
 }
 
-fn open_enrolment(state: &StateDir) -> Outcome<Arc<Enrolment>> {
+fn open_enrolment(state: &StateDir, database: Arc<Database>) -> Outcome<Arc<Enrolment>> {
     let ca = ClusterCa::load(&state.identity()).context("cannot read the cluster's CA")?;
-    let database = database::open(&state.auth_database())?;
-    let enrolment = Enrolment::open(ca, Arc::new(database));
+    let enrolment = Enrolment::open(ca, database);
     Ok(Arc::new(enrolment.context("cannot open the list of stations")?))
+}
+
+fn open_accounts(state: &StateDir, database: &Arc<Database>) -> Outcome<Arc<Accounts>> {
+    let audit = Audit::open(state.root());
+    let audit = audit.with_context(|| {
+        format!("cannot open {}", state.root().join(keepshare_auth::AUDIT_FILE).display())
+    })?;
+    let accounts = Accounts::open(Arc::clone(database), audit);
+    Ok(Arc::new(accounts.context("cannot open the list of users")?))
 }

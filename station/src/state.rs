@@ -120,7 +120,7 @@ impl StateDir {
         self.0.join("identity")
     }
 
-    /// Where members and join tokens are, on the primary.
+    /// Where users and sessions are, and on the primary members and join tokens.
     pub(crate) fn auth_database(&self) -> PathBuf {
         self.0.join("auth.redb")
     }

@@ -23,6 +23,36 @@ pub(crate) fn groups() -> HashMap<String, u32> {
     read_numbers("/etc/group")
 }
 
+/// An account of this machine, by its numbers.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Account {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// All further groups.
+    pub(crate) groups: Vec<u32>,
+}
+
+/// Returns the account of this name, where this machine has one.
+pub(crate) fn account(name: &str) -> Option<Account> {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    parse_account(name, &read("/etc/passwd"), &read("/etc/group"))
+}
+
+fn parse_account(name: &str, passwd: &str, group: &str) -> Option<Account> {
+    let line = passwd.lines().find(|line| line.split(':').next() == Some(name))?;
+    let number = |nth| line.split(':').nth(nth)?.parse::<u32>().ok();
+    let (uid, gid) = (number(2)?, number(3)?);
+    let of_group = |line: &str| {
+        let (number, members) = (line.split(':').nth(2)?, line.split(':').nth(3)?);
+        members.split(',').any(|member| member == name).then(|| number.parse().ok())?
+    };
+    let mut groups: Vec<u32> = group.lines().filter_map(of_group).collect();
+    groups.retain(|number| *number != gid);
+    groups.sort_unstable();
+    groups.dedup();
+    Some(Account { uid, gid, groups })
+}
+
 /// Returns the users' home folders.
 pub(crate) fn homes() -> BTreeSet<PathBuf> {
     parse_homes(&fs::read_to_string("/etc/passwd").unwrap_or_default())
@@ -50,6 +80,17 @@ fn parse_numbers(text: &str) -> HashMap<String, u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_account_comes_with_its_groups() {
+        let passwd = "root:x:0:0::/:\nanna:x:1000:1001:Anna:/home/anna:/bin/sh\nhalf:x:5\n";
+        let group = "staff:x:50:ben,anna\nanna:x:1001:anna\nadm:x:4:anna\nannas:x:7:annas\nbad:x\n";
+        let anna = Account { uid: 1000, gid: 1001, groups: vec![4, 50] };
+        assert_eq!(parse_account("anna", passwd, group), Some(anna));
+        assert_eq!(parse_account("half", passwd, group), None);
+        assert_eq!(parse_account("ann", passwd, group), None);
+        assert_eq!(parse_account("", passwd, group), None);
+    }
 
     #[test]
     fn lines_that_are_no_users_are_passed_over() {

@@ -6,6 +6,8 @@ use std::{collections::HashMap, net::IpAddr};
 
 use keepshare_base::Stamp;
 
+use crate::source::{Source, source};
+
 /// Wrong tokens that an address may show in a row.
 const IN_A_ROW: i64 = 5;
 
@@ -19,7 +21,7 @@ const ADDRESSES_MAX: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct Guesses {
     /// When the address will have made up for all its wrong tokens.
-    forgiven_at: HashMap<[u8; 8], Stamp>,
+    forgiven_at: HashMap<Source, Stamp>,
 }
 
 impl Guesses {
@@ -49,15 +51,6 @@ impl Guesses {
         let latest = now.plus_micros(EACH_US * IN_A_ROW);
         self.forgiven_at.retain(|_, at| *at > now && *at <= latest);
     }
-}
-
-fn source(address: IpAddr) -> [u8; 8] {
-    let mut source = [0; 8];
-    match address.to_canonical() {
-        IpAddr::V4(v4) => source[4..].copy_from_slice(&v4.octets()),
-        IpAddr::V6(v6) => source.copy_from_slice(&v6.octets()[..8]),
-    }
-    source
 }
 
 #[cfg(test)]

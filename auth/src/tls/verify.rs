@@ -1,6 +1,6 @@
 //! Which certificates are accepted, at either end.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
@@ -30,6 +30,20 @@ pub(super) enum Expected {
     Station(StationName),
     /// Whichever station is the primary.
     Primary,
+}
+
+impl Expected {
+    fn judge(&self, peer: Peer) -> Result<(), Error> {
+        match self {
+            Self::Station(expected) if *expected != peer.name => {
+                Err(refused(PeerError::OtherStation { expected: expected.clone(), got: peer.name }))
+            }
+            Self::Primary if peer.role != Role::Primary => {
+                Err(refused(PeerError::NotPrimary(peer.name)))
+            }
+            Self::Station(_) | Self::Primary | Self::Member => Ok(()),
+        }
+    }
 }
 
 /// Accepts members of one cluster.
@@ -83,15 +97,7 @@ impl ClusterVerifier {
         if self.revocations.is_revoked(peer.serial) {
             return Err(CertificateError::Revoked.into());
         }
-        match &self.expected {
-            Expected::Station(expected) if *expected != peer.name => {
-                Err(refused(PeerError::OtherStation { expected: expected.clone(), got: peer.name }))
-            }
-            Expected::Primary if peer.role != Role::Primary => {
-                Err(refused(PeerError::NotPrimary(peer.name)))
-            }
-            Expected::Station(_) | Expected::Primary | Expected::Member => Ok(()),
-        }
+        self.expected.judge(peer)
     }
 }
 
@@ -177,10 +183,11 @@ impl ClientCertVerifier for ClusterVerifier {
     }
 }
 
-/// Accepts the primary of the cluster whose CA has a certain hash.
+/// Accepts stations of the cluster whose CA has a certain hash.
 #[derive(Debug)]
 pub(super) struct PinVerifier {
     pub(super) pin: CaPin,
+    pub(super) expected: Expected,
     pub(super) provider: Arc<CryptoProvider>,
 }
 
@@ -197,16 +204,8 @@ impl ServerCertVerifier for PinVerifier {
             .iter()
             .find(|certificate| CaPin::of(certificate) == self.pin)
             .ok_or_else(|| refused(PeerError::OtherCa))?;
-        let mut roots = RootCertStore::empty();
-        roots.add(ca.clone().into_owned())?;
-        verify_server(end_entity, &roots, now, &self.provider)?;
-        let peer = Peer::of(end_entity).map_err(|error| refused(error.into()))?;
-        if cluster_of_ca(ca).map_err(|error| refused(error.into()))? != peer.cluster {
-            return Err(refused(PeerError::OtherCluster));
-        }
-        if peer.role != Role::Primary {
-            return Err(refused(PeerError::NotPrimary(peer.name)));
-        }
+        let peer = verify_by(end_entity, ca, now, &self.provider)?;
+        self.expected.judge(peer)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -232,6 +231,80 @@ impl ServerCertVerifier for PinVerifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
+}
+
+/// Where a probe tells the pin of the CA that it saw.
+#[derive(Clone, Debug, Default)]
+pub struct SeenCa(Arc<OnceLock<CaPin>>);
+
+impl SeenCa {
+    /// Returns the pin, once a station has shown a certificate that this CA signed.
+    pub fn pin(&self) -> Option<CaPin> {
+        self.0.get().copied()
+    }
+}
+
+/// Accepts nobody, and remembers by which CA a station is one.
+#[derive(Debug)]
+pub(super) struct ProbeVerifier {
+    pub(super) seen: SeenCa,
+    pub(super) provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for ProbeVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let ca = intermediates.first().ok_or_else(|| refused(PeerError::OtherCa))?;
+        verify_by(end_entity, ca, now, &self.provider)?;
+        let _ = self.seen.0.set(CaPin::of(ca));
+        Err(refused(PeerError::Probed))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Returns who a certificate names, having checked that this CA signed it, for its own cluster.
+fn verify_by(
+    end_entity: &CertificateDer<'_>,
+    ca: &CertificateDer<'_>,
+    now: UnixTime,
+    provider: &CryptoProvider,
+) -> Result<Peer, Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add(ca.clone().into_owned())?;
+    verify_server(end_entity, &roots, now, provider)?;
+    let peer = Peer::of(end_entity).map_err(|error| refused(error.into()))?;
+    if cluster_of_ca(ca).map_err(|error| refused(error.into()))? != peer.cluster {
+        return Err(refused(PeerError::OtherCluster));
+    }
+    Ok(peer)
 }
 
 /// Checks that a CA of `roots` signed the certificate itself: there are no CAs in between.

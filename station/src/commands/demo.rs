@@ -1,6 +1,7 @@
 //! `keepshare demo`: a master and a replica on this machine, in one process.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -18,10 +19,11 @@ use crate::{
     api::{Progress, SetStatus, server::ApiServer},
     cli, clock,
     commands::{
+        demo_user::DemoUser,
         new_station::{join_cluster, make_first, parse_address},
         run::{interrupted, log_to_stderr, runtime},
     },
-    config::{self, Config},
+    config::{self, Config, Doors},
     failure::{Code, Failure, Outcome},
     files,
     output::Screen,
@@ -38,7 +40,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const SET: &str = "demo";
 
 /// The folders of a demo.
-struct Layout {
+pub(super) struct Layout {
     root: PathBuf,
     source: PathBuf,
     /// The source is the sample that we make.
@@ -116,7 +118,8 @@ async fn present(
             pair.settle(Some(head), screen).await?;
         }
     }
-    introduce(layout, pair, socket, screen)?;
+    let user = DemoUser::add(layout, &pair.replica).await?;
+    introduce(layout, pair, &user, socket, screen)?;
     std::future::pending().await
 }
 
@@ -211,7 +214,7 @@ impl Layout {
         Ok(Self { root, source, is_sample, _temporary: temporary })
     }
 
-    fn state_of(&self, station: &str) -> PathBuf {
+    pub(super) fn state_of(&self, station: &str) -> PathBuf {
         self.root.join(station)
     }
 
@@ -219,18 +222,23 @@ impl Layout {
     fn config(&self, station: &str) -> Outcome<(Config, bool)> {
         let path = self.state_of(station).join(CONFIG);
         if path.exists() {
-            return Ok((Config::load(&path)?, false));
+            let mut config = Config::load(&path)?;
+            // Made before there were doors: a demo is for this machine alone.
+            if config.doors == Doors::default() {
+                config.doors = doors_of(station)?;
+            }
+            return Ok((config, false));
         }
         let state = self.state_of(station);
-        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
         let config = Config {
             name: station_name(station),
-            listen: port.context("cannot listen on this machine")?,
+            listen: free_address()?,
             address: None,
             socket: config::socket_in(&state),
             state,
             zone: machine_zone(),
             bandwidth_bytes_per_s: None,
+            doors: doors_of(station)?,
         };
         Ok((config, true))
     }
@@ -273,8 +281,28 @@ async fn start(config: Config, tasks: &mut JoinSet<Outcome<()>>) -> Outcome<Arc<
     Ok(station)
 }
 
+/// Returns the doors of one of the two: users meet the replica, and from this machine alone.
+fn doors_of(station: &str) -> Outcome<Doors> {
+    if station != REPLICA {
+        return Ok(Doors { nfs: None, https: None });
+    }
+    Ok(Doors { nfs: Some(free_address()?), https: Some(free_address()?) })
+}
+
+/// Returns an address of this machine that nothing listens on.
+fn free_address() -> Outcome<SocketAddr> {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    Ok(free.context("cannot listen on this machine")?)
+}
+
 /// Tells what there is, and what to try.
-fn introduce(layout: &Layout, pair: &Pair, socket: &Path, screen: &Screen) -> Outcome<()> {
+fn introduce(
+    layout: &Layout,
+    pair: &Pair,
+    user: &DemoUser,
+    socket: &Path,
+    screen: &Screen,
+) -> Outcome<()> {
     let live = pair.of_replica().and_then(|replica| replica.live).unwrap_or_default();
     let state = pair.of_master()?.state;
     let value = serde_json::json!({
@@ -282,6 +310,9 @@ fn introduce(layout: &Layout, pair: &Pair, socket: &Path, screen: &Screen) -> Ou
         "live": live,
         "state": layout.root,
         "set": SET,
+        "https": user.https,
+        "user": user.name,
+        "password": user.password,
         "socket": socket,
     });
     screen.value(&value, |_| {
@@ -296,16 +327,21 @@ fn introduce(layout: &Layout, pair: &Pair, socket: &Path, screen: &Screen) -> Ou
             "A master and a replica are running, {well}\n\n\
              \x20 source  {source}   write here\n\
              \x20 live    {live}   what the replica has\n\
-             \x20 state   {}   {kept}\n\n\
+             \x20 state   {}   {kept}\n\
+             \x20 user    {} with the password {}\n\n\
              In another terminal:\n\n\
              \x20 export KEEPSHARE_SOCKET={socket}\n\
              \x20 keepshare status\n\
              \x20 keepshare versions {SET}:{file}\n\
              \x20 keepshare show {SET}:{file}@VERSION\n\
              \x20 keepshare restore {SET}:{file}@VERSION\n\
-             \x20 keepshare restore {SET}:@10s --to /tmp/then\n\n\
+             \x20 keepshare restore {SET}:@10s --to /tmp/then\n\
+             \x20 keepshare login {} --shared\n\n\
              Ctrl-C ends it.\n",
-            layout.root.display()
+            layout.root.display(),
+            user.name,
+            user.password,
+            user.name,
         )
     })
 }
@@ -341,7 +377,7 @@ fn station_name(name: &str) -> StationName {
 
 /// What the stations are called, and their folders in the demo's.
 const MASTER: &str = "master";
-const REPLICA: &str = "replica";
+pub(super) const REPLICA: &str = "replica";
 
 /// What a station's config is called in its folder.
 const CONFIG: &str = "station.toml";

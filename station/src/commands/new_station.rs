@@ -16,7 +16,7 @@ use crate::{
     cli::{Global, Init, Join, NewStation},
     clock,
     commands::config_path,
-    config::{self, Config, DEFAULT_PORT},
+    config::{self, Config, DEFAULT_PORT, Doors},
     database,
     failure::{Code, Failure, Outcome},
     files::{self, Tentative},
@@ -188,6 +188,7 @@ fn new_config(options: &NewStation) -> Outcome<Config> {
         state,
         zone: machine_zone(),
         bandwidth_bytes_per_s: None,
+        doors: Doors::default(),
     })
 }
 

@@ -46,6 +46,9 @@ fn render_station(station: &StationStatus) -> String {
     let mut text = format!(
         "Station {name} ({role}, Keepshare {version}), listening on {listen}, state in {state_dir}\n"
     );
+    if let Some(https) = &station.https {
+        let _ = writeln!(text, "  users   log in at https://{https}, CA {}", station.ca);
+    }
     if !station.members.is_empty() {
         let mut table = Table::new(&["STATION", "ROLE", "ADDRESS", "LINK"]);
         for member in &station.members {

@@ -1,0 +1,310 @@
+//! The audit log: who logged in, mounted, was refused, and what an admin did about users and sessions.
+//!
+//! One JSON object a line in `audit.log`, readable by its owner only. Never in it: passwords, tickets, secrets, and names
+//! of users who do not exist, because people type their password there. It is bounded: at [`FILE_BYTES_MAX`] the file
+//! becomes `audit.log.1`, and of those [`OLD_MAX`] are kept; a flood of refusals is counted, not written.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    net::IpAddr,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use serde::Serialize;
+
+use keepshare_base::{SetName, Stamp};
+
+use crate::{SessionId, UserName};
+
+/// What the file is called in the state folder.
+pub const AUDIT_FILE: &str = "audit.log";
+
+/// How long the file gets, in bytes.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// How many full files are kept beside it.
+const OLD_MAX: u32 = 3;
+
+/// How many refusals are written in a minute; further ones are counted in the next line.
+const REFUSALS_A_MINUTE: u32 = 120;
+
+const MINUTE_US: i64 = 60_000_000;
+
+/// The longest reason, in bytes.
+const REASON_BYTES_MAX: usize = 500;
+
+/// What happened.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum AuditEvent {
+    /// A password was shown.
+    Login,
+    /// A ticket was shown.
+    Mount,
+    /// A session was given another address.
+    Resume,
+    /// A session was ended.
+    Revoke,
+    /// A session ended because it was not used, or because there were too many.
+    SessionEnded,
+    /// A user was added.
+    UserAdd,
+    /// A user was removed.
+    UserRemove,
+    /// A user's password was changed.
+    UserPassword,
+    /// A user asked a door to bring an old version back.
+    Restore,
+}
+
+/// A line of the audit log.
+#[derive(Clone, Debug, Serialize)]
+pub struct AuditLine {
+    time: String,
+    event: AuditEvent,
+    ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    set: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<String>,
+    /// Refusals before this line that were not written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unwritten: Option<u64>,
+    #[serde(skip)]
+    at: Stamp,
+}
+
+impl AuditLine {
+    /// Says that something was done.
+    pub fn done(at: Stamp, event: AuditEvent) -> Self {
+        let (reason, user, address, set, session, unwritten) = (None, None, None, None, None, None);
+        let time = at.to_string();
+        Self { time, event, ok: true, reason, user, address, set, session, unwritten, at }
+    }
+
+    /// Says that something was refused, and why.
+    pub fn refused(at: Stamp, event: AuditEvent, reason: impl ToString) -> Self {
+        Self { ok: false, ..Self::done(at, event).because(reason) }
+    }
+
+    /// Adds why.
+    #[must_use]
+    pub fn because(mut self, reason: impl ToString) -> Self {
+        let mut reason = reason.to_string();
+        while reason.len() > REASON_BYTES_MAX {
+            reason.pop();
+        }
+        self.reason = Some(reason);
+        self
+    }
+
+    /// Adds who.
+    #[must_use]
+    pub fn user(mut self, user: &UserName) -> Self {
+        self.user = Some(user.to_string());
+        self
+    }
+
+    /// Adds from where.
+    #[must_use]
+    pub fn address(mut self, address: IpAddr) -> Self {
+        self.address = Some(address.to_canonical());
+        self
+    }
+
+    /// Adds the set.
+    #[must_use]
+    pub fn set(mut self, set: &SetName) -> Self {
+        self.set = Some(set.to_string());
+        self
+    }
+
+    /// Adds the session.
+    #[must_use]
+    pub fn session(mut self, session: SessionId) -> Self {
+        self.session = Some(session.to_string());
+        self
+    }
+}
+
+/// Where the lines go; clones share one file.
+#[derive(Clone, Debug, Default)]
+pub struct Audit(Option<Arc<Mutex<AuditFile>>>);
+
+#[derive(Debug)]
+struct AuditFile {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+    bytes_max: u64,
+    minute: Stamp,
+    refusals: u32,
+    unwritten: u64,
+    /// The last line could not be written; said once.
+    is_failing: bool,
+}
+
+impl Audit {
+    /// Opens the audit log of a state folder.
+    pub fn open(dir: &Path) -> io::Result<Self> {
+        Self::open_bounded(dir, FILE_BYTES_MAX)
+    }
+
+    /// Returns one that writes nothing, for tests.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// Writes a line. What cannot be written is lost and said in the log: a full disk must not lock everybody out.
+    pub fn write(&self, line: AuditLine) {
+        if let Some(file) = &self.0 {
+            file.lock().unwrap_or_else(PoisonError::into_inner).write(line);
+        }
+    }
+
+    fn open_bounded(dir: &Path, bytes_max: u64) -> io::Result<Self> {
+        let path = dir.join(AUDIT_FILE);
+        let file = open_file(&path)?;
+        let bytes = file.metadata()?.len();
+        let (minute, refusals, unwritten) = (Stamp(0), 0, 0);
+        let file = AuditFile {
+            path,
+            file,
+            bytes,
+            bytes_max,
+            minute,
+            refusals,
+            unwritten,
+            is_failing: false,
+        };
+        Ok(Self(Some(Arc::new(Mutex::new(file)))))
+    }
+}
+
+impl AuditFile {
+    fn write(&mut self, mut line: AuditLine) {
+        if !line.ok && !self.has_room_for_a_refusal(line.at) {
+            self.unwritten += 1;
+            return;
+        }
+        line.unwritten = (self.unwritten > 0).then_some(self.unwritten);
+        let Ok(mut text) = serde_json::to_vec(&line) else { return };
+        text.push(b'\n');
+        match self.append(&text) {
+            Ok(()) => (self.is_failing, self.unwritten) = (false, 0),
+            Err(error) => {
+                if !self.is_failing {
+                    tracing::error!(%error, "the audit log cannot be written");
+                }
+                self.is_failing = true;
+            }
+        }
+    }
+
+    fn has_room_for_a_refusal(&mut self, at: Stamp) -> bool {
+        if !(0..MINUTE_US).contains(&at.micros_since(self.minute)) {
+            (self.minute, self.refusals) = (at, 0);
+        }
+        self.refusals = self.refusals.saturating_add(1);
+        self.refusals <= REFUSALS_A_MINUTE
+    }
+
+    fn append(&mut self, text: &[u8]) -> io::Result<()> {
+        if self.bytes > 0 && self.bytes + text.len() as u64 > self.bytes_max {
+            self.rotate()?;
+        }
+        // One write: lines are whole, or the last one of a full disk is not.
+        self.file.write_all(text)?;
+        self.bytes += text.len() as u64;
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        for n in (1..=OLD_MAX).rev() {
+            let from = if n == 1 { self.path.clone() } else { old(&self.path, n - 1) };
+            match fs::rename(from, old(&self.path, n)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        self.file = open_file(&self.path)?;
+        self.bytes = self.file.metadata()?.len();
+        Ok(())
+    }
+}
+
+fn open_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}
+
+fn old(path: &Path, n: u32) -> PathBuf {
+    path.with_extension(format!("log.{n}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn lines(path: &Path) -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(path).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn lines_are_json_that_only_the_owner_reads() {
+        let dir = tempfile::tempdir().unwrap();
+        let audit = Audit::open(dir.path()).unwrap();
+        let line = AuditLine::refused(Stamp(0), AuditEvent::Mount, "a \"quoted\"\nreason");
+        audit
+            .write(line.user(&"anna".parse().unwrap()).address("::ffff:10.0.0.1".parse().unwrap()));
+        audit.write(AuditLine::done(Stamp(1), AuditEvent::UserAdd));
+        let path = dir.path().join(AUDIT_FILE);
+        let lines = lines(&path);
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0]["event"], "mount");
+        assert_eq!(lines[0]["ok"], false);
+        assert_eq!(lines[0]["reason"], "a \"quoted\"\nreason");
+        assert_eq!((&lines[0]["user"], &lines[0]["address"]), (&"anna".into(), &"10.0.0.1".into()));
+        assert_eq!(lines[1]["event"], "user-add");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_log_is_bounded_and_keeps_the_newest() {
+        let dir = tempfile::tempdir().unwrap();
+        let audit = Audit::open_bounded(dir.path(), 1000).unwrap();
+        for n in 0..1000 {
+            audit.write(AuditLine::done(Stamp(n), AuditEvent::Login).because(n));
+        }
+        let files: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path()).collect();
+        assert_eq!(files.len(), 4, "{files:?}");
+        assert!(files.iter().all(|file| fs::metadata(file).unwrap().len() <= 1000));
+        assert_eq!(lines(&dir.path().join(AUDIT_FILE)).last().unwrap()["reason"], "999");
+    }
+
+    /// Whoever can be refused at will must not push the history out.
+    #[test]
+    fn a_flood_of_refusals_is_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let audit = Audit::open(dir.path()).unwrap();
+        for _ in 0..10_000 {
+            audit.write(AuditLine::refused(Stamp(5), AuditEvent::Mount, "unknown"));
+        }
+        audit.write(AuditLine::done(Stamp(5), AuditEvent::Mount));
+        let lines = lines(&dir.path().join(AUDIT_FILE));
+        assert_eq!(lines.len(), 121);
+        assert_eq!(lines[120]["unwritten"], 10_000 - 120);
+    }
+}

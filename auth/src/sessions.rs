@@ -1,0 +1,531 @@
+//! Sessions: what every call of a mounted drive is checked against.
+//!
+//! A login gives a ticket, mounting exchanges it for a session, and the session's number is in every file handle. Checks
+//! are answered from memory: a read lock, a look-up, two comparisons. Every change is durable before it returns, so that
+//! a mounted drive outlives a restart; only the times of use are written down later, by [`Sessions::flush`].
+//!
+//! The number of a session is no secret: what protects handles is the seal, keyed with a key that stays here.
+
+mod entry;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::Ordering,
+    },
+};
+
+use redb::Database;
+
+use keepshare_base::{SetName, Stamp};
+
+use self::entry::{Entry, Record};
+pub use self::entry::{ResumeSecret, SessionId, SessionInfo};
+use crate::{
+    AccountError, Audit, AuditEvent, AuditLine, Principal, Ticket, TicketRefusal, User, UserName,
+    tickets::{Pass, Tickets},
+};
+
+/// How long a session lives without being used, unless told otherwise, in seconds: 30 days.
+pub const IDLE_S: u32 = 30 * 86_400;
+
+/// The most sessions; the one idle for longest makes room.
+const SESSIONS_MAX: usize = 10_000;
+
+/// The most sessions of one user; the one idle for longest makes room.
+const SESSIONS_OF_A_USER_MAX: usize = 100;
+
+/// How long a revoked session stays listed, in microseconds.
+const REVOKED_KEPT_US: i64 = 86_400_000_000;
+
+/// How exactly a time of use is noted, in microseconds: calls within it write to no shared memory.
+const USED_GRAIN_US: i64 = 1_000_000;
+
+/// A call that may go on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Admitted {
+    /// Who calls.
+    pub principal: Arc<Principal>,
+    /// The uid of the client that the session is bound to; none where all its users share the session.
+    pub client_uid: Option<u32>,
+    /// The set that was mounted.
+    pub set: SetName,
+}
+
+/// Why a call was refused.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionRefusal {
+    /// No such session, or it is long gone.
+    #[error("the session is not known")]
+    Unknown,
+    /// It was ended.
+    #[error("the session was revoked")]
+    Revoked,
+    /// It was not used for too long.
+    #[error("the session expired because it was not used")]
+    Expired,
+    /// The call comes from elsewhere.
+    #[error("the session belongs to another address")]
+    WrongAddress,
+    /// Another user of the client calls.
+    #[error("the session belongs to another user of the client")]
+    WrongUid,
+    /// The client's root calls, which mounting needs, and the session is another's.
+    #[error("the session does not belong to the client's root")]
+    UnboundRoot(Admitted),
+}
+
+/// The sessions of a station; clones share them.
+#[derive(Clone)]
+pub struct Sessions(Arc<Inner>);
+
+struct Inner {
+    db: Arc<Database>,
+    audit: Audit,
+    key: [u8; 32],
+    idle_us: i64,
+    live: RwLock<HashMap<SessionId, Arc<Entry>>>,
+    /// Held over every change, on disk and in memory, so that both see them in one order.
+    changes: Mutex<Tickets>,
+}
+
+impl Sessions {
+    /// Opens the sessions; one that is not used for `idle_s` expires.
+    pub(crate) fn open(db: Arc<Database>, audit: Audit, idle_s: u32) -> Result<Self, AccountError> {
+        let key = store::load_key(&db)?;
+        let live = RwLock::new(store::load(&db)?);
+        let idle_us = i64::from(idle_s) * 1_000_000;
+        Ok(Self(Arc::new(Inner { db, audit, key, idle_us, live, changes: Mutex::default() })))
+    }
+
+    /// Decides about a call: its session, the address it comes from, the uid it claims (`None` for AUTH_NONE).
+    ///
+    /// The claimed uid gives no rights: it only has to be the one that the login named.
+    pub fn check(
+        &self,
+        session: SessionId,
+        peer: IpAddr,
+        claimed_uid: Option<u32>,
+        now: Stamp,
+    ) -> Result<Admitted, SessionRefusal> {
+        let live = self.live();
+        let entry = live.get(&session).ok_or(SessionRefusal::Unknown)?;
+        if entry.revoked.get().is_some() {
+            return Err(SessionRefusal::Revoked);
+        }
+        let idle_us = now.0.saturating_sub(entry.last_used.load(Ordering::Relaxed));
+        if idle_us >= self.0.idle_us {
+            return Err(SessionRefusal::Expired);
+        }
+        if entry.record.address != peer.to_canonical() {
+            return Err(SessionRefusal::WrongAddress);
+        }
+        let admitted = || Admitted {
+            principal: Arc::clone(&entry.principal),
+            client_uid: entry.record.client_uid,
+            set: entry.record.set.clone(),
+        };
+        match (entry.record.client_uid, claimed_uid) {
+            (None, _) => {}
+            (Some(bound), Some(claimed)) if bound == claimed => {}
+            (Some(_), Some(0)) => return Err(SessionRefusal::UnboundRoot(admitted())),
+            (Some(_), _) => return Err(SessionRefusal::WrongUid),
+        }
+        if idle_us.abs() >= USED_GRAIN_US {
+            entry.last_used.store(now.0, Ordering::Relaxed);
+        }
+        Ok(admitted())
+    }
+
+    /// Notes that more than the root of the drive was used: from now on the session's ticket is not taken again.
+    pub fn used(&self, session: SessionId) {
+        if let Some(entry) = self.live().get(&session)
+            && !entry.used.load(Ordering::Relaxed)
+        {
+            entry.used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Exchanges a ticket for a session, durable when this returns. Waits for the disk.
+    ///
+    /// The same ticket again gives the same session while [`Self::used`] was not called: an answer may have been lost.
+    pub fn redeem(
+        &self,
+        ticket: &[u8],
+        peer: IpAddr,
+        now: Stamp,
+    ) -> Result<(SessionId, SetName), TicketRefusal> {
+        match self.try_redeem(ticket, peer, now) {
+            Ok((session, set, user)) => {
+                let line = AuditLine::done(now, AuditEvent::Mount).user(&user).address(peer);
+                self.0.audit.write(line.set(&set).session(session));
+                Ok((session, set))
+            }
+            Err(refusal) => {
+                let line = AuditLine::refused(now, AuditEvent::Mount, &refusal).address(peer);
+                self.0.audit.write(line);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Ends a session at once, durably when this returns. Tells whether there was one to end.
+    ///
+    /// Where the disk fails the session has ended in memory, and its end is stored by the next try or [`Self::flush`].
+    pub fn revoke(&self, session: SessionId, now: Stamp) -> Result<bool, AccountError> {
+        let _changes = self.changes();
+        let found = self.live().get(&session).cloned();
+        let ended: Vec<_> = found.into_iter().filter(|entry| entry.revoke(now)).collect();
+        self.note_revoked(&ended, now)
+    }
+
+    /// Ends all sessions of a user at once, durably when this returns. Tells how many.
+    pub fn revoke_user(&self, user: &UserName, now: Stamp) -> Result<usize, AccountError> {
+        let _changes = self.changes();
+        let ended = self.end_all_of(user, now);
+        self.note_revoked(&ended, now)?;
+        Ok(ended.len())
+    }
+
+    /// Returns the sessions, those used last first; revoked ones for a day.
+    pub fn list(&self) -> Vec<SessionInfo> {
+        let mut infos: Vec<_> = self.live().values().map(|entry| entry.info()).collect();
+        infos.sort_by_key(|info| (std::cmp::Reverse(info.last_used), info.id));
+        infos
+    }
+
+    /// Binds the session with this secret to another address, durably when this returns.
+    pub fn resume(
+        &self,
+        secret: &ResumeSecret,
+        address: IpAddr,
+        now: Stamp,
+    ) -> Result<SessionInfo, ResumeRefusal> {
+        let resumed = self.try_resume(secret, address.to_canonical(), now);
+        let line = match &resumed {
+            Ok(info) => AuditLine::done(now, AuditEvent::Resume)
+                .user(&info.user)
+                .set(&info.set)
+                .session(info.id),
+            Err(refusal) => AuditLine::refused(now, AuditEvent::Resume, refusal),
+        };
+        self.0.audit.write(line.address(address));
+        resumed
+    }
+
+    /// Returns the session that this secret belongs to, unless it has ended.
+    pub fn with_secret(&self, secret: &ResumeSecret, now: Stamp) -> Option<SessionInfo> {
+        self.entry_of(secret, now).map(|entry| entry.info())
+    }
+
+    /// Returns the audit log, for what doors have to tell.
+    pub fn audit(&self) -> &Audit {
+        &self.0.audit
+    }
+
+    /// Returns a seal over these parts that nobody can make without the station's key.
+    ///
+    /// Each part goes in with its length, so that no two lists of parts have one seal.
+    pub fn seal(&self, parts: &[&[u8]]) -> [u8; 16] {
+        let mut buffer = [0; SEALED_AT_ONCE];
+        let mut seal = [0; 16];
+        let hash = match gather(parts, &mut buffer) {
+            Some(len) => blake3::keyed_hash(&self.0.key, &buffer[..len]),
+            None => {
+                let mut hasher = blake3::Hasher::new_keyed(&self.0.key);
+                for part in parts {
+                    hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+                }
+                hasher.finalize()
+            }
+        };
+        seal.copy_from_slice(&hash.as_bytes()[..16]);
+        seal
+    }
+
+    /// Returns a key for another purpose that stays the same for the life of the station, such as a share's.
+    pub fn derived_key(&self, purpose: &str) -> [u8; 32] {
+        let mut material = self.0.key.to_vec();
+        material.extend_from_slice(purpose.as_bytes());
+        blake3::derive_key("keepshare derived station key v1", &material)
+    }
+
+    /// Writes the times of use down and forgets sessions that ended: to be called about once a minute, and at the end.
+    pub fn flush(&self, now: Stamp) -> Result<(), AccountError> {
+        let _changes = self.changes();
+        let gone = self.sweep(now);
+        let entries: Vec<_> = self.live().values().cloned().collect();
+        let ahead: Vec<_> = entries.iter().filter(|entry| entry.is_ahead()).collect();
+        if gone.is_empty() && ahead.is_empty() {
+            return Ok(());
+        }
+        let records = ahead.iter().map(|entry| (entry.id, entry.record())).collect::<Vec<_>>();
+        let gone_ids: Vec<_> = gone.iter().map(|entry| entry.id).collect();
+        store::write(&self.0.db, &records, &gone_ids)?;
+        for (entry, (_, record)) in ahead.iter().zip(&records) {
+            entry.stored(record);
+        }
+        for entry in gone.iter().filter(|entry| entry.revoked.get().is_none()) {
+            self.audit_end(entry, now, "not used for too long");
+        }
+        Ok(())
+    }
+
+    /// Gives a ticket for a user whose password was right.
+    pub(crate) fn issue(
+        &self,
+        user: &User,
+        mark: u64,
+        set: SetName,
+        address: IpAddr,
+        client_uid: Option<u32>,
+        now: Stamp,
+    ) -> Result<(Ticket, ResumeSecret), AccountError> {
+        let (ticket, secret) = (Ticket::new()?, ResumeSecret::new()?);
+        let (user, address, resume) = (user.name.clone(), address.to_canonical(), secret.key());
+        let pass = Pass { user, mark, set, address, client_uid, resume, made: now, session: None };
+        self.changes().add(&ticket, pass);
+        Ok((ticket, secret))
+    }
+
+    /// Tells whether a user has a session at this address.
+    pub(crate) fn is_at_home(&self, user: &str, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        let is_that = |entry: &Arc<Entry>| {
+            entry.record.address == address
+                && entry.record.user.as_str() == user
+                && entry.revoked.get().is_none()
+        };
+        self.live().values().any(is_that)
+    }
+
+    /// Changes a user in one step with the end of all the user's sessions; tells how many.
+    pub(crate) fn change_user(
+        &self,
+        user: &UserName,
+        now: Stamp,
+        change: impl FnOnce(&redb::WriteTransaction) -> Result<bool, AccountError>,
+    ) -> Result<Option<usize>, AccountError> {
+        let _changes = self.changes();
+        let write = self.0.db.begin_write()?;
+        if !change(&write)? {
+            return Ok(None);
+        }
+        // Ended in memory first: where the disk fails, too much has ended rather than too little.
+        let ended = self.end_all_of(user, now);
+        let records: Vec<_> = ended.iter().map(|entry| entry.record()).collect();
+        for (entry, record) in ended.iter().zip(&records) {
+            store::put(&write, entry.id, record)?;
+        }
+        write.commit()?;
+        for (entry, record) in ended.iter().zip(&records) {
+            entry.stored(record);
+        }
+        self.audit_revoked(&ended, now);
+        Ok(Some(ended.len()))
+    }
+
+    fn try_redeem(
+        &self,
+        ticket: &[u8],
+        peer: IpAddr,
+        now: Stamp,
+    ) -> Result<(SessionId, SetName, UserName), TicketRefusal> {
+        let mut tickets = self.changes();
+        let pass = tickets.find(ticket, peer, now)?;
+        if let Some(session) = pass.session {
+            let entry = self.live().get(&session).cloned();
+            let entry = entry.filter(|entry| entry.revoked.get().is_none());
+            return match entry {
+                Some(entry) if !entry.used.load(Ordering::Relaxed) => {
+                    Ok((session, pass.set.clone(), pass.user.clone()))
+                }
+                _ => Err(TicketRefusal::Used),
+            };
+        }
+        let id = self.create(pass, now).map_err(TicketRefusal::Failed)?;
+        let id = id.ok_or(TicketRefusal::UserChanged)?;
+        pass.session = Some(id);
+        Ok((id, pass.set.clone(), pass.user.clone()))
+    }
+
+    /// Makes the session of a ticket; `None` where the user is not the one any more that logged in.
+    fn create(&self, pass: &Pass, now: Stamp) -> Result<Option<SessionId>, AccountError> {
+        let id = self.free_id()?;
+        let write = self.0.db.begin_write()?;
+        let Some(user) = store::user(&write, pass)? else { return Ok(None) };
+        let record = Record {
+            user: pass.user.clone(),
+            set: pass.set.clone(),
+            address: pass.address.to_canonical(),
+            client_uid: pass.client_uid,
+            created: now,
+            last_used: now,
+            revoked: None,
+            resume: pass.resume,
+        };
+        store::put(&write, id, &record)?;
+        let surplus = self.surplus(&pass.user);
+        for entry in &surplus {
+            store::remove(&write, entry.id)?;
+        }
+        write.commit()?;
+        let mut live = self.live_mut();
+        for entry in &surplus {
+            live.remove(&entry.id);
+        }
+        live.insert(id, Arc::new(Entry::new(id, record, Arc::new(user.principal()))));
+        drop(live);
+        for entry in surplus.iter().filter(|entry| entry.revoked.get().is_none()) {
+            self.audit_end(entry, now, "too many sessions");
+        }
+        Ok(Some(id))
+    }
+
+    fn try_resume(
+        &self,
+        secret: &ResumeSecret,
+        address: IpAddr,
+        now: Stamp,
+    ) -> Result<SessionInfo, ResumeRefusal> {
+        let _changes = self.changes();
+        let entry = self.entry_of(secret, now).ok_or(ResumeRefusal::Unknown)?;
+        let record = Record { address, last_used: now, ..entry.record() };
+        store::write(&self.0.db, &[(entry.id, record.clone())], &[])
+            .map_err(ResumeRefusal::Failed)?;
+        let resumed = Arc::new(entry.rebound(record));
+        self.live_mut().insert(entry.id, Arc::clone(&resumed));
+        Ok(resumed.info())
+    }
+
+    fn entry_of(&self, secret: &ResumeSecret, now: Stamp) -> Option<Arc<Entry>> {
+        let key = secret.key();
+        let live = self.live();
+        let entry = live.values().find(|entry| entry.record.resume == key)?;
+        let is_idle = now.micros_since(entry.last_used()) >= self.0.idle_us;
+        (entry.revoked.get().is_none() && !is_idle).then(|| Arc::clone(entry))
+    }
+
+    fn end_all_of(&self, user: &UserName, now: Stamp) -> Vec<Arc<Entry>> {
+        let live = self.live();
+        let of_user = live.values().filter(|entry| entry.record.user == *user);
+        of_user.filter(|entry| entry.revoke(now)).cloned().collect()
+    }
+
+    fn note_revoked(&self, ended: &[Arc<Entry>], now: Stamp) -> Result<bool, AccountError> {
+        if ended.is_empty() {
+            return Ok(false);
+        }
+        let records: Vec<_> = ended.iter().map(|entry| (entry.id, entry.record())).collect();
+        store::write(&self.0.db, &records, &[])?;
+        for (entry, (_, record)) in ended.iter().zip(&records) {
+            entry.stored(record);
+        }
+        self.audit_revoked(ended, now);
+        Ok(true)
+    }
+
+    /// Returns the sessions that make room for one more of a user: ended ones first, then those idle for longest.
+    fn surplus(&self, user: &UserName) -> Vec<Arc<Entry>> {
+        let order = |entry: &&Arc<Entry>| (entry.revoked.get().is_none(), entry.last_used());
+        let live = self.live();
+        let own = || live.values().filter(|entry| entry.record.user == *user);
+        let first = match () {
+            () if own().count() >= SESSIONS_OF_A_USER_MAX => own().min_by_key(order),
+            () if live.len() >= SESSIONS_MAX => live.values().min_by_key(order),
+            () => None,
+        };
+        first.into_iter().cloned().collect()
+    }
+
+    /// Takes the sessions out that ended: those revoked long ago, and those not used for too long.
+    fn sweep(&self, now: Stamp) -> Vec<Arc<Entry>> {
+        let has_ended = |entry: &Entry| match entry.revoked.get() {
+            Some(at) => now.micros_since(*at) >= REVOKED_KEPT_US,
+            None => now.micros_since(entry.last_used()) >= self.0.idle_us,
+        };
+        if !self.live().values().any(|entry| has_ended(entry)) {
+            return Vec::new();
+        }
+        self.live_mut().extract_if(|_, entry| has_ended(entry)).map(|(_, entry)| entry).collect()
+    }
+
+    fn free_id(&self) -> Result<SessionId, AccountError> {
+        loop {
+            let mut bytes = [0; 8];
+            getrandom::fill(&mut bytes)?;
+            let id = SessionId(u64::from_le_bytes(bytes));
+            if id.0 != 0 && !self.live().contains_key(&id) {
+                return Ok(id);
+            }
+        }
+    }
+
+    fn audit_revoked(&self, ended: &[Arc<Entry>], now: Stamp) {
+        for entry in ended {
+            let line = AuditLine::done(now, AuditEvent::Revoke).user(&entry.record.user);
+            let line = line.set(&entry.record.set).address(entry.record.address);
+            self.0.audit.write(line.session(entry.id));
+        }
+    }
+
+    fn audit_end(&self, entry: &Entry, now: Stamp, why: &str) {
+        let line = AuditLine::done(now, AuditEvent::SessionEnded).user(&entry.record.user);
+        let line = line.set(&entry.record.set).address(entry.record.address);
+        self.0.audit.write(line.session(entry.id).because(why));
+    }
+
+    fn live(&self) -> RwLockReadGuard<'_, HashMap<SessionId, Arc<Entry>>> {
+        self.0.live.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn live_mut(&self) -> RwLockWriteGuard<'_, HashMap<SessionId, Arc<Entry>>> {
+        self.0.live.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changes(&self) -> MutexGuard<'_, Tickets> {
+        self.0.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a session was not resumed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResumeRefusal {
+    /// No living session has this secret.
+    #[error("no session can be resumed with this secret")]
+    Unknown,
+    /// It could not be stored.
+    #[error("the session cannot be stored")]
+    Failed(#[source] AccountError),
+}
+
+impl fmt::Debug for Sessions {
+    /// Leaves the key out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions").field("count", &self.live().len()).finish_non_exhaustive()
+    }
+}
+
+/// The most bytes that are sealed in one go; a file handle fits.
+const SEALED_AT_ONCE: usize = 256;
+
+/// Puts the parts and their lengths into a buffer; `None` where they do not fit.
+fn gather(parts: &[&[u8]], buffer: &mut [u8; SEALED_AT_ONCE]) -> Option<usize> {
+    let mut at = 0;
+    for part in parts {
+        let len = (part.len() as u64).to_le_bytes();
+        buffer.get_mut(at..at + len.len())?.copy_from_slice(&len);
+        at += len.len();
+        buffer.get_mut(at..at.checked_add(part.len())?)?.copy_from_slice(part);
+        at += part.len();
+    }
+    Some(at)
+}

@@ -1,0 +1,144 @@
+//! Sessions in the database.
+
+use std::{collections::HashMap, sync::Arc};
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+
+use super::{
+    SessionId,
+    entry::{Entry, Record},
+};
+use crate::{
+    AccountError, User,
+    tickets::Pass,
+    users::{self, USERS},
+};
+
+const SESSIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("sessions");
+
+/// Holds the one key that all others are derived from, under [`MASTER_KEY`].
+const KEYS: TableDefinition<&str, [u8; 32]> = TableDefinition::new("keys");
+
+const MASTER_KEY: &str = "sessions";
+
+/// Holds the version of what is written here, under [`FORMAT_KEY`].
+const FORMATS: TableDefinition<&str, u32> = TableDefinition::new("formats");
+
+const FORMAT_KEY: &str = "accounts";
+
+/// The version of the rows of users, sessions and keys.
+const FORMAT: u32 = 1;
+
+/// Returns the key, made the first time.
+pub(super) fn load_key(db: &Database) -> Result<[u8; 32], AccountError> {
+    let write = db.begin_write()?;
+    {
+        let mut formats = write.open_table(FORMATS)?;
+        let found = formats.get(FORMAT_KEY)?.map(|format| format.value());
+        match found {
+            Some(newer) if newer > FORMAT => return Err(AccountError::Newer(newer)),
+            Some(_) => {}
+            None => {
+                formats.insert(FORMAT_KEY, FORMAT)?;
+            }
+        }
+    }
+    let key = {
+        let mut table = write.open_table(KEYS)?;
+        let known = table.get(MASTER_KEY)?.map(|key| key.value());
+        match known {
+            Some(key) => key,
+            None => {
+                let mut key = [0; 32];
+                getrandom::fill(&mut key)?;
+                table.insert(MASTER_KEY, key)?;
+                key
+            }
+        }
+    };
+    write.open_table(SESSIONS)?;
+    write.open_table(USERS)?;
+    write.commit()?;
+    Ok(key)
+}
+
+/// Returns all sessions of users that exist.
+pub(super) fn load(db: &Database) -> Result<HashMap<SessionId, Arc<Entry>>, AccountError> {
+    let read = db.begin_read()?;
+    let (sessions, users) = (read.open_table(SESSIONS)?, read.open_table(USERS)?);
+    let mut principals = HashMap::new();
+    for row in users::load_all(&users)? {
+        principals.insert(row.user.name.clone(), Arc::new(row.user.principal()));
+    }
+    let mut live = HashMap::new();
+    for entry in sessions.iter()? {
+        let (id, row) = entry?;
+        let (id, record) = (SessionId(id.value()), decode(row.value())?);
+        if let Some(principal) = principals.get(&record.user) {
+            live.insert(id, Arc::new(Entry::new(id, record, Arc::clone(principal))));
+        }
+    }
+    Ok(live)
+}
+
+/// Returns the user of a ticket, if the record is the one that the password was checked against.
+pub(super) fn user(write: &WriteTransaction, pass: &Pass) -> Result<Option<User>, AccountError> {
+    let row = users::load(&write.open_table(USERS)?, pass.user.as_str())?;
+    let is_same = |row: &users::UserRow| {
+        row.mark == pass.mark && !row.user.disabled && row.user.sets.allow(&pass.set)
+    };
+    Ok(row.filter(is_same).map(|row| row.user))
+}
+
+/// Writes some sessions and removes others, durable when it returns.
+pub(super) fn write(
+    db: &Database,
+    records: &[(SessionId, Record)],
+    gone: &[SessionId],
+) -> Result<(), AccountError> {
+    let write = db.begin_write()?;
+    for (id, record) in records {
+        put(&write, *id, record)?;
+    }
+    for id in gone {
+        remove(&write, *id)?;
+    }
+    Ok(write.commit()?)
+}
+
+pub(super) fn put(
+    write: &WriteTransaction,
+    id: SessionId,
+    record: &Record,
+) -> Result<(), AccountError> {
+    let bytes = postcard::to_stdvec(record)?;
+    write.open_table(SESSIONS)?.insert(id.0, bytes.as_slice())?;
+    Ok(())
+}
+
+pub(super) fn remove(write: &WriteTransaction, id: SessionId) -> Result<(), AccountError> {
+    write.open_table(SESSIONS)?.remove(id.0)?;
+    Ok(())
+}
+
+fn decode(bytes: &[u8]) -> Result<Record, AccountError> {
+    Ok(postcard::from_bytes(bytes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+
+    #[test]
+    fn a_newer_format_is_refused_by_name() {
+        let db = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+        let key = load_key(&db).unwrap();
+        assert_eq!(load_key(&db).unwrap(), key, "made once");
+        let write = db.begin_write().unwrap();
+        write.open_table(FORMATS).unwrap().insert(FORMAT_KEY, FORMAT + 1).unwrap();
+        write.commit().unwrap();
+        assert!(matches!(load_key(&db), Err(AccountError::Newer(2))));
+    }
+}

@@ -1,0 +1,431 @@
+use std::{net::IpAddr, path::Path, sync::Arc};
+
+use proptest::{prelude::*, test_runner::TestRunner};
+use redb::Database;
+
+use super::*;
+use crate::{Accounts, Login, UserSets};
+
+const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
+const UID: u32 = 1000;
+const PASSWORD: &str = "correct horse";
+
+fn at(seconds: i64) -> Stamp {
+    Stamp(1_800_000_000_000_000 + seconds * 1_000_000)
+}
+
+fn user(name: &str) -> User {
+    User {
+        name: name.parse().unwrap(),
+        uid: 5000,
+        gid: 5000,
+        groups: vec![100],
+        may_write: true,
+        sets: UserSets::All,
+        disabled: false,
+    }
+}
+
+fn open(path: &Path) -> Accounts {
+    let db = Database::create(path).unwrap();
+    Accounts::open(Arc::new(db), Audit::none()).unwrap()
+}
+
+fn accounts() -> (tempfile::TempDir, Accounts) {
+    let dir = tempfile::tempdir().unwrap();
+    let accounts = open(&dir.path().join("auth.redb"));
+    accounts.add_user(user("anna"), PASSWORD, at(0)).unwrap();
+    (dir, accounts)
+}
+
+fn login_as(accounts: &Accounts, name: &str, client_uid: Option<u32>, now: Stamp) -> Login {
+    let set = "office".parse().unwrap();
+    accounts.ticket_for(&name.parse().unwrap(), &set, HOME, client_uid, now).unwrap().unwrap()
+}
+
+fn ticket(accounts: &Accounts, now: Stamp) -> String {
+    login_as(accounts, "anna", Some(UID), now).ticket.reveal()
+}
+
+fn mount(accounts: &Accounts, now: Stamp) -> SessionId {
+    let ticket = ticket(accounts, now);
+    accounts.sessions().redeem(ticket.as_bytes(), HOME, now).unwrap().0
+}
+
+/// A ticket works once: whoever finds one in a shell's history gets nothing.
+#[test]
+fn a_used_ticket_is_refused_a_thousand_times() {
+    let (_dir, accounts) = accounts();
+    let sessions = accounts.sessions();
+    let ticket = ticket(&accounts, at(0));
+    let (session, set) = sessions.redeem(ticket.as_bytes(), HOME, at(1)).unwrap();
+    assert_eq!(set.as_str(), "office");
+    sessions.used(session);
+    for n in 0..1000 {
+        let refused = sessions.redeem(ticket.as_bytes(), HOME, at(1 + n / 10));
+        assert!(matches!(refused, Err(TicketRefusal::Used)), "{refused:?}");
+    }
+    assert_eq!(sessions.list().len(), 1);
+}
+
+/// The answer to a mount may be lost; the client's second try must get in, as the same session.
+#[test]
+fn a_mount_may_be_repeated_until_the_drive_is_used() {
+    let (_dir, accounts) = accounts();
+    let sessions = accounts.sessions();
+    let ticket = ticket(&accounts, at(0));
+    let first = sessions.redeem(ticket.as_bytes(), HOME, at(1)).unwrap();
+    for second in [2, 60, 119] {
+        assert_eq!(sessions.redeem(ticket.as_bytes(), HOME, at(second)).unwrap(), first);
+    }
+    let late = sessions.redeem(ticket.as_bytes(), HOME, at(120));
+    assert!(matches!(late, Err(TicketRefusal::Expired)));
+    let other = sessions.redeem(ticket.as_bytes(), ELSEWHERE, at(2));
+    assert!(matches!(other, Err(TicketRefusal::WrongAddress(HOME))));
+    sessions.revoke(first.0, at(3)).unwrap();
+    let revoked = sessions.redeem(ticket.as_bytes(), HOME, at(4));
+    assert!(matches!(revoked, Err(TicketRefusal::Used)), "a revoked session comes not back");
+}
+
+#[test]
+fn expired_truncated_and_flipped_tickets_are_refused() {
+    let (_dir, accounts) = accounts();
+    let sessions = accounts.sessions();
+    let text = ticket(&accounts, at(0));
+    for n in 0..1000 {
+        let expired = sessions.redeem(text.as_bytes(), HOME, at(120 + n));
+        assert!(matches!(expired, Err(TicketRefusal::Expired)));
+        let before = sessions.redeem(text.as_bytes(), HOME, at(-2 - n));
+        assert!(matches!(before, Err(TicketRefusal::Expired)), "the clock was set back");
+    }
+    let refused = |bytes: &[u8]| {
+        let refused = sessions.redeem(bytes, HOME, at(1));
+        assert!(matches!(refused, Err(TicketRefusal::Unknown)), "{bytes:?}: {refused:?}");
+    };
+    for bit in 0..text.len() * 8 {
+        let mut flipped = text.clone().into_bytes();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        refused(&flipped);
+    }
+    for len in 0..text.len() {
+        refused(&text.as_bytes()[..len]);
+    }
+    let mut runner = TestRunner::new(ProptestConfig { cases: 1000, ..ProptestConfig::default() });
+    let any = proptest::collection::vec(any::<u8>(), 0..64);
+    runner
+        .run(&any, |bytes| {
+            prop_assert!(sessions.redeem(&bytes, HOME, at(1)).is_err());
+            Ok(())
+        })
+        .unwrap();
+    assert!(sessions.list().is_empty());
+    assert!(sessions.redeem(text.as_bytes(), HOME, at(1)).is_ok(), "the true one still works");
+}
+
+#[test]
+fn a_ticket_works_from_its_address_alone() {
+    let (_dir, accounts) = accounts();
+    let sessions = accounts.sessions();
+    let text = ticket(&accounts, at(0));
+    let refused = sessions.redeem(text.as_bytes(), ELSEWHERE, at(1));
+    assert!(matches!(refused, Err(TicketRefusal::WrongAddress(HOME))));
+    let mapped = "::ffff:10.0.0.1".parse().unwrap();
+    assert!(sessions.redeem(text.as_bytes(), mapped, at(1)).is_ok(), "the same, written as IPv6");
+}
+
+/// A password that was changed because somebody knew it must not be good for one more mount.
+#[test]
+fn tickets_end_with_the_password_they_were_given_for() {
+    let (_dir, accounts) = accounts();
+    let anna: UserName = "anna".parse().unwrap();
+    let before = ticket(&accounts, at(0));
+    accounts.set_password(&anna, "another password", at(1)).unwrap();
+    let refused = accounts.sessions().redeem(before.as_bytes(), HOME, at(2));
+    assert!(matches!(refused, Err(TicketRefusal::UserChanged)));
+    let before = ticket(&accounts, at(2));
+    accounts.remove_user(&anna, at(3)).unwrap();
+    accounts.add_user(user("anna"), PASSWORD, at(3)).unwrap();
+    let refused = accounts.sessions().redeem(before.as_bytes(), HOME, at(4));
+    assert!(matches!(refused, Err(TicketRefusal::UserChanged)), "another user of that name");
+}
+
+#[test]
+fn a_call_needs_the_address_and_the_uid_of_the_login() {
+    let (_dir, accounts) = accounts();
+    let sessions = accounts.sessions();
+    let session = mount(&accounts, at(0));
+    let admitted = sessions.check(session, HOME, Some(UID), at(1)).unwrap();
+    assert_eq!((admitted.principal.uid, admitted.client_uid), (5000, Some(UID)));
+    assert_eq!(admitted.set.as_str(), "office");
+    let mapped = "::ffff:10.0.0.1".parse().unwrap();
+    assert_eq!(sessions.check(session, mapped, Some(UID), at(1)).unwrap(), admitted);
+
+    let unknown = sessions.check(SessionId(session.0 ^ 1), HOME, Some(UID), at(1));
+    assert_eq!(unknown, Err(SessionRefusal::Unknown));
+    let elsewhere = sessions.check(session, ELSEWHERE, Some(UID), at(1));
+    assert_eq!(elsewhere, Err(SessionRefusal::WrongAddress));
+    for claimed in [Some(1), Some(999), Some(1001), Some(5000), Some(65_534), Some(u32::MAX), None]
+    {
+        let refused = sessions.check(session, HOME, claimed, at(1));
+        assert_eq!(refused, Err(SessionRefusal::WrongUid), "{claimed:?}");
+    }
+    let root = sessions.check(session, HOME, Some(0), at(1));
+    assert_eq!(root, Err(SessionRefusal::UnboundRoot(admitted)));
+    let root = sessions.check(session, ELSEWHERE, Some(0), at(1));
+    assert_eq!(root, Err(SessionRefusal::WrongAddress), "the address comes before the uid");
+}
+
+#[test]
+fn a_bound_root_is_an_ordinary_user_and_a_shared_session_is_everybodys() {
+    let (_dir, accounts) = accounts();
+    let sessions = accounts.sessions();
+    let redeem = |uid| {
+        let ticket = login_as(&accounts, "anna", uid, at(0)).ticket.reveal();
+        sessions.redeem(ticket.as_bytes(), HOME, at(0)).unwrap().0
+    };
+    let roots = redeem(Some(0));
+    assert!(sessions.check(roots, HOME, Some(0), at(1)).is_ok());
+    assert_eq!(sessions.check(roots, HOME, Some(1), at(1)), Err(SessionRefusal::WrongUid));
+    let shared = redeem(None);
+    for claimed in [None, Some(0), Some(1), Some(u32::MAX)] {
+        let admitted = sessions.check(shared, HOME, claimed, at(1)).unwrap();
+        assert_eq!((admitted.principal.uid, admitted.client_uid), (5000, None));
+    }
+}
+
+/// A mounted drive must outlive a restart of the station, and so must the seals in its handles.
+#[test]
+fn sessions_seals_and_revocations_survive_a_restart() {
+    let (dir, accounts) = accounts();
+    let (kept, revoked) = (mount(&accounts, at(0)), mount(&accounts, at(0)));
+    accounts.sessions().revoke(revoked, at(1)).unwrap();
+    let seal = accounts.sessions().seal(&[b"a", b"b"]);
+    let key = accounts.sessions().derived_key("share");
+    drop(accounts);
+    let accounts = open(&dir.path().join("auth.redb"));
+    let sessions = accounts.sessions();
+    let admitted = sessions.check(kept, HOME, Some(UID), at(2)).unwrap();
+    assert_eq!((admitted.principal.user.as_str(), admitted.principal.groups.len()), ("anna", 1));
+    assert_eq!(sessions.check(revoked, HOME, Some(UID), at(2)), Err(SessionRefusal::Revoked));
+    assert_eq!(sessions.seal(&[b"a", b"b"]), seal);
+    assert_eq!(sessions.derived_key("share"), key);
+}
+
+#[test]
+fn seals_differ_by_every_bit_and_every_boundary() {
+    let (_dir, accounts) = accounts();
+    let sessions = accounts.sessions();
+    let long = vec![7; 4096];
+    let lists: [&[&[u8]]; 9] = [
+        &[],
+        &[b""],
+        &[b"ab"],
+        &[b"a", b"b"],
+        &[b"", b"ab"],
+        &[b"ab", b""],
+        &[&long],
+        &[&long[1..]],
+        &[&long, b""],
+    ];
+    let mut seals: Vec<_> = lists.iter().map(|parts| sessions.seal(parts)).collect();
+    seals.push(sessions.derived_key("share")[..16].try_into().unwrap());
+    let (_dir2, others) = self::accounts();
+    seals.push(others.sessions().seal(&[b"ab"]));
+    let count = seals.len();
+    seals.sort_unstable();
+    seals.dedup();
+    assert_eq!(seals.len(), count);
+    // Both ways of working a seal out give the same.
+    let mut buffer = [0; SEALED_AT_ONCE];
+    let short = [7; SEALED_AT_ONCE - 8];
+    assert_eq!(gather(&[&short], &mut buffer), Some(SEALED_AT_ONCE));
+    let mut hasher = blake3::Hasher::new_keyed(&sessions.0.key);
+    hasher.update(&(short.len() as u64).to_le_bytes()).update(&short);
+    assert_eq!(sessions.seal(&[&short]), hasher.finalize().as_bytes()[..16]);
+    let shown = format!("{sessions:?}{accounts:?}");
+    assert!(!shown.contains("key"), "{shown}");
+}
+
+#[test]
+fn revocation_acts_at_once_and_on_nobody_else() {
+    let (_dir, accounts) = accounts();
+    let sessions = accounts.sessions();
+    accounts.add_user(user("ben"), PASSWORD, at(0)).unwrap();
+    let bens = login_as(&accounts, "ben", Some(UID), at(0)).ticket.reveal();
+    let bens = sessions.redeem(bens.as_bytes(), HOME, at(0)).unwrap().0;
+    let (first, second) = (mount(&accounts, at(0)), mount(&accounts, at(0)));
+    assert!(sessions.revoke(first, at(1)).unwrap());
+    assert!(!sessions.revoke(first, at(1)).unwrap(), "once is enough");
+    assert!(!sessions.revoke(SessionId(1), at(1)).unwrap());
+    let check = |session| sessions.check(session, HOME, Some(UID), at(2)).map(|_| ());
+    assert_eq!(check(first), Err(SessionRefusal::Revoked));
+    assert_eq!(check(second), Ok(()));
+    assert_eq!(sessions.revoke_user(&"anna".parse().unwrap(), at(3)).unwrap(), 1);
+    assert_eq!((check(second), check(bens)), (Err(SessionRefusal::Revoked), Ok(())));
+}
+
+/// A removed user whose drive goes on working was not removed.
+#[test]
+fn removing_a_user_or_changing_the_password_ends_the_sessions() {
+    let (dir, accounts) = accounts();
+    let anna: UserName = "anna".parse().unwrap();
+    let first = mount(&accounts, at(0));
+    assert_eq!(accounts.set_password(&anna, "another password", at(1)).unwrap(), Some(1));
+    let second = mount(&accounts, at(2));
+    assert_eq!(accounts.remove_user(&anna, at(3)).unwrap(), Some(1));
+    for session in [first, second] {
+        let refused = accounts.sessions().check(session, HOME, Some(UID), at(4));
+        assert_eq!(refused, Err(SessionRefusal::Revoked));
+    }
+    assert_eq!(accounts.remove_user(&anna, at(5)).unwrap(), None);
+    assert_eq!(accounts.set_password(&anna, "another password", at(5)).unwrap(), None);
+    drop(accounts);
+    let accounts = open(&dir.path().join("auth.redb"));
+    accounts.add_user(user("anna"), PASSWORD, at(6)).unwrap();
+    let refused = accounts.sessions().check(second, HOME, Some(UID), at(6));
+    assert_eq!(refused, Err(SessionRefusal::Unknown));
+}
+
+#[test]
+fn idle_sessions_expire_and_busy_ones_never() {
+    let (dir, accounts) = accounts();
+    let (idle, busy) = (mount(&accounts, at(0)), mount(&accounts, at(0)));
+    let day = 86_400;
+    for n in 0..100 {
+        let now = at(n * day);
+        accounts.sessions().check(busy, HOME, Some(UID), now).unwrap();
+        if n == 29 {
+            let listed = accounts.sessions().list();
+            assert_eq!((listed.len(), listed[0].id, listed[0].last_used), (2, busy, now));
+        }
+    }
+    let refused = accounts.sessions().check(idle, HOME, Some(UID), at(30 * day));
+    assert_eq!(refused, Err(SessionRefusal::Expired));
+    accounts.sessions().flush(at(99 * day)).unwrap();
+    assert_eq!(accounts.sessions().list().len(), 1, "what expired is forgotten");
+    drop(accounts);
+    // The time of use was written down: the restart does not make a busy session an idle one.
+    let accounts = open(&dir.path().join("auth.redb"));
+    accounts.sessions().check(busy, HOME, Some(UID), at(120 * day)).unwrap();
+    let refused = accounts.sessions().check(idle, HOME, Some(UID), at(120 * day));
+    assert_eq!(refused, Err(SessionRefusal::Unknown));
+}
+
+/// Refused calls keep nothing alive.
+#[test]
+fn a_refused_call_is_no_use() {
+    let (_dir, accounts) = accounts();
+    let sessions = accounts.sessions();
+    let session = mount(&accounts, at(0));
+    for (peer, claimed) in [(ELSEWHERE, Some(UID)), (HOME, Some(UID + 1)), (HOME, Some(0))] {
+        assert!(sessions.check(session, peer, claimed, at(1000)).is_err());
+    }
+    assert_eq!(sessions.list()[0].last_used, at(0));
+}
+
+#[test]
+fn a_session_moves_to_another_address_with_its_secret_alone() {
+    let (dir, accounts) = accounts();
+    let login = login_as(&accounts, "anna", Some(UID), at(0));
+    let unmounted = accounts.sessions().resume(&login.resume, ELSEWHERE, at(0));
+    assert!(matches!(unmounted, Err(ResumeRefusal::Unknown)), "there is no session yet");
+    let ticket = login.ticket.reveal();
+    let session = accounts.sessions().redeem(ticket.as_bytes(), HOME, at(0)).unwrap().0;
+    let resumed = accounts.sessions().resume(&login.resume, ELSEWHERE, at(1)).unwrap();
+    assert_eq!((resumed.id, resumed.address), (session, ELSEWHERE));
+    let wrong = ResumeSecret::new().unwrap();
+    assert!(accounts.sessions().resume(&wrong, HOME, at(1)).is_err());
+    drop(accounts);
+    let accounts = open(&dir.path().join("auth.redb"));
+    let sessions = accounts.sessions();
+    assert!(sessions.check(session, ELSEWHERE, Some(UID), at(2)).is_ok());
+    let refused = sessions.check(session, HOME, Some(UID), at(2));
+    assert_eq!(refused, Err(SessionRefusal::WrongAddress), "the old address is none any more");
+    sessions.revoke(session, at(3)).unwrap();
+    assert!(sessions.resume(&login.resume, HOME, at(4)).is_err(), "what was ended stays ended");
+    let text = login.resume.reveal();
+    assert_eq!(ResumeSecret::parse(&text), Some(login.resume.clone()));
+    assert!(!format!("{login:?}").contains(&text[..8]));
+}
+
+/// One user who logs in again and again takes no more than their room, and nobody else's.
+#[test]
+fn the_idlest_session_of_a_user_makes_room() {
+    let (_dir, accounts) = accounts();
+    let sessions = accounts.sessions();
+    let first = mount(&accounts, at(0));
+    let second = mount(&accounts, at(1));
+    for n in 2..100 {
+        mount(&accounts, at(n));
+    }
+    sessions.check(first, HOME, Some(UID), at(200)).unwrap();
+    mount(&accounts, at(201));
+    assert_eq!(sessions.list().len(), SESSIONS_OF_A_USER_MAX);
+    assert!(sessions.check(first, HOME, Some(UID), at(202)).is_ok(), "it was used");
+    assert_eq!(sessions.check(second, HOME, Some(UID), at(202)), Err(SessionRefusal::Unknown));
+}
+
+/// All users together take no more than there is, and whoever is ended goes first.
+#[test]
+fn sessions_are_bounded_in_all() {
+    let (_dir, accounts) = accounts();
+    let sessions = accounts.sessions();
+    let session = mount(&accounts, at(0));
+    let template = sessions.live()[&session].record();
+    let mut live = sessions.live_mut();
+    for n in 1..SESSIONS_MAX {
+        let id = SessionId(u64::try_from(n).unwrap());
+        let user: UserName = format!("u{}", n / 50).parse().unwrap();
+        let last_used = at(10 + i64::try_from(n).unwrap());
+        let revoked = (n == 77).then_some(at(5));
+        let record = Record { user, last_used, revoked, ..template.clone() };
+        live.insert(id, Arc::new(Entry::new(id, record, Arc::default())));
+    }
+    drop(live);
+    let known = |id| sessions.live().contains_key(&id);
+    mount(&accounts, at(100_000));
+    assert!(!known(SessionId(77)) && known(session), "the one that had ended");
+    mount(&accounts, at(100_000));
+    assert!(!known(session), "the one idle for longest");
+    assert_eq!(sessions.list().len(), SESSIONS_MAX);
+}
+
+/// A disk that fails while a session is ended must not bring it back with the next start.
+#[test]
+fn an_end_that_could_not_be_stored_is_stored_later() {
+    for flushes in [false, true] {
+        let (dir, accounts) = accounts();
+        let sessions = accounts.sessions();
+        let session = mount(&accounts, at(0));
+        // What is left in memory when the transaction fails.
+        assert!(sessions.live()[&session].revoke(at(1)));
+        let refused = sessions.check(session, HOME, Some(UID), at(1));
+        assert_eq!(refused, Err(SessionRefusal::Revoked));
+        if flushes {
+            sessions.flush(at(2)).unwrap();
+        } else {
+            assert!(sessions.revoke(session, at(2)).unwrap());
+            assert!(!sessions.revoke(session, at(2)).unwrap(), "stored once");
+        }
+        drop(accounts);
+        let accounts = open(&dir.path().join("auth.redb"));
+        let refused = accounts.sessions().check(session, HOME, Some(UID), at(3));
+        assert_eq!(refused, Err(SessionRefusal::Revoked), "flushed: {flushes}");
+    }
+}
+
+/// Two mounts with one ticket at the same time are one session.
+#[test]
+fn one_ticket_is_one_session_however_many_ask_at_once() {
+    let (_dir, accounts) = accounts();
+    let sessions = accounts.sessions();
+    let text = ticket(&accounts, at(0));
+    let ids: Vec<_> = std::thread::scope(|scope| {
+        let asking = || sessions.redeem(text.as_bytes(), HOME, at(1)).unwrap().0;
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(asking)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(ids.iter().all(|id| *id == ids[0]));
+    assert_eq!(sessions.list().len(), 1);
+}

@@ -1,0 +1,16 @@
+//! Whom an address stands for.
+
+use std::net::IpAddr;
+
+/// One sender: an IPv4 address, or an IPv6 /64, which is one sender's to choose from.
+pub(crate) type Source = [u8; 8];
+
+/// Returns whom an address stands for; an IPv4 address written as IPv6 is itself.
+pub(crate) fn source(address: IpAddr) -> Source {
+    let mut source = [0; 8];
+    match address.to_canonical() {
+        IpAddr::V4(v4) => source[4..].copy_from_slice(&v4.octets()),
+        IpAddr::V6(v6) => source.copy_from_slice(&v6.octets()[..8]),
+    }
+    source
+}

@@ -1,0 +1,176 @@
+//! What one thing is, and what is in it.
+
+use keepshare_nfs_wire::{
+    Encoder,
+    nfs3::{
+        self, AccessArgs, AccessOk, Attributes, FileKind, FsInfo, FsStat, Handle, LookupOk,
+        PathConf, Place, ReadArgs, ReadLinkOk, ReadOk, Status, Time,
+    },
+};
+
+use super::{fail, succeed};
+use crate::{
+    context::{Asking, Opened, denied},
+    limits::TRANSFER_BYTES_MAX,
+};
+
+/// GETATTR.
+pub(super) fn attributes(asking: Asking<'_>, object: Handle<'_>, encoder: &mut Encoder<'_>) {
+    match asking.open_to_mount(object).and_then(|opened| opened.attributes()) {
+        Ok(attributes) => succeed(encoder, &attributes),
+        Err(status) => fail(encoder, status, &()),
+    }
+}
+
+/// LOOKUP.
+pub(super) fn lookup(asking: Asking<'_>, place: Place<'_>, encoder: &mut Encoder<'_>) {
+    let opened = match asking.open(place.dir) {
+        Ok(opened) => opened,
+        Err(status) => return fail(encoder, status, &None::<Attributes>),
+    };
+    let found = opened.lookup(place.name).and_then(|found| {
+        let handle = opened.handle(found.node).ok_or(Status::ServerFault)?;
+        Ok((handle, opened.shown(found.node, &found.attributes)))
+    });
+    match found {
+        Ok((handle, attributes)) => {
+            let (object, attributes) = (handle.wire(), Some(attributes));
+            succeed(encoder, &LookupOk { object, attributes, dir: opened.known() });
+        }
+        Err(status) => fail(encoder, status, &opened.known()),
+    }
+}
+
+/// ACCESS.
+pub(super) fn access(asking: Asking<'_>, args: AccessArgs<'_>, encoder: &mut Encoder<'_>) {
+    let opened = match asking.open(args.object) {
+        Ok(opened) => opened,
+        Err(status) => return fail(encoder, status, &None::<Attributes>),
+    };
+    let granted = opened.attributes().and_then(|attributes| {
+        let granted = granted(&opened, attributes.kind)?;
+        Ok(AccessOk { attributes: Some(attributes), access: granted & args.access })
+    });
+    match granted {
+        Ok(granted) => succeed(encoder, &granted),
+        Err(status) => fail(encoder, status, &opened.known()),
+    }
+}
+
+/// Returns all that the user may.
+///
+/// Where a restore is allowed, changes seem to be: clients would refuse to move a version onto a live name without even
+/// asking. What is not a restore is refused when it comes.
+fn granted(opened: &Opened<'_>, kind: FileKind) -> Result<u32, Status> {
+    use nfs3::access::{DELETE, EXECUTE, EXTEND, LOOKUP, MODIFY, READ};
+    let principal = &opened.admitted.principal;
+    let may = opened.share.access(principal, opened.node, opened.asking.now).map_err(denied)?;
+    let is_dir = kind == FileKind::Dir;
+    let bits = [
+        (may.read, READ),
+        (may.search && is_dir, LOOKUP),
+        (may.execute && !is_dir, EXECUTE),
+        (may.restore, MODIFY | EXTEND),
+        (may.restore && is_dir, DELETE),
+    ];
+    Ok(bits.iter().filter(|(is_granted, _)| *is_granted).fold(0, |all, (_, bit)| all | bit))
+}
+
+/// READLINK.
+pub(super) fn read_link(asking: Asking<'_>, link: Handle<'_>, encoder: &mut Encoder<'_>) {
+    let opened = match asking.open(link) {
+        Ok(opened) => opened,
+        Err(status) => return fail(encoder, status, &None::<Attributes>),
+    };
+    let principal = &opened.admitted.principal;
+    match opened.share.read_link(principal, opened.node, asking.now) {
+        Ok((target, attributes)) => {
+            let attributes = Some(opened.shown(opened.node, &attributes));
+            succeed(encoder, &ReadLinkOk { attributes, target: &target });
+        }
+        Err(denial) => fail(encoder, denied(denial), &opened.known()),
+    }
+}
+
+/// READ.
+pub(super) fn read(asking: Asking<'_>, args: ReadArgs<'_>, encoder: &mut Encoder<'_>) {
+    let opened = match asking.open(args.file) {
+        Ok(opened) => opened,
+        Err(status) => return fail(encoder, status, &None::<Attributes>),
+    };
+    match read_bytes(&opened, args) {
+        Ok((bytes, attributes)) => {
+            let count = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            let end = args.offset.saturating_add(u64::from(count)) >= attributes.size;
+            let attributes = Some(attributes);
+            succeed(encoder, &ReadOk { attributes, count, end, data: &bytes });
+        }
+        Err(status) => fail(encoder, status, &opened.known()),
+    }
+}
+
+fn read_bytes(opened: &Opened<'_>, args: ReadArgs<'_>) -> Result<(Vec<u8>, Attributes), Status> {
+    let len = usize::try_from(args.count.min(TRANSFER_BYTES_MAX)).unwrap_or(0);
+    let principal = &opened.admitted.principal;
+    let read = opened.share.read(principal, opened.node, args.offset, len, opened.asking.now);
+    let (mut bytes, attributes) = read.map_err(denied)?;
+    bytes.truncate(len);
+    Ok((bytes, opened.shown(opened.node, &attributes)))
+}
+
+/// FSSTAT.
+pub(super) fn fs_stat(asking: Asking<'_>, object: Handle<'_>, encoder: &mut Encoder<'_>) {
+    whole(asking, object, encoder, |attributes| FsStat {
+        attributes: Some(attributes),
+        bytes: 0,
+        bytes_free: 0,
+        bytes_available: 0,
+        files: 0,
+        files_free: 0,
+        files_available: 0,
+        invariant_s: 0,
+    });
+}
+
+/// FSINFO.
+pub(super) fn fs_info(asking: Asking<'_>, object: Handle<'_>, encoder: &mut Encoder<'_>) {
+    whole(asking, object, encoder, |attributes| FsInfo {
+        attributes: Some(attributes),
+        read_max: TRANSFER_BYTES_MAX,
+        read_preferred: TRANSFER_BYTES_MAX,
+        read_multiple: 4096,
+        write_max: TRANSFER_BYTES_MAX,
+        write_preferred: TRANSFER_BYTES_MAX,
+        write_multiple: 4096,
+        dir_preferred: 64 * 1024,
+        size_max: i64::MAX.unsigned_abs(),
+        time_delta: Time { secs: 0, nanos: 1 },
+        properties: nfs3::properties::SYMLINK | nfs3::properties::HOMOGENEOUS,
+    });
+}
+
+/// PATHCONF.
+pub(super) fn path_conf(asking: Asking<'_>, object: Handle<'_>, encoder: &mut Encoder<'_>) {
+    whole(asking, object, encoder, |attributes| PathConf {
+        attributes: Some(attributes),
+        links_max: 65_535,
+        name_max: 255,
+        no_truncation: true,
+        chown_restricted: true,
+        case_insensitive: false,
+        case_preserving: true,
+    });
+}
+
+/// Answers what is the same for every node of a drive.
+fn whole<'a, T: keepshare_nfs_wire::Wire<'a>>(
+    asking: Asking<'_>,
+    object: Handle<'_>,
+    encoder: &mut Encoder<'_>,
+    answer: impl FnOnce(Attributes) -> T,
+) {
+    match asking.open_to_mount(object).and_then(|opened| opened.attributes()) {
+        Ok(attributes) => succeed(encoder, &answer(attributes)),
+        Err(status) => fail(encoder, status, &None::<Attributes>),
+    }
+}

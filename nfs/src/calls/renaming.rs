@@ -1,0 +1,89 @@
+//! RENAME: a version moved onto a live name is a restore, everything else is refused.
+
+use std::sync::Arc;
+
+use keepshare_base::RequestId;
+use keepshare_namespace::Node;
+use keepshare_nfs_wire::{
+    nfs3::{RenameArgs, RenameChange, Status, WeakCache},
+    record::append_record,
+    rpc::encode_accepted,
+};
+
+use super::fail;
+use crate::{
+    context::{Asking, Opened, denied},
+    restores::{Asker, Task},
+};
+
+/// RENAME. Appends an answer only where it is not a restore that has begun; that one's is sent when it is done.
+pub(super) fn rename(
+    asking: Asking<'_>,
+    xid: u32,
+    args: RenameArgs<'_>,
+    arguments: &[u8],
+    answers: &mut Vec<u8>,
+) {
+    let opened = || Ok((asking.open(args.from.dir)?, asking.open(args.to.dir)?));
+    let (from, to) = match opened() {
+        Ok(opened) => opened,
+        Err(status) => return refuse(xid, status, None, answers),
+    };
+    if let Err(status) = restore(xid, args, (&from, &to), arguments) {
+        refuse(xid, status, Some((&from, &to)), answers);
+    }
+}
+
+fn restore(
+    xid: u32,
+    args: RenameArgs<'_>,
+    (from, to): (&Opened<'_>, &Opened<'_>),
+    arguments: &[u8],
+) -> Result<(), Status> {
+    if [args.from.name, args.to.name].iter().any(|n| n.len() > keepshare_base::NAME_BYTES_MAX) {
+        return Err(Status::NameTooLong);
+    }
+    // Two drives, or one mounted twice: never "another device", upon which clients copy and remove.
+    if (from.session, from.share.id()) != (to.session, to.share.id()) {
+        return Err(Status::ReadOnly);
+    }
+    let asking = to.asking;
+    let request = request_id(to, xid, arguments);
+    let principal = &to.admitted.principal;
+    let (moved, onto) = ((from.node, args.from.name), (to.node, args.to.name));
+    let restore = to.share.restore(principal, moved, onto, request, asking.now).map_err(denied)?;
+    let Node::Live { file: folder } = to.node else { return Err(Status::ReadOnly) };
+    let task = Task {
+        session: to.session,
+        share: to.share.clone(),
+        principal: principal.clone(),
+        folder,
+        restore,
+    };
+    let asker = Asker { client: Arc::clone(asking.client), xid };
+    asking.door.restores.begin(task, asker)
+}
+
+/// Names the request: what one client sends twice, because an answer was lost, is one.
+fn request_id(opened: &Opened<'_>, xid: u32, arguments: &[u8]) -> RequestId {
+    let mut hasher = blake3::Hasher::new_derive_key("keepshare NFS rename v1");
+    hasher.update(&opened.session.0.to_le_bytes()).update(&xid.to_le_bytes()).update(arguments);
+    RequestId(*hasher.finalize().as_bytes())
+}
+
+fn refuse(
+    xid: u32,
+    status: Status,
+    opened: Option<(&Opened<'_>, &Opened<'_>)>,
+    answers: &mut Vec<u8>,
+) {
+    let after = |opened: &Opened<'_>| WeakCache { before: None, after: opened.known() };
+    let known = match opened {
+        Some((from, to)) => RenameChange { from: after(from), to: after(to) },
+        None => RenameChange { from: WeakCache::NONE, to: WeakCache::NONE },
+    };
+    append_record(answers, |encoder| {
+        encode_accepted(encoder, xid);
+        fail(encoder, status, &known);
+    });
+}

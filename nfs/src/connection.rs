@@ -1,0 +1,301 @@
+//! One connection: receive, answer, send.
+//!
+//! Calls are read where they were received, many at a time, and their answers sent together. Nothing is received while
+//! answers wait to be sent, so a client that does not read them stops only itself.
+
+use std::{
+    io::{self, Read as _},
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use keepshare_nfs_wire::{
+    Decoder, mount, nfs3, portmap,
+    record::{FRAGMENTS_MAX, Framed, append_record, next_record},
+    rpc::{BadCall, CallHead, Credential, Refusal, encode_accepted, encode_refused},
+};
+
+use crate::{
+    Limits, calls,
+    context::{Asking, Door},
+    limits::{
+        ANSWERS_BYTES, IDLE_BUFFER_BYTES, LARGE_BUFFERS_KEPT, RECORD_BYTES_MAX,
+        STRANGER_RECORD_BYTES_MAX,
+    },
+    registry::{Client, Registry, Seat},
+};
+
+/// Serves a connection until it ends.
+pub(crate) fn run(door: &Door, seat: &Seat) {
+    let client = &seat.client;
+    tracing::debug!(peer = %client.address, "connected");
+    let end = Connection::new(&seat.registry, client, door.limits).run(door);
+    let calls = client.calls.load(Ordering::Relaxed);
+    match end {
+        Ok(()) => tracing::debug!(peer = %client.address, calls, "disconnected"),
+        Err(error) => tracing::debug!(peer = %client.address, calls, %error, "connection closed"),
+    }
+}
+
+struct Connection<'c> {
+    registry: &'c Registry,
+    client: &'c Arc<Client>,
+    limits: Limits,
+    received: Received,
+    answers: Vec<u8>,
+    timeout: Option<Duration>,
+}
+
+impl<'c> Connection<'c> {
+    fn new(registry: &'c Registry, client: &'c Arc<Client>, limits: Limits) -> Self {
+        let (received, answers) = (Received::default(), Vec::new());
+        Self { registry, client, limits, received, answers, timeout: None }
+    }
+
+    fn run(&mut self, door: &Door) -> io::Result<()> {
+        loop {
+            let record_max = match self.client.is_known() {
+                true => RECORD_BYTES_MAX,
+                false => STRANGER_RECORD_BYTES_MAX,
+            };
+            match next_record(self.received.waiting_mut(), record_max).map_err(io::Error::other)? {
+                Framed::Whole { record, consumed } => {
+                    let record = &self.received.waiting()[record];
+                    answer(door, self.client, record, &mut self.answers)?;
+                    self.received.consume(consumed);
+                    if self.answers.len() >= ANSWERS_BYTES {
+                        self.send()?;
+                    }
+                }
+                Framed::Partial => {
+                    self.send()?;
+                    if !self.receive(record_max)? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        if !self.answers.is_empty() {
+            self.client.send(&self.answers)?;
+            self.answers.clear();
+        }
+        Ok(())
+    }
+
+    /// Waits for more bytes; tells whether any came.
+    fn receive(&mut self, record_max: usize) -> io::Result<bool> {
+        let began = Instant::now();
+        loop {
+            if self.received.since.is_some_and(|since| since.elapsed() >= self.limits.half_record) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            let timeout = self.timeout();
+            self.wait_at_most(timeout)?;
+            match (&self.client.stream).read(self.received.room(record_max)) {
+                Ok(0) => return Ok(false),
+                Ok(len) => {
+                    self.received.add(len);
+                    self.registry.heard(self.client);
+                    return Ok(true);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_timeout(&error) => self.waited(began)?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn timeout(&self) -> Duration {
+        match self.received.since {
+            Some(_) => self.limits.half_record,
+            None if self.has_large_buffers() => LARGE_BUFFERS_KEPT.min(self.idle_max()),
+            None => self.idle_max(),
+        }
+    }
+
+    /// Ends the connection if nothing has come for too long, and lets go of what it does not need.
+    fn waited(&mut self, began: Instant) -> io::Result<()> {
+        if self.received.since.is_none() {
+            if began.elapsed() >= self.idle_max() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.answers = Vec::new();
+            self.received = Received::default();
+        }
+        Ok(())
+    }
+
+    fn idle_max(&self) -> Duration {
+        if self.client.is_known() { self.limits.idle } else { self.limits.stranger_idle }
+    }
+
+    fn has_large_buffers(&self) -> bool {
+        self.answers.capacity() > IDLE_BUFFER_BYTES || self.received.is_large()
+    }
+
+    fn wait_at_most(&mut self, timeout: Duration) -> io::Result<()> {
+        if self.timeout != Some(timeout) {
+            self.client.stream.set_read_timeout(Some(timeout))?;
+            self.timeout = Some(timeout);
+        }
+        Ok(())
+    }
+}
+
+/// What was received and not answered yet.
+#[derive(Debug, Default)]
+struct Received {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// Since when a part of a record waits for its rest.
+    since: Option<Instant>,
+}
+
+impl Received {
+    fn waiting(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    fn waiting_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.end]
+    }
+
+    fn consume(&mut self, len: usize) {
+        self.start += len;
+        // What is left began to arrive with the last bytes.
+        self.since = (self.start < self.end).then(Instant::now);
+    }
+
+    fn add(&mut self, len: usize) {
+        self.end += len;
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    fn is_large(&self) -> bool {
+        self.bytes.len() > IDLE_BUFFER_BYTES
+    }
+
+    /// Returns where the next bytes go. Grows by what came, never by what was announced.
+    fn room(&mut self, record_max: usize) -> &mut [u8] {
+        if self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.end == self.bytes.len() {
+            let most = record_max + 4 * FRAGMENTS_MAX;
+            let grown = (self.bytes.len() * 2).max(IDLE_BUFFER_BYTES);
+            // A record that is not whole yet is shorter than the most with its marks, so there is always room.
+            self.bytes.resize(grown.min(most).max(self.end + 1), 0);
+        }
+        &mut self.bytes[self.end..]
+    }
+}
+
+/// Answers one record; fails where it is no call, as nothing after it can be trusted then.
+fn answer(
+    door: &Door,
+    client: &Arc<Client>,
+    record: &[u8],
+    answers: &mut Vec<u8>,
+) -> io::Result<()> {
+    client.calls.fetch_add(1, Ordering::Relaxed);
+    let mut decoder = Decoder::new(record);
+    let head = match CallHead::decode(&mut decoder) {
+        Ok(head) => head,
+        Err(BadCall::NoCall) => return Err(io::Error::other("a record that is no call")),
+        Err(BadCall::Refused(xid, refusal)) => {
+            refuse(answers, xid, refusal);
+            return Ok(());
+        }
+    };
+    let claimed_uid = match head.credential {
+        Credential::None => None,
+        Credential::Sys(sys) => Some(sys.uid),
+    };
+    let asking = Asking { door, client, claimed_uid, now: (door.clock)() };
+    if let Err(refusal) = dispatch(asking, head, decoder, answers) {
+        refuse(answers, head.xid, refusal);
+    }
+    Ok(())
+}
+
+fn dispatch(
+    asking: Asking<'_>,
+    head: CallHead,
+    decoder: Decoder<'_>,
+    answers: &mut Vec<u8>,
+) -> Result<(), Refusal> {
+    let version_is = |version| match head.version == version {
+        true => Ok(()),
+        false => Err(Refusal::ProgramMismatch { low: version, high: version }),
+    };
+    let CallHead { xid, procedure, .. } = head;
+    match head.program {
+        nfs3::PROGRAM => {
+            version_is(nfs3::VERSION)?;
+            calls::answer(asking, xid, procedure, decoder, answers)
+        }
+        mount::PROGRAM => {
+            version_is(mount::VERSION)?;
+            crate::mount::answer(asking, xid, procedure, decoder, answers)
+        }
+        portmap::PROGRAM => {
+            version_is(portmap::VERSION)?;
+            answer_portmap(asking, xid, procedure, decoder, answers)
+        }
+        _ => Err(Refusal::ProgramUnavailable),
+    }
+}
+
+fn answer_portmap(
+    asking: Asking<'_>,
+    xid: u32,
+    procedure: u32,
+    mut decoder: Decoder<'_>,
+    answers: &mut Vec<u8>,
+) -> Result<(), Refusal> {
+    use portmap::{Mapping, Procedure, TCP};
+    let procedure = Procedure::from_number(procedure).ok_or(Refusal::ProcedureUnavailable)?;
+    let row = |program, version| Mapping {
+        program,
+        version,
+        protocol: TCP,
+        port: u32::from(asking.door.port),
+    };
+    let rows = [
+        row(portmap::PROGRAM, portmap::VERSION),
+        row(nfs3::PROGRAM, nfs3::VERSION),
+        row(mount::PROGRAM, mount::VERSION),
+    ];
+    let asked = match procedure {
+        Procedure::Port => Some(decoder.value::<Mapping>().map_err(|_| Refusal::GarbageArguments)?),
+        Procedure::Null | Procedure::Dump => None,
+    };
+    append_record(answers, |encoder| {
+        encode_accepted(encoder, xid);
+        match (procedure, asked) {
+            (Procedure::Dump, _) => portmap::encode_mappings(encoder, &rows),
+            (_, Some(asked)) => {
+                // The version is not looked at: a client that asks for another is told which there are when it calls.
+                let of_it =
+                    |row: &&Mapping| row.program == asked.program && row.protocol == asked.protocol;
+                encoder.u32(rows.iter().find(of_it).map_or(0, |row| row.port));
+            }
+            _ => {}
+        }
+    });
+    Ok(())
+}
+
+fn refuse(answers: &mut Vec<u8>, xid: u32, refusal: Refusal) {
+    append_record(answers, |encoder| encode_refused(encoder, xid, refusal));
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}

@@ -1,0 +1,123 @@
+//! MOUNT: a ticket becomes a session and the handle of its drive's root.
+
+use keepshare_auth::{SessionId, SessionRefusal};
+use keepshare_base::Kind;
+use keepshare_namespace::{Denial, Node, Share};
+use keepshare_nfs_wire::{
+    Decoder,
+    mount::{MountError, Procedure, decode_path, encode_empty_list, encode_mounted},
+    record::append_record,
+    rpc::{Refusal, encode_accepted},
+};
+
+use crate::{
+    context::{Asking, ROOT},
+    handle::{Named, Sealed},
+};
+
+/// Answers a call of the MOUNT program.
+///
+/// Nothing is told of who has mounted or of what there is to mount: paths hold tickets.
+pub(crate) fn answer(
+    asking: Asking<'_>,
+    xid: u32,
+    procedure: u32,
+    mut decoder: Decoder<'_>,
+    answers: &mut Vec<u8>,
+) -> Result<(), Refusal> {
+    let procedure = Procedure::from_number(procedure).ok_or(Refusal::ProcedureUnavailable)?;
+    let mounted = match procedure {
+        Procedure::Mount | Procedure::Unmount => {
+            let path = decode_path(&mut decoder).map_err(|_| Refusal::GarbageArguments)?;
+            (procedure == Procedure::Mount).then(|| mount(asking, path))
+        }
+        Procedure::Null | Procedure::Dump | Procedure::UnmountAll | Procedure::Export => None,
+    };
+    append_record(answers, |encoder| {
+        encode_accepted(encoder, xid);
+        match (procedure, &mounted) {
+            (_, Some(mounted)) => {
+                encode_mounted(encoder, mounted.as_ref().map(Sealed::wire).map_err(|e| *e));
+            }
+            (Procedure::Dump | Procedure::Export, None) => encode_empty_list(encoder),
+            _ => {}
+        }
+    });
+    Ok(())
+}
+
+/// Exchanges the ticket of `/login/TICKET` and goes down the path after it. Every refusal of a ticket looks the same from
+/// outside.
+fn mount(asking: Asking<'_>, path: &[u8]) -> Result<Sealed, MountError> {
+    let (ticket, below) = split(path).ok_or(MountError::Access)?;
+    let door = asking.door;
+    let redeemed = door.sessions.redeem(ticket, asking.client.address, asking.now);
+    let (session, set) = redeemed.map_err(|refusal| {
+        tracing::debug!(peer = %asking.client.address, %refusal, "a mount was refused");
+        MountError::Access
+    })?;
+    let share = door.shares.by_set(&set).ok_or(MountError::Access)?;
+    let node = match below.is_empty() {
+        true => ROOT,
+        false => walk(asking, session, &share, below)?,
+    };
+    let named = Named { share: share.id(), session, node };
+    named.seal(|parts| door.sessions.seal(parts)).ok_or(MountError::ServerFault)
+}
+
+/// Finds the folder at a path below the root, in the user's name: mounting it shows nothing that looking it up would not.
+fn walk(
+    asking: Asking<'_>,
+    session: SessionId,
+    share: &Share,
+    path: &[u8],
+) -> Result<Node, MountError> {
+    let (sessions, address) = (&asking.door.sessions, asking.client.address);
+    let checked = sessions.check(session, address, asking.claimed_uid, asking.now);
+    // It is the client's root who mounts.
+    let (Ok(admitted) | Err(SessionRefusal::UnboundRoot(admitted))) = checked else {
+        return Err(MountError::Access);
+    };
+    let mut node = ROOT;
+    for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+        let found = share.lookup(&admitted.principal, node, name, asking.now);
+        let found = found.map_err(|denial| match denial {
+            Denial::NotFound | Denial::Stale => MountError::NotFound,
+            Denial::NotFolder => MountError::NotFolder,
+            Denial::NameTooLong => MountError::NameTooLong,
+            Denial::Store(_) => MountError::Io,
+            _ => MountError::Access,
+        })?;
+        if found.attributes.kind != Kind::Dir {
+            return Err(MountError::NotFolder);
+        }
+        node = found.node;
+    }
+    Ok(node)
+}
+
+/// Returns the ticket of `/login/TICKET` and what stands after it; clients add and drop slashes as they like.
+fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    let path = path.strip_prefix(b"/").unwrap_or(path).strip_prefix(b"login/")?;
+    let end = path.iter().position(|byte| *byte == b'/').unwrap_or(path.len());
+    let (ticket, below) = path.split_at(end);
+    let start = below.iter().position(|byte| *byte != b'/').unwrap_or(below.len());
+    (!ticket.is_empty()).then_some((ticket, &below[start..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tickets_are_found_however_clients_write_the_path() {
+        for path in ["/login/abc", "login/abc", "/login/abc/", "/login/abc//"] {
+            assert_eq!(split(path.as_bytes()), Some((&b"abc"[..], &b""[..])), "{path}");
+        }
+        let below = Some((&b"abc"[..], &b"Sales/@versions"[..]));
+        assert_eq!(split(b"/login/abc//Sales/@versions"), below);
+        for path in ["", "/", "/login", "/login/", "/login//", "/Login/abc", "/other/abc"] {
+            assert_eq!(split(path.as_bytes()), None, "{path}");
+        }
+    }
+}

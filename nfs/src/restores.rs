@@ -1,0 +1,252 @@
+//! Restores in place: moving a version onto a live name.
+//!
+//! Each runs on a thread of its own, as the set's master has to be asked, and its answer is sent when the set holds the
+//! result. A client that repeats a call gets the answer of the first. After a rename a client believes that the live
+//! name now *is* the version's file, and would show old bytes for as long as nothing tells it otherwise: so the folder's
+//! times change once more after the answer was sent, and the answer says nothing of them.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use keepshare_auth::{Principal, SessionId};
+use keepshare_base::{FileId, RequestId, Stamp};
+use keepshare_namespace::{Node, Restore, RestoreError, Restorer, Share, ShareId};
+use keepshare_nfs_wire::{
+    nfs3::{Attributes, Failure, RenameChange, Reply, Status, Time, WeakCache},
+    record::append_record,
+    rpc::encode_accepted,
+};
+
+use crate::{attributes, registry::Client};
+
+/// The restores that are on their way, and what they leave behind.
+pub(crate) struct Restores {
+    restorer: Arc<dyn Restorer>,
+    clock: fn() -> Stamp,
+    running: Mutex<Running>,
+    touched: Mutex<Touched>,
+    /// Nothing was touched since the start: most doors never look further.
+    is_untouched: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Running {
+    waiting: HashMap<RequestId, Waiting>,
+    threads: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    session: SessionId,
+    askers: Vec<Asker>,
+}
+
+/// Who waits for an answer.
+#[derive(Debug)]
+pub(crate) struct Asker {
+    pub(crate) client: Arc<Client>,
+    pub(crate) xid: u32,
+}
+
+/// What is restored where.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) session: SessionId,
+    pub(crate) share: Arc<Share>,
+    pub(crate) principal: Arc<Principal>,
+    /// The live folder whose name is meant.
+    pub(crate) folder: FileId,
+    pub(crate) restore: Restore,
+}
+
+/// Folders whose times are later than the namespace says; the oldest make room.
+#[derive(Debug, Default)]
+struct Touched {
+    times: HashMap<(ShareId, FileId), Time>,
+    order: VecDeque<(ShareId, FileId)>,
+}
+
+impl Restores {
+    pub(crate) fn new(restorer: Arc<dyn Restorer>, clock: fn() -> Stamp) -> Arc<Self> {
+        let (running, touched) = (Mutex::default(), Mutex::default());
+        let is_untouched = AtomicBool::new(true);
+        Arc::new(Self { restorer, clock, running, touched, is_untouched })
+    }
+
+    /// Begins a restore, or waits for the same one; the answer is sent when it is there. Fails where there are too many.
+    pub(crate) fn begin(self: &Arc<Self>, task: Task, asker: Asker) -> Result<(), Status> {
+        let request = task.restore.request;
+        let mut running = lock(&self.running);
+        if let Some(waiting) = running.waiting.get_mut(&request) {
+            if waiting.askers.len() < ASKERS_MAX {
+                waiting.askers.push(asker);
+            }
+            return Ok(());
+        }
+        let own = running.waiting.values().filter(|other| other.session == task.session).count();
+        if running.threads >= THREADS_MAX || own >= OF_A_SESSION_MAX {
+            return Err(Status::TryLater);
+        }
+        let waiting = Waiting { session: task.session, askers: vec![asker] };
+        running.waiting.insert(request, waiting);
+        let this = self.clone();
+        let run = move || this.run(&task);
+        if let Err(error) = thread::Builder::new().name("nfs-restore".into()).spawn(run) {
+            tracing::warn!(%error, "cannot start a thread for a restore");
+            running.waiting.remove(&request);
+            return Err(Status::TryLater);
+        }
+        running.threads += 1;
+        Ok(())
+    }
+
+    /// Gives a folder the times that it has to have after restores into it.
+    pub(crate) fn touch(&self, share: ShareId, folder: FileId, attributes: &mut Attributes) {
+        if self.is_untouched.load(Ordering::Acquire) {
+            return;
+        }
+        if let Some(time) = lock(&self.touched).times.get(&(share, folder)) {
+            let later = |shown: Time| if is_later(*time, shown) { *time } else { shown };
+            (attributes.mtime, attributes.ctime) =
+                (later(attributes.mtime), later(attributes.ctime));
+        }
+    }
+
+    fn run(&self, task: &Task) {
+        let began = (self.clock)();
+        let restored = catch_unwind(AssertUnwindSafe(|| self.restorer.restore(&task.restore)));
+        let restored = restored.unwrap_or(Err(RestoreError::Unknown));
+        let elapsed_ms = (self.clock)().micros_since(began) / 1000;
+        match &restored {
+            Ok(()) => tracing::debug!(share = %task.restore.set, elapsed_ms, "restored in place"),
+            Err(error) => {
+                tracing::info!(share = %task.restore.set, elapsed_ms, %error, "not restored");
+            }
+        }
+        let waiting = lock(&self.running).waiting.remove(&task.restore.request);
+        for asker in waiting.into_iter().flat_map(|waiting| waiting.askers) {
+            self.answer(task, &asker, &restored);
+        }
+        lock(&self.running).threads -= 1;
+    }
+
+    /// Sends the answer, and changes the folder's times on both sides of it.
+    ///
+    /// Before, with nothing sent in between, so that whoever has the answer and asks for the times sees new ones; and
+    /// after, for clients that asked while the answer was on its way and work through both in the other order.
+    fn answer(&self, task: &Task, asker: &Asker, restored: &Result<(), RestoreError>) {
+        let sent = asker.client.send_with(|| {
+            if restored.is_ok() {
+                self.touch_anew(task);
+            }
+            answer_bytes(asker.xid, restored)
+        });
+        if restored.is_ok() {
+            self.touch_anew(task);
+        }
+        if let Err(error) = sent {
+            tracing::debug!(peer = %asker.client.address, %error, "the client left before the answer");
+        }
+    }
+
+    /// Makes the folder's times later than anybody has seen them.
+    fn touch_anew(&self, task: &Task) {
+        let (now, node) = ((self.clock)(), Node::Live { file: task.folder });
+        let mut time = attributes::time_of(now);
+        // A master's clock may be ahead of ours, and so the folder's own times.
+        if let Ok(known) = task.share.attributes(&task.principal, node, now) {
+            for own in [known.mtime, known.ctime].map(attributes::time) {
+                time = if is_later(time, own) { time } else { a_microsecond_after(own) };
+            }
+        }
+        lock(&self.touched).touch((task.share.id(), task.folder), time);
+        self.is_untouched.store(false, Ordering::Release);
+    }
+}
+
+impl fmt::Debug for Restores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Restores").field("running", &lock(&self.running)).finish_non_exhaustive()
+    }
+}
+
+impl Touched {
+    /// Makes a folder's time this one, or a microsecond later than it was where that is later still.
+    fn touch(&mut self, folder: (ShareId, FileId), now: Time) {
+        let Some(time) = self.times.get_mut(&folder) else {
+            if self.order.len() >= TOUCHED_MAX
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.times.remove(&oldest);
+            }
+            self.order.push_back(folder);
+            self.times.insert(folder, now);
+            return;
+        };
+        *time = if is_later(now, *time) { now } else { a_microsecond_after(*time) };
+    }
+}
+
+/// Returns the answer to a RENAME, without weak cache data: nobody can vouch for it.
+pub(crate) fn answer_bytes(xid: u32, restored: &Result<(), RestoreError>) -> Vec<u8> {
+    let change = RenameChange { from: WeakCache::NONE, to: WeakCache::NONE };
+    let reply: Reply<_, _> = match restored {
+        Ok(()) => Ok(change),
+        Err(error) => Err(Failure { status: status_of(error), known: change }),
+    };
+    let mut answer = Vec::new();
+    append_record(&mut answer, |encoder| {
+        encode_accepted(encoder, xid);
+        encoder.value(&reply);
+    });
+    answer
+}
+
+/// Returns the protocol's word for a restore that was not done: never one after which clients try again by themselves,
+/// as a person has to know.
+fn status_of(error: &RestoreError) -> Status {
+    match error {
+        // "No such device or address."
+        RestoreError::Away => Status::NoDevice,
+        // "Operation not permitted."
+        RestoreError::Refused(_) => Status::NotPermitted,
+        // "Input/output error."
+        RestoreError::Unknown => Status::Io,
+        _ => Status::ServerFault,
+    }
+}
+
+fn is_later(a: Time, b: Time) -> bool {
+    (a.secs, a.nanos) > (b.secs, b.nanos)
+}
+
+fn a_microsecond_after(time: Time) -> Time {
+    match time.nanos + 1000 {
+        nanos if nanos < 1_000_000_000 => Time { nanos, ..time },
+        _ => Time { secs: time.secs.saturating_add(1), nanos: 0 },
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The most restores at a time, those that send their answers included.
+const THREADS_MAX: usize = 32;
+
+/// The most restores of one session at a time.
+const OF_A_SESSION_MAX: usize = 4;
+
+/// The most calls that wait for one restore; further repeats get no answer of their own.
+const ASKERS_MAX: usize = 16;
+
+/// The most folders whose times are remembered.
+const TOUCHED_MAX: usize = 4096;

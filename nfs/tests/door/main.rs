@@ -1,0 +1,10 @@
+//! The door from outside: a real server on a real socket.
+
+#![expect(clippy::unwrap_used, reason = "a test that fails says where")]
+
+mod crowds;
+mod reading;
+mod restoring;
+#[path = "../rig/mod.rs"]
+mod rig;
+mod sessions;

@@ -1,0 +1,241 @@
+//! A version moved onto a live name comes back, once, and the client gets to see it.
+
+use std::time::{Duration, Instant};
+
+use keepshare_base::FileId;
+use keepshare_namespace::RestoreError;
+use keepshare_nfs_wire::nfs3::{
+    Attributes, Call, Place, ReadArgs, ReadOk, RenameArgs, RenameChange, Reply, Status, Time,
+    WeakCache,
+};
+
+use crate::rig::{
+    client::{Client, Kept, good, handle_of, read, status},
+    station::{Answer, Station},
+};
+
+/// A file with two versions, and a client that has found the first.
+struct Desk {
+    station: Station,
+    client: Client,
+    root: Kept,
+    history: Kept,
+    first: String,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let station = Station::new();
+        let file = station.tree().file(FileId::ROOT, "report.txt", b"first");
+        station.tree().save(file, b"the second");
+        let (mut client, root) = Client::mounted(&station);
+        let versions = client.lookup(&root, "@versions").unwrap();
+        let history = client.lookup(&versions, "report.txt@").unwrap();
+        let mut names = client.names(&history);
+        names.retain(|name| name.ends_with(".txt"));
+        names.sort();
+        assert_eq!(names.len(), 2, "{names:?}");
+        let first = names.remove(0);
+        Self { station, client, root, history, first }
+    }
+
+    fn rename(&self) -> Call<'_> {
+        let from = Place { dir: handle_of(&self.history), name: self.first.as_bytes() };
+        let to = Place { dir: handle_of(&self.root), name: b"report.txt" };
+        Call::Rename(RenameArgs { from, to })
+    }
+
+    fn send_rename(&self, client: &mut Client) -> (Vec<u8>, u32) {
+        use std::io::Write;
+        let record = client.nfs_record(self.rename());
+        client.stream.write_all(&record).unwrap();
+        (record, client.last_xid())
+    }
+
+    fn content(&mut self) -> Vec<u8> {
+        let file = self.client.lookup(&self.root, "report.txt").unwrap();
+        let args = ReadArgs { file: handle_of(&file), offset: 0, count: 100 };
+        let answer = self.client.nfs(Call::Read(args));
+        let read = good(read::<Reply<ReadOk<'_>, Option<Attributes>>>(&answer)).unwrap();
+        read.data.to_vec()
+    }
+
+    fn root_times(&mut self) -> (Time, Time) {
+        let root = self.client.attributes(&self.root).unwrap();
+        (root.mtime, root.ctime)
+    }
+}
+
+const NOTHING_SAID: RenameChange = RenameChange { from: WeakCache::NONE, to: WeakCache::NONE };
+
+fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+/// Without new times the client would go on to show the old bytes under the live name, and with weak cache data too.
+#[test]
+fn a_version_moved_onto_its_name_comes_back() {
+    let mut desk = Desk::new();
+    assert_eq!(desk.content(), b"the second");
+    let before = desk.root_times();
+    let mut other = Client::connect(&desk.station);
+    let (_, xid) = desk.send_rename(&mut other);
+    let answer = other.answer(xid).unwrap().unwrap();
+    assert_eq!(read::<Reply<RenameChange, RenameChange>>(&answer), Ok(NOTHING_SAID));
+    let after = desk.root_times();
+    let later = |a: Time, b: Time| (a.secs, a.nanos) > (b.secs, b.nanos);
+    assert!(later(after.0, before.0) && later(after.1, before.1), "{before:?} {after:?}");
+    assert_eq!(desk.content(), b"first");
+    // What was moved is still where it was, and what it replaced has become a version.
+    desk.client.lookup(&desk.history, &desk.first).unwrap();
+    let asked = desk.station.master.asked.lock().unwrap();
+    assert_eq!((asked.len(), asked[0].user.as_str()), (1, "anna"));
+    assert_eq!(asked[0].path.to_string(), "report.txt");
+}
+
+/// Everything of one client comes over one connection: the drive must not hang while a master is asked.
+#[test]
+fn a_restore_keeps_no_other_call_waiting() {
+    let mut desk = Desk::new();
+    desk.station.master.will(Answer::Wait);
+    let mut other = Client::connect(&desk.station);
+    let (_, xid) = desk.send_rename(&mut other);
+    for _ in 0..100 {
+        other.attributes(&desk.root).unwrap();
+    }
+    assert_eq!(desk.content(), b"the second");
+    desk.station.master.will(Answer::Restore);
+    assert_eq!(status(&other.answer(xid).unwrap().unwrap()), Ok(()));
+    assert_eq!(desk.content(), b"first");
+}
+
+/// A client that heard nothing asks again, maybe on a new connection: one restore, and an answer on each.
+#[test]
+fn a_repeated_call_waits_for_the_first() {
+    use std::io::Write;
+    let desk = Desk::new();
+    desk.station.master.will(Answer::Wait);
+    let mut first = Client::connect(&desk.station);
+    let (record, xid) = desk.send_rename(&mut first);
+    wait_until("the master is asked", || desk.station.master.times_asked() == 1);
+    let mut second = Client::connect(&desk.station);
+    second.stream.write_all(&record).unwrap();
+    first.stream.write_all(&record).unwrap();
+    first.attributes(&desk.root).unwrap();
+    second.attributes(&desk.root).unwrap();
+    desk.station.master.will(Answer::Restore);
+    for client in [&mut first, &mut second] {
+        assert_eq!(status(&client.answer(xid).unwrap().unwrap()), Ok(()));
+    }
+    assert_eq!(status(&first.answer(xid).unwrap().unwrap()), Ok(()));
+    assert_eq!(desk.station.master.times_asked(), 1);
+    // Later, the same call has the same name, by which the master's journal knows that it was done.
+    first.stream.write_all(&record).unwrap();
+    assert_eq!(status(&first.answer(xid).unwrap().unwrap()), Ok(()));
+    let asked = desk.station.master.asked.lock().unwrap();
+    assert_eq!(asked.len(), 2);
+    assert_eq!(asked[0].request, asked[1].request);
+}
+
+/// A person has to know: none of these may be a word after which clients try again by themselves.
+#[test]
+fn what_was_not_restored_is_told_once_and_changes_nothing() {
+    let mut desk = Desk::new();
+    let before = desk.root_times();
+    for (answer, word) in [
+        (Answer::Fail(RestoreError::Away), Status::NoDevice),
+        (Answer::Fail(RestoreError::Refused("it is open".into())), Status::NotPermitted),
+        (Answer::Fail(RestoreError::Unknown), Status::Io),
+        (Answer::Panic, Status::Io),
+    ] {
+        desk.station.master.will(answer.clone());
+        let mut client = Client::connect(&desk.station);
+        let (_, xid) = desk.send_rename(&mut client);
+        let told = client.answer(xid).unwrap().unwrap();
+        assert_eq!(status(&told), Err(word), "{answer:?}");
+    }
+    assert_eq!(desk.root_times(), before);
+    assert_eq!(desk.content(), b"the second");
+}
+
+#[test]
+fn a_session_asks_for_so_many_restores_at_a_time() {
+    let desk = Desk::new();
+    desk.station.master.will(Answer::Wait);
+    let mut client = Client::connect(&desk.station);
+    let sent: Vec<_> = (0..4).map(|_| desk.send_rename(&mut client).1).collect();
+    let (_, fifth) = desk.send_rename(&mut client);
+    assert_eq!(status(&client.answer(fifth).unwrap().unwrap()), Err(Status::TryLater));
+    desk.station.master.will(Answer::Restore);
+    let mut waiting = sent;
+    while !waiting.is_empty() {
+        let record = client.next_record().unwrap();
+        let xid = u32::from_be_bytes(record[..4].try_into().unwrap());
+        assert!(waiting.contains(&xid));
+        waiting.retain(|other| *other != xid);
+    }
+    let (_, xid) = desk.send_rename(&mut client);
+    assert_eq!(status(&client.answer(xid).unwrap().unwrap()), Ok(()));
+}
+
+#[test]
+fn a_client_that_leaves_before_the_answer_is_not_missed() {
+    let mut desk = Desk::new();
+    desk.station.master.will(Answer::Wait);
+    let mut client = Client::connect(&desk.station);
+    desk.send_rename(&mut client);
+    wait_until("the master is asked", || desk.station.master.times_asked() == 1);
+    drop(client);
+    desk.station.master.will(Answer::Restore);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while desk.content() != b"first" {
+        assert!(Instant::now() < deadline, "it was not restored");
+    }
+}
+
+/// "Another device" would make clients copy and then remove the live file.
+#[test]
+fn what_is_no_restore_is_read_only() {
+    let mut desk = Desk::new();
+    let (mut other, other_root) = Client::mounted(&desk.station);
+    let history = handle_of(&desk.history);
+    let (root, first) = (handle_of(&desk.root), desk.first.as_bytes());
+    let live = Place { dir: root, name: b"report.txt" };
+    let version = Place { dir: history, name: first };
+    for (from, to) in [
+        (live, Place { dir: root, name: b"b" }),
+        (live, version),
+        (Place { dir: root, name: b"@versions" }, Place { dir: root, name: b"v" }),
+        (version, Place { dir: history, name: b"report.txt" }),
+        (version, Place { dir: root, name: b"@versions" }),
+        (version, Place { dir: handle_of(&other_root), name: b"report.txt" }),
+        (Place { dir: history, name: b"_history.csv" }, live),
+    ] {
+        let answer = desk.client.nfs(Call::Rename(RenameArgs { from, to }));
+        assert_eq!(status(&answer), Err(Status::ReadOnly), "{from:?} {to:?}");
+    }
+    let from = Place { dir: history, name: b"none" };
+    let answer = desk.client.nfs(Call::Rename(RenameArgs { from, to: live }));
+    assert_eq!(status(&answer), Err(Status::NotFound));
+    let long = Place { dir: root, name: &[b'x'; 256] };
+    let answer = desk.client.nfs(Call::Rename(RenameArgs { from: version, to: long }));
+    assert_eq!(status(&answer), Err(Status::NameTooLong));
+    assert_eq!(desk.station.master.times_asked(), 0);
+    other.attributes(&other_root).unwrap();
+}
+
+#[test]
+fn the_past_is_one_file_system_with_the_present() {
+    let mut desk = Desk::new();
+    let version = desk.client.lookup(&desk.history, &desk.first).unwrap();
+    let live = desk.client.lookup(&desk.root, "report.txt").unwrap();
+    let (version, live) =
+        (desk.client.attributes(&version).unwrap(), desk.client.attributes(&live).unwrap());
+    assert_eq!(version.fsid, live.fsid);
+    assert_ne!(version.id, live.id);
+    assert_eq!((version.size, live.size), (5, 10));
+}

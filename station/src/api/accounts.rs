@@ -1,0 +1,117 @@
+//! What is said about users and sessions.
+
+use std::{fmt, net::IpAddr};
+
+use serde::{Deserialize, Serialize};
+
+use keepshare_auth::{User, UserSets};
+use keepshare_base::SetName;
+
+/// What can be asked about users and sessions.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum AccountRequest {
+    /// A new user: one [`UserInfo`].
+    UserAdd {
+        /// Who.
+        user: UserInfo,
+        /// With which password.
+        password: Secret,
+    },
+    /// All users: [`UserInfo`]s.
+    UserList,
+    /// Removes a user: one [`Ended`].
+    UserRemove {
+        /// Who.
+        name: String,
+        /// Only say what would end.
+        dry_run: bool,
+    },
+    /// Changes a password: one [`Ended`].
+    UserPassword {
+        /// Whose.
+        name: String,
+        /// The new one.
+        password: Secret,
+    },
+    /// All sessions: [`keepshare_web::messages::SessionAnswer`]s.
+    SessionList,
+    /// Ends sessions: one [`Ended`].
+    SessionRevoke {
+        /// Which.
+        which: Which,
+        /// Only say what would end.
+        dry_run: bool,
+    },
+    /// A ticket: one [`keepshare_web::messages::LoginAnswer`].
+    Login {
+        /// Who.
+        user: String,
+        /// With which password.
+        password: Secret,
+        /// What is to be mounted.
+        set: Option<SetName>,
+        /// From where alone the drive will be used.
+        client_address: IpAddr,
+        /// Which uid there will use it; none for all.
+        client_uid: Option<u32>,
+    },
+}
+
+/// Which sessions are meant.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Which {
+    /// The one with this number.
+    Session(String),
+    /// All of a user.
+    User(String),
+}
+
+/// A user, as `--json` prints one.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct UserInfo {
+    /// The name.
+    pub(crate) name: String,
+    /// The number under which the user owns files.
+    pub(crate) uid: u32,
+    /// The number of the first group.
+    pub(crate) gid: u32,
+    /// The numbers of all further groups.
+    pub(crate) groups: Vec<u32>,
+    /// The user may have old versions restored.
+    pub(crate) may_write: bool,
+    /// The sets that the user may mount; none for all.
+    pub(crate) sets: Option<Vec<SetName>>,
+}
+
+impl From<User> for UserInfo {
+    fn from(user: User) -> Self {
+        let User { name, uid, gid, groups, may_write, sets, .. } = user;
+        let sets = match sets {
+            UserSets::All => None,
+            UserSets::Only(sets) => Some(sets),
+        };
+        Self { name: name.to_string(), uid, gid, groups, may_write, sets }
+    }
+}
+
+/// What ended, or would.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct Ended {
+    /// How many sessions.
+    pub(crate) sessions_ended: usize,
+    /// Nothing was done.
+    pub(crate) dry_run: bool,
+}
+
+/// A text that is never shown.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Secret(pub(crate) String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}

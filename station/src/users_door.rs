@@ -1,0 +1,94 @@
+//! Where users come in: the HTTPS door as this station runs it, and what their sessions need.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::net::TcpListener;
+
+use keepshare_web::{Door, DrivePorts, Station as DoorStation};
+
+use crate::{clock, service::Station};
+
+/// How often the times of use of the sessions are written down.
+const FLUSH_EVERY: Duration = Duration::from_secs(60);
+
+/// How often an address that is taken is tried again.
+const BIND_EVERY: Duration = Duration::from_secs(5);
+
+/// Keeps the HTTPS door open until the station stops. An address that cannot be had is a problem that is shown; nothing
+/// else waits for it.
+pub(crate) async fn keep_https(station: Arc<Station>, address: SocketAddr) {
+    let mut stop = station.stopping();
+    tokio::select! {
+        () = serve(&station, address) => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+}
+
+async fn serve(station: &Arc<Station>, address: SocketAddr) {
+    let listener = bind(station, address).await;
+    let door = Door::new(listener, door_station(station));
+    tracing::info!(station = %station.config.name, %address, "users can log in");
+    door.serve().await;
+}
+
+async fn bind(station: &Station, address: SocketAddr) -> TcpListener {
+    let mut is_told = false;
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => {
+                station.set_door_problem(None);
+                return listener;
+            }
+            Err(error) => {
+                let problem = format!(
+                    "users cannot log in: cannot listen on {address}: {error}; name another address as https in [doors]"
+                );
+                if !is_told {
+                    tracing::error!(%address, %error, "users cannot log in");
+                    is_told = true;
+                }
+                station.set_door_problem(Some(problem));
+                tokio::time::sleep(BIND_EVERY).await;
+            }
+        }
+    }
+}
+
+fn door_station(station: &Arc<Station>) -> DoorStation {
+    // The door ends with the station's tasks, and must not keep the station itself.
+    let weak = Arc::downgrade(station);
+    let sets = move || weak.upgrade().map(|station| station.mountable()).unwrap_or_default();
+    let peers = Arc::clone(&station.peers);
+    let tls = move || peers.tls().web_server();
+    DoorStation::new(Arc::clone(&station.accounts), sets, tls, clock::now, ports(station))
+}
+
+/// Returns where the drive is reached: NFS and its mounts have one port.
+pub(crate) fn ports(station: &Station) -> Option<DrivePorts> {
+    station.config.doors.nfs.map(|at| DrivePorts { nfs: at.port(), mount: at.port() })
+}
+
+/// Writes the times of use of the sessions down, now and then and at the end.
+pub(crate) async fn keep_sessions(station: Arc<Station>) {
+    let mut stop = station.stopping();
+    let mut tick = tokio::time::interval(FLUSH_EVERY);
+    loop {
+        let stops = tokio::select! {
+            _ = tick.tick() => false,
+            _ = stop.wait_for(|stop| *stop) => true,
+        };
+        let sessions = station.accounts.sessions().clone();
+        let flushed = tokio::task::spawn_blocking(move || sessions.flush(clock::now())).await;
+        match flushed {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                let error = format!("{:#}", anyhow::Error::new(error));
+                tracing::error!(%error, "cannot write down when sessions were used");
+            }
+            Err(error) => tracing::error!(%error, "writing down the sessions failed"),
+        }
+        if stops {
+            return;
+        }
+    }
+}

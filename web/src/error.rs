@@ -1,0 +1,103 @@
+//! Errors as HTTP tells them.
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+use keepshare_auth::{AccountError, LoginRefusal, ResumeRefusal};
+
+use crate::messages::ErrorAnswer;
+
+/// An error that a client is told.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    error: String,
+    hint: Option<&'static str>,
+    retry_after_s: Option<u32>,
+}
+
+impl ApiError {
+    pub(crate) fn new(status: StatusCode, error: impl ToString) -> Self {
+        Self { status, error: error.to_string(), hint: None, retry_after_s: None }
+    }
+
+    pub(crate) fn bad_request(error: impl ToString) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, error)
+    }
+
+    /// Nobody who may ask this.
+    pub(crate) fn unauthorized() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "user name or password is wrong")
+    }
+
+    pub(crate) fn hint(self, hint: &'static str) -> Self {
+        Self { hint: Some(hint), ..self }
+    }
+
+    fn retry_after(self, seconds: u32) -> Self {
+        Self { retry_after_s: Some(seconds), ..self }
+    }
+
+    /// What the station could not do; why is for its log.
+    pub(crate) fn internal(error: &dyn std::error::Error) -> Self {
+        let mut why = error.to_string();
+        let mut cause = error.source();
+        while let Some(next) = cause {
+            why = format!("{why}: {next}");
+            cause = next.source();
+        }
+        tracing::error!(error = %why, "the HTTPS door could not answer");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the station cannot do this now")
+            .hint("its log says why")
+    }
+}
+
+impl From<LoginRefusal> for ApiError {
+    fn from(refusal: LoginRefusal) -> Self {
+        match refusal {
+            LoginRefusal::Wrong => Self::unauthorized(),
+            LoginRefusal::TooSoon { retry_after_s } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, &refusal).retry_after(retry_after_s)
+            }
+            LoginRefusal::Busy => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, &refusal).retry_after(1)
+            }
+            LoginRefusal::NoSuchSet(_) => Self::new(StatusCode::NOT_FOUND, &refusal)
+                .hint("ask the station's admin which sets there are for you"),
+            LoginRefusal::WhichSet(_) => Self::new(StatusCode::CONFLICT, &refusal),
+            refusal => Self::internal(&refusal),
+        }
+    }
+}
+
+impl From<ResumeRefusal> for ApiError {
+    fn from(refusal: ResumeRefusal) -> Self {
+        match refusal {
+            ResumeRefusal::Unknown => {
+                Self::new(StatusCode::UNAUTHORIZED, &refusal).hint("log in and mount again")
+            }
+            refusal => Self::internal(&refusal),
+        }
+    }
+}
+
+impl From<AccountError> for ApiError {
+    fn from(error: AccountError) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let hint = self.hint.map(ToOwned::to_owned);
+        let answer = ErrorAnswer { error: self.error, hint };
+        let mut response = (self.status, Json(answer)).into_response();
+        if let Some(seconds) = self.retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}

@@ -1,0 +1,348 @@
+//! The HTTPS door over loopback, with the client that `keepshare login` uses and with what is none.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use redb::{Database, backends::InMemoryBackend};
+use rustls::time_provider::DefaultTimeProvider;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use keepshare_auth::{
+    Accounts, Audit, CaPin, ClusterCa, Revocations, Role, SessionId, StationIdentity, User,
+    UserSets,
+    tls::{StationTls, web_client},
+};
+use keepshare_base::Stamp;
+use keepshare_web::{
+    Door, DrivePorts, Station,
+    client::{Client, ClientError, probe},
+    messages::{LoginQuestion, ResumeQuestion},
+};
+
+const PASSWORD: &str = "correct horse";
+
+struct House {
+    address: SocketAddr,
+    pin: CaPin,
+    accounts: Arc<Accounts>,
+    _dir: tempfile::TempDir,
+}
+
+impl House {
+    async fn open() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = ClusterCa::create(dir.path(), now()).unwrap();
+        // A replica: the door is open on every station of the cluster.
+        let name = "store".parse().unwrap();
+        let identity = StationIdentity::create(&ca, now(), &name, Role::Replica).unwrap();
+        let tls = StationTls::new(&identity, Revocations::default(), Arc::new(DefaultTimeProvider));
+        let tls = tls.unwrap();
+        let db = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+        let accounts = Arc::new(Accounts::open(Arc::new(db), Audit::none()).unwrap());
+        for name in ["anna", "ben"] {
+            accounts.add_user(user(name), PASSWORD, now()).unwrap();
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let station = Station::new(
+            Arc::clone(&accounts),
+            || vec!["office".parse().unwrap()],
+            move || tls.web_server(),
+            now,
+            Some(DrivePorts { nfs: 2049, mount: 20048 }),
+        );
+        let door = Door::new(listener, station);
+        let address = door.local_addr().unwrap();
+        tokio::spawn(door.serve());
+        Self { address, pin: identity.ca_pin(), accounts, _dir: dir }
+    }
+
+    fn client(&self) -> Client {
+        Client::new(&self.address.to_string(), self.pin).unwrap()
+    }
+
+    async fn tls(&self) -> TlsStream<TcpStream> {
+        let config = web_client(self.pin, &(Arc::new(DefaultTimeProvider) as _)).unwrap();
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let name = "any".try_into().unwrap();
+        TlsConnector::from(config).connect(name, stream).await.unwrap()
+    }
+
+    /// Sends bytes and returns everything that comes back.
+    async fn raw(&self, request: &str) -> String {
+        let mut stream = self.tls().await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        // Closing without a word is an answer, too.
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+}
+
+fn now() -> Stamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    Stamp(i64::try_from(since.as_micros()).unwrap())
+}
+
+fn user(name: &str) -> User {
+    let (uid, gid, groups, sets) = (1000, 1000, Vec::new(), UserSets::All);
+    User { name: name.parse().unwrap(), uid, gid, groups, may_write: true, sets, disabled: false }
+}
+
+fn asks(user: &str, password: &str) -> LoginQuestion {
+    LoginQuestion {
+        user: user.to_owned(),
+        password: password.to_owned(),
+        set: None,
+        client_address: None,
+        client_uid: Some(501),
+        shared: false,
+    }
+}
+
+fn post(path: &str, kind: &str, body: &str) -> String {
+    let len = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {kind}\r\nContent-Length: {len}\r\n\r\n{body}"
+    )
+}
+
+fn refused<T>(result: Result<T, ClientError>) -> (u16, String, Option<u32>) {
+    match result {
+        Err(ClientError::Refused { status, answer, retry_after_s }) => {
+            (status, answer.error, retry_after_s)
+        }
+        Err(error) => panic!("another error: {error}"),
+        Ok(_) => panic!("not refused"),
+    }
+}
+
+#[tokio::test]
+async fn a_login_gives_what_mounting_needs() {
+    let house = House::open().await;
+    let answer = house.client().login(&asks("anna", PASSWORD)).await.unwrap();
+    assert_eq!((answer.user.as_str(), answer.set.as_str()), ("anna", "office"));
+    assert_eq!((answer.nfs_port, answer.mount_port), (Some(2049), Some(20048)));
+    assert_eq!(answer.mount_path, format!("/login/{}", answer.ticket));
+    assert_eq!((answer.client_uid, answer.shared), (Some(501), false));
+    let here: IpAddr = "127.0.0.1".parse().unwrap();
+    assert_eq!(answer.client_address, here, "the address that asked");
+    assert!(!format!("{answer:?}").contains(&answer.ticket[..8]));
+    let sessions = house.accounts.sessions();
+    let (session, _) = sessions.redeem(answer.ticket.as_bytes(), here, now()).unwrap();
+    assert!(sessions.check(session, here, Some(501), now()).is_ok());
+    assert!(sessions.check(session, here, Some(502), now()).is_err());
+}
+
+#[tokio::test]
+async fn a_login_may_name_another_address() {
+    let house = House::open().await;
+    let there: IpAddr = "192.0.2.7".parse().unwrap();
+    let question = LoginQuestion { client_address: Some(there), ..asks("anna", PASSWORD) };
+    let question = LoginQuestion { client_uid: None, shared: true, ..question };
+    let answer = house.client().login(&question).await.unwrap();
+    assert_eq!((answer.client_address, answer.shared), (there, true));
+    let sessions = house.accounts.sessions();
+    let here = sessions.redeem(answer.ticket.as_bytes(), "127.0.0.1".parse().unwrap(), now());
+    assert!(here.is_err());
+    assert!(sessions.redeem(answer.ticket.as_bytes(), there, now()).is_ok());
+}
+
+/// Whoever guesses must not learn from any byte which names exist.
+#[tokio::test]
+async fn unknown_users_and_wrong_passwords_get_the_same_answer() {
+    let house = House::open().await;
+    let mut answers = Vec::new();
+    for user in ["anna", "nobody"] {
+        let body = format!(r#"{{"user":"{user}","password":"wrong password","client_uid":1}}"#);
+        let answer = house.raw(&post("/api/v1/login", "application/json", &body)).await;
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+        let lines = answer.lines().filter(|line| !line.to_lowercase().starts_with("date:"));
+        answers.push(lines.map(ToOwned::to_owned).collect::<Vec<_>>());
+    }
+    assert_eq!(answers[0], answers[1]);
+}
+
+#[tokio::test]
+async fn guessers_are_told_to_wait() {
+    let house = House::open().await;
+    for _ in 0..5 {
+        let (status, ..) = refused(house.client().login(&asks("anna", "wrong password")).await);
+        assert_eq!(status, 401);
+    }
+    let before = house.accounts.passwords_computed();
+    let (status, error, retry) = refused(house.client().login(&asks("anna", PASSWORD)).await);
+    assert_eq!((status, retry), (429, Some(1)), "{error}");
+    assert_eq!(house.accounts.passwords_computed(), before, "no hash was worked out");
+}
+
+#[tokio::test]
+async fn users_see_and_end_their_own_sessions_alone() {
+    let house = House::open().await;
+    let here: IpAddr = "127.0.0.1".parse().unwrap();
+    let mut sessions = Vec::new();
+    let mut secrets = Vec::new();
+    for name in ["anna", "ben"] {
+        let answer = house.client().login(&asks(name, PASSWORD)).await.unwrap();
+        let redeemed = house.accounts.sessions().redeem(answer.ticket.as_bytes(), here, now());
+        sessions.push(redeemed.unwrap().0);
+        secrets.push(answer.resume_secret);
+    }
+    let listed = house.client().sessions("anna", PASSWORD).await.unwrap();
+    assert_eq!((listed.len(), &listed[0].id), (1, &sessions[0].to_string()));
+    assert_eq!(refused(house.client().sessions("anna", "wrong password").await).0, 401);
+    let ends = async |id: SessionId, secret: &str| {
+        let request = format!(
+            "DELETE /api/v1/sessions/{id} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {secret}\r\n\r\n"
+        );
+        house.raw(&request).await.split(' ').nth(1).unwrap().to_owned()
+    };
+    assert_eq!(ends(sessions[1], &secrets[0]).await, "404", "somebody else's");
+    assert_eq!(ends(SessionId(1), &secrets[0]).await, "404", "nobody's");
+    assert_eq!(ends(sessions[0], &"0".repeat(64)).await, "401");
+    let check = |id| house.accounts.sessions().check(id, here, Some(501), now()).is_ok();
+    assert!(check(sessions[0]) && check(sessions[1]));
+    assert_eq!(ends(sessions[0], &secrets[0]).await, "204");
+    assert!(!check(sessions[0]) && check(sessions[1]));
+    assert_eq!(ends(sessions[0], &secrets[0]).await, "401", "its secret ended with it");
+}
+
+#[tokio::test]
+async fn a_mounted_drive_moves_with_its_secret() {
+    let house = House::open().await;
+    let here: IpAddr = "127.0.0.1".parse().unwrap();
+    let there: IpAddr = "192.0.2.7".parse().unwrap();
+    let answer = house.client().login(&asks("anna", PASSWORD)).await.unwrap();
+    let redeemed = house.accounts.sessions().redeem(answer.ticket.as_bytes(), here, now());
+    let session = redeemed.unwrap().0;
+    let question =
+        ResumeQuestion { resume_secret: answer.resume_secret, client_address: Some(there) };
+    let resumed = house.client().resume(&question).await.unwrap();
+    assert_eq!((resumed.id, resumed.client_address), (session.to_string(), there));
+    assert!(house.accounts.sessions().check(session, there, Some(501), now()).is_ok());
+    let wrong = ResumeQuestion { resume_secret: "0".repeat(64), client_address: None };
+    assert_eq!(refused(house.client().resume(&wrong).await).0, 401);
+}
+
+/// A password is said to the right station or to nobody.
+#[tokio::test]
+async fn a_station_of_another_cluster_hears_nothing() {
+    let (house, other) = (House::open().await, House::open().await);
+    assert_eq!(probe(&house.address.to_string()).await.unwrap(), house.pin);
+    let client = Client::new(&house.address.to_string(), other.pin).unwrap();
+    let refused = client.login(&asks("anna", PASSWORD)).await;
+    assert!(matches!(refused, Err(ClientError::Untrusted { .. })), "{refused:?}");
+    let adds = house.accounts.passwords_computed();
+    assert_eq!(adds, 2, "nothing but the two users was hashed");
+}
+
+#[tokio::test]
+async fn what_is_no_question_is_refused_and_answers_stay_out_of_browsers() {
+    let house = House::open().await;
+    let json = "application/json";
+    let long = format!(r#"{{"user":"{}"}}"#, "x".repeat(20_000));
+    let cases = [
+        (post("/api/v1/login", json, "{"), "400"),
+        (post("/api/v1/login", json, r#"{"user":"anna","password":"x"}"#), "400"),
+        (
+            post(
+                "/api/v1/login",
+                json,
+                r#"{"user":"a","password":"x","shared":true,"client_uid":1}"#,
+            ),
+            "400",
+        ),
+        (
+            post("/api/v1/login", json, r#"{"user":"a","password":"x","shared":true,"admin":1}"#),
+            "400",
+        ),
+        (
+            post(
+                "/api/v1/login",
+                json,
+                r#"{"user":"a","password":"x","shared":true,"client_address":"host"}"#,
+            ),
+            "400",
+        ),
+        (
+            post(
+                "/api/v1/login",
+                json,
+                r#"{"user":"a","password":"x","shared":true,"set":"../x"}"#,
+            ),
+            "400",
+        ),
+        (post("/api/v1/login", "text/plain", "{}"), "415"),
+        (post("/api/v1/login", "application/x-www-form-urlencoded", "user=a"), "415"),
+        (post("/api/v1/login", json, &long), "413"),
+        (post("/api/v1/other", json, "{}"), "404"),
+        ("GET /api/v1/login HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(), "405"),
+        ("GET /api/v1/sessions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(), "401"),
+        ("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(), "404"),
+    ];
+    let before = house.accounts.passwords_computed();
+    for (request, status) in cases {
+        let answer = house.raw(&request).await;
+        let shown = &request[..request.len().min(300)];
+        assert_eq!(answer.split(' ').nth(1), Some(status), "{shown}: {answer}");
+        let headers = answer.to_lowercase();
+        for needed in
+            ["cache-control: no-store", "x-content-type-options: nosniff", "default-src 'none'"]
+        {
+            assert!(headers.contains(needed), "{needed} is missing: {answer}");
+        }
+        assert!(!headers.contains("access-control"), "no other site may ask");
+        assert!(headers.contains(r#"{"error":"#), "{answer}");
+    }
+    assert_eq!(house.accounts.passwords_computed(), before);
+    // What is no HTTP at all must not take the door down.
+    for garbage in [
+        "\0\0\0\0",
+        "GET",
+        &"A".repeat(100_000),
+        "POST / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
+    ] {
+        house.tls().await.write_all(garbage.as_bytes()).await.unwrap();
+    }
+    assert!(house.client().login(&asks("anna", PASSWORD)).await.is_ok());
+}
+
+#[tokio::test]
+async fn plain_http_is_closed() {
+    let house = House::open().await;
+    let mut stream = TcpStream::connect(house.address).await.unwrap();
+    let request = post("/api/v1/login", "application/json", "{}");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(!String::from_utf8_lossy(&answer).contains("HTTP"), "it was answered");
+}
+
+/// Somebody who opens connections and says nothing takes their own places alone.
+#[tokio::test]
+async fn a_crowd_of_connections_is_turned_away() {
+    let house = House::open().await;
+    let mut held = Vec::new();
+    for _ in 0..16 {
+        held.push(TcpStream::connect(house.address).await.unwrap());
+    }
+    // The door takes them in their order: the next one is closed without a word.
+    let mut next = TcpStream::connect(house.address).await.unwrap();
+    let mut byte = [0];
+    assert!(matches!(next.read(&mut byte).await, Ok(0) | Err(_)));
+    drop(held);
+    // Its places are free as soon as the door has seen them go.
+    let again = async {
+        while house.client().login(&asks("anna", PASSWORD)).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), again).await.unwrap();
+}
