@@ -356,7 +356,7 @@ impl Question<'_> {
         if let Some(known) = locked(&self.share.chronicles).find(&key) {
             return Ok(known);
         }
-        let history = self.view.history(folder, name, VERSIONS_MAX)?;
+        let history = self.whole_history(folder, name)?;
         let chronicle = Arc::new(Chronicle::new(self, &history));
         let weight = chronicle.entries.len() + 1;
         locked(&self.share.chronicles).keep(key, Arc::clone(&chronicle), weight);

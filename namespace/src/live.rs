@@ -10,7 +10,7 @@ use crate::{
     Access, Attributes, Cookie, Denial, Found, Listed, Listing, Node, Show,
     ids::RESERVED_COOKIES,
     question::{Question, file_time},
-    reach::Time,
+    reach::{Time, unknown_root},
     rights::{Rights, Want},
 };
 
@@ -154,7 +154,10 @@ impl Question<'_> {
         if let Some(known) = self.known_attributes(file) {
             return Ok(known);
         }
-        let (commit, meta) = self.view.meta(file, CommitId::MAX)?.ok_or(Denial::Stale)?;
+        let (commit, meta) = match self.view.meta(file, CommitId::MAX)? {
+            None if file == FileId::ROOT => (CommitId(0), unknown_root()),
+            known => known.ok_or(Denial::Stale)?,
+        };
         let changed = self.arrival(commit)?.unwrap_or_default();
         let mut attributes = self.attributes_of(Node::Live { file }, &meta, changed);
         if meta.kind == Kind::Dir {

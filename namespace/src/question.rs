@@ -187,7 +187,7 @@ impl<'a> Question<'a> {
         locked(&self.share.names).keep(hash, name.clone(), 1);
     }
 
-    /// Looks through all names that a folder has or ever had, a page at a time, each page in a view of its own.
+    /// Looks through all names that a folder has or ever had, and those of folders before it, a page at a time.
     fn find_name(
         &self,
         folder: FileId,
@@ -195,22 +195,13 @@ impl<'a> Question<'a> {
     ) -> Result<Option<Name>, Denial> {
         let mut after: Option<Name> = None;
         loop {
-            let view = self.share.config.reader.view()?;
-            let page = view.list(folder, CommitId::MAX, after.as_ref(), NAMES_PER_PAGE)?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.name.clone());
-            if let Some(entry) = page.into_iter().find(|entry| is_it(&entry.name)) {
-                return Ok(Some(entry.name));
+            let page = self.names_at_path(folder, after.as_ref(), NAMES_PER_PAGE)?;
+            if let Some(name) = page.iter().find(|name| is_it(name)) {
+                return Ok(Some(name.clone()));
             }
-        }
-        after = None;
-        loop {
-            let view = self.share.config.reader.view()?;
-            let page = view.deleted_names(folder, after.as_ref(), NAMES_PER_PAGE)?;
-            let Some(last) = page.last() else { return Ok(None) };
-            after = Some(last.clone());
-            if let Some(name) = page.into_iter().find(|name| is_it(name)) {
-                return Ok(Some(name));
+            match page.into_iter().next_back() {
+                Some(last) => after = Some(last),
+                None => return Ok(None),
             }
         }
     }

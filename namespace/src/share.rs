@@ -15,6 +15,7 @@ use keepshare_versioning::{FileState, ReadError, Reader};
 use crate::{
     Node,
     cache::Forgetful,
+    former::Formers,
     history::Chronicle,
     ids::Hasher,
     question::{Changes, Present, Question},
@@ -79,7 +80,9 @@ pub(crate) struct Inner {
     pub(crate) changes: Mutex<Changes>,
     /// Histories of names, as they were at a newest commit.
     pub(crate) chronicles: Mutex<Forgetful<(FileId, Name, CommitId), Arc<Chronicle>>>,
-    /// Their tables.
+    /// Folders that stood where a folder is.
+    pub(crate) formers: Mutex<Formers>,
+    /// Tables of histories.
     pub(crate) tables: Mutex<Forgetful<TableKey, Arc<Vec<u8>>>>,
 }
 
@@ -259,6 +262,7 @@ impl Share {
             arrivals: Mutex::new(Forgetful::new(ARRIVALS_KEPT)),
             changes: Mutex::default(),
             chronicles: Mutex::new(Forgetful::new(VERSIONS_KEPT)),
+            formers: Mutex::new(Forgetful::new(FORMERS_KEPT)),
             tables: Mutex::new(Forgetful::new(TABLE_BYTES_KEPT)),
         };
         Self { inner: Arc::new(inner) }
@@ -518,6 +522,9 @@ const ARRIVALS_KEPT: usize = 32_768;
 
 /// How many versions are remembered in histories of names, in each half: about 20 MiB.
 const VERSIONS_KEPT: usize = 100_000;
+
+/// How many folders, with those that stood where they are, are remembered, in each half.
+const FORMERS_KEPT: usize = 16_384;
 
 /// How much of tables is remembered, in each half.
 const TABLE_BYTES_KEPT: usize = 16 * 1024 * 1024;

@@ -41,6 +41,17 @@ fn the_living_tree_is_told_as_it_is() {
     assert!(matches!(rig.read_node(&who, live(sales)), Err(Denial::IsFolder)));
 }
 
+/// A drive can be mounted before its set has come; nothing is open as long as nobody said so.
+#[test]
+fn an_empty_set_has_a_root_and_nothing_else() {
+    let rig = Rig::empty();
+    let told = rig.attributes(&anna(), live(ROOT)).unwrap();
+    assert_eq!((told.kind, told.mode), (Kind::Dir, 0));
+    assert_eq!(word(&rig.names(&anna(), "")), "no");
+    assert_eq!(word(&rig.find(&anna(), "@versions")), "no");
+    assert_eq!(word(&rig.attributes(&anna(), Node::Versions { folder: ROOT })), "no");
+}
+
 #[test]
 fn versions_is_listed_where_the_share_says() {
     let mut rig = Rig::new();

@@ -2,15 +2,20 @@
 
 use std::{
     fs::{self, File},
+    net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use keepshare_support::{Demo, Reply, Scratch};
+use keepshare_support::{Demo, Reply, Scratch, Station, cluster::free_address, wait_for};
+
+/// How long anything may take.
+const SOON: Duration = Duration::from_secs(60);
 
 /// A demo, and a user's machine beside it with a home of its own.
 struct Stage {
@@ -195,4 +200,27 @@ fn users_come_and_go_and_outlive_a_restart() -> Result<()> {
         ensure!(mode(&state.join("replica").join(file))? == 0o600, "{file}");
     }
     stage.demo.interrupt()
+}
+
+/// A port that another program has is a problem that is told, and not the end of the station.
+#[test]
+fn a_door_whose_port_is_taken_opens_when_it_is_free() -> Result<()> {
+    let scratch = Scratch::new("taken")?;
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let mut station = Station::new(&scratch, "office", Vec::new())?;
+    station.init(&free_address()?.to_string())?;
+    let config = fs::read_to_string(station.config())?;
+    let (before, _) = config.split_once("[doors]").context("the config has doors")?;
+    let doors = format!("[doors]\nnfs = \"off\"\nhttps = \"{}\"\n", taken.local_addr()?);
+    fs::write(station.config(), format!("{before}{doors}"))?;
+    station.start()?;
+    let problem = || -> Result<bool> {
+        Ok(station.status()?["problems"].to_string().contains("users cannot log in"))
+    };
+    wait_for(SOON, "the problem is told", || Ok(problem()?.then_some(())))?;
+    let at = taken.local_addr()?;
+    drop(taken);
+    wait_for(SOON, "the door opens", || Ok((!problem()?).then_some(())))?;
+    wait_for(SOON, "the door answers", || Ok(TcpStream::connect(at).ok()))?;
+    station.stop()
 }
