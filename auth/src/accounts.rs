@@ -52,6 +52,9 @@ pub enum AccountError {
     /// A row in it.
     #[error("a row of the users or sessions cannot be read")]
     Row(#[from] postcard::Error),
+    /// Written by a newer release.
+    #[error("users and sessions are in format {0}, which is newer than this program")]
+    Newer(u32),
     /// The system gave no random numbers.
     #[error("the system gives no random numbers")]
     Random(#[from] getrandom::Error),

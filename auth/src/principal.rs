@@ -1,7 +1,7 @@
 //! Who asks: a logged-in user with groups.
 
 /// A logged-in user, as rights are judged: the numbers are the server's own, never what a client claims.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Principal {
     /// The user's name.
     pub user: String,

@@ -177,6 +177,8 @@ impl Sessions {
     }
 
     /// Ends a session at once, durably when this returns. Tells whether there was one to end.
+    ///
+    /// Where the disk fails the session has ended in memory, and its end is stored by the next try or [`Self::flush`].
     pub fn revoke(&self, session: SessionId, now: Stamp) -> Result<bool, AccountError> {
         let _changes = self.changes();
         let found = self.live().get(&session).cloned();
@@ -260,15 +262,15 @@ impl Sessions {
         let _changes = self.changes();
         let gone = self.sweep(now);
         let entries: Vec<_> = self.live().values().cloned().collect();
-        let used: Vec<_> = entries.iter().filter(|entry| entry.was_used_since_stored()).collect();
-        if gone.is_empty() && used.is_empty() {
+        let ahead: Vec<_> = entries.iter().filter(|entry| entry.is_ahead()).collect();
+        if gone.is_empty() && ahead.is_empty() {
             return Ok(());
         }
-        let records = used.iter().map(|entry| (entry.id, entry.record())).collect::<Vec<_>>();
+        let records = ahead.iter().map(|entry| (entry.id, entry.record())).collect::<Vec<_>>();
         let gone_ids: Vec<_> = gone.iter().map(|entry| entry.id).collect();
         store::write(&self.0.db, &records, &gone_ids)?;
-        for (entry, (_, record)) in used.iter().zip(&records) {
-            entry.stored(record.last_used);
+        for (entry, (_, record)) in ahead.iter().zip(&records) {
+            entry.stored(record);
         }
         for entry in gone.iter().filter(|entry| entry.revoked.get().is_none()) {
             self.audit_end(entry, now, "not used for too long");
@@ -318,10 +320,14 @@ impl Sessions {
         }
         // Ended in memory first: where the disk fails, too much has ended rather than too little.
         let ended = self.end_all_of(user, now);
-        for entry in &ended {
-            store::put(&write, entry.id, &entry.record())?;
+        let records: Vec<_> = ended.iter().map(|entry| entry.record()).collect();
+        for (entry, record) in ended.iter().zip(&records) {
+            store::put(&write, entry.id, record)?;
         }
         write.commit()?;
+        for (entry, record) in ended.iter().zip(&records) {
+            entry.stored(record);
+        }
         self.audit_revoked(&ended, now);
         Ok(Some(ended.len()))
     }
@@ -419,6 +425,9 @@ impl Sessions {
         }
         let records: Vec<_> = ended.iter().map(|entry| (entry.id, entry.record())).collect();
         store::write(&self.0.db, &records, &[])?;
+        for (entry, (_, record)) in ended.iter().zip(&records) {
+            entry.stored(record);
+        }
         self.audit_revoked(ended, now);
         Ok(true)
     }

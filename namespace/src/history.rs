@@ -307,8 +307,11 @@ impl Question<'_> {
 
     /// Returns the state of a version, where the principal may read it.
     fn state_of(&self, folder: FileId, kept: &Kept) -> Result<Option<FileState>, Denial> {
+        if !kept.listed || !self.may_now(kept.file, Want::Read)? {
+            return Ok(None);
+        }
         let state = self.view.file(kept.file, kept.commit)?;
-        let state = state.filter(|state| state.commit == kept.commit && kept.listed);
+        let state = state.filter(|state| state.commit == kept.commit);
         match state {
             Some(state) if self.may_read_version(folder, &state)? => Ok(Some(state)),
             _ => Ok(None),
@@ -353,7 +356,7 @@ impl Question<'_> {
         if let Some(known) = locked(&self.share.chronicles).find(&key) {
             return Ok(known);
         }
-        let history = self.view.history(folder, name, VERSIONS_MAX)?;
+        let history = self.whole_history(folder, name)?;
         let chronicle = Arc::new(Chronicle::new(self, &history));
         let weight = chronicle.entries.len() + 1;
         locked(&self.share.chronicles).keep(key, Arc::clone(&chronicle), weight);

@@ -5,6 +5,7 @@
 //! a socket.
 
 mod cache;
+mod former;
 mod history;
 mod ids;
 mod live;

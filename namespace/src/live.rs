@@ -10,8 +10,8 @@ use crate::{
     Access, Attributes, Cookie, Denial, Found, Listed, Listing, Node, Show,
     ids::RESERVED_COOKIES,
     question::{Question, file_time},
-    reach::Time,
-    rights::Want,
+    reach::{Time, unknown_root},
+    rights::{Rights, Want},
 };
 
 /// The name under which the past answers, in every folder.
@@ -27,11 +27,10 @@ impl Question<'_> {
     }
 
     pub(crate) fn live_access(&self, file: FileId) -> Result<Access, Denial> {
-        let state = self.living(file)?;
-        let rights = self.rights_now(file)?.ok_or(Denial::Stale)?;
+        let rights = self.living(file)?;
         let may = |want| rights.allow(self.who, want);
-        let is_folder = state.meta.kind == Kind::Dir;
-        let is_file = state.meta.kind == Kind::File;
+        let is_folder = rights.kind() == Kind::Dir;
+        let is_file = rights.kind() == Kind::File;
         Ok(Access {
             read: may(Want::Read),
             search: is_folder && may(Want::Search),
@@ -103,29 +102,28 @@ impl Question<'_> {
 
     /// Returns the present state of a file whose content the principal may read.
     pub(crate) fn live_readable(&self, file: FileId) -> Result<(FileState, Attributes), Denial> {
-        let state = self.living(file)?;
-        if !self.may_now(file, Want::Read)? {
+        if !self.living(file)?.allow(self.who, Want::Read) {
             return Err(Denial::NotAllowed);
         }
         let attributes = self.attributes_now(file)?;
+        let state = self.view.file(file, CommitId::MAX)?.ok_or(Denial::Stale)?;
         Ok((state, attributes))
     }
 
-    /// Returns the state of a living thing that the principal can reach.
-    pub(crate) fn living(&self, file: FileId) -> Result<FileState, Denial> {
+    /// Returns the rights of a living thing that the principal can reach.
+    pub(crate) fn living(&self, file: FileId) -> Result<Rights, Denial> {
         if !self.is_living(file)? {
             return Err(Denial::Stale);
         }
         if !self.is_reached_now(file)? {
             return Err(Denial::NotAllowed);
         }
-        self.view.file(file, CommitId::MAX)?.ok_or(Denial::Stale)
+        self.rights_now(file)?.ok_or(Denial::Stale)
     }
 
     /// Holds that a node is a living folder that the principal can reach.
     pub(crate) fn living_folder(&self, folder: FileId) -> Result<(), Denial> {
-        let state = self.living(folder)?;
-        if state.meta.kind == Kind::Dir { Ok(()) } else { Err(Denial::NotFolder) }
+        if self.living(folder)?.kind() == Kind::Dir { Ok(()) } else { Err(Denial::NotFolder) }
     }
 
     /// Returns an entry of a listing, and remembers its place.
@@ -153,15 +151,22 @@ impl Question<'_> {
 
     /// Returns what is known of a living thing, whoever asks.
     fn attributes_now(&self, file: FileId) -> Result<Attributes, Denial> {
-        let (commit, meta) = self.view.meta(file, CommitId::MAX)?.ok_or(Denial::Stale)?;
-        let changed = self.arrival(commit)?.unwrap_or_default();
-        let attributes = self.attributes_of(Node::Live { file }, &meta, changed);
-        if meta.kind == Kind::Dir {
-            let ctime = attributes.ctime.max(file_time(self.names_changed(file)?));
-            return Ok(Attributes { ctime, ..attributes });
+        if let Some(known) = self.known_attributes(file) {
+            return Ok(known);
         }
-        let links = u32::try_from(self.view.link_count(file)?).unwrap_or(u32::MAX);
-        Ok(Attributes { links, ..attributes })
+        let (commit, meta) = match self.view.meta(file, CommitId::MAX)? {
+            None if file == FileId::ROOT => (CommitId(0), unknown_root()),
+            known => known.ok_or(Denial::Stale)?,
+        };
+        let changed = self.arrival(commit)?.unwrap_or_default();
+        let mut attributes = self.attributes_of(Node::Live { file }, &meta, changed);
+        if meta.kind == Kind::Dir {
+            attributes.ctime = attributes.ctime.max(file_time(self.names_changed(file)?));
+        } else {
+            attributes.links = u32::try_from(self.view.link_count(file)?).unwrap_or(u32::MAX);
+        }
+        self.note_attributes(file, attributes);
+        Ok(attributes)
     }
 
     fn shows_versions(&self, folder: FileId) -> bool {

@@ -213,11 +213,11 @@ impl Question<'_> {
     /// Tells whether the principal may do this with what was then, now and then.
     fn may_past(&self, then: Then, state: &FileState, want: Want) -> Result<bool, Denial> {
         let Then { folder, file, at, .. } = then;
+        if !self.may_now(file, want)? || !self.lets_through(folder, at)? {
+            return Ok(false);
+        }
         let Some((commit, meta)) = self.view.meta(file, at)? else { return Ok(false) };
-        if !self.may_then(file, &meta, at, want)?
-            || !self.may_now(file, want)?
-            || !self.lets_through(folder, at)?
-        {
+        if !self.may_then(file, &meta, at, want)? {
             return Ok(false);
         }
         // An older version stands in for one whose content is gone: it takes the right to that one, too.

@@ -12,6 +12,7 @@ use keepshare_versioning::{Touched, View};
 
 use crate::{
     Attributes, Denial, Node,
+    cache::Forgetful,
     reach::{Guard, Time},
     share::Inner,
 };
@@ -130,6 +131,10 @@ impl<'a> Question<'a> {
     pub(crate) fn names_changed(&self, folder: FileId) -> Result<Stamp, Denial> {
         let (latest, newest) = (self.view.latest(), self.newest_arrival()?);
         let mut changes = locked(&self.share.changes);
+        if changes.through > latest {
+            // A newer view has been asked already: what it knows must not be told of the names that this one has.
+            return Ok(newest);
+        }
         if changes.through < latest {
             let touched = match changes.through {
                 CommitId(0) => Touched::Everything,
@@ -182,7 +187,7 @@ impl<'a> Question<'a> {
         locked(&self.share.names).keep(hash, name.clone(), 1);
     }
 
-    /// Looks through all names that a folder has or ever had, a page at a time, each page in a view of its own.
+    /// Looks through all names that a folder has or ever had, and those of folders before it, a page at a time.
     fn find_name(
         &self,
         folder: FileId,
@@ -190,22 +195,13 @@ impl<'a> Question<'a> {
     ) -> Result<Option<Name>, Denial> {
         let mut after: Option<Name> = None;
         loop {
-            let view = self.share.config.reader.view()?;
-            let page = view.list(folder, CommitId::MAX, after.as_ref(), NAMES_PER_PAGE)?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.name.clone());
-            if let Some(entry) = page.into_iter().find(|entry| is_it(&entry.name)) {
-                return Ok(Some(entry.name));
+            let page = self.names_at_path(folder, after.as_ref(), NAMES_PER_PAGE)?;
+            if let Some(name) = page.iter().find(|name| is_it(name)) {
+                return Ok(Some(name.clone()));
             }
-        }
-        after = None;
-        loop {
-            let view = self.share.config.reader.view()?;
-            let page = view.deleted_names(folder, after.as_ref(), NAMES_PER_PAGE)?;
-            let Some(last) = page.last() else { return Ok(None) };
-            after = Some(last.clone());
-            if let Some(name) = page.into_iter().find(|name| is_it(name)) {
-                return Ok(Some(name));
+            match page.into_iter().next_back() {
+                Some(last) => after = Some(last),
+                None => return Ok(None),
             }
         }
     }
@@ -218,21 +214,55 @@ impl<'a> Question<'a> {
         self.ways.borrow_mut().extend(way.iter().map(|folder| ((*folder, time), passes)));
     }
 
-    pub(crate) fn known_guard(&self, folder: FileId) -> Option<Guard> {
-        let mut guards = locked(&self.share.guards);
-        if guards.0 == self.view.latest() { guards.1.find(&folder) } else { None }
+    pub(crate) fn known_guard(&self, file: FileId) -> Option<Guard> {
+        let mut present = locked(&self.share.present);
+        if present.at == self.view.latest() { present.guards.find(&file) } else { None }
     }
 
-    pub(crate) fn note_guard(&self, folder: FileId, guard: &Guard) {
-        let mut guards = locked(&self.share.guards);
+    pub(crate) fn note_guard(&self, file: FileId, guard: &Guard) {
+        if let Some(mut present) = self.present() {
+            present.guards.keep(file, guard.clone(), guard.weight());
+        }
+    }
+
+    pub(crate) fn known_attributes(&self, file: FileId) -> Option<Attributes> {
+        let mut present = locked(&self.share.present);
+        if present.at == self.view.latest() { present.attributes.find(&file) } else { None }
+    }
+
+    pub(crate) fn note_attributes(&self, file: FileId, attributes: Attributes) {
+        if let Some(mut present) = self.present() {
+            present.attributes.keep(file, attributes, 1);
+        }
+    }
+
+    /// Returns what is remembered of this view's commit; `None` where a newer one has been asked about already.
+    fn present(&self) -> Option<MutexGuard<'_, Present>> {
+        let mut present = locked(&self.share.present);
         let latest = self.view.latest();
-        if guards.0 < latest {
-            guards.0 = latest;
-            guards.1.clear();
+        if present.at < latest {
+            present.at = latest;
+            present.guards.clear();
+            present.attributes.clear();
         }
-        if guards.0 == latest {
-            guards.1.keep(folder, guard.clone(), guard.weight());
-        }
+        (present.at == latest).then_some(present)
+    }
+}
+
+/// What is remembered of the set at its newest commit.
+#[derive(Debug)]
+pub(crate) struct Present {
+    at: CommitId,
+    /// Who may pass where.
+    guards: Forgetful<FileId, Guard>,
+    attributes: Forgetful<FileId, Attributes>,
+}
+
+impl Present {
+    /// Returns a memory of nothing.
+    pub(crate) fn new() -> Self {
+        let (guards, attributes) = (Forgetful::new(GUARDS_KEPT), Forgetful::new(ATTRIBUTES_KEPT));
+        Self { at: CommitId(0), guards, attributes }
     }
 }
 
@@ -249,6 +279,12 @@ pub(crate) fn file_time(stamp: Stamp) -> FileTime {
 
 /// How many names are read at once where one is searched for.
 const NAMES_PER_PAGE: usize = 1024;
+
+/// How many files and folders are remembered, with the places they have, in each half: about 5 MiB.
+const GUARDS_KEPT: usize = 32_768;
+
+/// How many things' attributes are remembered, in each half: about 4 MiB.
+const ATTRIBUTES_KEPT: usize = 32_768;
 
 const MODE_BITS: u32 = 0o777;
 const MICROS: i64 = 1_000_000;

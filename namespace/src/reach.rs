@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use keepshare_base::{CommitId, DEPTH_MAX, FileId, Meta, Name};
+use keepshare_base::{CommitId, DEPTH_MAX, FileId, FileTime, Kind, Meta, Name, Owner};
 use keepshare_versioning::FileState;
 
 use crate::{
@@ -176,10 +176,13 @@ impl Question<'_> {
             return Ok(false);
         }
         let want = Want::to_see(state.meta.kind);
+        // What is remembered decides first: most who are denied are denied now.
+        if !self.may_now(state.file, want)? || !self.passes(folder, Time::Now)? {
+            return Ok(false);
+        }
         let Some(then) = self.then(state)? else { return Ok(false) };
         Ok(self.lets_through(folder, then)?
-            && self.may_then(state.file, &state.meta, then, want)?
-            && self.may_now(state.file, want)?)
+            && self.may_then(state.file, &state.meta, then, want)?)
     }
 
     /// Returns the rights that a thing has now, or had last.
@@ -196,8 +199,8 @@ impl Question<'_> {
             return Ok(None);
         }
         // The root has no birth: before its first row, what is first known of it counts.
-        let first = self.view.versions(FileId::ROOT)?.pop();
-        Ok(first.map(|state| Rights::of(&state.meta)))
+        let first = self.view.versions(FileId::ROOT)?.pop().map(|state| state.meta);
+        Ok(Some(Rights::of(&first.unwrap_or_else(unknown_root))))
     }
 
     fn one_passes(&self, folders: &[FileId], time: Time) -> Result<bool, Denial> {
@@ -228,6 +231,21 @@ impl Question<'_> {
         let guard = Guard { rights, above: folders(places), present: at == CommitId::MAX };
         self.note_guard(file, &guard);
         Ok(guard)
+    }
+}
+
+/// Returns the attributes of a root of which nothing has come yet: it is there, and nobody may anything.
+pub(crate) fn unknown_root() -> Meta {
+    Meta {
+        kind: Kind::Dir,
+        size: 0,
+        mode: 0,
+        owner: Owner::default(),
+        group: Owner::default(),
+        mtime: FileTime::default(),
+        symlink: vec![],
+        rdev: 0,
+        xattrs: vec![],
     }
 }
 

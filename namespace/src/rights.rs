@@ -67,6 +67,11 @@ impl Rights {
         Self { kind: *kind, mode: *mode, uid: owner.id, gid: group.id, list }
     }
 
+    /// Returns what kind of thing it is.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// Tells whether the principal may.
     ///
     /// A link can always be read: its own bits mean nothing (POSIX, `symlink(7)`).

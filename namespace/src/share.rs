@@ -14,10 +14,10 @@ use keepshare_versioning::{FileState, ReadError, Reader};
 use crate::{
     Node,
     cache::Forgetful,
+    former::Formers,
     history::Chronicle,
     ids::Hasher,
-    question::{Changes, Question},
-    reach::Guard,
+    question::{Changes, Present, Question},
     table::TableKey,
     versions::README_TEXT,
 };
@@ -71,14 +71,15 @@ pub(crate) struct Inner {
     pub(crate) hasher: Hasher,
     /// What hashes of names and places in listings stand for.
     pub(crate) names: Mutex<Forgetful<u64, Name>>,
-    /// Who may pass where, at one newest commit.
-    pub(crate) guards: Mutex<(CommitId, Forgetful<FileId, Guard>)>,
+    pub(crate) present: Mutex<Present>,
     /// When commits arrived.
     pub(crate) arrivals: Mutex<Forgetful<CommitId, Stamp>>,
     pub(crate) changes: Mutex<Changes>,
     /// Histories of names, as they were at a newest commit.
     pub(crate) chronicles: Mutex<Forgetful<(FileId, Name, CommitId), Arc<Chronicle>>>,
-    /// Their tables.
+    /// Folders that stood where a folder is.
+    pub(crate) formers: Mutex<Formers>,
+    /// Tables of histories.
     pub(crate) tables: Mutex<Forgetful<TableKey, Arc<Vec<u8>>>>,
 }
 
@@ -241,10 +242,11 @@ impl Share {
             hasher: Hasher::new(config.key),
             config,
             names: Mutex::new(Forgetful::new(NAMES_KEPT)),
-            guards: Mutex::new((CommitId(0), Forgetful::new(GUARDS_KEPT))),
+            present: Mutex::new(Present::new()),
             arrivals: Mutex::new(Forgetful::new(ARRIVALS_KEPT)),
             changes: Mutex::default(),
             chronicles: Mutex::new(Forgetful::new(VERSIONS_KEPT)),
+            formers: Mutex::new(Forgetful::new(FORMERS_KEPT)),
             tables: Mutex::new(Forgetful::new(TABLE_BYTES_KEPT)),
         };
         Self { inner: Arc::new(inner) }
@@ -292,6 +294,9 @@ impl Share {
     }
 
     /// Returns what a name of a folder stands for. `.` and `..` are names too.
+    ///
+    /// A door that tells the folder's attributes beside names asks for them *before* it asks for the names: a client
+    /// that gets old names with a newer ctime keeps them.
     pub fn lookup(
         &self,
         who: &Principal,
@@ -485,14 +490,14 @@ const READ_TRIES_MAX: usize = 4;
 /// How many names are remembered for hashes and places, in each half: about 10 MiB where all are as long as can be.
 const NAMES_KEPT: usize = 32_768;
 
-/// How many files and folders are remembered, with the places they have, in each half: about 5 MiB.
-const GUARDS_KEPT: usize = 32_768;
-
 /// How many commits' arrivals are remembered, in each half.
 const ARRIVALS_KEPT: usize = 32_768;
 
 /// How many versions are remembered in histories of names, in each half: about 20 MiB.
 const VERSIONS_KEPT: usize = 100_000;
+
+/// How many folders, with those that stood where they are, are remembered, in each half.
+const FORMERS_KEPT: usize = 16_384;
 
 /// How much of tables is remembered, in each half.
 const TABLE_BYTES_KEPT: usize = 16 * 1024 * 1024;

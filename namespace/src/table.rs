@@ -8,9 +8,7 @@ use keepshare_base::{CommitId, Event, FileId, Name, Stamp};
 use keepshare_versioning::{Ended, HistoryEntry};
 
 use crate::{
-    Attributes, Denial, Node,
-    history::VERSIONS_MAX,
-    names,
+    Attributes, Denial, Node, names,
     question::{Question, locked},
 };
 
@@ -61,7 +59,7 @@ impl Question<'_> {
 
     fn write_table(&self, folder: FileId, name: &Name) -> Result<String, Denial> {
         let mut table = HEADER.to_owned();
-        let history = self.view.history(folder, name, VERSIONS_MAX)?;
+        let history = self.whole_history(folder, name)?;
         if let Some(since) = self.view.empty_since(folder, name)?
             && let Some(info) = self.view.commit_info(since)?
         {

@@ -169,8 +169,12 @@ impl Question<'_> {
     ) -> Result<Listing, Denial> {
         self.admit_listing(folder)?;
         self.list_histories(folder, after, limit, vec![], |from| {
-            let page = self.view.deleted_names(folder, from, PAGE)?;
-            Ok(page.into_iter().map(|name| (name, true)).collect())
+            let page = self.names_at_path(folder, from, PAGE)?;
+            let is_gone = |name: Name| {
+                let present = self.view.lookup(folder, &name, CommitId::MAX)?;
+                Ok((name, present.is_none()))
+            };
+            page.into_iter().map(is_gone).collect()
         })
     }
 

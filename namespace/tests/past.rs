@@ -162,6 +162,43 @@ fn a_younger_folder_shows_what_its_name_was() {
     assert_eq!(word(&rig.find(&bob(), &format!("Sales/sub/@versions/{then}"))), "none");
 }
 
+/// Who makes a folder again, to get back what was in it, finds it there.
+#[test]
+fn a_folder_that_is_made_again_has_the_past_of_the_one_before() {
+    let mut rig = Rig::new();
+    let old = rig.add_dir(ROOT, "Sales", 0o755);
+    let file = rig.add(old, "a.txt", 0o644, b"one");
+    rig.save(file, 0o644, b"two");
+    rig.add(old, "b.txt", 0o600, b"own");
+    rig.apply(edit().gone(old, "a.txt").gone(old, "b.txt").gone(ROOT, "Sales"));
+    let new = rig.add_dir(ROOT, "Sales", 0o755);
+    let deleted = "Sales/@versions/_deleted";
+    assert_eq!(rig.names(&bob(), deleted).unwrap(), ["a.txt@"]);
+    assert_eq!(rig.names(&anna(), deleted).unwrap(), ["a.txt@", "b.txt@"]);
+    let names = rig.names(&bob(), &format!("{deleted}/a.txt@")).unwrap();
+    assert_eq!(names.len(), 3);
+    assert_eq!(rig.read(&bob(), &format!("{deleted}/a.txt@/{}", names[2])).unwrap(), "one");
+    let node = rig.node(&bob(), &format!("{deleted}/a.txt@"));
+    rig.add(new, "a.txt", 0o644, b"three");
+    let mut rig = rig.restart();
+    let names = rig.names_in(&bob(), node).unwrap();
+    assert_eq!(names.len(), 4);
+    let read = |name: &str| rig.read(&bob(), &format!("Sales/@versions/a.txt@/{name}")).unwrap();
+    assert_eq!((read(&names[1]), read(&names[3])), ("three".to_owned(), "one".to_owned()));
+    assert_eq!(
+        rig.names(&bob(), "Sales/@versions").unwrap(),
+        ["_README.txt", "_deleted", "a.txt@"]
+    );
+    // A folder that was elsewhere then has nothing to do with this path.
+    let other = rig.add_dir(ROOT, "Other", 0o755);
+    rig.add(other, "c.txt", 0o644, b"elsewhere");
+    rig.apply(edit().gone(ROOT, "Other").put_dir(ROOT, "Sales", other));
+    rig.apply(edit().gone(ROOT, "Sales"));
+    rig.add_dir(ROOT, "Sales", 0o755);
+    let names = rig.names(&bob(), deleted).unwrap();
+    assert_eq!(names, ["a.txt@"]);
+}
+
 #[test]
 fn what_is_gone_is_in_deleted() {
     let mut rig = Rig::new();

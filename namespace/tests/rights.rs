@@ -248,6 +248,33 @@ fn a_hard_link_into_an_open_folder() {
     check(&rig, "the open place is gone", two, [&anna, &bob, NOTHING]);
 }
 
+/// The past is reached through a folder: that another place of the file is open does not open this one, now nor then.
+#[test]
+fn the_folder_of_a_node_lets_through_now_and_then() {
+    let mut rig = Rig::new();
+    let open = rig.add_dir(ROOT, "open", 0o755);
+    let door = rig.add_dir(ROOT, "door", 0o700);
+    let file = rig.add(open, "a", 0o644, b"one");
+    rig.apply(edit().put(door, "b", file));
+    rig.save(file, 0o644, b"two");
+    let shut = rig.position();
+    let [version, _] = &versions(&rig, "open/@versions/a@")[..] else { panic!() };
+    let through = |folder| {
+        let Node::Version { file, position, .. } = version.node else { panic!() };
+        let moment = keepshare_namespace::PastMoment::After(shut);
+        [Node::Version { folder, file, position }, Node::Past { folder, file, moment }]
+    };
+    let words = |rig: &Rig, folder| through(folder).map(|node| word(&rig.read_node(&eve(), node)));
+    assert_eq!(words(&rig, open), ["yes", "yes"]);
+    assert_eq!(words(&rig, door), ["no", "no"], "closed now");
+    rig.apply(edit().dir(door, 0o755));
+    assert_eq!(words(&rig, door), ["no", "no"], "closed then");
+    rig.save(file, 0o644, b"three");
+    assert_eq!(rig.read(&eve(), "door/@versions/b@/latest").unwrap(), "three");
+    rig.apply(edit().gone(ROOT, "door"));
+    assert_eq!(words(&rig, door), ["stale", "stale"], "gone");
+}
+
 #[test]
 fn a_file_moved_out_of_a_private_folder() {
     let mut rig = Rig::new();
@@ -411,7 +438,8 @@ fn restores_take_reading_then_and_writing_now() {
     let view = rig.node(&bob(), "@versions/2026-11-20_15.00.03/dir");
     let done = ask(&rig, &bob(), (view, "a.txt"), (live(dir), "new.txt")).unwrap();
     assert_eq!(done.path.to_string(), "dir/new.txt");
-    let cases: [(&str, Principal, (Node, &str), (Node, &str)); 11] = [
+    type Name<'a> = (Node, &'a str);
+    let cases: [(&str, Principal, Name<'_>, Name<'_>); 11] = [
         ("no", eve(), (history, &second), (live(dir), "a.txt")),
         ("no", eve(), (history, &second), (live(dir), "new")),
         ("no", bob(), (history, &second), (live(dir), "own")),

@@ -41,6 +41,17 @@ fn the_living_tree_is_told_as_it_is() {
     assert!(matches!(rig.read_node(&who, live(sales)), Err(Denial::IsFolder)));
 }
 
+/// A drive can be mounted before its set has come; nothing is open as long as nobody said so.
+#[test]
+fn an_empty_set_has_a_root_and_nothing_else() {
+    let rig = Rig::empty();
+    let told = rig.attributes(&anna(), live(ROOT)).unwrap();
+    assert_eq!((told.kind, told.mode), (Kind::Dir, 0));
+    assert_eq!(word(&rig.names(&anna(), "")), "no");
+    assert_eq!(word(&rig.find(&anna(), "@versions")), "no");
+    assert_eq!(word(&rig.attributes(&anna(), Node::Versions { folder: ROOT })), "no");
+}
+
 #[test]
 fn versions_is_listed_where_the_share_says() {
     let mut rig = Rig::new();
@@ -114,4 +125,32 @@ fn what_hangs_in_a_dead_folder_is_stale() {
     assert_eq!(word(&rig.attributes(&anna(), live(dir))), "stale");
     assert_eq!(word(&rig.attributes(&anna(), live(file))), "stale");
     assert_eq!(word(&rig.share.list(&anna(), live(dir), 0, 9, rig.now)), "stale");
+}
+
+/// Old names told with a new ctime would be kept by clients for good.
+#[test]
+fn names_and_ctime_are_of_one_moment_while_a_master_writes() {
+    let mut rig = Rig::new();
+    let folder = rig.add_dir(ROOT, "busy", 0o755);
+    let share = rig.share.clone();
+    let reader = std::thread::spawn(move || {
+        let mut told: Vec<(keepshare_base::FileTime, usize)> = vec![];
+        loop {
+            let before = share.attributes(&bob(), live(folder), START).unwrap().ctime;
+            let names = share.list(&bob(), live(folder), 0, 500, START).unwrap().entries.len();
+            told.push((before, names));
+            if names == 200 {
+                return told;
+            }
+        }
+    });
+    for number in 0..200 {
+        rig.add(folder, &format!("n{number}"), 0o644, b"");
+    }
+    let told = reader.join().unwrap();
+    // Names are never older than the ctime they are told with.
+    for (ctime, names) in told {
+        let arrived = rig.now.plus_micros(-SECOND * (200 - i64::try_from(names).unwrap()));
+        assert!(ctime.to_stamp() <= arrived, "{names} names at {ctime:?}");
+    }
 }

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use keepshare_auth::{
-    AccountError, Accounts, LoginRefusal, LoginRequest, SessionId, User, UserName, UserSets,
+    AccountError, Accounts, LoginRefusal, LoginRequest, SessionId, SessionInfo, User, UserName,
+    UserSets,
 };
 use keepshare_web::messages::{LoginAnswer, SessionAnswer};
 
@@ -30,7 +31,11 @@ pub(crate) fn answer(station: &Station, request: AccountRequest, reply: &mut Rep
             let users = accounts.users().map_err(failure)?;
             users.into_iter().try_for_each(|user| reply.item(&UserInfo::from(user)))
         }
-        AccountRequest::UserRemove { name } => {
+        AccountRequest::UserRemove { name, dry_run: true } => {
+            let name = known_user(accounts, &name)?;
+            reply.item(&would_end(accounts, |session| session.user == name))
+        }
+        AccountRequest::UserRemove { name, dry_run: false } => {
             let ended = accounts.remove_user(&user_name(&name)?, clock::now()).map_err(failure)?;
             reply.item(&ended_of(ended, &name)?)
         }
@@ -42,7 +47,9 @@ pub(crate) fn answer(station: &Station, request: AccountRequest, reply: &mut Rep
             let sessions = accounts.sessions().list().into_iter();
             sessions.map(SessionAnswer::from).try_for_each(|session| reply.item(&session))
         }
-        AccountRequest::SessionRevoke(which) => reply.item(&revoke(accounts, &which)?),
+        AccountRequest::SessionRevoke { which, dry_run } => {
+            reply.item(&revoke(accounts, &which, dry_run)?)
+        }
         AccountRequest::Login { user, password, set, client_address, client_uid } => {
             let Secret(password) = password;
             let request = LoginRequest { user, password, set, client_address, client_uid };
@@ -63,33 +70,53 @@ fn add(accounts: &Accounts, info: UserInfo, password: &Secret) -> Outcome<UserIn
     Ok(user.into())
 }
 
-fn revoke(accounts: &Accounts, which: &Which) -> Outcome<Ended> {
+fn revoke(accounts: &Accounts, which: &Which, dry_run: bool) -> Outcome<Ended> {
     let (sessions, now) = (accounts.sessions(), clock::now());
     match which {
         Which::User(name) => {
-            let name = user_name(name)?;
-            if !accounts.users().map_err(failure)?.iter().any(|user| user.name == name) {
-                return Err(no_user(name.as_str()));
+            let name = known_user(accounts, name)?;
+            if dry_run {
+                return Ok(would_end(accounts, |session| session.user == name));
             }
-            let sessions_ended = sessions.revoke_user(&name, now).map_err(failure)?;
-            Ok(Ended { sessions_ended })
+            Ok(done(sessions.revoke_user(&name, now).map_err(failure)?))
         }
         Which::Session(id) => {
             let hint = "keepshare session list shows the sessions";
             let id: SessionId =
                 id.parse().map_err(|error| Failure::because(Code::Usage, error).hint(hint))?;
-            match sessions.revoke(id, now).map_err(failure)? {
-                true => Ok(Ended { sessions_ended: 1 }),
-                false => {
-                    Err(Failure::not_found(format!("there is no living session {id}")).hint(hint))
-                }
+            let ended = match dry_run {
+                true => would_end(accounts, |session| session.id == id),
+                false => done(usize::from(sessions.revoke(id, now).map_err(failure)?)),
+            };
+            if ended.sessions_ended == 0 {
+                return Err(
+                    Failure::not_found(format!("there is no living session {id}")).hint(hint)
+                );
             }
+            Ok(ended)
         }
     }
 }
 
+fn done(sessions_ended: usize) -> Ended {
+    Ended { sessions_ended, dry_run: false }
+}
+
+/// Counts what would end.
+fn would_end(accounts: &Accounts, which: impl Fn(&SessionInfo) -> bool) -> Ended {
+    let sessions = accounts.sessions().list();
+    let living = sessions.iter().filter(|session| session.revoked.is_none());
+    Ended { sessions_ended: living.filter(|session| which(session)).count(), dry_run: true }
+}
+
+fn known_user(accounts: &Accounts, name: &str) -> Outcome<UserName> {
+    let name = user_name(name)?;
+    let is_known = accounts.users().map_err(failure)?.iter().any(|user| user.name == name);
+    if is_known { Ok(name) } else { Err(no_user(name.as_str())) }
+}
+
 fn ended_of(sessions_ended: Option<usize>, name: &str) -> Outcome<Ended> {
-    sessions_ended.map(|sessions_ended| Ended { sessions_ended }).ok_or_else(|| no_user(name))
+    sessions_ended.map(done).ok_or_else(|| no_user(name))
 }
 
 fn no_user(name: &str) -> Failure {

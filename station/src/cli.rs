@@ -184,6 +184,9 @@ pub(crate) enum User {
     Remove {
         /// Who
         name: UserName,
+        /// Only say what would end
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Change a user's password and end all their sessions; asks for the new one
     Password {
@@ -263,6 +266,9 @@ pub(crate) enum Session {
         /// All of this user
         #[arg(long, value_name = "NAME")]
         user: Option<UserName>,
+        /// Only say what would end
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 

@@ -44,14 +44,16 @@ pub(crate) fn execute(cli: Cli, screen: &Screen) -> Outcome<()> {
         Command::Set(Set::Show { name }) => sets::show(&socket(&global)?, &name, screen),
         Command::User(User::Add(options)) => users::add(&socket(&global)?, options, screen),
         Command::User(User::List) => users::list(&socket(&global)?, screen),
-        Command::User(User::Remove { name }) => users::remove(&socket(&global)?, &name, screen),
+        Command::User(User::Remove { name, dry_run }) => {
+            users::remove(&socket(&global)?, &name, dry_run, screen)
+        }
         Command::User(User::Password { name, password_stdin }) => {
             users::password(&socket(&global)?, &name, password_stdin, screen)
         }
         Command::Login(options) => login::login(|| socket(&global), &options, screen),
         Command::Session(Session::List) => sessions::list(&socket(&global)?, screen),
-        Command::Session(Session::Revoke { id, user }) => {
-            sessions::revoke(&socket(&global)?, id, user.as_ref(), screen)
+        Command::Session(Session::Revoke { id, user, dry_run }) => {
+            sessions::revoke(&socket(&global)?, id, user.as_ref(), dry_run, screen)
         }
         Command::Versions(options) => {
             history::versions(&socket(&global)?, &options.path, options.limit, screen)

@@ -279,6 +279,26 @@ impl View {
         self.ask(|rows| names::deleted(rows, parent, after, limit))
     }
 
+    /// Returns names that a folder has or ever had, in order, after `after`.
+    pub fn names_ever(
+        &self,
+        parent: FileId,
+        after: Option<&Name>,
+        limit: usize,
+    ) -> Result<Vec<Name>, ReadError> {
+        self.ask(|rows| names::ever(rows, parent, after, limit))
+    }
+
+    /// Returns what a name stood for, newest first, each time it changed.
+    pub fn held(
+        &self,
+        parent: FileId,
+        name: &Name,
+        limit: usize,
+    ) -> Result<Vec<Option<(FileId, Kind)>>, ReadError> {
+        self.ask(|rows| names::held(rows, parent, name, limit))
+    }
+
     /// Returns how far an origin's changes have come; `None` where nothing is known of it.
     pub fn position(&self, origin: OriginId) -> Result<Option<Place>, ReadError> {
         self.ask(|rows| files::place(rows, origin))

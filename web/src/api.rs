@@ -31,11 +31,11 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where a question comes from.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct From(pub(crate) IpAddr);
+pub(crate) struct Caller(pub(crate) IpAddr);
 
 type Answer<T> = Result<T, ApiError>;
 
-/// Returns what answers; each connection adds [`From`].
+/// Returns what answers; each connection adds [`Caller`].
 pub(crate) fn router(station: Arc<Station>) -> Router {
     Router::new()
         .route("/api/v1/login", post(login))
@@ -50,7 +50,7 @@ pub(crate) fn router(station: Arc<Station>) -> Router {
 
 async fn login(
     State(station): State<Arc<Station>>,
-    Extension(from): Extension<From>,
+    Extension(caller): Extension<Caller>,
     request: Request<Body>,
 ) -> Answer<Json<LoginAnswer>> {
     let asked: LoginQuestion = read(request).await?;
@@ -62,13 +62,13 @@ async fn login(
         user: asked.user,
         password: asked.password,
         set: set.map_err(ApiError::bad_request)?,
-        client_address: asked.client_address.unwrap_or(from.0),
+        client_address: asked.client_address.unwrap_or(caller.0),
         client_uid: asked.client_uid,
     };
     let ports = station.ports();
     let done = blocking(move || {
         let available = station.sets();
-        station.accounts().login(&request, from.0, &available, station.now())
+        station.accounts().login(&request, caller.0, &available, station.now())
     });
     let login = done.await??;
     Ok(Json(LoginAnswer::new(&login, ports.map(|ports| (ports.nfs, ports.mount)))))
@@ -76,13 +76,13 @@ async fn login(
 
 async fn resume(
     State(station): State<Arc<Station>>,
-    Extension(from): Extension<From>,
+    Extension(caller): Extension<Caller>,
     request: Request<Body>,
 ) -> Answer<Json<SessionAnswer>> {
     let asked: ResumeQuestion = read(request).await?;
     let secret = ResumeSecret::parse(&asked.resume_secret)
         .ok_or(ApiError::from(keepshare_auth::ResumeRefusal::Unknown))?;
-    let address = asked.client_address.unwrap_or(from.0);
+    let address = asked.client_address.unwrap_or(caller.0);
     let done =
         blocking(move || station.accounts().sessions().resume(&secret, address, station.now()));
     Ok(Json(done.await??.into()))
@@ -90,13 +90,13 @@ async fn resume(
 
 async fn sessions(
     State(station): State<Arc<Station>>,
-    Extension(from): Extension<From>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
 ) -> Answer<Json<Vec<SessionAnswer>>> {
     let listed = blocking(move || {
-        let caller = identify(&station, &headers, from)?;
+        let user = identify(&station, &headers, caller)?;
         let mut sessions = station.accounts().sessions().list();
-        sessions.retain(|session| session.user == caller);
+        sessions.retain(|session| session.user == user);
         Ok::<_, ApiError>(sessions)
     });
     Ok(Json(listed.await??.into_iter().map(Into::into).collect()))
@@ -104,15 +104,15 @@ async fn sessions(
 
 async fn revoke(
     State(station): State<Arc<Station>>,
-    Extension(from): Extension<From>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Answer<StatusCode> {
     let done = blocking(move || {
-        let caller = identify(&station, &headers, from)?;
+        let user = identify(&station, &headers, caller)?;
         let sessions = station.accounts().sessions();
         let id: Option<SessionId> = id.parse().ok();
-        let own = |info: &keepshare_auth::SessionInfo| Some(info.id) == id && info.user == caller;
+        let own = |info: &keepshare_auth::SessionInfo| Some(info.id) == id && info.user == user;
         // Somebody else's session is answered like none.
         let Some(info) = sessions.list().into_iter().find(own) else { return Ok(false) };
         Ok::<_, ApiError>(sessions.revoke(info.id, station.now())?)
@@ -124,11 +124,11 @@ async fn revoke(
 }
 
 /// Tells whose password or secret came with a question. Takes as long as a login.
-fn identify(station: &Station, headers: &HeaderMap, from: From) -> Answer<UserName> {
+fn identify(station: &Station, headers: &HeaderMap, caller: Caller) -> Answer<UserName> {
     let (accounts, now): (&Accounts, _) = (station.accounts(), station.now());
     match Credentials::of(headers) {
         Some(Credentials::Password(user, password)) => {
-            Ok(accounts.verify(&user, &password, from.0, now)?.name)
+            Ok(accounts.verify(&user, &password, caller.0, now)?.name)
         }
         Some(Credentials::Secret(secret)) => {
             let session = accounts.sessions().with_secret(&secret, now);

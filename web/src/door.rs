@@ -28,7 +28,7 @@ use tokio_rustls::TlsAcceptor;
 use keepshare_auth::Accounts;
 use keepshare_base::{SetName, Stamp};
 
-use crate::api::{self, From};
+use crate::api::{self, Caller};
 
 /// The most connections of one address (of one /64 for IPv6).
 const CONNECTIONS_OF_AN_ADDRESS_MAX: usize = 16;
@@ -162,7 +162,7 @@ async fn converse(stream: TcpStream, from: SocketAddr, router: Router, tls: Arc<
         Ok(Err(error)) => return tracing::debug!(peer = %from, %error, "no TLS"),
         Err(_) => return tracing::debug!(peer = %from, "a handshake took too long"),
     };
-    let router = router.layer(Extension(From(from.ip().to_canonical())));
+    let router = router.layer(Extension(Caller(from.ip().to_canonical())));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEADERS_TIMEOUT)

@@ -92,6 +92,30 @@ fn whoever_must_wait_costs_no_hash() {
     assert!(right.is_ok(), "nobody is locked out for good");
 }
 
+/// Guesses from elsewhere must not keep a user from the desk where the drive is mounted.
+#[test]
+fn users_with_a_mounted_drive_do_not_wait_for_strangers() {
+    let accounts = accounts();
+    let here = sets(&["office"]);
+    let login = accounts.login(&asks("anna", PASSWORD), HOME, &here, at(1)).unwrap();
+    let ticket = login.ticket.reveal();
+    let (session, _) = accounts.sessions().redeem(ticket.as_bytes(), HOME, at(1)).unwrap();
+    for n in 0..100u32 {
+        let peer = IpAddr::from(n.to_be_bytes());
+        accounts.login(&asks("anna", "wrong password"), peer, &here, at(2)).unwrap_err();
+    }
+    let elsewhere = IpAddr::from([10, 0, 0, 2]);
+    let tries = |peer| accounts.login(&asks("anna", PASSWORD), peer, &here, at(2));
+    assert!(matches!(tries(elsewhere), Err(LoginRefusal::TooSoon { .. })));
+    assert!(tries(HOME).is_ok());
+    accounts.sessions().revoke(session, at(3)).unwrap();
+    for n in 0..20u32 {
+        let peer = IpAddr::from((1000 + n).to_be_bytes());
+        let _ = accounts.login(&asks("anna", "wrong password"), peer, &here, at(3));
+    }
+    assert!(matches!(tries(HOME), Err(LoginRefusal::TooSoon { .. })), "no longer at home");
+}
+
 #[test]
 fn a_login_gives_a_ticket_for_a_set_that_the_user_has() {
     let accounts = accounts();

@@ -116,6 +116,8 @@ pub(super) struct Entry {
     pub(super) last_used: AtomicI64,
     /// The time of use that is on disk.
     stored: AtomicI64,
+    /// The end of the session is on disk.
+    end_stored: AtomicBool,
     /// More than the root of the drive was used.
     pub(super) used: AtomicBool,
     pub(super) revoked: OnceLock<Stamp>,
@@ -127,7 +129,8 @@ impl Entry {
         let revoked = record.revoked.map_or_else(OnceLock::new, OnceLock::from);
         let used = AtomicBool::new(false);
         let (last_used, stored) = (AtomicI64::new(last_used), AtomicI64::new(last_used));
-        Self { id, record, principal, last_used, stored, used, revoked }
+        let end_stored = AtomicBool::new(record.revoked.is_some());
+        Self { id, record, principal, last_used, stored, end_stored, used, revoked }
     }
 
     /// Returns the same session with another record.
@@ -154,16 +157,25 @@ impl Entry {
         Stamp(self.last_used.load(Ordering::Relaxed))
     }
 
-    /// Ends the session; tells whether it had not ended before.
+    /// Ends the session; tells whether that is to be stored now.
     pub(super) fn revoke(&self, now: Stamp) -> bool {
-        self.revoked.set(now).is_ok()
+        self.revoked.set(now).is_ok() || self.has_unstored_end()
     }
 
-    pub(super) fn was_used_since_stored(&self) -> bool {
-        self.last_used.load(Ordering::Relaxed) != self.stored.load(Ordering::Relaxed)
+    /// Tells whether memory knows more than the disk.
+    pub(super) fn is_ahead(&self) -> bool {
+        let was_used =
+            self.last_used.load(Ordering::Relaxed) != self.stored.load(Ordering::Relaxed);
+        was_used || self.has_unstored_end()
     }
 
-    pub(super) fn stored(&self, last_used: Stamp) {
-        self.stored.store(last_used.0, Ordering::Relaxed);
+    /// Notes what is on disk now.
+    pub(super) fn stored(&self, record: &Record) {
+        self.stored.store(record.last_used.0, Ordering::Relaxed);
+        self.end_stored.store(record.revoked.is_some(), Ordering::Relaxed);
+    }
+
+    fn has_unstored_end(&self) -> bool {
+        self.revoked.get().is_some() && !self.end_stored.load(Ordering::Relaxed)
     }
 }

@@ -21,9 +21,28 @@ const KEYS: TableDefinition<&str, [u8; 32]> = TableDefinition::new("keys");
 
 const MASTER_KEY: &str = "sessions";
 
+/// Holds the version of what is written here, under [`FORMAT_KEY`].
+const FORMATS: TableDefinition<&str, u32> = TableDefinition::new("formats");
+
+const FORMAT_KEY: &str = "accounts";
+
+/// The version of the rows of users, sessions and keys.
+const FORMAT: u32 = 1;
+
 /// Returns the key, made the first time.
 pub(super) fn load_key(db: &Database) -> Result<[u8; 32], AccountError> {
     let write = db.begin_write()?;
+    {
+        let mut formats = write.open_table(FORMATS)?;
+        let found = formats.get(FORMAT_KEY)?.map(|format| format.value());
+        match found {
+            Some(newer) if newer > FORMAT => return Err(AccountError::Newer(newer)),
+            Some(_) => {}
+            None => {
+                formats.insert(FORMAT_KEY, FORMAT)?;
+            }
+        }
+    }
     let key = {
         let mut table = write.open_table(KEYS)?;
         let known = table.get(MASTER_KEY)?.map(|key| key.value());
@@ -104,4 +123,22 @@ pub(super) fn remove(write: &WriteTransaction, id: SessionId) -> Result<(), Acco
 
 fn decode(bytes: &[u8]) -> Result<Record, AccountError> {
     Ok(postcard::from_bytes(bytes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+
+    #[test]
+    fn a_newer_format_is_refused_by_name() {
+        let db = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+        let key = load_key(&db).unwrap();
+        assert_eq!(load_key(&db).unwrap(), key, "made once");
+        let write = db.begin_write().unwrap();
+        write.open_table(FORMATS).unwrap().insert(FORMAT_KEY, FORMAT + 1).unwrap();
+        write.commit().unwrap();
+        assert!(matches!(load_key(&db), Err(AccountError::Newer(2))));
+    }
 }

@@ -366,6 +366,55 @@ fn the_idlest_session_of_a_user_makes_room() {
     assert_eq!(sessions.check(second, HOME, Some(UID), at(202)), Err(SessionRefusal::Unknown));
 }
 
+/// All users together take no more than there is, and whoever is ended goes first.
+#[test]
+fn sessions_are_bounded_in_all() {
+    let (_dir, accounts) = accounts();
+    let sessions = accounts.sessions();
+    let session = mount(&accounts, at(0));
+    let template = sessions.live()[&session].record();
+    let mut live = sessions.live_mut();
+    for n in 1..SESSIONS_MAX {
+        let id = SessionId(u64::try_from(n).unwrap());
+        let user: UserName = format!("u{}", n / 50).parse().unwrap();
+        let last_used = at(10 + i64::try_from(n).unwrap());
+        let revoked = (n == 77).then_some(at(5));
+        let record = Record { user, last_used, revoked, ..template.clone() };
+        live.insert(id, Arc::new(Entry::new(id, record, Arc::default())));
+    }
+    drop(live);
+    let known = |id| sessions.live().contains_key(&id);
+    mount(&accounts, at(100_000));
+    assert!(!known(SessionId(77)) && known(session), "the one that had ended");
+    mount(&accounts, at(100_000));
+    assert!(!known(session), "the one idle for longest");
+    assert_eq!(sessions.list().len(), SESSIONS_MAX);
+}
+
+/// A disk that fails while a session is ended must not bring it back with the next start.
+#[test]
+fn an_end_that_could_not_be_stored_is_stored_later() {
+    for flushes in [false, true] {
+        let (dir, accounts) = accounts();
+        let sessions = accounts.sessions();
+        let session = mount(&accounts, at(0));
+        // What is left in memory when the transaction fails.
+        assert!(sessions.live()[&session].revoke(at(1)));
+        let refused = sessions.check(session, HOME, Some(UID), at(1));
+        assert_eq!(refused, Err(SessionRefusal::Revoked));
+        if flushes {
+            sessions.flush(at(2)).unwrap();
+        } else {
+            assert!(sessions.revoke(session, at(2)).unwrap());
+            assert!(!sessions.revoke(session, at(2)).unwrap(), "stored once");
+        }
+        drop(accounts);
+        let accounts = open(&dir.path().join("auth.redb"));
+        let refused = accounts.sessions().check(session, HOME, Some(UID), at(3));
+        assert_eq!(refused, Err(SessionRefusal::Revoked), "flushed: {flushes}");
+    }
+}
+
 /// Two mounts with one ticket at the same time are one session.
 #[test]
 fn one_ticket_is_one_session_however_many_ask_at_once() {

@@ -147,10 +147,17 @@ pub(crate) struct Rig {
 impl Rig {
     /// Returns a set whose root everybody may read and search.
     pub(crate) fn new() -> Self {
+        let mut rig = Self::empty();
+        rig.apply(edit().dir(ROOT, 0o755));
+        rig
+    }
+
+    /// Returns a set of which nothing has come yet.
+    pub(crate) fn empty() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = open(&dir);
         let share = share(&store, Show::Root);
-        let mut rig = Self {
+        Self {
             store,
             share,
             now: START,
@@ -159,9 +166,7 @@ impl Rig {
             running: RunningHash::EMPTY,
             counter: 0,
             dir,
-        };
-        rig.apply(edit().dir(ROOT, 0o755));
-        rig
+        }
     }
 
     /// Opens the store and the share anew, as after a restart.

@@ -24,6 +24,8 @@ pub(crate) enum AccountRequest {
     UserRemove {
         /// Who.
         name: String,
+        /// Only say what would end.
+        dry_run: bool,
     },
     /// Changes a password: one [`Ended`].
     UserPassword {
@@ -35,7 +37,12 @@ pub(crate) enum AccountRequest {
     /// All sessions: [`keepshare_web::messages::SessionAnswer`]s.
     SessionList,
     /// Ends sessions: one [`Ended`].
-    SessionRevoke(Which),
+    SessionRevoke {
+        /// Which.
+        which: Which,
+        /// Only say what would end.
+        dry_run: bool,
+    },
     /// A ticket: one [`keepshare_web::messages::LoginAnswer`].
     Login {
         /// Who.
@@ -89,11 +96,13 @@ impl From<User> for UserInfo {
     }
 }
 
-/// What ended.
+/// What ended, or would.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct Ended {
     /// How many sessions.
     pub(crate) sessions_ended: usize,
+    /// Nothing was done.
+    pub(crate) dry_run: bool,
 }
 
 /// A text that is never shown.

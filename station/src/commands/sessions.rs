@@ -51,6 +51,7 @@ pub(crate) fn revoke(
     socket: &Path,
     id: Option<String>,
     user: Option<&UserName>,
+    dry_run: bool,
     screen: &Screen,
 ) -> Outcome<()> {
     let which = match (id, user) {
@@ -58,7 +59,7 @@ pub(crate) fn revoke(
         (None, Some(user)) => Which::User(user.to_string()),
         _ => return Err(Failure::usage("name one session, or all of a user with --user")),
     };
-    let request = Request::Account(AccountRequest::SessionRevoke(which));
+    let request = Request::Account(AccountRequest::SessionRevoke { which, dry_run });
     let ended: Ended = client::ask_one(socket, &request)?;
-    screen.value(&ended, |ended| format!("Done: {}\n", sessions_text(ended)))
+    screen.value(&ended, |ended| format!("{}\n", sessions_text(ended)))
 }

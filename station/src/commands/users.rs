@@ -73,10 +73,18 @@ pub(crate) fn list(socket: &Path, screen: &Screen) -> Outcome<()> {
 }
 
 /// Removes a user.
-pub(crate) fn remove(socket: &Path, name: &UserName, screen: &Screen) -> Outcome<()> {
-    let request = AccountRequest::UserRemove { name: name.to_string() };
+pub(crate) fn remove(
+    socket: &Path,
+    name: &UserName,
+    dry_run: bool,
+    screen: &Screen,
+) -> Outcome<()> {
+    let request = AccountRequest::UserRemove { name: name.to_string(), dry_run };
     let ended: Ended = client::ask_one(socket, &Request::Account(request))?;
-    screen.value(&ended, |ended| format!("User {name} is removed; {}\n", sessions_text(ended)))
+    screen.value(&ended, |ended| {
+        let is = if ended.dry_run { "would be" } else { "is" };
+        format!("User {name} {is} removed; {}\n", sessions_text(ended))
+    })
 }
 
 /// Changes a user's password.
@@ -94,11 +102,13 @@ pub(crate) fn password(
     })
 }
 
-/// Says how many sessions ended.
+/// Says how many sessions ended, or would.
 pub(crate) fn sessions_text(ended: &Ended) -> String {
-    match ended.sessions_ended {
-        0 => "no drive was mounted.".to_owned(),
-        1 => "1 session has ended.".to_owned(),
-        n => format!("{n} sessions have ended."),
+    match (ended.sessions_ended, ended.dry_run) {
+        (0, _) => "no drive is mounted.".to_owned(),
+        (1, false) => "1 session has ended.".to_owned(),
+        (n, false) => format!("{n} sessions have ended."),
+        (1, true) => "1 session would end.".to_owned(),
+        (n, true) => format!("{n} sessions would end."),
     }
 }

@@ -120,6 +120,37 @@ pub(crate) fn deleted(
     Ok(deleted)
 }
 
+/// Returns names that a folder has or ever had, in order, after `after`.
+pub(crate) fn ever(
+    rows: &impl Rows,
+    parent: FileId,
+    after: Option<&Name>,
+    limit: usize,
+) -> Result<Vec<Name>, IndexError> {
+    let mut found = Vec::new();
+    let mut names = PastNames::new(parent, after);
+    while found.len() < limit {
+        let Some(name) = names.next(rows)? else { break };
+        found.push(name);
+    }
+    Ok(found)
+}
+
+/// Returns what a name stood for, newest first, each time it changed.
+pub(crate) fn held(
+    rows: &impl Rows,
+    parent: FileId,
+    name: &Name,
+    limit: usize,
+) -> Result<Vec<Target>, IndexError> {
+    let prefix = keys::name(parent, name);
+    let mut held = Vec::new();
+    for row in rows.under(Table::Dirent, &prefix, &prefix)?.take(limit) {
+        held.push(decode(Table::Dirent, row?.1.value())?);
+    }
+    Ok(held)
+}
+
 /// All names that a folder ever had, each once, by one seek per name.
 struct PastNames {
     parent: FileId,

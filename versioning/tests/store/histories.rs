@@ -1,6 +1,6 @@
 //! How programs save, and the history that each way must show.
 
-use keepshare_base::{FileId, Stamp};
+use keepshare_base::{CommitId, FileId, Kind, Stamp};
 use keepshare_versioning::{Ended, HistoryEntry};
 
 use crate::rig::{NOW, ROOT, Rig, SECOND, START, edit, name};
@@ -40,6 +40,43 @@ const fn deleted(at: i64) -> Option<(i64, Ended)> {
 }
 
 /// Writes in place: each close is a version.
+/// Rights to the past go by where things are or were last, and by what they were, content or not.
+#[test]
+fn last_places_and_attributes_outlive_names_and_content() {
+    let mut rig = Rig::new();
+    let dir = rig.add_dir(ROOT, "dir");
+    let file = rig.add(dir, "a", b"one");
+    let linked = rig.apply(edit().put(ROOT, "b", file));
+    let view = rig.view();
+    let both = vec![(ROOT, name("b")), (dir, name("a"))];
+    assert_eq!(view.last_links(file).unwrap(), (NOW, both.clone()));
+    assert_eq!(view.link_count(file).unwrap(), 2);
+    assert_eq!(view.empty_since(ROOT, &name("b")).unwrap(), None);
+    let gone = rig.apply(edit().gone(ROOT, "b").gone(dir, "a"));
+    let view = rig.view();
+    assert_eq!(view.last_links(file).unwrap(), (linked, both));
+    assert_eq!(view.link_count(file).unwrap(), 0);
+    assert_eq!(view.empty_since(ROOT, &name("b")).unwrap(), Some(gone));
+    assert_eq!(view.empty_since(ROOT, &name("never")).unwrap(), None);
+    assert_eq!(view.first_linked(file, linked).unwrap(), Some(linked));
+    assert_eq!(view.first_linked(file, gone).unwrap(), None);
+    assert_eq!(view.names_ever(ROOT, None, 9).unwrap(), [name("b"), name("dir")]);
+    assert_eq!(view.names_ever(ROOT, Some(&name("b")), 1).unwrap(), [name("dir")]);
+    let held = view.held(ROOT, &name("b"), 9).unwrap();
+    assert_eq!(held, [None, Some((file, Kind::File))]);
+    let unborn = rig.master.file();
+    let early = rig.apply(edit().whole(unborn, b"x", true));
+    let late = rig.apply(edit().put(ROOT, "late", unborn));
+    let newer = rig.apply(edit().whole(unborn, b"y", true));
+    rig.store.expire(&[(unborn, early)]).unwrap();
+    rig.store.sync().unwrap();
+    let view = rig.view();
+    assert_eq!(view.first_linked(unborn, early).unwrap(), Some(late));
+    assert_eq!(view.meta(unborn, late).unwrap().unwrap().0, early);
+    assert_eq!(view.meta(unborn, NOW).unwrap().unwrap().0, newer);
+    assert_eq!(view.last_links(rig.master.clone().file()).unwrap(), (CommitId(0), vec![]));
+}
+
 #[test]
 fn saves_in_place() {
     let mut rig = Rig::new();

@@ -1,0 +1,226 @@
+//! Users and logins, as an admin and a user type them, against a running demo.
+
+use std::{
+    fs::{self, File},
+    net::{TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use keepshare_support::{Demo, Reply, Scratch, Station, cluster::free_address, wait_for};
+
+/// How long anything may take.
+const SOON: Duration = Duration::from_secs(60);
+
+/// A demo, and a user's machine beside it with a home of its own.
+struct Stage {
+    scratch: Scratch,
+    demo: Demo,
+    home: PathBuf,
+}
+
+impl Stage {
+    fn new(name: &str) -> Result<Self> {
+        let scratch = Scratch::new(name)?;
+        let source = scratch.make_dir("source")?;
+        fs::write(source.join("a.txt"), "first")?;
+        let demo = Demo::start(&scratch, Some(&source))?;
+        let home = scratch.make_dir("home")?;
+        Ok(Self { scratch, demo, home })
+    }
+
+    /// Types a command on the user's machine, with this on standard input.
+    fn types(&self, input: &str, args: &[&str]) -> Result<Reply> {
+        let typed = self.scratch.join("typed");
+        fs::write(&typed, input)?;
+        let mut command = Command::new(self.scratch.program()?);
+        command.args(args).env("HOME", &self.home).current_dir("/");
+        for name in ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "KEEPSHARE_CONFIG", "SUDO_UID"] {
+            command.env_remove(name);
+        }
+        command.env("KEEPSHARE_SOCKET", self.demo.path("socket")?);
+        command.stdin(Stdio::from(File::open(&typed)?));
+        Reply::of(&mut command)
+    }
+
+    fn told(&self, key: &str) -> Result<&str> {
+        self.demo.ready[key].as_str().with_context(|| format!("the demo told no {key}"))
+    }
+
+    /// Returns where to log in, as it is typed after `@`.
+    fn station(&self) -> Result<&str> {
+        self.told("https")?.strip_prefix("https://").context("https begins so")
+    }
+
+    fn ca(&self) -> Result<String> {
+        let status = self.types("", &["status", "--json"])?.ok()?.json()?;
+        let ca = status["stations"][0]["ca"].as_str().context("status shows the CA")?;
+        Ok(ca.to_owned())
+    }
+
+    fn log_in(&self, who: &str, password: &str, options: &[&str]) -> Result<Reply> {
+        let args = ["login", who, "--password-stdin", "--json"];
+        self.types(&format!("{password}\n"), &[&args, options].concat())
+    }
+}
+
+fn mode(path: &Path) -> Result<u32> {
+    Ok(fs::metadata(path)?.permissions().mode() & 0o777)
+}
+
+fn lines(reply: &Reply) -> Vec<&str> {
+    std::str::from_utf8(&reply.out).unwrap_or_default().lines().collect()
+}
+
+/// From nothing to a mount command: what a user at a desk does first.
+#[test]
+fn a_user_logs_in_over_https_and_gets_a_mount_command() -> Result<()> {
+    let stage = Stage::new("login")?;
+    let (user, password) = (stage.told("user")?, stage.told("password")?);
+    let who = format!("{user}@{}", stage.station()?);
+
+    let stranger = stage.log_in(&who, password, &[])?;
+    ensure!(stranger.code == Some(4), "an unknown station: {stranger:?}");
+    ensure!(stranger.failure()?.1.is_some_and(|hint| hint.contains("--ca")), "{stranger:?}");
+    let wrong = stage.log_in(&who, password, &["--ca", &"0".repeat(64)])?;
+    ensure!(wrong.code == Some(4), "another CA: {wrong:?}");
+    ensure!(!stage.home.join(".config/keepshare").exists(), "nothing of it is remembered");
+
+    let answer = stage.log_in(&who, password, &["--ca", &stage.ca()?])?.ok()?.json()?;
+    let ticket = answer["ticket"].as_str().context("there is a ticket")?;
+    ensure!(ticket.len() == 32 && answer["mount_path"] == format!("/login/{ticket}"), "{answer}");
+    ensure!(answer["user"] == user && answer["set"] == "demo", "{answer}");
+    ensure!(answer["client_address"] == "127.0.0.1" && answer["shared"] == false, "{answer}");
+    let own = rustix::process::getuid().as_raw();
+    ensure!(answer["client_uid"] == own, "the one who typed it: {answer}");
+    let linux = answer["commands"]["linux"].as_str().context("there is a command")?;
+    ensure!(linux.contains(&format!("127.0.0.1:/login/{ticket} ")) && linux.contains("nolock"));
+
+    // The station is known now, and so is the login.
+    let known = stage.home.join(".config/keepshare");
+    ensure!(mode(&known)? == 0o700 && mode(&known.join("logins"))? == 0o600);
+    let options = ["--shared", "--address", "192.0.2.7", "--set", "demo"];
+    let shared = stage.log_in(&who, password, &options)?.ok()?.json()?;
+    ensure!(shared["client_uid"].is_null() && shared["shared"] == true, "{shared}");
+    ensure!(shared["client_address"] == "192.0.2.7", "{shared}");
+    let unmounted = stage.types("", &["login", &who, "--resume", "--json"])?;
+    ensure!(unmounted.code == Some(3), "nothing was mounted: {unmounted:?}");
+    let text = stage.types(&format!("{password}\n"), &["login", &who, "--password-stdin"])?.ok()?;
+    for system in ["Linux", "macOS", "Windows"] {
+        ensure!(lines(&text).iter().any(|line| line.trim_start().starts_with(system)), "{text:?}");
+    }
+    stage.demo.interrupt()
+}
+
+#[test]
+fn logins_are_refused_alike_and_say_what_helps() -> Result<()> {
+    let stage = Stage::new("refused")?;
+    let (user, password) = (stage.told("user")?.to_owned(), stage.told("password")?);
+    let station = stage.station()?;
+    let trust = ["--accept-new"];
+    let wrong = stage.log_in(&format!("{user}@{station}"), "wrong password", &trust)?;
+    let unknown = stage.log_in(&format!("nobody@{station}"), "wrong password", &trust)?;
+    ensure!(wrong.code == Some(4) && wrong.failure()? == unknown.failure()?, "{wrong:?}");
+    let no_set = stage.log_in(&format!("{user}@{station}"), password, &["--set", "other"])?;
+    ensure!(no_set.code == Some(3) && no_set.failure()?.0.contains("other"), "{no_set:?}");
+    let nobody = stage.log_in(&format!("{user}@127.0.0.1:1"), password, &trust)?;
+    ensure!(nobody.code == Some(5) && nobody.failure()?.1.is_some(), "{nobody:?}");
+    let silent = stage.types("", &["login", &format!("{user}@{station}"), "--json"])?;
+    ensure!(silent.code == Some(2), "no terminal to ask on: {silent:?}");
+    ensure!(silent.failure()?.1.is_some_and(|hint| hint.contains("--password-stdin")));
+    for _ in 0..6 {
+        stage.log_in(&user, "wrong password", &[])?;
+    }
+    let waits = stage.log_in(&user, password, &[])?;
+    ensure!(waits.code == Some(5) && waits.failure()?.0.contains("try again in"), "{waits:?}");
+    stage.demo.interrupt()
+}
+
+/// Everything an admin does with users, on the station itself.
+#[test]
+fn users_come_and_go_and_outlive_a_restart() -> Result<()> {
+    let stage = Stage::new("users")?;
+    let numbers = ["--uid", "4001", "--gid", "4002", "--group", "50", "--json"];
+    let add =
+        |name: &'static str| [&["user", "add", name, "--password-stdin"][..], &numbers].concat();
+    let added = stage.types("correct horse\n", &add("zoe"))?.ok()?.json()?;
+    ensure!(added["uid"] == 4001 && added["gid"] == 4002 && added["may_write"] == true, "{added}");
+    let again = stage.types("correct horse\n", &add("zoe"))?;
+    ensure!(again.code == Some(4), "{again:?}");
+    let short = stage.types("short\n", &add("yan"))?;
+    ensure!(short.code == Some(2) && short.failure()?.0.contains("8 characters"), "{short:?}");
+    let nowhere = stage.types(
+        "correct horse\n",
+        &["user", "add", "no.such.account", "--password-stdin", "--json"],
+    )?;
+    ensure!(nowhere.code == Some(2), "{nowhere:?}");
+    ensure!(nowhere.failure()?.1.is_some_and(|hint| hint.contains("--uid")), "{nowhere:?}");
+    ensure!(stage.log_in("zoe", "correct horse", &[])?.code == Some(0));
+
+    let Stage { scratch, demo, home } = stage;
+    let state = demo.path("state")?;
+    demo.interrupt()?;
+    let demo = Demo::start(&scratch, Some(&scratch.join("source")))?;
+    let stage = Stage { scratch, demo, home };
+    let users = stage.types("", &["user", "list", "--json"])?.ok()?.json()?;
+    let names: Vec<_> = users.as_array().into_iter().flatten().map(|user| &user["name"]).collect();
+    ensure!(names.len() == 2 && names.contains(&&Value::from("zoe")), "{users}");
+    ensure!(stage.log_in(stage.told("user")?, stage.told("password")?, &[])?.code == Some(0));
+    ensure!(stage.log_in("zoe", "correct horse", &[])?.code == Some(0));
+
+    let change = ["user", "password", "zoe", "--password-stdin", "--json"];
+    let changed = stage.types("another horse\n", &change)?.ok()?.json()?;
+    ensure!(changed["sessions_ended"] == 0, "{changed}");
+    ensure!(stage.log_in("zoe", "correct horse", &[])?.code == Some(4));
+    ensure!(stage.log_in("zoe", "another horse", &[])?.code == Some(0));
+    let would = stage.types("", &["user", "remove", "zoe", "--dry-run", "--json"])?.ok()?.json()?;
+    ensure!(would["dry_run"] == true, "{would}");
+    stage.types("", &["user", "remove", "zoe"])?.ok()?;
+    ensure!(stage.types("", &["user", "remove", "zoe", "--json"])?.code == Some(3));
+    ensure!(stage.log_in("zoe", "another horse", &[])?.code == Some(4));
+    let sessions = stage.types("", &["session", "list", "--json"])?.ok()?.json()?;
+    ensure!(sessions == Value::Array(Vec::new()), "{sessions}");
+    for (which, code) in [(&["00"][..], 2), (&["0123456789abcdef"], 3), (&["--user", "zoe"], 3)] {
+        let args = [&["session", "revoke", "--json"], which].concat();
+        let refused = stage.types("", &args)?;
+        ensure!(refused.code == Some(code) && refused.failure()?.1.is_some(), "{refused:?}");
+    }
+
+    let log = fs::read_to_string(state.join("replica/audit.log"))?;
+    for told in ["user-add", "user-password", "user-remove", "\"login\""] {
+        ensure!(log.contains(told), "{told} is not in the audit log: {log}");
+    }
+    ensure!(!log.contains("horse"), "a password is in the audit log");
+    for file in ["audit.log", "auth.redb", "demo-password"] {
+        ensure!(mode(&state.join("replica").join(file))? == 0o600, "{file}");
+    }
+    stage.demo.interrupt()
+}
+
+/// A port that another program has is a problem that is told, and not the end of the station.
+#[test]
+fn a_door_whose_port_is_taken_opens_when_it_is_free() -> Result<()> {
+    let scratch = Scratch::new("taken")?;
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let mut station = Station::new(&scratch, "office", Vec::new())?;
+    station.init(&free_address()?.to_string())?;
+    let config = fs::read_to_string(station.config())?;
+    let (before, _) = config.split_once("[doors]").context("the config has doors")?;
+    let doors = format!("[doors]\nnfs = \"off\"\nhttps = \"{}\"\n", taken.local_addr()?);
+    fs::write(station.config(), format!("{before}{doors}"))?;
+    station.start()?;
+    let problem = || -> Result<bool> {
+        Ok(station.status()?["problems"].to_string().contains("users cannot log in"))
+    };
+    wait_for(SOON, "the problem is told", || Ok(problem()?.then_some(())))?;
+    let at = taken.local_addr()?;
+    drop(taken);
+    wait_for(SOON, "the door opens", || Ok((!problem()?).then_some(())))?;
+    wait_for(SOON, "the door answers", || Ok(TcpStream::connect(at).ok()))?;
+    station.stop()
+}
