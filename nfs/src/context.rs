@@ -73,6 +73,25 @@ impl<'c> Asking<'c> {
         self.opened(named, admitted)
     }
 
+    /// Checks a handle like [`Self::open_to_mount`], but lets all of the client's users look at the drive's root.
+    ///
+    /// Linux asks for the attributes of a mounted folder before it asks whether its user may look into it, and takes
+    /// every refusal there for a drive that is gone. What they may see of it is who owns it and when it changed.
+    pub(crate) fn open_to_see(self, handle: Handle<'_>) -> Result<Opened<'c>, Status> {
+        let opened = self.open_to_mount(handle);
+        match self.claimed_uid {
+            Some(uid) if uid != CLIENTS_ROOT && matches!(opened, Err(Status::Access)) => {
+                Self { claimed_uid: Some(CLIENTS_ROOT), ..self }
+                    .open_to_mount(handle)
+                    // Where the client's root is the user who logged in, its rights are not everybody's.
+                    .and_then(
+                        |opened| if opened.node == ROOT { Ok(opened) } else { Err(Status::Access) },
+                    )
+            }
+            _ => opened,
+        }
+    }
+
     fn named(self, handle: Handle<'_>) -> Result<Named, Status> {
         let named = Named::open(handle.as_bytes(), |parts| self.door.sessions.seal(parts));
         named.ok_or_else(|| {
@@ -142,6 +161,9 @@ impl Opened<'_> {
         named.seal(|parts| self.asking.door.sessions.seal(parts))
     }
 }
+
+/// The number of a client's own root.
+const CLIENTS_ROOT: u32 = 0;
 
 /// The root of every drive.
 pub(crate) const ROOT: Node = Node::Live { file: FileId::ROOT };

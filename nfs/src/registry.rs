@@ -172,7 +172,7 @@ impl Registry {
         let address = stream.peer_addr()?.ip().to_canonical();
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(self.limits.unread_answers))?;
-        let mut inner = lock(&self.inner);
+        let mut inner = self.lock_with_room_for_threads();
         if inner.is_stopping || !self.make_room(&mut inner, address) {
             return Ok(None);
         }
@@ -231,9 +231,24 @@ impl Registry {
         {
             return false;
         }
-        // A closed connection's thread still counts until it has noticed, with some room for that.
-        inner.threads < connections * 2
-            && (inner.clients.len() < connections || close_stranger(inner, |_| true))
+        if inner.threads >= self.threads_max() {
+            return false;
+        }
+        inner.clients.len() < connections || close_stranger(inner, |_| true)
+    }
+
+    /// Waits a little while threads of closed connections have not noticed: they are done at once, and a crowd that
+    /// comes faster has to wait like this too.
+    fn lock_with_room_for_threads(&self) -> MutexGuard<'_, Inner> {
+        let is_full = |inner: &mut Inner| inner.threads >= self.threads_max() && !inner.is_stopping;
+        let waited =
+            self.one_left.wait_timeout_while(lock(&self.inner), THREADS_WAITED_FOR, is_full);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Returns how many threads there may be: closed connections count until their threads have noticed.
+    fn threads_max(&self) -> usize {
+        self.limits.connections * 2
     }
 
     fn elapsed_ms(&self) -> u64 {
@@ -276,3 +291,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A client may take its answers this many times slower than one timeout, as long as it takes some.
 const SLOW_READER_PATIENCE: u32 = 10;
+
+/// How long a new connection waits for the threads of closed ones.
+const THREADS_WAITED_FOR: Duration = Duration::from_secs(1);

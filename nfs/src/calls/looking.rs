@@ -17,7 +17,7 @@ use crate::{
 
 /// GETATTR.
 pub(super) fn attributes(asking: Asking<'_>, object: Handle<'_>, encoder: &mut Encoder<'_>) {
-    match asking.open_to_mount(object).and_then(|opened| opened.attributes()) {
+    match asking.open_to_see(object).and_then(|opened| opened.attributes()) {
         Ok(attributes) => succeed(encoder, &attributes),
         Err(status) => fail(encoder, status, &()),
     }
