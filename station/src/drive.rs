@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 
-use keepshare_base::SetName;
+use keepshare_auth::{AuditEvent, AuditLine};
 use keepshare_namespace::{Restore, RestoreError, Restorer, Share, ShareConfig, ShareId};
 use keepshare_nfs::{ClientInfo, Limits, Parts, Server, Shares};
 
@@ -151,25 +151,21 @@ fn try_start(station: &Arc<Station>, address: SocketAddr) -> anyhow::Result<Serv
 /// Has the masters of this station's sets write old versions back.
 struct Restores(Weak<Station>);
 
-impl Restores {
-    fn replica(&self, set: &SetName) -> Option<Arc<Replica>> {
-        match self.0.upgrade()?.running(set)? {
-            Running::Replica(replica) => Some(replica),
-            Running::Master(_) | Running::Failed(_) => None,
-        }
-    }
-}
-
 impl Restorer for Restores {
     fn restore(&self, restore: &Restore) -> Result<(), RestoreError> {
-        let replica = self.replica(&restore.set).ok_or(RestoreError::Away)?;
-        let restored = replica.restore_for_door(restore);
-        match &restored {
-            Ok(()) => tracing::info!(set = %restore.set, user = %restore.user, "restored"),
-            Err(error) => {
-                tracing::warn!(set = %restore.set, user = %restore.user, %error, "not restored");
-            }
-        }
+        let station = self.0.upgrade().ok_or(RestoreError::Away)?;
+        let restored = match station.running(&restore.set) {
+            Some(Running::Replica(replica)) => replica.restore_for_door(restore),
+            Some(Running::Master(_) | Running::Failed(_)) | None => Err(RestoreError::Away),
+        };
+        let line = match &restored {
+            Ok(()) => AuditLine::done(clock::now(), AuditEvent::Restore),
+            Err(error) => AuditLine::refused(clock::now(), AuditEvent::Restore, error),
+        };
+        let line = line.set(&restore.set);
+        let user = restore.user.parse();
+        let line = user.map_or_else(|_| line.clone(), |user| line.clone().user(&user));
+        station.accounts.audit().write(line);
         restored
     }
 }

@@ -29,6 +29,8 @@ pub(super) fn lookup(asking: Asking<'_>, place: Place<'_>, encoder: &mut Encoder
         Ok(opened) => opened,
         Err(status) => return fail(encoder, status, &None::<Attributes>),
     };
+    // Before the name is looked up: a client that gets an old name with a newer ctime keeps it.
+    let dir = opened.known();
     let found = opened.lookup(place.name).and_then(|found| {
         let handle = opened.handle(found.node).ok_or(Status::ServerFault)?;
         Ok((handle, opened.shown(found.node, &found.attributes)))
@@ -36,9 +38,9 @@ pub(super) fn lookup(asking: Asking<'_>, place: Place<'_>, encoder: &mut Encoder
     match found {
         Ok((handle, attributes)) => {
             let (object, attributes) = (handle.wire(), Some(attributes));
-            succeed(encoder, &LookupOk { object, attributes, dir: opened.known() });
+            succeed(encoder, &LookupOk { object, attributes, dir });
         }
-        Err(status) => fail(encoder, status, &opened.known()),
+        Err(status) => fail(encoder, status, &dir),
     }
 }
 
