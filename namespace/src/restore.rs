@@ -1,6 +1,6 @@
 //! Whether moving a version onto a live name is a restore that may be done.
 
-use keepshare_base::{CommitId, FileId, Kind, RequestId};
+use keepshare_base::{CommitId, FileId, Kind, Meta, Name, Owner, RequestId};
 use keepshare_versioning::FileState;
 
 use crate::{Denial, Node, Restore, live::usable, question::Question, reach::Time, rights::Want};
@@ -28,10 +28,12 @@ impl Question<'_> {
             name => name?,
         };
         let target = self.view.lookup(folder, &name, CommitId::MAX)?;
+        let mut state = state;
         if !self.passes(folder, Time::Now)? || !self.may_replace(folder, target, &state)? {
             return Err(Denial::NotAllowed);
         }
         let above = self.view.path_of(folder, CommitId::MAX)?.ok_or(Denial::Stale)?;
+        self.limit(&mut state.meta, folder, &name, target, state.file)?;
         let user = self.who.user.clone();
         let set = self.share.config.set.clone();
         Ok(Restore { set, path: above.join(name), state, user, request })
@@ -60,6 +62,42 @@ impl Question<'_> {
         if is_file && state.cut { Ok(state) } else { Err(Denial::ReadOnly) }
     }
 
+    /// Leaves of a version's attributes what the principal might give a file by its own power: whoever may write a file may
+    /// not therefore change its owner, its mode or its access list, and nobody gets a program that runs as another user.
+    fn limit(
+        &self,
+        meta: &mut Meta,
+        folder: FileId,
+        name: &Name,
+        target: Option<(FileId, Kind)>,
+        version_of: FileId,
+    ) -> Result<(), Denial> {
+        let who = self.who;
+        meta.mode &= PERMISSIONS;
+        match target {
+            Some((file, _)) => {
+                let now = self.view.file(file, CommitId::MAX)?.ok_or(Denial::Stale)?.meta;
+                let is_own = who.uid == now.owner.id && meta.owner.id == now.owner.id;
+                if !(is_own && who.is_in(meta.group.id)) {
+                    meta.mode = now.mode & PERMISSIONS;
+                    (meta.owner, meta.group, meta.xattrs) = (now.owner, now.group, now.xattrs);
+                }
+            }
+            None => {
+                let last = self.view.history(folder, name, 1)?;
+                // What is brought back to where it was last is what it was; all else is a copy, and the principal's.
+                if last.first().is_none_or(|entry| entry.state.file != version_of)
+                    && meta.owner.id != who.uid
+                {
+                    meta.owner = Owner { id: who.uid, name: String::new() };
+                    meta.group = Owner { id: who.gid, name: String::new() };
+                    meta.xattrs.clear();
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn may_replace(
         &self,
         folder: FileId,
@@ -77,3 +115,6 @@ impl Question<'_> {
         }
     }
 }
+
+/// Set-id bits are nobody's to bring back by a drive.
+const PERMISSIONS: u32 = 0o777;

@@ -466,6 +466,39 @@ fn restores_take_reading_then_and_writing_now() {
     }
 }
 
+/// Whoever may write a file may not therefore give it an owner, a mode or a set-id bit that some version had.
+#[test]
+fn restores_bring_back_no_power() {
+    let mut rig = Rig::new();
+    let dir = rig.add_dir(ROOT, "dir", 0o777);
+    let tool = rig.add(dir, "tool", 0o4755, b"v1");
+    rig.save(tool, 0o755, b"patched");
+    let shared = rig.add(dir, "shared", 0o646, b"one");
+    rig.save(shared, 0o666, b"two");
+    let ask = |rig: &Rig, who: &Principal, from: &str, to: &str| {
+        let history = rig.node(who, &format!("dir/@versions/{from}@"));
+        // Newest first, and the table last.
+        let names = rig.names_in(who, history).unwrap();
+        let oldest = names.iter().rfind(|name| !name.starts_with('_')).unwrap().clone();
+        let from = (history, oldest.as_bytes());
+        let asked =
+            rig.share.restore(who, from, (live(dir), to.as_bytes()), RequestId([7; 32]), rig.now);
+        let meta = asked.unwrap().state.meta;
+        (meta.mode, meta.owner.id, meta.group.id)
+    };
+    let (anna, eve) = (anna(), eve());
+    // The file's owner may give it back its mode, but no set-id bit.
+    assert_eq!(ask(&rig, &anna, "tool", "tool"), (0o755, anna.uid, anna.gid));
+    // Another one who may write it changes its content alone.
+    assert_eq!(ask(&rig, &eve, "shared", "shared"), (0o666, anna.uid, anna.gid));
+    assert_eq!(ask(&rig, &eve, "tool", "shared"), (0o666, anna.uid, anna.gid));
+    // A copy is whose who made it; what is brought back to its place is what it was.
+    assert_eq!(ask(&rig, &eve, "tool", "mine"), (0o755, eve.uid, eve.gid));
+    rig.apply(edit().gone(dir, "shared"));
+    assert_eq!(ask(&rig, &eve, "shared", "shared"), (0o646, anna.uid, anna.gid));
+    assert_eq!(ask(&rig, &eve, "shared", "other"), (0o646, eve.uid, eve.gid));
+}
+
 /// Returns a probe of an entry in a view of a time.
 fn view(rig: &Rig, path: &str, name: &str, history: Node) -> Probe {
     let folder = rig.node(&anna(), path);
