@@ -7,7 +7,7 @@ use std::{
     os::unix::fs::{PermissionsExt, chown},
     path::Path,
     process::Command,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result};
@@ -18,7 +18,7 @@ use crate::{
     process,
     scratch::Scratch,
     station::{Doors, Reply},
-    wait::wait_for,
+    wait::{wait_for, wait_until},
 };
 
 /// The number of user anna, and of her group.
@@ -149,6 +149,13 @@ pub fn write_as(owner: u32, path: &Path, content: &str) -> Result<()> {
         chown(path, Some(owner), Some(owner))?;
     }
     Ok(())
+}
+
+/// Returns when the clock shows another second than now: what is saved then is told apart by a time of whole seconds.
+pub fn next_second() -> Result<()> {
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_secs());
+    let began = now()?;
+    wait_until(Duration::from_secs(20), "another second", || now().is_ok_and(|now| now > began))
 }
 
 /// Returns when a version was cut, as `versions --json` prints it.

@@ -10,10 +10,10 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -45,7 +45,7 @@ static WORKING: Mutex<Option<&'static str>> = Mutex::new(None);
 /// A booted guest; it ends on drop.
 #[derive(Debug)]
 pub struct KernelClient {
-    process: Mutex<Process>,
+    process: Arc<Mutex<Process>>,
     share: PathBuf,
     log: PathBuf,
     jobs: AtomicUsize,
@@ -53,10 +53,12 @@ pub struct KernelClient {
 
 /// A script that runs in the guest.
 #[derive(Debug)]
-pub struct Job<'a> {
-    client: &'a KernelClient,
-    number: usize,
+pub struct Job {
+    /// Its path in the shared folder, without what tells its files apart.
+    stem: PathBuf,
     what: String,
+    guest: Arc<Mutex<Process>>,
+    log: PathBuf,
 }
 
 impl KernelClient {
@@ -98,8 +100,9 @@ impl KernelClient {
         command.args(["--client", client, "--no-mount", "--timeout", LIFE_SECONDS]);
         command.args(["--port", &port.to_string(), "--share"]).arg(&share).arg(&script);
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
-        let process = Mutex::new(Process::spawn(&mut command)?);
+        let process = Arc::new(Mutex::new(Process::spawn(&mut command)?));
         let guest = Self { process, share, log, jobs: AtomicUsize::new(0) };
+        let began = Instant::now();
         let is_up = wait_for(BOOT_DEADLINE, "the guest is up", || {
             if guest.share.join("ready").exists() {
                 return Ok(Some(true));
@@ -110,6 +113,7 @@ impl KernelClient {
                 Some(status) => bail!("no guest can be made here: {status}"),
             }
         })?;
+        eprintln!("the guest {client}: up {is_up} after {:.1?}", began.elapsed());
         Ok(is_up.then_some(guest))
     }
 
@@ -134,9 +138,11 @@ impl KernelClient {
     }
 
     /// Starts a shell script.
-    pub fn start(&self, script: &str) -> Result<Job<'_>> {
+    pub fn start(&self, script: &str) -> Result<Job> {
         let number = self.jobs.fetch_add(1, Ordering::Relaxed) + 1;
-        let job = Job { client: self, number, what: script.to_owned() };
+        let stem = self.share.join(JOBS).join(number.to_string());
+        let (what, guest, log) = (script.to_owned(), Arc::clone(&self.process), self.log.clone());
+        let job = Job { stem, what, guest, log };
         fs::write(job.path("new"), script)?;
         fs::rename(job.path("new"), job.path("sh")).context("cannot hand over a job")?;
         Ok(job)
@@ -165,11 +171,12 @@ impl Drop for KernelClient {
     }
 }
 
-impl Job<'_> {
+impl Job {
     /// Returns what it gave, if it has ended.
     pub fn ended(&self) -> Result<Option<Reply>> {
-        let Ok(code) = fs::read_to_string(self.path("code")) else { return Ok(None) };
-        let code = code.trim().parse().with_context(|| format!("the code of a job: {code}"))?;
+        let code = fs::read_to_string(self.path("code")).unwrap_or_default();
+        let Some(code) = code.strip_suffix('\n') else { return Ok(None) };
+        let code = code.parse().with_context(|| format!("the code of a job: {code}"))?;
         let err = String::from_utf8_lossy(&fs::read(self.path("err"))?).into_owned();
         Ok(Some(Reply { code: Some(code), out: fs::read(self.path("out"))?, err }))
     }
@@ -180,15 +187,15 @@ impl Job<'_> {
             if let Some(reply) = self.ended()? {
                 return Ok(Some(reply));
             }
-            let log = self.client.log.display();
-            ensure!(self.client.ended()?.is_none(), "the guest is gone; see {log}");
+            let guest = self.guest.lock().unwrap_or_else(PoisonError::into_inner).ended()?;
+            ensure!(guest.is_none(), "the guest is gone; see {}", self.log.display());
             Ok(None)
         });
         reply.with_context(|| format!("in the guest: {}", self.what))
     }
 
     fn path(&self, kind: &str) -> PathBuf {
-        self.client.share.join(JOBS).join(format!("{}.{kind}", self.number))
+        self.stem.with_extension(kind)
     }
 }
 
@@ -214,8 +221,8 @@ const JOBS: &str = "jobs";
 /// What `nfs-client-vm` says when a guest died before its script was over.
 const GUEST_DIED: i32 = 126;
 
-/// Takes jobs in order and runs each beside the others, until there is a file `stop`. What a job says is put together in
-/// the guest's memory and handed over whole, its code last.
+/// Takes jobs in order and runs each beside the others, until there is a file `stop`. Starting programs is what takes
+/// time in a guest that is emulated, so it starts few.
 const AGENT: &str = r#"
 cd /
 number=1
@@ -224,12 +231,8 @@ until [ -e "$SHARE/stop" ]; do
     job=$SHARE/jobs/$number
     if [ -e "$job.sh" ]; then
         (
-            sh "$job.sh" >/tmp/$number.out 2>/tmp/$number.err </dev/null
-            code=$?
-            cp /tmp/$number.out "$job.out"
-            cp /tmp/$number.err "$job.err"
-            echo $code >"$job.code.new"
-            mv "$job.code.new" "$job.code"
+            sh "$job.sh" >"$job.out" 2>"$job.err" </dev/null
+            echo $? >"$job.code"
         ) &
         number=$((number + 1))
     else
