@@ -41,6 +41,16 @@ pub fn cut_time() -> Duration {
     Duration::from_secs(tools::param("KEEPSHARE_E2E_CUT_SECONDS", 60))
 }
 
+/// Returns how often a station dies in the middle of a restore: `KEEPSHARE_E2E_RESTORE_KILLS`.
+pub fn restore_kills() -> usize {
+    tools::param("KEEPSHARE_E2E_RESTORE_KILLS", 20)
+}
+
+/// Returns how many entries a large folder has: `KEEPSHARE_E2E_FOLDER_ENTRIES`.
+pub fn folder_entries() -> usize {
+    tools::param("KEEPSHARE_E2E_FOLDER_ENTRIES", 100_000)
+}
+
 /// One version in a history, with its bytes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Version {

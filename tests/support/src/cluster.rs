@@ -14,7 +14,7 @@ use crate::{
     netns::Network,
     relay::Relay,
     scratch::Scratch,
-    station::Station,
+    station::{Doors, Station},
     wait::wait_for,
 };
 
@@ -59,6 +59,29 @@ impl Cluster {
         wiring: Wiring,
         store_state: Option<&Path>,
     ) -> Result<Self> {
+        let prepare = |store: Station| match store_state {
+            Some(state) => store.with_state(state),
+            None => store,
+        };
+        Self::assembled(scratch, source, wiring, prepare)
+    }
+
+    /// As [`Self::new`], with a replica that has doors for users.
+    pub fn with_doors(
+        scratch: &Scratch,
+        source: &Path,
+        wiring: Wiring,
+        doors: Doors,
+    ) -> Result<Self> {
+        Self::assembled(scratch, source, wiring, |store| store.with_doors(doors))
+    }
+
+    fn assembled(
+        scratch: &Scratch,
+        source: &Path,
+        wiring: Wiring,
+        prepare: impl FnOnce(Station) -> Station,
+    ) -> Result<Self> {
         let network = match wiring {
             Wiring::Namespaces => Some(Network::new(2)?),
             Wiring::Loopback | Wiring::Relayed => None,
@@ -76,10 +99,7 @@ impl Cluster {
         let mut office = Station::new(scratch, "office", enter(0))?;
         office.init(&office_at)?;
         office.start()?;
-        let mut store = Station::new(scratch, "store", enter(1))?;
-        if let Some(state) = store_state {
-            store = store.with_state(state);
-        }
+        let mut store = prepare(Station::new(scratch, "store", enter(1))?);
         let address = relay.as_ref().map(|relay| relay.address().to_string());
         store.join(&office_at, &office.token()?, &store_at, address.as_deref())?;
         store.start()?;

@@ -3,6 +3,8 @@
 use std::{
     ffi::{OsStr, OsString},
     fs::{self, File, OpenOptions},
+    io::Write,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -39,6 +41,19 @@ impl Reply {
         Ok(Self { code: output.status.code(), out: output.stdout, err })
     }
 
+    /// Runs a command to its end with `input` as its standard input.
+    pub fn of_with_input(command: &mut Command, input: &str) -> Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+        let mut stdin = child.stdin.take().context("a child has the input that was asked for")?;
+        // Whoever does not want all of it says why by other means.
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        let output = child.wait_with_output().context("cannot wait for a child")?;
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        Ok(Self { code: output.status.code(), out: output.stdout, err })
+    }
+
     /// Returns itself unless the command failed.
     pub fn ok(self) -> Result<Self> {
         ensure!(self.code == Some(0), "exit code {:?}: {}", self.code, self.err.trim());
@@ -61,6 +76,25 @@ impl Reply {
     }
 }
 
+/// The doors for users that a station has.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Doors {
+    /// Where it serves the drive; nowhere when none.
+    pub nfs: Option<SocketAddr>,
+    /// Where the drive lists `@versions`: `root`, `never` or `everywhere`.
+    pub show: &'static str,
+}
+
+impl Doors {
+    /// No doors: two stations of one machine would want the same ports.
+    pub const SHUT: Self = Self { nfs: None, show: "root" };
+
+    fn table(&self) -> String {
+        let nfs = self.nfs.map_or_else(|| "off".to_owned(), |address| address.to_string());
+        format!("[doors]\nhttps = \"off\"\nnfs = \"{nfs}\"\nshow = \"{}\"\n", self.show)
+    }
+}
+
 /// A station in a folder of its own: `station.toml`, `state/` and a log. Killed on drop.
 #[derive(Debug)]
 pub struct Station {
@@ -70,6 +104,7 @@ pub struct Station {
     state: PathBuf,
     wrapper: Vec<String>,
     log: PathBuf,
+    doors: Doors,
     process: Option<Process>,
 }
 
@@ -84,6 +119,7 @@ impl Station {
             log: scratch.join(&format!("{name}.log")),
             home,
             wrapper,
+            doors: Doors::SHUT,
             process: None,
         })
     }
@@ -93,6 +129,19 @@ impl Station {
     pub fn with_state(mut self, state: &Path) -> Self {
         self.state = state.to_owned();
         self
+    }
+
+    /// Gives it other doors than none, before it is made.
+    #[must_use]
+    pub fn with_doors(mut self, doors: Doors) -> Self {
+        self.doors = doors;
+        self
+    }
+
+    /// Gives it other doors, from the next start on.
+    pub fn change_doors(&mut self, doors: Doors) -> Result<()> {
+        self.doors = doors;
+        self.write_doors()
     }
 
     /// Returns what it is called.
@@ -114,7 +163,7 @@ impl Station {
     pub fn init(&self, listen: &str) -> Result<()> {
         let state = self.state.to_string_lossy().into_owned();
         self.call(["init", "--name", &self.name, "--listen", listen, "--state", &state])?.ok()?;
-        Ok(())
+        self.write_doors()
     }
 
     /// Makes it a further station of the cluster of `primary`; others reach it at `address` if that is not `listen`.
@@ -132,7 +181,15 @@ impl Station {
             args.extend(["--address", address]);
         }
         self.call(args)?.ok()?;
-        Ok(())
+        self.write_doors()
+    }
+
+    /// Puts the doors at the end of the config, where they stand.
+    fn write_doors(&self) -> Result<()> {
+        let text = fs::read_to_string(self.config()).context("cannot read the config")?;
+        let (above, _) = text.split_once("[doors]").context("the config has no doors")?;
+        fs::write(self.config(), format!("{above}{}", self.doors.table()))
+            .context("cannot write the config")
     }
 
     /// Returns a new join token.
@@ -189,6 +246,17 @@ impl Station {
     pub fn call<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Result<Reply> {
         let args: Vec<OsString> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
         Reply::of(&mut self.command(&args)).with_context(|| format!("keepshare {args:?}"))
+    }
+
+    /// Runs the command line as [`Self::call`] does, with `input` as its standard input.
+    pub fn call_with_input<A: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = A>,
+        input: &str,
+    ) -> Result<Reply> {
+        let args: Vec<OsString> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
+        Reply::of_with_input(&mut self.command(&args), input)
+            .with_context(|| format!("keepshare {args:?}"))
     }
 
     /// Returns what `status --json` says of this station.

@@ -1,0 +1,308 @@
+//! Moving a version onto the live name, with a Linux kernel as the client.
+//!
+//! The kernel believes much by itself after a rename: each of these was once a way to see old bytes, to lose the live
+//! file, or to wait for ever.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+use keepshare_e2e::{SOON, restore_kills};
+use keepshare_support::{
+    Drive, KernelClient, Scratch, Wiring,
+    drive::{ANNA, BOB, next_second, write_as},
+    in_scratch, tools, wait_until,
+};
+
+/// How long the client waits for one restore, in seconds: less than this is no endless retry.
+const PATIENCE_S: u32 = 60;
+
+/// Users roll their own files back, and nothing but what they asked for happens, once, or they are told that it did not.
+#[test]
+fn a_version_moved_onto_the_live_name_comes_back_once_or_not_at_all() -> Result<()> {
+    if let Some(reason) = KernelClient::hindrance() {
+        tools::skip("a_version_moved_onto_the_live_name_comes_back_once_or_not_at_all", reason);
+        return Ok(());
+    }
+    in_scratch("kernel-restoring", restore_by_moving)
+}
+
+fn restore_by_moving(scratch: &mut Scratch) -> Result<()> {
+    let seed = tools::seed("kernel-restoring");
+    let mut desk = Desk::new(scratch, seed)?;
+    let checks: [(&str, Check); 6] = [
+        ("back", Desk::a_version_comes_back),
+        ("equal", Desk::what_is_there_already_is_answered),
+        ("rights", Desk::whoever_may_not_write_is_refused),
+        ("killed", Desk::a_killed_station_restores_once),
+        ("held", Desk::a_station_killed_before_the_master_heard_restores_once),
+        ("away", Desk::without_its_master_nothing_happens_soon),
+    ];
+    let mut wrong = Vec::new();
+    for (what, check) in checks {
+        let began = Instant::now();
+        let outcome = check(&mut desk);
+        eprintln!("{what}: {:.1?}", began.elapsed());
+        wrong.extend(outcome.err().map(|error| format!("{what}: {error:#}")));
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// One thing that is asked of the drive.
+type Check = fn(&mut Desk) -> Result<()>;
+
+/// What `doc.txt` was, the oldest first.
+const SAVED: [&str; 3] = ["the first\n", "the second, longer\n", "the third and last one\n"];
+
+/// A file with three versions, and a guest that has mounted the drive for three users.
+struct Desk {
+    doc: PathBuf,
+    theirs: PathBuf,
+    drive: Drive,
+    guest: KernelClient,
+    random: StdRng,
+}
+
+/// How often a file was restored, and how many versions it has.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Past {
+    restored: usize,
+    versions: usize,
+}
+
+impl Desk {
+    fn new(scratch: &Scratch, seed: u64) -> Result<Self> {
+        let source = scratch.make_dir("source")?;
+        let (doc, theirs) = (source.join("desk/doc.txt"), source.join("desk/theirs.txt"));
+        write_as(ANNA, &doc, SAVED[0])?;
+        write_as(BOB, &theirs, SAVED[0])?;
+        write_as(ANNA, &doc, SAVED[0])?;
+        let drive = Drive::served(scratch, &source, Wiring::Relayed)?;
+        for (number, content) in SAVED.iter().enumerate().skip(1) {
+            next_second()?;
+            for (path, name) in [(&doc, "desk/doc.txt"), (&theirs, "desk/theirs.txt")] {
+                fs::write(path, content)?;
+                drive.versions_within(SOON, name, number + 1)?;
+            }
+        }
+        fs::set_permissions(&theirs, fs::Permissions::from_mode(0o444))?;
+        drive.cluster.in_sync_within(SOON)?;
+        drive.add_user("reader", ANNA, &["--read-only"])?;
+        let guest = KernelClient::boot(scratch, drive.port())?;
+        for user in ["anna", "reader"] {
+            guest.mount(&drive.log_in_shared(user)?, &format!("/mnt/{user}"))?;
+        }
+        Ok(Self { doc, theirs, drive, guest, random: StdRng::seed_from_u64(seed) })
+    }
+
+    fn a_version_comes_back(&mut self) -> Result<()> {
+        let before = self.past("doc.txt")?;
+        let names = self.names("doc.txt")?;
+        ensure!(names.len() == SAVED.len(), "the history lists {names:?}");
+        let script = format!(
+            "cd /mnt/anna/desk && cat doc.txt && {} && cat doc.txt && wc -c <doc.txt",
+            moving("anna", "doc.txt", &names[0])
+        );
+        let told = self.guest.run(&script)?.ok()?;
+        let seen = format!("{}{}{}\n", SAVED[2], SAVED[0], SAVED[0].len());
+        ensure!(text(&told.out) == seen, "the client sees {:?}", text(&told.out));
+        ensure!(fs::read_to_string(&self.doc)? == SAVED[0], "the master's file is another");
+        let after = self.settled("doc.txt")?;
+        ensure!(after.restored == before.restored + 1, "{before:?} {after:?}");
+        ensure!(after.versions == before.versions + 1, "{before:?} {after:?}");
+        let now = self.names("doc.txt")?;
+        ensure!(names.iter().all(|name| now.contains(name)), "{names:?} are {now:?} now");
+        for (name, content) in names.iter().zip(SAVED) {
+            let path = format!("/mnt/anna/desk/@versions/doc.txt@/{name}");
+            let told = self.guest.run(&format!("cat {path}"))?.ok()?;
+            ensure!(text(&told.out) == content, "{name} is {:?} now", text(&told.out));
+        }
+        self.an_edit_is_seen("and on it goes")
+    }
+
+    /// After a rename the kernel thinks that the live name is the version's file.
+    fn an_edit_is_seen(&self, content: &str) -> Result<()> {
+        let script = format!(
+            "until [ \"$(cat /mnt/anna/desk/doc.txt)\" = '{content}' ]; do sleep 0.05; done"
+        );
+        fs::write(&self.doc, content)?;
+        let began = Instant::now();
+        self.guest.start(&script)?.wait(SEEN_WITHIN).context("the edit is not seen")?.ok()?;
+        eprintln!("an edit after a restore was seen after {:.1?}", began.elapsed());
+        Ok(())
+    }
+
+    fn what_is_there_already_is_answered(&mut self) -> Result<()> {
+        self.settled("doc.txt")?;
+        let there = fs::read(&self.doc)?;
+        let names = self.names("doc.txt")?;
+        let newest = names.last().context("there are versions")?;
+        self.guest.run(&moving("anna", "doc.txt", newest))?.ok()?;
+        ensure!(fs::read(&self.doc)? == there, "the master's file has changed");
+        self.an_edit_is_seen("after what was equal")
+    }
+
+    fn whoever_may_not_write_is_refused(&mut self) -> Result<()> {
+        for (user, file, path) in [
+            ("reader", "doc.txt", &self.doc),
+            // Hers is the folder, the file is not.
+            ("anna", "theirs.txt", &self.theirs),
+        ] {
+            let (before, there) = (self.settled(file)?, fs::read(path)?);
+            let names = self.names(file)?;
+            let told = self.guest.run(&moving(user, file, &names[0]))?;
+            ensure!(told.code == Some(1), "{user} restores {file}: {:?} {}", told.code, told.err);
+            ensure!(fs::read(path)? == there, "{user} has changed {file}");
+            let live = format!("cat /mnt/{user}/desk/{file}");
+            ensure!(self.guest.run(&live)?.ok()?.out == there, "{user} sees another {file}");
+            ensure!(self.settled(file)? == before, "{user} has left something in the history");
+        }
+        Ok(())
+    }
+
+    fn a_killed_station_restores_once(&mut self) -> Result<()> {
+        for kill in 1..=restore_kills() {
+            let wait_for_master = self.random.random_bool(0.5);
+            let delay = Duration::from_millis(self.random.random_range(0..60));
+            let before = self.edited()?;
+            self.restored_once_though(before, |desk| {
+                if wait_for_master {
+                    let done = || fs::read_to_string(&desk.doc).is_ok_and(|now| now == SAVED[0]);
+                    wait_until(SOON, "the master has written", done)?;
+                } else {
+                    // Any moment will do, the seed says which.
+                    std::thread::sleep(delay);
+                }
+                desk.drive.cluster.store.kill()
+            })
+            .with_context(|| {
+                format!("kill {kill}, {delay:?}, after the master: {wait_for_master}")
+            })?;
+        }
+        Ok(())
+    }
+
+    fn a_station_killed_before_the_master_heard_restores_once(&mut self) -> Result<()> {
+        let before = self.edited()?;
+        self.drive.cluster.relay.as_ref().context("there is a relay")?.swallow();
+        self.restored_once_though(before, |desk| {
+            ensure!(fs::read_to_string(&desk.doc)? != SAVED[0], "the master heard of it");
+            desk.drive.cluster.store.kill()?;
+            desk.drive.cluster.relay.as_ref().context("there is a relay")?.heal();
+            Ok(())
+        })
+    }
+
+    /// Writes what no version holds, and returns the history with it.
+    fn edited(&mut self) -> Result<Past> {
+        let before = self.settled("doc.txt")?;
+        fs::write(&self.doc, format!("something else {}", self.random.random::<u64>()))?;
+        self.drive.versions_within(SOON, "desk/doc.txt", before.versions + 1)?;
+        self.settled("doc.txt")
+    }
+
+    /// Moves the oldest version onto the live name, does `harm`, which ends the store, while the client waits, and starts
+    /// the store again.
+    fn restored_once_though(
+        &mut self,
+        before: Past,
+        harm: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        let names = self.names("doc.txt")?;
+        let sign = self.guest.share().join("renaming");
+        // 82 and 264 are rename(2) and renameat(2): the client waits for the answer now, or has it.
+        let script = format!(
+            "{} &
+             pid=$!
+             for try in $(seq 1000); do
+                 [ -e /proc/$pid ] || break
+                 for one in $pid $(cat /proc/$pid/task/$pid/children); do
+                     read call rest </proc/$one/syscall
+                     case $call in 82|264) break 2 ;; esac
+                 done
+             done 2>/dev/null
+             : >$SHARE/renaming
+             wait $pid",
+            moving("anna", "doc.txt", &names[0])
+        );
+        let job = self.guest.start(&script)?;
+        wait_until(SOON, "the client asks for a restore", || sign.exists())?;
+        let harmed = harm(self);
+        self.drive.cluster.store.start()?;
+        fs::remove_file(sign)?;
+        let told = job.wait(Duration::from_secs(u64::from(PATIENCE_S) * 2))?;
+        harmed?;
+        ensure!(told.code == Some(0), "mv ended with {:?}: {}", told.code, told.err);
+        let after = self.settled("doc.txt")?;
+        ensure!(fs::read_to_string(&self.doc)? == SAVED[0], "the master's file is another");
+        let once = Past { restored: before.restored + 1, versions: before.versions + 1 };
+        ensure!(after == once, "it was {before:?} and is {after:?}");
+        let told = self.guest.run("cat /mnt/anna/desk/doc.txt")?.ok()?;
+        ensure!(text(&told.out) == SAVED[0], "the client sees {:?}", text(&told.out));
+        Ok(())
+    }
+
+    fn without_its_master_nothing_happens_soon(&mut self) -> Result<()> {
+        let before = self.settled("doc.txt")?;
+        fs::write(&self.doc, "to be kept")?;
+        let before = Past { versions: before.versions + 1, ..before };
+        ensure!(self.settled("doc.txt")? == before);
+        let names = self.names("doc.txt")?;
+        self.drive.cluster.office.kill()?;
+        let began = Instant::now();
+        let told = self.guest.run(&moving("anna", "doc.txt", &names[0]))?;
+        eprintln!("without a master mv said after {:.1?}: {}", began.elapsed(), told.err.trim());
+        ensure!(told.code == Some(1), "mv ended with {:?}: {}", told.code, told.err);
+        ensure!(fs::read_to_string(&self.doc)? == "to be kept");
+        let told = self.guest.run("cat /mnt/anna/desk/doc.txt")?.ok()?;
+        ensure!(text(&told.out) == "to be kept", "the client sees {:?}", text(&told.out));
+        self.drive.cluster.office.start()?;
+        ensure!(self.settled("doc.txt")? == before, "it was done later");
+        self.guest.run(&moving("anna", "doc.txt", &names[0]))?.ok()?;
+        ensure!(
+            fs::read_to_string(&self.doc)? == SAVED[0],
+            "with the master back nothing comes back"
+        );
+        Ok(())
+    }
+
+    /// Returns what a file's history holds, once nothing is on its way.
+    fn settled(&self, file: &str) -> Result<Past> {
+        self.drive.cluster.in_sync_within(SOON)?;
+        self.past(file)
+    }
+
+    fn past(&self, file: &str) -> Result<Past> {
+        let versions = self.drive.versions(&format!("desk/{file}"))?;
+        let restored = versions.iter().filter(|version| version["event"] == "restored").count();
+        Ok(Past { restored, versions: versions.len() })
+    }
+
+    /// Returns what the drive lists as a file's versions, the oldest first.
+    fn names(&self, file: &str) -> Result<Vec<String>> {
+        let script = format!("cd /mnt/anna/desk/@versions/{file}@ && ls -1 | grep '^2.*txt$'");
+        let told = self.guest.run(&script)?.ok()?;
+        Ok(text(&told.out).lines().map(str::to_owned).collect())
+    }
+}
+
+/// Returns the command that moves a version onto the live name, as a user does, and gives up in the end.
+fn moving(user: &str, file: &str, version: &str) -> String {
+    let desk = format!("/mnt/{user}/desk");
+    format!("timeout -s KILL {PATIENCE_S} mv -f {desk}/@versions/{file}@/{version} {desk}/{file}")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// How soon an edit on the master has to be seen: what the client knows is a second old at most, the rest is a slow
+/// machine's.
+const SEEN_WITHIN: Duration = Duration::from_secs(20);
