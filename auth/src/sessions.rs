@@ -186,9 +186,11 @@ impl Sessions {
         self.note_revoked(&ended, now)
     }
 
-    /// Ends all sessions of a user at once, durably when this returns. Tells how many.
+    /// Ends all sessions of a user at once, durably when this returns, and the tickets that are still out. Tells how many
+    /// sessions.
     pub fn revoke_user(&self, user: &UserName, now: Stamp) -> Result<usize, AccountError> {
-        let _changes = self.changes();
+        let mut tickets = self.changes();
+        tickets.drop_of(user);
         let ended = self.end_all_of(user, now);
         self.note_revoked(&ended, now)?;
         Ok(ended.len())

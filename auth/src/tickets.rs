@@ -134,6 +134,11 @@ impl Tickets {
         }
     }
 
+    /// Drops all tickets of a user.
+    pub(crate) fn drop_of(&mut self, user: &UserName) {
+        self.0.retain(|_, pass| pass.user != *user);
+    }
+
     fn drop_oldest(&mut self, which: impl Fn(&Pass) -> bool) {
         let those = self.0.iter().filter(|(_, pass)| which(pass));
         if let Some(oldest) = those.min_by_key(|(_, pass)| pass.made).map(|(key, _)| *key) {

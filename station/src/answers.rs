@@ -213,13 +213,12 @@ impl StationAnswers {
                 left -= find::find(&record.name, replica.reader(), pattern, left, reply)?;
             }
         }
-        match only {
-            Some(only) if !known => {
-                Err(Failure::not_found(format!("this station keeps no set '{only}'"))
-                    .hint("keepshare set list shows the sets of this station"))
-            }
-            _ => Ok(()),
+        if known {
+            return Ok(());
         }
+        let what = only.map_or_else(|| "no set".to_owned(), |only| format!("no set '{only}'"));
+        Err(Failure::not_found(format!("this station keeps {what}"))
+            .hint("ask where it is kept: keepshare set list shows the sets, and the stations that have them"))
     }
 
     fn fsck(&self, only: Option<&SetName>, reply: &mut Reply) -> Outcome<()> {

@@ -321,8 +321,10 @@ pub(crate) struct FoundName {
     pub(crate) size: u64,
     /// When the content changed last by the file system, RFC 3339.
     pub(crate) mtime: String,
-    /// When it was deleted, RFC 3339; none where it is there.
-    pub(crate) deleted: Option<String>,
+    /// Until when it was there, RFC 3339; none where it is.
+    pub(crate) until: Option<String>,
+    /// How that ended: `deleted`, `renamed`.
+    pub(crate) ended: Option<String>,
 }
 
 /// What came of a restore in place.

@@ -578,7 +578,8 @@ fn event_word(event: Event) -> &'static str {
     }
 }
 
-fn ended_word(ended: Ended) -> &'static str {
+/// Returns what ended a name's hold of something.
+pub(crate) fn ended_word(ended: Ended) -> &'static str {
     match ended {
         Ended::Replaced => "replaced",
         Ended::Deleted => "deleted",

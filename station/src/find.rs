@@ -3,12 +3,12 @@
 //! The folders are gone through one after the other, the dead ones below the places where they stood last, a page at a
 //! time and each through a short view: memory is a page and the folders still to be gone through.
 
-use keepshare_base::{FileId, Kind, Name, SetName, SetPath};
-use keepshare_versioning::{Ended, Reader, View};
+use keepshare_base::{FileId, Kind, Name, SetName, SetPath, Stamp};
+use keepshare_versioning::{Ended, FileState, Reader};
 
 use crate::{
     api::{FoundName, server::Reply},
-    catalog::read_failure,
+    catalog::{ended_word, read_failure},
     commands::kind_word,
     failure::Outcome,
 };
@@ -89,90 +89,111 @@ pub(crate) fn find(
     limit: usize,
     reply: &mut Reply,
 ) -> Outcome<usize> {
-    let mut found = 0;
-    let mut folders = vec![(FileId::ROOT, SetPath::default(), true)];
-    while let Some((folder, path, is_living)) = folders.pop() {
-        if is_living {
-            let mut after: Option<Name> = None;
-            loop {
-                let view = reader.view().map_err(read_failure)?;
-                let page = view.list(folder, view.latest(), after.as_ref(), PAGE);
-                let page = page.map_err(read_failure)?;
-                let Some(last) = page.last() else { break };
-                after = Some(last.name.clone());
-                for entry in page {
-                    let path = path.join(entry.name.clone());
-                    if !pattern.deleted_only
-                        && pattern.matches(&entry.name.to_string())
-                        && found < limit
-                    {
-                        found += 1;
-                        reply.item(&living(set, &view, &path, entry.file, entry.kind)?)?;
-                    }
-                    if entry.kind == Kind::Dir {
-                        folders.push((entry.file, path, true));
-                    }
-                }
-            }
-        }
-        let mut after: Option<Name> = None;
-        loop {
-            let view = reader.view().map_err(read_failure)?;
-            let page = view.deleted_names(folder, after.as_ref(), PAGE).map_err(read_failure)?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.clone());
-            for name in page {
-                let history = view.history(folder, &name, 1).map_err(read_failure)?;
-                let Some(entry) = history.into_iter().next() else { continue };
-                // What has another name now is found there.
-                let ended = entry.held_until.map(|(_, ended)| ended);
-                if ended == Some(Ended::Renamed) {
-                    continue;
-                }
-                let path = path.join(name.clone());
-                if pattern.matches(&name.to_string()) && found < limit {
-                    found += 1;
-                    let deleted = entry.held_until.map(|(until, _)| until.to_string());
-                    reply.item(&FoundName {
-                        set: set.to_string(),
-                        path: path.to_string(),
-                        kind: kind_word(entry.state.meta.kind).to_owned(),
-                        size: entry.state.meta.size,
-                        mtime: entry.state.meta.mtime.to_stamp().to_string(),
-                        deleted,
-                    })?;
-                }
-                if entry.state.meta.kind == Kind::Dir && entry.state.file != folder {
-                    folders.push((entry.state.file, path, false));
-                }
-            }
-        }
-        if found >= limit {
-            break;
-        }
+    let mut search = Search { set, reader, pattern, limit, reply, found: 0, folders: vec![] };
+    search.folders.push(Folder { file: FileId::ROOT, path: SetPath::default(), gone: None });
+    while search.found < limit
+        && let Some(folder) = search.folders.pop()
+    {
+        search.present(&folder)?;
+        search.past(&folder)?;
     }
-    Ok(found)
+    Ok(search.found)
 }
 
-fn living(
-    set: &SetName,
-    view: &View,
-    path: &SetPath,
+struct Search<'a> {
+    set: &'a SetName,
+    reader: &'a Reader,
+    pattern: &'a Pattern,
+    limit: usize,
+    reply: &'a mut Reply,
+    found: usize,
+    folders: Vec<Folder>,
+}
+
+/// A folder that is still to be gone through.
+struct Folder {
     file: FileId,
-    kind: Kind,
-) -> Outcome<FoundName> {
-    let state = view.file(file, view.latest()).map_err(read_failure)?;
-    let (size, mtime) = state.map_or((0, String::new()), |state| {
-        (state.meta.size, state.meta.mtime.to_stamp().to_string())
-    });
-    Ok(FoundName {
-        set: set.to_string(),
-        path: path.to_string(),
-        kind: kind_word(kind).to_owned(),
-        size,
-        mtime,
-        deleted: None,
-    })
+    path: SetPath,
+    /// When it went, and how, where it is not there any more.
+    gone: Option<(Stamp, Ended)>,
+}
+
+impl Search<'_> {
+    /// Goes through the names that a folder holds, or held when it went.
+    fn present(&mut self, folder: &Folder) -> Outcome<()> {
+        let mut after: Option<Name> = None;
+        loop {
+            let view = self.reader.view().map_err(read_failure)?;
+            let page = view.list(folder.file, view.latest(), after.as_ref(), PAGE);
+            let page = page.map_err(read_failure)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.name.clone());
+            for entry in page {
+                let path = folder.path.join(entry.name.clone());
+                if self.is_meant(&entry.name, folder.gone) {
+                    let state = view.file(entry.file, view.latest()).map_err(read_failure)?;
+                    self.tell(&path, entry.kind, state.as_ref(), folder.gone)?;
+                }
+                if entry.kind == Kind::Dir {
+                    self.folders.push(Folder { file: entry.file, path, gone: folder.gone });
+                }
+            }
+        }
+    }
+
+    /// Goes through the names that a folder held once and does not any more.
+    fn past(&mut self, folder: &Folder) -> Outcome<()> {
+        let mut after: Option<Name> = None;
+        loop {
+            let view = self.reader.view().map_err(read_failure)?;
+            let page = view.deleted_names(folder.file, after.as_ref(), PAGE);
+            let page = page.map_err(read_failure)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for name in page {
+                let history = view.history(folder.file, &name, 1).map_err(read_failure)?;
+                let Some(entry) = history.into_iter().next() else { continue };
+                let path = folder.path.join(name.clone());
+                if self.is_meant(&name, entry.held_until) {
+                    let kind = entry.state.meta.kind;
+                    self.tell(&path, kind, Some(&entry.state), entry.held_until)?;
+                }
+                // What is in a folder that has another name now is found there.
+                let is_gone = entry.held_until.is_some_and(|(_, ended)| ended != Ended::Renamed);
+                if entry.state.meta.kind == Kind::Dir && is_gone {
+                    let (file, gone) = (entry.state.file, entry.held_until);
+                    self.folders.push(Folder { file, path, gone });
+                }
+            }
+        }
+    }
+
+    fn is_meant(&self, name: &Name, gone: Option<(Stamp, Ended)>) -> bool {
+        let is_deleted = gone.is_some_and(|(_, ended)| ended == Ended::Deleted);
+        self.found < self.limit
+            && (is_deleted || !self.pattern.deleted_only)
+            && self.pattern.matches(&name.to_string())
+    }
+
+    fn tell(
+        &mut self,
+        path: &SetPath,
+        kind: Kind,
+        state: Option<&FileState>,
+        gone: Option<(Stamp, Ended)>,
+    ) -> Outcome<()> {
+        self.found += 1;
+        let meta = state.map(|state| &state.meta);
+        self.reply.item(&FoundName {
+            set: self.set.to_string(),
+            path: path.to_string(),
+            kind: kind_word(kind).to_owned(),
+            size: meta.map_or(0, |meta| meta.size),
+            mtime: meta.map_or_else(String::new, |meta| meta.mtime.to_stamp().to_string()),
+            until: gone.map(|(until, _)| until.to_string()),
+            ended: gone.map(|(_, ended)| ended_word(ended).to_owned()),
+        })
+    }
 }
 
 #[cfg(test)]

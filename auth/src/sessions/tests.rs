@@ -261,7 +261,9 @@ fn revocation_acts_at_once_and_on_nobody_else() {
     let check = |session| sessions.check(session, HOME, Some(UID), at(2)).map(|_| ());
     assert_eq!(check(first), Err(SessionRefusal::Revoked));
     assert_eq!(check(second), Ok(()));
+    let unused = login_as(&accounts, "anna", Some(UID), at(2)).ticket.reveal();
     assert_eq!(sessions.revoke_user(&"anna".parse().unwrap(), at(3)).unwrap(), 1);
+    assert!(sessions.redeem(unused.as_bytes(), HOME, at(3)).is_err(), "a ticket is a way in, too");
     assert_eq!((check(second), check(bens)), (Err(SessionRefusal::Revoked), Ok(())));
 }
 

@@ -21,20 +21,28 @@ pub(crate) fn find(socket: &Path, options: &Find, screen: &Screen) -> Outcome<()
     };
     let found: Vec<FoundName> = client::ask_all(socket, &request)?;
     if found.is_empty() {
-        return Err(Failure::not_found(format!("nothing is or was called '{}'", options.name))
+        let name = &options.name;
+        let what = match options.deleted {
+            true => format!("nothing that is deleted was called '{name}'"),
+            false => format!("nothing is or was called '{name}'"),
+        };
+        return Err(Failure::not_found(what)
             .hint("* stands for anything, ? for one character; case does not matter"));
     }
     screen.value(&found, |found| {
         let zone = machine_zone();
         let mut table = Table::new(&["PATH", "KIND", ">SIZE", "CHANGED", ""]);
         for found in found {
-            let deleted = found.deleted.as_deref();
+            let ended = match (&found.ended, &found.until) {
+                (Some(ended), Some(until)) => format!("{ended} {}", time_text(until, zone)),
+                _ => String::new(),
+            };
             table.row(vec![
                 safe(&format!("{}:{}", found.set, found.path)),
                 found.kind.clone(),
                 bytes_text(found.size),
                 time_text(&found.mtime, zone),
-                deleted.map_or_else(String::new, |at| format!("deleted {}", time_text(at, zone))),
+                ended,
             ]);
         }
         let mut text = table.render(0);

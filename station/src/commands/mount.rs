@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -67,6 +68,12 @@ pub(crate) fn mount(
 pub(crate) fn unmount(options: &Unmount, screen: &Screen) -> Outcome<()> {
     let folder = std::path::absolute(&options.folder)
         .with_context(|| format!("cannot tell where {} is", options.folder.display()))?;
+    // What is mounted is never asked: a station that is away would not answer.
+    let mounts = fs::read("/proc/self/mounts").unwrap_or_default();
+    if cfg!(target_os = "linux") && !is_drive(&mounts, &folder) {
+        return Err(Failure::not_found(format!("no drive is mounted at {}", folder.display()))
+            .hint("write the folder as it was mounted; mount -t nfs lists what is"));
+    }
     let is_unmounted = can_mount();
     if is_unmounted {
         run("umount", &[folder.clone().into_os_string()])?;
@@ -79,6 +86,37 @@ pub(crate) fn unmount(options: &Unmount, screen: &Screen) -> Outcome<()> {
             false => format!("Only root unmounts:\n\n  sudo umount {shown}\n"),
         }
     })
+}
+
+/// Tells whether a drive is mounted at a folder, by the kernel's list of mounts (`proc_pid_mounts(5)`).
+fn is_drive(mounts: &[u8], folder: &Path) -> bool {
+    mounts.split(|byte| *byte == b'\n').any(|line| {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let mut next = || fields.next().unwrap_or_default();
+        let (from, at, kind) = (next(), next(), next());
+        let has_login = from.windows(LOGIN_PATH.len()).any(|part| part == LOGIN_PATH.as_bytes());
+        kind == b"nfs" && has_login && unescape(at) == folder.as_os_str().as_bytes()
+    })
+}
+
+/// Undoes `\040` and its like.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let (mut bytes, mut rest) = (Vec::new(), field);
+    while let Some((first, after)) = rest.split_first() {
+        let code = rest.get(1..4).and_then(|code| std::str::from_utf8(code).ok());
+        let code = code.and_then(|code| u8::from_str_radix(code, 8).ok());
+        match code.filter(|_| *first == b'\\') {
+            Some(code) => {
+                bytes.push(code);
+                rest = &rest[4..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    bytes
 }
 
 /// Makes the folder where there is none, and says where it is from the root.
@@ -122,9 +160,13 @@ fn run(program: &str, arguments: &[std::ffi::OsString]) -> Outcome<()> {
     // The path of the mount is a secret until it was used, and mount(8) repeats it.
     let said = String::from_utf8_lossy(&output.stderr);
     let said = said.lines().map(hide_tickets).collect::<Vec<_>>().join("; ");
-    Err(Failure::new(Code::Failed, format!("{program} failed: {said}")).hint(
-        "mounting needs the package nfs-common, and a station whose nfs port is reachable from here",
-    ))
+    let hint = match program {
+        "mount" => {
+            "mounting needs the package nfs-common, and a station whose nfs port is reachable from here"
+        }
+        _ => "close what is open there; lsof tells which programs that are",
+    };
+    Err(Failure::new(Code::Failed, format!("{program} failed: {said}")).hint(hint))
 }
 
 /// Leaves tickets out of a line.
@@ -151,6 +193,18 @@ mod tests {
         );
         assert_eq!(hide_tickets("a /login/x b /login/y"), "a /login/… b /login/…");
         assert_eq!(hide_tickets("no such device"), "no such device");
+    }
+
+    /// Taking away what is no drive of ours would be a surprise.
+    #[test]
+    fn only_a_drive_is_unmounted() {
+        let mounts = b"none /tmp/tm tmpfs rw 0 0\n\
+            store:/login/abc /mnt/a\\040b nfs rw,vers=3 0 0\n\
+            other:/export /mnt/other nfs rw 0 0\n";
+        assert!(is_drive(mounts, Path::new("/mnt/a b")));
+        for other in ["/tmp/tm", "/mnt/other", "/mnt", "/mnt/a", ""] {
+            assert!(!is_drive(mounts, Path::new(other)), "{other}");
+        }
     }
 
     #[test]
