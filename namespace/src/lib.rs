@@ -5,6 +5,7 @@
 //! a socket.
 
 mod cache;
+mod content;
 mod history;
 mod ids;
 mod live;

@@ -54,6 +54,9 @@ const MIB: u32 = 1 << 20;
 const VERSIONS: usize = 6;
 const PAGES_CHANGED: usize = 64;
 
+/// The part of a file that many want: it fits in what any server keeps in memory.
+const HOT_BYTES: u64 = 16 << 20;
+
 /// How many files' attributes are asked for.
 const FILES_ASKED: usize = 1000;
 
@@ -114,7 +117,8 @@ impl Tree {
             File::create(source.join(SMALL).join(name(number)))?;
         }
         let whole = |bytes: u64| place.scaled(bytes).next_multiple_of(u64::from(MIB));
-        let (large_bytes, kept_bytes) = (whole(512 << 20), whole(64 << 20));
+        let large_bytes = whole(512 << 20).max(HOT_BYTES);
+        let kept_bytes = whole(64 << 20);
         tree::write_random(&source.join(LARGE), large_bytes, 1)?;
         tree::write_random(&source.join(KEPT), kept_bytes, 2)?;
         Ok(Self { source, names, large_bytes, kept_bytes })
@@ -155,13 +159,14 @@ enum Kind {
     GetAttributes,
     Lookup,
     Page,
+    HotPage,
     InOrder,
     List(u32),
     OldPage,
     OldInOrder,
 }
 
-const WORKS: [Work; 8] = [
+const WORKS: [Work; 9] = [
     Work {
         rate: "getattr, 16 in flight",
         cpu: "getattr, server CPU per call",
@@ -182,6 +187,13 @@ const WORKS: [Work; 8] = [
         in_flight: 16,
         per: 4 << 10,
         kind: Kind::Page,
+    },
+    Work {
+        rate: "read 4 KiB of 16 MiB, 16 in flight",
+        cpu: "read 4 KiB of 16 MiB, server CPU",
+        in_flight: 16,
+        per: 4 << 10,
+        kind: Kind::HotPage,
     },
     Work {
         rate: "read 1 MiB in order, 8 in flight",
@@ -231,7 +243,7 @@ impl Work {
     /// Returns what one of the rate's units is in the load's.
     fn a_rate(&self) -> u64 {
         match self.kind {
-            Kind::Page | Kind::OldPage => u64::from(PAGE),
+            Kind::Page | Kind::HotPage | Kind::OldPage => u64::from(PAGE),
             _ => 1,
         }
     }
@@ -340,6 +352,7 @@ impl Server {
             Kind::GetAttributes => Box::new(GetAttributes::new(self.files.clone())),
             Kind::Lookup => Box::new(Lookup::new(self.small.clone(), tree.names)),
             Kind::Page => Box::new(Read::anywhere(large, tree.large_bytes, PAGE)),
+            Kind::HotPage => Box::new(Read::anywhere(large, HOT_BYTES, PAGE)),
             Kind::InOrder => Box::new(Read::in_order(large, tree.large_bytes, MIB)),
             Kind::List(bytes) => Box::new(List::new(self.small.clone(), bytes)),
             Kind::OldPage => Box::new(Read::anywhere(kept, tree.kept_bytes, PAGE)),
