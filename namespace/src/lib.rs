@@ -5,7 +5,11 @@
 //! a socket.
 
 mod cache;
+<<<<<<< HEAD
 mod former;
+=======
+mod content;
+>>>>>>> door-bench
 mod history;
 mod ids;
 mod live;

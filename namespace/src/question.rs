@@ -283,8 +283,9 @@ const NAMES_PER_PAGE: usize = 1024;
 /// How many files and folders are remembered, with the places they have, in each half: about 5 MiB.
 const GUARDS_KEPT: usize = 32_768;
 
-/// How many things' attributes are remembered, in each half: about 4 MiB.
-const ATTRIBUTES_KEPT: usize = 32_768;
+/// How many things' attributes are remembered, in each half: about 16 MiB. A folder that is listed again and again, or whose
+/// names are looked up in no order, is answered from here as long as all of it fits.
+const ATTRIBUTES_KEPT: usize = 131_072;
 
 const MODE_BITS: u32 = 0o777;
 const MICROS: i64 = 1_000_000;

@@ -15,7 +15,11 @@ use keepshare_versioning::{FileState, ReadError, Reader};
 use crate::{
     Node,
     cache::Forgetful,
+<<<<<<< HEAD
     former::Formers,
+=======
+    content::{BLOCK_BYTES_KEPT, BlockKey},
+>>>>>>> door-bench
     history::Chronicle,
     ids::Hasher,
     question::{Changes, Present, Question},
@@ -84,6 +88,8 @@ pub(crate) struct Inner {
     pub(crate) formers: Mutex<Formers>,
     /// Tables of histories.
     pub(crate) tables: Mutex<Forgetful<TableKey, Arc<Vec<u8>>>>,
+    /// Blocks of content, checked.
+    pub(crate) blocks: Mutex<Forgetful<BlockKey, Arc<Vec<u8>>>>,
 }
 
 /// What is known of a node.
@@ -264,6 +270,7 @@ impl Share {
             chronicles: Mutex::new(Forgetful::new(VERSIONS_KEPT)),
             formers: Mutex::new(Forgetful::new(FORMERS_KEPT)),
             tables: Mutex::new(Forgetful::new(TABLE_BYTES_KEPT)),
+            blocks: Mutex::new(Forgetful::new(BLOCK_BYTES_KEPT)),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -414,12 +421,28 @@ impl Share {
         len: usize,
         now: Stamp,
     ) -> Result<(Vec<u8>, Attributes), Denial> {
+        let mut bytes = Vec::new();
+        let attributes = self.read_into(who, file, offset, len, now, &mut bytes)?;
+        Ok((bytes, attributes))
+    }
+
+    /// Appends to `out` what [`Self::read`] returns, and nothing where that is denied.
+    pub fn read_into(
+        &self,
+        who: &Principal,
+        file: Node,
+        offset: u64,
+        len: usize,
+        now: Stamp,
+        out: &mut Vec<u8>,
+    ) -> Result<Attributes, Denial> {
         let mut tries = 0;
         loop {
             let (state, attributes) = match self.readable(who, file, now)? {
                 Readable::State(state, attributes) => (state, attributes),
                 Readable::Bytes(bytes, attributes) => {
-                    return Ok((part(&bytes, offset, len), attributes));
+                    out.extend_from_slice(part(&bytes, offset, len));
+                    return Ok(attributes);
                 }
             };
             match state.meta.kind {
@@ -428,8 +451,8 @@ impl Share {
                 _ => return Err(Denial::WrongKind),
             }
             tries += 1;
-            match self.inner.config.reader.read(&state, offset, len) {
-                Ok(bytes) => return Ok((bytes, attributes)),
+            match self.inner.content(&state, offset, len, out) {
+                Ok(()) => return Ok(attributes),
                 // It was no version, and has been written to since: what it is now is asked for.
                 Err(ReadError::Gone { .. }) if tries < READ_TRIES_MAX => {}
                 Err(error) => return Err(error.into()),
@@ -505,10 +528,10 @@ enum Readable {
     Bytes(Arc<Vec<u8>>, Attributes),
 }
 
-fn part(bytes: &[u8], offset: u64, len: usize) -> Vec<u8> {
+/// Returns the part of these bytes that begins at `offset`, at most `len` bytes.
+pub(crate) fn part(bytes: &[u8], offset: u64, len: usize) -> &[u8] {
     let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-    let end = start.saturating_add(len).min(bytes.len());
-    bytes[start..end].to_vec()
+    &bytes[start..start.saturating_add(len).min(bytes.len())]
 }
 
 /// How often a read begins again because the file was written to meanwhile.

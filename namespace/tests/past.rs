@@ -5,7 +5,7 @@
 mod rig;
 
 use keepshare_base::Kind;
-use keepshare_namespace::Node;
+use keepshare_namespace::{Denial, Node};
 
 use rig::*;
 
@@ -315,4 +315,42 @@ fn what_version_folders_hold_is_read_and_nothing_else() {
     let (bytes, _) = rig.share.read(&who, node, 5, 3, rig.now).unwrap();
     assert_eq!(bytes, &table.as_bytes()[5..8]);
     assert!(rig.share.read(&who, node, u64::MAX, 3, rig.now).unwrap().0.is_empty());
+}
+
+/// Blocks of which small parts were read stay in memory: never for another state of the file, nor for whoever may not
+/// read it any more.
+#[test]
+fn small_reads_tell_the_state_that_was_asked_for() {
+    let bytes = |seed: u8| -> Vec<u8> {
+        (0..150_000_u32).map(|at| seed ^ at.to_le_bytes()[0] ^ at.to_le_bytes()[1]).collect()
+    };
+    let (old, new) = (bytes(1), bytes(2));
+    let mut rig = Rig::new();
+    let file = rig.add(ROOT, "big.bin", 0o644, &old);
+    let check = |rig: &Rig, node: Node, content: &[u8]| {
+        for offset in [0, 1, 4096, 65_000, 65_535, 65_536, 131_072, 149_999, 150_000, 1 << 40] {
+            for len in [0, 1, 537, 4096, 32 * 1024, 40_000, 150_000] {
+                let start = usize::try_from(offset).unwrap().min(content.len());
+                let wanted = &content[start..(start + len).min(content.len())];
+                // The second time, from memory.
+                for _ in 0..2 {
+                    let (read, _) = rig.share.read(&bob(), node, offset, len, rig.now).unwrap();
+                    assert!(read == wanted, "{len} bytes from {offset}");
+                }
+            }
+        }
+    };
+    let first = rig.node(&bob(), "@versions/big.bin@/latest");
+    check(&rig, live(file), &old);
+    check(&rig, first, &old);
+    rig.save(file, 0o644, &new);
+    check(&rig, live(file), &new);
+    check(&rig, first, &old);
+    let mut out = b"before".to_vec();
+    rig.share.read_into(&bob(), live(file), 70_000, 10, rig.now, &mut out).unwrap();
+    assert_eq!(out, [b"before", &new[70_000..70_010]].concat());
+    rig.save(file, 0o600, &new);
+    let denied = rig.share.read_into(&bob(), live(file), 70_000, 10, rig.now, &mut out);
+    assert!(matches!(denied, Err(Denial::NotAllowed)));
+    assert_eq!(out.len(), 16, "something was given to whoever may not read");
 }

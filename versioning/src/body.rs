@@ -36,6 +36,12 @@ pub(crate) enum BodyError {
 pub(crate) trait Frames {
     /// Returns the content at `loc`, checked.
     fn read(&self, loc: PackLoc) -> Result<Vec<u8>, PackError>;
+
+    /// Shows the content at `loc`, checked, without giving it away.
+    fn look(&self, loc: PackLoc, look: &mut dyn FnMut(&[u8])) -> Result<(), PackError> {
+        look(&self.read(loc)?);
+        Ok(())
+    }
 }
 
 /// Takes frames of packs.

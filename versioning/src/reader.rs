@@ -63,6 +63,10 @@ impl Frames for PackReader {
     fn read(&self, loc: PackLoc) -> Result<Vec<u8>, PackError> {
         Self::read(self, loc)
     }
+
+    fn look(&self, loc: PackLoc, look: &mut dyn FnMut(&[u8])) -> Result<(), PackError> {
+        Self::look(self, loc, look)
+    }
 }
 
 /// Reads a set; every thread has its own copy.
@@ -91,25 +95,36 @@ impl Reader {
     /// Returns the bytes of that very state from `offset`: fewer than `len` only at the file's end and beyond
     /// [`READ_BYTES_MAX`].
     pub fn read(&self, state: &FileState, offset: u64, len: usize) -> Result<Vec<u8>, ReadError> {
+        let mut bytes = vec![];
+        self.read_into(state, offset, len, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Appends to `out` what [`Self::read`] returns, and nothing where that fails.
+    pub fn read_into(
+        &self,
+        state: &FileState,
+        offset: u64,
+        len: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ReadError> {
         let len = len.min(READ_BYTES_MAX) as u64;
         let end = state.meta.size.min(offset.saturating_add(len));
         if offset >= end {
-            return Ok(vec![]);
+            return Ok(());
         }
-        match self.view()?.plan(state, offset, end)?.run(&self.shared.packs) {
-            Ok(bytes) => Ok(bytes),
-            // The content may have moved to another pack since the plan was made.
-            Err(_) => self
-                .view()?
-                .plan(state, offset, end)?
-                .run(&self.shared.packs)
-                .map_err(|error| pack_error(state.file, error))
-                .inspect_err(|error| {
-                    if matches!(error, ReadError::Damaged { .. }) {
-                        self.shared.note_damage(state.file);
-                    }
-                }),
+        if self.view()?.plan(state, offset, end)?.run_into(&self.shared.packs, out).is_ok() {
+            return Ok(());
         }
+        // The content may have moved to another pack since the plan was made.
+        let again = self.view()?.plan(state, offset, end)?.run_into(&self.shared.packs, out);
+        again.map_err(|error| {
+            let error = pack_error(state.file, error);
+            if matches!(error, ReadError::Damaged { .. }) {
+                self.shared.note_damage(state.file);
+            }
+            error
+        })
     }
 
     /// Returns the damage that reads of this set met since it was opened; `None` where all that was read was right.

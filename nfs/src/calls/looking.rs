@@ -103,24 +103,38 @@ pub(super) fn read(asking: Asking<'_>, args: ReadArgs<'_>, encoder: &mut Encoder
         Ok(opened) => opened,
         Err(status) => return fail(encoder, status, &None::<Attributes>),
     };
-    match read_bytes(&opened, args) {
-        Ok((bytes, attributes)) => {
-            let count = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-            let end = args.offset.saturating_add(u64::from(count)) >= attributes.size;
-            let attributes = Some(attributes);
-            succeed(encoder, &ReadOk { attributes, count, end, data: &bytes });
-        }
-        Err(status) => fail(encoder, status, &opened.known()),
+    let start = encoder.len();
+    if let Err(status) = append_bytes(&opened, args, encoder) {
+        encoder.truncate(start);
+        fail(encoder, status, &opened.known());
     }
 }
 
-fn read_bytes(opened: &Opened<'_>, args: ReadArgs<'_>) -> Result<(Vec<u8>, Attributes), Status> {
+/// Appends what was read, with a head of fixed length that is known only afterwards.
+fn append_bytes(
+    opened: &Opened<'_>,
+    args: ReadArgs<'_>,
+    encoder: &mut Encoder<'_>,
+) -> Result<(), Status> {
     let len = usize::try_from(args.count.min(TRANSFER_BYTES_MAX)).unwrap_or(0);
-    let principal = &opened.admitted.principal;
-    let read = opened.share.read(principal, opened.node, args.offset, len, opened.asking.now);
-    let (mut bytes, attributes) = read.map_err(denied)?;
-    bytes.truncate(len);
-    Ok((bytes, opened.shown(opened.node, &attributes)))
+    let (principal, node, now) = (&opened.admitted.principal, opened.node, opened.asking.now);
+    let start = encoder.len();
+    encoder.array(&[0; READ_HEAD_BYTES]);
+    let read =
+        encoder.append(|out| opened.share.read_into(principal, node, args.offset, len, now, out));
+    let attributes = read.map_err(denied)?;
+    encoder.truncate(encoder.len().min(start + READ_HEAD_BYTES + len));
+    let read = encoder.len() - start - READ_HEAD_BYTES;
+    encoder.array(&[0; 3][..read.next_multiple_of(4) - read]);
+    let count = u32::try_from(read).unwrap_or(u32::MAX);
+    let end = args.offset.saturating_add(u64::from(count)) >= attributes.size;
+    let attributes = Some(opened.shown(opened.node, &attributes));
+    let mut head = Vec::with_capacity(READ_HEAD_BYTES);
+    succeed(&mut Encoder::new(&mut head), &ReadOk { attributes, count, end, data: &[] });
+    assert!(head.len() == READ_HEAD_BYTES, "a head of {} bytes", head.len());
+    encoder.patch(start, &head);
+    encoder.patch_u32(start + READ_HEAD_BYTES - 4, count);
+    Ok(())
 }
 
 /// FSSTAT.
@@ -187,3 +201,6 @@ fn whole<'a, T: keepshare_nfs_wire::Wire<'a>>(
         Err(status) => fail(encoder, status, &None::<Attributes>),
     }
 }
+
+/// The bytes of a good READ before its data: status, attributes, count, end and the data's length (RFC 1813 §3.3.6).
+const READ_HEAD_BYTES: usize = 4 + (4 + 84) + 4 + 4 + 4;

@@ -130,6 +130,17 @@ impl<'b> Encoder<'b> {
         self.array(&[0; 3][..padding]);
     }
 
+    /// Appends bytes that `append` appends itself, such as those of a file, without a copy of them in between; they are
+    /// not padded.
+    pub fn append<T>(&mut self, append: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        append(self.out)
+    }
+
+    /// Writes bytes over as many at a place that [`Self::len`] gave before they were appended.
+    pub fn patch(&mut self, at: usize, bytes: &[u8]) {
+        self.out[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
     /// Writes a number over four bytes at a place that [`Self::len`] gave before they were appended.
     pub fn patch_u32(&mut self, at: usize, value: u32) {
         self.out[at..at + 4].copy_from_slice(&value.to_be_bytes());

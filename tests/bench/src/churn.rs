@@ -74,7 +74,7 @@ pub(crate) fn measure(place: &Place, report: &mut Report) -> Result<()> {
             measure,
             unit,
             ours: value(ours),
-            rsync: rsync.map(value),
+            peer: rsync.map(value),
         })?;
     }
     Ok(())

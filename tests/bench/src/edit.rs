@@ -50,7 +50,7 @@ pub(crate) fn measure(place: &Place, report: &mut Report) -> Result<()> {
             measure,
             unit: Unit::Seconds,
             ours: quantile(&ours, share),
-            rsync: rsync.as_ref().map(|times| quantile(times, share)),
+            peer: rsync.as_ref().map(|times| quantile(times, share)),
         })?;
     }
     Ok(())

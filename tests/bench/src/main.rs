@@ -1,4 +1,4 @@
-//! How fast Keepshare replicates, beside rsync in one run.
+//! How fast Keepshare replicates, beside rsync, and serves its drive, beside nfs-ganesha, in one run.
 //!
 //! Every work does the same to both and reports what each took. It measures, it never judges: promises with numbers in
 //! bytes are tests, times are for people who compare runs.
@@ -6,6 +6,7 @@
 mod churn;
 mod edit;
 mod mirror;
+mod nfs;
 mod page;
 mod peer;
 mod rename;
@@ -19,7 +20,7 @@ use clap::Parser;
 
 use crate::{report::Report, rig::Place};
 
-/// Measure Keepshare beside rsync.
+/// Measure Keepshare beside rsync and nfs-ganesha.
 #[derive(Debug, Parser)]
 #[command(name = "keepshare-bench", max_term_width = 100)]
 struct Args {
@@ -43,7 +44,7 @@ struct Args {
 /// A work to measure.
 type Work = fn(&Place, &mut Report) -> Result<()>;
 
-const WORKS: [(&str, Work); 7] = [
+const WORKS: [(&str, Work); 8] = [
     ("edit", edit::measure),
     ("page", page::measure),
     ("mirror-small", mirror::measure_small),
@@ -51,6 +52,7 @@ const WORKS: [(&str, Work); 7] = [
     ("disk", mirror::measure_disk),
     ("rename", rename::measure),
     ("churn", churn::measure),
+    ("nfs", nfs::measure),
 ];
 
 fn main() -> ExitCode {

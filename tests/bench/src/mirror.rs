@@ -49,7 +49,7 @@ pub(crate) fn measure_disk(place: &Place, report: &mut Report) -> Result<()> {
         measure: "written ÷ source bytes",
         unit: Unit::Times,
         ours: times(ours),
-        rsync: rsync.map(times),
+        peer: rsync.map(times),
     })?;
     report_times("disk", report, ours, rsync)
 }
@@ -96,20 +96,20 @@ fn report_times(
         measure: "first mirror",
         unit: Unit::Seconds,
         ours: ours.seconds,
-        rsync: rsync.map(|used| used.seconds),
+        peer: rsync.map(|used| used.seconds),
     })?;
     report.row(Row {
         work,
         measure: "first mirror, CPU both sides",
         unit: Unit::Seconds,
         ours: ours.cpu_seconds,
-        rsync: rsync.map(|used| used.cpu_seconds),
+        peer: rsync.map(|used| used.cpu_seconds),
     })?;
     report.row(Row {
         work,
         measure: "first mirror on the wire",
         unit: Unit::Bytes,
         ours: ours.wire_bytes as f64,
-        rsync: rsync.map(|used| used.wire_bytes as f64),
+        peer: rsync.map(|used| used.wire_bytes as f64),
     })
 }

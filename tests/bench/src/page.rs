@@ -61,7 +61,7 @@ pub(crate) fn measure(place: &Place, report: &mut Report) -> Result<()> {
     ];
     for (measure, unit, ours, theirs) in rows {
         let ours = median(ours).unwrap_or(f64::NAN);
-        report.row(Row { work: "page", measure, unit, ours, rsync: median(theirs) })?;
+        report.row(Row { work: "page", measure, unit, ours, peer: median(theirs) })?;
     }
     Ok(())
 }

@@ -44,13 +44,13 @@ pub(crate) fn measure(place: &Place, report: &mut Report) -> Result<()> {
         measure: "folder of 10k visible",
         unit: Unit::Seconds,
         ours: seconds,
-        rsync: rsync.map(|used| used.seconds),
+        peer: rsync.map(|used| used.seconds),
     })?;
     report.row(Row {
         work: "rename",
         measure: "folder of 10k on the wire",
         unit: Unit::Bytes,
         ours: used.wire_bytes as f64,
-        rsync: rsync.map(|used| used.wire_bytes as f64),
+        peer: rsync.map(|used| used.wire_bytes as f64),
     })
 }

@@ -11,6 +11,10 @@ pub(crate) enum Unit {
     Seconds,
     Bytes,
     Times,
+    /// So many in a second.
+    Rate,
+    /// So many bytes in a second.
+    ByteRate,
 }
 
 /// One measure of one work.
@@ -20,8 +24,8 @@ pub(crate) struct Row {
     pub(crate) measure: &'static str,
     pub(crate) unit: Unit,
     pub(crate) ours: f64,
-    /// The same of rsync, where it has such a thing.
-    pub(crate) rsync: Option<f64>,
+    /// The same of whom we are measured beside, where it has such a thing.
+    pub(crate) peer: Option<f64>,
 }
 
 /// Collects the measures of a run.
@@ -41,11 +45,11 @@ impl Report {
     pub(crate) fn row(&mut self, row: Row) -> Result<()> {
         if self.json {
             let (work, measure, unit) = (row.work, row.measure, row.unit.name());
-            let (ours, rsync, ratio) = (row.ours, row.rsync, row.ratio());
+            let (ours, peer, ratio) = (row.ours, row.peer, row.ratio());
             print(&format!(
                 "{}\n",
                 json!({"work": work, "measure": measure, "unit": unit, "keepshare": ours,
-                       "rsync": rsync, "ratio": ratio})
+                       "peer": peer, "ratio": ratio})
             ))?;
         }
         self.rows.push(row);
@@ -75,26 +79,24 @@ impl Report {
 
     fn table(&self) -> String {
         let mut text = format!(
-            "{:<13} {:<28} {:>12} {:>12} {:>8}\n",
-            "work", "measure", "keepshare", "rsync", "ratio"
+            "{:<13} {:<34} {:>12} {:>12} {:>8}\n",
+            "work", "measure", "keepshare", "peer", "ratio"
         );
         for row in &self.rows {
-            let rsync = row.rsync.map_or_else(|| "–".to_owned(), |number| row.unit.show(number));
+            let peer = row.peer.map_or_else(|| "–".to_owned(), |number| row.unit.show(number));
             let ratio = row.ratio().map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.3}"));
             let ours = row.unit.show(row.ours);
-            text += &format!(
-                "{:<13} {:<28} {ours:>12} {rsync:>12} {ratio:>8}\n",
-                row.work, row.measure
-            );
+            text +=
+                &format!("{:<13} {:<34} {ours:>12} {peer:>12} {ratio:>8}\n", row.work, row.measure);
         }
         text
     }
 }
 
 impl Row {
-    /// Returns ours ÷ rsync's.
+    /// Returns ours ÷ the peer's: below 1 is good, but for rates.
     fn ratio(&self) -> Option<f64> {
-        self.rsync.filter(|rsync| *rsync > 0.0).map(|rsync| self.ours / rsync)
+        self.peer.filter(|peer| *peer > 0.0).map(|peer| self.ours / peer)
     }
 }
 
@@ -104,17 +106,23 @@ impl Unit {
             Self::Seconds => "s",
             Self::Bytes => "B",
             Self::Times => "x",
+            Self::Rate => "/s",
+            Self::ByteRate => "B/s",
         }
     }
 
     fn show(self, number: f64) -> String {
         match self {
+            Self::Seconds if number < 1e-4 => format!("{:.2} µs", number * 1e6),
             Self::Seconds if number < 0.1 => format!("{:.2} ms", number * 1e3),
             Self::Seconds => format!("{number:.2} s"),
             Self::Bytes if number >= 1e6 => format!("{:.2} MB", number / 1e6),
             Self::Bytes if number >= 1e3 => format!("{:.2} kB", number / 1e3),
             Self::Bytes => format!("{number:.0} B"),
             Self::Times => format!("{number:.2} x"),
+            Self::Rate if number >= 1e4 => format!("{:.1} k/s", number / 1e3),
+            Self::Rate => format!("{number:.0} /s"),
+            Self::ByteRate => format!("{:.1} MiB/s", number / (1 << 20) as f64),
         }
     }
 }

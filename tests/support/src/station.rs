@@ -350,6 +350,11 @@ impl Demo {
         Reply::of(&mut command)
     }
 
+    /// Returns the process id: master and replica are one process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Returns the versions of a path in the demo's set, newest first.
     pub fn versions(&self, path: &Path) -> Result<Vec<Value>> {
         let set = self.ready["set"].as_str().context("the demo printed no set")?;

@@ -64,65 +64,98 @@ pub(crate) fn plan_read(
 impl ReadPlan {
     /// Reads what was planned.
     pub(crate) fn run(self, frames: &impl Frames) -> Result<Vec<u8>, PackError> {
-        match self {
-            Self::Inline(bytes) => Ok(bytes),
-            Self::Blob { loc, range } => {
-                let mut bytes = frames.read(loc)?;
-                bytes.truncate(to_usize(range.end));
-                bytes.drain(..to_usize(range.start).min(bytes.len()));
-                Ok(bytes)
+        let mut bytes = vec![];
+        self.run_into(frames, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Appends what was planned, and nothing where that cannot be read.
+    pub(crate) fn run_into(self, frames: &impl Frames, out: &mut Vec<u8>) -> Result<(), PackError> {
+        let before = out.len();
+        let done = match self {
+            Self::Inline(bytes) => {
+                out.extend_from_slice(&bytes);
+                Ok(())
             }
-            Self::Mapped { blocks, range } => {
-                let mut bytes = vec![0; to_usize(range.end - range.start)];
-                blocks.iter().try_for_each(|block| block.fill(frames, range.start, &mut bytes))?;
-                Ok(bytes)
-            }
-        }
+            Self::Blob { loc, range } => frames.look(loc, &mut |content| {
+                let end = to_usize(range.end).min(content.len());
+                out.extend_from_slice(&content[to_usize(range.start).min(end)..end]);
+            }),
+            Self::Mapped { blocks, range } => append_blocks(&blocks, &range, frames, out),
+        };
+        done.inspect_err(|_| out.truncate(before))
     }
 }
 
+fn append_blocks(
+    blocks: &[Block],
+    range: &Range<u64>,
+    frames: &impl Frames,
+    out: &mut Vec<u8>,
+) -> Result<(), PackError> {
+    let before = out.len();
+    out.reserve(to_usize(range.end - range.start));
+    blocks.iter().try_for_each(|block| block.append(frames, range, before, out))?;
+    out.resize(before + to_usize(range.end - range.start), 0);
+    Ok(())
+}
+
 impl Block {
-    /// Puts the block's bytes into `bytes`, which begin at `start` of the file.
-    fn fill(&self, frames: &impl Frames, start: u64, bytes: &mut [u8]) -> Result<(), PackError> {
+    /// Appends the block's part of `range`, whose bytes begin at `before`; what no block has is zeros.
+    fn append(
+        &self,
+        frames: &impl Frames,
+        range: &Range<u64>,
+        before: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), PackError> {
+        let from = self.start.max(range.start);
+        let to = (self.start + BLOCK_BYTES).min(range.end);
+        out.resize(before + to_usize(from - range.start), 0);
         if let Some(base) = &self.base
-            && !self.pages_cover(start, bytes.len() as u64)
+            && !self.pages_cover(from, to)
         {
-            base.fill(BLOCK_BYTES, frames, start, bytes)?;
+            base.append(frames, from..to, out)?;
         }
-        self.pages.iter().try_for_each(|page| page.fill(PAGE_BYTES, frames, start, bytes))
+        out.resize(before + to_usize(to - range.start), 0);
+        let bytes = &mut out[before..];
+        self.pages.iter().try_for_each(|page| page.fill(frames, range.start, bytes))
     }
 
     /// Tells whether the pages leave nothing to see of the base in what is read.
-    fn pages_cover(&self, start: u64, len: u64) -> bool {
-        let from = self.start.max(start) / PAGE_BYTES;
-        let to = (self.start + BLOCK_BYTES).min(start + len).div_ceil(PAGE_BYTES);
-        self.pages.len() as u64 == to - from
+    fn pages_cover(&self, from: u64, to: u64) -> bool {
+        self.pages.len() as u64 == to.div_ceil(PAGE_BYTES) - from / PAGE_BYTES
     }
 }
 
 impl Part {
-    fn fill(
+    /// Appends what is seen of a range, which is inside the part: less than the range where the rest is zeros.
+    fn append(
         &self,
-        len: u64,
         frames: &impl Frames,
-        start: u64,
-        bytes: &mut [u8],
+        range: Range<u64>,
+        out: &mut Vec<u8>,
     ) -> Result<(), PackError> {
+        let Some(loc) = self.loc.filter(|_| self.limit > range.start) else { return Ok(()) };
+        let seen = to_usize(range.end.min(self.limit) - self.start);
+        let skip = to_usize(range.start - self.start);
+        frames.look(loc, &mut |content| {
+            let seen = seen.min(content.len());
+            out.extend_from_slice(&content[skip.min(seen)..seen]);
+        })
+    }
+
+    /// Puts a page's bytes into `bytes`, which begin at `start` of the file.
+    fn fill(&self, frames: &impl Frames, start: u64, bytes: &mut [u8]) -> Result<(), PackError> {
         let from = self.start.max(start);
-        let to = (self.start + len).min(start + bytes.len() as u64);
+        let to = (self.start + PAGE_BYTES).min(start + bytes.len() as u64);
         if from >= to {
             return Ok(());
         }
-        let target = &mut bytes[to_usize(from - start)..to_usize(to - start)];
-        target.fill(0);
-        let Some(loc) = self.loc.filter(|_| self.limit > from) else { return Ok(()) };
-        let frame = frames.read(loc)?;
-        let seen = (to.min(self.limit) - self.start).min(frame.len() as u64);
-        let skip = from - self.start;
-        if seen > skip {
-            let content = &frame[to_usize(skip)..to_usize(seen)];
-            target[..content.len()].copy_from_slice(content);
-        }
+        let mut page = vec![];
+        self.append(frames, from..to, &mut page)?;
+        page.resize(to_usize(to - from), 0);
+        bytes[to_usize(from - start)..to_usize(to - start)].copy_from_slice(&page);
         Ok(())
     }
 }

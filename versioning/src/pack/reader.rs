@@ -1,7 +1,8 @@
 //! Reading packs: one read per piece of content, nothing given out unchecked.
 
 use std::{
-    cell::RefCell,
+    borrow::Cow,
+    cell::{Cell, RefCell},
     collections::HashMap,
     io,
     sync::{Arc, PoisonError, RwLock},
@@ -39,15 +40,42 @@ impl PackReader {
 
     /// Returns the content at `loc`, checked; only what was written can be read.
     pub fn read(&self, loc: PackLoc) -> Result<Vec<u8>, PackError> {
+        let mut content = vec![];
+        self.look(loc, |seen| content.extend_from_slice(seen))?;
+        Ok(content)
+    }
+
+    /// Shows the content at `loc`, checked; only what was written can be seen.
+    ///
+    /// The frame is in memory that its thread keeps: getting new memory costs as much as checking what is in it.
+    pub fn look(&self, loc: PackLoc, look: impl FnOnce(&[u8])) -> Result<(), PackError> {
+        let mut frame = FRAME.take();
+        let seen = self.look_in(&mut frame, loc, look);
+        if frame.len() <= FRAME_BYTES_KEPT {
+            FRAME.set(frame);
+        }
+        seen
+    }
+
+    fn look_in(
+        &self,
+        frame: &mut Vec<u8>,
+        loc: PackLoc,
+        look: impl FnOnce(&[u8]),
+    ) -> Result<(), PackError> {
         let limit = u32::try_from(RAW_BYTES_MAX).unwrap_or(u32::MAX);
         if loc.raw > limit || loc.stored > loc.raw {
             return Err(loc.damaged());
         }
         let pack = self.pack(&loc)?;
         let len = usize::try_from(loc.frame_bytes()).expect("a frame fits in memory");
-        let mut frame = vec![0; len];
-        pack.file.read_exact_at(&mut frame, loc.offset).map_err(|error| gone(&loc, error))?;
-        checked(pack.id, loc, frame).ok_or_else(|| loc.damaged())
+        if frame.len() < len {
+            frame.resize(len, 0);
+        }
+        let frame = &mut frame[..len];
+        pack.file.read_exact_at(frame, loc.offset).map_err(|error| gone(&loc, error))?;
+        look(&checked(pack.id, loc, frame).ok_or_else(|| loc.damaged())?);
+        Ok(())
     }
 
     /// Returns the numbers of the packs there are, in order, with their lengths in bytes.
@@ -100,28 +128,35 @@ fn read_header(file: &dyn DiskFile, pack: u64) -> Result<PackHeader, PackError> 
 }
 
 /// Returns the content out of the frame at `loc` of the pack with `id`; `None` where it is not what was stored.
-pub(super) fn checked(id: u64, loc: PackLoc, frame: Vec<u8>) -> Option<Vec<u8>> {
-    let header = FrameHeader::from_bytes(id, loc.offset, &frame)
+pub(super) fn checked(id: u64, loc: PackLoc, frame: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let header = FrameHeader::from_bytes(id, loc.offset, frame)
         .filter(|header| loc.is_of(header))
-        .filter(|header| header.holds(id, loc.offset, &frame[FrameHeader::BYTES..]))?;
+        .filter(|header| is_intact(id, loc, header, &frame[FrameHeader::BYTES..]))?;
     content(&header, frame).filter(|raw| hash(raw) == header.hash)
 }
 
-/// Returns the content out of a whole frame.
-fn content(header: &FrameHeader, mut frame: Vec<u8>) -> Option<Vec<u8>> {
-    let (stored, raw) = (usize::try_from(header.stored).ok()?, usize::try_from(header.raw).ok()?);
-    match header.codec {
-        Codec::Raw => {
-            frame.drain(..FrameHeader::BYTES);
-            frame.truncate(stored);
-            (stored == raw).then_some(frame)
+/// Tells whether the bytes after a frame's header may be looked at.
+///
+/// Where the content is stored as it is, its hash says of every byte all that the checksum could, but for the padding.
+fn is_intact(id: u64, loc: PackLoc, header: &FrameHeader, padded: &[u8]) -> bool {
+    match (header.codec, usize::try_from(header.stored)) {
+        (Codec::Raw, Ok(stored)) => {
+            padded.get(stored..).is_some_and(|padding| padding.iter().all(|byte| *byte == 0))
         }
-        Codec::Zstd => {
-            let stored = &frame[FrameHeader::BYTES..][..stored];
-            decompress(stored, raw).filter(|content| content.len() == raw)
-        }
-        Codec::Seal => None,
+        _ => header.holds(id, loc.offset, padded),
     }
+}
+
+/// Returns the content out of a whole frame.
+fn content<'f>(header: &FrameHeader, frame: &'f [u8]) -> Option<Cow<'f, [u8]>> {
+    let (stored, raw) = (usize::try_from(header.stored).ok()?, usize::try_from(header.raw).ok()?);
+    let stored = frame.get(FrameHeader::BYTES..)?.get(..stored)?;
+    let content = match header.codec {
+        Codec::Raw => Cow::Borrowed(stored),
+        Codec::Zstd => Cow::Owned(decompress(stored, raw)?),
+        Codec::Seal => return None,
+    };
+    (content.len() == raw).then_some(content)
 }
 
 fn decompress(stored: &[u8], raw: usize) -> Option<Vec<u8>> {
@@ -146,7 +181,13 @@ fn gone(loc: &PackLoc, error: io::Error) -> PackError {
 thread_local! {
     /// Its memory takes longer to get than a page to decompress.
     static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+
+    /// The last frame that was read, whose memory takes the next one.
+    static FRAME: Cell<Vec<u8>> = const { Cell::new(vec![]) };
 }
+
+/// The largest frame whose memory a thread keeps, in bytes: one of a block, and nothing much larger.
+const FRAME_BYTES_KEPT: usize = 128 * 1024;
 
 /// How many packs are kept open; a set of 16 GiB fits.
 const FILES_OPEN_MAX: usize = 256;

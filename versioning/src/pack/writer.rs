@@ -1,6 +1,6 @@
 //! Writing packs: into a buffer, out in large pieces, durable on demand.
 
-use std::{fmt, io, sync::Arc};
+use std::{borrow::Cow, fmt, io, sync::Arc};
 
 use zstd::bulk::Compressor;
 
@@ -84,9 +84,9 @@ impl PackWriter {
         let open = self.open.as_ref().filter(|open| open.pack == loc.pack)?;
         let start = usize::try_from(loc.offset.checked_sub(open.written)?).ok()?;
         let len = usize::try_from(loc.frame_bytes()).ok()?;
-        let frame = open.buffer.get(start..start.checked_add(len)?).map(<[u8]>::to_vec);
+        let frame = open.buffer.get(start..start.checked_add(len)?);
         let raw = frame.and_then(|frame| checked(open.id, loc, frame));
-        Some(raw.ok_or_else(|| loc.damaged()))
+        Some(raw.map(Cow::into_owned).ok_or_else(|| loc.damaged()))
     }
 
     /// Writes the memory buffer and makes everything appended durable.
