@@ -199,6 +199,36 @@ pub struct RestoreRow {
     pub outcome: RestoreOutcome,
 }
 
+/// What whoever allowed a restore saw where it goes. A master that finds something else there refuses: what was allowed is
+/// not what would be done.
+#[derive(Clone, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
+pub struct RestoreGround {
+    /// The folder that the path led to.
+    pub folder: FileId,
+    /// What had the name in it; `None` for nothing.
+    pub present: Option<PresentFile>,
+}
+
+/// A file that a restore replaces, as far as rights to do so hang on it.
+#[derive(Clone, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
+pub struct PresentFile {
+    /// Which.
+    pub file: FileId,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Its owner's number.
+    pub uid: u32,
+    /// Its group's number.
+    pub gid: u32,
+}
+
+impl PresentFile {
+    /// Returns a file with these attributes.
+    pub fn new(file: FileId, meta: &crate::Meta) -> Self {
+        Self { file, mode: meta.mode, uid: meta.owner.id, gid: meta.group.id }
+    }
+}
+
 /// A set of resulting rows that apply together.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Change {

@@ -5,11 +5,9 @@
 //! a socket.
 
 mod cache;
-<<<<<<< HEAD
-mod former;
-=======
+
 mod content;
->>>>>>> door-bench
+mod former;
 mod history;
 mod ids;
 mod live;

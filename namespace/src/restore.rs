@@ -1,6 +1,8 @@
 //! Whether moving a version onto a live name is a restore that may be done.
 
-use keepshare_base::{CommitId, FileId, Kind, Meta, Name, Owner, RequestId};
+use keepshare_base::{
+    CommitId, FileId, Kind, Meta, Name, Owner, PresentFile, RequestId, RestoreGround,
+};
 use keepshare_versioning::FileState;
 
 use crate::{Denial, Node, Restore, live::usable, question::Question, reach::Time, rights::Want};
@@ -33,10 +35,11 @@ impl Question<'_> {
             return Err(Denial::NotAllowed);
         }
         let above = self.view.path_of(folder, CommitId::MAX)?.ok_or(Denial::Stale)?;
-        self.limit(&mut state.meta, folder, &name, target, state.file)?;
+        let present = self.limit(&mut state.meta, folder, &name, target, state.file)?;
+        let ground = RestoreGround { folder, present };
         let user = self.who.user.clone();
         let set = self.share.config.set.clone();
-        Ok(Restore { set, path: above.join(name), state, user, request })
+        Ok(Restore { set, path: above.join(name), state, user, ground, request })
     }
 
     /// Returns the version that is to be restored, which is one of a file that the principal may read.
@@ -58,12 +61,13 @@ impl Question<'_> {
             }
             _ => return Err(Denial::ReadOnly),
         };
-        let is_file = matches!(state.meta.kind, Kind::File | Kind::Symlink);
-        if is_file && state.cut { Ok(state) } else { Err(Denial::ReadOnly) }
+        // Masters write nothing but files back.
+        if state.meta.kind == Kind::File && state.cut { Ok(state) } else { Err(Denial::ReadOnly) }
     }
 
     /// Leaves of a version's attributes what the principal might give a file by its own power: whoever may write a file may
     /// not therefore change its owner, its mode or its access list, and nobody gets a program that runs as another user.
+    /// Returns what is there now.
     fn limit(
         &self,
         meta: &mut Meta,
@@ -71,17 +75,19 @@ impl Question<'_> {
         name: &Name,
         target: Option<(FileId, Kind)>,
         version_of: FileId,
-    ) -> Result<(), Denial> {
+    ) -> Result<Option<PresentFile>, Denial> {
         let who = self.who;
         meta.mode &= PERMISSIONS;
         match target {
             Some((file, _)) => {
                 let now = self.view.file(file, CommitId::MAX)?.ok_or(Denial::Stale)?.meta;
+                let present = PresentFile::new(file, &now);
                 let is_own = who.uid == now.owner.id && meta.owner.id == now.owner.id;
                 if !(is_own && who.is_in(meta.group.id)) {
                     meta.mode = now.mode & PERMISSIONS;
                     (meta.owner, meta.group, meta.xattrs) = (now.owner, now.group, now.xattrs);
                 }
+                Ok(Some(present))
             }
             None => {
                 let last = self.view.history(folder, name, 1)?;
@@ -93,9 +99,9 @@ impl Question<'_> {
                     meta.group = Owner { id: who.gid, name: String::new() };
                     meta.xattrs.clear();
                 }
+                Ok(None)
             }
         }
-        Ok(())
     }
 
     fn may_replace(

@@ -9,17 +9,16 @@ use std::{
 use chrono_tz::Tz;
 
 use keepshare_auth::Principal;
-use keepshare_base::{CommitId, FileId, FileTime, Kind, Name, SetName, SetPath, Stamp};
+use keepshare_base::{
+    CommitId, FileId, FileTime, Kind, Name, RestoreGround, SetName, SetPath, Stamp,
+};
 use keepshare_versioning::{FileState, ReadError, Reader};
 
 use crate::{
     Node,
     cache::Forgetful,
-<<<<<<< HEAD
-    former::Formers,
-=======
     content::{BLOCK_BYTES_KEPT, BlockKey},
->>>>>>> door-bench
+    former::Formers,
     history::Chronicle,
     ids::Hasher,
     question::{Changes, Present, Question},
@@ -232,6 +231,8 @@ pub struct Restore {
     pub state: FileState,
     /// Who wants it.
     pub user: String,
+    /// What was there when it was allowed, and must still be.
+    pub ground: RestoreGround,
     /// Names the request: repeats of one request have the same.
     pub request: keepshare_base::RequestId,
 }

@@ -9,7 +9,9 @@ use std::{
 use anyhow::Context;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use keepshare_base::{Kind, OriginId, RequestId, SetName, SetPath, StationName, VersionId};
+use keepshare_base::{
+    Kind, OriginId, RequestId, RestoreGround, SetName, SetPath, StationName, VersionId,
+};
 use keepshare_namespace::{Restore, RestoreError, when::Moment};
 use keepshare_proto::{Frame, RestoreAnswer, RestoreRequest, Text, restore::RestoreEnd};
 use keepshare_versioning::{
@@ -154,7 +156,7 @@ impl Replica {
         }
         let version = VersionId(found.state.position);
         let id = new_request()?;
-        let end = self.ask_master(id, path, &found.state, user)?;
+        let end = self.ask_master(id, path, &found.state, user, None)?;
         let outcome = self.outcome(end, id, path)?;
         Ok(Restored {
             set: self.name.to_string(),
@@ -167,10 +169,10 @@ impl Replica {
     /// Does what a door asks: a repeat of a request, after a restart of this station too, is answered and not done
     /// again. Blocks.
     pub(crate) fn restore_for_door(&self, restore: &Restore) -> Result<(), RestoreError> {
-        let Restore { path, state, user, request, .. } = restore;
+        let Restore { path, state, user, request, ground, .. } = restore;
         let known = self.reader.view().ok().and_then(|view| view.restore(*request).ok());
         if known.flatten().is_none() {
-            let end = self.ask_master(*request, path, state, user);
+            let end = self.ask_master(*request, path, state, user, Some(ground.clone()));
             match end.map_err(|failure| RestoreError::Refused(failure.one_line()))? {
                 RestoreEnd::Answered(RestoreAnswer::Written(_) | RestoreAnswer::Equal(_)) => {}
                 RestoreEnd::Answered(RestoreAnswer::Failed(reason)) => {
@@ -190,6 +192,7 @@ impl Replica {
         path: &SetPath,
         state: &FileState,
         user: &str,
+        ground: Option<RestoreGround>,
     ) -> Outcome<RestoreEnd> {
         let request = RestoreRequest {
             request: id,
@@ -198,6 +201,7 @@ impl Replica {
             meta: state.meta.clone(),
             hash: self.catalog().content_hash(state)?,
             user: Some(Text::new(user)),
+            ground,
         };
         let (done, ended) = oneshot::channel();
         let ask = Ask { request, state: state.clone(), done };

@@ -6,14 +6,14 @@
 
 use keepshare_base::{
     Change, ContentHash, Epoch, FileId, Kind, Meta, Name, OriginId, Position, RequestId,
-    RunningHash, Seq, SetName, SetPath, Stamp, VersionId,
+    RestoreGround, RunningHash, Seq, SetName, SetPath, Stamp, VersionId,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::Text;
 
 /// The version of everything behind the first bytes of a [`Hello`].
-pub const PROTOCOL: u16 = 1;
+pub const PROTOCOL: u16 = 2;
 
 /// The most names or files on one page of a listing; with the longest names they fit into a frame's header.
 pub const PAGE_LINES_MAX: usize = 1024;
@@ -293,6 +293,8 @@ pub struct RestoreRequest {
     pub hash: ContentHash,
     /// Who asked.
     pub user: Option<Text>,
+    /// What must still be there; nothing is looked at for `None`, which an admin's request has.
+    pub ground: Option<RestoreGround>,
 }
 
 /// What came of a request to restore.

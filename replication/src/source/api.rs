@@ -3,8 +3,8 @@
 use std::{collections::HashMap, path::PathBuf, time::Duration};
 
 use keepshare_base::{
-    Epoch, FileId, FilledChange, Kind, Meta, Name, OriginId, Position, RequestId, RestoreOutcome,
-    RunningHash, Seq, SetName, SetPath, VersionId,
+    Epoch, FileId, FilledChange, Kind, Meta, Name, OriginId, Position, RequestId, RestoreGround,
+    RestoreOutcome, RunningHash, Seq, SetName, SetPath, VersionId,
 };
 use keepshare_proto::{StateDigest, cut::CutRule};
 use serde::{Deserialize, Serialize};
@@ -139,6 +139,8 @@ pub struct RestoreRequest {
     pub meta: Meta,
     /// The version's content, at rest in a file of ours.
     pub content: PathBuf,
+    /// What must still be there; nothing is looked at for `None`.
+    pub ground: Option<RestoreGround>,
 }
 
 /// What came of a restore.
@@ -201,14 +203,8 @@ pub struct SourceStatus {
     pub alarms: Vec<SourceAlarm>,
 }
 
-/// How names begin that restores use while they write; they are never replicated.
-pub(crate) const RESTORE_PREFIX: &[u8] = b".keepshare-restore~";
-
-/// Tells whether a name is one that a restore gives its temporary file, and no user would.
-pub(crate) fn is_leftover(name: &[u8]) -> bool {
-    name.strip_prefix(RESTORE_PREFIX)
-        .is_some_and(|digits| digits.len() == 16 && digits.iter().all(u8::is_ascii_hexdigit))
-}
+/// How names begin that restores use while they write; what follows is random.
+pub(crate) const RESTORE_PREFIX: &str = ".keepshare-restore~";
 
 /// The most problems listed by name.
 pub const PROBLEMS_MAX: usize = 100;

@@ -9,7 +9,7 @@ use std::{
 use keepshare_base::{FileId, Name, escape_name};
 
 use super::{
-    SourceError, is_leftover,
+    SourceError,
     ledger::Tx,
     round::{FileTask, NameTask, Seed},
     ship::RestoreNote,
@@ -162,9 +162,6 @@ impl Pending {
     pub(crate) fn resolve(&mut self, marks: &mut Marks, tx: &Tx<'_>) -> Result<(), SourceError> {
         for ((folder, name), touch) in marks.names.drain() {
             let Some(parent) = tx.map.by_number(folder)? else { continue };
-            if is_leftover(&name) {
-                continue;
-            }
             if let Ok(name) = escape_name(&name) {
                 // Something happened since the first look.
                 self.seconds.remove(&(parent, name.clone()));

@@ -13,6 +13,7 @@ use std::{
 use keepshare_base::{FileId, Name, RequestId, Stamp};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use self::restore::Deferred;
 use super::{
     CaptureMode, RestoreAnswer, SourceAlarm, SourceError,
     cutting::Cutting,
@@ -61,6 +62,7 @@ pub(crate) struct Worker {
     recent: BTreeMap<FileId, Instant>,
     problems: Problems,
     replies: HashMap<RequestId, Vec<Reply<RestoreAnswer>>>,
+    deferred: Vec<Deferred>,
     next_scan: Instant,
     next_tick: Instant,
     next_sweep: Instant,
@@ -99,6 +101,7 @@ impl Worker {
             recent: BTreeMap::new(),
             problems: Problems::default(),
             replies: HashMap::new(),
+            deferred: Vec::new(),
             next_tick: now,
             next_sweep: now,
             next_attach: now,
@@ -141,6 +144,7 @@ impl Worker {
             {
                 self.fail(&error);
             }
+            self.take_deferred();
             self.tick();
             self.show();
         }
@@ -158,6 +162,9 @@ impl Worker {
         }
         if let Some(at) = self.problems.next_try() {
             next = next.min(at);
+        }
+        if !self.deferred.is_empty() {
+            next = next.min(Instant::now() + restore::DEFERRED_LOOK);
         }
         if self.has_notes() {
             next = next.min(self.next_tick);
@@ -284,6 +291,7 @@ impl Worker {
         known.map_err(|error| chain(&error))?;
         let tree = Arc::new(tree);
         *lock(&self.shared.tree) = Some(tree.clone());
+        self.clear_aside(&tree).map_err(|error| chain(&error))?;
         self.attached =
             Some(Attached { exact_times: tree::has_exact_times(tree.root()), tree, capture });
         Ok(())
@@ -308,6 +316,7 @@ impl Worker {
         self.later.clear();
         // Whoever waits for a restore gets no answer, and asks again under the same id.
         self.replies.clear();
+        self.deferred.clear();
         self.problems = Problems::default();
         *lock(&self.shared.unseen) = None;
         self.cutting = Cutting::new(self.shared.config.cut);

@@ -300,6 +300,92 @@ fn a_restore_of_what_vanishes_is_answered() {
     }
 }
 
+/// What was saved a moment before a restore is a version, or the restore is not done: it could not be undone else.
+#[test]
+fn a_restore_keeps_what_was_saved_right_before_it() {
+    for mode in captures() {
+        let mut rig = Rig::new(mode);
+        fs::write(rig.path("doc"), "first").unwrap();
+        rig.begin();
+        let content = rig.config.state_dir.join("version");
+        fs::write(&content, "right").unwrap();
+        let file = rig.file("doc");
+        for number in 0..20u8 {
+            let saved = vec![number; 3000];
+            fs::write(rig.path("doc"), &saved).unwrap();
+            rig.handle.restore(request("doc", number, &content)).unwrap();
+            rig.settle();
+            assert!(rig.versions(file).contains(&saved), "save {number} was lost");
+        }
+        assert_eq!(fs::read(rig.path("doc")).unwrap(), b"right");
+    }
+}
+
+/// A restore was allowed onto one file in one folder, not onto whatever is there when it comes.
+#[test]
+fn a_restore_onto_something_else_than_was_seen_is_refused() {
+    for mode in captures() {
+        let mut rig = Rig::new(mode);
+        fs::create_dir(rig.path("a")).unwrap();
+        fs::create_dir(rig.path("b")).unwrap();
+        for name in ["a/doc", "b/doc"] {
+            fs::write(rig.path(name), name).unwrap();
+        }
+        rig.begin();
+        let content = rig.config.state_dir.join("version");
+        fs::write(&content, "right").unwrap();
+        let meta = |rig: &Rig, name: &str| {
+            let entries = &rig.model.files[&rig.file(name)];
+            entries.meta.clone()
+        };
+        let present = Some(PresentFile::new(rig.file("a/doc"), &meta(&rig, "a/doc")));
+        let ground = RestoreGround { folder: rig.file("a"), present };
+        let mut numbers = 1u8..;
+        let mut ask = |rig: &Rig, ground: &RestoreGround| {
+            let number = numbers.next().unwrap();
+            let request = request("a/doc", number, &content);
+            rig.handle.restore(RestoreRequest { ground: Some(ground.clone()), ..request })
+        };
+        let refused = |asked: Result<_, SourceError>| {
+            assert!(matches!(asked, Err(SourceError::Refused(_))), "{asked:?}");
+        };
+        // Another mode, another file, another folder, nothing: none of them is what was seen.
+        fs::set_permissions(rig.path("a/doc"), fs::Permissions::from_mode(0o600)).unwrap();
+        refused(ask(&rig, &ground));
+        fs::set_permissions(rig.path("a/doc"), fs::Permissions::from_mode(0o644)).unwrap();
+        fs::rename(rig.path("b/doc"), rig.path("a/other")).unwrap();
+        fs::rename(rig.path("a/doc"), rig.path("b/doc")).unwrap();
+        refused(ask(&rig, &ground));
+        fs::rename(rig.path("a/other"), rig.path("a/doc")).unwrap();
+        refused(ask(&rig, &ground));
+        fs::rename(rig.path("a"), rig.path("c")).unwrap();
+        fs::rename(rig.path("b"), rig.path("a")).unwrap();
+        refused(ask(&rig, &ground));
+        rig.settle();
+        assert_eq!(fs::read(rig.path("a/doc")).unwrap(), b"a/doc");
+        assert_eq!(fs::read(rig.path("c/doc")).unwrap(), b"b/doc");
+        let present = Some(PresentFile::new(rig.file("a/doc"), &meta(&rig, "a/doc")));
+        let ground = RestoreGround { folder: rig.file("a"), present };
+        assert!(ask(&rig, &ground).is_ok());
+        assert_eq!(fs::read(rig.path("a/doc")).unwrap(), b"right");
+    }
+}
+
+/// A name that looks like one of ours is a user's all the same.
+#[test]
+fn a_users_file_with_a_name_like_ours_is_kept() {
+    for mode in captures() {
+        let mut rig = Rig::new(mode);
+        let name = ".keepshare-restore~0123456789abcdef";
+        fs::write(rig.path(name), "mine").unwrap();
+        rig.begin();
+        rig.reopen();
+        rig.settle();
+        assert_eq!(fs::read(rig.path(name)).unwrap(), b"mine");
+        assert!(rig.model.resolve(name).is_some(), "it is replicated");
+    }
+}
+
 #[test]
 fn a_source_around_the_state_is_refused() {
     let rig = Rig::new(Inotify);
@@ -368,6 +454,7 @@ pub(crate) fn request(path: &str, number: u8, content: &Path) -> RestoreRequest 
             xattrs: vec![],
         },
         content: content.to_owned(),
+        ground: None,
     }
 }
 

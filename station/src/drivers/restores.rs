@@ -115,7 +115,7 @@ fn restore(aside: &Aside, source: &SourceHandle) -> RestoreAnswer {
     if let Err(error) = &aside.file {
         return failed(format!("the master cannot put the content aside: {error}"));
     }
-    let RestoreRequest { request, path, version, meta, user, .. } = aside.request.clone();
+    let RestoreRequest { request, path, version, meta, user, ground, .. } = aside.request.clone();
     let restored = source.restore(source::RestoreRequest {
         request,
         version,
@@ -123,6 +123,7 @@ fn restore(aside: &Aside, source: &SourceHandle) -> RestoreAnswer {
         path,
         meta,
         content: aside.path.clone(),
+        ground,
     });
     match restored {
         Ok(done) => match done.outcome {

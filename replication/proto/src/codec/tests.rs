@@ -1,7 +1,7 @@
 use keepshare_base::{
     Content, ContentHash, Epoch, Event, Extent, FileId, FileRow, FileTime, Kind, Meta, Name,
-    NameRow, OriginId, Owner, Point, PointKind, Position, RequestId, RestoreOutcome, RestoreRow,
-    RunningHash, Seq, SetPath, Stamp, VersionId,
+    NameRow, OriginId, Owner, Point, PointKind, Position, PresentFile, RequestId, RestoreGround,
+    RestoreOutcome, RestoreRow, RunningHash, Seq, SetPath, Stamp, VersionId,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
@@ -188,12 +188,16 @@ fn about_restores() -> impl Strategy<Value = Frame> {
     let id = || any::<[u8; 32]>().prop_map(RequestId);
     let path = vec(name(), 0..6).prop_map(SetPath::from);
     let hash = any::<[u8; 32]>().prop_map(ContentHash);
-    let request = (id(), path, position(), meta(), hash, option::of(text())).prop_map(
-        |(request, path, version, meta, hash, user)| {
-            let version = VersionId(version);
-            Message::RestoreRequest(RestoreRequest { request, path, version, meta, hash, user })
-        },
-    );
+    let present = (file_id(), any::<(u32, u32, u32)>())
+        .prop_map(|(file, (mode, uid, gid))| PresentFile { file, mode, uid, gid });
+    let ground = (file_id(), option::of(present))
+        .prop_map(|(folder, present)| RestoreGround { folder, present });
+    let asked = (id(), path, position(), meta(), hash, option::of(text()), option::of(ground));
+    let request = asked.prop_map(|(request, path, version, meta, hash, user, ground)| {
+        let version = VersionId(version);
+        let request = RestoreRequest { request, path, version, meta, hash, user, ground };
+        Message::RestoreRequest(request)
+    });
     let answer = prop_oneof![
         position().prop_map(RestoreAnswer::Written),
         position().prop_map(RestoreAnswer::Equal),

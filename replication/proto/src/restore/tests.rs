@@ -38,6 +38,7 @@ fn request(id: u8, content: &[u8]) -> RestoreRequest {
         },
         hash: ContentHash::of(content),
         user: Some(Text::new("anna")),
+        ground: None,
     }
 }
 

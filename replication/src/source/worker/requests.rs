@@ -21,7 +21,7 @@ impl Worker {
         match request {
             Request::Forget(files, reply) => drop(reply.send(self.forget(&files))),
             Request::Rescan => self.begin_scan(),
-            Request::Restore(request, reply) => self.restore(&request, reply),
+            Request::Restore(request, reply) => self.restore(request, reply),
             Request::NewEpoch(above, seed, reply) => {
                 drop(reply.send(self.new_epoch(above, seed.map(|seed| seed.names))));
             }

@@ -13,10 +13,13 @@ use std::{
         unix::fs::MetadataExt,
     },
     path::Path,
+    rc::Rc,
+    time::{Duration, Instant},
 };
 
 use keepshare_base::{
-    FileId, Kind, Meta, Name, RestoreOutcome, RestoreRow, SetPath, unescape_name, xattr_allowed,
+    FileId, Kind, Meta, Name, PresentFile, RestoreOutcome, RestoreRow, SetPath, unescape_name,
+    xattr_allowed,
 };
 use rustix::{
     fs::{self, AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags},
@@ -24,26 +27,82 @@ use rustix::{
 };
 
 use super::Worker;
+use crate::capture::Touch;
 use crate::source::{
     FileProblem, RESTORE_PREFIX, RestoreAnswer, RestoreRequest, SourceError,
     folders::Folders,
     ledger::Tx,
     map::{FileRecord, Signature},
+    owners::Owners,
     problems::Place,
-    round::NameTask,
+    round::{FileTask, NameTask},
     shared::Reply,
     ship::RestoreNote,
-    tree::{self, Found, Seen},
+    tree::{self, Found, Seen, Tree},
 };
+
+/// How often it is looked whether a restore that was put off can be done.
+pub(super) const DEFERRED_LOOK: Duration = Duration::from_millis(20);
+
+/// How long a restore waits for what it would replace to be kept.
+const DEFERRED_MAX: Duration = Duration::from_secs(10);
+
+/// The most restores that wait.
+const DEFERRED_COUNT_MAX: usize = 64;
+
+/// A restore onto something that is not a version yet.
+#[derive(Debug)]
+pub(super) struct Deferred {
+    request: Box<RestoreRequest>,
+    reply: Reply<RestoreAnswer>,
+    until: Instant,
+}
 
 impl Worker {
     /// Writes a version back; the answer follows when it is journaled.
-    pub(super) fn restore(&mut self, request: &RestoreRequest, reply: Reply<RestoreAnswer>) {
+    pub(super) fn restore(&mut self, request: Box<RestoreRequest>, reply: Reply<RestoreAnswer>) {
+        let until = Instant::now() + DEFERRED_MAX;
+        self.try_restore(Deferred { request, reply, until });
+    }
+
+    /// Tries the restores again that were put off.
+    pub(super) fn take_deferred(&mut self) {
+        for deferred in std::mem::take(&mut self.deferred) {
+            self.try_restore(deferred);
+        }
+    }
+
+    fn try_restore(&mut self, deferred: Deferred) {
+        let Deferred { request, reply, until } = &deferred;
         match self.write_back(request) {
-            Ok(Some(answer)) => drop(reply.send(Ok(answer))),
-            Ok(None) => self.replies.entry(request.request).or_default().push(reply),
+            Ok(Done::Before(answer)) => drop(reply.send(Ok(answer))),
+            Ok(Done::Now) => {
+                self.replies.entry(request.request).or_default().push(deferred.reply);
+            }
+            Ok(Done::Later)
+                if Instant::now() < *until && self.deferred.len() < DEFERRED_COUNT_MAX =>
+            {
+                self.deferred.push(deferred);
+            }
+            Ok(Done::Later) => {
+                let reason = "the file is being written, and what is in it is no version yet";
+                drop(reply.send(Err(refused(reason))));
+            }
             Err(error) => drop(reply.send(Err(error))),
         }
+    }
+
+    /// Removes what restores left in folders when the process was killed.
+    pub(super) fn clear_aside(&mut self, tree: &Tree) -> Result<(), SourceError> {
+        for (folder, name) in self.ledger.aside()? {
+            let open = self.ledger.write(|tx| Folders::default().open(&tx.map, tree, folder))?;
+            if let Some(open) = open {
+                // It may be gone: nothing but this knows its name.
+                let _ = fs::unlinkat(open.as_fd(), name.as_str(), AtFlags::empty());
+            }
+            self.ledger.forget_aside(folder, &name)?;
+        }
+        Ok(())
     }
 
     /// Answers those whose restores are journaled now.
@@ -81,70 +140,147 @@ impl Worker {
         }
     }
 
-    fn write_back(
-        &mut self,
-        request: &RestoreRequest,
-    ) -> Result<Option<RestoreAnswer>, SourceError> {
+    fn write_back(&mut self, request: &RestoreRequest) -> Result<Done, SourceError> {
         let Some(attached) = &self.attached else {
-            return Err(SourceError::Refused("the source is not there".to_owned()));
+            return Err(refused("the source is not there"));
         };
         if self.replies.contains_key(&request.request) {
-            return Ok(None);
+            return Ok(Done::Now);
         }
-        let (tree, owners) = (attached.tree.clone(), &mut self.owners);
-        let done = self.ledger.write(|tx| {
-            if let Some(answer) = tx.restore(request.request)? {
-                return Ok(Done::Before(answer));
-            }
-            let (parent, name) = place(tx, &request.path)?;
-            let folder = Folders::default().open(&tx.map, &tree, parent)?;
-            let folder = folder.ok_or_else(|| refused("its folder is not there"))?;
-            let now = match tree.look(folder.as_fd(), &name).map_err(|e| refused(e.to_string()))? {
-                Found::Nothing => None,
-                Found::Object(seen) if seen.kind == Kind::File => Some(seen),
-                Found::Object(_) => return Err(refused("something else has that name now")),
-                Found::Mounted => return Err(refused("another file system is mounted there")),
-            };
-            let (seen, outcome) = match &now {
-                Some(now) if is_equal(folder.as_fd(), &name, &request.content) => {
-                    let meta = tree::meta(owners, folder.as_fd(), Some(&name), now);
-                    let refuse = |error: io::Error| refused(error.to_string());
-                    if has_attributes(&meta.map_err(refuse)?, &request.meta) {
-                        (*now, RestoreOutcome::Equal)
-                    } else {
-                        let put = put_attributes_at(folder.as_fd(), &name, &request.meta);
-                        (put.map_err(refuse)?, RestoreOutcome::Written)
-                    }
-                }
-                now => {
-                    let written = write(folder.as_fd(), &name, request, now.as_ref());
-                    (written.map_err(|e| refused(e.to_string()))?, RestoreOutcome::Written)
-                }
-            };
-            let (file, born) = bind(tx, parent, &name, &seen, &request.meta)?;
-            let request_id = request.request;
-            let row = RestoreRow { request: request_id, version: request.version, outcome };
-            let place = (parent, name.clone());
-            let note = RestoreNote { row, user: request.user.clone(), place, born };
-            tx.durable = true;
-            Ok(Done::Now(parent, name, file, note))
-        })?;
-        match done {
-            Done::Before(answer) => Ok(Some(answer)),
-            Done::Now(parent, name, file, note) => {
-                // What is being read of the file until now would be taken for what was restored.
-                self.pending.break_transfer(file);
-                self.pending.restores.insert(file, note);
+        let tree = attached.tree.clone();
+        let target = match self.ledger.write(|tx| look(tx, &tree, request))? {
+            Look::Answered(answer) => return Ok(Done::Before(answer)),
+            Look::Unkept(parent, name, file) => {
                 self.pending.add_name(parent, name, NameTask::default());
-                Ok(None)
+                if let Some(file) = file {
+                    // What is there becomes a version now, whoever has it open.
+                    let touch = Touch { closed: true, ..Touch::default() };
+                    self.pending.add_file(file, FileTask { touch, ..FileTask::default() });
+                }
+                return Ok(Done::Later);
             }
-        }
+            Look::Target(target) => target,
+        };
+        let temporary = temporary_name()?;
+        self.ledger.set_aside(target.parent, &temporary)?;
+        let owners = &mut self.owners;
+        let done = self.ledger.write(|tx| {
+            let (seen, outcome) = put(owners, &target, request, &temporary)?;
+            let (file, born) = bind(tx, target.parent, &target.name, &seen, &request.meta)?;
+            let row = RestoreRow { request: request.request, version: request.version, outcome };
+            let place = (target.parent, target.name.clone());
+            tx.durable = true;
+            Ok((file, RestoreNote { row, user: request.user.clone(), place, born }))
+        });
+        self.ledger.forget_aside(target.parent, &temporary)?;
+        let (file, note) = done?;
+        // What is being read of the file until now would be taken for what was restored.
+        self.pending.break_transfer(file);
+        self.pending.restores.insert(file, note);
+        self.pending.add_name(target.parent, target.name, NameTask::default());
+        Ok(Done::Now)
     }
 }
 
+/// How far a restore has come.
 enum Done {
+    /// It was answered before.
     Before(RestoreAnswer),
-    Now(FileId, Name, FileId, RestoreNote),
+    /// It is written; the answer follows.
+    Now,
+    /// What it would replace is not kept yet.
+    Later,
+}
+
+/// What is found where a restore goes.
+enum Look {
+    /// This very request was answered before.
+    Answered(RestoreAnswer),
+    /// Something that was not looked at yet, or is no version yet: what was saved a moment ago must not be lost.
+    Unkept(FileId, Name, Option<FileId>),
+    /// The place.
+    Target(Target),
+}
+
+/// Where a restore goes.
+struct Target {
+    folder: Rc<OwnedFd>,
+    parent: FileId,
+    name: Name,
+    now: Option<Seen>,
+}
+
+/// Finds the place of a restore, and whether it is what it was when the restore was allowed.
+fn look(tx: &mut Tx<'_>, tree: &Tree, request: &RestoreRequest) -> Result<Look, SourceError> {
+    if let Some(answer) = tx.restore(request.request)? {
+        return Ok(Look::Answered(answer));
+    }
+    if request.meta.kind != Kind::File {
+        return Err(refused("only files are restored in place"));
+    }
+    let (parent, name) = place(tx, &request.path)?;
+    if request.ground.as_ref().is_some_and(|ground| ground.folder != parent) {
+        return Err(refused("another folder is at that path now"));
+    }
+    let folder = Folders::default().open(&tx.map, tree, parent)?;
+    let folder = folder.ok_or_else(|| refused("its folder is not there"))?;
+    let now = match tree.look(folder.as_fd(), &name).map_err(|e| refused(e.to_string()))? {
+        Found::Nothing => None,
+        Found::Object(seen) if seen.kind == Kind::File => Some(seen),
+        Found::Object(_) => return Err(refused("something else has that name now")),
+        Found::Mounted => return Err(refused("another file system is mounted there")),
+    };
+    let known = tx.map.lookup(parent, &name)?;
+    let known = match known {
+        Some((file, Kind::File)) => tx.map.record(file)?.map(|record| (file, record)),
+        Some(_) => return Ok(Look::Unkept(parent, name, None)),
+        None => None,
+    };
+    match (&now, &known) {
+        (None, None) => {}
+        (Some(seen), Some((file, record))) => {
+            let is_known = record.inode == seen.inode && record.signature == seen.signature;
+            if !is_known || record.uncut.is_some() || record.forgotten {
+                return Ok(Look::Unkept(parent, name, is_known.then_some(*file)));
+            }
+        }
+        _ => return Ok(Look::Unkept(parent, name, None)),
+    }
+    if let Some(ground) = &request.ground {
+        let present = known.map(|(file, record)| PresentFile::new(file, &record.meta));
+        if ground.present != present {
+            return Err(refused("it is not the file any more that it was; try again"));
+        }
+    }
+    Ok(Look::Target(Target { folder, parent, name, now }))
+}
+
+/// Brings a name to a version's content and attributes, where it has not got them.
+fn put(
+    owners: &mut Owners,
+    target: &Target,
+    request: &RestoreRequest,
+    temporary: &str,
+) -> Result<(Seen, RestoreOutcome), SourceError> {
+    let Target { folder, name, now, .. } = target;
+    let refuse = |error: io::Error| refused(error.to_string());
+    let Some(now) = now.filter(|_| is_equal(folder.as_fd(), name, &request.content)) else {
+        let written = write(folder.as_fd(), name, request, now.as_ref(), temporary);
+        return Ok((written.map_err(refuse)?, RestoreOutcome::Written));
+    };
+    let meta = tree::meta(owners, folder.as_fd(), Some(name), &now);
+    if has_attributes(&meta.map_err(refuse)?, &request.meta) {
+        return Ok((now, RestoreOutcome::Equal));
+    }
+    let put = put_attributes_at(folder.as_fd(), name, &request.meta);
+    Ok((put.map_err(refuse)?, RestoreOutcome::Written))
+}
+
+/// Returns a name that nobody can have foreseen.
+fn temporary_name() -> Result<String, SourceError> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| refused(error.to_string()))?;
+    Ok(format!("{RESTORE_PREFIX}{:032x}", u128::from_le_bytes(random)))
 }
 
 fn refused(reason: impl Into<String>) -> SourceError {
@@ -231,6 +367,7 @@ fn write(
     name: &Name,
     request: &RestoreRequest,
     now: Option<&Seen>,
+    temporary: &str,
 ) -> io::Result<Seen> {
     let raw = unescape_name(name);
     if let Some(now) = now.filter(|now| now.links > 1) {
@@ -242,19 +379,17 @@ fn write(
         reserve(&file, std::fs::metadata(&request.content)?.len())?;
         return fill(file, request);
     }
-    let temporary =
-        [RESTORE_PREFIX, request.request.to_string().get(..16).unwrap_or("x").as_bytes()].concat();
-    let flags =
-        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = fs::openat(folder, temporary.as_slice(), flags, Mode::from_raw_mode(0o600))?;
+    // Whatever has that name already was put there by somebody else.
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = fs::openat(folder, temporary, flags, Mode::from_raw_mode(0o600))?;
     let renamed = fill(file, request).and_then(|seen| {
-        fs::renameat(folder, temporary.as_slice(), folder, raw.as_slice())?;
+        fs::renameat(folder, temporary, folder, raw.as_slice())?;
         fs::fsync(folder)?;
         Ok(seen)
     });
     if renamed.is_err() {
-        // Best effort: what stays is taken away by the next scan.
-        let _ = fs::unlinkat(folder, temporary.as_slice(), AtFlags::empty());
+        // Best effort: a name that stays is known, and taken away at the next start.
+        let _ = fs::unlinkat(folder, temporary, AtFlags::empty());
     }
     renamed
 }

@@ -15,7 +15,6 @@ use crate::{
         FileProblem, SourceAlarm, SourceError,
         cutting::Cutting,
         folders::Folders,
-        is_leftover,
         ledger::Tx,
         map::{FileRecord, Signature},
         owners::Owners,
@@ -334,12 +333,7 @@ impl<'t> Turn<'_, 't> {
         self.pending.add_file(folder, FileTask::default());
         let task = NameTask { scan, ..NameTask::default() };
         for name in names {
-            if is_leftover(name.as_bytes()) {
-                // Restores are written by this thread: what is found here, a crash left.
-                let _ = rustix::fs::unlinkat(&*open, name.as_bytes(), rustix::fs::AtFlags::empty());
-            } else {
-                self.pending.add_name(folder, name, task);
-            }
+            self.pending.add_name(folder, name, task);
         }
         let mut after: Option<Name> = None;
         loop {
