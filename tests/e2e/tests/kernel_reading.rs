@@ -88,9 +88,9 @@ impl Desk {
         change_everything(&source)?;
         drive.cluster.in_sync_within(SOON)?;
         let guest = KernelClient::boot(scratch, drive.port())?;
-        for user in ["anna", "bob"] {
-            guest.mount(&drive.log_in_shared(user)?, &format!("/mnt/{user}"))?;
-        }
+        guest.mount(&drive.log_in_shared("anna")?, "/mnt/anna")?;
+        let printed = drive.mount_command("bob", "$NFS_SERVER", "/mnt/bob")?;
+        guest.run(&format!("mkdir /mnt/bob && {printed}"))?.ok().context(printed)?;
         copy(&scratch.join("then"), &guest.share().join("then"))?;
         fs::create_dir(guest.share().join("got"))?;
         Ok(Self { source, drive, guest, saved, then })
@@ -140,7 +140,7 @@ impl Desk {
             fs::write(busy.join(format!("f{}", number % 20)), format!("edit {number}"))?;
             fs::write(busy.join("new"), format!("{number}"))?;
             fs::rename(busy.join("new"), busy.join(format!("renamed{}", number % 7)))?;
-            if number % 3 == 0 {
+            if number.is_multiple_of(3) {
                 fs::remove_file(busy.join(format!("f{}", number % 20)))?;
             }
             // As fast as the stations follow: they shall be busy, not the queue long.

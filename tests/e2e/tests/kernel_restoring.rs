@@ -15,8 +15,8 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use keepshare_e2e::{SOON, restore_kills};
 use keepshare_support::{
-    Drive, KernelClient, Scratch, Wiring,
-    drive::{ANNA, BOB, next_second, write_as},
+    Aspects, Drive, KernelClient, Scratch, Snapshot, Wiring,
+    drive::{ANNA, BOB, next_second, time_of, write_as},
     in_scratch, tools, wait_until,
 };
 
@@ -36,9 +36,12 @@ fn a_version_moved_onto_the_live_name_comes_back_once_or_not_at_all() -> Result<
 fn restore_by_moving(scratch: &mut Scratch) -> Result<()> {
     let seed = tools::seed("kernel-restoring");
     let mut desk = Desk::new(scratch, seed)?;
-    let checks: [(&str, Check); 6] = [
+    let checks: [(&str, Check); 9] = [
         ("back", Desk::a_version_comes_back),
         ("equal", Desk::what_is_there_already_is_answered),
+        ("to and fro", Desk::what_is_read_is_always_what_came_back_last),
+        ("deleted", Desk::a_deleted_file_and_one_of_a_past_folder_come_back),
+        ("writing", Desk::all_other_writing_is_refused),
         ("rights", Desk::whoever_may_not_write_is_refused),
         ("killed", Desk::a_killed_station_restores_once),
         ("held", Desk::a_station_killed_before_the_master_heard_restores_once),
@@ -147,6 +150,103 @@ impl Desk {
         self.guest.run(&moving("anna", "doc.txt", newest))?.ok()?;
         ensure!(fs::read(&self.doc)? == there, "the master's file has changed");
         self.an_edit_is_seen("after what was equal")
+    }
+
+    /// Two versions of one size, so that nothing but the times tells a client that what it has in memory is old.
+    fn what_is_read_is_always_what_came_back_last(&mut self) -> Result<()> {
+        let contents = ["one thing", "or the other"].map(|text| format!("{text:<16}"));
+        for content in &contents {
+            next_second()?;
+            let versions = self.past("doc.txt")?.versions;
+            fs::write(&self.doc, content)?;
+            self.drive.versions_within(SOON, "desk/doc.txt", versions + 1)?;
+        }
+        self.settled("doc.txt")?;
+        let names = self.names("doc.txt")?;
+        let newest = &names[names.len() - contents.len()..];
+        let moves: Vec<String> =
+            newest.iter().map(|name| moving("anna", "doc.txt", name)).collect();
+        let script = format!(
+            "cd /mnt/anna/desk && for i in $(seq {TO_AND_FRO}); do
+                 {} && cat doc.txt && {} && cat doc.txt || exit 1
+             done",
+            moves[0], moves[1]
+        );
+        let told = self.guest.run(&script)?.ok()?;
+        ensure!(text(&told.out) == contents.concat().repeat(TO_AND_FRO), "{}", text(&told.out));
+        // Another mount did not do it, and may be as late as it says.
+        let script = format!(
+            "until [ \"$(cat /mnt/reader/desk/doc.txt)\" = '{}' ]; do sleep 0.05; done",
+            contents[1]
+        );
+        self.guest.start(&script)?.wait(SEEN_WITHIN)?.ok()?;
+        Ok(())
+    }
+
+    fn a_deleted_file_and_one_of_a_past_folder_come_back(&mut self) -> Result<()> {
+        let gone = self.doc.with_file_name("gone.txt");
+        write_as(ANNA, &gone, "it was here")?;
+        let saved = self.drive.versions_within(SOON, "desk/gone.txt", 1)?;
+        let then = time_of(&saved[0])?;
+        self.drive.cluster.in_sync_within(SOON)?;
+        for from in
+            ["@versions/_deleted/gone.txt@/2*.txt".to_owned(), format!("@versions/{then}/gone.txt")]
+        {
+            fs::remove_file(&gone)?;
+            self.drive.cluster.in_sync_within(SOON)?;
+            let script = format!(
+                "cd /mnt/anna/desk && while [ -e gone.txt ]; do :; done
+                 timeout -s KILL {PATIENCE_S} mv {from} gone.txt && cat gone.txt"
+            );
+            let told = self.guest.run(&script)?.ok().with_context(|| from.clone())?;
+            ensure!(text(&told.out) == "it was here", "{from}: {:?}", text(&told.out));
+            ensure!(fs::read(&gone)? == b"it was here", "{from}: the master has another");
+            self.settled("gone.txt")?;
+        }
+        Ok(())
+    }
+
+    /// Above all no move may end as a copy and a removal, which is what clients do after some refusals.
+    fn all_other_writing_is_refused(&mut self) -> Result<()> {
+        self.settled("doc.txt")?;
+        let desk = self.doc.parent().context("a file is in a folder")?.to_owned();
+        let before = Snapshot::of(&desk, Aspects::ALL)?;
+        let version = format!("@versions/doc.txt@/{}", self.names("doc.txt")?[0]);
+        let commands = [
+            "touch new",
+            "touch doc.txt",
+            "rm -f doc.txt",
+            "mkdir new",
+            "ln doc.txt new",
+            "ln -s doc.txt new",
+            "chmod 777 doc.txt",
+            "truncate -s 0 doc.txt",
+            "mv doc.txt new",
+            "mv theirs.txt doc.txt",
+            "mv doc.txt @versions/doc.txt@/",
+            &format!("cp {version} doc.txt"),
+            &format!("rm -f {version}"),
+            &format!("mv {version} @versions/doc.txt@/new"),
+            &format!("mv {version} ../@versions/new"),
+            &format!("mv {version} /mnt/reader/desk/doc.txt"),
+            "mv @versions/doc.txt@ new",
+            "mv @versions/latest new",
+            "rm -rf @versions/doc.txt@",
+        ];
+        let refused = |command: &&str| {
+            format!(
+                "timeout -s KILL {PATIENCE_S} {command} 2>/dev/null
+                 code=$?; [ $code = 1 ] || echo '{command} ended with' $code\n"
+            )
+        };
+        let script: String = commands.iter().map(refused).collect();
+        let told = self.guest.run(&format!("cd /mnt/anna/desk\n{script}"))?.ok()?;
+        ensure!(told.out.is_empty(), "{}", text(&told.out));
+        self.drive.cluster.in_sync_within(SOON)?;
+        let changes = before.differences(&Snapshot::of(&desk, Aspects::ALL)?);
+        ensure!(changes.is_empty(), "something has changed: {changes:?}");
+        self.guest.run(&format!("cat /mnt/anna/desk/{version}"))?.ok()?;
+        Ok(())
     }
 
     fn whoever_may_not_write_is_refused(&mut self) -> Result<()> {
@@ -302,6 +402,9 @@ fn moving(user: &str, file: &str, version: &str) -> String {
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
+
+/// How often two versions take turns.
+const TO_AND_FRO: usize = 4;
 
 /// How soon an edit on the master has to be seen: what the client knows is a second old at most, the rest is a slow
 /// machine's.

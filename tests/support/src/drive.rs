@@ -87,6 +87,18 @@ impl Drive {
         Ok(login["mount_path"].as_str().context("a login gives what is mounted")?.to_owned())
     }
 
+    /// Logs a user in for all users of this machine and returns the command that mounts the drive at `at`, as it is
+    /// printed for Linux, but for the name by which the station is reached.
+    pub fn mount_command(&self, user: &str, server: &str, at: &str) -> Result<String> {
+        let args = ["login", user, "--json", "--password-stdin", "--shared"];
+        let login = self.cluster.store.call_with_input(args, PASSWORD)?.json()?;
+        let command = login["commands"]["linux"].as_str().context("a login prints how to mount")?;
+        let (options, _) =
+            command.rsplit_once(' ').context("a mount command ends with a folder")?;
+        let options = options.strip_prefix("sudo ").context("mounting takes root")?;
+        Ok(format!("{} {at}", options.replace(" 127.0.0.1:", &format!(" {server}:"))))
+    }
+
     /// Logs a user in for all users of this machine.
     pub fn log_in_shared(&self, user: &str) -> Result<String> {
         self.log_in(user, &["--shared"])

@@ -36,6 +36,9 @@ const END_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a guest may live, in seconds.
 const LIFE_SECONDS: &str = "1800";
 
+/// The memory of a guest, in MiB: two may run at once.
+const MEMORY_MIB: &str = "768";
+
 /// The kinds of guest, the one that boots fastest first. A machine may not be able to run the first.
 const CLIENTS: [&str; 2] = ["uml", "tcg"];
 
@@ -98,6 +101,7 @@ impl KernelClient {
         let out = OpenOptions::new().create(true).append(true).open(&log)?;
         let mut command = command(&program().context("there is no nfs-client-vm")?);
         command.args(["--client", client, "--no-mount", "--timeout", LIFE_SECONDS]);
+        command.args(["--memory", MEMORY_MIB]);
         command.args(["--port", &port.to_string(), "--share"]).arg(&share).arg(&script);
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
         let process = Arc::new(Mutex::new(Process::spawn(&mut command)?));
