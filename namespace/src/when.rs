@@ -172,7 +172,8 @@ fn parse_gmt(text: &str) -> Option<When> {
     let start = NaiveDateTime::parse_from_str(text, "@GMT-%Y.%m.%d-%H.%M.%S").ok()?;
     // chrono takes one digit and leap seconds; the form has neither.
     (text.len() == "@GMT-2026.11.20-14.32.07".len() && !text.ends_with(".60"))
-        .then(|| When::Instant(last_of(start.and_utc(), Duration::seconds(1))))
+        .then(|| last_of(start.and_utc(), Duration::seconds(1)).map(When::Instant))
+        .flatten()
 }
 
 /// `@1763649127` and `@1763649127.25`: seconds since 1970.
@@ -188,7 +189,7 @@ fn parse_unix(text: &str) -> Option<When> {
     let start = DateTime::from_timestamp(secs.parse().ok()?, 0)?;
     let (offset, width) =
         fraction.map_or(Some((Duration::zero(), Duration::seconds(1))), parse_fraction)?;
-    Some(When::Instant(last_of(start + offset, width)))
+    last_of(start.checked_add_signed(offset)?, width).map(When::Instant)
 }
 
 /// Dates with or without a time and an offset.
@@ -308,8 +309,9 @@ fn all_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-fn last_of(start: DateTime<Utc>, width: Duration) -> Stamp {
-    (start + width - MICRO).into()
+/// Returns the last instant of a stretch; `None` beyond the years that can be counted.
+fn last_of(start: DateTime<Utc>, width: Duration) -> Option<Stamp> {
+    Some(start.checked_add_signed(width - MICRO)?.into())
 }
 
 /// Returns the last instant at which a clock in `zone` shows `wall` or less.
@@ -412,6 +414,15 @@ mod tests {
         }
     }
 
+    /// Whatever a client types, nothing overflows.
+    #[test]
+    fn the_last_second_that_can_be_counted_is_a_time() {
+        for text in ["@8210266876799", "@8210266876799.999999", "9999-12-31", "999999999w"] {
+            let _ = text.parse::<When>().map(|when| when.resolve(Tz::UTC, Stamp(0)));
+        }
+        assert!("@8210266876799".parse::<When>().is_ok());
+    }
+
     #[test]
     fn what_is_no_time_is_refused() {
         let wrong = [
@@ -450,6 +461,10 @@ mod tests {
             "v1.1",
             "v1.1.42-",
             "v1.1.42-x",
+            // Beyond the last second that can be counted.
+            "@8210266876800",
+            "@9223372036854775807",
+            "@-1",
             "2026-11-2ö",
             "ööööö",
         ];

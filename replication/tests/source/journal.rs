@@ -2,14 +2,14 @@
 
 use std::{
     fs,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, PermissionsExt},
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use keepshare_base::{
-    Change, ContentHash, Epoch, Event, FileTime, Kind, Meta, Owner, Position, RequestId,
-    RestoreOutcome, Seq, SetPath, VersionId,
+    Change, ContentHash, Epoch, Event, FileTime, Kind, Meta, Owner, Position, PresentFile,
+    RequestId, RestoreGround, RestoreOutcome, Seq, SetPath, VersionId,
 };
 use keepshare_replication::source::{
     CaptureMode::Inotify, RestoreRequest, Source, SourceAlarm, SourceError,
