@@ -43,6 +43,15 @@ fn content(client: &mut Client, file: &[u8]) -> Result<Vec<u8>, Status> {
     good(read::<Reply<ReadOk<'_>, Option<Attributes>>>(&answer)).map(|read| read.data.to_vec())
 }
 
+/// Finds the oldest version of the report: the folder that it is in, and its name there.
+fn first_version(client: &mut Client, root: &[u8]) -> (Kept, String) {
+    let versions = client.lookup(root, "@versions").unwrap();
+    let history = client.lookup(&versions, "report.txt@").unwrap();
+    let names = client.names(&history).into_iter();
+    let first = names.filter(|name| name.ends_with(".txt")).min().unwrap();
+    (history, first)
+}
+
 /// The claimed uid is believed, and is all that is: others of the machine, and its root, see what the modes let them see.
 #[test]
 fn the_uid_that_a_trusted_machine_claims_has_its_rights() {
@@ -151,10 +160,7 @@ fn versions_come_back_where_the_grant_and_the_rights_allow_it() {
         station.tree().save(file, b"the second");
         let mut client = Client::connect(&station);
         let root = client.mount("/projects").unwrap();
-        let versions = client.lookup(&root, "@versions").unwrap();
-        let history = client.lookup(&versions, "report.txt@").unwrap();
-        let names = client.names(&history);
-        let first = names.iter().filter(|name| name.ends_with(".txt")).min().unwrap();
+        let (history, first) = first_version(&mut client, &root);
         let from = Place { dir: handle_of(&history), name: first.as_bytes() };
         let to = Place { dir: handle_of(&root), name: b"report.txt" };
         let rename = Call::Rename(RenameArgs { from, to });
@@ -186,16 +192,13 @@ fn the_same_call_of_two_machines_is_two_restores() {
         let mut client = Client::connect_from(&station, machine);
         client.credential = sys(ANNA);
         let root = client.mount("/projects").unwrap();
-        let versions = client.lookup(&root, "@versions").unwrap();
-        let history = client.lookup(&versions, "report.txt@").unwrap();
-        let names = client.names(&history);
-        let first = names.iter().filter(|name| name.ends_with(".txt")).min().unwrap();
+        let (history, first) = first_version(&mut client, &root);
         let from = Place { dir: handle_of(&history), name: first.as_bytes() };
         let to = Place { dir: handle_of(&root), name: b"report.txt" };
         let rename = Call::Rename(RenameArgs { from, to });
         let answer = client.nfs(rename);
         assert_eq!(status(&answer), Ok(()));
-        calls.push((client.last_xid(), history, root, first.clone()));
+        calls.push((client.last_xid(), history, root, first));
     }
     assert_eq!(calls[0], calls[1], "the calls are the same");
     let asked = station.master.asked.lock().unwrap();
