@@ -17,8 +17,8 @@ use redb::{Database, ReadableDatabase};
 use keepshare_base::{SetName, Stamp};
 
 use crate::{
-    Audit, AuditEvent, AuditLine, IDLE_S, ResumeSecret, Sessions, TICKET_TTL_S, Ticket, User,
-    UserName,
+    Audit, AuditEvent, AuditLine, HostRange, IDLE_S, ResumeSecret, Sessions, TICKET_TTL_S, Ticket,
+    User, UserName,
     limits::Limits,
     passwords::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, Passwords},
     users::{self, USERS, USERS_MAX, UserRow},
@@ -40,6 +40,12 @@ pub enum AccountError {
     /// More users, or groups or sets of a user, than there can be.
     #[error("too many: {USERS_MAX} users, 64 groups and 256 sets of a user are the most")]
     TooMany,
+    /// These machines have that set already.
+    #[error("there is a host session of {0} for this set already")]
+    HostGranted(HostRange),
+    /// More host sessions than there can be.
+    #[error("there are too many host sessions")]
+    TooManyHosts,
     /// Too many passwords are being checked.
     #[error("too many passwords are being checked now")]
     Busy,

@@ -2,7 +2,7 @@
 //!
 //! One JSON object a line in `audit.log`, readable by its owner only. Never in it: passwords, tickets, secrets, and names
 //! of users who do not exist, because people type their password there. It is bounded: at [`FILE_BYTES_MAX`] the file
-//! becomes `audit.log.1`, and of those [`OLD_MAX`] are kept; a flood of refusals is counted, not written.
+//! becomes `audit.log.1`, and of those [`OLD_MAX`] are kept; a flood of what anybody can cause is counted, not written.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -28,8 +28,8 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 /// How many full files are kept beside it.
 const OLD_MAX: u32 = 3;
 
-/// How many refusals are written in a minute; further ones are counted in the next line.
-const REFUSALS_A_MINUTE: u32 = 120;
+/// How many refusals, and mounts that take no ticket, are written in a minute; further ones are counted in the next line.
+const COUNTED_A_MINUTE: u32 = 120;
 
 const MINUTE_US: i64 = 60_000_000;
 
@@ -43,12 +43,14 @@ const REASON_BYTES_MAX: usize = 500;
 pub enum AuditEvent {
     /// A password was shown.
     Login,
-    /// A ticket was shown.
+    /// A ticket was shown, or a set was asked for by its name.
     Mount,
     /// A session was given another address.
     Resume,
     /// A session was ended.
     Revoke,
+    /// Machines were trusted: a host session was granted.
+    SessionGrant,
     /// A session ended because it was not used, or because there were too many.
     SessionEnded,
     /// A user was added.
@@ -77,11 +79,14 @@ pub struct AuditLine {
     set: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     session: Option<String>,
-    /// Refusals before this line that were not written.
+    /// Refusals and mounts before this line that were not written.
     #[serde(skip_serializing_if = "Option::is_none")]
     unwritten: Option<u64>,
     #[serde(skip)]
     at: Stamp,
+    /// Whoever causes it can do so at will.
+    #[serde(skip)]
+    is_counted: bool,
 }
 
 impl AuditLine {
@@ -89,12 +94,25 @@ impl AuditLine {
     pub fn done(at: Stamp, event: AuditEvent) -> Self {
         let (reason, user, address, set, session, unwritten) = (None, None, None, None, None, None);
         let time = at.to_string();
-        Self { time, event, ok: true, reason, user, address, set, session, unwritten, at }
+        let is_counted = false;
+        Self {
+            time,
+            event,
+            ok: true,
+            reason,
+            user,
+            address,
+            set,
+            session,
+            unwritten,
+            at,
+            is_counted,
+        }
     }
 
     /// Says that something was refused, and why.
     pub fn refused(at: Stamp, event: AuditEvent, reason: impl ToString) -> Self {
-        Self { ok: false, ..Self::done(at, event).because(reason) }
+        Self { ok: false, is_counted: true, ..Self::done(at, event).because(reason) }
     }
 
     /// Adds why.
@@ -108,10 +126,24 @@ impl AuditLine {
         self
     }
 
+    /// Lets the line be counted instead of written where there are too many, as refusals are.
+    #[must_use]
+    pub(crate) fn at_most_now_and_then(mut self) -> Self {
+        self.is_counted = true;
+        self
+    }
+
     /// Adds who.
     #[must_use]
     pub fn user(mut self, user: &UserName) -> Self {
         self.user = Some(user.to_string());
+        self
+    }
+
+    /// Adds in whose name a door asked, as [`crate::Principal::user`] has it.
+    #[must_use]
+    pub fn principal(mut self, name: &str) -> Self {
+        self.user = Some(name.to_owned());
         self
     }
 
@@ -148,7 +180,7 @@ struct AuditFile {
     bytes: u64,
     bytes_max: u64,
     minute: Stamp,
-    refusals: u32,
+    counted: u32,
     unwritten: u64,
     /// The last line could not be written; said once.
     is_failing: bool,
@@ -176,14 +208,14 @@ impl Audit {
         let path = dir.join(AUDIT_FILE);
         let file = open_file(&path)?;
         let bytes = file.metadata()?.len();
-        let (minute, refusals, unwritten) = (Stamp(0), 0, 0);
+        let (minute, counted, unwritten) = (Stamp(0), 0, 0);
         let file = AuditFile {
             path,
             file,
             bytes,
             bytes_max,
             minute,
-            refusals,
+            counted,
             unwritten,
             is_failing: false,
         };
@@ -193,7 +225,7 @@ impl Audit {
 
 impl AuditFile {
     fn write(&mut self, mut line: AuditLine) {
-        if !line.ok && !self.has_room_for_a_refusal(line.at) {
+        if line.is_counted && !self.has_room_for_one_more(line.at) {
             self.unwritten += 1;
             return;
         }
@@ -211,12 +243,12 @@ impl AuditFile {
         }
     }
 
-    fn has_room_for_a_refusal(&mut self, at: Stamp) -> bool {
+    fn has_room_for_one_more(&mut self, at: Stamp) -> bool {
         if !(0..MINUTE_US).contains(&at.micros_since(self.minute)) {
-            (self.minute, self.refusals) = (at, 0);
+            (self.minute, self.counted) = (at, 0);
         }
-        self.refusals = self.refusals.saturating_add(1);
-        self.refusals <= REFUSALS_A_MINUTE
+        self.counted = self.counted.saturating_add(1);
+        self.counted <= COUNTED_A_MINUTE
     }
 
     fn append(&mut self, text: &[u8]) -> io::Result<()> {

@@ -38,7 +38,8 @@ pub use passwords::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN};
 pub use principal::{GROUPS_MAX, Principal};
 pub use revocation::Revocations;
 pub use sessions::{
-    Admitted, IDLE_S, ResumeRefusal, ResumeSecret, SessionId, SessionInfo, SessionRefusal, Sessions,
+    Admitted, Claim, HostRange, HostRangeError, HostSession, IDLE_S, ResumeRefusal, ResumeSecret,
+    SessionId, SessionInfo, SessionRefusal, Sessions,
 };
 pub use tickets::{TICKET_TTL_S, Ticket, TicketRefusal};
 pub use token::{JoinToken, TOKEN_TTL_S, TokenError, TokenId, TokenInfo, TokenRefusal, Tokens};

@@ -5,8 +5,11 @@
 //! a mounted drive outlives a restart; only the times of use are written down later, by [`Sessions::flush`].
 //!
 //! The number of a session is no secret: what protects handles is the seal, keyed with a key that stays here.
+//!
+//! Host sessions need no login; they are beside the others and are checked by [`Sessions::check_host`].
 
 mod entry;
+mod hosts;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -25,8 +28,14 @@ use redb::Database;
 
 use keepshare_base::{SetName, Stamp};
 
-use self::entry::{Entry, Record};
-pub use self::entry::{ResumeSecret, SessionId, SessionInfo};
+use self::{
+    entry::{Entry, Record},
+    hosts::Hosts,
+};
+pub use self::{
+    entry::{ResumeSecret, SessionId, SessionInfo},
+    hosts::{Claim, HostRange, HostRangeError, HostSession},
+};
 use crate::{
     AccountError, Audit, AuditEvent, AuditLine, Principal, Ticket, TicketRefusal, User, UserName,
     tickets::{Pass, Tickets},
@@ -92,6 +101,7 @@ struct Inner {
     key: [u8; 32],
     idle_us: i64,
     live: RwLock<HashMap<SessionId, Arc<Entry>>>,
+    hosts: RwLock<Hosts>,
     /// Held over every change, on disk and in memory, so that both see them in one order.
     changes: Mutex<Tickets>,
 }
@@ -101,8 +111,17 @@ impl Sessions {
     pub(crate) fn open(db: Arc<Database>, audit: Audit, idle_s: u32) -> Result<Self, AccountError> {
         let key = store::load_key(&db)?;
         let live = RwLock::new(store::load(&db)?);
+        let hosts = RwLock::new(store::load_hosts(&db)?);
         let idle_us = i64::from(idle_s) * 1_000_000;
-        Ok(Self(Arc::new(Inner { db, audit, key, idle_us, live, changes: Mutex::default() })))
+        Ok(Self(Arc::new(Inner {
+            db,
+            audit,
+            key,
+            idle_us,
+            live,
+            hosts,
+            changes: Mutex::default(),
+        })))
     }
 
     /// Decides about a call: its session, the address it comes from, the uid it claims (`None` for AUTH_NONE).
@@ -176,13 +195,15 @@ impl Sessions {
         }
     }
 
-    /// Ends a session at once, durably when this returns. Tells whether there was one to end.
+    /// Ends a session, a host session too, at once, durably when this returns. Tells whether there was one to end.
     ///
     /// Where the disk fails the session has ended in memory, and its end is stored by the next try or [`Self::flush`].
     pub fn revoke(&self, session: SessionId, now: Stamp) -> Result<bool, AccountError> {
         let _changes = self.changes();
-        let found = self.live().get(&session).cloned();
-        let ended: Vec<_> = found.into_iter().filter(|entry| entry.revoke(now)).collect();
+        let Some(found) = self.live().get(&session).cloned() else {
+            return self.revoke_host(session, now);
+        };
+        let ended: Vec<_> = Some(found).into_iter().filter(|entry| entry.revoke(now)).collect();
         self.note_revoked(&ended, now)
     }
 
@@ -196,7 +217,7 @@ impl Sessions {
         Ok(ended.len())
     }
 
-    /// Returns the sessions, those used last first; revoked ones for a day.
+    /// Returns the sessions that began with a login, those used last first; revoked ones for a day.
     pub fn list(&self) -> Vec<SessionInfo> {
         let mut infos: Vec<_> = self.live().values().map(|entry| entry.info()).collect();
         infos.sort_by_key(|info| (std::cmp::Reverse(info.last_used), info.id));
@@ -262,6 +283,7 @@ impl Sessions {
     /// Writes the times of use down and forgets sessions that ended: to be called about once a minute, and at the end.
     pub fn flush(&self, now: Stamp) -> Result<(), AccountError> {
         let _changes = self.changes();
+        self.forget_revoked_hosts(now)?;
         let gone = self.sweep(now);
         let entries: Vec<_> = self.live().values().cloned().collect();
         let ahead: Vec<_> = entries.iter().filter(|entry| entry.is_ahead()).collect();
@@ -464,7 +486,7 @@ impl Sessions {
             let mut bytes = [0; 8];
             getrandom::fill(&mut bytes)?;
             let id = SessionId(u64::from_le_bytes(bytes));
-            if id.0 != 0 && !self.live().contains_key(&id) {
+            if id.0 != 0 && !self.live().contains_key(&id) && !self.has_host(id) {
                 return Ok(id);
             }
         }

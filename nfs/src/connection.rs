@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use keepshare_auth::Claim;
 use keepshare_nfs_wire::{
     Decoder, mount, nfs3, portmap,
     record::{FRAGMENTS_MAX, Framed, append_record, next_record},
@@ -213,11 +214,11 @@ fn answer(
             return Ok(());
         }
     };
-    let claimed_uid = match head.credential {
+    let claim = match &head.credential {
         Credential::None => None,
-        Credential::Sys(sys) => Some(sys.uid),
+        Credential::Sys(sys) => Some(Claim { uid: sys.uid, gid: sys.gid, groups: sys.gids() }),
     };
-    let asking = Asking { door, client, claimed_uid, now: (door.clock)() };
+    let asking = Asking { door, client, claim, now: (door.clock)() };
     if let Err(refusal) = dispatch(asking, head, decoder, answers) {
         refuse(answers, head.xid, refusal);
     }

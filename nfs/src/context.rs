@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use keepshare_auth::{Admitted, SessionId, SessionRefusal, Sessions};
+use keepshare_auth::{Admitted, Claim, SessionId, SessionRefusal, Sessions};
 use keepshare_base::{FileId, Stamp};
 use keepshare_namespace::{Attributes, Cookie, Denial, Found, Listing, Node, Share};
 use keepshare_nfs_wire::nfs3::{self, Handle, Status};
@@ -38,8 +38,8 @@ pub(crate) struct Door {
 pub(crate) struct Asking<'c> {
     pub(crate) door: &'c Door,
     pub(crate) client: &'c Arc<Client>,
-    /// What the client claims; grants nothing by itself.
-    pub(crate) claimed_uid: Option<u32>,
+    /// Who the client claims to be; grants nothing by itself, but where an admin trusts the client.
+    pub(crate) claim: Option<Claim<'c>>,
     pub(crate) now: Stamp,
 }
 
@@ -79,9 +79,9 @@ impl<'c> Asking<'c> {
     /// every refusal there for a drive that is gone. What they may see of it is who owns it and when it changed.
     pub(crate) fn open_to_see(self, handle: Handle<'_>) -> Result<Opened<'c>, Status> {
         let opened = self.open_to_mount(handle);
-        match self.claimed_uid {
-            Some(uid) if uid != CLIENTS_ROOT && matches!(opened, Err(Status::Access)) => {
-                Self { claimed_uid: Some(CLIENTS_ROOT), ..self }
+        match self.claim {
+            Some(claim) if claim.uid != CLIENTS_ROOT && matches!(opened, Err(Status::Access)) => {
+                Self { claim: Some(Claim { uid: CLIENTS_ROOT, ..claim }), ..self }
                     .open_to_mount(handle)
                     // Where the client's root is the user who logged in, its rights are not everybody's.
                     .and_then(
@@ -100,8 +100,13 @@ impl<'c> Asking<'c> {
         })
     }
 
-    fn admitted(self, session: SessionId) -> Result<Admitted, SessionRefusal> {
-        self.door.sessions.check(session, self.client.address, self.claimed_uid, self.now)
+    /// Checks a session: one that began with a login, or one of a machine that is trusted to say who calls.
+    pub(crate) fn admitted(self, session: SessionId) -> Result<Admitted, SessionRefusal> {
+        let (sessions, address) = (&self.door.sessions, self.client.address);
+        match sessions.check(session, address, self.claim.map(|claim| claim.uid), self.now) {
+            Err(SessionRefusal::Unknown) => sessions.check_host(session, address, self.claim),
+            checked => checked,
+        }
     }
 
     fn opened(self, named: Named, admitted: Admitted) -> Result<Opened<'c>, Status> {

@@ -1,7 +1,7 @@
-//! MOUNT: a ticket becomes a session and the handle of its drive's root.
+//! MOUNT: a ticket becomes a session and the handle of its drive's root; a machine that is trusted names the set.
 
 use keepshare_auth::{SessionId, SessionRefusal};
-use keepshare_base::Kind;
+use keepshare_base::{Kind, SetName};
 use keepshare_namespace::{Denial, Node, Share};
 use keepshare_nfs_wire::{
     Decoder,
@@ -46,16 +46,11 @@ pub(crate) fn answer(
     Ok(())
 }
 
-/// Exchanges the ticket of `/login/TICKET` and goes down the path after it. Every refusal of a ticket looks the same from
-/// outside.
+/// Finds the session that a path begins with and goes down the rest of it. Every refusal of a session looks the same
+/// from outside.
 fn mount(asking: Asking<'_>, path: &[u8]) -> Result<Sealed, MountError> {
-    let (ticket, below) = split(path).ok_or(MountError::Access)?;
     let door = asking.door;
-    let redeemed = door.sessions.redeem(ticket, asking.client.address, asking.now);
-    let (session, set) = redeemed.map_err(|refusal| {
-        tracing::debug!(peer = %asking.client.address, %refusal, "a mount was refused");
-        MountError::Access
-    })?;
+    let (session, set, below) = enter(asking, path).ok_or(MountError::Access)?;
     let share = door.shares.by_set(&set).ok_or(MountError::Access)?;
     let node = match below.is_empty() {
         true => ROOT,
@@ -65,6 +60,23 @@ fn mount(asking: Asking<'_>, path: &[u8]) -> Result<Sealed, MountError> {
     named.seal(|parts| door.sessions.seal(parts)).ok_or(MountError::ServerFault)
 }
 
+/// Exchanges the ticket of `/login/TICKET`, or finds the host session of `/SET`; returns what stands after it too.
+fn enter<'p>(asking: Asking<'_>, path: &'p [u8]) -> Option<(SessionId, SetName, &'p [u8])> {
+    let (sessions, address) = (&asking.door.sessions, asking.client.address);
+    let Some((ticket, below)) = split(path) else {
+        let (set, below) = split_set(path)?;
+        let session = sessions.host_for(address, &set, asking.now)?;
+        return Some((session, set, below));
+    };
+    match sessions.redeem(ticket, address, asking.now) {
+        Ok((session, set)) => Some((session, set, below)),
+        Err(refusal) => {
+            tracing::debug!(peer = %address, %refusal, "a mount was refused");
+            None
+        }
+    }
+}
+
 /// Finds the folder at a path below the root, in the user's name: mounting it shows nothing that looking it up would not.
 fn walk(
     asking: Asking<'_>,
@@ -72,10 +84,9 @@ fn walk(
     share: &Share,
     path: &[u8],
 ) -> Result<Node, MountError> {
-    let (sessions, address) = (&asking.door.sessions, asking.client.address);
-    let checked = sessions.check(session, address, asking.claimed_uid, asking.now);
     // It is the client's root who mounts.
-    let (Ok(admitted) | Err(SessionRefusal::UnboundRoot(admitted))) = checked else {
+    let (Ok(admitted) | Err(SessionRefusal::UnboundRoot(admitted))) = asking.admitted(session)
+    else {
         return Err(MountError::Access);
     };
     let mut node = ROOT;
@@ -99,10 +110,22 @@ fn walk(
 /// Returns the ticket of `/login/TICKET` and what stands after it; clients add and drop slashes as they like.
 fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
     let path = path.strip_prefix(b"/").unwrap_or(path).strip_prefix(b"login/")?;
+    let (ticket, below) = first_of(path);
+    (!ticket.is_empty()).then_some((ticket, below))
+}
+
+/// Returns the set of `/SET` and what stands after it.
+fn split_set(path: &[u8]) -> Option<(SetName, &[u8])> {
+    let (set, below) = first_of(path.strip_prefix(b"/").unwrap_or(path));
+    Some((std::str::from_utf8(set).ok()?.parse().ok()?, below))
+}
+
+/// Returns what stands before the first slash, and what after all that follow it.
+fn first_of(path: &[u8]) -> (&[u8], &[u8]) {
     let end = path.iter().position(|byte| *byte == b'/').unwrap_or(path.len());
-    let (ticket, below) = path.split_at(end);
+    let (first, below) = path.split_at(end);
     let start = below.iter().position(|byte| *byte != b'/').unwrap_or(below.len());
-    (!ticket.is_empty()).then_some((ticket, &below[start..]))
+    (first, &below[start..])
 }
 
 #[cfg(test)]
@@ -118,6 +141,18 @@ mod tests {
         assert_eq!(split(b"/login/abc//Sales/@versions"), below);
         for path in ["", "/", "/login", "/login/", "/login//", "/Login/abc", "/other/abc"] {
             assert_eq!(split(path.as_bytes()), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn sets_are_found_like_tickets() {
+        let office: SetName = "office".parse().unwrap();
+        for (path, below) in [("/office", ""), ("office", ""), ("/office//Sales/a", "Sales/a")] {
+            let found = Some((office.clone(), below.as_bytes()));
+            assert_eq!(split_set(path.as_bytes()), found, "{path}");
+        }
+        for path in [&b""[..], b"/", b"//office", b"/../office", b"/Office", b"/\xff"] {
+            assert_eq!(split_set(path), None, "{path:?}");
         }
     }
 }

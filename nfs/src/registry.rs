@@ -72,7 +72,9 @@ impl Client {
             self.known.store(true, Ordering::Relaxed);
         }
         let mut user = lock(&self.user);
-        if user.as_ref().is_none_or(|user| user.session != session) {
+        // A host session has many users.
+        let is_same = |user: &User| user.session == session && user.name == admitted.principal.user;
+        if !user.as_ref().is_some_and(is_same) {
             let (name, set) = (admitted.principal.user.clone(), admitted.set.clone());
             *user = Some(User { session, name, set, is_used: false });
         }

@@ -3,14 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use keepshare_auth::{
-    AccountError, Accounts, LoginRefusal, LoginRequest, SessionId, SessionInfo, User, UserName,
-    UserSets,
+    AccountError, Accounts, HostRange, HostSession, LoginRefusal, LoginRequest, SessionId,
+    SessionInfo, User, UserName, UserSets,
 };
-use keepshare_web::messages::{LoginAnswer, SessionAnswer};
+use keepshare_base::SetName;
+use keepshare_web::messages::LoginAnswer;
 
 use crate::{
     api::{
-        accounts::{AccountRequest, Ended, Secret, UserInfo, Which},
+        accounts::{AccountRequest, AnySession, Ended, HostInfo, Secret, UserInfo, Which},
         server::Reply,
     },
     clock,
@@ -44,8 +45,14 @@ pub(crate) fn answer(station: &Station, request: AccountRequest, reply: &mut Rep
             reply.item(&ended_of(changed.map_err(failure)?, &name)?)
         }
         AccountRequest::SessionList => {
-            let sessions = accounts.sessions().list().into_iter();
-            sessions.map(SessionAnswer::from).try_for_each(|session| reply.item(&session))
+            let hosts = accounts.sessions().hosts().into_iter();
+            let hosts = hosts.map(|host| AnySession::Host(host.into()));
+            let logins = accounts.sessions().list().into_iter();
+            let logins = logins.map(|login| AnySession::Login(login.into()));
+            hosts.chain(logins).try_for_each(|session| reply.item(&session))
+        }
+        AccountRequest::SessionGrant { host, set, may_write } => {
+            reply.item(&grant(station, host, &set, may_write)?)
         }
         AccountRequest::SessionRevoke { which, dry_run } => {
             reply.item(&revoke(accounts, &which, dry_run)?)
@@ -70,6 +77,18 @@ fn add(accounts: &Accounts, info: UserInfo, password: &Secret) -> Outcome<UserIn
     Ok(user.into())
 }
 
+fn grant(station: &Station, host: HostRange, set: &SetName, may_write: bool) -> Outcome<HostInfo> {
+    if !station.mountable().contains(set) {
+        return Err(Failure::not_found(format!(
+            "there is no set '{set}' here that can be mounted"
+        ))
+        .hint("keepshare set list shows the sets; a drive shows those that a station receives"));
+    }
+    let now = clock::now();
+    let id = station.accounts.sessions().grant_host(host, set, may_write, now).map_err(failure)?;
+    Ok(HostSession { id, range: host, set: set.clone(), may_write, created: now }.into())
+}
+
 fn revoke(accounts: &Accounts, which: &Which, dry_run: bool) -> Outcome<Ended> {
     let (sessions, now) = (accounts.sessions(), clock::now());
     match which {
@@ -85,7 +104,12 @@ fn revoke(accounts: &Accounts, which: &Which, dry_run: bool) -> Outcome<Ended> {
             let id: SessionId =
                 id.parse().map_err(|error| Failure::because(Code::Usage, error).hint(hint))?;
             let ended = match dry_run {
-                true => would_end(accounts, |session| session.id == id),
+                true => {
+                    let is_host = accounts.sessions().hosts().iter().any(|host| host.id == id);
+                    let mut ended = would_end(accounts, |session| session.id == id);
+                    ended.sessions_ended += usize::from(is_host);
+                    ended
+                }
                 false => done(usize::from(sessions.revoke(id, now).map_err(failure)?)),
             };
             if ended.sessions_ended == 0 {
@@ -130,7 +154,10 @@ fn user_name(name: &str) -> Outcome<UserName> {
 
 fn failure(error: AccountError) -> Failure {
     let code = match &error {
-        AccountError::Exists(_) | AccountError::TooMany => Code::Refused,
+        AccountError::Exists(_)
+        | AccountError::TooMany
+        | AccountError::HostGranted(_)
+        | AccountError::TooManyHosts => Code::Refused,
         AccountError::PasswordShort | AccountError::PasswordLong => Code::Usage,
         AccountError::Busy => Code::Unavailable,
         _ => Code::Failed,
@@ -138,6 +165,9 @@ fn failure(error: AccountError) -> Failure {
     let hint = match &error {
         AccountError::Exists(_) => {
             Some("keepshare user password changes a password, keepshare user remove removes a user")
+        }
+        AccountError::HostGranted(_) | AccountError::TooManyHosts => {
+            Some("keepshare session list shows them, keepshare session revoke ID ends one")
         }
         AccountError::Busy => Some("try again"),
         _ => None,

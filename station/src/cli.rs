@@ -7,7 +7,7 @@ use std::{ffi::OsString, net::IpAddr, path::PathBuf};
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use keepshare_auth::{CaPin, UserName};
+use keepshare_auth::{CaPin, HostRange, UserName};
 use keepshare_base::{SetName, StationName};
 
 /// A network file share that keeps every version.
@@ -67,7 +67,7 @@ pub(crate) enum Command {
     Mount(Mount),
     /// Take a mounted drive away
     Unmount(Unmount),
-    /// See and end the sessions of mounted drives
+    /// See and end the sessions of mounted drives, and trust machines to say who uses them
     #[command(subcommand)]
     Session(Session),
     /// List the versions of a file or folder, newest first
@@ -274,6 +274,9 @@ pub(crate) struct LoginOptions {
 pub(crate) enum Session {
     /// List the sessions, those used last first
     List,
+    /// Trust machines: all their users are believed who they say they are
+    #[command(after_help = GRANT_EXAMPLES)]
+    Grant(Grant),
     /// End a session, or all of a user, at once
     #[command(group = ArgGroup::new("which").required(true).args(["id", "user"]))]
     Revoke {
@@ -287,6 +290,22 @@ pub(crate) enum Session {
         #[arg(long)]
         dry_run: bool,
     },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Grant {
+    /// Which machines: an address, or a network as ADDRESS/BITS
+    #[arg(value_name = "ADDRESS[/BITS]")]
+    pub(crate) range: HostRange,
+    /// What they may mount
+    #[arg(long)]
+    pub(crate) set: SetName,
+    /// Their users may also have old versions restored
+    #[arg(long)]
+    pub(crate) write: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Args, Debug)]
@@ -404,6 +423,13 @@ const MOUNT_EXAMPLES: &str = "Examples:
   keepshare unmount /mnt/projects
 
 Under sudo the drive is for you, not for root: --shared opens it to all users of this machine.";
+
+const GRANT_EXAMPLES: &str = "Examples:
+  keepshare session grant 10.0.0.7 --set projects
+  keepshare session grant 10.0.1.0/24 --set projects --write --yes
+
+No password is asked of these machines. They mount STATION:/SET, and each of their users has the rights of the user with
+the same numbers; only root is nobody. Trust only machines that you administer, on a network that nobody else can use.";
 
 const VERSIONS_EXAMPLES: &str = "Examples:
   keepshare versions projects:plan/report.docx

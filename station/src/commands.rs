@@ -61,6 +61,9 @@ pub(crate) fn execute(cli: Cli, screen: &Screen) -> Outcome<()> {
         }
         Command::Unmount(options) => mount::unmount(&options, screen),
         Command::Session(Session::List) => sessions::list(&socket(&global)?, screen),
+        Command::Session(Session::Grant(options)) => {
+            sessions::grant(&socket(&global)?, options, screen)
+        }
         Command::Session(Session::Revoke { id, user, dry_run }) => {
             sessions::revoke(&socket(&global)?, id, user.as_ref(), dry_run, screen)
         }

@@ -162,10 +162,7 @@ impl Restorer for Restores {
             Ok(()) => AuditLine::done(clock::now(), AuditEvent::Restore),
             Err(error) => AuditLine::refused(clock::now(), AuditEvent::Restore, error),
         };
-        let line = line.set(&restore.set);
-        let user = restore.user.parse();
-        let line = user.map_or_else(|_| line.clone(), |user| line.clone().user(&user));
-        station.accounts.audit().write(line);
+        station.accounts.audit().write(line.set(&restore.set).principal(&restore.user));
         restored
     }
 }

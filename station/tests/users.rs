@@ -202,6 +202,54 @@ fn users_come_and_go_and_outlive_a_restart() -> Result<()> {
     stage.demo.interrupt()
 }
 
+/// Machines are trusted only by somebody who was told what it means, and not for longer than wanted.
+#[test]
+fn machines_are_trusted_by_name_and_until_revoked() -> Result<()> {
+    let stage = Stage::new("hosts")?;
+    let grant = ["session", "grant", "10.0.0.0/24", "--set", "demo", "--json"];
+    let asked = stage.types("", &grant)?;
+    ensure!(asked.code == Some(4), "there is nobody to ask: {asked:?}");
+    let (told, hint) = asked.failure()?;
+    ensure!(told.contains("10.0.0.0/24 are believed who they say they are"), "{told}");
+    ensure!(hint.is_some_and(|hint| hint.contains("--yes")));
+    let list = || stage.types("", &["session", "list", "--json"])?.ok()?.json();
+    ensure!(list()? == Value::Array(Vec::new()), "nothing was granted");
+
+    let yes = [&grant[..], &["--yes"]].concat();
+    let granted = stage.types("", &yes)?.ok()?.json()?;
+    let id = granted["id"].as_str().context("it has a number")?;
+    ensure!(granted["host"] == "10.0.0.0/24" && granted["may_write"] == false, "{granted}");
+    ensure!(list()? == Value::Array(vec![granted.clone()]), "{}", list()?);
+    let text = stage.types("", &["session", "list"])?.ok()?;
+    let row = lines(&text).into_iter().find(|line| line.contains(id)).context("it is listed")?;
+    ensure!(row.contains("host 10.0.0.0/24, read"), "{row}");
+    let again = stage.types("", &[&yes[..], &["--write"]].concat())?;
+    ensure!(again.code == Some(4), "{again:?}");
+    ensure!(again.failure()?.1.is_some_and(|hint| hint.contains("revoke")), "{again:?}");
+    for (range, set, code) in
+        [("10.0.0.7", "other", 3), ("10.0.0.7/24", "demo", 2), ("0.0.0.0/0", "demo", 2)]
+    {
+        let args = ["session", "grant", range, "--set", set, "--yes", "--json"];
+        ensure!(stage.types("", &args)?.code == Some(code), "{range} {set}");
+    }
+
+    let Stage { scratch, demo, home } = stage;
+    let state = demo.path("state")?;
+    demo.interrupt()?;
+    let demo = Demo::start(&scratch, Some(&scratch.join("source")))?;
+    let stage = Stage { scratch, demo, home };
+    let list = || stage.types("", &["session", "list", "--json"])?.ok()?.json();
+    ensure!(list()? == Value::Array(vec![granted.clone()]), "it outlives a restart: {}", list()?);
+    let would = ["session", "revoke", id, "--dry-run", "--json"];
+    ensure!(stage.types("", &would)?.ok()?.json()?["sessions_ended"] == 1);
+    stage.types("", &["session", "revoke", id])?.ok()?;
+    ensure!(list()? == Value::Array(Vec::new()), "{}", list()?);
+    ensure!(stage.types("", &would)?.code == Some(3), "it is gone");
+    let log = fs::read_to_string(state.join("replica/audit.log"))?;
+    ensure!(log.contains("session-grant") && log.contains("\"revoke\""), "{log}");
+    stage.demo.interrupt()
+}
+
 /// A port that another program has is a problem that is told, and not the end of the station.
 #[test]
 fn a_door_whose_port_is_taken_opens_when_it_is_free() -> Result<()> {

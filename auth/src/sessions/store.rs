@@ -7,6 +7,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTran
 use super::{
     SessionId,
     entry::{Entry, Record},
+    hosts::{HostRecord, Hosts},
 };
 use crate::{
     AccountError, User,
@@ -15,6 +16,9 @@ use crate::{
 };
 
 const SESSIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("sessions");
+
+/// Holds the host sessions.
+const HOSTS: TableDefinition<u64, &[u8]> = TableDefinition::new("host_sessions");
 
 /// Holds the one key that all others are derived from, under [`MASTER_KEY`].
 const KEYS: TableDefinition<&str, [u8; 32]> = TableDefinition::new("keys");
@@ -57,6 +61,7 @@ pub(super) fn load_key(db: &Database) -> Result<[u8; 32], AccountError> {
         }
     };
     write.open_table(SESSIONS)?;
+    write.open_table(HOSTS)?;
     write.open_table(USERS)?;
     write.commit()?;
     Ok(key)
@@ -119,6 +124,42 @@ pub(super) fn put(
 pub(super) fn remove(write: &WriteTransaction, id: SessionId) -> Result<(), AccountError> {
     write.open_table(SESSIONS)?.remove(id.0)?;
     Ok(())
+}
+
+/// Returns all host sessions.
+pub(super) fn load_hosts(db: &Database) -> Result<Hosts, AccountError> {
+    let read = db.begin_read()?;
+    let mut hosts = Hosts::new();
+    for entry in read.open_table(HOSTS)?.iter()? {
+        let (id, row) = entry?;
+        let record: HostRecord = postcard::from_bytes(row.value())?;
+        hosts.insert(SessionId(id.value()), record.into());
+    }
+    Ok(hosts)
+}
+
+/// Writes a host session, durable when it returns.
+pub(super) fn put_host(
+    db: &Database,
+    id: SessionId,
+    record: &HostRecord,
+) -> Result<(), AccountError> {
+    let bytes = postcard::to_stdvec(record)?;
+    let write = db.begin_write()?;
+    write.open_table(HOSTS)?.insert(id.0, bytes.as_slice())?;
+    Ok(write.commit()?)
+}
+
+/// Removes host sessions, durably when it returns.
+pub(super) fn remove_hosts(
+    db: &Database,
+    ids: impl Iterator<Item = SessionId>,
+) -> Result<(), AccountError> {
+    let write = db.begin_write()?;
+    for id in ids {
+        write.open_table(HOSTS)?.remove(id.0)?;
+    }
+    Ok(write.commit()?)
 }
 
 fn decode(bytes: &[u8]) -> Result<Record, AccountError> {

@@ -64,10 +64,13 @@ fn restore(
     asking.door.restores.begin(task, asker)
 }
 
-/// Names the request: what one client sends twice, because an answer was lost, is one.
+/// Names the request: what one client sends twice, because an answer was lost, is one. The user is part of it, as a host
+/// session has many, on several machines.
 fn request_id(opened: &Opened<'_>, xid: u32, arguments: &[u8]) -> RequestId {
     let mut hasher = blake3::Hasher::new_derive_key("keepshare NFS rename v1");
-    hasher.update(&opened.session.0.to_le_bytes()).update(&xid.to_le_bytes()).update(arguments);
+    hasher.update(&opened.session.0.to_le_bytes()).update(&xid.to_le_bytes());
+    let user = opened.admitted.principal.user.as_bytes();
+    hasher.update(&(user.len() as u64).to_le_bytes()).update(user).update(arguments);
     RequestId(*hasher.finalize().as_bytes())
 }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod crowds;
+mod hosts;
 mod reading;
 mod restoring;
 #[path = "../rig/mod.rs"]

@@ -4,8 +4,9 @@ use std::{fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
-use keepshare_auth::{User, UserSets};
+use keepshare_auth::{HostRange, HostSession, User, UserSets};
 use keepshare_base::SetName;
+use keepshare_web::messages::SessionAnswer;
 
 /// What can be asked about users and sessions.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -34,8 +35,17 @@ pub(crate) enum AccountRequest {
         /// The new one.
         password: Secret,
     },
-    /// All sessions: [`keepshare_web::messages::SessionAnswer`]s.
+    /// All sessions: [`AnySession`]s.
     SessionList,
+    /// A host session: one [`HostInfo`].
+    SessionGrant {
+        /// Which machines.
+        host: HostRange,
+        /// What they may mount.
+        set: SetName,
+        /// They may have old versions restored.
+        may_write: bool,
+    },
     /// Ends sessions: one [`Ended`].
     SessionRevoke {
         /// Which.
@@ -93,6 +103,38 @@ impl From<User> for UserInfo {
             UserSets::Only(sets) => Some(sets),
         };
         Self { name: name.to_string(), uid, gid, groups, may_write, sets }
+    }
+}
+
+/// A session, as `--json` prints one: that of a login, or of machines that are trusted.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(untagged)]
+pub(crate) enum AnySession {
+    /// A user logged in.
+    Login(SessionAnswer),
+    /// Machines are trusted; it alone has a `host`.
+    Host(HostInfo),
+}
+
+/// A host session, as `--json` prints one.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct HostInfo {
+    /// Its number.
+    pub(crate) id: String,
+    /// Which machines.
+    pub(crate) host: HostRange,
+    /// What they may mount.
+    pub(crate) set: SetName,
+    /// They may have old versions restored.
+    pub(crate) may_write: bool,
+    /// When it was granted, RFC 3339.
+    pub(crate) created: String,
+}
+
+impl From<HostSession> for HostInfo {
+    fn from(session: HostSession) -> Self {
+        let HostSession { id, range, set, may_write, created } = session;
+        Self { id: id.to_string(), host: range, set, may_write, created: created.to_string() }
     }
 }
 

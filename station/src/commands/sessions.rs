@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use chrono_tz::Tz;
+
 use keepshare_auth::UserName;
 use keepshare_namespace::when::machine_zone;
 use keepshare_web::messages::SessionAnswer;
@@ -9,18 +11,20 @@ use keepshare_web::messages::SessionAnswer;
 use crate::{
     api::{
         Request,
-        accounts::{AccountRequest, Ended, Which},
+        accounts::{AccountRequest, AnySession, Ended, HostInfo, Which},
         client,
     },
+    cli::Grant,
     commands::users::sessions_text,
     failure::{Failure, Outcome},
     output::{Screen, Table, time_text},
+    password,
 };
 
 /// Lists the sessions.
 pub(crate) fn list(socket: &Path, screen: &Screen) -> Outcome<()> {
     let request = Request::Account(AccountRequest::SessionList);
-    let sessions: Vec<SessionAnswer> = client::ask_all(socket, &request)?;
+    let sessions: Vec<AnySession> = client::ask_all(socket, &request)?;
     screen.value(&sessions, |sessions| {
         if sessions.is_empty() {
             return "No drive is mounted; keepshare login USER@STATION begins one.\n".to_owned();
@@ -29,20 +33,60 @@ pub(crate) fn list(socket: &Path, screen: &Screen) -> Outcome<()> {
         let headings = ["SESSION", "USER", "SET", "FROM", "CLIENT UID", "MOUNTED", "USED", ""];
         let mut table = Table::new(&headings);
         for session in sessions {
-            let uid = session.client_uid.map_or_else(|| "shared".to_owned(), |uid| uid.to_string());
-            let revoked = session.revoked.as_deref();
-            table.row(vec![
-                session.id.clone(),
-                session.user.clone(),
-                session.set.clone(),
-                session.client_address.to_string(),
-                uid,
-                time_text(&session.created, zone),
-                time_text(&session.last_used, zone),
-                revoked.map_or_else(String::new, |at| format!("revoked {}", time_text(at, zone))),
-            ]);
+            table.row(match session {
+                AnySession::Login(session) => login_row(session, zone),
+                AnySession::Host(host) => host_row(host, zone),
+            });
         }
         table.render(0)
+    })
+}
+
+fn login_row(session: &SessionAnswer, zone: Tz) -> Vec<String> {
+    let uid = session.client_uid.map_or_else(|| "shared".to_owned(), |uid| uid.to_string());
+    let revoked = session.revoked.as_deref();
+    vec![
+        session.id.clone(),
+        session.user.clone(),
+        session.set.clone(),
+        session.client_address.to_string(),
+        uid,
+        time_text(&session.created, zone),
+        time_text(&session.last_used, zone),
+        revoked.map_or_else(String::new, |at| format!("revoked {}", time_text(at, zone))),
+    ]
+}
+
+fn host_row(session: &HostInfo, zone: Tz) -> Vec<String> {
+    let HostInfo { id, host, set, may_write, created } = session;
+    let may = if *may_write { "write" } else { "read" };
+    vec![
+        id.clone(),
+        "any".to_owned(),
+        set.to_string(),
+        format!("host {host}, {may}"),
+        "as claimed".to_owned(),
+        String::new(),
+        String::new(),
+        format!("granted {}", time_text(created, zone)),
+    ]
+}
+
+/// Trusts machines, when whoever types it has been told what that means.
+pub(crate) fn grant(socket: &Path, options: Grant, screen: &Screen) -> Outcome<()> {
+    let Grant { range, set, write, yes } = options;
+    let may = if write { "read, and restore from," } else { "read" };
+    let meaning = format!(
+        "All users of {range} are believed who they say they are, without a password: each may {may} \
+         the set {set} with the rights of whatever user they name, but root."
+    );
+    if !yes && !password::confirm(&format!("{meaning}\nIs that meant?"))? {
+        return Err(Failure::refused(meaning).hint("if that is meant, say --yes"));
+    }
+    let request = AccountRequest::SessionGrant { host: range, set, may_write: write };
+    let granted: HostInfo = client::ask_one(socket, &Request::Account(request))?;
+    screen.value(&granted, |HostInfo { id, set, .. }| {
+        format!("{meaning}\nThey mount STATION:/{set}; keepshare session revoke {id} ends it.\n")
     })
 }
 
