@@ -334,7 +334,7 @@ impl Accounts {
         }
         match row {
             Some(row) if !row.user.disabled => {
-                self.limits().succeeded(user, peer);
+                self.limits().succeeded(user, peer, is_known);
                 Ok(row)
             }
             _ => Err(refused(LoginRefusal::Wrong)),

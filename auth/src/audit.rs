@@ -2,9 +2,11 @@
 //!
 //! One JSON object a line in `audit.log`, readable by its owner only. Never in it: passwords, tickets, secrets, and names
 //! of users who do not exist, because people type their password there. It is bounded: at [`FILE_BYTES_MAX`] the file
-//! becomes `audit.log.1`, and of those [`OLD_MAX`] are kept; a flood of what anybody can cause is counted, not written.
+//! becomes `audit.log.1`, and of those [`OLD_MAX`] are kept; a flood is counted, not written. Refusals have room for each
+//! event, so that those anybody can cause hide no others; what was done has room for each event and user.
 
 use std::{
+    collections::HashMap,
     fs::{self, File, OpenOptions},
     io::{self, Write},
     net::IpAddr,
@@ -28,8 +30,10 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 /// How many full files are kept beside it.
 const OLD_MAX: u32 = 3;
 
-/// How many refusals, and mounts that take no ticket, are written in a minute; further ones are counted in the next line.
-const COUNTED_A_MINUTE: u32 = 120;
+/// How many lines of one kind are written in a minute; further ones are counted in the next line of that event.
+///
+/// More than the sessions of one user, so that the end of them all is told.
+const LINES_A_MINUTE: u32 = 120;
 
 const MINUTE_US: i64 = 60_000_000;
 
@@ -37,7 +41,7 @@ const MINUTE_US: i64 = 60_000_000;
 const REASON_BYTES_MAX: usize = 500;
 
 /// What happened.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum AuditEvent {
@@ -79,14 +83,14 @@ pub struct AuditLine {
     set: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     session: Option<String>,
-    /// Refusals and mounts before this line that were not written.
+    /// Lines of this event before this one that were not written.
     #[serde(skip_serializing_if = "Option::is_none")]
     unwritten: Option<u64>,
     #[serde(skip)]
     at: Stamp,
-    /// Whoever causes it can do so at will.
+    /// It shares its room with those of all others: whoever causes it may take any name.
     #[serde(skip)]
-    is_counted: bool,
+    is_of_all: bool,
 }
 
 impl AuditLine {
@@ -94,7 +98,6 @@ impl AuditLine {
     pub fn done(at: Stamp, event: AuditEvent) -> Self {
         let (reason, user, address, set, session, unwritten) = (None, None, None, None, None, None);
         let time = at.to_string();
-        let is_counted = false;
         Self {
             time,
             event,
@@ -106,13 +109,13 @@ impl AuditLine {
             session,
             unwritten,
             at,
-            is_counted,
+            is_of_all: false,
         }
     }
 
     /// Says that something was refused, and why.
     pub fn refused(at: Stamp, event: AuditEvent, reason: impl ToString) -> Self {
-        Self { ok: false, is_counted: true, ..Self::done(at, event).because(reason) }
+        Self { ok: false, ..Self::done(at, event).because(reason) }
     }
 
     /// Adds why.
@@ -126,10 +129,10 @@ impl AuditLine {
         self
     }
 
-    /// Lets the line be counted instead of written where there are too many, as refusals are.
+    /// Lets the line share its room with those of all others.
     #[must_use]
     pub(crate) fn at_most_now_and_then(mut self) -> Self {
-        self.is_counted = true;
+        self.is_of_all = true;
         self
     }
 
@@ -180,10 +183,18 @@ struct AuditFile {
     bytes: u64,
     bytes_max: u64,
     minute: Stamp,
-    counted: u32,
-    unwritten: u64,
+    /// How many lines of each kind came in this minute: no more than events, and users of the station for each.
+    written: HashMap<Kind, u32>,
+    unwritten: HashMap<AuditEvent, u64>,
     /// The last line could not be written; said once.
     is_failing: bool,
+}
+
+/// What has room for itself: refusals of an event, or what a user did of it.
+#[derive(Debug, Eq, Hash, PartialEq)]
+enum Kind {
+    Refused(AuditEvent),
+    Done(AuditEvent, Option<String>),
 }
 
 impl Audit {
@@ -208,32 +219,28 @@ impl Audit {
         let path = dir.join(AUDIT_FILE);
         let file = open_file(&path)?;
         let bytes = file.metadata()?.len();
-        let (minute, counted, unwritten) = (Stamp(0), 0, 0);
-        let file = AuditFile {
-            path,
-            file,
-            bytes,
-            bytes_max,
-            minute,
-            counted,
-            unwritten,
-            is_failing: false,
-        };
+        let (written, unwritten) = (HashMap::new(), HashMap::new());
+        let (minute, is_failing) = (Stamp(0), false);
+        let file =
+            AuditFile { path, file, bytes, bytes_max, minute, written, unwritten, is_failing };
         Ok(Self(Some(Arc::new(Mutex::new(file)))))
     }
 }
 
 impl AuditFile {
     fn write(&mut self, mut line: AuditLine) {
-        if line.is_counted && !self.has_room_for_one_more(line.at) {
-            self.unwritten += 1;
+        if !self.has_room_for(&line) {
+            *self.unwritten.entry(line.event).or_default() += 1;
             return;
         }
-        line.unwritten = (self.unwritten > 0).then_some(self.unwritten);
+        line.unwritten = self.unwritten.get(&line.event).copied();
         let Ok(mut text) = serde_json::to_vec(&line) else { return };
         text.push(b'\n');
         match self.append(&text) {
-            Ok(()) => (self.is_failing, self.unwritten) = (false, 0),
+            Ok(()) => {
+                self.is_failing = false;
+                self.unwritten.remove(&line.event);
+            }
             Err(error) => {
                 if !self.is_failing {
                     tracing::error!(%error, "the audit log cannot be written");
@@ -243,12 +250,18 @@ impl AuditFile {
         }
     }
 
-    fn has_room_for_one_more(&mut self, at: Stamp) -> bool {
-        if !(0..MINUTE_US).contains(&at.micros_since(self.minute)) {
-            (self.minute, self.counted) = (at, 0);
+    fn has_room_for(&mut self, line: &AuditLine) -> bool {
+        if !(0..MINUTE_US).contains(&line.at.micros_since(self.minute)) {
+            self.minute = line.at;
+            self.written.clear();
         }
-        self.counted = self.counted.saturating_add(1);
-        self.counted <= COUNTED_A_MINUTE
+        let kind = match line.ok {
+            true => Kind::Done(line.event, line.user.clone().filter(|_| !line.is_of_all)),
+            false => Kind::Refused(line.event),
+        };
+        let written = self.written.entry(kind).or_default();
+        *written = written.saturating_add(1);
+        *written <= LINES_A_MINUTE
     }
 
     fn append(&mut self, text: &[u8]) -> io::Result<()> {
@@ -318,7 +331,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let audit = Audit::open_bounded(dir.path(), 1000).unwrap();
         for n in 0..1000 {
-            audit.write(AuditLine::done(Stamp(n), AuditEvent::Login).because(n));
+            let at = Stamp(n * MINUTE_US);
+            audit.write(AuditLine::done(at, AuditEvent::Login).because(n));
         }
         let files: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path()).collect();
         assert_eq!(files.len(), 4, "{files:?}");
@@ -338,5 +352,36 @@ mod tests {
         let lines = lines(&dir.path().join(AUDIT_FILE));
         assert_eq!(lines.len(), 121);
         assert_eq!(lines[120]["unwritten"], 10_000 - 120);
+    }
+
+    /// Anybody can have mounts refused; that must not hide who guesses passwords.
+    #[test]
+    fn refused_mounts_hide_no_refused_logins() {
+        let dir = tempfile::tempdir().unwrap();
+        let audit = Audit::open(dir.path()).unwrap();
+        for _ in 0..10_000 {
+            audit.write(AuditLine::refused(Stamp(5), AuditEvent::Mount, "unknown"));
+        }
+        audit.write(AuditLine::refused(Stamp(5), AuditEvent::Login, "wrong"));
+        let lines = lines(&dir.path().join(AUDIT_FILE));
+        assert_eq!(lines.len(), 121);
+        assert_eq!(lines[120]["event"], "login");
+        assert!(lines[120].get("unwritten").is_none(), "the next mount tells of mounts");
+    }
+
+    /// What a user may do as often as they like must not push the history out, nor hide what others do.
+    #[test]
+    fn a_flood_of_one_users_doings_is_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let audit = Audit::open(dir.path()).unwrap();
+        let (anna, ben) = ("anna".parse().unwrap(), "ben".parse().unwrap());
+        for _ in 0..10_000 {
+            audit.write(AuditLine::done(Stamp(5), AuditEvent::Resume).user(&anna));
+        }
+        audit.write(AuditLine::done(Stamp(5), AuditEvent::Revoke).user(&anna));
+        audit.write(AuditLine::done(Stamp(5), AuditEvent::Resume).user(&ben));
+        let lines = lines(&dir.path().join(AUDIT_FILE));
+        assert_eq!(lines.len(), 122);
+        assert_eq!((&lines[121]["user"], &lines[121]["unwritten"]), (&"ben".into(), &9880.into()));
     }
 }

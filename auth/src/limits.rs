@@ -1,7 +1,8 @@
-//! How often passwords may be tried, for each user and each address.
+//! How often passwords may be tried: by each address at each user, by each address, and at each user.
 //!
-//! A few tries are free; then each further one has to wait, twice as long every time, up to a minute. Nobody is locked
-//! out for good. A try counts as failed from its beginning, so that many at the same time are no way around it. Users
+//! A few tries are free; then each further one has to wait, longer and longer, up to a bound. Who guesses from one
+//! address has to wait long there, and keeps the user out nowhere else: guesses from everywhere together have a limit
+//! that is much looser. A try counts as failed from its beginning, so that many at the same time are no way around it. Users
 //! who do not exist are counted like those who do. Told the time.
 
 use std::{collections::HashMap, hash::Hash, net::IpAddr};
@@ -10,26 +11,43 @@ use keepshare_base::Stamp;
 
 use crate::source::{Source, source};
 
-/// Failed tries of one user that cost no waiting.
-const USER_FREE: u32 = 5;
+/// From one address at one user: a few are free, then the waiting grows quickly.
+const PAIR: Rule = Rule { free: 5, double_each: 1, longest_us: 60_000_000 };
 
-/// Failed tries from one address that cost no waiting: more than of a user, because many may share an address.
-const ADDRESS_FREE: u32 = 20;
+/// From one address: more are free than at one user, because many may share an address.
+const ADDRESS: Rule = Rule { free: 20, double_each: 1, longest_us: 60_000_000 };
 
-/// The first waiting time, and the longest, in microseconds.
-const WAIT_US: (i64, i64) = (1_000_000, 60_000_000);
+/// At one user from everywhere: slow enough for a crowd of addresses, short enough to keep nobody out.
+const USER: Rule = Rule { free: 100, double_each: 20, longest_us: 10_000_000 };
+
+/// The first waiting time, in microseconds.
+const FIRST_WAIT_US: i64 = 1_000_000;
 
 /// After how long without a failed try all are forgotten, in microseconds.
 const FORGET_US: i64 = 15 * 60_000_000;
 
-/// The most users, and the most addresses, remembered; the one that failed longest ago makes room.
+/// The most users, the most addresses and the most pairs of both remembered; the one that failed longest ago makes room.
 const REMEMBERED_MAX: usize = 4096;
 
 /// Counts failed tries.
 #[derive(Debug, Default)]
 pub(crate) struct Limits {
-    users: HashMap<[u8; 32], Failures>,
+    pairs: HashMap<(UserKey, Source), Failures>,
     addresses: HashMap<Source, Failures>,
+    users: HashMap<UserKey, Failures>,
+}
+
+type UserKey = [u8; 32];
+
+/// How long failed tries make the next one wait.
+#[derive(Clone, Copy, Debug)]
+struct Rule {
+    /// How many cost no waiting.
+    free: u32,
+    /// After how many more the waiting is twice as long.
+    double_each: u32,
+    /// The longest waiting, in microseconds.
+    longest_us: i64,
 }
 
 /// A try that must wait.
@@ -48,7 +66,7 @@ struct Failures {
 
 impl Limits {
     /// Begins a try, which counts as failed until it is known to be otherwise. With `is_known` the user is at home at
-    /// this address, and only the address counts: strangers elsewhere must not keep a user out.
+    /// this address, and guesses from elsewhere do not count at all.
     pub(crate) fn begin(
         &mut self,
         now: Stamp,
@@ -57,52 +75,59 @@ impl Limits {
         is_known: bool,
     ) -> Result<(), TooSoon> {
         let (user, from) = (key(user), source(from));
-        let of_address = waits(&self.addresses, &from, now);
-        let of_user = if is_known { 0 } else { waits(&self.users, &user, now) };
-        match of_address.max(of_user) {
+        let of_pair = waits(&self.pairs, &(user, from), now, PAIR);
+        let of_address = waits(&self.addresses, &from, now, ADDRESS);
+        let of_user = if is_known { 0 } else { waits(&self.users, &user, now, USER) };
+        match of_pair.max(of_address).max(of_user) {
             0 => {}
             wait_us => {
                 let seconds = u32::try_from((wait_us + 999_999) / 1_000_000).unwrap_or(u32::MAX);
                 return Err(TooSoon { retry_after_s: seconds });
             }
         }
+        count(&mut self.pairs, (user, from), now, PAIR);
+        count(&mut self.addresses, from, now, ADDRESS);
         if !is_known {
-            count(&mut self.users, user, now, USER_FREE);
+            count(&mut self.users, user, now, USER);
         }
-        count(&mut self.addresses, from, now, ADDRESS_FREE);
         Ok(())
     }
 
-    /// Ends a try with the right password.
-    pub(crate) fn succeeded(&mut self, user: &str, from: IpAddr) {
-        self.users.remove(&key(user));
-        // The address keeps its other failures: one account must not pay for guesses at others.
-        undo(&mut self.addresses, &source(from), ADDRESS_FREE);
+    /// Ends a try with the right password; `is_known` as when it began.
+    pub(crate) fn succeeded(&mut self, user: &str, from: IpAddr, is_known: bool) {
+        self.pairs.remove(&(key(user), source(from)));
+        // The others keep their failures: one right password must not pay for guesses at or from elsewhere.
+        self.undo_shared(user, from, is_known);
     }
 
     /// Ends a try that never was one, because nobody looked at the password.
     pub(crate) fn withdrawn(&mut self, user: &str, from: IpAddr, is_known: bool) {
+        undo(&mut self.pairs, &(key(user), source(from)), PAIR);
+        self.undo_shared(user, from, is_known);
+    }
+
+    fn undo_shared(&mut self, user: &str, from: IpAddr, is_known: bool) {
+        undo(&mut self.addresses, &source(from), ADDRESS);
         if !is_known {
-            undo(&mut self.users, &key(user), USER_FREE);
+            undo(&mut self.users, &key(user), USER);
         }
-        undo(&mut self.addresses, &source(from), ADDRESS_FREE);
     }
 }
 
 /// Names are hashed, so that a long one takes no more room.
-fn key(user: &str) -> [u8; 32] {
+fn key(user: &str) -> UserKey {
     *blake3::hash(user.as_bytes()).as_bytes()
 }
 
 /// Returns how long to wait, in microseconds.
-fn waits<K: Eq + Hash>(all: &HashMap<K, Failures>, key: &K, now: Stamp) -> i64 {
+fn waits<K: Eq + Hash>(all: &HashMap<K, Failures>, key: &K, now: Stamp, rule: Rule) -> i64 {
     let Some(failures) = all.get(key) else { return 0 };
     let wait = failures.next.micros_since(now);
     // More than there is: the clock was set back, which must not lock anyone out.
-    if (1..=WAIT_US.1).contains(&wait) { wait } else { 0 }
+    if (1..=rule.longest_us).contains(&wait) { wait } else { 0 }
 }
 
-fn count<K: Copy + Eq + Hash>(all: &mut HashMap<K, Failures>, key: K, now: Stamp, free: u32) {
+fn count<K: Copy + Eq + Hash>(all: &mut HashMap<K, Failures>, key: K, now: Stamp, rule: Rule) {
     if all.len() >= REMEMBERED_MAX && !all.contains_key(&key) {
         all.retain(|_, failures| is_remembered(failures, now));
         if all.len() >= REMEMBERED_MAX {
@@ -118,28 +143,32 @@ fn count<K: Copy + Eq + Hash>(all: &mut HashMap<K, Failures>, key: K, now: Stamp
     }
     failures.count = failures.count.saturating_add(1);
     failures.last = now;
-    failures.next = now.plus_micros(pause(failures.count, free));
+    failures.next = now.plus_micros(rule.pause(failures.count));
 }
 
 fn is_remembered(failures: &Failures, now: Stamp) -> bool {
     (0..FORGET_US).contains(&now.micros_since(failures.last))
 }
 
-fn undo<K: Eq + Hash>(all: &mut HashMap<K, Failures>, key: &K, free: u32) {
+fn undo<K: Eq + Hash>(all: &mut HashMap<K, Failures>, key: &K, rule: Rule) {
     if let Some(failures) = all.get_mut(key) {
         failures.count = failures.count.saturating_sub(1);
-        failures.next = failures.last.plus_micros(pause(failures.count, free));
+        failures.next = failures.last.plus_micros(rule.pause(failures.count));
         if failures.count == 0 {
             all.remove(key);
         }
     }
 }
 
-/// Returns how long to wait after so many failures, in microseconds.
-fn pause(count: u32, free: u32) -> i64 {
-    match count.checked_sub(free) {
-        None => 0,
-        Some(beyond) => (WAIT_US.0 << beyond.min(16)).min(WAIT_US.1),
+impl Rule {
+    /// Returns how long to wait after so many failures, in microseconds.
+    fn pause(self, count: u32) -> i64 {
+        match count.checked_sub(self.free) {
+            None => 0,
+            Some(beyond) => {
+                (FIRST_WAIT_US << (beyond / self.double_each).min(16)).min(self.longest_us)
+            }
+        }
     }
 }
 
@@ -160,7 +189,7 @@ mod tests {
     #[test]
     fn a_guesser_waits_longer_each_time_and_never_for_ever() {
         let mut limits = Limits::default();
-        for _ in 0..USER_FREE {
+        for _ in 0..PAIR.free {
             limits.begin(at(0), "anna", HOME, false).unwrap();
         }
         let mut now = at(0);
@@ -172,9 +201,9 @@ mod tests {
             now = now.plus_micros(i64::from(wait) * 1_000_000);
             limits.begin(now, "anna", HOME, false).unwrap();
         }
-        limits.succeeded("anna", HOME);
-        for _ in 0..USER_FREE {
-            limits.begin(now, "anna", address(7), false).unwrap();
+        limits.succeeded("anna", HOME, false);
+        for _ in 0..PAIR.free {
+            limits.begin(now, "anna", HOME, false).unwrap();
         }
     }
 
@@ -192,25 +221,70 @@ mod tests {
         let mut limits = Limits::default();
         let names = (0..10_000).map(|n| format!("user{n}"));
         let checked = names.filter(|name| limits.begin(at(0), name, HOME, false).is_ok()).count();
-        assert_eq!(checked, usize::try_from(ADDRESS_FREE).unwrap());
+        assert_eq!(checked, usize::try_from(ADDRESS.free).unwrap());
         assert!(limits.begin(at(0), "anna", address(2), false).is_ok(), "others do not wait");
     }
 
-    /// A stranger who guesses must not keep the user out of their own desk.
+    /// A stranger who guesses must not keep the user out of their own desk, nor out of a new one.
     #[test]
-    fn users_at_home_do_not_wait_for_strangers() {
+    fn a_guesser_keeps_the_user_out_nowhere_else() {
         let mut limits = Limits::default();
-        for n in 0..1000 {
-            let _ = limits.begin(at(0), "anna", address(n), false);
+        // Two days of guessing from one address, as fast as it goes.
+        for n in 0..86_400 * 2 {
+            let _ = limits.begin(at(n), "anna", address(7), false);
         }
-        assert!(limits.begin(at(0), "anna", HOME, false).is_err());
-        assert!(limits.begin(at(0), "anna", HOME, true).is_ok());
+        let now = at(86_400 * 2);
+        let wait = limits.begin(now, "anna", HOME, false).err().map_or(0, |e| e.retry_after_s);
+        assert!(wait <= 10, "{wait} s");
+        limits.begin(now, "anna", HOME, true).unwrap();
+        let mut limits = Limits::default();
+        for _ in 0..1000 {
+            let _ = limits.begin(at(0), "anna", address(7), false);
+        }
+        limits.begin(at(0), "anna", HOME, false).unwrap();
+    }
+
+    /// A crowd of addresses gets little further than one.
+    #[test]
+    fn guesses_from_everywhere_stay_slow() {
+        let mut limits = Limits::default();
+        let tries = (0..3_600_000).step_by(100).zip(0..);
+        let checked = tries.filter(|(ms, n)| {
+            let now = at(0).plus_micros(ms * 1000);
+            limits.begin(now, "anna", address(n % 3000), false).is_ok()
+        });
+        let checked = checked.count();
+        assert!(checked <= 100 + 20 + 10 + 5 + 3 + 360 + 20, "{checked} were checked");
+        let wait =
+            limits.begin(at(3600), "anna", HOME, false).map_or_else(|e| e.retry_after_s, |()| 0);
+        assert!(wait <= 10, "{wait} s");
+        assert!(limits.begin(at(3600), "anna", HOME, true).is_ok(), "those at home do not wait");
+    }
+
+    /// Whether a user has a drive mounted here must not show in how guesses are answered.
+    #[test]
+    fn a_guesser_does_not_learn_who_is_at_home() {
+        let answers = |is_known| {
+            let mut limits = Limits::default();
+            let mut answer = |_| limits.begin(at(0), "anna", HOME, is_known).is_ok();
+            (0..30).map(&mut answer).collect::<Vec<_>>()
+        };
+        assert_eq!(answers(true), answers(false));
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_guesser() {
+        let mut limits = Limits::default();
+        let from = |n: u16| IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, n]);
+        let checked = (0..100).filter(|n| limits.begin(at(0), "anna", from(*n), false).is_ok());
+        assert_eq!(checked.count(), 5);
+        assert!(limits.begin(at(0), "anna", "2001:db8:0:2::1".parse().unwrap(), false).is_ok());
     }
 
     #[test]
     fn a_clock_set_back_locks_nobody_out() {
         let mut limits = Limits::default();
-        for _ in 0..USER_FREE {
+        for _ in 0..PAIR.free {
             limits.begin(at(86_400), "anna", HOME, false).unwrap();
         }
         assert!(limits.begin(at(0), "anna", HOME, false).is_ok());
@@ -222,7 +296,8 @@ mod tests {
         for n in 0..20_000 {
             let _ = limits.begin(at(0), &format!("user{n}"), address(n), false);
         }
-        assert_eq!((limits.users.len(), limits.addresses.len()), (REMEMBERED_MAX, REMEMBERED_MAX));
+        let remembered = [limits.users.len(), limits.addresses.len(), limits.pairs.len()];
+        assert_eq!(remembered, [REMEMBERED_MAX; 3]);
     }
 
     #[test]
@@ -232,6 +307,6 @@ mod tests {
             limits.begin(at(0), "anna", HOME, false).unwrap();
             limits.withdrawn("anna", HOME, false);
         }
-        assert!(limits.users.is_empty() && limits.addresses.is_empty());
+        assert!(limits.users.is_empty() && limits.addresses.is_empty() && limits.pairs.is_empty());
     }
 }

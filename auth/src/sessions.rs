@@ -163,7 +163,7 @@ impl Sessions {
         Ok(admitted())
     }
 
-    /// Notes that more than the root of the drive was used: from now on the session's ticket is not taken again.
+    /// Notes that the drive is used, not only mounted: from now on the session's ticket is not taken again.
     pub fn used(&self, session: SessionId) {
         if let Some(entry) = self.live().get(&session)
             && !entry.used.load(Ordering::Relaxed)
@@ -174,7 +174,8 @@ impl Sessions {
 
     /// Exchanges a ticket for a session, durable when this returns. Waits for the disk.
     ///
-    /// The same ticket again gives the same session while [`Self::used`] was not called: an answer may have been lost.
+    /// The same ticket again gives the same session while [`Self::used`] was not called: an answer may have been lost. The
+    /// audit log tells of the first time alone: whoever repeats it must not fill the log.
     pub fn redeem(
         &self,
         ticket: &[u8],
@@ -182,9 +183,11 @@ impl Sessions {
         now: Stamp,
     ) -> Result<(SessionId, SetName), TicketRefusal> {
         match self.try_redeem(ticket, peer, now) {
-            Ok((session, set, user)) => {
-                let line = AuditLine::done(now, AuditEvent::Mount).user(&user).address(peer);
-                self.0.audit.write(line.set(&set).session(session));
+            Ok(Redeemed { session, set, user, is_first }) => {
+                if is_first {
+                    let line = AuditLine::done(now, AuditEvent::Mount).user(&user).address(peer);
+                    self.0.audit.write(line.set(&set).session(session));
+                }
                 Ok((session, set))
             }
             Err(refusal) => {
@@ -361,23 +364,24 @@ impl Sessions {
         ticket: &[u8],
         peer: IpAddr,
         now: Stamp,
-    ) -> Result<(SessionId, SetName, UserName), TicketRefusal> {
+    ) -> Result<Redeemed, TicketRefusal> {
         let mut tickets = self.changes();
         let pass = tickets.find(ticket, peer, now)?;
+        let (set, user) = (pass.set.clone(), pass.user.clone());
         if let Some(session) = pass.session {
             let entry = self.live().get(&session).cloned();
             let entry = entry.filter(|entry| entry.revoked.get().is_none());
             return match entry {
                 Some(entry) if !entry.used.load(Ordering::Relaxed) => {
-                    Ok((session, pass.set.clone(), pass.user.clone()))
+                    Ok(Redeemed { session, set, user, is_first: false })
                 }
                 _ => Err(TicketRefusal::Used),
             };
         }
-        let id = self.create(pass, now).map_err(TicketRefusal::Failed)?;
-        let id = id.ok_or(TicketRefusal::UserChanged)?;
-        pass.session = Some(id);
-        Ok((id, pass.set.clone(), pass.user.clone()))
+        let session = self.create(pass, now).map_err(TicketRefusal::Failed)?;
+        let session = session.ok_or(TicketRefusal::UserChanged)?;
+        pass.session = Some(session);
+        Ok(Redeemed { session, set, user, is_first: true })
     }
 
     /// Makes the session of a ticket; `None` where the user is not the one any more that logged in.
@@ -517,6 +521,15 @@ impl Sessions {
     fn changes(&self) -> MutexGuard<'_, Tickets> {
         self.0.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a ticket gave.
+struct Redeemed {
+    session: SessionId,
+    set: SetName,
+    user: UserName,
+    /// The ticket was not taken before.
+    is_first: bool,
 }
 
 /// Why a session was not resumed.

@@ -100,6 +100,7 @@ fn users_with_a_mounted_drive_do_not_wait_for_strangers() {
     let login = accounts.login(&asks("anna", PASSWORD), HOME, &here, at(1)).unwrap();
     let ticket = login.ticket.reveal();
     let (session, _) = accounts.sessions().redeem(ticket.as_bytes(), HOME, at(1)).unwrap();
+    // More than a user has free from everywhere; none of these addresses guesses twice.
     for n in 0..100u32 {
         let peer = IpAddr::from(n.to_be_bytes());
         accounts.login(&asks("anna", "wrong password"), peer, &here, at(2)).unwrap_err();

@@ -69,6 +69,22 @@ fn a_used_ticket_is_refused_a_thousand_times() {
     assert_eq!(sessions.list().len(), 1);
 }
 
+/// A mount that is repeated without end must not push the history out of the audit log.
+#[test]
+fn a_repeated_mount_is_told_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Arc::new(Database::create(dir.path().join("auth.redb")).unwrap());
+    let accounts = Accounts::open(db, Audit::open(dir.path()).unwrap()).unwrap();
+    accounts.add_user(user("anna"), PASSWORD, at(0)).unwrap();
+    let ticket = ticket(&accounts, at(0));
+    for _ in 0..1000 {
+        accounts.sessions().redeem(ticket.as_bytes(), HOME, at(1)).unwrap();
+    }
+    let log = std::fs::read_to_string(dir.path().join(crate::AUDIT_FILE)).unwrap();
+    let events: Vec<_> = log.lines().map(|line| line.contains(r#""event":"mount""#)).collect();
+    assert_eq!(events, [false, false, true], "{log}");
+}
+
 /// The answer to a mount may be lost; the client's second try must get in, as the same session.
 #[test]
 fn a_mount_may_be_repeated_until_the_drive_is_used() {
