@@ -43,7 +43,8 @@ impl Ticket {
         Text(self.0).to_string()
     }
 
-    fn parse(text: &[u8]) -> Option<Self> {
+    /// Reads the text that [`Self::reveal`] gave.
+    pub fn parse(text: &[u8]) -> Option<Self> {
         hex::parse(std::str::from_utf8(text).ok()?).map(Self)
     }
 
@@ -81,7 +82,7 @@ pub enum TicketRefusal {
     /// None that this station gave since it was started, or one altered.
     #[error("the ticket is not known")]
     Unknown,
-    /// Used before, and the drive was looked at since.
+    /// Taken before, and the drive was used since.
     #[error("the ticket was used before")]
     Used,
     /// Too old.

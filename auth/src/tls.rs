@@ -20,8 +20,8 @@ use rustls::{
 
 use keepshare_base::StationName;
 
-pub use self::verify::SeenCa;
 use self::verify::{ClusterVerifier, Expected, PinVerifier, ProbeVerifier};
+pub use self::verify::{Seen, SeenStation};
 use crate::{CaPin, Peer, Revocations, StationIdentity};
 
 /// The application protocol of links between members.
@@ -173,18 +173,22 @@ pub fn join_client(pin: CaPin, clock: &Arc<dyn TimeProvider>) -> Result<Arc<Clie
     pinned_client(pin, Expected::Primary, clock, JOIN_ALPN)
 }
 
-/// Returns the client's side of the HTTPS door of any station of the cluster whose CA has this hash.
+/// Returns the client's side of the HTTPS door of one station of the cluster whose CA has this hash.
 ///
-/// The handshake ends before the client has said anything if the server's CA has another one.
-pub fn web_client(pin: CaPin, clock: &Arc<dyn TimeProvider>) -> Result<Arc<ClientConfig>, Error> {
-    pinned_client(pin, Expected::Member, clock, WEB_ALPN)
+/// The handshake ends before the client has said anything if it is another CA, or another station of the cluster: a
+/// password is for the station that it was typed for, not for every one that could pose as it.
+pub fn web_client(
+    station: &SeenStation,
+    clock: &Arc<dyn TimeProvider>,
+) -> Result<Arc<ClientConfig>, Error> {
+    pinned_client(station.ca, Expected::Station(station.name.clone()), clock, WEB_ALPN)
 }
 
-/// Returns a client's side that learns the CA of a station and never gets further, with where it tells it.
+/// Returns a client's side that learns who a station is and never gets further, with where it tells it.
 ///
 /// For whoever sees a station for the first time, and is asked whether it is the right one before anything is said to it.
-pub fn probe_client(clock: &Arc<dyn TimeProvider>) -> Result<(Arc<ClientConfig>, SeenCa), Error> {
-    let seen = SeenCa::default();
+pub fn probe_client(clock: &Arc<dyn TimeProvider>) -> Result<(Arc<ClientConfig>, Seen), Error> {
+    let seen = Seen::default();
     let verifier = ProbeVerifier { seen: seen.clone(), provider: provider() };
     let builder =
         client_builder(clock)?.dangerous().with_custom_certificate_verifier(Arc::new(verifier));

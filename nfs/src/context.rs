@@ -55,14 +55,15 @@ pub(crate) struct Opened<'c> {
 
 impl<'c> Asking<'c> {
     /// Checks a handle: its MAC, its session, the address, the claimed uid, the share. Rights come next, and are the
-    /// namespace's.
+    /// namespace's. From the first such call on, the ticket of the session is not taken again.
     pub(crate) fn open(self, handle: Handle<'_>) -> Result<Opened<'c>, Status> {
         let named = self.named(handle)?;
         let admitted = self.admitted(named.session).map_err(|refusal| status_of(&refusal))?;
-        self.opened(named, admitted)
+        self.opened(named, admitted, true)
     }
 
-    /// Checks a handle like [`Self::open`], but lets the client's root look at the drive's root, as mounting needs.
+    /// Checks a handle like [`Self::open`], but lets the client's root look at the drive's root, as mounting needs. What
+    /// is asked like this of the root is no use of the drive yet: the answer to the mount may have been lost.
     pub(crate) fn open_to_mount(self, handle: Handle<'_>) -> Result<Opened<'c>, Status> {
         let named = self.named(handle)?;
         let admitted = match self.admitted(named.session) {
@@ -70,7 +71,8 @@ impl<'c> Asking<'c> {
             Err(SessionRefusal::UnboundRoot(admitted)) if named.node == ROOT => admitted,
             Err(refusal) => return Err(status_of(&refusal)),
         };
-        self.opened(named, admitted)
+        let is_use = named.node != ROOT;
+        self.opened(named, admitted, is_use)
     }
 
     /// Checks a handle like [`Self::open_to_mount`], but lets all of the client's users look at the drive's root.
@@ -109,12 +111,12 @@ impl<'c> Asking<'c> {
         }
     }
 
-    fn opened(self, named: Named, admitted: Admitted) -> Result<Opened<'c>, Status> {
+    fn opened(self, named: Named, admitted: Admitted, is_use: bool) -> Result<Opened<'c>, Status> {
         let Named { share, session, node } = named;
         // A number is never given to another set; a handle that says otherwise outlived its share.
         let share = self.door.shares.by_id(share).filter(|share| *share.set() == admitted.set);
         let share = share.ok_or(Status::Stale)?;
-        self.client.showed(&self.door.sessions, session, &admitted, node);
+        self.client.showed(&self.door.sessions, session, &admitted, is_use);
         Ok(Opened { asking: self, share, session, admitted, node })
     }
 }

@@ -13,7 +13,6 @@ use std::{
 
 use keepshare_auth::{Admitted, SessionId, Sessions};
 use keepshare_base::{SetName, Stamp};
-use keepshare_namespace::Node;
 
 use crate::Limits;
 
@@ -55,18 +54,18 @@ struct User {
     session: SessionId,
     name: String,
     set: SetName,
-    /// The session was told that more than the root was used.
+    /// The session was told that it is used.
     is_used: bool,
 }
 
 impl Client {
-    /// Notes that a good handle of this session was shown.
+    /// Notes that a good handle of this session was shown, and whether the drive is used with it or only mounted.
     pub(crate) fn showed(
         &self,
         sessions: &Sessions,
         session: SessionId,
         admitted: &Admitted,
-        node: Node,
+        is_use: bool,
     ) {
         if !self.is_known() {
             self.known.store(true, Ordering::Relaxed);
@@ -78,9 +77,7 @@ impl Client {
             let (name, set) = (admitted.principal.user.clone(), admitted.set.clone());
             *user = Some(User { session, name, set, is_used: false });
         }
-        if let Some(user) = user.as_mut().filter(|user| !user.is_used)
-            && node != (Node::Live { file: keepshare_base::FileId::ROOT })
-        {
+        if let Some(user) = user.as_mut().filter(|user| is_use && !user.is_used) {
             user.is_used = true;
             sessions.used(session);
         }

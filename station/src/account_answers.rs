@@ -7,7 +7,7 @@ use keepshare_auth::{
     SessionInfo, User, UserName, UserSets,
 };
 use keepshare_base::SetName;
-use keepshare_web::messages::LoginAnswer;
+use keepshare_web::messages::{LoginAnswer, NO_SET_HINT};
 
 use crate::{
     api::{
@@ -190,9 +190,7 @@ fn login_failure(refusal: LoginRefusal) -> Failure {
         LoginRefusal::WhichSet(sets) if !sets.is_empty() => {
             Failure::usage(refusal).hint("say which with --set")
         }
-        LoginRefusal::WhichSet(_) => Failure::not_found(refusal).hint(
-            "a drive shows a set that this station receives: keepshare set add on its master",
-        ),
+        LoginRefusal::WhichSet(_) => Failure::not_found(refusal).hint(NO_SET_HINT),
         LoginRefusal::Failed(_) => Failure::because(Code::Failed, refusal),
         _ => Failure::refused(refusal).hint(
             "keepshare user list shows the users, keepshare user password changes a password",

@@ -1,7 +1,8 @@
-//! What `keepshare login` remembers on a user's machine: which CA a station had, and the secrets of its logins.
+//! What `keepshare login` remembers on a user's machine: which station was at an address, and the secrets of its
+//! logins.
 //!
-//! Two small files in the user's config folder, readable by the user only: `known_stations` with `HOST:PORT PIN` on each
-//! line, and `logins` with `USER@HOST:PORT SET SECRET`, the newest last. Lines that are not understood are left out when
+//! Two small files in the user's config folder, readable by the user only: `known_stations` with `HOST:PORT PIN NAME` on
+//! each line, the pin of its cluster's CA and what it is called there, and `logins` with `USER@HOST:PORT SET SECRET`, the newest last. Lines that are not understood are left out when
 //! a file is written again.
 
 use std::{
@@ -11,7 +12,8 @@ use std::{
 
 use anyhow::Context;
 
-use keepshare_auth::{CaPin, ResumeSecret};
+use keepshare_auth::{CaPin, ResumeSecret, tls::SeenStation};
+use keepshare_base::StationName;
 
 use crate::{
     config,
@@ -38,19 +40,24 @@ impl Known {
         Self(config::xdg("XDG_CONFIG_HOME", ".config").join("keepshare"))
     }
 
-    /// Returns the CA that a station had.
-    pub(crate) fn ca(&self, station: &str) -> Outcome<Option<CaPin>> {
+    /// Returns the CA of the station that was at an address, and its name; lines of old have none.
+    pub(crate) fn station(&self, address: &str) -> Outcome<Option<(CaPin, Option<StationName>)>> {
         let stations = read(&self.0.join(STATIONS_FILE))?;
-        let of_station =
-            |line: &String| line.strip_prefix(station)?.strip_prefix(' ')?.parse().ok();
-        Ok(stations.iter().rev().find_map(of_station))
+        let at_address = |line: &String| {
+            let mut words = line.split(' ');
+            let is_that = words.next() == Some(address);
+            let ca = words.next().filter(|_| is_that)?.parse().ok()?;
+            let name = words.next().map(str::parse).transpose().ok()?;
+            words.next().is_none().then_some((ca, name))
+        };
+        Ok(stations.iter().rev().find_map(at_address))
     }
 
-    /// Remembers the CA of a station, in the place of another one.
-    pub(crate) fn remember_ca(&self, station: &str, ca: CaPin) -> Outcome<()> {
+    /// Remembers the station at an address, in the place of another one.
+    pub(crate) fn remember_station(&self, address: &str, station: &SeenStation) -> Outcome<()> {
         let mut stations = read(&self.0.join(STATIONS_FILE))?;
-        stations.retain(|line| line.split(' ').next() != Some(station));
-        stations.push(format!("{station} {ca}"));
+        stations.retain(|line| line.split(' ').next() != Some(address));
+        stations.push(format!("{address} {} {}", station.ca, station.name));
         stations.drain(..stations.len().saturating_sub(STATIONS_MAX));
         self.write(STATIONS_FILE, &stations)
     }
@@ -116,18 +123,35 @@ mod tests {
     }
 
     #[test]
-    fn a_station_keeps_its_ca_until_it_is_given_another() {
+    fn a_station_is_remembered_until_another_takes_its_place() {
         let dir = tempfile::tempdir().unwrap();
         let known = Known(dir.path().join("keepshare"));
-        assert_eq!(known.ca("a:7443").unwrap(), None);
-        known.remember_ca("a:7443", CaPin([1; 32])).unwrap();
-        known.remember_ca("aa:7443", CaPin([2; 32])).unwrap();
-        assert_eq!(known.ca("a:7443").unwrap(), Some(CaPin([1; 32])));
-        assert_eq!(known.ca("a:744").unwrap(), None);
-        known.remember_ca("a:7443", CaPin([3; 32])).unwrap();
-        assert_eq!(known.ca("a:7443").unwrap(), Some(CaPin([3; 32])));
+        let seen = |n, name: &str| SeenStation { ca: CaPin([n; 32]), name: name.parse().unwrap() };
+        let shown = |n, name: &str| Some((CaPin([n; 32]), Some(name.parse().unwrap())));
+        assert_eq!(known.station("a:7443").unwrap(), None);
+        known.remember_station("a:7443", &seen(1, "store")).unwrap();
+        known.remember_station("aa:7443", &seen(2, "vault")).unwrap();
+        assert_eq!(known.station("a:7443").unwrap(), shown(1, "store"));
+        assert_eq!(known.station("a:744").unwrap(), None);
+        known.remember_station("a:7443", &seen(3, "vault")).unwrap();
+        assert_eq!(known.station("a:7443").unwrap(), shown(3, "vault"));
         let path = known.0.join(STATIONS_FILE);
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 2);
+    }
+
+    /// Lines of before stations were remembered by name.
+    #[test]
+    fn a_line_without_a_name_is_read_and_completed() {
+        let dir = tempfile::tempdir().unwrap();
+        let known = Known(dir.path().to_owned());
+        let ca = CaPin([1; 32]);
+        let path = dir.path().join(STATIONS_FILE);
+        fs::write(&path, format!("a:7443 {ca}\nb:7443 {ca} no/name\n")).unwrap();
+        assert_eq!(known.station("a:7443").unwrap(), Some((ca, None)));
+        assert_eq!(known.station("b:7443").unwrap(), None, "a name that is none is no line");
+        let seen = SeenStation { ca, name: "store".parse().unwrap() };
+        known.remember_station("a:7443", &seen).unwrap();
+        assert_eq!(known.station("a:7443").unwrap(), Some((ca, Some(seen.name))));
     }
 
     #[test]

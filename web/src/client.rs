@@ -1,7 +1,7 @@
 //! The other end of the door: what `keepshare login` does.
 //!
-//! A user's machine does not know the cluster's CA. It is named beforehand by its pin, or seen for the first time with
-//! [`probe`], which tells the pin and says nothing to the station; only with a pin is a password sent.
+//! A user's machine does not know the cluster's CA. It is seen for the first time with [`probe`], which tells its pin
+//! and the station's name and says nothing to the station; only with both is a password sent.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use keepshare_auth::{CaPin, tls};
+use keepshare_auth::tls::{self, SeenStation};
 
 use crate::{
     authorization::basic,
@@ -80,18 +80,18 @@ pub enum ClientError {
     },
 }
 
-/// Asks the door at `address` (`HOST:PORT`) for its certificate alone, and returns the pin of the CA that signed it.
-pub async fn probe(address: &str) -> Result<CaPin, ClientError> {
+/// Asks the door at `address` (`HOST:PORT`) for its certificate alone, and returns which station it names, and by which CA.
+pub async fn probe(address: &str) -> Result<SeenStation, ClientError> {
     let (config, seen) = tls::probe_client(&clock())?;
     let probed = in_time(address, connect(address, config)).await;
-    match (seen.pin(), probed) {
-        (Some(pin), _) => Ok(pin),
+    match (seen.station(), probed) {
+        (Some(station), _) => Ok(station),
         (None, Err(error)) => Err(error),
         (None, Ok(_)) => Err(ClientError::Nonsense),
     }
 }
 
-/// A station whose CA is known.
+/// A station that is known.
 #[derive(Clone, Debug)]
 pub struct Client {
     address: String,
@@ -99,19 +99,23 @@ pub struct Client {
 }
 
 impl Client {
-    /// Names the door at `address` (`HOST:PORT`), and the CA that its certificate must be signed by.
-    pub fn new(address: &str, pin: CaPin) -> Result<Self, ClientError> {
-        Ok(Self { address: address.to_owned(), tls: tls::web_client(pin, &clock())? })
+    /// Names the door at `address` (`HOST:PORT`), and the station that its certificate must be of.
+    pub fn new(address: &str, station: &SeenStation) -> Result<Self, ClientError> {
+        Ok(Self { address: address.to_owned(), tls: tls::web_client(station, &clock())? })
     }
 
-    /// Logs in.
+    /// Logs in. An answer that is no answer to this question is [`ClientError::Nonsense`].
     pub async fn login(&self, question: &LoginQuestion) -> Result<LoginAnswer, ClientError> {
-        self.ask(Method::POST, "/api/v1/login", None, Some(question)).await
+        let answer: LoginAnswer =
+            self.ask(Method::POST, "/api/v1/login", None, Some(question)).await?;
+        answer.checked(question).ok_or(ClientError::Nonsense)
     }
 
     /// Takes a mounted drive to another address.
     pub async fn resume(&self, question: &ResumeQuestion) -> Result<SessionAnswer, ClientError> {
-        self.ask(Method::POST, "/api/v1/sessions/resume", None, Some(question)).await
+        let path = "/api/v1/sessions/resume";
+        let answer: SessionAnswer = self.ask(Method::POST, path, None, Some(question)).await?;
+        answer.checked().ok_or(ClientError::Nonsense)
     }
 
     /// Lists the sessions of a user.
@@ -121,7 +125,11 @@ impl Client {
         password: &str,
     ) -> Result<Vec<SessionAnswer>, ClientError> {
         let who = basic(user, password);
-        self.ask(Method::GET, "/api/v1/sessions", Some(&who), None::<&()>).await
+        let path = "/api/v1/sessions";
+        let answers: Vec<SessionAnswer> =
+            self.ask(Method::GET, path, Some(&who), None::<&()>).await?;
+        let checked: Option<_> = answers.into_iter().map(SessionAnswer::checked).collect();
+        checked.ok_or(ClientError::Nonsense)
     }
 
     async fn ask<T: DeserializeOwned>(

@@ -8,7 +8,7 @@ use axum::{
 
 use keepshare_auth::{AccountError, LoginRefusal, ResumeRefusal};
 
-use crate::messages::ErrorAnswer;
+use crate::messages::{ErrorAnswer, NO_SET_HINT};
 
 /// An error that a client is told.
 #[derive(Debug)]
@@ -67,6 +67,9 @@ impl From<LoginRefusal> for ApiError {
             }
             LoginRefusal::NoSuchSet(_) => Self::new(StatusCode::NOT_FOUND, &refusal)
                 .hint("ask the station's admin which sets there are for you"),
+            LoginRefusal::WhichSet(ref sets) if sets.is_empty() => {
+                Self::new(StatusCode::NOT_FOUND, &refusal).hint(NO_SET_HINT)
+            }
             LoginRefusal::WhichSet(_) => Self::new(StatusCode::CONFLICT, &refusal),
             refusal => Self::internal(&refusal),
         }
@@ -99,5 +102,20 @@ impl IntoResponse for ApiError {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// There is nothing to choose, so it is not the question that was wrong.
+    #[test]
+    fn no_set_at_all_is_not_found_and_says_what_to_do() {
+        let none = ApiError::from(LoginRefusal::WhichSet(Vec::new()));
+        assert_eq!((none.status, none.hint), (StatusCode::NOT_FOUND, Some(NO_SET_HINT)));
+        let sets = vec!["office".parse().unwrap(), "mail".parse().unwrap()];
+        let many = ApiError::from(LoginRefusal::WhichSet(sets));
+        assert_eq!((many.status, many.hint), (StatusCode::CONFLICT, None));
     }
 }

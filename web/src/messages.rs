@@ -4,7 +4,8 @@ use std::{fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
-use keepshare_auth::{Login, SessionInfo};
+use keepshare_auth::{Login, ResumeSecret, SessionId, SessionInfo, Ticket, UserName};
+use keepshare_base::SetName;
 
 /// `POST /api/v1/login`: asks for a ticket.
 #[derive(Clone, Deserialize, Serialize)]
@@ -69,7 +70,7 @@ impl LoginAnswer {
         Self {
             user: login.user.to_string(),
             set: login.set.to_string(),
-            mount_path: format!("/login/{ticket}"),
+            mount_path: mount_path(&ticket),
             ticket,
             expires: login.expires.to_string(),
             resume_secret: login.resume.reveal(),
@@ -80,7 +81,45 @@ impl LoginAnswer {
             mount_port: ports.map(|(_, mount)| mount),
         }
     }
+
+    /// Returns the answer, if it is one to this question, with its secrets and path written anew.
+    ///
+    /// It becomes a command in a shell and a line of a file: nothing in it may be more than it should be, whatever the
+    /// other end is.
+    pub(crate) fn checked(mut self, asked: &LoginQuestion) -> Option<Self> {
+        let set: SetName = self.set.parse().ok()?;
+        let user: UserName = self.user.parse().ok()?;
+        let is_for_this = user.as_str() == asked.user
+            && asked.set.as_deref().is_none_or(|asked| asked == set.as_str())
+            && (self.client_uid, self.shared) == (asked.client_uid, asked.shared)
+            && asked.client_address.is_none_or(|asked| is_same(asked, self.client_address));
+        let is_sound = is_time(&self.expires)
+            && self.nfs_port != Some(0)
+            && self.mount_port != Some(0)
+            && self.nfs_port.is_some() == self.mount_port.is_some();
+        self.ticket = Ticket::parse(self.ticket.as_bytes())?.reveal();
+        self.mount_path = mount_path(&self.ticket);
+        self.resume_secret = ResumeSecret::parse(&self.resume_secret)?.reveal();
+        (is_for_this && is_sound).then_some(self)
+    }
 }
+
+fn mount_path(ticket: &str) -> String {
+    format!("/login/{ticket}")
+}
+
+fn is_same(one: IpAddr, other: IpAddr) -> bool {
+    one.to_canonical() == other.to_canonical()
+}
+
+/// Tells whether a text can be a time, and is nothing else in a shell or on a terminal.
+fn is_time(text: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_digit() || "-:.+TZ".contains(c);
+    (1..=TIME_BYTES_MAX).contains(&text.len()) && text.chars().all(is_part)
+}
+
+/// The longest RFC 3339 time that is taken, in bytes: nanoseconds and an offset fit.
+const TIME_BYTES_MAX: usize = 40;
 
 impl fmt::Debug for LoginAnswer {
     /// Leaves the secrets out.
@@ -132,6 +171,20 @@ pub struct SessionAnswer {
     pub revoked: Option<String>,
 }
 
+impl SessionAnswer {
+    /// Returns the answer, if every part of it is what it should be.
+    pub(crate) fn checked(self) -> Option<Self> {
+        self.id.parse::<SessionId>().ok()?;
+        self.user.parse::<UserName>().ok()?;
+        self.set.parse::<SetName>().ok()?;
+        let is_sound = is_time(&self.created)
+            && is_time(&self.last_used)
+            && self.revoked.as_deref().is_none_or(is_time)
+            && self.shared == self.client_uid.is_none();
+        is_sound.then_some(self)
+    }
+}
+
 impl From<SessionInfo> for SessionAnswer {
     fn from(info: SessionInfo) -> Self {
         Self {
@@ -148,6 +201,10 @@ impl From<SessionInfo> for SessionAnswer {
     }
 }
 
+/// What to do where a station has no set for a user.
+pub const NO_SET_HINT: &str =
+    "a drive shows a set that this station receives: keepshare set add on its master";
+
 /// What comes instead of an answer.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ErrorAnswer {
@@ -156,4 +213,93 @@ pub struct ErrorAnswer {
     /// What to do about it.
     #[serde(default)]
     pub hint: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked() -> LoginQuestion {
+        LoginQuestion {
+            user: "anna".to_owned(),
+            password: "correct horse".to_owned(),
+            set: None,
+            client_address: None,
+            client_uid: Some(501),
+            shared: false,
+        }
+    }
+
+    fn answer() -> LoginAnswer {
+        LoginAnswer {
+            user: "anna".to_owned(),
+            set: "office".to_owned(),
+            ticket: "0123456789abcdef".repeat(2),
+            mount_path: "/login/".to_owned() + &"0123456789abcdef".repeat(2),
+            expires: "2026-11-20T15:32:07.123456Z".to_owned(),
+            resume_secret: "0123456789abcdef".repeat(4),
+            client_address: "10.0.0.1".parse().unwrap(),
+            client_uid: Some(501),
+            shared: false,
+            nfs_port: Some(2049),
+            mount_port: Some(2049),
+        }
+    }
+
+    /// What a station answers ends in a shell, on a terminal and in a file: it must be what was asked for and no more.
+    #[test]
+    fn an_answer_that_would_do_more_is_refused() {
+        assert!(answer().checked(&asked()).is_some());
+        let spoils: [fn(&mut LoginAnswer); 14] = [
+            |a| a.user = "anna\x1b]0;x\x07".to_owned(),
+            |a| a.user = "ben".to_owned(),
+            |a| a.set = "office; reboot #".to_owned(),
+            |a| a.set = "office\nben@other:7443 x".to_owned(),
+            |a| a.ticket = "x".to_owned(),
+            |a| a.ticket = format!("{}\n", &a.ticket[1..]),
+            |a| a.expires = "now\x1b[31m".to_owned(),
+            |a| a.expires = "1".repeat(1 << 20),
+            |a| a.resume_secret = "zz\nline".to_owned(),
+            |a| a.client_uid = Some(0),
+            |a| (a.client_uid, a.shared) = (None, true),
+            |a| a.nfs_port = Some(0),
+            |a| a.mount_port = None,
+            |a| a.shared = true,
+        ];
+        for (n, spoil) in spoils.into_iter().enumerate() {
+            let mut spoilt = answer();
+            spoil(&mut spoilt);
+            assert!(spoilt.checked(&asked()).is_none(), "spoil {n} was taken");
+        }
+        let mut other = answer();
+        other.mount_path = "/x /mnt; reboot #".to_owned();
+        assert_eq!(other.checked(&asked()).unwrap().mount_path, answer().mount_path);
+        let set = LoginQuestion { set: Some("mail".to_owned()), ..asked() };
+        assert!(answer().checked(&set).is_none(), "another set than was asked for");
+    }
+
+    #[test]
+    fn a_session_that_would_do_more_is_refused() {
+        let sound = || SessionAnswer {
+            id: "0123456789abcdef".to_owned(),
+            user: "anna".to_owned(),
+            set: "office".to_owned(),
+            client_address: "10.0.0.1".parse().unwrap(),
+            client_uid: None,
+            shared: true,
+            created: "2026-11-20T15:32:07Z".to_owned(),
+            last_used: "2026-11-20T15:32:07Z".to_owned(),
+            revoked: None,
+        };
+        assert!(sound().checked().is_some());
+        for spoilt in [
+            SessionAnswer { id: "\x1b[2J".to_owned(), ..sound() },
+            SessionAnswer { user: "a\x1b[2J".to_owned(), ..sound() },
+            SessionAnswer { set: "a\x1b[2J".to_owned(), ..sound() },
+            SessionAnswer { created: "\x1b[2J".to_owned(), ..sound() },
+            SessionAnswer { revoked: Some("\x1b[2J".to_owned()), ..sound() },
+        ] {
+            assert!(spoilt.clone().checked().is_none(), "{spoilt:?} was taken");
+        }
+    }
 }

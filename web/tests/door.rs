@@ -16,9 +16,8 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use keepshare_auth::{
-    Accounts, Audit, CaPin, ClusterCa, Revocations, Role, SessionId, StationIdentity, User,
-    UserSets,
-    tls::{StationTls, web_client},
+    Accounts, Audit, ClusterCa, Revocations, Role, SessionId, StationIdentity, User, UserSets,
+    tls::{SeenStation, StationTls, web_client},
 };
 use keepshare_base::Stamp;
 use keepshare_web::{
@@ -31,7 +30,7 @@ const PASSWORD: &str = "correct horse";
 
 struct House {
     address: SocketAddr,
-    pin: CaPin,
+    station: SeenStation,
     accounts: Arc<Accounts>,
     _dir: tempfile::TempDir,
 }
@@ -61,15 +60,15 @@ impl House {
         let door = Door::new(listener, station);
         let address = door.local_addr().unwrap();
         tokio::spawn(door.serve());
-        Self { address, pin: identity.ca_pin(), accounts, _dir: dir }
+        Self { address, station: SeenStation { ca: identity.ca_pin(), name }, accounts, _dir: dir }
     }
 
     fn client(&self) -> Client {
-        Client::new(&self.address.to_string(), self.pin).unwrap()
+        Client::new(&self.address.to_string(), &self.station).unwrap()
     }
 
     async fn tls(&self) -> TlsStream<TcpStream> {
-        let config = web_client(self.pin, &(Arc::new(DefaultTimeProvider) as _)).unwrap();
+        let config = web_client(&self.station, &(Arc::new(DefaultTimeProvider) as _)).unwrap();
         let stream = TcpStream::connect(self.address).await.unwrap();
         let name = "any".try_into().unwrap();
         TlsConnector::from(config).connect(name, stream).await.unwrap()
@@ -233,12 +232,17 @@ async fn a_mounted_drive_moves_with_its_secret() {
 
 /// A password is said to the right station or to nobody.
 #[tokio::test]
-async fn a_station_of_another_cluster_hears_nothing() {
+async fn another_station_or_cluster_hears_nothing() {
     let (house, other) = (House::open().await, House::open().await);
-    assert_eq!(probe(&house.address.to_string()).await.unwrap(), house.pin);
-    let client = Client::new(&house.address.to_string(), other.pin).unwrap();
-    let refused = client.login(&asks("anna", PASSWORD)).await;
-    assert!(matches!(refused, Err(ClientError::Untrusted { .. })), "{refused:?}");
+    assert_eq!(probe(&house.address.to_string()).await.unwrap(), house.station);
+    let other_ca = other.station.clone();
+    // A member of the cluster, but not the one that the password is for.
+    let other_name = SeenStation { name: "vault".parse().unwrap(), ..house.station.clone() };
+    for expected in [other_ca, other_name] {
+        let client = Client::new(&house.address.to_string(), &expected).unwrap();
+        let refused = client.login(&asks("anna", PASSWORD)).await;
+        assert!(matches!(refused, Err(ClientError::Untrusted { .. })), "{refused:?}");
+    }
     let adds = house.accounts.passwords_computed();
     assert_eq!(adds, 2, "nothing but the two users was hashed");
 }

@@ -118,7 +118,7 @@ pub(super) struct Entry {
     stored: AtomicI64,
     /// The end of the session is on disk.
     end_stored: AtomicBool,
-    /// More than the root of the drive was used.
+    /// The drive was used, not only mounted.
     pub(super) used: AtomicBool,
     pub(super) revoked: OnceLock<Stamp>,
 }

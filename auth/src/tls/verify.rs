@@ -233,21 +233,30 @@ impl ServerCertVerifier for PinVerifier {
     }
 }
 
-/// Where a probe tells the pin of the CA that it saw.
-#[derive(Clone, Debug, Default)]
-pub struct SeenCa(Arc<OnceLock<CaPin>>);
+/// A station as its certificate shows it to whoever does not know its cluster.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SeenStation {
+    /// The CA of its cluster.
+    pub ca: CaPin,
+    /// What it is called there.
+    pub name: StationName,
+}
 
-impl SeenCa {
-    /// Returns the pin, once a station has shown a certificate that this CA signed.
-    pub fn pin(&self) -> Option<CaPin> {
-        self.0.get().copied()
+/// Where a probe tells which station it saw.
+#[derive(Clone, Debug, Default)]
+pub struct Seen(Arc<OnceLock<SeenStation>>);
+
+impl Seen {
+    /// Returns the station, once one has shown a certificate that its CA signed.
+    pub fn station(&self) -> Option<SeenStation> {
+        self.0.get().cloned()
     }
 }
 
-/// Accepts nobody, and remembers by which CA a station is one.
+/// Accepts nobody, and remembers which station it saw.
 #[derive(Debug)]
 pub(super) struct ProbeVerifier {
-    pub(super) seen: SeenCa,
+    pub(super) seen: Seen,
     pub(super) provider: Arc<CryptoProvider>,
 }
 
@@ -261,8 +270,8 @@ impl ServerCertVerifier for ProbeVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let ca = intermediates.first().ok_or_else(|| refused(PeerError::OtherCa))?;
-        verify_by(end_entity, ca, now, &self.provider)?;
-        let _ = self.seen.0.set(CaPin::of(ca));
+        let name = verify_by(end_entity, ca, now, &self.provider)?.name;
+        let _ = self.seen.0.set(SeenStation { ca: CaPin::of(ca), name });
         Err(refused(PeerError::Probed))
     }
 

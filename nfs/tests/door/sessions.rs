@@ -6,7 +6,7 @@ use keepshare_base::FileId;
 use keepshare_nfs_wire::{
     Decoder,
     mount::{self, MountError},
-    nfs3::{Call, Place, Status},
+    nfs3::{AccessArgs, Call, Handle, Place, ReadDirArgs, ReadDirPlusArgs, Status},
     portmap::{self, Mapping},
     rpc::Credential,
 };
@@ -26,10 +26,41 @@ fn a_ticket_mounts_once_and_again_only_while_nothing_was_used() {
     // The answer may have been lost.
     assert_eq!(client.mount(&format!("{path}/")).unwrap(), root);
     client.attributes(&root).unwrap();
+    let object = handle_of(&root);
+    for call in [Call::FsStat(object), Call::FsInfo(object), Call::PathConf(object)] {
+        assert_eq!(status(&client.nfs(call)), Ok(()));
+    }
     assert_eq!(client.mount(&path).unwrap(), root);
-    let file = client.lookup(&root, "a").unwrap();
-    client.attributes(&file).unwrap();
+    client.lookup(&root, "a").unwrap();
     assert_eq!(client.mount(&path), Err(MountError::Access));
+}
+
+/// Whoever reads the ticket in the list of mounts must get nothing, though only the root was looked at.
+#[test]
+fn a_look_into_the_root_uses_the_ticket_up() {
+    let station = Station::new();
+    let looks: [for<'a> fn(Handle<'a>) -> Call<'a>; 4] = [
+        |object| Call::Access(AccessArgs { object, access: 0x3f }),
+        |dir| Call::Lookup(Place { dir, name: b"nothing" }),
+        |dir| Call::ReadDir(ReadDirArgs { dir, cookie: 0, verifier: [0; 8], count: 4096 }),
+        |dir| {
+            let (cookie, verifier) = (0, [0; 8]);
+            Call::ReadDirPlus(ReadDirPlusArgs {
+                dir,
+                cookie,
+                verifier,
+                dir_count: 512,
+                max_count: 4096,
+            })
+        },
+    ];
+    for look in looks {
+        let mut client = Client::connect(&station);
+        let path = format!("/login/{}", station.ticket(LOCALHOST, Some(ANNA_AT_HOME)));
+        let root = client.mount(&path).unwrap();
+        client.nfs(look(handle_of(&root)));
+        assert_eq!(client.mount(&path), Err(MountError::Access), "{:?}", look(handle_of(&root)));
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use keepshare_auth::CaPin;
+use keepshare_auth::tls::SeenStation;
 use keepshare_namespace::when::machine_zone;
 use keepshare_web::{
     client::{Client, ClientError, probe},
@@ -76,7 +76,7 @@ pub(crate) fn log_in(
             client::ask_one(&socket, &Request::Account(request))
         }
         Some(station) => {
-            let (known, ca) = trusted(station, options)?;
+            let (known, trusted) = trusted(station, options)?;
             let question = LoginQuestion {
                 user: who.user.clone(),
                 password: password::password(&who.to_string(), options.password_stdin)?,
@@ -85,7 +85,7 @@ pub(crate) fn log_in(
                 client_uid,
                 shared: options.shared,
             };
-            let client = Client::new(station, ca).map_err(failure)?;
+            let client = Client::new(station, &trusted).map_err(failure)?;
             let answer = runtime()?.block_on(client.login(&question)).map_err(failure)?;
             known.remember_secret(&who.to_string(), &answer.set, &answer.resume_secret)?;
             Ok(answer)
@@ -99,10 +99,10 @@ fn resume(who: &Who, options: &LoginOptions) -> Outcome<SessionAnswer> {
         return Err(Failure::usage("a drive is taken along at a station's HTTPS door")
             .hint("name the station: keepshare login USER@STATION --resume"));
     };
-    let (known, ca) = trusted(station, options)?;
+    let (known, trusted) = trusted(station, options)?;
     let set = options.set.as_ref().map(ToString::to_string);
     let secrets = known.secrets(&who.to_string(), set.as_deref())?;
-    let client = Client::new(station, ca).map_err(failure)?;
+    let client = Client::new(station, &trusted).map_err(failure)?;
     let runtime = runtime()?;
     for secret in secrets {
         let resume_secret = secret.reveal();
@@ -118,39 +118,45 @@ fn resume(who: &Who, options: &LoginOptions) -> Outcome<SessionAnswer> {
         .hint("log in without --resume, and mount again"))
 }
 
-/// Returns the CA that a station must have: known, named, or accepted now.
-fn trusted(station: &str, options: &LoginOptions) -> Outcome<(Known, CaPin)> {
+/// Returns the station that must be at an address: known, named, or accepted now.
+fn trusted(address: &str, options: &LoginOptions) -> Outcome<(Known, SeenStation)> {
     let known = Known::of_user();
-    if let (None, Some(remembered)) = (options.ca, known.ca(station)?) {
-        return Ok((known, remembered));
+    let remembered = known.station(address)?;
+    if let (None, Some((ca, Some(name)))) = (options.ca, &remembered) {
+        return Ok((known, SeenStation { ca: *ca, name: name.clone() }));
     }
-    let seen = runtime()?.block_on(probe(station)).map_err(failure)?;
-    match options.ca {
-        Some(named) if named != seen => return Err(other_ca(station)),
-        None if !options.accept_new && !accepts(station, seen)? => {
-            return Err(Failure::refused(format!("the station {station} is not known here")).hint(
+    let seen = runtime()?.block_on(probe(address)).map_err(failure)?;
+    match (options.ca, remembered) {
+        (Some(named), _) if named != seen.ca => return Err(other_station(address)),
+        (None, Some((ca, _))) if ca != seen.ca => return Err(other_station(address)),
+        // Another member of the cluster, and nobody said that it took the place of the first.
+        (Some(_), Some((ca, Some(name)))) if ca == seen.ca && name != seen.name => {
+            return Err(other_station(address));
+        }
+        (None, None) if !options.accept_new && !accepts(address, &seen)? => {
+            return Err(Failure::refused(format!("the station {address} is not known here")).hint(
                 "compare its CA with what keepshare status shows there, then give it with --ca",
             ));
         }
-        Some(_) | None => {}
+        _ => {}
     }
-    known.remember_ca(station, seen)?;
+    known.remember_station(address, &seen)?;
     Ok((known, seen))
 }
 
-fn accepts(station: &str, seen: CaPin) -> Outcome<bool> {
-    let station = safe(station);
+fn accepts(address: &str, seen: &SeenStation) -> Outcome<bool> {
+    let (address, SeenStation { ca, name }) = (safe(address), seen);
     password::confirm(&format!(
-        "The station {station} is new here. Its cluster's CA is\n\n  {seen}\n\n\
-         It must be what keepshare status shows there. Is it?"
+        "The station {address} is new here. It is {name}, and its cluster's CA is\n\n  {ca}\n\n\
+         Both must be what keepshare status shows there. Are they?"
     ))
 }
 
-fn other_ca(station: &str) -> Failure {
-    Failure::refused(format!("{station} is not the station that was expected: it has another CA"))
-        .hint(
-            "somebody may be in between; if the station was set up anew, give its new CA with --ca",
-        )
+fn other_station(address: &str) -> Failure {
+    Failure::refused(format!("{address} is not the station that was expected")).hint(
+        "somebody may be in between; if the station was set up anew, give its new CA with --ca; if another one of its \
+         cluster is there now, remove its line from ~/.config/keepshare/known_stations",
+    )
 }
 
 /// Who logs in, and where.
@@ -324,7 +330,7 @@ fn failure(error: ClientError) -> Failure {
         }
         ClientError::Untrusted { address, .. } => {
             let address = address.clone();
-            let hint = other_ca(&address).hint.unwrap_or_default();
+            let hint = other_station(&address).hint.unwrap_or_default();
             Failure::because(Code::Refused, error).hint(hint)
         }
         ClientError::Broken(_) => Failure::because(Code::Unavailable, error).hint("try again"),
