@@ -88,7 +88,7 @@ pub(crate) fn measure(place: &Place, report: &mut Report) -> Result<()> {
             numbers.sort_by(f64::total_cmp);
             numbers.get(numbers.len() / 2).copied()
         };
-        let rows: [(&'static str, Unit, fn(&Measured) -> f64); 2] = [
+        let rows: [Taken; 2] = [
             (work.rate, work.unit(), |measured| measured.rate),
             (work.cpu, Unit::Seconds, |measured| measured.cpu_seconds),
         ];
@@ -388,3 +388,5 @@ impl Server {
         self.client.call(Procedure::ReadDirPlus, |e| list.ask(e), take)
     }
 }
+/// What a figure is called, its unit, and how it is taken from what was measured.
+type Taken = (&'static str, Unit, fn(&Measured) -> f64);
