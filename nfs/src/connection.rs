@@ -26,6 +26,9 @@ use crate::{
     registry::{Client, Registry, Seat},
 };
 
+/// After a call of this length it is looked whether the client is still there.
+const SLOW_CALL: Duration = Duration::from_millis(20);
+
 /// Serves a connection until it ends.
 pub(crate) fn run(door: &Door, seat: &Seat) {
     let client = &seat.client;
@@ -62,8 +65,13 @@ impl<'c> Connection<'c> {
             match next_record(self.received.waiting_mut(), record_max).map_err(io::Error::other)? {
                 Framed::Whole { record, consumed } => {
                     let record = &self.received.waiting()[record];
+                    let began = Instant::now();
                     answer(door, self.client, record, &mut self.answers)?;
                     self.received.consume(consumed);
+                    // What is slow is not done for nobody.
+                    if began.elapsed() >= SLOW_CALL && self.client.has_left() {
+                        return Ok(());
+                    }
                     if self.answers.len() >= ANSWERS_BYTES {
                         self.send()?;
                     }

@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use keepshare_auth::{Admitted, SessionId, Sessions};
 use keepshare_base::{SetName, Stamp};
 
@@ -102,6 +104,14 @@ impl Client {
             self.close();
         }
         sent
+    }
+
+    /// Tells whether the client has closed the connection, with or without calls of it still to be answered.
+    pub(crate) fn has_left(&self) -> bool {
+        let mut fds = [PollFd::new(&self.stream, PollFlags::RDHUP)];
+        let polled = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        polled.is_ok() && fds[0].revents().intersects(gone)
     }
 
     /// Closes the connection; its thread ends when it notices.

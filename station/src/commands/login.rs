@@ -248,7 +248,7 @@ impl Commands {
         let at_home = folder.map_or_else(|| format!("~/{set}"), quoted);
         let to = folder.map_or_else(|| Path::new("/mnt").join(set), Path::to_owned);
         let from = format!("{host}:{path}");
-        let linux = format!("sudo mount -t nfs -o {options} {from} {at}");
+        let linux = format!("sudo mkdir -p {at} && sudo mount -t nfs -o {options} {from} {at}");
         Some(Self {
             macos: format!(
                 "mkdir -p {at_home} && sudo mount -t nfs -o vers=3,tcp,port={nfs},mountport={mount},nolocks {from} {at_home}"
