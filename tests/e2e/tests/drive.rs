@@ -158,11 +158,11 @@ fn bind_and_revoke(scratch: &mut Scratch) -> Result<()> {
         ensure!(told.out == b"content", "{uid} reads other bytes");
     }
     let mount = drive.log_in_shared("anna")?;
-    // While nothing but the root was used, the ticket is answered again: it is the revoking that ends it.
     drive.libnfs(None, "nfs-ls", [drive.url(&mount)])?.ok()?;
-    drive.libnfs(None, "nfs-ls", [drive.url(&mount)])?.ok()?;
+    refused(&drive, &mount, "a ticket with which somebody has looked")?;
+    let unused = drive.log_in_shared("anna")?;
     drive.cluster.store.call(["session", "revoke", "--user", "anna"])?.ok()?;
-    refused(&drive, &mount, "a revoked session")?;
+    refused(&drive, &unused, "a ticket of somebody whose sessions were revoked")?;
     let sessions = drive.sessions("anna")?;
     let alive = sessions.iter().filter(|session| session["revoked"].is_null()).count();
     ensure!(!sessions.is_empty() && alive == 0, "the list shows {sessions:?}");

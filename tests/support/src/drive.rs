@@ -95,7 +95,8 @@ impl Drive {
         let command = login["commands"]["linux"].as_str().context("a login prints how to mount")?;
         let (options, _) =
             command.rsplit_once(' ').context("a mount command ends with a folder")?;
-        let options = options.strip_prefix("sudo ").context("mounting takes root")?;
+        // The folder is made first; here it is there.
+        let (_, options) = options.split_once("&& sudo ").context("mounting takes root")?;
         Ok(format!("{} {at}", options.replace(" 127.0.0.1:", &format!(" {server}:"))))
     }
 
