@@ -154,8 +154,12 @@ fn what_cannot_be_made_live_is_told_instead_of_in_sync() -> Result<()> {
     fs::remove_file(set.join("live.redb"))?;
     fs::remove_dir_all(set.join("live"))?;
     cluster.store.start()?;
-    let status = state_within(&cluster.store, "incomplete: 1 problem")?;
-    ensure!(status["problems"].to_string().contains("large"), "{status}");
+    wait_for(SOON, "an alarm about damage", || {
+        let status = cluster.store.set_status(SET)?;
+        let state = status["state"].as_str().unwrap_or_default();
+        let is_told = state.starts_with("alarm:") && state.contains("damaged content");
+        Ok((is_told && status["problems"].to_string().contains("large")).then_some(()))
+    })?;
     let status = state_within(&cluster.office, "behind: live tree")?;
     ensure!(status["destinations"][0]["lag_changes"] == 0, "{status}");
     Ok(())
