@@ -6,5 +6,6 @@
 
 pub mod capture;
 pub mod join;
+pub mod lease;
 pub mod link;
 pub mod source;

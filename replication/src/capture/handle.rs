@@ -1,7 +1,6 @@
 //! Opens an object by its file handle, and asks for the handle of an open one.
 //!
-//! The two system calls of the workspace that no safe crate offers: neither rustix nor nix has `open_by_handle_at` and
-//! `name_to_handle_at`.
+//! Neither rustix nor nix has `open_by_handle_at` and `name_to_handle_at`.
 
 use std::{
     io,
