@@ -6,6 +6,7 @@
 
 mod api;
 mod blocks;
+mod boundary;
 mod cutting;
 mod folders;
 mod handle;
@@ -13,6 +14,7 @@ mod ledger;
 mod map;
 mod mirror;
 mod mirror_read;
+mod mounts;
 mod owners;
 mod pass;
 mod payloads;

@@ -10,11 +10,7 @@ use std::{
 use keepshare_base::FileId;
 use rustix::io::Errno;
 
-use super::{
-    SourceError,
-    map::MapTx,
-    tree::{self, Tree},
-};
+use super::{SourceError, map::MapTx, tree::Tree};
 
 /// The most folders held open.
 const FOLDERS_MAX: usize = 128;
@@ -24,6 +20,7 @@ const FOLDERS_MAX: usize = 128;
 pub(crate) struct Folders {
     open: HashMap<FileId, Rc<OwnedFd>>,
     denied: Option<io::Error>,
+    mounted: bool,
 }
 
 impl Folders {
@@ -42,15 +39,18 @@ impl Folders {
             Ok(open) => open,
             Err(error) => {
                 let moved = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+                // Whoever looks at the names on the way finds where.
+                self.mounted = error.raw_os_error() == Some(Errno::XDEV.raw_os_error());
                 // A symlink has taken its place.
                 let replaced = error.raw_os_error() == Some(Errno::LOOP.raw_os_error());
-                self.denied = (!replaced && !moved.contains(&error.kind())).then_some(error);
+                let elsewhere = self.mounted || replaced || moved.contains(&error.kind());
+                self.denied = (!elsewhere).then_some(error);
                 return Ok(None);
             }
         };
         if folder != FileId::ROOT {
             let Some(record) = map.record(folder)? else { return Ok(None) };
-            if !tree::look_at(open.as_fd()).is_ok_and(|seen| seen.inode == record.inode) {
+            if !tree.look_at(open.as_fd()).is_ok_and(|seen| seen.inode == record.inode) {
                 return Ok(None);
             }
         }
@@ -65,6 +65,11 @@ impl Folders {
     /// Returns why the last folder could not be opened, where that was not for being elsewhere.
     pub(crate) fn take_denied(&mut self) -> Option<io::Error> {
         self.denied.take()
+    }
+
+    /// Tells whether the last folder could not be opened because something is mounted on the way to it.
+    pub(crate) fn take_mounted(&mut self) -> bool {
+        std::mem::take(&mut self.mounted)
     }
 
     /// Closes all, because one of them was moved.

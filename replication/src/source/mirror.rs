@@ -136,12 +136,12 @@ impl Run<'_> {
                 wrong.push((*parent, name, *file, *kind));
             }
         }
-        let folders: HashMap<FileId, FileId> = self
+        let folders: Folders<'_> = self
             .listing
             .names
             .iter()
             .filter(|(_, (_, kind))| *kind == Kind::Dir)
-            .map(|((parent, _), (file, _))| (*file, *parent))
+            .map(|((parent, name), (file, _))| (*file, (*parent, name)))
             .collect();
         let unseen = lock(&self.shared.unseen).clone();
         wrong.retain(|(parent, name, ..)| {
@@ -239,7 +239,8 @@ impl Run<'_> {
         }
         let folder = self.folder(parent)?;
         let open = folder.and_then(|folder| tree::open_file(folder.as_fd(), &entry.name).ok());
-        let Some(mut read) = open.and_then(|open| Read::begin(open, file, record)) else {
+        let Some(mut read) = open.and_then(|open| Read::begin(self.tree, open, file, record))
+        else {
             return self.moved_on(file, record);
         };
         if record.hash.is_none() && there.is_some() {
@@ -344,10 +345,14 @@ fn row(file: FileId, record: &FileRecord, content: Content) -> FileRow {
     FileRow { file, event, meta, content, hash: None, cut: false, fuzzy: false }
 }
 
-/// Tells whether nobody could look whether a name is still there: it, its folder or a folder above could not be read.
+/// Where the destination has its folders.
+type Folders<'a> = HashMap<FileId, (FileId, &'a Name)>;
+
+/// Tells whether nobody could look whether a name is still there: it or a folder above could not be looked at, or not be
+/// read.
 fn is_unseen(
     unseen: Option<&HashSet<Place>>,
-    folders: &HashMap<FileId, FileId>,
+    folders: &Folders<'_>,
     parent: FileId,
     name: &Name,
 ) -> bool {
@@ -355,27 +360,28 @@ fn is_unseen(
     if unseen.is_empty() {
         return false;
     }
-    let mut at = parent;
-    let mut is_unseen = unseen.contains(&(parent, Some(name.clone())));
+    let (mut at, mut name) = (parent, name);
     for _ in 0..keepshare_base::DEPTH_MAX {
-        is_unseen |= unseen.contains(&(at, None));
+        if unseen.contains(&(at, Some(name.clone()))) || unseen.contains(&(at, None)) {
+            return true;
+        }
         match folders.get(&at) {
-            Some(above) if !is_unseen => at = *above,
-            _ => break,
+            Some(above) => (at, name) = *above,
+            None => break,
         }
     }
-    is_unseen
+    false
 }
 
 /// Returns how deep a folder of the destination lies; a folder that hangs in the air, or in itself, is as deep as can be.
-fn depth(folders: &HashMap<FileId, FileId>, folder: FileId) -> usize {
+fn depth(folders: &Folders<'_>, folder: FileId) -> usize {
     let mut at = folder;
     for depth in 0..keepshare_base::DEPTH_MAX {
         if at == FileId::ROOT {
             return depth;
         }
         match folders.get(&at) {
-            Some(parent) => at = *parent,
+            Some((parent, _)) => at = *parent,
             None => break,
         }
     }

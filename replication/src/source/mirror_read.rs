@@ -13,7 +13,7 @@ use super::{
     pass::{self, Pass, PassError, Pause, Regions},
     piece::Piece,
     transfer::WHOLE_BYTES_MAX,
-    tree::{self, Seen},
+    tree::{self, Seen, Tree},
 };
 
 /// So many files' hashes are kept before they are written into the map.
@@ -63,8 +63,13 @@ struct Collected {
 
 impl Read {
     /// Begins to read a file; `None` when it is not what the map has.
-    pub(crate) fn begin(open: OwnedFd, file: FileId, record: &FileRecord) -> Option<Self> {
-        let seen = tree::look_at(open.as_fd()).ok()?;
+    pub(crate) fn begin(
+        tree: &Tree,
+        open: OwnedFd,
+        file: FileId,
+        record: &FileRecord,
+    ) -> Option<Self> {
+        let seen = tree.look_at(open.as_fd()).ok()?;
         let is_it = seen.inode == record.inode && seen.signature == record.signature;
         let big = seen.signature.size > WHOLE_BYTES_MAX;
         is_it.then(|| Self {

@@ -145,7 +145,7 @@ fn read_again(snapshot: &Snapshot, tree: &Tree, row: &FileRow) -> Option<Vec<u8>
     let Content::Extents { extents, hash, .. } = &row.content else { return Some(Vec::new()) };
     let record = snapshot.map.record(row.file).ok()??;
     let open = open_at(snapshot, tree, row.file)?;
-    if tree::look_at(open.as_fd()).ok()?.inode != record.inode {
+    if tree.look_at(open.as_fd()).ok()?.inode != record.inode {
         return None;
     }
     let mut payload = Vec::new();

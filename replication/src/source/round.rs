@@ -119,6 +119,9 @@ pub(crate) struct Round<'a, 't> {
     budget: u64,
 }
 
+/// Why a name inside is not looked behind.
+pub(crate) const MOUNTED: &str = "something is mounted here, or another file system begins; it is not replicated: make it a set of its own";
+
 /// A folder that the map has under several names, and these.
 type Unsettled = (FileId, Vec<(FileId, Name)>);
 
@@ -190,6 +193,12 @@ impl<'a, 't> Round<'a, 't> {
             self.looked.insert((parent, name.clone()));
             match self.folders.open(&self.tx.map, self.tree, parent)? {
                 Some(folder) => self.look_at_name(&folder, parent, name, task)?,
+                None if self.folders.take_mounted() => {
+                    // All of it is compared when it is to be seen again.
+                    for (parent, name) in self.tx.map.places(parent)? {
+                        self.queue_once(parent, name);
+                    }
+                }
                 None => match self.folders.take_denied() {
                     Some(error) => self.found.problems.push((parent, None, error.to_string())),
                     None => put_off.push((parent, name, task)),
@@ -233,8 +242,7 @@ impl<'a, 't> Round<'a, 't> {
                 Ok(())
             }
             Ok(Found::Mounted) => {
-                let reason = "another file system is mounted here; it is not replicated".to_owned();
-                self.found.problems.push((parent, Some(name), reason));
+                self.found.problems.push((parent, Some(name), MOUNTED.to_owned()));
                 Ok(())
             }
             Err(error) => {
@@ -429,7 +437,7 @@ impl<'a, 't> Round<'a, 't> {
         };
         let looked = match (&folder, &name) {
             (Some(folder), Some(name)) => self.tree.look(folder.as_fd(), name),
-            (Some(folder), None) => tree::look_at(folder.as_fd()).map(Found::Object),
+            (Some(folder), None) => self.tree.look_at(folder.as_fd()).map(Found::Object),
             (None, _) => Ok(Found::Nothing),
         };
         match (looked, name) {

@@ -384,7 +384,7 @@ impl<'a, 't> Ship<'a, 't> {
             Ok(open) => open,
             Err(error) => return Ok(Err(error)),
         };
-        match tree::look_at(open.as_fd()) {
+        match self.tree.look_at(open.as_fd()) {
             Ok(now) if now.inode == record.inode => {}
             Ok(_) => return Ok(Err(io::ErrorKind::NotFound.into())),
             Err(error) => return Ok(Err(error)),
@@ -511,7 +511,7 @@ impl<'a, 't> Ship<'a, 't> {
             let Some(mut record) = self.tx.map.record(*parent)? else { continue };
             let folder = self.folders.open(&self.tx.map, self.tree, *parent)?;
             let Some(folder) = folder else { continue };
-            let Ok(seen) = tree::look_at(folder.as_fd()) else { continue };
+            let Ok(seen) = self.tree.look_at(folder.as_fd()) else { continue };
             let Ok(meta) = tree::meta(self.owners, folder.as_fd(), None, &seen) else { continue };
             if meta != record.meta {
                 record.meta = meta;

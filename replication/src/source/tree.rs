@@ -17,6 +17,7 @@ use rustix::{
 
 use super::{
     SourceError,
+    boundary::{Boundary, Where},
     ledger::Tx,
     map::{FileRecord, Inode, Signature},
     owners::Owners,
@@ -31,6 +32,7 @@ pub(crate) struct Tree {
     path: PathBuf,
     root: OwnedFd,
     seen: Seen,
+    boundary: Boundary,
 }
 
 /// What one look at an object told.
@@ -48,7 +50,7 @@ pub(crate) struct Seen {
     user: u32,
     group: u32,
     rdev: u64,
-    device: (u32, u32),
+    at: Where,
 }
 
 /// What a name stands for on the file system.
@@ -58,7 +60,7 @@ pub(crate) enum Found {
     Nothing,
     /// This object.
     Object(Seen),
-    /// Another file system is mounted there.
+    /// Something is mounted there, or another file system begins.
     Mounted,
 }
 
@@ -67,8 +69,10 @@ impl Tree {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = fs::open(path, flags, Mode::empty())?;
-        let seen = seen(&stat(root.as_fd(), c"")?);
-        Ok(Self { path: path.to_owned(), root, seen })
+        let seen = look_at(root.as_fd())?;
+        let kind = u64::try_from(fs::fstatfs(&root)?.f_type).unwrap_or(0);
+        let boundary = Boundary::new(seen.at, kind);
+        Ok(Self { path: path.to_owned(), root, seen, boundary })
     }
 
     /// Returns the folder.
@@ -88,7 +92,7 @@ impl Tree {
             .and_then(|root| stat(root.as_fd(), c""))
             .map_err(|error| error.to_string())?;
         let now = seen(&now);
-        if now.inode == self.seen.inode && now.device == self.seen.device {
+        if now.inode == self.seen.inode && self.boundary.is_root(now.at) {
             Ok(())
         } else {
             Err("another folder is in its place".to_owned())
@@ -145,17 +149,30 @@ impl Tree {
     pub(crate) fn look(&self, folder: BorrowedFd<'_>, name: &Name) -> io::Result<Found> {
         let name = CString::new(unescape_name(name))?;
         match stat(folder, &name) {
-            Ok(found) => {
-                let seen = seen(&found);
-                if seen.device == self.seen.device {
-                    Ok(Found::Object(seen))
-                } else {
-                    Ok(Found::Mounted)
-                }
+            Ok(found) if self.boundary.holds(Where::of(&found)) => {
+                Ok(Found::Object(self.known_as(seen(&found))))
             }
+            Ok(_) => Ok(Found::Mounted),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(Found::Nothing),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Looks at an open object of the source.
+    pub(crate) fn look_at(&self, file: BorrowedFd<'_>) -> io::Result<Seen> {
+        let seen = look_at(file)?;
+        // Something may have been mounted over a name since it was looked at.
+        if self.boundary.holds(seen.at) || seen.at == self.seen.at && seen.inode == self.seen.inode
+        {
+            Ok(self.known_as(seen))
+        } else {
+            Err(Errno::XDEV.into())
+        }
+    }
+
+    fn known_as(&self, mut seen: Seen) -> Seen {
+        seen.inode.number = self.boundary.number(seen.at, seen.inode.number);
+        seen
     }
 }
 
@@ -172,7 +189,7 @@ pub(crate) fn has_exact_times(root: &OwnedFd) -> bool {
     version >= (Some(6), Some(13)) && kind.is_ok_and(|kind| EXACT_FILE_SYSTEMS.contains(&kind))
 }
 
-/// Looks at an open object.
+/// Looks at an open object, known by its inode number as the file system gives it: see [`Tree::look_at`].
 pub(crate) fn look_at(file: BorrowedFd<'_>) -> io::Result<Seen> {
     Ok(seen(&stat(file, c"")?))
 }
@@ -289,7 +306,8 @@ fn xattrs(
 
 fn stat(at: BorrowedFd<'_>, name: &std::ffi::CStr) -> rustix::io::Result<Statx> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT;
-    fs::statx(at, name, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME)
+    let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME | StatxFlags::MNT_ID;
+    fs::statx(at, name, flags, wanted)
 }
 
 fn seen(stat: &Statx) -> Seen {
@@ -312,7 +330,7 @@ fn seen(stat: &Statx) -> Seen {
         user: stat.stx_uid,
         group: stat.stx_gid,
         rdev: fs::makedev(stat.stx_rdev_major, stat.stx_rdev_minor),
-        device: (stat.stx_dev_major, stat.stx_dev_minor),
+        at: Where::of(stat),
     }
 }
 

@@ -19,6 +19,7 @@ use super::{
     cutting::Cutting,
     ledger::{Ledger, Tx},
     map::Inode,
+    mounts::Mounts,
     owners::Owners,
     pass::Regions as _,
     pending::Pending,
@@ -29,6 +30,7 @@ use super::{
 };
 use crate::capture::{self, Capture, Fanotify, Inotify, Marks, ScanOnly};
 
+mod place;
 mod requests;
 mod restore;
 mod tick;
@@ -67,6 +69,7 @@ pub(crate) struct Worker {
     next_tick: Instant,
     next_sweep: Instant,
     next_attach: Instant,
+    next_place: Instant,
     turns: u64,
     stopping: bool,
 }
@@ -75,6 +78,7 @@ pub(crate) struct Worker {
 struct Attached {
     tree: Arc<Tree>,
     capture: Box<dyn Capture>,
+    mounts: Mounts,
     exact_times: bool,
 }
 
@@ -105,6 +109,7 @@ impl Worker {
             next_tick: now,
             next_sweep: now,
             next_attach: now,
+            next_place: now,
             turns: 0,
             stopping: false,
             shared,
@@ -137,6 +142,7 @@ impl Worker {
                 break;
             }
             self.drain();
+            self.look_at_place();
             self.take_due();
             if self.attached.is_some()
                 && (self.pending.is_busy() || !self.marks.is_empty())
@@ -152,7 +158,7 @@ impl Worker {
     }
 
     /// Waits for an event, a request or the next deadline.
-    fn wait(&self) {
+    fn wait(&mut self) {
         if self.attached.is_some() && self.pending.is_busy() {
             return;
         }
@@ -169,25 +175,33 @@ impl Worker {
         if self.has_notes() {
             next = next.min(self.next_tick);
         }
-        if self.attached.is_none() {
+        if self.attached.is_some() {
+            next = next.min(self.next_place);
+        } else {
             next = self.next_attach;
         }
         self.poll(next.saturating_duration_since(Instant::now()));
     }
 
-    /// Waits until there is an event or a request.
-    fn poll(&self, timeout: Duration) {
+    /// Waits until there is an event or a request, or the mount table changes.
+    fn poll(&mut self, timeout: Duration) {
         let wake = self.shared.wake().as_fd();
-        let events = self.attached.as_ref().and_then(|attached| attached.capture.readable());
-        let fds = [Some(wake), events].into_iter().flatten();
+        let attached = self.attached.as_ref();
+        let events = attached.and_then(|attached| attached.capture.readable());
+        let mounts = attached.and_then(|attached| attached.mounts.changed());
+        let readable = [Some(wake), events].into_iter().flatten().map(|fd| (fd, PollFlags::IN));
+        let fds = readable.chain(mounts.map(|fd| (fd, PollFlags::PRI)));
         let mut fds: Vec<PollFd<'_>> =
-            fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+            fds.map(|(fd, what)| PollFd::from_borrowed_fd(fd, what)).collect();
         let timeout = Timespec {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(timeout.subsec_nanos()),
         };
         // Interrupted or not: whoever waits looks again.
         let _ = poll(&mut fds, Some(&timeout));
+        if fds.iter().any(|fd| fd.revents().contains(PollFlags::PRI)) {
+            self.next_place = Instant::now();
+        }
     }
 
     /// Takes events until they pause.
@@ -274,6 +288,8 @@ impl Worker {
     }
 
     fn try_attach(&mut self) -> Result<(), String> {
+        // The table first: what is mounted from here on wakes us.
+        let mounts = Mounts::open(&self.shared.config.root);
         let tree = Tree::open(&self.shared.config.root).map_err(|error| error.to_string())?;
         let known = self.ledger.state().root;
         if known != Inode::default() && known != tree.root_seen().inode {
@@ -292,8 +308,8 @@ impl Worker {
         let tree = Arc::new(tree);
         *lock(&self.shared.tree) = Some(tree.clone());
         self.clear_aside(&tree).map_err(|error| chain(&error))?;
-        self.attached =
-            Some(Attached { exact_times: tree::has_exact_times(tree.root()), tree, capture });
+        let exact_times = tree::has_exact_times(tree.root());
+        self.attached = Some(Attached { exact_times, tree, capture, mounts });
         Ok(())
     }
 
@@ -329,6 +345,9 @@ impl Worker {
         let mut status = lock(&self.shared.status);
         if !status.alarms.contains(&alarm) {
             tracing::error!(set = %self.shared.config.set, ?alarm, "the source needs someone");
+            // Why it is gone may change; that it is gone is said once.
+            let is_gone = |alarm: &SourceAlarm| matches!(alarm, SourceAlarm::Vanished(_));
+            status.alarms.retain(|known| !is_gone(known) || !is_gone(&alarm));
             status.alarms.push(alarm);
         }
     }

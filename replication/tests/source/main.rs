@@ -7,6 +7,7 @@ mod contents;
 mod crashes;
 mod edits;
 mod journal;
+mod mounts;
 mod problems;
 mod storms;
 mod support;

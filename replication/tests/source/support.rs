@@ -465,7 +465,7 @@ impl Model {
 /// Shows a folder of the disk.
 pub(crate) fn disk_tree(root: &Path) -> BTreeMap<PathBuf, Shown> {
     let mut tree = BTreeMap::new();
-    let mut links: HashMap<u64, Vec<PathBuf>> = HashMap::new();
+    let mut links: HashMap<(u64, u64), Vec<PathBuf>> = HashMap::new();
     let mut stack = vec![PathBuf::new()];
     while let Some(at) = stack.pop() {
         let Ok(entries) = fs::read_dir(root.join(&at)) else { continue };
@@ -483,7 +483,7 @@ pub(crate) fn disk_tree(root: &Path) -> BTreeMap<PathBuf, Shown> {
             }
             let is_file = kind == Kind::File;
             if is_file {
-                links.entry(meta.ino()).or_default().push(path.clone());
+                links.entry((meta.dev(), meta.ino())).or_default().push(path.clone());
             }
             let symlink = fs::read_link(&full).map(|target| target.into_os_string());
             let shown = Shown {

@@ -315,7 +315,9 @@ impl<'t> Turn<'_, 't> {
             for (parent, name) in self.tx.map.places(folder)? {
                 self.pending.add_name(parent, name, NameTask { scan, ..NameTask::default() });
             }
-            self.left.walks_later.push((folder, scan));
+            if !folders.take_mounted() {
+                self.left.walks_later.push((folder, scan));
+            }
             return Ok(());
         };
         if let Err(error) = self.attached.capture.watch(record.inode.number, open.as_fd()) {
@@ -394,7 +396,7 @@ impl<'t> Turn<'_, 't> {
                 continue;
             };
             let opened = tree::open_file(folder.as_fd(), &name).and_then(|open| {
-                let seen = tree::look_at(open.as_fd())?;
+                let seen = self.attached.tree.look_at(open.as_fd())?;
                 Ok((tree::meta_of_open(self.owners, open.as_fd(), &seen)?, seen, open))
             });
             let (meta, seen, open) = match opened {
