@@ -17,17 +17,17 @@ use std::{
     fmt, io,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rustls::{ClientConfig, ServerConfig, pki_types::CertificateDer};
 use tokio::{net::TcpStream, sync::watch};
 use tokio_rustls::TlsStream;
 
-use keepshare_base::StationName;
-use keepshare_proto::codec::{DecodeError, EncodeError};
+use keepshare_base::{Stamp, StationName};
+use keepshare_proto::codec::{Clocks, DecodeError, EncodeError};
 
 pub(crate) use self::dial::connect;
 use self::receiver::PeerCheck;
@@ -211,6 +211,8 @@ impl LinkControl {
 struct Shared {
     counters: Counters,
     bandwidth_bytes_per_s: AtomicU64,
+    /// What the other end's clock said in the newest frame that was read; 0 before the first.
+    heard: AtomicI64,
     state: watch::Sender<State>,
     /// Why the writing task gave up, for the receiving half to tell.
     fault: Mutex<Option<LinkError>>,
@@ -235,6 +237,19 @@ struct Counters {
 }
 
 impl Shared {
+    /// Returns the clocks of a frame that leaves now.
+    fn clocks(&self) -> Clocks {
+        let heard = Some(Stamp(self.heard.load(Ordering::Relaxed))).filter(|heard| heard.0 != 0);
+        Clocks { sent: Some(clock()), heard }
+    }
+
+    /// Notes the clocks of a frame that was read.
+    fn hear(&self, clocks: Clocks) {
+        if let Some(sent) = clocks.sent {
+            self.heard.store(sent.0, Ordering::Relaxed);
+        }
+    }
+
     fn close(&self) {
         self.state.send_replace(State::Closed);
     }
@@ -256,6 +271,12 @@ impl Shared {
     }
 }
 
+/// Returns what the clock says.
+fn clock() -> Stamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Stamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
 fn add(counter: &AtomicU64, bytes: usize) {
     counter.fetch_add(bytes as u64, Ordering::Relaxed);
 }
@@ -272,6 +293,7 @@ fn open(
     let shared = Arc::new(Shared {
         counters: Counters::default(),
         bandwidth_bytes_per_s: AtomicU64::new(options.bandwidth_bytes_per_s),
+        heard: AtomicI64::new(0),
         state: watch::Sender::new(State::Open),
         fault: Mutex::new(None),
     });

@@ -4,7 +4,7 @@
 //! anything is set aside for them, and a decoder never holds more than one frame and what was fed to it at once. What
 //! decodes is only well formed: whether it belongs there is for the machines to say.
 
-use keepshare_base::{Change, PAYLOAD_BYTES_MAX};
+use keepshare_base::{Change, PAYLOAD_BYTES_MAX, Stamp};
 
 use crate::{Frame, Hello, Message, PROTOCOL, Refusal, Text};
 
@@ -19,6 +19,38 @@ pub const CHANGE_BYTES_MAX: usize = HEADER_BYTES_MAX - 128;
 
 /// The bytes of the two lengths.
 const LENGTHS_BYTES: usize = 8;
+
+/// The bytes of the two clocks at a header's end.
+const CLOCKS_BYTES: usize = 16;
+
+/// The tag of a refusal, whose form is the same in all versions: it has no clocks.
+const REFUSED: u8 = 1;
+
+/// What a frame says of clocks. They are written last, right before the frame leaves.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Clocks {
+    /// What the sender's clock said.
+    pub sent: Option<Stamp>,
+    /// What the receiver's clock said in the newest frame of its that the sender had read.
+    pub heard: Option<Stamp>,
+}
+
+impl Clocks {
+    fn to_bytes(self) -> [u8; CLOCKS_BYTES] {
+        // 1970 was none of them.
+        let number = |clock: Option<Stamp>| clock.map_or(0, |clock| clock.0).to_le_bytes();
+        let mut bytes = [0; CLOCKS_BYTES];
+        bytes[..8].copy_from_slice(&number(self.sent));
+        bytes[8..].copy_from_slice(&number(self.heard));
+        bytes
+    }
+
+    fn from_bytes(bytes: [u8; CLOCKS_BYTES]) -> Self {
+        let number = |bytes: [u8; 8]| Some(Stamp(i64::from_le_bytes(bytes))).filter(|at| at.0 != 0);
+        let [a, b, c, d, e, f, g, h, heard @ ..] = bytes;
+        Self { sent: number([a, b, c, d, e, f, g, h]), heard: number(heard) }
+    }
+}
 
 /// What a first frame's header begins with: the first tag and four letters. It stays for all versions.
 const HELLO_MAGIC: [u8; 5] = [0, b'K', b'S', b'H', b'R'];
@@ -102,6 +134,9 @@ pub fn encode_head(message: &Message, payload_len: usize) -> Result<Vec<u8>, Enc
         }
         other => bytes = postcard::to_extend(other, bytes).expect("a message always encodes"),
     }
+    if !matches!(message, Message::Refused { .. }) {
+        bytes.extend(Clocks::default().to_bytes());
+    }
     let header_len = bytes.len() - LENGTHS_BYTES;
     if header_len > HEADER_BYTES_MAX {
         return Err(EncodeError::Header(header_len));
@@ -110,6 +145,15 @@ pub fn encode_head(message: &Message, payload_len: usize) -> Result<Vec<u8>, Enc
     bytes[..4].copy_from_slice(&length(header_len + payload_len));
     bytes[4..8].copy_from_slice(&length(header_len));
     Ok(bytes)
+}
+
+/// Writes the clocks into a frame's bytes before its payload, as [`encode_head`] gave them.
+pub fn set_clocks(head: &mut [u8], clocks: Clocks) {
+    if head.get(LENGTHS_BYTES).is_some_and(|tag| *tag != REFUSED)
+        && let Some(place) = head.last_chunk_mut::<CLOCKS_BYTES>()
+    {
+        *place = clocks.to_bytes();
+    }
 }
 
 /// Returns how many bytes a change's rows take when encoded, for splitting what is over [`CHANGE_BYTES_MAX`].
@@ -166,6 +210,11 @@ pub fn parse_lengths(bytes: &[u8; LENGTHS_BYTES]) -> Result<(usize, usize), Deco
 
 /// Reads what follows a frame's lengths.
 pub fn decode(frame: &[u8], header_len: usize) -> Result<Frame, DecodeError> {
+    decode_told(frame, header_len).map(|(frame, _)| frame)
+}
+
+/// Reads what follows a frame's lengths, and what it says of clocks.
+pub fn decode_told(frame: &[u8], header_len: usize) -> Result<(Frame, Clocks), DecodeError> {
     let (header, payload) = frame.split_at_checked(header_len).ok_or(DecodeError::Trailing(0))?;
     let (message, rest) = match header.strip_prefix(&HELLO_MAGIC) {
         Some(hello) => decode_hello(hello)?,
@@ -175,13 +224,20 @@ pub fn decode(frame: &[u8], header_len: usize) -> Result<Frame, DecodeError> {
         }
         None => postcard::take_from_bytes(header)?,
     };
+    let (clocks, rest) = match message {
+        Message::Refused { .. } => (Clocks::default(), rest),
+        _ => match rest.split_first_chunk() {
+            Some((clocks, rest)) => (Clocks::from_bytes(*clocks), rest),
+            None => return Err(postcard::Error::DeserializeUnexpectedEnd.into()),
+        },
+    };
     if !rest.is_empty() {
         return Err(DecodeError::Trailing(rest.len()));
     }
     if payload.len() > payload_limit(&message) {
         return Err(DecodeError::Payload(payload.len()));
     }
-    Ok(Frame { message, payload: payload.to_vec() })
+    Ok((Frame { message, payload: payload.to_vec() }, clocks))
 }
 
 fn decode_hello(bytes: &[u8]) -> Result<(Message, &[u8]), DecodeError> {

@@ -4,7 +4,7 @@ use std::{fmt, io, sync::atomic::AtomicU64};
 
 use keepshare_proto::{
     Frame,
-    codec::{decode, parse_lengths},
+    codec::{Clocks, decode_told, parse_lengths},
 };
 
 use super::{
@@ -63,7 +63,7 @@ impl Input {
     pub(super) fn next_frame(
         &mut self,
         received_raw_bytes: &AtomicU64,
-    ) -> Result<Option<Frame>, LinkError> {
+    ) -> Result<Option<(Frame, Clocks)>, LinkError> {
         while self.handed_on == self.frames.len() {
             match self.unpacker.unpack(&self.bytes[self.used..], &mut self.frames)? {
                 Unpacked::Missing => return Ok(None),
@@ -78,8 +78,8 @@ impl Input {
         let rest = &self.frames[self.handed_on..];
         let (lengths, rest) = rest.split_first_chunk().ok_or(LinkError::Torn)?;
         let (frame_len, header_len) = parse_lengths(lengths)?;
-        let frame = decode(rest.get(..frame_len).ok_or(LinkError::Torn)?, header_len)?;
+        let told = decode_told(rest.get(..frame_len).ok_or(LinkError::Torn)?, header_len)?;
         self.handed_on += lengths.len() + frame_len;
-        Ok(Some(frame))
+        Ok(Some(told))
     }
 }

@@ -15,7 +15,7 @@ use tokio::{
 use tokio_rustls::TlsStream;
 
 use keepshare_base::StationName;
-use keepshare_proto::Frame;
+use keepshare_proto::{Frame, codec::Clocks};
 
 use super::{Credentials, LinkControl, LinkError, Shared, State, add, input::Input};
 
@@ -33,6 +33,8 @@ pub struct LinkReceiver {
     check: PeerCheck,
     idle_timeout: Duration,
     heard: Instant,
+    /// What the last frame said of clocks.
+    clocks: Clocks,
 }
 
 impl LinkReceiver {
@@ -50,6 +52,7 @@ impl LinkReceiver {
             check,
             idle_timeout,
             heard: Instant::now(),
+            clocks: Clocks::default(),
         })
     }
 
@@ -65,6 +68,11 @@ impl LinkReceiver {
         received
     }
 
+    /// Returns what the last frame said of clocks.
+    pub fn clocks(&self) -> Clocks {
+        self.clocks
+    }
+
     /// Returns a handle to watch and end the link.
     pub fn control(&self) -> LinkControl {
         LinkControl(self.shared.clone())
@@ -76,7 +84,10 @@ impl LinkReceiver {
                 return Err(self.shared.take_fault());
             }
             self.check.run()?;
-            if let Some(frame) = self.input.next_frame(&self.shared.counters.received_raw_bytes)? {
+            let next = self.input.next_frame(&self.shared.counters.received_raw_bytes)?;
+            if let Some((frame, clocks)) = next {
+                self.clocks = clocks;
+                self.shared.hear(clocks);
                 return Ok(frame);
             }
             self.read().await?;

@@ -14,7 +14,10 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
-use keepshare_proto::{Frame, codec::encode_head};
+use keepshare_proto::{
+    Frame,
+    codec::{Clocks, encode_head, set_clocks},
+};
 
 use super::{
     LinkControl, LinkError, LinkOptions, Shared, State, add,
@@ -145,8 +148,10 @@ impl Queued {
         self.head.is_empty()
     }
 
-    fn append_to(&self, block: &mut Vec<u8>) {
+    fn append_to(&self, block: &mut Vec<u8>, clocks: Clocks) {
+        let at = block.len();
         block.extend_from_slice(&self.head);
+        set_clocks(&mut block[at..], clocks);
         block.extend_from_slice(&self.payload);
     }
 }
@@ -193,14 +198,16 @@ impl WriteTask {
             }
             block.clear();
             block.resize(HEADER_BYTES, 0);
-            first.append_to(&mut block);
+            // One reading for a block: it leaves at once, and what repeats compresses.
+            let clocks = self.shared.clocks();
+            first.append_to(&mut block, clocks);
             while block.len() - HEADER_BYTES < BLOCK_BYTES_WANTED {
                 match self.frames.try_recv() {
                     Ok(next)
                         if !next.is_empty()
                             && block.len() - HEADER_BYTES + next.len() <= BLOCK_BYTES_MAX =>
                     {
-                        next.append_to(&mut block);
+                        next.append_to(&mut block, clocks);
                     }
                     Ok(next) => {
                         held = Some(next);

@@ -350,12 +350,12 @@ fn a_decoder_forgets_what_it_gave() {
 /// The day version 2 exists, a station of version 1 must say so rather than "bad bytes".
 #[test]
 fn another_version_is_refused_by_name() {
-    let header = [&HELLO_MAGIC[..], &[3, 0], b"whatever comes then"].concat();
+    let header = [&HELLO_MAGIC[..], &[4, 0], b"whatever comes then"].concat();
     let error = decoded(&framed(&header), 100).unwrap_err();
-    assert_eq!(error, DecodeError::Protocol { got: 3 });
+    assert_eq!(error, DecodeError::Protocol { got: 4 });
     assert_eq!(
         error.to_string(),
-        "the peer speaks version 3 of the protocol, we speak version 2: update the older one"
+        "the peer speaks version 4 of the protocol, we speak version 3: update the older one"
     );
     let no_magic = decoded(&framed(&[0, b'H', b'T', b'T', b'P', 1, 0]), 100);
     assert!(matches!(no_magic, Err(DecodeError::Header(_))));
@@ -371,11 +371,29 @@ fn the_first_frame_and_the_refusal_keep_their_form() {
         head: Seq(300),
         settings: SetSettings::default(),
     });
-    let mut want = vec![21, 0, 0, 0, 21, 0, 0, 0, 0];
-    want.extend(b"KSHR\x02\x00\x08projects\x01\x01\xac\x02\x00");
+    let mut want = vec![37, 0, 0, 0, 37, 0, 0, 0, 0];
+    want.extend(b"KSHR\x03\x00\x08projects\x01\x01\xac\x02\x00");
+    want.extend([0; CLOCKS_BYTES]);
     assert_eq!(encode(&hello, &[]).unwrap(), want);
     let refused = Message::Refused { refusal: Refusal::Protocol, reason: Text::new("no") };
     assert_eq!(encode(&refused, &[]).unwrap(), b"\x05\0\0\0\x05\0\0\0\x01\x00\x02no");
+}
+
+/// Clocks are written when a frame leaves, not when it is queued; a refusal keeps its form.
+#[test]
+fn a_frame_carries_the_clocks_of_its_leaving() {
+    let clocks = Clocks { sent: Some(Stamp(-5)), heard: Some(Stamp(1_763_600_000_000_000)) };
+    for (message, told) in [
+        (Message::Ping, clocks),
+        (Message::Ack { through: Seq(300) }, clocks),
+        (Message::Refused { refusal: Refusal::Busy, reason: Text::new("x") }, Clocks::default()),
+    ] {
+        let mut head = encode_head(&message, 0).unwrap();
+        set_clocks(&mut head, clocks);
+        let (frame, got) = decode_told(&head[LENGTHS_BYTES..], head.len() - LENGTHS_BYTES).unwrap();
+        assert_eq!((frame.message, got), (message, told));
+    }
+    set_clocks(&mut [], clocks);
 }
 
 /// The tags of `docs/formats/wire.md`.
@@ -398,7 +416,8 @@ fn tags_are_those_of_the_document() {
 #[test]
 fn content_goes_only_with_what_has_content() {
     assert_eq!(encode(&Message::Ping, b"x"), Err(EncodeError::Payload(1)));
-    assert_eq!(decoded(&raw(2, 1, &[2, 0]), 100), Err(DecodeError::Payload(1)));
+    let ping = [&[2][..], &[0; CLOCKS_BYTES], b"x"].concat();
+    assert_eq!(decoded(&raw(18, 17, &ping), 100), Err(DecodeError::Payload(1)));
     let data = Message::RestoreData { request: RequestId([0; 32]), offset: 0 };
     let limit = usize::try_from(PAYLOAD_BYTES_MAX).unwrap();
     assert!(encode(&data, &vec![0; limit]).is_ok());
@@ -427,5 +446,5 @@ fn the_longest_page_fits_into_a_header() {
     let bytes = encode(&message, &vec![0; limit]).unwrap();
     assert!(decoded(&bytes, 65_536).is_ok());
     let message = Message::Waiting { reason: Text::new(&"x".repeat(4096)) };
-    assert!(encode(&message, &[]).unwrap().len() < TEXT_BYTES_MAX + 16);
+    assert!(encode(&message, &[]).unwrap().len() < TEXT_BYTES_MAX + 32);
 }
