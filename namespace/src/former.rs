@@ -38,7 +38,7 @@ impl Question<'_> {
             self.add_history_before(&mut history, folder, (*former, name))?;
         }
         if history.len() > before {
-            history.sort_by_key(|entry| std::cmp::Reverse(entry.held_from));
+            history.sort_by_key(|entry| std::cmp::Reverse(entry.since));
             history.truncate(VERSIONS_MAX);
         }
         Ok(history)
@@ -116,10 +116,11 @@ impl Question<'_> {
         let Some(path) = self.view.path_of(folder, CommitId::MAX)? else { return Ok(()) };
         let path: SetPath = path.join(name.clone());
         for mut entry in self.view.history(former, name, VERSIONS_MAX)? {
-            let since = self.view.commit_at(entry.held_from)?;
-            let then = self.view.resolve(&path, since.max(entry.state.commit))?;
+            let then = self.view.resolve(&path, entry.since)?;
             if then.is_some_and(|(file, _)| file == entry.state.file) {
                 entry.current = false;
+                // What its path led to at some moment is found by that path.
+                entry.until = entry.since;
                 // It went with its folder, where it is still somewhere.
                 entry.held_until = entry.held_until.or(Some((entry.held_from, Ended::Renamed)));
                 history.push(entry);

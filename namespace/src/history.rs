@@ -2,20 +2,21 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    ops::Range,
     sync::Arc,
 };
 
-use keepshare_base::{CommitId, FileId, Kind, Name, Position, Stamp, VersionId};
+use keepshare_base::{CommitId, FileId, Kind, Name, Position, VersionId};
 use keepshare_versioning::{FileState, HistoryEntry};
 
 use crate::{
     Access, Attributes, Cookie, Denial, Found, Listed, Listing, Node,
-    names::{self, Label},
+    names::{self, Label, Told},
     past::Then,
     question::{Question, locked},
     reach::Time,
     rights::Want,
-    when::Moment,
+    when::{Moment, commit_then},
 };
 
 /// How many versions one name shows, the newest ones.
@@ -34,6 +35,8 @@ const AFTER_FOLDER: Cookie = 2;
 #[derive(Debug)]
 pub(crate) struct Chronicle {
     entries: Vec<Kept>,
+    /// What versions were called that others have come to share a time with.
+    shared: HashSet<Vec<u8>>,
 }
 
 /// One version in it.
@@ -46,8 +49,8 @@ struct Kept {
     version: VersionId,
     /// It has a name of its own: it is no expired one, no folder, and was not there before.
     listed: bool,
-    held_from: Stamp,
-    held_until: Option<Stamp>,
+    /// From this commit to before that one the name held it.
+    held: Range<CommitId>,
     extension: Option<String>,
 }
 
@@ -215,10 +218,18 @@ impl Question<'_> {
         if let Some(kept) = chronicle.entries.iter().find(listed) {
             return self.state_of(folder, kept);
         }
+        // The name of a version that another has come to share a second with means neither of them.
+        if chronicle.shared.contains(text) {
+            return Ok(None);
+        }
         for (when, extension) in names::typed_times(text) {
             let kept = match when.resolve(self.share.config.zone, self.now) {
                 Moment::Latest => chronicle.entries.iter().find(|kept| kept.listed),
-                Moment::At(stamp) => chronicle.held_at(stamp),
+                Moment::At(stamp) => {
+                    let then = commit_then(&self.view, stamp, self.now)?;
+                    let file = self.held_then(folder, name, then)?;
+                    chronicle.of_file(file, then).or_else(|| chronicle.held_at(then))
+                }
                 Moment::Version(id, file) => chronicle.with_id(id, file),
             };
             let own = names::extension(name);
@@ -233,6 +244,17 @@ impl Question<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Returns the file that a name stood for then, in the folder that was at its folder's place.
+    fn held_then(
+        &self,
+        folder: FileId,
+        name: &Name,
+        then: CommitId,
+    ) -> Result<Option<FileId>, Denial> {
+        let Some(folder) = self.stood_for(folder, then)? else { return Ok(None) };
+        Ok(self.view.lookup(folder, name, then)?.map(|(file, _)| file))
     }
 
     /// Tells whether a name has a past that the principal may see.
@@ -344,7 +366,8 @@ impl Question<'_> {
             let Some(moment) = self.moment_of(at)? else { continue };
             let then = self.then_of(folder, file, moment)?;
             let user = end.user.as_deref();
-            let label = Label { stamp: end.stamp, number: 1, user, extension: None };
+            let (stamp, told) = (end.stamp, Told::Second);
+            let label = Label { stamp, told, user, extension: None };
             let shown = label.write(self.share.config.zone);
             return Ok(Some(GoneFolder { then, shown }));
         }
@@ -365,49 +388,66 @@ impl Question<'_> {
 }
 
 impl Chronicle {
-    /// Calls versions by names that never change their meaning: those of one second are numbered from the oldest on, so
-    /// that a later one comes after them.
+    /// Calls versions by names that never change their meaning, in whatever order they come and whichever go.
     fn new(ask: &Question<'_>, history: &[HistoryEntry]) -> Self {
         let zone = ask.share.config.zone;
-        let mut numbers: HashMap<(FileId, CommitId), u32> = HashMap::new();
-        let mut seconds: HashMap<String, u32> = HashMap::new();
-        for entry in history.iter().rev().filter(|entry| is_listable(entry)) {
-            numbers.entry((entry.state.file, entry.state.commit)).or_insert_with(|| {
-                let of_second = seconds.entry(names::second(entry.state.stamp, zone)).or_default();
-                *of_second += 1;
-                *of_second
-            });
-        }
+        let listable = || history.iter().filter(|entry| is_listable(entry));
         let mut seen = HashSet::new();
-        let entries = history.iter().filter(|entry| is_listable(entry)).map(|entry| {
+        let (mut seconds, mut micros) = (HashMap::new(), HashMap::new());
+        for state in listable().map(|entry| &entry.state) {
+            if seen.insert((state.file, state.commit)) {
+                *seconds.entry(names::second(state.stamp, zone)).or_insert(0_u32) += 1;
+                *micros.entry(state.stamp).or_insert(0_u32) += 1;
+            }
+        }
+        let mut shared = HashSet::new();
+        let mut seen = HashSet::new();
+        let entries = listable().map(|entry| {
             let key = (entry.state.file, entry.state.commit);
             let extension = names::extension(&entry.name);
             let (stamp, user) = (entry.state.stamp, entry.state.user.as_deref());
-            let number = numbers.get(&key).copied().unwrap_or(1);
-            let shown = Label { stamp, number, user, extension }.write(zone);
+            let called = |told| Label { stamp, told, user, extension }.write(zone);
+            let mut shown = called(Told::Second);
+            if seconds.get(&names::second(stamp, zone)).is_some_and(|count| *count > 1) {
+                shared.insert(shown.into_bytes());
+                shown = called(Told::Exactly);
+            }
+            if micros.get(&stamp).is_some_and(|count| *count > 1) {
+                shared.insert(shown.into_bytes());
+                shown = called(Told::ById(entry.version, entry.state.file));
+            }
+            let place = Moment::Version(entry.version, Some(entry.state.file)).to_string();
             Kept {
-                cookie: ask.share.hasher.cookie(shown.as_bytes()),
+                cookie: ask.share.hasher.cookie(place.as_bytes()),
                 shown,
                 file: key.0,
                 commit: key.1,
                 version: entry.version,
                 listed: seen.insert(key) && !entry.state.expired,
-                held_from: entry.held_from,
-                held_until: entry.held_until.map(|(until, _)| until),
+                held: entry.since..entry.until,
                 extension: extension.map(str::to_owned),
             }
         });
-        Self { entries: entries.collect() }
+        let entries = entries.collect();
+        Self { entries, shared }
     }
 
-    /// Returns the version that the name held at a moment.
-    fn held_at(&self, stamp: Stamp) -> Option<&Kept> {
-        let kept = self.entries.iter().find(|kept| kept.held_from <= stamp)?;
-        if kept.held_until.is_some_and(|until| until <= stamp) {
-            return None;
-        }
-        // The same version may have been there before, and is listed once.
-        self.entries.iter().find(|other| (other.file, other.commit) == (kept.file, kept.commit))
+    /// Returns the version that the name held at a commit or, where its content was removed, the next older one.
+    fn held_at(&self, then: CommitId) -> Option<&Kept> {
+        let at = self.entries.iter().position(|kept| kept.held.contains(&then))?;
+        // The same version may have been there later, too, and is listed once.
+        self.entries[at..].iter().find_map(|kept| {
+            let is_it = |other: &&Kept| {
+                (other.file, other.commit) == (kept.file, kept.commit) && other.listed
+            };
+            self.entries.iter().find(is_it)
+        })
+    }
+
+    /// Returns the newest version of a file that was there at a commit.
+    fn of_file(&self, file: Option<FileId>, then: CommitId) -> Option<&Kept> {
+        let is_it = |kept: &&Kept| Some(kept.file) == file && kept.commit <= then && kept.listed;
+        self.entries.iter().find(is_it)
     }
 
     /// Returns the version with an id; without its file, the newest one with it.

@@ -93,8 +93,9 @@ fn node_bytes(node: Node) -> Vec<u8> {
         Node::Version { folder, file, position } => {
             [&of(7, folder)[..], &file.to_bytes(), &position_bytes(position)].concat()
         }
-        Node::Past { folder, file, moment: PastMoment::At(stamp) } => {
-            [&of(8, folder)[..], &file.to_bytes(), &stamp.0.to_le_bytes()].concat()
+        Node::Past { folder, file, moment: PastMoment::At(stamp, opened) } => {
+            let opened = opened.map(position_bytes).unwrap_or_default();
+            [&of(8, folder)[..], &file.to_bytes(), &stamp.0.to_le_bytes(), &opened].concat()
         }
         Node::Past { folder, file, moment: PastMoment::After(position) } => {
             [&of(9, folder)[..], &file.to_bytes(), &position_bytes(position)].concat()
@@ -141,7 +142,10 @@ mod tests {
             for file in [a, b] {
                 nodes.push(Node::Version { folder, file, position });
                 nodes.push(Node::Past { folder, file, moment: PastMoment::After(position) });
-                nodes.push(Node::Past { folder, file, moment: PastMoment::At(Stamp(3)) });
+                for opened in [None, Some(position)] {
+                    let moment = PastMoment::At(Stamp(3), opened);
+                    nodes.push(Node::Past { folder, file, moment });
+                }
             }
         }
         let ids: HashSet<u64> = nodes.iter().map(|node| hasher.id(*node)).collect();

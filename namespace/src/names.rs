@@ -1,15 +1,15 @@
 //! Names of versions: how they are written, and how typed ones are read.
 //!
 //! A version is called `2026-11-20_15.32.07+0100_anna.docx`: when it was cut, in the share's zone with its offset, by
-//! whom, and what opens it. Of several versions of one second all but the oldest carry a number after the time:
-//! `2026-11-20_15.32.07+0100-2_anna.docx`. Names are made of letters, digits and `-_.+` alone, so that every system can
-//! show them.
+//! whom, and what opens it. Where several have one second, removed ones too, each carries its microseconds:
+//! `2026-11-20_15.32.07.250000+0100_anna.docx`; and where they have those in common, its id as well. So a name means one
+//! version for ever, or nothing. Names are made of letters, digits and `-_.+` alone, so that every system can show them.
 
 use chrono_tz::Tz;
 
-use keepshare_base::{Kind, NAME_BYTES_MAX, Name, Stamp};
+use keepshare_base::{FileId, Kind, NAME_BYTES_MAX, Name, Stamp, VersionId};
 
-use crate::when::{When, typed};
+use crate::when::{Moment, When, typed, typed_exactly};
 
 /// The longest part that says who made a version, in characters.
 const USER_CHARS_MAX: usize = 20;
@@ -25,8 +25,8 @@ const SUFFIX: &[u8] = b"@";
 pub(crate) struct Label<'a> {
     /// When it was cut.
     pub(crate) stamp: Stamp,
-    /// Its number among those of this second, from 1.
-    pub(crate) number: u32,
+    /// How much of that it takes to tell it from others.
+    pub(crate) told: Told,
     /// Who made it.
     pub(crate) user: Option<&'a str>,
     /// What opens it.
@@ -36,9 +36,12 @@ pub(crate) struct Label<'a> {
 impl Label<'_> {
     /// Writes it.
     pub(crate) fn write(&self, zone: Tz) -> String {
-        let mut text = second(self.stamp, zone);
-        if self.number > 1 {
-            text.push_str(&format!("-{}", self.number));
+        let mut text = match self.told {
+            Told::Second => second(self.stamp, zone),
+            Told::Exactly | Told::ById(..) => exactly(self.stamp, zone),
+        };
+        if let Told::ById(version, file) = self.told {
+            text.push_str(&plain(&format!("-{}", Moment::Version(version, Some(file)))));
         }
         let user = self.user.map(plain_user).unwrap_or_default();
         if !user.is_empty() {
@@ -53,9 +56,25 @@ impl Label<'_> {
     }
 }
 
-/// Writes a moment's second as it stands in names: those of one second are numbered.
+/// What tells a version from the others of its name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Told {
+    /// The second: no other has it.
+    Second,
+    /// The microsecond.
+    Exactly,
+    /// Its id.
+    ById(VersionId, FileId),
+}
+
+/// Writes a moment's second as it stands in names.
 pub(crate) fn second(stamp: Stamp, zone: Tz) -> String {
     plain(&typed(stamp, zone))
+}
+
+/// Writes a moment's microsecond as it stands in names.
+pub(crate) fn exactly(stamp: Stamp, zone: Tz) -> String {
+    plain(&typed_exactly(stamp, zone))
 }
 
 /// Returns what opens a file of this name: up to ten letters and digits after its last dot.
@@ -127,27 +146,35 @@ fn plain_user(user: &str) -> String {
 mod tests {
     use super::*;
 
-    fn written(number: u32, user: Option<&str>, name: &[u8]) -> String {
+    fn written(told: Told, user: Option<&str>, name: &[u8]) -> String {
         let name = Name::new(name).unwrap();
         let stamp = Stamp(1_795_185_127_500_000);
-        Label { stamp, number, user, extension: extension(&name) }.write(Tz::Europe__Berlin)
+        Label { stamp, told, user, extension: extension(&name) }.write(Tz::Europe__Berlin)
     }
 
     #[test]
     fn versions_are_called_by_time_user_and_extension() {
-        let time = "2026-11-20_15.32.07+0100";
+        let version: VersionId = "v1.1.42".parse().unwrap();
+        let file = FileId { counter: 7, origin: version.0.origin, epoch: version.0.epoch };
+        let (second, exactly, by_id) = (Told::Second, Told::Exactly, Told::ById(version, file));
         let cases = [
-            (1, Some("anna"), &b"report.docx"[..], "_anna.docx"),
-            (2, Some("anna"), b"report.docx", "-2_anna.docx"),
-            (1, None, b"report", ""),
-            (1, Some("CORP\\bob smith"), b"a.tar.gz", "_bob-smith.gz"),
-            (1, Some("\u{202e}x/..\n"), b"a.b c", "_-x-..-"),
-            (1, Some("a\\"), b".bashrc", ""),
-            (1, Some("abcdefghijklmnopqrstuvwxyz"), b"a.12345678901", "_abcdefghijklmnopqrst"),
-            (3, Some("anna"), b"a.\xff", "-3_anna"),
+            (second, Some("anna"), &b"report.docx"[..], "+0100_anna.docx"),
+            (exactly, Some("anna"), b"report.docx", ".500000+0100_anna.docx"),
+            (by_id, Some("anna"), b"report.docx", ".500000+0100-v1.1.42-7_anna.docx"),
+            (second, None, b"report", "+0100"),
+            (second, Some("CORP\\bob smith"), b"a.tar.gz", "+0100_bob-smith.gz"),
+            (second, Some("\u{202e}x/..\n"), b"a.b c", "+0100_-x-..-"),
+            (second, Some("a\\"), b".bashrc", "+0100"),
+            (
+                second,
+                Some("abcdefghijklmnopqrstuvwxyz"),
+                b"a.12345678901",
+                "+0100_abcdefghijklmnopqrst",
+            ),
+            (exactly, Some("anna"), b"a.\xff", ".500000+0100_anna"),
         ];
-        for (number, user, name, rest) in cases {
-            assert_eq!(written(number, user, name), format!("{time}{rest}"));
+        for (told, user, name, rest) in cases {
+            assert_eq!(written(told, user, name), format!("2026-11-20_15.32.07{rest}"));
         }
     }
 
@@ -155,8 +182,10 @@ mod tests {
     #[test]
     fn wild_stamps_make_plain_names() {
         for stamp in [Stamp(i64::MIN), Stamp::MAX, Stamp(-1), Stamp(i64::MAX / 2)] {
-            let text = Label { stamp, number: 1, user: None, extension: None }.write(Tz::UTC);
-            assert_eq!(plain(&text), text);
+            for told in [Told::Second, Told::Exactly] {
+                let text = Label { stamp, told, user: None, extension: None }.write(Tz::UTC);
+                assert_eq!(plain(&text), text);
+            }
         }
     }
 

@@ -69,8 +69,9 @@ pub enum Node {
 /// The moment that a time view shows.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum PastMoment {
-    /// The last change stamped at or before this.
-    At(Stamp),
+    /// The last change made at or before this, as it was told when the change with that position was the newest; of all
+    /// that have come where none is named, which handles of an older release do.
+    At(Stamp, Option<Position>),
     /// Right after the change with this position.
     After(Position),
 }

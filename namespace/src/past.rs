@@ -4,8 +4,14 @@ use keepshare_base::{CommitId, DEPTH_MAX, FileId, Kind, Name};
 use keepshare_versioning::FileState;
 
 use crate::{
-    Access, Attributes, Cookie, Denial, Found, Listing, Node, PastMoment, ids::RESERVED_COOKIES,
-    live::usable, names::typed_time, question::Question, reach::Time, rights::Want, when::Moment,
+    Access, Attributes, Cookie, Denial, Found, Listing, Node, PastMoment,
+    ids::RESERVED_COOKIES,
+    live::usable,
+    names::typed_time,
+    question::Question,
+    reach::Time,
+    rights::Want,
+    when::{Moment, commit_then},
 };
 
 /// How many entries of a folder are looked at between two that may be seen.
@@ -43,8 +49,18 @@ impl Question<'_> {
         moment: PastMoment,
     ) -> Result<Then, Denial> {
         let at = match moment {
-            PastMoment::At(stamp) => Some(self.view.commit_at(stamp)?).filter(|at| at.0 > 0),
-            PastMoment::After(position) => self.view.commit_of(position)?,
+            PastMoment::At(time, opened) => {
+                let newest = opened.map(|opened| self.view.commit_through(opened)).transpose()?;
+                match newest {
+                    // A station that has not come so far yet cannot say what it was.
+                    Some(None) => None,
+                    newest => {
+                        let newest = newest.flatten().unwrap_or(CommitId::MAX);
+                        Some(self.view.commit_at_from(time, newest)?).filter(|at| at.0 > 0)
+                    }
+                }
+            }
+            PastMoment::After(position) => self.view.commit_through(position)?,
         };
         let at = at.ok_or(Denial::Stale)?;
         if !self.is_attached(folder)? {
@@ -150,8 +166,8 @@ impl Question<'_> {
     pub(crate) fn typed_view(&self, folder: FileId, text: &[u8]) -> Result<Found, Denial> {
         let when = typed_time(text).ok_or(Denial::NotFound)?;
         let at = match when.resolve(self.share.config.zone, self.now) {
-            Moment::Latest => self.view.commit_at(keepshare_base::Stamp::MAX)?,
-            Moment::At(stamp) => self.view.commit_at(stamp)?,
+            Moment::Latest => self.view.newest_commit()?,
+            Moment::At(stamp) => commit_then(&self.view, stamp, self.now)?,
             Moment::Version(id, _) => self.view.commit_of(id.0)?.ok_or(Denial::NotFound)?,
         };
         self.view_at(folder, at)
@@ -164,19 +180,21 @@ impl Question<'_> {
         self.past_found(Then { folder, file, moment, at })
     }
 
-    /// Returns a moment that means this commit: by its position where that is its alone, else by its stamp.
+    /// Returns a moment that means this commit, whatever comes later: its position where that is its alone, else when it was
+    /// made, as it is told up to that position.
     pub(crate) fn moment_of(&self, at: CommitId) -> Result<Option<PastMoment>, Denial> {
         let Some(info) = self.view.commit_info(at)? else { return Ok(None) };
         if self.view.commit_of(info.position)? == Some(at) {
             return Ok(Some(PastMoment::After(info.position)));
         }
-        let is_last = self.view.commit_at(info.stamp)? == at;
-        Ok(is_last.then_some(PastMoment::At(info.stamp)))
+        let newest = self.view.commit_through(info.position)?.unwrap_or(CommitId::MAX);
+        let is_last = self.view.commit_at_from(info.moment, newest)? == at;
+        Ok(is_last.then_some(PastMoment::At(info.moment, Some(info.position))))
     }
 
     /// Returns the folder that a folder's `@versions` shows at a commit: itself, or what its name stood for then where it
     /// was not there yet.
-    fn stood_for(&self, folder: FileId, at: CommitId) -> Result<Option<FileId>, Denial> {
+    pub(crate) fn stood_for(&self, folder: FileId, at: CommitId) -> Result<Option<FileId>, Denial> {
         let mut names: Vec<Name> = Vec::new();
         let mut top = folder;
         while !self.was_attached(top, at)? {

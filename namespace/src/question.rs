@@ -17,9 +17,6 @@ use crate::{
     share::Inner,
 };
 
-/// How many commits are looked at for one that has a row of its own, before time alone is asked.
-const ROWLESS_COMMITS_MAX: u64 = 64;
-
 /// How many folders' newest changes are remembered; with more, all folders count as changed.
 const CHANGED_FOLDERS_MAX: usize = 16_384;
 
@@ -37,8 +34,8 @@ pub(crate) struct Question<'a> {
 pub(crate) struct Changes {
     through: CommitId,
     /// Every folder may have changed as late as this.
-    all: Stamp,
-    folders: HashMap<FileId, Stamp>,
+    all: CommitId,
+    folders: HashMap<FileId, CommitId>,
 }
 
 impl<'a> Question<'a> {
@@ -100,15 +97,7 @@ impl<'a> Question<'a> {
 
     /// Returns when the newest commit arrived.
     pub(crate) fn newest_arrival(&self) -> Result<Stamp, Denial> {
-        let latest = self.view.latest();
-        // Fences and housekeeping have no row.
-        for back in 0..ROWLESS_COMMITS_MAX.min(latest.0) {
-            if let Some(arrival) = self.arrival(CommitId(latest.0 - back))? {
-                return Ok(arrival);
-            }
-        }
-        let complete = self.view.commit_at(Stamp::MAX)?;
-        Ok(self.arrival(complete)?.unwrap_or(Stamp(0)))
+        Ok(self.arrival(self.view.newest_commit()?)?.unwrap_or(Stamp(0)))
     }
 
     /// Returns when a commit arrived; `None` where it has no row.
@@ -129,7 +118,13 @@ impl<'a> Question<'a> {
     /// opened, counts as a change of every folder: a client that asks again in vain loses less than one that shows names
     /// that are gone.
     pub(crate) fn names_changed(&self, folder: FileId) -> Result<Stamp, Denial> {
-        let (latest, newest) = (self.view.latest(), self.newest_arrival()?);
+        // By commits, since clocks are set back.
+        let changed = self.names_changed_at(folder)?;
+        Ok(self.arrival(changed)?.unwrap_or(Stamp(0)))
+    }
+
+    fn names_changed_at(&self, folder: FileId) -> Result<CommitId, Denial> {
+        let (latest, newest) = (self.view.latest(), self.view.newest_commit()?);
         let mut changes = locked(&self.share.changes);
         if changes.through > latest {
             // A newer view has been asked already: what it knows must not be told of the names that this one has.

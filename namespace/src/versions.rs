@@ -5,9 +5,9 @@
 //! the `@` alone. A user's own `@versions` never meets this one: the master has already called it `@versions~`, and
 //! `@versions~` by one `~` more ([`keepshare_base::escape_name`]), so that all of them stay apart.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
-use keepshare_base::{CommitId, FileId, NAME_BYTES_MAX, Name};
+use keepshare_base::{CommitId, FileId, NAME_BYTES_MAX, Name, VersionId};
 
 use crate::{
     Access, Attributes, Cookie, Denial, Found, Listed, Listing, Node, ids::RESERVED_COOKIES, names,
@@ -277,28 +277,24 @@ impl Question<'_> {
 
     /// Returns the newest points, oldest first, under names that every system can show.
     fn named_points(&self) -> Result<Vec<NamedPoint>, Denial> {
-        let mut points = Vec::new();
+        let (mut points, mut shared) = (Vec::new(), HashMap::new());
         let mut after = CommitId(0);
         loop {
             let page = self.view.points(after, PAGE)?;
             let Some(last) = page.last() else { break };
             after = last.commit;
+            for info in &page {
+                *shared.entry(plain_point(&info.point.name)).or_insert(0_u32) += 1;
+            }
             points.extend(page);
             let extra = points.len().saturating_sub(POINTS_MAX);
             points.drain(..extra);
         }
-        let mut used: HashSet<String> = HashSet::new();
         let named = points.into_iter().map(|info| {
-            let plain = names::plain(&info.point.name);
-            let plain: String = plain.chars().take(POINT_CHARS_MAX).collect();
-            let hidden = plain.is_empty() || plain.starts_with('.');
-            let plain = if hidden { format!("point{plain}") } else { plain };
-            let mut shown = plain.clone();
-            for number in 2_u32.. {
-                if used.insert(shown.clone()) {
-                    break;
-                }
-                shown = format!("{plain}-{number}");
+            let mut shown = plain_point(&info.point.name);
+            // One of several is told by its position, so that a name never comes to mean another point.
+            if shared.get(&shown).is_some_and(|count| *count > 1) {
+                shown = format!("{shown}_{}", VersionId(info.position));
             }
             NamedPoint { shown, name: info.point.name, at: info.commit }
         });
@@ -316,4 +312,11 @@ impl Question<'_> {
         self.admit_versions(folder)?;
         if self.may_now(folder, Want::Read)? { Ok(()) } else { Err(Denial::NotAllowed) }
     }
+}
+
+/// Writes a point's name so that every system can show it.
+fn plain_point(name: &str) -> String {
+    let plain: String = names::plain(name).chars().take(POINT_CHARS_MAX).collect();
+    let hidden = plain.is_empty() || plain.starts_with('.');
+    if hidden { format!("point{plain}") } else { plain }
 }

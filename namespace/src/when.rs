@@ -12,7 +12,8 @@ use chrono::{
 };
 use chrono_tz::Tz;
 
-use keepshare_base::{Epoch, FileId, Stamp, VersionId};
+use keepshare_base::{CommitId, Epoch, FileId, Stamp, VersionId};
+use keepshare_versioning::{ReadError, View};
 
 /// A text that is no time.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -47,7 +48,7 @@ pub enum Moment {
     Latest,
     /// One version, by its id, and by its file where that was typed too.
     Version(VersionId, Option<FileId>),
-    /// The last change stamped at or before this.
+    /// What was there after the last change made at or before this.
     At(Stamp),
 }
 
@@ -89,6 +90,13 @@ impl fmt::Display for Moment {
     }
 }
 
+/// Returns the commit that a typed moment means: a moment that is not before `now` means the present.
+///
+/// It is the newest one of each origin that was made by then, whatever clocks said; zero where nothing was.
+pub fn commit_then(view: &View, moment: Stamp, now: Stamp) -> Result<CommitId, ReadError> {
+    if moment >= now { view.newest_commit() } else { view.commit_at(moment) }
+}
+
 /// Splits `PATH@TIME` at the `@` after which a time follows.
 ///
 /// `@GMT-…` and `@1763649127` bring an `@` of their own, which may be written once or twice. `None` where no time is
@@ -105,9 +113,18 @@ pub fn split_path_time(text: &[u8]) -> Option<(&[u8], When)> {
 
 /// Writes a moment, to the second, as it can be typed: with the offset that `zone` had then.
 pub fn typed(stamp: Stamp, zone: Tz) -> String {
+    written(stamp, zone, "%Y-%m-%d_%H.%M.%S%z")
+}
+
+/// Writes a moment as [`typed`] does, to the microsecond.
+pub fn typed_exactly(stamp: Stamp, zone: Tz) -> String {
+    written(stamp, zone, "%Y-%m-%d_%H.%M.%S%.6f%z")
+}
+
+fn written(stamp: Stamp, zone: Tz, form: &str) -> String {
     stamp.to_utc().map_or_else(
         || stamp.to_string(),
-        |time| time.with_timezone(&zone).format("%Y-%m-%d_%H.%M.%S%z").to_string(),
+        |time| time.with_timezone(&zone).format(form).to_string(),
     )
 }
 
@@ -482,6 +499,9 @@ mod tests {
             assert_eq!(at(&text, Tz::Asia__Tokyo), "2026-10-25T00:30:07.999999Z", "{text}");
         }
         assert_eq!(typed(now.into(), BERLIN), "2026-10-25_02.30.07+0200");
+        let exactly = typed_exactly(now.into(), BERLIN);
+        assert_eq!(exactly, "2026-10-25_02.30.07.250000+0200");
+        assert_eq!(at(&exactly, Tz::Asia__Tokyo), "2026-10-25T00:30:07.250000Z");
     }
 
     /// In autumn 02:30 comes twice; who types it wants the latest state that had it on the clock.

@@ -69,6 +69,7 @@ const HISTORY_TABLE: u8 = 7;
 const VERSION: u8 = 8;
 const PAST_AT: u8 = 9;
 const PAST_AFTER: u8 = 10;
+const PAST_OPENED: u8 = 11;
 
 fn kind(node: Node) -> u8 {
     match node {
@@ -80,7 +81,8 @@ fn kind(node: Node) -> u8 {
         Node::History { .. } => HISTORY,
         Node::HistoryTable { .. } => HISTORY_TABLE,
         Node::Version { .. } => VERSION,
-        Node::Past { moment: PastMoment::At(_), .. } => PAST_AT,
+        Node::Past { moment: PastMoment::At(_, None), .. } => PAST_AT,
+        Node::Past { moment: PastMoment::At(_, Some(_)), .. } => PAST_OPENED,
         Node::Past { moment: PastMoment::After(_), .. } => PAST_AFTER,
     }
 }
@@ -105,7 +107,10 @@ fn push_node(bytes: &mut Bytes, node: Node) -> Option<()> {
             push_file(bytes, folder)?;
             push_file(bytes, file)?;
             match moment {
-                PastMoment::At(stamp) => bytes.push_number(zigzag(stamp.0)),
+                PastMoment::At(time, opened) => {
+                    bytes.push_number(zigzag(time.0))?;
+                    opened.map_or(Some(()), |opened| push_position(bytes, opened))
+                }
                 PastMoment::After(position) => push_position(bytes, position),
             }
         }
@@ -137,7 +142,12 @@ fn read_node(kind: u8, numbers: &mut Numbers<'_>) -> Option<Node> {
         VERSION => Node::Version { folder, file: numbers.file()?, position: numbers.position()? },
         PAST_AT => {
             let file = numbers.file()?;
-            let moment = PastMoment::At(Stamp(unzigzag(numbers.number()?)));
+            let moment = PastMoment::At(numbers.stamp()?, None);
+            Node::Past { folder, file, moment }
+        }
+        PAST_OPENED => {
+            let file = numbers.file()?;
+            let moment = PastMoment::At(numbers.stamp()?, Some(numbers.position()?));
             Node::Past { folder, file, moment }
         }
         PAST_AFTER => {
@@ -203,6 +213,10 @@ impl Numbers<'_> {
         Some(FileId { origin, epoch, counter: self.number()? })
     }
 
+    fn stamp(&mut self) -> Option<Stamp> {
+        self.number().map(|number| Stamp(unzigzag(number)))
+    }
+
     fn position(&mut self) -> Option<Position> {
         let (origin, epoch) = (self.origin()?, Epoch::new(self.number()?)?);
         Some(Position { origin, epoch, seq: Seq(self.number()?) })
@@ -266,8 +280,10 @@ mod tests {
             file().prop_map(|f| Position { origin: f.origin, epoch: f.epoch, seq: Seq(f.counter) })
         };
         let history = (file(), any::<u64>().prop_map(NameHash));
-        let at = any::<i64>().prop_map(|stamp| PastMoment::At(Stamp(stamp)));
-        let moment = prop_oneof![at, position().prop_map(PastMoment::After)];
+        let at = any::<i64>().prop_map(|stamp| PastMoment::At(Stamp(stamp), None));
+        let opened = (any::<i64>(), position());
+        let opened = opened.prop_map(|(time, opened)| PastMoment::At(Stamp(time), Some(opened)));
+        let moment = prop_oneof![at, opened, position().prop_map(PastMoment::After)];
         prop_oneof![
             file().prop_map(|file| Node::Live { file }),
             file().prop_map(|folder| Node::Versions { folder }),
@@ -293,7 +309,7 @@ mod tests {
         let node = Node::Past {
             folder: file(1, 1, 70_000),
             file: file(1, 2, 123_456),
-            moment: PastMoment::At(Stamp(1_763_649_127_000_001)),
+            moment: PastMoment::At(Stamp(1_763_649_127_000_001), None),
         };
         Named { share: ShareId(3), session: SessionId(0x0123_4567_89ab_cdef), node }
     }
@@ -315,7 +331,7 @@ mod tests {
         /// The MAC stands before this, but it must not be the only thing that does.
         #[test]
         fn sealed_nonsense_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..48)) {
-            let sealed = [&[FORMAT, bytes.first().copied().unwrap_or(0) % 12], &bytes[..]].concat();
+            let sealed = [&[FORMAT, bytes.first().copied().unwrap_or(0) % 13], &bytes[..]].concat();
             let handle = [&sealed[..], &mac(1)(&[&sealed])].concat();
             let _ = Named::open(&handle, mac(1));
         }
@@ -330,7 +346,7 @@ mod tests {
             epoch: Epoch::new(10_000).unwrap(),
             seq: Seq(1_000_000_000_000),
         };
-        let moment = PastMoment::At(Stamp(4_000_000_000_000_000));
+        let moment = PastMoment::At(Stamp(4_000_000_000_000_000), Some(position));
         for node in [
             Node::Version { folder, file, position },
             Node::Past { folder, file, moment },
@@ -349,7 +365,7 @@ mod tests {
             let len = 17 + usize::from(bytes[0]) % 48;
             // As near to good ones as can be had without the key.
             bytes[0] = FORMAT;
-            bytes[1] = 1 + bytes[1] % 10;
+            bytes[1] = 1 + bytes[1] % 11;
             assert_eq!(Named::open(&bytes[..len], mac(1)), None, "round {round}");
         }
         assert_eq!(Named::open(&[], mac(1)), None);

@@ -221,7 +221,7 @@ impl StationAnswers {
             .hint("ask where it is kept: keepshare set list shows the sets, and the stations that have them"))
     }
 
-    fn fsck(&self, only: Option<&SetName>, reply: &mut Reply) -> Outcome<()> {
+    fn fsck(&self, only: Option<&SetName>, repair_clock: bool, reply: &mut Reply) -> Outcome<()> {
         let sets = self.stations.iter().flat_map(|station| station.sets());
         let kept = sets
             .filter(|(record, _)| only.is_none_or(|only| *only == record.name))
@@ -238,11 +238,13 @@ impl StationAnswers {
             let set = record.name.to_string();
             let report = match running {
                 Running::Replica(replica) => {
+                    let clock_repaired =
+                        repair_clock.then(|| replica.repair_clock()).transpose()?;
                     let Verified { states, bytes, damage } =
                         fsck::verify(&replica.catalog(), reply)?;
                     let live_differences = replica.check_live()?;
                     let ok = damage.is_empty() && live_differences.is_empty();
-                    FsckReport { set, ok, states, bytes, damage, live_differences }
+                    FsckReport { set, ok, states, bytes, damage, live_differences, clock_repaired }
                 }
                 Running::Failed(failure) => FsckReport {
                     set,
@@ -251,6 +253,7 @@ impl StationAnswers {
                     bytes: 0,
                     damage: vec![failure.context("it cannot be opened").one_line()],
                     live_differences: Vec::new(),
+                    clock_repaired: None,
                 },
                 Running::Master(_) => continue,
             };
@@ -296,7 +299,7 @@ impl Answers for StationAnswers {
                     station.ok_or_else(|| Failure::unavailable("no station runs here"))?;
                 account_answers::answer(station, request, reply)
             }
-            Request::Fsck { set } => self.fsck(set.as_ref(), reply),
+            Request::Fsck { set, repair_clock } => self.fsck(set.as_ref(), repair_clock, reply),
         }
     }
 }

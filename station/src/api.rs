@@ -92,6 +92,9 @@ pub(crate) enum Request {
     Fsck {
         /// Which.
         set: Option<SetName>,
+        /// Put times right first that a wrong clock left.
+        #[serde(default)]
+        repair_clock: bool,
     },
 }
 
@@ -355,4 +358,7 @@ pub(crate) struct FsckReport {
     pub(crate) damage: Vec<String>,
     /// Where the live tree is not what was committed.
     pub(crate) live_differences: Vec<String>,
+    /// How many changes had their times put right, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) clock_repaired: Option<u64>,
 }

@@ -10,7 +10,7 @@ use keepshare_base::{
     CommitId, ContentHash, Event, FileId, FileTime, Kind, Meta, Name, Owner, SetName, SetPath,
     Stamp, VersionId,
 };
-use keepshare_namespace::when::{self, Moment, WHEN_HINT, When, WhenError};
+use keepshare_namespace::when::{self, Moment, WHEN_HINT, When, WhenError, commit_then};
 use keepshare_versioning::{Ended, FileState, HistoryEntry, ReadError, Reader, View};
 
 use crate::{
@@ -126,7 +126,7 @@ impl Catalog {
         let mut paths = HashMap::new();
         let mut infos = Vec::with_capacity(history.len());
         for entry in &history {
-            let at = if entry.current { view.latest() } else { held_at(view, entry)? };
+            let at = if entry.current { view.latest() } else { entry.since };
             let shown = paths
                 .entry((entry.parent, at))
                 .or_insert_with(|| folder_path(view, entry.parent, at));
@@ -151,7 +151,7 @@ impl Catalog {
             history.extend(self.history_before(view, path, (former, name), limit)?);
         }
         if history.len() > before {
-            history.sort_by_key(|entry| std::cmp::Reverse(entry.held_from));
+            history.sort_by_key(|entry| std::cmp::Reverse(entry.since));
             history.truncate(limit);
         }
         Ok(history)
@@ -167,10 +167,11 @@ impl Catalog {
     ) -> Outcome<Vec<HistoryEntry>> {
         let mut held = Vec::new();
         for mut entry in view.history(folder, name, limit).map_err(read_failure)? {
-            let at = held_at(view, &entry)?;
-            let then = view.resolve(path, at).map_err(read_failure)?;
+            let then = view.resolve(path, entry.since).map_err(read_failure)?;
             if then.is_some_and(|(file, _)| file == entry.state.file) {
                 entry.current = false;
+                // What its path led to at some moment is found by that path.
+                entry.until = entry.since;
                 // It went with its folder, where it is still somewhere.
                 entry.held_until = entry.held_until.or(Some((entry.held_from, Ended::Renamed)));
                 held.push(entry);
@@ -208,9 +209,10 @@ impl Catalog {
             .or_else(|error| format!("@{typed}").parse().map_err(|_| error))
             .map_err(|error: WhenError| Failure::because(Code::Usage, error).hint(WHEN_HINT))?;
         let view = self.view()?;
-        let found = match when.resolve(self.zone, clock::now()) {
+        let now = clock::now();
+        let found = match when.resolve(self.zone, now) {
             Moment::Latest => self.at_commit(&view, path, view.latest())?,
-            Moment::At(stamp) => self.at_stamp(&view, path, stamp)?,
+            Moment::At(stamp) => self.at_stamp(&view, path, stamp, now)?,
             Moment::Version(id, file) => self.at_version(&view, path, id, file)?,
         };
         found.ok_or_else(|| {
@@ -219,12 +221,35 @@ impl Catalog {
         })
     }
 
-    fn at_stamp(&self, view: &View, path: &SetPath, stamp: Stamp) -> Outcome<Option<Found>> {
-        let commit = view.commit_at(stamp).map_err(read_failure)?;
+    fn at_stamp(
+        &self,
+        view: &View,
+        path: &SetPath,
+        stamp: Stamp,
+        now: Stamp,
+    ) -> Outcome<Option<Found>> {
+        let commit = commit_then(view, stamp, now).map_err(read_failure)?;
         if commit == CommitId(0) {
             return Err(self.before_history(view, path)?);
         }
-        self.at_commit(view, path, commit)
+        let found = self.at_commit(view, path, commit)?;
+        if found.as_ref().is_some_and(|found| !found.state.expired) {
+            return Ok(found);
+        }
+        Ok(self.in_history(view, path, commit)?.or(found))
+    }
+
+    /// Returns what the history of a path has for a commit: under its file's former name, or the next older version where
+    /// the content of that one was removed.
+    fn in_history(&self, view: &View, path: &SetPath, commit: CommitId) -> Outcome<Option<Found>> {
+        let Some((folder, name)) = path.split_last() else { return Ok(None) };
+        let history = self.history(view, path, (&folder, name), SEARCHED_MAX)?;
+        let held = |entry: &HistoryEntry| (entry.since..entry.until).contains(&commit);
+        let Some(at) = history.iter().position(held) else { return Ok(None) };
+        let is_kept =
+            |entry: &&HistoryEntry| entry.state.meta.kind != Kind::Dir && !entry.state.expired;
+        let kept = history[at..].iter().find(is_kept);
+        Ok(kept.map(|entry| Found { state: entry.state.clone(), commit, name: Some(name.clone()) }))
     }
 
     /// Says when the history begins that was asked for what was before it.
@@ -481,12 +506,6 @@ fn first_stamp<E>(mut is_so: impl FnMut(Stamp) -> Result<bool, E>) -> Result<Opt
         }
     }
     Ok(Some(so))
-}
-
-/// Returns a moment at which a name held an entry of its history.
-fn held_at(view: &View, entry: &HistoryEntry) -> Outcome<CommitId> {
-    let since = view.commit_at(entry.held_from).map_err(read_failure)?;
-    Ok(since.max(entry.state.commit))
 }
 
 /// Says why something could not be read.

@@ -343,6 +343,9 @@ pub(crate) struct Fsck {
     /// Check only this set
     #[arg(value_name = "SET")]
     pub(crate) set: Option<SetName>,
+    /// Put times of arrival right that a wrong clock of this station left, before the check
+    #[arg(long, requires = "set")]
+    pub(crate) repair_clock: bool,
 }
 
 #[derive(Args, Debug)]
@@ -456,7 +459,8 @@ const FIND_EXAMPLES: &str = "Examples:
 
 const FSCK_EXAMPLES: &str = "Examples:
   keepshare fsck
-  keepshare fsck projects --json";
+  keepshare fsck projects --json
+  keepshare fsck projects --repair-clock";
 
 const COMPLETIONS_EXAMPLES: &str = "Examples:
   keepshare completions bash > /etc/bash_completion.d/keepshare

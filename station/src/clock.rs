@@ -16,6 +16,13 @@ pub(crate) fn now() -> Stamp {
     Stamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
+/// Returns for how long this machine has been up, its sleep included, in microseconds.
+pub(crate) fn up_micros() -> u64 {
+    let up = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let secs = u64::try_from(up.tv_sec).unwrap_or(0);
+    secs.saturating_mul(1_000_000).saturating_add(u64::try_from(up.tv_nsec).unwrap_or(0) / 1000)
+}
+
 /// Returns the running clock, which no change of the time of day moves.
 pub(crate) fn mono() -> MonoTime {
     static START: OnceLock<Instant> = OnceLock::new();

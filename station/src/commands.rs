@@ -73,7 +73,7 @@ pub(crate) fn execute(cli: Cli, screen: &Screen) -> Outcome<()> {
         Command::Show(options) => history::show(&socket(&global)?, &options.path, screen),
         Command::Restore(options) => restore::restore(&socket(&global)?, &options, screen),
         Command::Find(options) => find::find(&socket(&global)?, &options, screen),
-        Command::Fsck(options) => history::fsck(&socket(&global)?, options.set, screen),
+        Command::Fsck(options) => history::fsck(&socket(&global)?, options, screen),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "keepshare", &mut text);

@@ -10,12 +10,12 @@ use anyhow::Context;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use keepshare_base::{
-    Kind, OriginId, RequestId, RestoreGround, SetName, SetPath, StationName, VersionId,
+    Kind, OriginId, RequestId, RestoreGround, SetName, SetPath, Stamp, StationName, VersionId,
 };
 use keepshare_namespace::{Restore, RestoreError, when::Moment};
 use keepshare_proto::{Frame, RestoreAnswer, RestoreRequest, Text, restore::RestoreEnd};
 use keepshare_versioning::{
-    Damage, FileState, Reader,
+    ClockAlarm, Damage, FileState, Reader,
     live::{Difference, LiveOptions},
     set::{SetOptions, SetStore, Status},
 };
@@ -23,6 +23,7 @@ use keepshare_versioning::{
 use crate::{
     api::{Restored, SetStatus},
     catalog::{Catalog, Found},
+    clock,
     commands::kind_word,
     drivers::{
         pump::Pump,
@@ -276,10 +277,28 @@ impl Replica {
         false
     }
 
+    /// Puts times right that a wrong clock left, and returns of how many changes. Blocks.
+    pub(crate) fn repair_clock(&self) -> Outcome<u64> {
+        let (answer, answered) = oneshot::channel();
+        self.open_store()?.with_store(move |store| {
+            let repaired = store.repair_clock(clock::now()).map_err(anyhow::Error::new);
+            let synced = repaired.and_then(|repaired| Ok(store.sync().map(|_| repaired)?));
+            // Whoever asked may be gone.
+            let _ = answer.send(synced);
+        });
+        let stopping = |_| Failure::unavailable("the station is stopping");
+        let repaired = answered.blocking_recv().map_err(stopping)?;
+        Ok(repaired.context("cannot put the times of changes right")?)
+    }
+
+    fn open_store(&self) -> Outcome<Arc<SetStore>> {
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        store.ok_or_else(|| Failure::unavailable("the station is stopping"))
+    }
+
     /// Compares the live tree with what was committed. Blocks.
     pub(crate) fn check_live(&self) -> Outcome<Vec<String>> {
-        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let store = store.ok_or_else(|| Failure::unavailable("the station is stopping"))?;
+        let store = self.open_store()?;
         let (answer, answered) = oneshot::channel();
         store.with_live(move |tree, reader| {
             // Whoever asked may be gone.
@@ -384,6 +403,42 @@ fn damaged(damage: Damage) -> String {
     )
 }
 
+/// Says which clock was wrong, for a day.
+fn wrong_clock(store: &Status, now: Stamp) -> Option<String> {
+    let (times, last) = store.clock_alarm;
+    let last = last.filter(|last| now.micros_since(last.clock()) < CLOCK_TOLD_MICROS)?;
+    let apart = |micros: i64| {
+        let way = if micros < 0 { "behind" } else { "ahead" };
+        format!("{} {way}", span_text(micros.unsigned_abs().saturating_add(500_000) / 1_000_000))
+    };
+    let what = match last {
+        ClockAlarm::Differs { ahead_micros, clock } => format!(
+            "the clock of the master was {} of this station's at {clock}; its changes are filed by this station's clock: set the wrong one right (NTP)",
+            apart(ahead_micros)
+        ),
+        ClockAlarm::Jumped { ahead_micros, clock } => format!(
+            "this station's clock was {} of the time that had passed, at {clock}: set it right (NTP), then keepshare fsck SET --repair-clock",
+            apart(ahead_micros)
+        ),
+        ClockAlarm::SetBack { before, clock } => {
+            format!("this station's clock was set back from {before} to {clock}")
+        }
+    };
+    Some(format!("alarm: {what} ({times} changes)"))
+}
+
+/// How long a wrong clock is told of, in microseconds.
+const CLOCK_TOLD_MICROS: i64 = 86_400_000_000;
+
+fn span_text(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
 /// Returns what in the live tree a person must look at.
 fn problems(store: &Status) -> Vec<String> {
     let mut problems: Vec<String> =
@@ -391,11 +446,7 @@ fn problems(store: &Status) -> Vec<String> {
     if store.more_problems > 0 {
         problems.push(format!("live tree: {} more", store.more_problems));
     }
-    if let (times, Some(last)) = store.clock_set_back {
-        let (running, clock) = (last.running, last.clock);
-        problems
-            .push(format!("the clock was set back {times} times, last from {running} to {clock}"));
-    }
+    problems.extend(wrong_clock(store, clock::now()));
     problems
 }
 

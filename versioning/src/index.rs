@@ -16,9 +16,11 @@ pub(crate) mod files;
 pub(crate) mod history;
 pub(crate) mod keys;
 pub(crate) mod names;
+#[cfg(test)]
+mod tests;
 
 /// The version of the tables; an index of another one is built anew.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 type Bytes = &'static [u8];
 
@@ -118,7 +120,7 @@ tables! {
     Link = "link",
     /// Derived: file → how many names it has today.
     Names = "names",
-    /// Derived: origin, stamp, commit of complete changes.
+    /// Derived: origin, moment, commit of complete changes.
     Time = "time",
     /// Derived: position → last commit.
     Position = "position",

@@ -17,6 +17,7 @@ mod body;
 mod check;
 mod error;
 mod index;
+mod moment;
 mod reader;
 mod record;
 mod state;
@@ -24,9 +25,10 @@ mod store;
 
 pub use error::{CommitError, ReadError, Refusal, StoreError};
 pub use index::IndexError;
+pub use moment::{Arrival, ClockAlarm, Sent};
 pub use reader::{Damage, READ_BYTES_MAX, Reader, View};
 pub use state::{
     BodyChanges, BodyRef, CommitInfo, Ended, Entry, FileState, HistoryEntry, Place, PointInfo,
     RestoreInfo, Touched,
 };
-pub use store::{ClockSetBack, Incoming, OpenReport, Store, StoreOptions};
+pub use store::{Incoming, OpenReport, Store, StoreOptions};

@@ -2,6 +2,7 @@
 
 use std::{
     fmt, io,
+    ops::Bound,
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
@@ -204,14 +205,31 @@ impl View {
         self.ask(|rows| files::commit_info(rows, commit))
     }
 
-    /// Returns the last complete commit stamped at or before `through`; zero where there is none.
+    /// Returns the last complete commit with a moment at or before `through`; zero where there is none.
     pub fn commit_at(&self, through: Stamp) -> Result<CommitId, ReadError> {
-        self.ask(|rows| files::commit_at(rows, through))
+        self.commit_at_from(through, CommitId::MAX)
+    }
+
+    /// Returns what [`Self::commit_at`] did when `newest` was the newest commit, whatever arrived late since.
+    pub fn commit_at_from(&self, through: Stamp, newest: CommitId) -> Result<CommitId, ReadError> {
+        self.ask(|rows| files::commit_at(rows, through, newest))
+    }
+
+    /// Returns the newest commit that has a row of its own; zero where there is none.
+    pub fn newest_commit(&self) -> Result<CommitId, ReadError> {
+        let newest = self.ask(|rows| files::newest_commit(rows, Bound::Unbounded))?;
+        Ok(newest.map_or(CommitId(0), |(at, _)| at))
     }
 
     /// Returns the last commit with this position.
     pub fn commit_of(&self, position: Position) -> Result<Option<CommitId>, ReadError> {
         self.ask(|rows| files::commit_of(rows, position))
+    }
+
+    /// Returns the last commit with this position or, where none is kept, with the next lower one; `None` where the
+    /// origin has not come so far here.
+    pub fn commit_through(&self, position: Position) -> Result<Option<CommitId>, ReadError> {
+        self.ask(|rows| files::commit_through(rows, position))
     }
 
     /// Returns what a name stood for at a commit.

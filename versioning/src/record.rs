@@ -13,8 +13,11 @@ use keepshare_base::{
 
 use crate::{pack::PackLoc, state::Place};
 
-/// The version of the encoding.
-pub(crate) const FORMAT: u8 = 1;
+/// The version of the encoding. What version 1 wrote is read, too: new rows have only come to its end.
+pub(crate) const FORMAT: u8 = 2;
+
+/// The oldest version that is read.
+const FORMAT_MIN: u8 = 1;
 
 /// The most bytes of rows in one record.
 pub(crate) const RECORD_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -86,6 +89,21 @@ pub(crate) struct FileValue {
 /// What a commit is.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub(crate) struct CommitValue {
+    /// This station's clock when it came, as it was read.
+    pub(crate) arrival: Stamp,
+    /// When the change was made, by this station's reckoning.
+    pub(crate) moment: Stamp,
+    /// The running time of the set here, in microseconds.
+    pub(crate) running_micros: u64,
+    pub(crate) position: Position,
+    pub(crate) complete: bool,
+    pub(crate) stamp: Stamp,
+    pub(crate) user: Option<String>,
+}
+
+/// What a commit was before moments were kept.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) struct FirstCommitValue {
     pub(crate) arrival: Stamp,
     pub(crate) position: Position,
     pub(crate) complete: bool,
@@ -132,8 +150,8 @@ impl Piece {
 /// One resulting row. New kinds go to the end: the place in this list is the encoding.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Row {
-    /// A commit.
-    Commit { at: CommitId, value: CommitValue },
+    /// A commit, as version 1 wrote it; its moment follows when it is applied.
+    FirstCommit { at: CommitId, value: FirstCommitValue },
     /// What a name stands for from `at` on.
     Name { at: CommitId, parent: FileId, name: Name, target: Option<(FileId, Kind)> },
     /// What a file is from `at` on.
@@ -158,8 +176,10 @@ pub(crate) enum Row {
     Point { at: CommitId, point: Point, position: Position },
     /// The answer to a request to restore.
     Restore { at: CommitId, row: RestoreRow, position: Position },
-    /// The running clock.
+    /// What the clock said.
     Clock { arrival: Stamp },
+    /// A commit.
+    Commit { at: CommitId, value: CommitValue },
 }
 
 /// Why the body of a record is not rows.
@@ -179,7 +199,7 @@ pub(crate) fn encode(rows: &[Row]) -> Vec<u8> {
 /// Reads what [`encode`] wrote.
 pub(crate) fn decode(body: &[u8]) -> Result<Vec<Row>, RecordError> {
     match body {
-        [FORMAT, rows @ ..] => {
+        [FORMAT_MIN..=FORMAT, rows @ ..] => {
             // Postcard allocates by what there is to read, not by a length announced.
             let (rows, rest) = postcard::take_from_bytes(rows).map_err(|_| RecordError::Broken)?;
             if rest.is_empty() { Ok(rows) } else { Err(RecordError::Broken) }
@@ -226,8 +246,17 @@ mod tests {
             since: CommitId(2),
             body,
         };
+        let first = FirstCommitValue {
+            arrival: Stamp(5),
+            position,
+            complete: true,
+            stamp: Stamp(-4),
+            user: Some("anna".into()),
+        };
         let commit = CommitValue {
             arrival: Stamp(5),
+            moment: Stamp(3),
+            running_micros: 300,
             position,
             complete: true,
             stamp: Stamp(-4),
@@ -245,7 +274,7 @@ mod tests {
             outcome: RestoreOutcome::Equal,
         };
         vec![
-            Row::Commit { at, value: commit },
+            Row::FirstCommit { at, value: first },
             Row::Name { at, parent: FileId::ROOT, name, target: Some((file, Kind::File)) },
             Row::File { at, file, value: value(Body::Inline(b"bytes".to_vec())) },
             Row::File { at, file, value: value(Body::Blob(loc)) },
@@ -263,6 +292,7 @@ mod tests {
             Row::Point { at, point, position },
             Row::Restore { at, row: restore, position },
             Row::Clock { arrival: Stamp(5) },
+            Row::Commit { at, value: commit },
         ]
     }
 
@@ -272,7 +302,15 @@ mod tests {
         let body = encode(&rows());
         assert_eq!(decode(&body), Ok(rows()));
         let hash = ContentHash::of(&body).to_string();
+        assert_eq!((body.len(), &hash[..16]), (529, "0ba09d061d2cc4bd"));
+        // What version 1 wrote is read on.
+        let mut first = rows();
+        first.pop();
+        let mut body = encode(&first);
+        body[0] = 1;
+        let hash = ContentHash::of(&body).to_string();
         assert_eq!((body.len(), &hash[..16]), (511, "80f5f3a8016e3ffc"));
+        assert_eq!(decode(&body), Ok(first));
     }
 
     #[test]

@@ -15,7 +15,8 @@ use std::{
 use keepshare_base::{CommitId, Stamp};
 
 use crate::{
-    ClockSetBack, CommitError, Incoming, OpenReport, Reader, Store, StoreError, StoreOptions,
+    Arrival, ClockAlarm, CommitError, Incoming, OpenReport, Reader, Store, StoreError,
+    StoreOptions,
     checked::{CheckedDb, CheckedError, open_checked},
     disk::{Disk, RealDisk},
     live::{LiveDirs, LiveError, LiveOptions, LiveTree, Problem},
@@ -51,8 +52,8 @@ pub type Reply = Box<dyn FnOnce(Result<CommitId, SubmitError>) + Send>;
 pub struct Submission {
     /// The change.
     pub incoming: Incoming,
-    /// What this station's clock said when it came.
-    pub arrival: Stamp,
+    /// What was known when it came.
+    pub arrival: Arrival,
     /// Called once, when the change is durable or refused.
     pub reply: Reply,
 }
@@ -133,8 +134,8 @@ pub struct Status {
     pub problems: Vec<Arc<Problem>>,
     /// How many more problems there are.
     pub more_problems: u64,
-    /// How often the clock was set back, and the last time.
-    pub clock_set_back: (u64, Option<ClockSetBack>),
+    /// How often clocks were found to be wrong, and the last time.
+    pub clock_alarm: (u64, Option<ClockAlarm>),
 }
 
 /// A set that is open: its store, its live tree and their threads.

@@ -16,7 +16,7 @@ use crate::record::Body;
 pub struct CommitInfo {
     /// The station's own number for it.
     pub commit: CommitId,
-    /// When it arrived, by this station's running clock.
+    /// What this station's clock said when it arrived.
     pub arrival: Stamp,
     /// The change's place in its origin's journal.
     pub position: Position,
@@ -24,6 +24,10 @@ pub struct CommitInfo {
     pub complete: bool,
     /// The origin's journal time.
     pub stamp: Stamp,
+    /// When it was made, by this station's reckoning: moments of one origin never go back.
+    pub moment: Stamp,
+    /// For how long the set had run here, whatever was done to the clock, in microseconds.
+    pub running_micros: u64,
     /// Who made the change, where the origin knew.
     pub user: Option<String>,
 }
@@ -96,7 +100,11 @@ pub struct HistoryEntry {
     pub parent: FileId,
     /// The name it had.
     pub name: Name,
-    /// Since when that name held it, by the origin's stamps.
+    /// The commit since which the name held it.
+    pub since: CommitId,
+    /// The commit that ended this; [`CommitId::MAX`] where none has.
+    pub until: CommitId,
+    /// Since when that name held it, by the origin's stamps, which say nothing of the order.
     pub held_from: Stamp,
     /// Until when, and what ended it; `None` where it has not ended.
     pub held_until: Option<(Stamp, Ended)>,

@@ -4,6 +4,7 @@
 //! into one record of the log and into the index's pending write. [`Store::sync`] makes packs and log durable and only
 //! then shows the rows, so that no reader ever sees what a crash could take back.
 
+mod clocks;
 mod frames;
 mod maintain;
 mod open;
@@ -25,6 +26,7 @@ use crate::{
         files,
     },
     log::{Log, LogPosition},
+    moment::{Arrival, Clock, ClockAlarm, Told},
     pack::PackWriter,
     reader::Shared,
     record::{RECORD_BYTES_MAX, Row, encode},
@@ -36,9 +38,6 @@ use plan::PlanError;
 
 /// How many bytes of records and content may wait for a sync; beyond it a change syncs first.
 const PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// How far the clock may be set back without an alarm, in microseconds.
-const SET_BACK_MICROS_MAX: i64 = 60_000_000;
 
 /// The single writer of a set.
 #[derive(Debug)]
@@ -53,8 +52,8 @@ pub struct Store {
     packs: PackWriter,
     /// How much content was appended since the last sync, in bytes.
     unsynced_bytes: usize,
-    clock: Stamp,
-    set_back: Option<ClockSetBack>,
+    clock: Clock,
+    clock_alarm: Option<ClockAlarm>,
     live: CommitId,
     /// Where log and live tree were at the last flush.
     flushed: Option<(LogPosition, CommitId)>,
@@ -113,15 +112,6 @@ pub struct OpenReport {
     pub torn_bytes: u64,
 }
 
-/// The clock was set back.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct ClockSetBack {
-    /// What the clock said.
-    pub clock: Stamp,
-    /// The running clock, which never goes back.
-    pub running: Stamp,
-}
-
 /// The index's pending write.
 struct Pending(redb::WriteTransaction);
 
@@ -153,19 +143,25 @@ impl Store {
     /// Takes a change in, after all that are pending. It is durable and visible after the next [`Self::sync`].
     ///
     /// A refused change leaves no trace.
-    pub fn commit(&mut self, arrival: Stamp, incoming: &Incoming) -> Result<CommitId, CommitError> {
+    pub fn commit(
+        &mut self,
+        arrival: impl Into<Arrival>,
+        incoming: &Incoming,
+    ) -> Result<CommitId, CommitError> {
         self.check_writable()?;
         let at = self.latest().next();
-        let clock = self.clock_at(arrival);
-        let rows = match self.plan(at, clock, incoming) {
+        let arrival = arrival.into();
+        let told = self.clock.tell(&arrival);
+        let rows = match self.plan(at, &told, incoming) {
             Err(PlanError::Index(_)) => {
                 self.build_anew()?;
-                self.plan(at, clock, incoming)?
+                self.plan(at, &told, incoming)?
             }
             planned => planned?,
         };
         self.append(at, &rows)?;
-        self.advance_clock(arrival, clock);
+        let alarm = self.clock.advance(&arrival, &told);
+        self.clock_alarm = alarm.or(self.clock_alarm);
         Ok(at)
     }
 
@@ -178,12 +174,11 @@ impl Store {
     ) -> Result<CommitId, CommitError> {
         self.check_writable()?;
         let at = self.latest().next();
-        let clock = self.clock_at(arrival);
         let before = self.asked(|rows| files::place(rows, origin))?;
         let before = before.unwrap_or(Place { last: None, fence: epoch, mirroring: false });
         let place = Place { fence: before.fence.max(epoch), ..before };
-        self.append(at, &[Row::Place { origin, place }, Row::Clock { arrival: clock }])?;
-        self.advance_clock(arrival, clock);
+        self.append(at, &[Row::Place { origin, place }, Row::Clock { arrival }])?;
+        self.clock_alarm = self.clock.note(arrival).or(self.clock_alarm);
         Ok(at)
     }
 
@@ -249,15 +244,15 @@ impl Store {
         self.live = self.live.max(through);
     }
 
-    /// Returns when the clock was set back by more than a minute since the last call, for an alarm.
-    pub fn take_clock_set_back(&mut self) -> Option<ClockSetBack> {
-        self.set_back.take()
+    /// Returns what a person should know of clocks, as it was noticed since the last call.
+    pub fn take_clock_alarm(&mut self) -> Option<ClockAlarm> {
+        self.clock_alarm.take()
     }
 
     fn plan(
         &mut self,
         at: CommitId,
-        clock: Stamp,
+        told: &Told,
         incoming: &Incoming,
     ) -> Result<Vec<Row>, PlanError> {
         self.begin()?;
@@ -265,7 +260,7 @@ impl Store {
         let Pending(txn) = pending.as_ref().expect("it was begun just now");
         let mut frames = Frames { packs, unsynced_bytes, written: &shared.packs };
         let planned = database
-            .contain(|_| plan::change(&WriteRows::new(txn), &mut frames, at, clock, incoming));
+            .contain(|_| plan::change(&WriteRows::new(txn), &mut frames, at, told, incoming));
         planned.map_err(IndexError::from)?
     }
 
@@ -408,18 +403,6 @@ impl Store {
         if let Err(error) = kept {
             tracing::debug!(%error, "the disk's reserve stays as it is");
         }
-    }
-
-    /// Returns the running clock for something that arrives now; it never stands still or goes back.
-    fn clock_at(&self, arrival: Stamp) -> Stamp {
-        arrival.max(self.clock.plus_micros(1))
-    }
-
-    fn advance_clock(&mut self, arrival: Stamp, clock: Stamp) {
-        if self.clock.micros_since(arrival) > SET_BACK_MICROS_MAX {
-            self.set_back = Some(ClockSetBack { clock: arrival, running: self.clock });
-        }
-        self.clock = clock;
     }
 }
 

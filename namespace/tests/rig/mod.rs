@@ -14,7 +14,7 @@ use keepshare_base::{
 use keepshare_namespace::{
     Attributes, Denial, Found, Listed, Node, Share, ShareConfig, ShareId, Show,
 };
-use keepshare_versioning::{Incoming, Store, StoreOptions, disk::RealDisk};
+use keepshare_versioning::{Arrival, Incoming, Sent, Store, StoreOptions, disk::RealDisk};
 
 pub(crate) const ROOT: FileId = FileId::ROOT;
 
@@ -138,6 +138,8 @@ pub(crate) struct Rig {
     /// The stamp of the last change, and its arrival.
     pub(crate) now: Stamp,
     pub(crate) user: &'static str,
+    /// How far the master's clock is ahead, in microseconds.
+    pub(crate) ahead: i64,
     seq: Seq,
     running: RunningHash,
     counter: u64,
@@ -162,6 +164,7 @@ impl Rig {
             share,
             now: START,
             user: "anna",
+            ahead: 0,
             seq: Seq(0),
             running: RunningHash::EMPTY,
             counter: 0,
@@ -202,16 +205,29 @@ impl Rig {
 
     pub(crate) fn commit_after(&mut self, micros: i64, edit: Edit) -> CommitId {
         self.now = self.now.plus_micros(micros);
+        self.commit_stamped(self.now.plus_micros(self.ahead), edit)
+    }
+
+    /// Takes a change in that was made earlier, and makes it visible.
+    pub(crate) fn apply_stamped(&mut self, stamp: Stamp, edit: Edit) -> CommitId {
+        let at = self.commit_stamped(stamp, edit);
+        self.store.sync().unwrap();
+        at
+    }
+
+    fn commit_stamped(&mut self, stamp: Stamp, edit: Edit) -> CommitId {
         self.seq = self.seq.next();
         self.running = self.running.extended(&self.seq.0.to_le_bytes());
-        let change = Change { stamp: self.now, user: Some(self.user.into()), ..edit.change };
+        let change = Change { stamp, user: Some(self.user.into()), ..edit.change };
         let incoming = Incoming {
             position: self.position(),
             complete: true,
             running: self.running,
             filled: FilledChange { change, payload: edit.payload },
         };
-        self.store.commit(self.now, &incoming).unwrap()
+        let clock = self.now.plus_micros(self.ahead);
+        let sent = Some(Sent { clock, heard: Some(self.now.plus_micros(-SECOND)) });
+        self.store.commit(Arrival { sent, ..self.now.into() }, &incoming).unwrap()
     }
 
     /// Returns the position of the last change.

@@ -576,10 +576,10 @@ impl<'a, 't> Ship<'a, 't> {
         let is_answer = |row: &&Row| row.row.event == Event::Restored;
         let answering = files.iter().find(is_answer).map(|row| row.row.file);
         let restore = answering.and_then(|file| self.restores.remove(&file));
-        let stamp = self.now.max(self.tx.state.stamp.plus_micros(1));
         let payload: Vec<u8> = files.iter().flat_map(|row| row.payload.iter().copied()).collect();
         let change = Change {
-            stamp,
+            // The clock as it is: seq gives the order.
+            stamp: self.now,
             user: restore.as_ref().and_then(|note| note.user.clone()),
             names,
             files: files.into_iter().map(|row| row.row).collect(),

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, fmt::Write, os::unix::ffi::OsStrExt, path::Path};
 
-use keepshare_base::{Kind, SetName};
+use keepshare_base::Kind;
 use keepshare_namespace::when::{machine_zone, split_path_time};
 
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
         Entry, FsckReport, Request, VersionInfo,
         client::{self, Piece},
     },
+    cli::Fsck,
     failure::{Code, Failure, Outcome},
     output::{Screen, Table, bytes_text, safe, time_text},
     place::{parse_place, parse_place_time},
@@ -124,8 +125,9 @@ pub(crate) fn kind_word(kind: Kind) -> &'static str {
 }
 
 /// Checks everything; fails where anything is wrong.
-pub(crate) fn fsck(socket: &Path, set: Option<SetName>, screen: &Screen) -> Outcome<()> {
-    let mut answer = client::ask(socket, &Request::Fsck { set })?;
+pub(crate) fn fsck(socket: &Path, options: Fsck, screen: &Screen) -> Outcome<()> {
+    let Fsck { set, repair_clock } = options;
+    let mut answer = client::ask(socket, &Request::Fsck { set, repair_clock })?;
     let bar = screen.bar();
     let mut reports: Vec<FsckReport> = Vec::new();
     while let Some(piece) = answer.next_piece()? {
@@ -151,6 +153,9 @@ fn render_fsck(report: &FsckReport) -> String {
     let word = if report.ok { "ok" } else { "DAMAGED" };
     let (set, files, bytes) = (&report.set, report.states, bytes_text(report.bytes));
     let mut text = format!("Set {set}: {word}; {files} states, {bytes} verified\n");
+    if let Some(commits) = report.clock_repaired {
+        let _ = writeln!(text, "  the times of {commits} changes were put right");
+    }
     for line in &report.damage {
         let _ = writeln!(text, "  ! {}", safe(line));
     }

@@ -6,7 +6,7 @@
 use tokio::sync::mpsc;
 
 use keepshare_base::StationName;
-use keepshare_proto::Frame;
+use keepshare_proto::{Frame, codec::Clocks};
 use keepshare_replication::link::{Link, LinkControl, LinkCounts, LinkError, LinkReceiver};
 use rustls::pki_types::CertificateDer;
 
@@ -48,6 +48,11 @@ impl Pump {
     /// Waits for the next message. Dropped before it is done, it has lost nothing.
     pub(crate) async fn recv(&mut self) -> Result<Frame, LinkError> {
         self.receiver.recv().await
+    }
+
+    /// Returns what the last message said of clocks.
+    pub(crate) fn clocks(&self) -> Clocks {
+        self.receiver.clocks()
     }
 
     /// Queues a message; the link ends after what is queued when this is dropped.

@@ -19,12 +19,13 @@ use keepshare_base::{
 };
 use keepshare_proto::{
     FileLine, Frame, Message, NameLine, Place, RestoreRequest, StateDigest, Text,
+    codec::Clocks,
     receiver::{Commit, Input, Output, Receiver, ReceiverOptions, Standing, Ticket},
     restore::{RestoreEnd, StationInput, StationOutput},
 };
 use keepshare_replication::link::LinkError;
 use keepshare_versioning::{
-    CommitError, FileState, Incoming, ReadError, Reader, View,
+    Arrival, CommitError, FileState, Incoming, ReadError, Reader, Sent, View,
     live::ProblemCause,
     set::{QueueFull, SetStore, Status, Submission, SubmitError},
 };
@@ -86,6 +87,8 @@ struct Driver {
     /// What the store's queue had no room for, in order.
     waiting: VecDeque<Box<Submission>>,
     receiver: Receiver,
+    /// What was known when the last message came.
+    arrived: Option<Arrival>,
     /// The store said that its disk is full.
     full: bool,
     /// Complete changes that are committed and not yet in the live tree, oldest first.
@@ -116,6 +119,7 @@ impl Receive {
             origin,
             store,
             waiting: VecDeque::new(),
+            arrived: None,
             full: false,
             unshown: VecDeque::new(),
             pump: None,
@@ -228,7 +232,8 @@ impl Driver {
             // A loop that has ended needs no answer.
             let _ = answers.send(done);
         });
-        self.waiting.push_back(Box::new(Submission { incoming, arrival: clock::now(), reply }));
+        let arrival = self.arrived.unwrap_or_else(|| clock::now().into());
+        self.waiting.push_back(Box::new(Submission { incoming, arrival, reply }));
         self.submit();
     }
 
@@ -339,7 +344,10 @@ impl Driver {
 
     fn received(&mut self, received: Result<Frame, LinkError>) {
         match received {
-            Ok(frame) => self.handle(Input::Received(frame)),
+            Ok(frame) => {
+                self.arrived = self.pump.as_ref().map(|pump| arrival(pump.clocks()));
+                self.handle(Input::Received(frame));
+            }
             Err(error) => {
                 if let Some(pump) = &self.pump {
                     pump.tell_why(&error);
@@ -426,6 +434,13 @@ impl Driver {
             }
         });
     }
+}
+
+/// Returns what is known of a message that comes now.
+fn arrival(clocks: Clocks) -> Arrival {
+    let Clocks { sent, heard } = clocks;
+    let sent = sent.map(|clock| Sent { clock, heard });
+    Arrival { clock: clock::now(), up_micros: Some(clock::up_micros()), sent }
 }
 
 /// The most alarms shown of one set.

@@ -11,11 +11,12 @@ use keepshare_base::{CommitId, FileId, Kind, Name, Stamp};
 
 use crate::{
     log::LogPosition,
+    moment::{Verdict, moment, stopped_for},
     pack::PackLoc,
-    record::{Body, BodyId, CommitValue, FileValue, Piece, Row},
+    record::{Body, BodyId, CommitValue, FileValue, FirstCommitValue, Piece, Row},
 };
 
-use super::{IndexError, Rows, Table, WriteRows, keys};
+use super::{IndexError, Rows, Table, WriteRows, files, keys};
 
 /// The keys of [`Table::Meta`].
 pub(crate) mod meta {
@@ -23,7 +24,7 @@ pub(crate) mod meta {
     pub(crate) const FORMAT: &[u8] = b"format";
     /// The log position that the tables hold.
     pub(crate) const LOG: &[u8] = b"log";
-    /// The running clock.
+    /// What the clock said last.
     pub(crate) const CLOCK: &[u8] = b"clock";
     /// The highest pack that a row named.
     pub(crate) const PACK: &[u8] = b"pack";
@@ -91,10 +92,10 @@ pub(crate) fn set_meta_number(
     rows.put(Table::Meta, key, &number.to_be_bytes())
 }
 
-/// Returns the running clock.
-pub(crate) fn clock(rows: &impl Rows) -> Result<Stamp, IndexError> {
+/// Returns what the clock said last.
+pub(crate) fn clock(rows: &impl Rows) -> Result<Option<Stamp>, IndexError> {
     let value = rows.get(Table::Meta, meta::CLOCK)?;
-    value.map_or(Ok(Stamp(i64::MIN)), |value| decode(Table::Meta, value.value()))
+    value.map(|value| decode(Table::Meta, value.value())).transpose()
 }
 
 /// Applies rows in order.
@@ -117,6 +118,7 @@ struct Apply<'a, 't> {
 impl Apply<'_, '_> {
     fn row(&mut self, row: &Row) -> Result<(), IndexError> {
         match row {
+            Row::FirstCommit { at, value } => self.first_commit(*at, value),
             Row::Commit { at, value } => self.commit(*at, value),
             Row::Name { at, parent, name, target } => self.name(*at, *parent, name, *target),
             Row::File { at, file, value } => self.file(*at, *file, value),
@@ -155,10 +157,32 @@ impl Apply<'_, '_> {
         Ok(())
     }
 
+    /// Gives a commit of before moments were kept the moment that its stamp and its arrival tell.
+    fn first_commit(&mut self, at: CommitId, value: &FirstCommitValue) -> Result<(), IndexError> {
+        let FirstCommitValue { arrival, position, complete, stamp, user } = value.clone();
+        let last = files::commit_before(self.rows, at)?;
+        let before = files::moment_before(self.rows, position.origin, at)?;
+        let running = last.map_or(0, |last| {
+            let stopped = stopped_for(arrival.micros_since(last.arrival));
+            last.running_micros.saturating_add(stopped)
+        });
+        let value = CommitValue {
+            arrival,
+            moment: moment(stamp, arrival, Verdict::Agree, before),
+            running_micros: running,
+            position,
+            complete,
+            stamp,
+            user,
+        };
+        self.commit(at, &value)
+    }
+
     fn commit(&mut self, at: CommitId, value: &CommitValue) -> Result<(), IndexError> {
+        self.forget_moment(at, value)?;
         self.rows.put(Table::Commit, &keys::commit(at), &encode(value))?;
         if value.complete {
-            let key = keys::time(value.position.origin, value.stamp, at);
+            let key = keys::time(value.position.origin, value.moment, at);
             self.rows.put(Table::Time, &key, &[])?;
         }
         let key = keys::position(value.position);
@@ -170,9 +194,19 @@ impl Apply<'_, '_> {
         self.clock(value.arrival)
     }
 
+    /// Lets go of the moment that a commit had before its clock was repaired.
+    fn forget_moment(&mut self, at: CommitId, value: &CommitValue) -> Result<(), IndexError> {
+        match files::commit(self.rows, at)? {
+            Some(before) if before.moment != value.moment => {
+                let key = keys::time(before.position.origin, before.moment, at);
+                self.rows.remove(Table::Time, &key).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn clock(&mut self, arrival: Stamp) -> Result<(), IndexError> {
-        let latest = clock(self.rows)?.max(arrival);
-        self.rows.put(Table::Meta, meta::CLOCK, &encode(&latest))
+        self.rows.put(Table::Meta, meta::CLOCK, &encode(&arrival))
     }
 
     fn name(

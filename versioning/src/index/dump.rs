@@ -50,7 +50,7 @@ impl Dump {
             }
             (self.table, self.last) = (self.table + 1, None);
             if self.table == LOGGED.len() {
-                out.push(Row::Clock { arrival: clock(rows)? });
+                out.extend(clock(rows)?.map(|arrival| Row::Clock { arrival }));
             }
         }
         Ok(out)

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    ops::{Bound::Included, Range},
+    ops::{
+        Bound::{self, Included},
+        Range,
+    },
 };
 
 use keepshare_base::{CommitId, FileId, Name, OriginId, Position, RequestId, RestoreRow, Stamp};
@@ -20,6 +23,9 @@ use super::{
 
 /// The most rows that [`touched`] gives; more is everything.
 const TOUCHED_ROWS_MAX: usize = 100_000;
+
+/// The most commits of other origins that are looked through for one of this origin.
+const OTHER_ORIGINS_MAX: usize = 64;
 
 /// The most ranges that [`body_changes`] gives; more is everything.
 const RANGES_MAX: usize = 100_000;
@@ -44,21 +50,94 @@ pub(crate) fn commit_info(
         position: value.position,
         complete: value.complete,
         stamp: value.stamp,
+        moment: value.moment,
+        running_micros: value.running_micros,
         user: value.user,
     }))
 }
 
-/// Returns the last complete commit stamped at or before `through`, of all origins.
-pub(crate) fn commit_at(rows: &impl Rows, through: Stamp) -> Result<CommitId, IndexError> {
+/// Returns the row of the newest commit before `at` that has one, and its number.
+pub(crate) fn newest_commit(
+    rows: &impl Rows,
+    before: Bound<&[u8]>,
+) -> Result<Option<(CommitId, CommitValue)>, IndexError> {
+    let row = rows.range(Table::Commit, Bound::Unbounded, before)?.next_back();
+    let Some((key, value)) = row.transpose()? else { return Ok(None) };
+    let at = keys::oldest_of(Table::Commit, key.value())?;
+    Ok(Some((at, decode(Table::Commit, value.value())?)))
+}
+
+/// Returns commits after `after`, oldest first.
+pub(crate) fn commits_after(
+    rows: &impl Rows,
+    after: CommitId,
+    limit: usize,
+) -> Result<Vec<(CommitId, CommitValue)>, IndexError> {
+    let from = keys::commit(CommitId(after.0.saturating_add(1)));
+    let mut commits = Vec::new();
+    for row in rows.under(Table::Commit, &[], &from)?.take(limit) {
+        let (key, value) = row?;
+        let at = keys::oldest_of(Table::Commit, key.value())?;
+        commits.push((at, decode(Table::Commit, value.value())?));
+    }
+    Ok(commits)
+}
+
+/// Returns the row of the commit before `at`.
+pub(crate) fn commit_before(
+    rows: &impl Rows,
+    at: CommitId,
+) -> Result<Option<CommitValue>, IndexError> {
+    let newest = newest_commit(rows, Bound::Excluded(&keys::commit(at)))?;
+    Ok(newest.map(|(_, value)| value))
+}
+
+/// Returns the newest moment that an origin had before a commit.
+pub(crate) fn moment_before(
+    rows: &impl Rows,
+    origin: OriginId,
+    at: CommitId,
+) -> Result<Option<Stamp>, IndexError> {
+    let end = keys::commit(at);
+    let before = rows.range(Table::Commit, Bound::Unbounded, Bound::Excluded(&end))?;
+    for row in before.rev().take(OTHER_ORIGINS_MAX) {
+        let value: CommitValue = decode(Table::Commit, row?.1.value())?;
+        if value.position.origin == origin {
+            return Ok(Some(value.moment));
+        }
+    }
+    // An origin that was quiet for long: its last complete change.
+    let prefix = keys::origin(origin);
+    let last = keys::time(origin, Stamp::MAX, CommitId::MAX);
+    for row in rows.range(Table::Time, Included(&prefix), Included(&last))?.rev() {
+        let (key, _) = row?;
+        let commit = keys::oldest_of(Table::Time, key.value())?;
+        if commit < at {
+            return Ok(Some(keys::read_time(key.value())?));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the last complete commit at or before `newest` with a moment at or before `through`, of all origins.
+pub(crate) fn commit_at(
+    rows: &impl Rows,
+    through: Stamp,
+    newest: CommitId,
+) -> Result<CommitId, IndexError> {
     let mut last = CommitId(0);
     let mut from = vec![];
     while let Some((key, _)) = rows.first_under(Table::Place, &[], &from)? {
         let key = key.value();
         let origin = keys::read_origin(key)?;
         let end = keys::time(origin, through, CommitId::MAX);
-        let mut older = rows.range(Table::Time, Included(key), Included(&end))?;
-        if let Some(row) = older.next_back() {
-            last = last.max(keys::oldest_of(Table::Time, row?.0.value())?);
+        // Moments of one origin are in the order of its commits.
+        for row in rows.range(Table::Time, Included(key), Included(&end))?.rev() {
+            let at = keys::oldest_of(Table::Time, row?.0.value())?;
+            if at <= newest {
+                last = last.max(at);
+                break;
+            }
         }
         match keys::after_prefix(key) {
             Some(next) => from = next,
@@ -75,6 +154,24 @@ pub(crate) fn commit_of(
 ) -> Result<Option<CommitId>, IndexError> {
     let value = rows.get(Table::Position, &keys::position(position))?;
     value.map(|value| Ok(CommitId(decode_u64(Table::Position, value.value())?))).transpose()
+}
+
+/// Returns the last commit with this position or, where it has none, with the next lower one that has; none where the
+/// origin has not come so far.
+pub(crate) fn commit_through(
+    rows: &impl Rows,
+    position: Position,
+) -> Result<Option<CommitId>, IndexError> {
+    let is_reached = place(rows, position.origin)?.and_then(|place| place.last);
+    let is_reached =
+        is_reached.is_some_and(|(epoch, seq, _)| (epoch, seq) >= (position.epoch, position.seq));
+    if !is_reached {
+        return commit_of(rows, position);
+    }
+    let (from, end) = (keys::origin(position.origin), keys::position(position));
+    let row = rows.range(Table::Position, Included(&from), Included(&end))?.next_back();
+    let Some((_, value)) = row.transpose()? else { return Ok(None) };
+    Ok(Some(CommitId(decode_u64(Table::Position, value.value())?)))
 }
 
 /// Returns the newest row of a file at a commit, whatever it is.

@@ -18,7 +18,7 @@ use super::{
     keys, names,
 };
 
-/// How long a name may be empty, by the origin's stamps, and go on by name.
+/// How long a name may be empty, by moments, and go on by name.
 const EMPTY_MICROS_MAX: i64 = 60_000_000;
 
 /// The most intervals that one history walks through.
@@ -68,6 +68,9 @@ struct Interval {
     ended: Option<(Stamp, Ended)>,
 }
 
+/// What came after a version, while a history is walked: the commit, and what is told of it.
+type Until = (CommitId, Option<(Stamp, Ended)>);
+
 struct Walk<'a, R> {
     rows: &'a R,
     states: States<'a, R>,
@@ -114,15 +117,19 @@ impl<R: Rows> Walk<'_, R> {
     /// Adds the versions that an interval held.
     fn versions(&mut self, interval: &Interval, limit: usize) -> Result<(), IndexError> {
         let Interval { spot, file, start, .. } = interval;
-        let mut until = interval.ended;
+        let (mut until, mut ended): Until = (interval.end, interval.ended);
         for (commit, value) in self.held(interval)? {
-            let held_from = self.states.commit(commit.max(*start))?.stamp;
+            let since = commit.max(*start);
+            let held_from = self.states.commit(since)?.stamp;
             let is_cut = value.cut.is_some();
             let same =
                 |last: &&mut HistoryEntry| last.state.file == *file && last.state.commit == commit;
             if let Some(last) = self.entries.last_mut().filter(same) {
                 // The same version under its file's former name, or back again: one entry.
                 last.held_from = held_from;
+                if last.since == until {
+                    last.since = since;
+                }
             } else if is_cut && self.entries.len() < limit {
                 let state = self.states.state(*file, commit, value)?;
                 self.entries.push(HistoryEntry {
@@ -130,12 +137,14 @@ impl<R: Rows> Walk<'_, R> {
                     state,
                     parent: spot.parent,
                     name: spot.name.clone(),
+                    since,
+                    until,
                     held_from,
-                    held_until: until,
+                    held_until: ended,
                     current: false,
                 });
             }
-            until = Some((held_from, Ended::Replaced));
+            (until, ended) = (since, Some((held_from, Ended::Replaced)));
         }
         Ok(())
     }
@@ -164,8 +173,8 @@ impl<R: Rows> Walk<'_, R> {
         let goes_on = match row {
             Some((_, Some(_))) => true,
             Some((empty_since, None)) => {
-                let emptied = self.states.commit(empty_since)?.stamp;
-                let filled = self.states.commit(*start)?.stamp;
+                let emptied = self.states.commit(empty_since)?.moment;
+                let filled = self.states.commit(*start)?.moment;
                 (0..EMPTY_MICROS_MAX).contains(&filled.micros_since(emptied))
             }
             None => false,

@@ -161,12 +161,19 @@ pub(crate) fn read_origin(key: &[u8]) -> Result<OriginId, IndexError> {
 }
 
 /// `time`.
-pub(crate) fn time(of: OriginId, stamp: Stamp, at: CommitId) -> Vec<u8> {
+pub(crate) fn time(of: OriginId, moment: Stamp, at: CommitId) -> Vec<u8> {
     let mut key = origin(of).to_vec();
     // With the sign bit turned, times before 1970 sort first.
-    key.extend_from_slice(&(stamp.0 ^ i64::MIN).to_be_bytes());
+    key.extend_from_slice(&(moment.0 ^ i64::MIN).to_be_bytes());
     key.extend_from_slice(&at.0.to_be_bytes());
     key
+}
+
+/// Reads the moment of a `time` key.
+pub(crate) fn read_time(key: &[u8]) -> Result<Stamp, IndexError> {
+    let moment = key.get(4..4 + NUMBER).and_then(|bytes| bytes.try_into().ok());
+    let moment = moment.ok_or_else(|| Table::Time.broken())?;
+    Ok(Stamp(i64::from_be_bytes(moment) ^ i64::MIN))
 }
 
 /// `position`.
@@ -220,6 +227,7 @@ mod tests {
     fn times_before_1970_sort_first() {
         let key = |micros| time(OriginId(1), Stamp(micros), CommitId(1));
         assert!([key(i64::MIN), key(-1), key(0), key(i64::MAX)].is_sorted());
+        assert_eq!(read_time(&key(-7)).unwrap(), Stamp(-7));
     }
 
     #[test]

@@ -59,7 +59,7 @@ type Answers = mpsc::Receiver<Result<CommitId, SubmitError>>;
 fn submit(set: &SetStore, incoming: Incoming) -> Answers {
     let (send, answers) = mpsc::channel();
     let reply: Reply = Box::new(move |answer| drop(send.send(answer)));
-    set.submit(Submission { incoming, arrival: Stamp(1), reply }).unwrap();
+    set.submit(Submission { incoming, arrival: Stamp(1).into(), reply }).unwrap();
     answers
 }
 
@@ -115,7 +115,7 @@ fn answers_come_in_order() {
         let send = send.clone();
         let reply: Reply = Box::new(move |answer| send.send((seq, answer.is_ok())).unwrap_or(()));
         let incoming = change(seq, format!("{seq}").as_bytes());
-        set.submit(Submission { incoming, arrival: Stamp(1), reply }).unwrap();
+        set.submit(Submission { incoming, arrival: Stamp(1).into(), reply }).unwrap();
     }
     let got: Vec<_> = (0..5).map(|_| answers.recv_timeout(PATIENCE).unwrap()).collect();
     assert_eq!(got, [(1, true), (2, true), (3, true), (3, false), (4, true)]);
@@ -175,7 +175,8 @@ fn the_queue_has_an_end() {
     let back = loop {
         seq += 1;
         let reply: Reply = Box::new(|_| {});
-        let submission = Submission { incoming: change(seq, b"x"), arrival: Stamp(1), reply };
+        let submission =
+            Submission { incoming: change(seq, b"x"), arrival: Stamp(1).into(), reply };
         if let Err(QueueFull(back)) = set.submit(submission) {
             break back;
         }

@@ -241,10 +241,13 @@ impl Writer<'_> {
             }
             self.waiting.push((reply, result.map_err(SubmitError::from)));
         }
-        if let Some(set_back) = self.store.take_clock_set_back() {
-            tracing::error!(clock = %set_back.clock, running = %set_back.running, "the clock was set back");
+        if let Some(alarm) = self.store.take_clock_alarm() {
             self.shared.update(|status| {
-                status.clock_set_back = (status.clock_set_back.0 + 1, Some(set_back));
+                let (times, last) = status.clock_alarm;
+                if !last.is_some_and(|last| last.is_alike(&alarm)) {
+                    tracing::error!(?alarm, "a clock is wrong");
+                }
+                status.clock_alarm = (times + 1, Some(alarm));
             });
         }
     }

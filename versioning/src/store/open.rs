@@ -1,6 +1,6 @@
 //! Opening a set: the log decides, the index follows.
 
-use std::{io, sync::Arc};
+use std::{io, ops::Bound, sync::Arc};
 
 use keepshare_base::CommitId;
 
@@ -14,8 +14,10 @@ use crate::{
             Source, apply, clock, log_position, meta, meta_number, set_log_position,
             set_meta_number,
         },
+        files,
     },
     log::{Entry, EntryKind, Log, LogError, LogPosition},
+    moment::Clock,
     pack::{PackReader, PackWriter},
     reader::Shared,
     record::{self, RecordError, decode},
@@ -89,7 +91,7 @@ pub(super) fn open(
         log,
         unsynced_bytes: 0,
         clock,
-        set_back: None,
+        clock_alarm: None,
         live: CommitId(0),
         flushed: None,
         housekeeping: Housekeeping::default(),
@@ -220,11 +222,14 @@ fn replay_entry(rows: &mut WriteRows<'_>, entry: &Entry) -> Result<(), StoreErro
     Ok(())
 }
 
-/// Returns the running clock and the highest pack that a row named.
-fn summary(database: &CheckedDb) -> Result<(keepshare_base::Stamp, u64), IndexError> {
+/// Returns the clock and the highest pack that a row named.
+fn summary(database: &CheckedDb) -> Result<(Clock, u64), IndexError> {
     let read = |database: &redb::Database| {
         let rows = ReadRows::begin(database)?;
-        Ok::<_, IndexError>((clock(&rows)?, meta_number(&rows, meta::PACK)?))
+        let newest = files::newest_commit(&rows, Bound::Unbounded)?;
+        let newest = newest.map(|(_, value)| (value.running_micros, value.arrival));
+        let clock = Clock::stopped(clock(&rows)?, newest);
+        Ok::<_, IndexError>((clock, meta_number(&rows, meta::PACK)?))
     };
     database.contain(read)?
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use keepshare_base::{CommitId, FileId, FileRow, Kind, Stamp};
+use keepshare_base::{CommitId, FileId, FileRow, Kind};
 
 use crate::{
     Incoming, Refusal, StoreError,
@@ -10,6 +10,7 @@ use crate::{
     check::{CheckError, check},
     error::CommitError,
     index::{IndexError, Rows, apply::body_users, files, names},
+    moment::{Told, moment},
     pack::PackError,
     record::{Body, BodyId, CommitValue, FileValue, Row},
 };
@@ -54,14 +55,17 @@ pub(super) fn change(
     rows: &impl Rows,
     frames: &mut Frames<'_>,
     at: CommitId,
-    arrival: Stamp,
+    told: &Told,
     incoming: &Incoming,
 ) -> Result<Vec<Row>, PlanError> {
     let place = check(rows, incoming)?;
     let position = incoming.position;
     let change = &incoming.filled.change;
+    let before = files::moment_before(rows, position.origin, at)?;
     let value = CommitValue {
-        arrival,
+        arrival: told.arrival,
+        moment: moment(change.stamp, told.arrival, told.verdict, before),
+        running_micros: told.running_micros,
         position,
         complete: incoming.complete,
         stamp: change.stamp,

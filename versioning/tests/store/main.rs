@@ -13,6 +13,7 @@ mod full;
 mod histories;
 mod housekeeping;
 mod model;
+mod moments;
 mod refusals;
 mod rig;
 mod traps;

@@ -121,7 +121,7 @@ fn begin_epoch(tx: &mut Tx<'_>, epoch: Epoch, anew: bool) -> Result<(), SourceEr
         tx.state.root = Inode::default();
         tx.state.scanned = false;
     } else if tx.state.scanned {
-        let stamp = now().max(tx.state.stamp.plus_micros(1));
+        let stamp = now();
         tx.append(&Change { stamp, ..Change::default() })?;
     }
     Ok(())

@@ -497,7 +497,7 @@ impl<'t> Turn<'_, 't> {
         if !self.tx.state.scanned {
             self.tx.state.scanned = true;
             self.pending.seed = std::collections::HashMap::new();
-            let stamp = now().max(self.tx.state.stamp.plus_micros(1));
+            let stamp = now();
             self.tx.append(&Change { stamp, ..Change::default() })?;
         }
         Ok(())
