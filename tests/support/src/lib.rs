@@ -20,6 +20,7 @@ pub mod station;
 pub mod tools;
 pub mod tree;
 pub mod wait;
+pub mod wrong_clock;
 
 pub use self::{
     cluster::{Cluster, Wiring},
@@ -32,4 +33,5 @@ pub use self::{
     scratch::{Scratch, in_scratch, in_scratch_as_ordinary_user},
     station::{Demo, Doors, Reply, Station},
     wait::{wait_for, wait_until},
+    wrong_clock::WrongClock,
 };

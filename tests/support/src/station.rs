@@ -138,6 +138,11 @@ impl Station {
         self
     }
 
+    /// Puts other words before its command lines, from the next start on.
+    pub fn wrap(&mut self, wrapper: Vec<String>) {
+        self.wrapper = wrapper;
+    }
+
     /// Gives it other doors, from the next start on.
     pub fn change_doors(&mut self, doors: Doors) -> Result<()> {
         self.doors = doors;
