@@ -6,8 +6,8 @@
 //!
 //! | capture | when | what it cannot see |
 //! |---|---|---|
-//! | `fanotify` | root, on ext4, XFS, btrfs' top level, tmpfs | stores through a memory map until it is unmapped |
-//! | `inotify` | everywhere else | that too, and writes through a hard link in a folder outside the source |
+//! | `fanotify` | root, on ext4, XFS, btrfs' top level, tmpfs | stores through a memory map until it is unmapped, Linux AIO |
+//! | `inotify` | everywhere else | that too, and that a file got a name in a folder outside the source |
 //! | scan | always: at the start, after a loss, by schedule | when it happened |
 //!
 //! The scan has no code here: a source compares a folder with its map whenever a folder is new or marked whole.
@@ -23,6 +23,7 @@ use keepshare_base::FileTime;
 mod events;
 mod fanotify;
 mod handle;
+mod hub;
 mod inotify;
 
 pub(crate) use fanotify::Fanotify;
@@ -74,13 +75,16 @@ pub(crate) trait Capture: fmt::Debug + Send {
     /// Becomes readable when there is something to drain; `None`: never.
     fn readable(&self) -> Option<BorrowedFd<'_>>;
 
-    /// Takes everything noticed so far, without waiting.
-    fn drain(&mut self, marks: &mut Marks) -> io::Result<()>;
+    /// Takes what was noticed so far, without waiting; tells whether nothing is left.
+    fn drain(&mut self, marks: &mut Marks) -> io::Result<bool>;
 
     /// Begins to notice changes in a folder; whoever calls it reads the folder afterwards.
     fn watch(&mut self, inode: u64, folder: BorrowedFd<'_>) -> io::Result<()>;
 
-    /// A folder is gone.
+    /// Begins to notice writes to a file by names in folders outside; whoever calls it looks at the file afterwards.
+    fn watch_file(&mut self, inode: u64, file: BorrowedFd<'_>) -> io::Result<()>;
+
+    /// A folder or file is gone.
     fn unwatch(&mut self, inode: u64);
 }
 
@@ -97,11 +101,15 @@ impl Capture for ScanOnly {
         None
     }
 
-    fn drain(&mut self, _marks: &mut Marks) -> io::Result<()> {
-        Ok(())
+    fn drain(&mut self, _marks: &mut Marks) -> io::Result<bool> {
+        Ok(true)
     }
 
     fn watch(&mut self, _inode: u64, _folder: BorrowedFd<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn watch_file(&mut self, _inode: u64, _file: BorrowedFd<'_>) -> io::Result<()> {
         Ok(())
     }
 
@@ -149,6 +157,26 @@ impl Marks {
     pub(crate) fn stranger(&mut self, object: Object, touch: Touch) {
         self.strangers.entry(object).or_default().add(touch);
         self.bound();
+    }
+
+    /// Adds marks that were made later.
+    pub(crate) fn append(&mut self, later: Self) {
+        if self.is_empty() {
+            *self = later;
+            return;
+        }
+        for ((folder, name), touch) in later.names {
+            self.name(folder, &name, touch);
+        }
+        for (inode, touch) in later.objects {
+            self.object(inode, touch);
+        }
+        for (object, touch) in later.strangers {
+            self.stranger(object, touch);
+        }
+        if later.everything {
+            self.all();
+        }
     }
 
     /// Marks everything: the single marks add nothing to it but what objects were closed.

@@ -22,14 +22,17 @@ mod pending;
 mod piece;
 mod plan;
 mod problems;
+mod processes;
 mod provider;
 mod round;
 mod shared;
 mod ship;
+mod sweep;
+mod sweeper;
 mod transfer;
 mod tree;
 mod worker;
 
 pub use api::*;
-pub use handle::SourceHandle;
+pub use handle::{Settled, SourceHandle};
 pub use mirror::Mirror;

@@ -17,7 +17,7 @@ use crate::{
     failure::{Failure, Outcome},
     find::{self, Pattern},
     fsck::{self, Verified},
-    master::Master,
+    master::{Asked, Master},
     panics::{self, Panicked},
     replica::Replica,
     service::{Running, Station},
@@ -326,6 +326,14 @@ fn to_set_path(path: &[u8]) -> Outcome<SetPath> {
 
 fn station_status(station: &Station) -> StationStatus {
     let sets = station.sets();
+    // All at once: each may take a moment to say that it has looked at everything.
+    let asked: Vec<_> = sets
+        .iter()
+        .map(|(_, running)| match running {
+            Running::Master(master) => Some(master.ask_settled()),
+            Running::Replica(_) | Running::Failed(_) => None,
+        })
+        .collect();
     let connected = |name: &StationName| {
         sets.iter().any(|(_, running)| match running {
             Running::Master(master) => master.is_connected(name),
@@ -346,7 +354,11 @@ fn station_status(station: &Station) -> StationStatus {
         listen: station.config.listen.to_string(),
         state_dir: station.state.root().to_owned(),
         members: station.others().into_iter().map(member).collect(),
-        sets: sets.iter().map(|(record, running)| set_status(record, running)).collect(),
+        sets: sets
+            .iter()
+            .zip(asked)
+            .map(|((record, running), asked)| set_status(record, running, asked))
+            .collect(),
         ca: station.peers.identity().ca_pin().to_string(),
         https: station.config.doors.https.map(|at| at.to_string()),
         nfs: station.config.doors.nfs.map(|at| at.to_string()),
@@ -380,9 +392,11 @@ fn station_problems() -> Vec<String> {
     gone.chain((!is_root).then(|| owners.to_owned())).collect()
 }
 
-fn set_status(record: &SetRecord, running: &Running) -> SetStatus {
+fn set_status(record: &SetRecord, running: &Running, asked: Option<Asked>) -> SetStatus {
     match running {
-        Running::Master(master) => master.status(),
+        Running::Master(master) => {
+            master.status_after(asked.unwrap_or_else(|| master.ask_settled()))
+        }
         Running::Replica(replica) => replica.status(),
         Running::Failed(failure) => failed_status(record, failure),
     }
@@ -405,6 +419,8 @@ fn failed_status(record: &SetRecord, failure: &Failure) -> SetStatus {
         live_commit: None,
         destinations: Vec::new(),
         from,
+        swept: None,
+        shared: None,
         problems: vec![failure.one_line()],
     }
 }

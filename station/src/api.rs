@@ -198,8 +198,32 @@ pub(crate) struct SetStatus {
     pub(crate) destinations: Vec<DestinationStatus>,
     /// On a replica: who sends it.
     pub(crate) from: Option<String>,
+    /// On a master: files that somebody has open for writing, where there are some. Stores into them may raise no event.
+    #[serde(default)]
+    pub(crate) swept: Option<SweptStatus>,
+    /// On a master: the file system of the source, where others write to it as well and nobody tells of it.
+    #[serde(default)]
+    pub(crate) shared: Option<SharedStatus>,
     /// What a person must look at.
     pub(crate) problems: Vec<String>,
+}
+
+/// Files that are open for writing, and looked at again and again because of it.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SweptStatus {
+    /// How many.
+    pub(crate) files: u64,
+    /// How long ago the one was looked at that waits longest.
+    pub(crate) seconds: u64,
+}
+
+/// A file system that others write to as well.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SharedStatus {
+    /// What it is called, such as `NFS`.
+    pub(crate) file_system: String,
+    /// How often everything in the source is compared because of it.
+    pub(crate) scan_every_seconds: u64,
 }
 
 /// One destination of a set, as its master sees it.

@@ -8,6 +8,7 @@ use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -20,6 +21,7 @@ use keepshare_namespace::when::machine_zone;
 use crate::{
     failure::{Failure, Outcome},
     files,
+    schedule::Weekly,
 };
 
 /// The port of station to station links.
@@ -50,6 +52,8 @@ pub(crate) struct Config {
     pub(crate) bandwidth_bytes_per_s: Option<u64>,
     /// Where users come in.
     pub(crate) doors: Doors,
+    /// When sources are compared whole.
+    pub(crate) scans: Scans,
 }
 
 /// Where the doors for users listen; none for a door that is off.
@@ -104,6 +108,29 @@ struct File {
     zone: Option<String>,
     bandwidth_bytes_per_s: Option<u64>,
     doors: Option<DoorsTable>,
+    scan: Option<ScanTable>,
+}
+
+/// When sources are compared whole.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Scans {
+    /// Everywhere.
+    pub(crate) at: Weekly,
+    /// Where others write to a source's file system and nobody tells of it.
+    pub(crate) shared_every: Duration,
+}
+
+impl Default for Scans {
+    fn default() -> Self {
+        Self { at: Weekly::default(), shared_every: Duration::from_secs(300) }
+    }
+}
+
+/// The table `[scan]` as it is written.
+#[derive(Deserialize)]
+struct ScanTable {
+    at: Option<String>,
+    shared_every_s: Option<u32>,
 }
 
 /// The table `[doors]` as it is written.
@@ -115,8 +142,19 @@ struct DoorsTable {
     show: Shown,
 }
 
-const KEYS: [&str; 8] =
-    ["name", "listen", "address", "state", "socket", "zone", "bandwidth_bytes_per_s", "doors"];
+const KEYS: [&str; 9] = [
+    "name",
+    "listen",
+    "address",
+    "state",
+    "socket",
+    "zone",
+    "bandwidth_bytes_per_s",
+    "doors",
+    "scan",
+];
+
+const SCAN_KEYS: [&str; 2] = ["at", "shared_every_s"];
 
 const DOOR_KEYS: [&str; 3] = ["nfs", "https", "show"];
 
@@ -153,6 +191,9 @@ impl Config {
         if let Some(toml::Value::Table(doors)) = table.get("doors") {
             refuse_unknown(doors, "doors.", &DOOR_KEYS)?;
         }
+        if let Some(toml::Value::Table(scan)) = table.get("scan") {
+            refuse_unknown(scan, "scan.", &SCAN_KEYS)?;
+        }
         let file: File = toml::from_str(text).map_err(usage)?;
         let state = file.state.unwrap_or_else(default_state);
         let zone = file.zone.as_deref().map_or_else(|| Ok(machine_zone()), parse_zone)?;
@@ -165,6 +206,7 @@ impl Config {
             zone,
             bandwidth_bytes_per_s: file.bandwidth_bytes_per_s,
             doors: file.doors.map_or_else(|| Ok(Doors::default()), DoorsTable::parse)?,
+            scans: file.scan.map_or_else(|| Ok(Scans::default()), ScanTable::parse)?,
         })
     }
 
@@ -205,7 +247,26 @@ impl Config {
         text += &format!("nfs = {}\n", quoted(&door(self.doors.nfs)));
         text += "\n# Where the drive lists @versions: root, never or everywhere; it answers by name everywhere.\n";
         text += "# show = \"root\"\n";
+        text += "\n# When sources are compared whole, whatever was told of them: HH:MM, or a day and that.\n";
+        text += "[scan]\n# at = \"03:00\"\n";
+        text += "# And every so many seconds where others write to the source's file system: NFS, SMB, FUSE.\n";
+        text += "# shared_every_s = 300\n";
         text
+    }
+}
+
+impl ScanTable {
+    fn parse(self) -> Outcome<Scans> {
+        let Scans { at, shared_every } = Scans::default();
+        let shared_every = match self.shared_every_s {
+            None => shared_every,
+            Some(0) => {
+                return Err(Failure::usage("scan.shared_every_s is 0")
+                    .hint("a scan takes a while: write 60 or more"));
+            }
+            Some(secs) => Duration::from_secs(secs.into()),
+        };
+        Ok(Scans { at: self.at.as_deref().map_or(Ok(at), Weekly::parse)?, shared_every })
     }
 }
 
@@ -361,6 +422,7 @@ mod tests {
                 https: Some("127.0.0.1:1234".parse().unwrap()),
                 show: Shown::default(),
             },
+            scans: Scans::default(),
         };
         assert_eq!(Config::parse(&config.render()).unwrap(), config);
     }
@@ -373,6 +435,19 @@ mod tests {
         assert_eq!(failure.hint.as_deref(), Some("did you mean 'listen'?"));
         let failure = Config::parse("name = \"a\"\nxyzzyxyzzy = 1\n").unwrap_err();
         assert!(failure.hint.unwrap().starts_with("known keys: name"));
+    }
+
+    #[test]
+    fn scans_are_when_the_config_says() {
+        let scans = |text: &str| Config::parse(&format!("name = \"a\"\n{text}")).map(|c| c.scans);
+        assert_eq!(scans("").unwrap(), Scans::default());
+        let text = "[scan]\nat = \"sun 04:30\"\nshared_every_s = 60";
+        let sunday = Weekly::parse("sun 04:30").unwrap();
+        let minute = Duration::from_secs(60);
+        assert_eq!(scans(text).unwrap(), Scans { at: sunday, shared_every: minute });
+        for text in ["[scan]\nat = \"25:00\"", "[scan]\nshared_every_s = 0", "[scan]\nevery = 1"] {
+            assert_eq!(scans(text).unwrap_err().code, Code::Usage, "{text}");
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod place;
 mod renewal;
 mod replica;
 mod sample;
+mod schedule;
 mod service;
 mod standing;
 mod state;

@@ -3,21 +3,23 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
+use chrono::Utc;
+use chrono_tz::Tz;
 use tokio::sync::watch;
 
 use keepshare_base::{OriginId, Seq, SetName, StationName};
 use keepshare_proto::{cut::CutRule, shipper::Doing};
 use keepshare_replication::source::{
-    CaptureMode, FileProblem, Head, Source, SourceAlarm, SourceConfig, SourceError, SourceHandle,
-    SourceLimits, SourceStatus,
+    CaptureMode, FileProblem, Head, Settled, Source, SourceAlarm, SourceConfig, SourceError,
+    SourceHandle, SourceLimits, SourceStatus, Swept,
 };
 
 use crate::{
-    api::{DestinationStatus, SetStatus},
+    api::{DestinationStatus, SetStatus, SharedStatus, SweptStatus},
     database,
     drivers::{
         mirror::Seeding,
@@ -26,13 +28,20 @@ use crate::{
     },
     failure::{Code, Failure, Outcome},
     panics,
+    schedule::Weekly,
     service::Station,
     standing::{BEHIND, arrived, has_arrived, rank},
     state::states_inside,
 };
 
-/// How often everything is compared with the map, whatever the events said.
-const RESCAN_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// A source is compared whole at the latest after this time, should nobody have asked for it.
+const RESCAN_EVERY: Duration = Duration::from_secs(8 * 24 * 3600);
+
+/// How often it is looked whether it is time for that: the clock may be set.
+const CLOCK_LOOK: Duration = Duration::from_secs(30);
+
+/// How long whoever asks how a set is waits for what was saved a moment ago.
+const SETTLE_MAX: Duration = Duration::from_millis(50);
 
 /// A set whose users write on this station.
 #[derive(Debug)]
@@ -63,6 +72,7 @@ impl Master {
             cut: CutRule::default(),
             limits: SourceLimits::default(),
             rescan_every: RESCAN_EVERY,
+            rescan_shared_every: station.config.scans.shared_every,
         };
         let source = Source::open(config, database::open(&state.journal(name))?)
             .map_err(|error| cannot_replicate(root, error))?;
@@ -90,6 +100,8 @@ impl Master {
             Ok((to.clone(), shown))
         };
         let destinations = to.iter().map(ship).collect::<Outcome<_>>()?;
+        let (at, zone) = (station.config.scans.at, station.config.zone);
+        station.spawn(scan_at(at, zone, source.clone(), station.stopping()));
         let (name, root, stopping) = (name.clone(), root.to_owned(), station.stopping());
         Ok(Arc::new(Self { name, root, source, destinations, stopping }))
     }
@@ -110,11 +122,26 @@ impl Master {
         self.destinations.iter().any(|(known, shown)| known == to && is_up(shown))
     }
 
-    /// Returns how the set is.
+    /// Asks whether everything that was saved until now is looked at, for [`Self::status_after`].
+    pub(crate) fn ask_settled(&self) -> Asked {
+        Asked { settled: self.source.ask_settled(), until: Instant::now() + SETTLE_MAX }
+    }
+
+    /// Returns how the set is, after a short wait for what was saved a moment ago.
     pub(crate) fn status(&self) -> SetStatus {
-        let (head, source) = (self.source.head(), self.source.status());
+        self.status_after(self.ask_settled())
+    }
+
+    /// Returns how the set is, true of the moment of the question.
+    pub(crate) fn status_after(&self, asked: Asked) -> SetStatus {
+        let settled = asked.settled.wait(asked.until);
+        let (head, mut source) = (self.source.head(), self.source.status());
         let gone = self.why_gone();
         let unread = gone.is_some() || source.alarms.iter().any(stops_reading);
+        if !settled && !unread {
+            // Something of before the question may still be unread.
+            source.dirty = source.dirty.max(1);
+        }
         let of = |(to, shown): &(StationName, watch::Receiver<Shipping>)| {
             // A loop ends with the station and never before: what it showed last is not how it is.
             let gone = shown.has_changed().is_err() && !*self.stopping.borrow();
@@ -149,6 +176,8 @@ impl Master {
             live_commit: None,
             destinations,
             from: None,
+            swept: swept(&source),
+            shared: shared(&source),
             problems,
         }
     }
@@ -167,6 +196,42 @@ impl Master {
             self.source.shutdown();
         }
     }
+}
+
+/// A question whether everything is looked at.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    settled: Settled,
+    until: Instant,
+}
+
+/// Has a source compared whole at its times.
+async fn scan_at(at: Weekly, zone: Tz, source: SourceHandle, mut stopping: watch::Receiver<bool>) {
+    let mut next = at.next(zone, Utc::now());
+    loop {
+        let left = (next - Utc::now()).to_std().unwrap_or_default();
+        tokio::select! {
+            () = tokio::time::sleep(left.min(CLOCK_LOOK)) => {}
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        }
+        if Utc::now() >= next {
+            source.rescan();
+            next = at.next(zone, Utc::now());
+        }
+    }
+}
+
+/// Returns the files that are open for writing, as they are shown.
+fn swept(source: &SourceStatus) -> Option<SweptStatus> {
+    let Swept { files, ago } = source.swept;
+    (files > 0).then(|| SweptStatus { files, seconds: ago.as_secs() })
+}
+
+/// Returns where others write to the source, as it is shown.
+fn shared(source: &SourceStatus) -> Option<SharedStatus> {
+    let shared = source.shared?;
+    let seconds = shared.rescan_every.as_secs();
+    Some(SharedStatus { file_system: shared.name.to_owned(), scan_every_seconds: seconds })
 }
 
 fn cannot_replicate(root: &Path, error: SourceError) -> Failure {

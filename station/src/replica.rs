@@ -351,6 +351,8 @@ impl Replica {
             live_commit: Some(store.live.0),
             destinations: Vec::new(),
             from: Some(self.from.to_string()),
+            swept: None,
+            shared: None,
             problems: shown
                 .alarms
                 .into_iter()

@@ -20,11 +20,16 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// The most events of one drain, so that a writer that never pauses does not keep us from examining.
 const EVENTS_MAX: usize = 1 << 16;
 
+/// The most files watched by themselves: folders need the watches more.
+const FILES_MAX: usize = 1 << 14;
+
 /// Inotify with a watch per folder.
 #[derive(Debug)]
 pub(crate) struct Inotify {
     queue: OwnedFd,
     folders: HashMap<i32, u64>,
+    /// Watches of files by themselves.
+    files: usize,
     watches: HashMap<u64, i32>,
     buffer: Box<[MaybeUninit<u8>]>,
 }
@@ -35,6 +40,7 @@ impl Inotify {
         Ok(Self {
             queue: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?,
             folders: HashMap::new(),
+            files: 0,
             watches: HashMap::new(),
             buffer: vec![MaybeUninit::uninit(); BUFFER_BYTES].into_boxed_slice(),
         })
@@ -50,12 +56,12 @@ impl Capture for Inotify {
         Some(self.queue.as_fd())
     }
 
-    fn drain(&mut self, marks: &mut Marks) -> io::Result<()> {
+    fn drain(&mut self, marks: &mut Marks) -> io::Result<bool> {
         let mut reader = Reader::new(&self.queue, &mut self.buffer);
         for _ in 0..EVENTS_MAX {
             let event = match reader.next() {
                 Ok(event) => event,
-                Err(rustix::io::Errno::AGAIN) => return Ok(()),
+                Err(rustix::io::Errno::AGAIN) => return Ok(true),
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             };
@@ -82,15 +88,34 @@ impl Capture for Inotify {
                     };
                     marks.name(folder, name.to_bytes(), touch);
                 }
-                None => marks.object(folder, Touch::default()),
+                None => {
+                    let touch = Touch {
+                        modified: flags.contains(ReadFlags::MODIFY),
+                        closed: flags.contains(ReadFlags::CLOSE_WRITE),
+                        moved: false,
+                    };
+                    marks.object(folder, touch);
+                }
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     fn watch(&mut self, inode: u64, folder: BorrowedFd<'_>) -> io::Result<()> {
         let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
         let watch = inotify::add_watch(&self.queue, path, EVENTS | WatchFlags::ONLYDIR)?;
+        self.folders.insert(watch, inode);
+        self.watches.insert(inode, watch);
+        Ok(())
+    }
+
+    fn watch_file(&mut self, inode: u64, file: BorrowedFd<'_>) -> io::Result<()> {
+        if self.files >= FILES_MAX {
+            return Err(io::Error::other("too many files with names outside of the source"));
+        }
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let watch = inotify::add_watch(&self.queue, path, FILE_EVENTS)?;
+        self.files += 1;
         self.folders.insert(watch, inode);
         self.watches.insert(inode, watch);
         Ok(())
@@ -104,6 +129,9 @@ impl Capture for Inotify {
         }
     }
 }
+
+const FILE_EVENTS: WatchFlags =
+    WatchFlags::MODIFY.union(WatchFlags::CLOSE_WRITE).union(WatchFlags::ATTRIB);
 
 const EVENTS: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::DELETE)

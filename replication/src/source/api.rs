@@ -57,6 +57,8 @@ pub struct SourceConfig {
     pub cut: CutRule,
     /// How often everything is compared with the map, whatever the events said.
     pub rescan_every: Duration,
+    /// How often that is done on a file system that others write to as well, and nobody tells of it: NFS, SMB, FUSE.
+    pub rescan_shared_every: Duration,
 }
 
 /// A journaled change.
@@ -176,6 +178,24 @@ pub struct FileProblem {
     pub reason: String,
 }
 
+/// Files that somebody has open for writing: stores into them may raise no event, so they are looked at again and again.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Swept {
+    /// How many.
+    pub files: u64,
+    /// How long ago the one was looked at that waits longest.
+    pub ago: Duration,
+}
+
+/// A file system that others write to as well, and nobody tells of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SharedFileSystem {
+    /// What it is called.
+    pub name: &'static str,
+    /// How often everything is compared.
+    pub rescan_every: Duration,
+}
+
 /// A source at a glance.
 #[derive(Clone, Debug, Default)]
 pub struct SourceStatus {
@@ -201,6 +221,10 @@ pub struct SourceStatus {
     pub problem_count: u64,
     /// What a person must look at.
     pub alarms: Vec<SourceAlarm>,
+    /// Files that are open for writing.
+    pub swept: Swept,
+    /// Where others' changes are found by scans alone.
+    pub shared: Option<SharedFileSystem>,
 }
 
 /// How names begin that restores use while they write; what follows is random.

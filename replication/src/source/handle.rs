@@ -1,6 +1,12 @@
 //! What callers hold of a source that runs.
 
-use std::{fs, path::Path, sync::Arc, thread};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, mpsc},
+    thread,
+    time::Instant,
+};
 
 use keepshare_base::{Epoch, RunningHash, Seq};
 use redb::Database;
@@ -8,7 +14,7 @@ use tokio::sync::watch;
 
 use super::{
     Entry, Head, Listing, Mirror, RestoreAnswer, RestoreRequest, Source, SourceConfig, SourceError,
-    SourceStatus,
+    SourceStatus, Swept,
     ledger::{Ledger, Snapshot},
     payloads::Payloads,
     provider,
@@ -169,9 +175,20 @@ impl SourceHandle {
         self.shared.request(Request::Rescan);
     }
 
+    /// Asks whether everything that happened in the folder until now is examined. Does not block; the answer does.
+    pub fn ask_settled(&self) -> Settled {
+        let (reply, answer) = mpsc::sync_channel(1);
+        if !self.shared.has_ended() {
+            self.shared.request(Request::Settled(reply));
+        }
+        Settled(answer)
+    }
+
     /// Returns how the source is.
     pub fn status(&self) -> SourceStatus {
         let mut status = lock(&self.shared.status).clone();
+        let (files, ago) = lock(&self.shared.sweep).shown_open(Instant::now());
+        status.swept = Swept { files, ago };
         if let Ok(snapshot) = self.snapshot() {
             status.files = snapshot.map.file_count().unwrap_or(0);
         }
@@ -191,6 +208,18 @@ impl SourceHandle {
 
     fn snapshot(&self) -> Result<Snapshot, SourceError> {
         Snapshot::open(&*self.shared.database()?)
+    }
+}
+
+/// The answer to [`SourceHandle::ask_settled`].
+#[derive(Debug)]
+pub struct Settled(mpsc::Receiver<Result<(), SourceError>>);
+
+impl Settled {
+    /// Waits for the answer until then; `false`: there is more to examine than that, or nobody to do it.
+    pub fn wait(self, until: Instant) -> bool {
+        let patience = until.saturating_duration_since(Instant::now());
+        matches!(self.0.recv_timeout(patience), Ok(Ok(())))
     }
 }
 

@@ -162,11 +162,14 @@ impl Pending {
     pub(crate) fn resolve(&mut self, marks: &mut Marks, tx: &Tx<'_>) -> Result<(), SourceError> {
         for ((folder, name), touch) in marks.names.drain() {
             let Some(parent) = tx.map.by_number(folder)? else { continue };
-            if let Ok(name) = escape_name(&name) {
-                // Something happened since the first look.
-                self.seconds.remove(&(parent, name.clone()));
-                self.add_name(parent, name, NameTask { touch, ..NameTask::default() });
-            }
+            let Ok(name) = escape_name(&name) else {
+                // No set can hold it: reading the folder tells whether it is there.
+                self.add_walk(parent, false);
+                continue;
+            };
+            // Something happened since the first look.
+            self.seconds.remove(&(parent, name.clone()));
+            self.add_name(parent, name, NameTask { touch, ..NameTask::default() });
         }
         for (object, touch) in marks.objects.drain() {
             // It may have been forgotten since.
@@ -187,6 +190,8 @@ impl Pending {
         for transfer in &mut self.transfers {
             if let Some(task) = self.files.remove(&transfer.file) {
                 transfer.touched(task.touch);
+                // What was read of it before is compared once more.
+                transfer.written |= task.verify;
             }
         }
         Ok(())

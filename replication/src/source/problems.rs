@@ -15,6 +15,9 @@ const KEPT_MAX: usize = 1 << 16;
 /// When a problem is tried again for the first time, and, doubled each time, at the latest.
 const TRY_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 
+/// How the reason ends where all of a folder was seen, and some name in it is too long for a set with its escapes.
+pub(crate) const UNUSABLE: &str = "cannot be shown in a set; give it a shorter name";
+
 /// A name in a folder, or the folder itself.
 pub(crate) type Place = (FileId, Option<Name>);
 
@@ -58,7 +61,8 @@ impl Problems {
 
     /// Tells whether a folder could not be listed.
     pub(crate) fn is_closed(&self, folder: FileId) -> bool {
-        self.places.contains_key(&(folder, None))
+        let problem = self.places.get(&(folder, None));
+        problem.is_some_and(|problem| !problem.shown.reason.ends_with(UNUSABLE))
     }
 
     /// Takes in what came of looking: `looked` are all places that were looked at, `found` the problems there.

@@ -90,6 +90,8 @@ pub(crate) struct Findings {
     pub(crate) walks: Vec<(FileId, bool)>,
     /// Big new files whose name waits for the content.
     pub(crate) big: Vec<(FileId, Name, Seen, Touch)>,
+    /// Files that have more names than the source knows.
+    pub(crate) linked: Vec<FileId>,
     /// Names that cannot be shown or read.
     pub(crate) problems: Vec<(FileId, Option<Name>, String)>,
 }
@@ -305,6 +307,12 @@ impl<'a, 't> Round<'a, 't> {
         if old.map(|(old, _)| old) != Some(file) {
             self.set_name(parent, &name, old, Some((file, seen.kind)))?;
         }
+        if seen.kind == Kind::File && seen.links > 1 {
+            let known = self.tx.map.links(file, seen.links as usize)?.len();
+            if known < seen.links as usize {
+                self.found.linked.push(file);
+            }
+        }
         let born = known.is_none();
         let entry = self.found.files.entry(file).or_insert_with(|| SeenFile {
             seen,
@@ -375,6 +383,13 @@ impl<'a, 't> Round<'a, 't> {
             Ok(meta) => meta,
             Err(error) => return Ok(Err(error)),
         };
+        if seen.kind == Kind::Symlink {
+            // Its target was read by the name: another may have taken it since the look.
+            match self.tree.look(folder.as_fd(), name) {
+                Ok(Found::Object(now)) if now.inode == seen.inode => {}
+                _ => return Ok(Err(io::ErrorKind::NotFound.into())),
+            }
+        }
         let file = match self.seeded(parent, name, seen.kind)? {
             Some(file) => file,
             None => self.tx.new_file()?,
@@ -577,12 +592,12 @@ impl<'a, 't> Round<'a, 't> {
                 continue;
             }
             let Some(record) = self.tx.map.record(file)? else { continue };
+            let number = record.inode.number;
+            // The number may be another's by now, which keeps its watch.
+            if self.tx.map.by_number(number)? == Some(file) {
+                self.capture.unwatch(number);
+            }
             if record.meta.kind == Kind::Dir {
-                let number = record.inode.number;
-                // The number may be another folder's by now, which keeps its watch.
-                if self.tx.map.by_number(number)? == Some(file) {
-                    self.capture.unwatch(number);
-                }
                 while let Some(entry) = self.tx.map.list(file, None, 1)?.pop() {
                     self.set_name(file, &entry.name, Some((entry.file, entry.kind)), None)?;
                     if self.tx.map.links(entry.file, 1)?.is_empty() {

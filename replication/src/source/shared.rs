@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::{
     Head, Listing, RestoreAnswer, RestoreRequest, SourceConfig, SourceError, SourceStatus,
-    payloads::Payloads, problems::Place, tree::Tree,
+    payloads::Payloads, problems::Place, sweep::Sweep, tree::Tree,
 };
 
 /// Shared by everyone who works for one source.
@@ -31,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) status: Mutex<SourceStatus>,
     /// What could not be looked at, and may be there for all we know; `None`: anything.
     pub(crate) unseen: Mutex<Option<Arc<HashSet<Place>>>>,
+    /// Files that are asked about whether somebody has them open.
+    pub(crate) sweep: Mutex<Sweep>,
     /// The folder, while it is there.
     pub(crate) tree: Mutex<Option<Arc<Tree>>>,
     phase: Mutex<Phase>,
@@ -68,6 +70,10 @@ pub(crate) enum Request {
     Forget(Vec<(FileId, Seq)>, Reply<()>),
     /// Compare everything.
     Rescan,
+    /// Look at these files; compare their content, whatever their times say, where that is asked for.
+    Compare(Vec<(FileId, bool)>),
+    /// Answer when all that was noticed until now is examined.
+    Settled(Reply<()>),
     /// Write a version back.
     Restore(Box<RestoreRequest>, Reply<RestoreAnswer>),
     /// Begin an epoch.
@@ -101,6 +107,7 @@ impl Shared {
             unseen: Mutex::new(Some(Arc::default())),
             phase: Mutex::new(Phase::Scanning),
             phase_changed: Condvar::new(),
+            sweep: Mutex::default(),
             tree: Mutex::default(),
             requests: Mutex::default(),
             wake: rustix::event::eventfd(0, flags)?,
@@ -124,12 +131,17 @@ impl Shared {
         &self,
         request: impl FnOnce(Reply<T>) -> Request,
     ) -> Result<T, SourceError> {
-        if *lock(&self.phase) == Phase::Ended {
+        if self.has_ended() {
             return Err(SourceError::Closed);
         }
         let (reply, answer) = mpsc::sync_channel(1);
         self.request(request(reply));
         answer.recv().unwrap_or(Err(SourceError::Closed))
+    }
+
+    /// Tells whether the thread has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        *lock(&self.phase) == Phase::Ended
     }
 
     /// Returns the database, for snapshots.

@@ -28,7 +28,7 @@ use super::{
     plan::{self, NameDiff},
     round::{Findings, SeenFile},
     transfer::{self, Done, Row, Step, Transfer, WHOLE_BYTES_MAX},
-    tree::{self, Tree},
+    tree::{self, Found, Tree},
 };
 use crate::capture::Touch;
 
@@ -361,7 +361,13 @@ impl<'a, 't> Ship<'a, 't> {
     fn meta(&mut self, at: &SeenFile) -> Result<io::Result<keepshare_base::Meta>, SourceError> {
         let folder = self.folders.open(&self.tx.map, self.tree, at.parent)?;
         let Some(folder) = folder else { return Ok(Err(io::ErrorKind::NotFound.into())) };
-        Ok(tree::meta(self.owners, folder.as_fd(), at.name.as_ref(), &at.seen))
+        let meta = tree::meta(self.owners, folder.as_fd(), at.name.as_ref(), &at.seen);
+        // Attributes are read by the name: something else may have taken it since the look.
+        let is_still = at.name.as_ref().is_none_or(|name| {
+            let now = self.tree.look(folder.as_fd(), name);
+            matches!(now, Ok(Found::Object(now)) if now.inode == at.seen.inode)
+        });
+        Ok(if is_still { meta } else { Err(io::ErrorKind::NotFound.into()) })
     }
 
     fn content_of(

@@ -33,6 +33,7 @@ pub(crate) struct Tree {
     root: OwnedFd,
     seen: Seen,
     boundary: Boundary,
+    kind: u64,
 }
 
 /// What one look at an object told.
@@ -51,6 +52,13 @@ pub(crate) struct Seen {
     group: u32,
     rdev: u64,
     at: Where,
+}
+
+impl Seen {
+    /// Returns the device of the file system that it is on.
+    pub(crate) fn device(&self) -> u64 {
+        self.at.device()
+    }
 }
 
 /// What a name stands for on the file system.
@@ -72,7 +80,7 @@ impl Tree {
         let seen = look_at(root.as_fd())?;
         let kind = u64::try_from(fs::fstatfs(&root)?.f_type).unwrap_or(0);
         let boundary = Boundary::new(seen.at, kind);
-        Ok(Self { path: path.to_owned(), root, seen, boundary })
+        Ok(Self { path: path.to_owned(), root, seen, boundary, kind })
     }
 
     /// Returns the folder.
@@ -83,6 +91,11 @@ impl Tree {
     /// Returns the folder as it was opened.
     pub(crate) fn root_seen(&self) -> Seen {
         self.seen
+    }
+
+    /// Returns the name of the folder's file system where others write to it as well, and nobody tells of it.
+    pub(crate) fn shared_file_system(&self) -> Option<&'static str> {
+        SHARED_FILE_SYSTEMS.iter().find(|(kind, _)| *kind == self.kind).map(|(_, name)| *name)
     }
 
     /// Looks whether the folder that was opened is still what stands at its path; says why not.
@@ -175,6 +188,28 @@ impl Tree {
         seen
     }
 }
+
+/// The file systems that other machines, or a program behind them, write to without an event here.
+const SHARED_FILE_SYSTEMS: [(u64, &str); 18] = [
+    (0x6969, "NFS"),
+    (0x517b, "SMB"),
+    (0xff53_4d42, "SMB"),
+    (0xfe53_4d42, "SMB"),
+    (0x6573_5546, "FUSE"),
+    (0x0102_1997, "9p"),
+    (0x00c3_6400, "ceph"),
+    (0x5346_414f, "AFS"),
+    (0x6b41_4653, "AFS"),
+    (0x7375_7245, "coda"),
+    (0x7461_636f, "OCFS2"),
+    (0x0116_1970, "GFS2"),
+    (0x0bd0_0bd0, "Lustre"),
+    (0x1983_0326, "BeeGFS"),
+    (0x4750_4653, "GPFS"),
+    (0x2003_0528, "OrangeFS"),
+    (0x786f_4256, "vboxsf"),
+    (0xbacb_acbc, "vmhgfs"),
+];
 
 /// The file systems whose times tell every modification since Linux 6.13: ext4, XFS, btrfs, tmpfs.
 const EXACT_FILE_SYSTEMS: [u64; 4] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994];

@@ -13,9 +13,9 @@ use std::{
 use keepshare_base::{FileId, Name, RequestId, Stamp};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use self::restore::Deferred;
+use self::{linked::Linked, questions::Question, restore::Deferred};
 use super::{
-    CaptureMode, RestoreAnswer, SourceAlarm, SourceError,
+    CaptureMode, RestoreAnswer, SharedFileSystem, SourceAlarm, SourceError,
     cutting::Cutting,
     ledger::{Ledger, Tx},
     map::Inode,
@@ -26,11 +26,14 @@ use super::{
     problems::Problems,
     round::{FileTask, NameTask},
     shared::{Phase, Reply, Shared, lock},
+    sweeper::Sweeper,
     tree::{self, Tree},
 };
 use crate::capture::{self, Capture, Fanotify, Inotify, Marks, ScanOnly};
 
+mod linked;
 mod place;
+mod questions;
 mod requests;
 mod restore;
 mod tick;
@@ -63,9 +66,13 @@ pub(crate) struct Worker {
     cutting: Cutting,
     recent: BTreeMap<FileId, Instant>,
     problems: Problems,
+    linked: Linked,
     replies: HashMap<RequestId, Vec<Reply<RestoreAnswer>>>,
     deferred: Vec<Deferred>,
+    questions: Vec<Question>,
+    sweeper: Option<Sweeper>,
     next_scan: Instant,
+    scan_began: Instant,
     next_tick: Instant,
     next_sweep: Instant,
     next_attach: Instant,
@@ -95,6 +102,7 @@ impl Worker {
         let now = Instant::now();
         Self {
             next_scan: now + shared.config.rescan_every,
+            scan_began: now,
             ledger,
             owners: Owners::new(),
             attached: None,
@@ -104,8 +112,11 @@ impl Worker {
             cutting: Cutting::new(shared.config.cut),
             recent: BTreeMap::new(),
             problems: Problems::default(),
+            linked: Linked::default(),
             replies: HashMap::new(),
             deferred: Vec::new(),
+            questions: Vec::new(),
+            sweeper: None,
             next_tick: now,
             next_sweep: now,
             next_attach: now,
@@ -130,6 +141,7 @@ impl Worker {
 
     /// Runs until it is asked to end.
     fn run(mut self) {
+        self.begin_sweeps();
         loop {
             if self.attached.is_none() && Instant::now() >= self.next_attach {
                 self.attach();
@@ -153,6 +165,7 @@ impl Worker {
             self.take_deferred();
             self.tick();
             self.show();
+            self.answer_questions();
         }
         self.close();
     }
@@ -210,10 +223,15 @@ impl Worker {
         loop {
             let before = self.marks.len();
             let Some(attached) = &mut self.attached else { return };
-            if let Err(error) = attached.capture.drain(&mut self.marks) {
-                tracing::warn!(%error, "cannot read events, comparing everything");
-                self.marks.all();
-                return;
+            match attached.capture.drain(&mut self.marks) {
+                // Whatever happened before a question was asked is among the marks now.
+                Ok(true) => self.questions.iter_mut().for_each(Question::drained),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot read events, comparing everything");
+                    self.marks.all();
+                    return;
+                }
             }
             let quiet = self.marks.len() == before;
             if quiet || self.marks.everything || began.elapsed() >= SETTLE_MAX {
@@ -259,6 +277,16 @@ impl Worker {
         }
     }
 
+    /// Returns how often everything is compared.
+    fn rescan_every(&self) -> Duration {
+        let config = &self.shared.config;
+        let tree = self.attached.as_ref().map(|attached| &attached.tree);
+        match tree.and_then(|tree| tree.shared_file_system()) {
+            Some(_) => config.rescan_every.min(config.rescan_shared_every),
+            None => config.rescan_every,
+        }
+    }
+
     fn put_off(&mut self, by: Duration, later: impl IntoIterator<Item = Later>) {
         let later: Vec<Later> = later.into_iter().collect();
         if !later.is_empty() {
@@ -268,7 +296,8 @@ impl Worker {
 
     fn begin_scan(&mut self) {
         self.problems.begin_scan();
-        self.next_scan = Instant::now() + self.shared.config.rescan_every;
+        self.scan_began = Instant::now();
+        self.next_scan = self.scan_began + self.rescan_every();
         self.pending.begin_scan();
     }
 
@@ -308,6 +337,10 @@ impl Worker {
         let tree = Arc::new(tree);
         *lock(&self.shared.tree) = Some(tree.clone());
         self.clear_aside(&tree).map_err(|error| chain(&error))?;
+        let shared_every = self.shared.config.rescan_shared_every;
+        let shared = tree.shared_file_system();
+        lock(&self.shared.status).shared =
+            shared.map(|name| SharedFileSystem { name, rescan_every: shared_every });
         let exact_times = tree::has_exact_times(tree.root());
         self.attached = Some(Attached { exact_times, tree, capture, mounts });
         Ok(())
@@ -334,6 +367,7 @@ impl Worker {
         self.replies.clear();
         self.deferred.clear();
         self.problems = Problems::default();
+        self.linked = Linked::default();
         *lock(&self.shared.unseen) = None;
         self.cutting = Cutting::new(self.shared.config.cut);
         let seed = std::mem::take(&mut self.pending.seed);

@@ -9,5 +9,6 @@ mod edits;
 mod journal;
 mod mounts;
 mod problems;
+mod silent;
 mod storms;
 mod support;

@@ -120,7 +120,7 @@ fn act_in(root: &std::path::Path, random: &mut StdRng) {
     let (a, b) = (name(random), name(random));
     let size = [0, 10, 5000, 70_000, 300_000][random.random_range(0..5)];
     let byte: u8 = random.random();
-    let _ = match random.random_range(0..12) {
+    let _ = match random.random_range(0..14) {
         0..=2 => fs::write(&a, vec![byte; size]),
         3 => patch(&a, random.random_range(0..400_000), byte),
         4 | 5 => fs::rename(&a, &b),
@@ -128,15 +128,70 @@ fn act_in(root: &std::path::Path, random: &mut StdRng) {
         7 => fs::remove_file(&a),
         8 => fs::remove_dir_all(&a),
         9 => fs::hard_link(&a, &b),
-        10 => rustix::fs::renameat_with(
-            rustix::fs::CWD,
-            &a,
-            rustix::fs::CWD,
-            &b,
-            rustix::fs::RenameFlags::EXCHANGE,
-        )
-        .map_err(Into::into),
+        10 => exchange(&a, &b),
+        11 | 12 => set_mtime(&a, random.random_range(0..1 << 30)),
         _ => std::os::unix::fs::symlink("target", &a),
+    };
+}
+
+fn set_mtime(path: &std::path::Path, secs: i64) -> std::io::Result<()> {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
+    let time = Timespec { tv_sec: secs, tv_nsec: 0 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    Ok(rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+fn exchange(a: &std::path::Path, b: &std::path::Path) -> std::io::Result<()> {
+    let (cwd, flags) = (rustix::fs::CWD, rustix::fs::RenameFlags::EXCHANGE);
+    Ok(rustix::fs::renameat_with(cwd, a, cwd, b, flags)?)
+}
+
+/// Folders that are moved and exchanged while their times are set: events name folders that are elsewhere by then.
+/// `KEEPSHARE_STORMS` says how many times this is tried, `KEEPSHARE_SEED` with which first seed.
+#[test]
+fn times_of_folders_that_move_are_followed() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
+    let first = number("KEEPSHARE_SEED").unwrap_or_else(|| rand::rng().random_range(0..1 << 40));
+    for mode in captures() {
+        for seed in first..first + number("KEEPSHARE_STORMS").unwrap_or(2) {
+            println!("{mode:?} KEEPSHARE_SEED={seed}");
+            let mut rig = Rig::new(mode);
+            let mut random = StdRng::seed_from_u64(seed);
+            for folder in ["a/x/s", "a/y", "b/x/s/t", "b/y/u", "c"] {
+                fs::create_dir_all(rig.path(folder)).unwrap();
+                fs::write(rig.path(folder).join("f"), folder).unwrap();
+            }
+            for _ in 0..12 {
+                for _ in 0..random.random_range(1..60) {
+                    move_or_touch(&rig, &mut random);
+                    let pause = [0, 0, 0, 200, 1000, 4000][random.random_range(0..6)];
+                    if pause > 0 {
+                        std::thread::sleep(std::time::Duration::from_micros(pause));
+                    }
+                }
+                rig.settle();
+            }
+        }
+    }
+}
+
+fn move_or_touch(rig: &Rig, random: &mut StdRng) {
+    let root = rig.root().to_owned();
+    let name = |random: &mut StdRng| {
+        let mut path = root.clone();
+        for _ in 0..random.random_range(1..4) {
+            path.push(["a", "b", "c", "x", "y", "s", "f"][random.random_range(0..7)]);
+        }
+        path
+    };
+    let (a, b) = (name(random), name(random));
+    let _ = match random.random_range(0..10) {
+        0..=3 => exchange(&a, &b),
+        4 => fs::rename(&a, &b),
+        5 => fs::create_dir(&a),
+        6 => fs::write(&a, "content"),
+        7 => fs::remove_dir(&a).or_else(|_| fs::remove_file(&a)),
+        _ => set_mtime(&a, random.random_range(0..1 << 30)),
     };
 }
 

@@ -122,6 +122,7 @@ impl Rig {
             limits: SourceLimits::default(),
             cut: CutRule::new(300, 3000).unwrap(),
             rescan_every: Duration::from_secs(3600),
+            rescan_shared_every: Duration::from_secs(300),
         };
         configure(&mut config);
         let handle = open(&config);

@@ -154,7 +154,8 @@ impl Pair {
 
     fn of_master(&self) -> Outcome<SetStatus> {
         match self.master.running(&set_name()) {
-            Some(Running::Master(master)) => Ok(master.status()),
+            // It waits a moment for what was saved just now.
+            Some(Running::Master(master)) => Ok(tokio::task::block_in_place(|| master.status())),
             _ => Err(Failure::unavailable("the set is not open")),
         }
     }
@@ -239,6 +240,7 @@ impl Layout {
             zone: machine_zone(),
             bandwidth_bytes_per_s: None,
             doors: doors_of(station)?,
+            scans: config::Scans::default(),
         };
         Ok((config, true))
     }

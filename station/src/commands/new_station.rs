@@ -16,7 +16,7 @@ use crate::{
     cli::{Global, Init, Join, NewStation},
     clock,
     commands::config_path,
-    config::{self, Config, DEFAULT_PORT, Doors},
+    config::{self, Config, DEFAULT_PORT, Doors, Scans},
     database,
     failure::{Code, Failure, Outcome},
     files::{self, Tentative},
@@ -189,6 +189,7 @@ fn new_config(options: &NewStation) -> Outcome<Config> {
         zone: machine_zone(),
         bandwidth_bytes_per_s: None,
         doors: Doors::default(),
+        scans: Scans::default(),
     })
 }
 

@@ -11,7 +11,10 @@ use std::{
 use keepshare_namespace::when::machine_zone;
 
 use crate::{
-    api::{DestinationStatus, Request, SetStatus, StationStatus, StatusReport, client},
+    api::{
+        DestinationStatus, Request, SetStatus, SharedStatus, StationStatus, StatusReport,
+        SweptStatus, client,
+    },
     failure::Outcome,
     output::{Screen, Table, bytes_text, safe, time_text},
 };
@@ -126,6 +129,18 @@ pub(crate) fn render_set(set: &SetStatus) -> String {
             let _ = writeln!(text, "  change  {}", number(set.head));
         }
     }
+    if let Some(SweptStatus { files, seconds }) = &set.swept {
+        let s = if *files == 1 { "" } else { "s" };
+        let _ =
+            writeln!(text, "  open    {files} file{s} open for writing, looked at {seconds} s ago");
+    }
+    if let Some(SharedStatus { file_system, scan_every_seconds }) = &set.shared {
+        let every = seconds_text(*scan_every_seconds);
+        let _ = writeln!(
+            text,
+            "  scan    every {every}: what others write to this {file_system} is not told"
+        );
+    }
     if !set.destinations.is_empty() {
         text += &render_destinations(&set.destinations);
     }
@@ -137,6 +152,13 @@ pub(crate) fn render_set(set: &SetStatus) -> String {
         let _ = writeln!(text, "  ! and {more} more: keepshare set show {} --json", set.name);
     }
     text
+}
+
+fn seconds_text(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        _ => format!("{} min", seconds / 60),
+    }
 }
 
 fn render_destinations(destinations: &[DestinationStatus]) -> String {

@@ -21,6 +21,8 @@ impl Worker {
         match request {
             Request::Forget(files, reply) => drop(reply.send(self.forget(&files))),
             Request::Rescan => self.begin_scan(),
+            Request::Compare(files) => self.compare(files),
+            Request::Settled(reply) => self.ask(reply),
             Request::Restore(request, reply) => self.restore(request, reply),
             Request::NewEpoch(above, seed, reply) => {
                 drop(reply.send(self.new_epoch(above, seed.map(|seed| seed.names))));

@@ -32,6 +32,7 @@ impl Worker {
     pub(super) fn has_notes(&self) -> bool {
         self.cutting.is_waiting()
             || !self.recent.is_empty()
+            || self.linked.is_waiting()
             || !lock(&self.shared.acks).changed.is_empty()
             || self
                 .shared
@@ -53,6 +54,7 @@ impl Worker {
             self.fail(&error);
         }
         self.keep_notes();
+        self.watch_linked();
         self.sweep(now);
         if !self.pending.may_find_moved() {
             self.pending.strange.forget_old();
@@ -131,7 +133,7 @@ impl Worker {
         let mut status = lock(&self.shared.status);
         let state = self.ledger.state();
         status.capture = self.attached.as_ref().map_or("none", |a| a.capture.name());
-        status.dirty = (self.pending.len() + self.marks.len() + self.later.len()) as u64;
+        status.dirty = self.dirty() as u64;
         status.scanning = self.pending.scanning;
         status.journal_bytes = state.journal_bytes;
         status.journal_entries = state.journal_entries;

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use keepshare_base::{Change, FileId, Kind, Name, Seq};
+use keepshare_base::{Change, FileId, Kind, Name, Seq, Stamp};
 
 use super::{Attached, Later, Worker, now};
 use crate::{
@@ -20,10 +20,11 @@ use crate::{
         owners::Owners,
         pass::Regions,
         pending::Pending,
-        problems::Place,
+        problems::{Place, UNUSABLE},
         round::{FileTask, Findings, NameTask, Round, SeenFile},
         shared::{Phase, lock},
         ship::{STEPLESS_BYTES_MAX, Ship, Shipped},
+        sweep::{CHANGED_FOR, Noted, STORE_BYTES_MIN},
         transfer::{Row, Step, Transfer},
         tree::{self, Seen},
     },
@@ -46,6 +47,9 @@ const RECENT_MAX: usize = 4096;
 
 /// A scan is made durable once in so many turns.
 const DURABLE_TURNS: u64 = 64;
+
+/// So many names of a folder that no set can hold are shown.
+const UNUSABLE_SHOWN: usize = 3;
 
 /// When a name that is gone is looked at again, before its file is given up.
 const SECOND_LOOK: Duration = Duration::from_millis(4);
@@ -82,10 +86,67 @@ struct Left {
     folders: Vec<FileId>,
     /// Files that are gone.
     lost: Vec<FileId>,
+    /// Files that may be written to without an event.
+    noted: Vec<NotedFile>,
+    /// Files that have more names than the source knows.
+    linked: Vec<FileId>,
     scan_ended: bool,
 }
 
+/// Says which names of a folder no set can hold.
+fn unusable_reason(names: &[Vec<u8>]) -> String {
+    let shown = names.iter().take(UNUSABLE_SHOWN).map(|name| format!("'{}'", name.escape_ascii()));
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(UNUSABLE_SHOWN) {
+        0 => format!("{shown} {UNUSABLE}"),
+        more => format!("{shown} and {more} more {UNUSABLE}"),
+    }
+}
+
+/// A file that was looked at and may be written to without an event.
+struct NotedFile {
+    file: FileId,
+    name: Name,
+    size: u64,
+    age: Duration,
+    scan: bool,
+}
+
+/// Returns the files among those found that may be written to without an event.
+fn noted(found: &Findings, now: Stamp) -> Vec<NotedFile> {
+    let noted = found.files.iter().filter_map(|(file, at)| {
+        let signature = &at.seen.signature;
+        let name = at.name.as_ref().filter(|_| at.seen.kind == Kind::File)?;
+        let changed = signature.mtime.max(signature.ctime).to_stamp();
+        let age = Duration::from_micros(u64::try_from(now.micros_since(changed)).unwrap_or(0));
+        let (size, scan) = (signature.size, at.suspect);
+        (size >= STORE_BYTES_MIN || age < CHANGED_FOR).then(|| NotedFile {
+            file: *file,
+            name: name.clone(),
+            size,
+            age,
+            scan,
+        })
+    });
+    noted.collect()
+}
+
 impl Worker {
+    /// Has files asked about whether somebody has them open for writing.
+    fn note_files(&self, noted: &[NotedFile], lost: &[FileId]) {
+        if noted.is_empty() && lost.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let mut sweep = lock(&self.shared.sweep);
+        for NotedFile { file, name, size, age, scan } in noted {
+            sweep.note(now, Noted { file: *file, name, size: *size, age: *age, scan: *scan });
+        }
+        for file in lost {
+            sweep.forget(*file);
+        }
+    }
+
     /// Takes one turn, which also makes the present states of `cuts` versions.
     pub(super) fn turn(&mut self, cuts: Vec<FileId>) -> Result<(), SourceError> {
         self.turns += 1;
@@ -157,11 +218,15 @@ impl Worker {
                 self.pending.add_walk(folder, true);
             }
         }
+        self.note_files(&left.noted, &left.lost);
+        self.linked.note(left.linked, &left.lost);
         self.break_restores(&left.lost, &left.problems);
         self.problems.update(left.looked, left.problems);
         self.show_problems();
         if left.scan_ended {
             shared.set_phase(Phase::Running);
+            // One that takes long is not followed by the next at once.
+            self.next_scan = self.next_scan.max(Instant::now() + self.scan_began.elapsed());
         }
         self.clear_alarm(|alarm| matches!(alarm, SourceAlarm::Journal(_)));
         self.answer_restores(shipped.restored);
@@ -217,6 +282,8 @@ impl<'t> Turn<'_, 't> {
         let folders = found.files.iter().filter(|(_, seen)| is_folder(seen));
         self.left.folders = folders.map(|(file, _)| *file).collect();
         self.left.lost = found.lost.iter().map(|(file, _)| *file).collect();
+        self.left.noted = noted(&found, now());
+        self.left.linked = std::mem::take(&mut found.linked);
         self.note_unrestored()?;
         for (parent, name, reason) in std::mem::take(&mut found.problems) {
             self.problem(parent, name, reason)?;
@@ -327,9 +394,8 @@ impl<'t> Turn<'_, 't> {
             Ok(listed) => listed,
             Err(error) => return self.problem(folder, None, error.to_string()),
         };
-        for name in unusable {
-            let reason = format!("'{}' cannot be shown in a set", name.escape_ascii());
-            self.problem(folder, None, reason)?;
+        if !unusable.is_empty() {
+            self.problem(folder, None, unusable_reason(&unusable))?;
         }
         // What came and went in it before it was known, or watched, left only its own times.
         self.pending.add_file(folder, FileTask::default());

@@ -1,0 +1,245 @@
+//! The thread that asks whether files are open for writing, and looks at those that are: see [`super::sweep`].
+//!
+//! Takes about one hundredth of a core, and less where there is less to ask.
+
+use std::{
+    collections::HashMap,
+    os::fd::{AsFd, OwnedFd},
+    rc::Rc,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use keepshare_base::{FileId, Kind};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::{
+    SourceError,
+    ledger::Snapshot,
+    map::Signature,
+    pass, processes,
+    shared::{Request, Shared, lock},
+    sweep::{HEAD_BYTES, SWEEP_EVERY, Verdict, Writer, is_store},
+    tree::{self, Tree},
+};
+use crate::lease::{Lease, NoLease};
+
+/// What one round may cost, beside the files that are open, in time of a processor.
+const ROUND_COST: Duration = Duration::from_millis(12);
+
+/// The next round waits so many times what the last one cost.
+const COST_FACTOR: u32 = 120;
+
+/// How often it is looked which processes have files open.
+const PROCESSES_EVERY: Duration = Duration::from_secs(10);
+
+/// And at least so many times what it cost.
+const PROCESSES_FACTOR: u32 = 400;
+
+/// The most files whose first bytes are read in a round: each may be a seek of a disk.
+const HEADS_PER_ROUND: usize = 20;
+
+/// The most folders that are held open during a round.
+const FOLDERS_MAX: usize = 128;
+
+/// An open file, its state and the one that is known of it.
+type Opened = (OwnedFd, Signature, Signature);
+
+/// What one round works with.
+struct Round<'a> {
+    shared: &'a Shared,
+    tree: &'a Tree,
+    snapshot: Snapshot,
+    folders: HashMap<FileId, Option<Rc<OwnedFd>>>,
+    /// Files to be looked at, and whether to compare their content whatever their times say.
+    changed: Vec<(FileId, bool)>,
+}
+
+/// The running thread; it ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Sweeper {
+    stop: Arc<Stop>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Stop {
+    stopped: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Sweeper {
+    /// Starts the thread of a source.
+    pub(crate) fn start(shared: &Arc<Shared>) -> std::io::Result<Self> {
+        let stop = Arc::new(Stop::default());
+        let name = format!("sweep-{}", shared.config.set);
+        let (shared, stopped) = (shared.clone(), stop.clone());
+        let thread = thread::Builder::new().name(name).spawn(move || run(&shared, &stopped))?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        *lock(&self.stop.stopped) = true;
+        self.stop.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // Had it ended by a fault, there is nothing to wait for.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Stop {
+    fn is_asked(&self) -> bool {
+        *lock(&self.stopped)
+    }
+
+    /// Waits until then; tells whether to end.
+    fn wait_until(&self, until: Instant) -> bool {
+        let patience = until.saturating_duration_since(Instant::now());
+        let stopped = lock(&self.stopped);
+        let waited = self.changed.wait_timeout_while(stopped, patience, |stopped| !*stopped);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+fn run(shared: &Shared, stop: &Stop) {
+    let mut next_processes = Instant::now();
+    loop {
+        let (began, spent) = (Instant::now(), cost());
+        if began >= next_processes {
+            if let Err(error) = look_at_processes(shared) {
+                tracing::debug!(set = %shared.config.set, %error, "cannot tell who has files open");
+            }
+            let took = cost().saturating_sub(spent);
+            next_processes = began + PROCESSES_EVERY.max(took * PROCESSES_FACTOR);
+        }
+        let spent = cost();
+        if let Err(error) = round(shared, stop) {
+            // The source's own thread tells of a journal that fails.
+            tracing::debug!(set = %shared.config.set, %error, "cannot sweep");
+        }
+        let rest = SWEEP_EVERY.max(cost().saturating_sub(spent) * COST_FACTOR);
+        if stop.wait_until(began + rest) {
+            return;
+        }
+    }
+}
+
+/// Looks at the files that are open, at some of the others, and at a few first bytes.
+fn round(shared: &Shared, stop: &Stop) -> Result<(), SourceError> {
+    let Some(tree) = lock(&shared.tree).clone() else { return Ok(()) };
+    if lock(&shared.sweep).is_idle() {
+        return Ok(());
+    }
+    let snapshot = Snapshot::open(&*shared.database()?)?;
+    let mut round =
+        Round { shared, tree: &tree, snapshot, folders: HashMap::new(), changed: Vec::new() };
+    let open = lock(&shared.sweep).open();
+    for file in open {
+        if stop.is_asked() {
+            return Ok(());
+        }
+        round.look(file)?;
+    }
+    let began = cost();
+    let most = lock(&shared.sweep).len();
+    for _ in 0..most {
+        if stop.is_asked() || cost().saturating_sub(began) >= ROUND_COST {
+            break;
+        }
+        let Some(file) = lock(&shared.sweep).next(Instant::now()) else { break };
+        round.look(file)?;
+    }
+    for _ in 0..HEADS_PER_ROUND {
+        let Some(file) = lock(&shared.sweep).next_head() else { break };
+        round.look_at_head(file)?;
+    }
+    if !round.changed.is_empty() {
+        shared.request(Request::Compare(round.changed));
+    }
+    Ok(())
+}
+
+impl Round<'_> {
+    fn look(&mut self, file: FileId) -> Result<(), SourceError> {
+        let Some((open, seen, known)) = self.open(file)? else {
+            lock(&self.shared.sweep).forget(file);
+            return Ok(());
+        };
+        let writer = match Lease::read(&open) {
+            Ok(_) => Writer::None,
+            Err(NoLease::Open) => Writer::Some,
+            Err(NoLease::Unknown(_)) => Writer::Unknown,
+        };
+        let verdict = lock(&self.shared.sweep).looked(Instant::now(), file, writer, seen);
+        match verdict {
+            // Somebody wrote to it by a name outside of the source, or nobody told.
+            Verdict::Rest if seen != known => self.changed.push((file, false)),
+            Verdict::Rest => {}
+            Verdict::Seal { verify } => {
+                // A page that was written back is protected: the next store into it leaves a time. What cannot be written
+                // back is the trouble of whoever stored it.
+                let _ = rustix::fs::fdatasync(&open);
+                self.changed.push((file, verify));
+            }
+            Verdict::Last => self.changed.push((file, false)),
+        }
+        Ok(())
+    }
+
+    fn look_at_head(&mut self, file: FileId) -> Result<(), SourceError> {
+        let Some((open, ..)) = self.open(file)? else { return Ok(()) };
+        let mut head = vec![0; HEAD_BYTES];
+        let len = pass::read_full(&open, &mut head, 0).unwrap_or(0);
+        if is_store(&head[..len]) {
+            lock(&self.shared.sweep).is_store(file);
+        }
+        Ok(())
+    }
+
+    /// Opens a file where the map has it, with its state and the one that is known; `None` when something else is there.
+    fn open(&mut self, file: FileId) -> Result<Option<Opened>, SourceError> {
+        let map = &self.snapshot.map;
+        let Some(record) = map.record(file)? else { return Ok(None) };
+        let Some((parent, name)) = map.links(file, 1)?.pop() else { return Ok(None) };
+        if !self.folders.contains_key(&parent) {
+            if self.folders.len() >= FOLDERS_MAX {
+                self.folders.clear();
+            }
+            let path = map.path(parent)?;
+            let open = path.and_then(|path| self.tree.folder(&path).ok()).map(Rc::new);
+            self.folders.insert(parent, open);
+        }
+        let Some(Some(folder)) = self.folders.get(&parent) else { return Ok(None) };
+        let Ok(open) = tree::open_file(folder.as_fd(), &name) else { return Ok(None) };
+        let Ok(seen) = self.tree.look_at(open.as_fd()) else { return Ok(None) };
+        let is_it = seen.kind == Kind::File && seen.inode == record.inode;
+        Ok(is_it.then_some((open, seen.signature, record.signature)))
+    }
+}
+
+/// Notes the files of the source that processes have open or mapped for writing.
+fn look_at_processes(shared: &Shared) -> Result<(), SourceError> {
+    let Some(tree) = lock(&shared.tree).clone() else { return Ok(()) };
+    let found = processes::writers(tree.root_seen().device());
+    if found.is_empty() {
+        return Ok(());
+    }
+    let snapshot = Snapshot::open(&*shared.database()?)?;
+    for number in found {
+        if let Some(file) = snapshot.map.by_number(number)? {
+            lock(&shared.sweep).shown(Instant::now(), file);
+        }
+    }
+    Ok(())
+}
+
+/// Returns what this thread has cost until now, in time of a processor.
+fn cost() -> Duration {
+    let spent = clock_gettime(ClockId::ThreadCPUTime);
+    let secs = u64::try_from(spent.tv_sec).unwrap_or(0);
+    Duration::new(secs, u32::try_from(spent.tv_nsec).unwrap_or(0))
+}

@@ -1,0 +1,90 @@
+//! Whoever asks how a source is gets an answer that is true of the moment of the question.
+
+use std::time::{Duration, Instant};
+
+use keepshare_base::FileId;
+
+use super::Worker;
+use crate::source::{
+    round::FileTask,
+    shared::{Reply, lock},
+    sweeper::Sweeper,
+};
+
+/// For how long an answer is worth anything to whoever asked.
+const ASKED_FOR: Duration = Duration::from_secs(1);
+
+/// So many open files are looked at for a question; the rest is left to the sweeps.
+const OPEN_MAX: usize = 1000;
+
+/// Somebody waits until everything is examined that was noticed before the question.
+pub(super) struct Question {
+    reply: Reply<()>,
+    asked: Instant,
+    drained: bool,
+}
+
+impl Question {
+    /// Capture had nothing left to tell.
+    pub(super) fn drained(&mut self) {
+        self.drained = true;
+    }
+}
+
+impl Worker {
+    /// Takes a question. Files that are open for writing raise no events: they are looked at because of it.
+    pub(super) fn ask(&mut self, reply: Reply<()>) {
+        self.questions.retain(|question| question.asked.elapsed() < ASKED_FOR);
+        self.questions.push(Question { reply, asked: Instant::now(), drained: false });
+        if self.attached.is_some() {
+            let open = lock(&self.shared.sweep).open();
+            for file in open.into_iter().take(OPEN_MAX) {
+                self.pending.add_file(file, FileTask { suspect: true, ..FileTask::default() });
+            }
+        }
+    }
+
+    /// Answers what can be answered.
+    pub(super) fn answer_questions(&mut self) {
+        if self.questions.is_empty() {
+            return;
+        }
+        // Where nobody looks, an alarm says so.
+        let is_away = self.attached.is_none();
+        if !is_away && self.dirty() > 0 {
+            return;
+        }
+        let (answered, waiting): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.questions).into_iter().partition(|q| is_away || q.drained);
+        self.questions = waiting;
+        for question in answered {
+            // Whoever asked may have gone away.
+            drop(question.reply.send(Ok(())));
+        }
+    }
+
+    /// Returns how much is marked and not yet examined.
+    pub(super) fn dirty(&self) -> usize {
+        self.pending.len() + self.marks.len() + self.later.len()
+    }
+
+    /// Begins to ask which files are open for writing.
+    pub(super) fn begin_sweeps(&mut self) {
+        match Sweeper::start(&self.shared) {
+            Ok(sweeper) => self.sweeper = Some(sweeper),
+            Err(error) => {
+                tracing::error!(%error, "cannot start a thread: open files are not looked at");
+            }
+        }
+    }
+
+    /// Looks at files that are, or were, open for writing.
+    pub(super) fn compare(&mut self, files: Vec<(FileId, bool)>) {
+        if self.attached.is_some() {
+            for (file, verify) in files {
+                let task = FileTask { verify, suspect: true, ..FileTask::default() };
+                self.pending.add_file(file, task);
+            }
+        }
+    }
+}
