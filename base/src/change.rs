@@ -15,7 +15,7 @@ use crate::{
 /// The most content one change carries, in bytes. Longer content comes in several changes, the last of which cuts.
 pub const PAYLOAD_BYTES_MAX: u64 = 640 * 1024;
 
-/// The longest extent of zeros in one change, in bytes.
+/// The most zeros of one change, in bytes, all its extents together: they cost rows at a station, and nothing on the way.
 pub const EXTENT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// The most name rows of one change.
@@ -298,7 +298,7 @@ impl Change {
 
     fn check_files(&self, origin: OriginId) -> Result<(), ChangeError> {
         let mut seen = HashSet::with_capacity(self.files.len());
-        let mut extents = 0;
+        let (mut extents, mut zeros) = (0, 0u64);
         for row in &self.files {
             own(row.file, origin)?;
             if row.file == FileId::ROOT && row.meta.kind != Kind::Dir {
@@ -309,8 +309,16 @@ impl Change {
             }
             row.meta.check().map_err(|source| ChangeError::Meta { file: row.file, source })?;
             extents += row.check_content()?;
+            zeros = zeros.saturating_add(row.content.zeros_len());
         }
         limit("extents", extents, EXTENTS_MAX)?;
+        if zeros > EXTENT_BYTES_MAX {
+            return Err(ChangeError::TooMany {
+                what: "bytes of zeros",
+                got: zeros,
+                limit: EXTENT_BYTES_MAX,
+            });
+        }
         let payload_len = self.payload_len();
         if payload_len > PAYLOAD_BYTES_MAX {
             return Err(ChangeError::TooMany {
@@ -380,14 +388,6 @@ impl FileRow {
                 _ => return Err(ChangeError::Extents(self.file)),
             }
         }
-        let zeros = extents.iter().filter(|e| e.zero).map(|e| e.len).fold(0, u64::saturating_add);
-        if zeros > EXTENT_BYTES_MAX {
-            return Err(ChangeError::TooMany {
-                what: "bytes of zeros",
-                got: zeros,
-                limit: EXTENT_BYTES_MAX,
-            });
-        }
         Ok(extents.len())
     }
 }
@@ -402,10 +402,20 @@ impl Content {
 
     /// Returns how many bytes of payload belong to it.
     pub fn payload_len(&self) -> u64 {
+        self.len_of(false)
+    }
+
+    /// Returns how many bytes of zeros it says.
+    pub fn zeros_len(&self) -> u64 {
+        self.len_of(true)
+    }
+
+    fn len_of(&self, zero: bool) -> u64 {
         match self {
             Self::Same => 0,
             Self::Extents { extents, .. } => {
-                extents.iter().filter(|e| !e.zero).map(|e| e.len).fold(0, u64::saturating_add)
+                let of = extents.iter().filter(|extent| extent.zero == zero);
+                of.map(|extent| extent.len).fold(0, u64::saturating_add)
             }
         }
     }
@@ -497,6 +507,22 @@ mod tests {
         }
         let far = extents(&[(0, EXTENT_BYTES_MAX, true), (EXTENT_BYTES_MAX, 1, true)]);
         assert!(filled(row(1 << 40, far), b"").check(OriginId(1)).is_err());
+    }
+
+    /// Zeros cost nothing to send and a row for each block to keep.
+    #[test]
+    fn the_zeros_of_a_change_are_bounded_over_all_its_rows() {
+        let rows = |each: u64| {
+            let of = |counter| FileRow {
+                file: file(1, counter),
+                ..row(EXTENT_BYTES_MAX, extents(&[(0, each, true)]))
+            };
+            let change = Change { files: (1..=48).map(of).collect(), ..Change::default() };
+            FilledChange { change, payload: vec![] }.check(OriginId(1))
+        };
+        assert_eq!(rows(EXTENT_BYTES_MAX / 48), Ok(()));
+        let over = rows(EXTENT_BYTES_MAX / 48 + 1);
+        assert!(matches!(over, Err(ChangeError::TooMany { what: "bytes of zeros", .. })));
     }
 
     /// A master must not be able to touch what another master brought.

@@ -56,10 +56,21 @@ impl Epoch {
         self.0.get()
     }
 
-    /// Returns the epoch after this one.
+    /// The highest epoch that is taken from anyone: a number that leaves no room above it would end the origin.
+    pub const MAX: Self = Self(NonZeroU64::new(1 << 62).expect("not zero"));
+
+    /// How far an epoch may lie above the one that is agreed. Honest ones go up one by one.
+    pub const JUMP_MAX: u64 = 1 << 32;
+
+    /// Returns the epoch after this one; the last one there is follows itself.
     #[must_use]
     pub fn next(self) -> Self {
-        Self(self.0.checked_add(1).expect("an epoch is a change of journal, never 2^64 of them"))
+        Self(self.0.saturating_add(1))
+    }
+
+    /// Tells whether a peer may come with this epoch where `agreed` is the one that holds.
+    pub fn may_follow(self, agreed: Self) -> bool {
+        self <= Self::MAX && self.number().saturating_sub(agreed.number()) <= Self::JUMP_MAX
     }
 }
 
@@ -76,10 +87,13 @@ impl fmt::Display for Epoch {
 pub struct Seq(pub u64);
 
 impl Seq {
-    /// Returns the place after this one.
+    /// The highest place that is taken from anyone: one that leaves no room above it would end the journal.
+    pub const MAX: Self = Self(1 << 62);
+
+    /// Returns the place after this one; the last one there is follows itself.
     #[must_use]
     pub fn next(self) -> Self {
-        Self(self.0.checked_add(1).expect("a journal does not reach 2^64 changes"))
+        Self(self.0.saturating_add(1))
     }
 }
 

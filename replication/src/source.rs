@@ -10,6 +10,7 @@ mod boundary;
 mod cutting;
 mod folders;
 mod handle;
+mod kept;
 mod ledger;
 mod map;
 mod mirror;

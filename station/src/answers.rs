@@ -17,7 +17,7 @@ use crate::{
     failure::{Failure, Outcome},
     find::{self, Pattern},
     fsck::{self, Verified},
-    master::{Asked, Master},
+    master::{Asked, Master, MirrorKind},
     panics::{self, Panicked},
     replica::Replica,
     service::{Running, Station},
@@ -101,6 +101,35 @@ impl StationAnswers {
         }
         Err(Failure::not_found(format!("{} is in no source and no live tree", path.display()))
             .hint("write SET:path/inside; keepshare set list shows the sets of this station"))
+    }
+
+    fn mirror_set(
+        &self,
+        name: &SetName,
+        to: Option<&StationName>,
+        kind: MirrorKind,
+    ) -> Outcome<SetStatus> {
+        let mut received = false;
+        for station in &self.stations {
+            match station.running(name) {
+                Some(Running::Master(master)) => {
+                    master.mirror(to, kind)?;
+                    return Ok(master.status());
+                }
+                Some(Running::Failed(failure)) => {
+                    return Err(failure.context(format!("set {name} cannot be opened")));
+                }
+                Some(Running::Replica(_)) => received = true,
+                None => {}
+            }
+        }
+        Err(if received {
+            Failure::refused(format!("set {name} is received here, and mirrored by its master"))
+                .hint("ask on the station that its users write on; keepshare set show tells which")
+        } else {
+            Failure::not_found(format!("there is no set '{name}' on this station"))
+                .hint("keepshare set list shows the sets of this station")
+        })
     }
 
     fn add_set(
@@ -270,6 +299,14 @@ impl Answers for StationAnswers {
             Request::TokenCreate => reply.item(&self.create_token()?),
             Request::TokenList => self.tokens()?.iter().try_for_each(|token| reply.item(token)),
             Request::SetAdd { name, source, to } => reply.item(&self.add_set(name, source, to)?),
+            Request::SetMirror { name, to, new_epoch, take_over } => {
+                let kind = match (take_over, new_epoch) {
+                    (true, _) => MirrorKind::TakeOver,
+                    (false, true) => MirrorKind::NewEpoch,
+                    (false, false) => MirrorKind::Same,
+                };
+                reply.item(&self.mirror_set(&name, to.as_ref(), kind)?)
+            }
             Request::Versions { place, limit } => {
                 let (replica, path) = self.find(&place)?;
                 let versions = replica.catalog().versions(&path, limit)?;

@@ -46,6 +46,17 @@ pub(crate) enum Request {
         /// Who receives it.
         to: Vec<StationName>,
     },
+    /// Mirrors a set of this station: one [`SetStatus`].
+    SetMirror {
+        /// Which.
+        name: SetName,
+        /// Only this station; all without.
+        to: Option<StationName>,
+        /// In an epoch of its own.
+        new_epoch: bool,
+        /// In an epoch of its own, though another master has the set.
+        take_over: bool,
+    },
     /// A file's or folder's versions: [`VersionInfo`]s, newest first.
     Versions {
         /// Of what.

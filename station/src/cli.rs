@@ -179,6 +179,21 @@ pub(crate) enum Set {
         /// Which
         name: SetName,
     },
+    /// Compare a set of this station with what other stations have, and send what differs
+    #[command(after_help = SET_MIRROR_EXAMPLES)]
+    Mirror {
+        /// Which
+        name: SetName,
+        /// Only this station; all that receive it without
+        #[arg(long, value_name = "STATION")]
+        to: Option<StationName>,
+        /// Bring stations that are ahead of this one to what is here; what they have stays in their history
+        #[arg(long, conflicts_with = "take_over")]
+        new_epoch: bool,
+        /// Take the set back from another master that took it on
+        #[arg(long, conflicts_with = "to")]
+        take_over: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -402,6 +417,10 @@ const STATUS_EXAMPLES: &str = "Examples:
   keepshare status
   keepshare status --watch
   keepshare status --json | jq -r '.stations[].sets[] | .name + \" \" + .state'";
+
+const SET_MIRROR_EXAMPLES: &str = "Examples:
+  keepshare set mirror projects
+  keepshare set mirror projects --to store --new-epoch";
 
 const SET_EXAMPLES: &str = "Examples:
   keepshare set add projects --source /srv/projects --to store

@@ -5,6 +5,7 @@ use std::{io::Write, path::PathBuf};
 use clap::CommandFactory;
 
 use crate::{
+    api::Request,
     cli::{self, Cli, Command, Global, Session, Set, Token, User},
     config::{self, Config},
     failure::Outcome,
@@ -41,6 +42,10 @@ pub(crate) fn execute(cli: Cli, screen: &Screen) -> Outcome<()> {
         Command::Token(Token::List) => tokens::list(&socket(&global)?, screen),
         Command::Set(Set::Add { name, source, to }) => {
             sets::add(&socket(&global)?, name, &source, to, screen)
+        }
+        Command::Set(Set::Mirror { name, to, new_epoch, take_over }) => {
+            let request = Request::SetMirror { name, to, new_epoch, take_over };
+            sets::mirror(&socket(&global)?, &request, screen)
         }
         Command::Set(Set::List) => sets::list(&socket(&global)?, screen),
         Command::Set(Set::Show { name }) => sets::show(&socket(&global)?, &name, screen),

@@ -3,6 +3,7 @@
 //! `ship` is a master's half of one link, `receive` a station's half for one set. They decide nothing: they hand inputs
 //! to a machine and do what it puts out. What may block runs on threads for that.
 
+pub(crate) mod agreement;
 pub(crate) mod mirror;
 pub(crate) mod pump;
 pub(crate) mod receive;

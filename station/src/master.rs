@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use chrono::Utc;
 use chrono_tz::Tz;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use keepshare_base::{OriginId, Seq, SetName, StationName};
 use keepshare_proto::{cut::CutRule, shipper::Doing};
@@ -22,7 +22,7 @@ use crate::{
     api::{DestinationStatus, SetStatus, SharedStatus, SweptStatus},
     database,
     drivers::{
-        mirror::Seeding,
+        agreement::Agreement,
         restores::Restores,
         ship::{Ship, Shipping},
     },
@@ -49,8 +49,28 @@ pub(crate) struct Master {
     name: SetName,
     root: PathBuf,
     source: SourceHandle,
-    destinations: Vec<(StationName, watch::Receiver<Shipping>)>,
+    destinations: Vec<Destination>,
+    agreement: Arc<Agreement>,
     stopping: watch::Receiver<bool>,
+}
+
+/// A station that receives the set.
+#[derive(Debug)]
+struct Destination {
+    to: StationName,
+    shown: watch::Receiver<Shipping>,
+    mirror_wanted: Arc<Notify>,
+}
+
+/// How far a mirror that somebody asks for may go.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum MirrorKind {
+    /// In the present epoch.
+    Same,
+    /// In a new one: the stations take what is here for what comes after all that they have.
+    NewEpoch,
+    /// In a new one, though another master took the set on.
+    TakeOver,
 }
 
 impl Master {
@@ -73,6 +93,7 @@ impl Master {
             limits: SourceLimits::default(),
             rescan_every: RESCAN_EVERY,
             rescan_shared_every: station.config.scans.shared_every,
+            keep_journals: Some(state.journals()),
         };
         let source = Source::open(config, database::open(&state.journal(name))?)
             .map_err(|error| cannot_replicate(root, error))?;
@@ -82,28 +103,30 @@ impl Master {
                 source.acked(station.as_str(), source.head().epoch, Seq(0));
             }
         }
-        let seeding = Arc::new(Seeding::default());
+        let agreement = Arc::new(Agreement::new(to));
         let ship = |to: &StationName| -> Outcome<_> {
+            let mirror_wanted = Arc::new(Notify::new());
             let restores = state.restores(name).join(to.as_str());
             let ship = Ship {
                 set: name.clone(),
                 origin: OriginId::FIRST,
                 to: to.clone(),
                 source: source.clone(),
-                seeding: Arc::clone(&seeding),
+                agreement: Arc::clone(&agreement),
+                mirror_wanted: Arc::clone(&mirror_wanted),
                 peers: Arc::clone(&station.peers),
                 restores: Restores::new(restores).context("cannot prepare for restores")?,
                 link: station.link_options(),
             };
             let (shown_to, shown) = watch::channel(Shipping::default());
             station.spawn(ship.run(shown_to, station.stopping()));
-            Ok((to.clone(), shown))
+            Ok(Destination { to: to.clone(), shown, mirror_wanted })
         };
         let destinations = to.iter().map(ship).collect::<Outcome<_>>()?;
         let (at, zone) = (station.config.scans.at, station.config.zone);
         station.spawn(scan_at(at, zone, source.clone(), station.stopping()));
         let (name, root, stopping) = (name.clone(), root.to_owned(), station.stopping());
-        Ok(Arc::new(Self { name, root, source, destinations, stopping }))
+        Ok(Arc::new(Self { name, root, source, destinations, agreement, stopping }))
     }
 
     /// Returns the folder.
@@ -113,13 +136,13 @@ impl Master {
 
     /// Returns who receives the set.
     pub(crate) fn to(&self) -> impl Iterator<Item = &StationName> {
-        self.destinations.iter().map(|(to, _)| to)
+        self.destinations.iter().map(|destination| &destination.to)
     }
 
     /// Tells whether there is a link to this station now.
     pub(crate) fn is_connected(&self, to: &StationName) -> bool {
-        let is_up = |shown: &watch::Receiver<Shipping>| is_connected(&shown.borrow());
-        self.destinations.iter().any(|(known, shown)| known == to && is_up(shown))
+        let mut known = self.destinations.iter().filter(|destination| destination.to == *to);
+        known.any(|destination| is_connected(&destination.shown.borrow()))
     }
 
     /// Asks whether everything that was saved until now is looked at, for [`Self::status_after`].
@@ -142,14 +165,14 @@ impl Master {
             // Something of before the question may still be unread.
             source.dirty = source.dirty.max(1);
         }
-        let of = |(to, shown): &(StationName, watch::Receiver<Shipping>)| {
+        let of = |Destination { to, shown, .. }: &Destination| {
             // A loop ends with the station and never before: what it showed last is not how it is.
             let gone = shown.has_changed().is_err() && !*self.stopping.borrow();
             destination_status(to, &shown.borrow(), head, &source, unread, gone)
         };
         let destinations: Vec<DestinationStatus> = self.destinations.iter().map(of).collect();
         let alarms: Vec<String> = gone.into_iter().chain(alarms(&source)).collect();
-        let shipping = self.destinations.iter().flat_map(|(to, shown)| {
+        let shipping = self.destinations.iter().flat_map(|Destination { to, shown, .. }| {
             let alarms = shown.borrow().alarms.clone();
             alarms.into_iter().map(move |alarm| format!("{to}: {alarm}"))
         });
@@ -187,6 +210,45 @@ impl Master {
         let name = format!("source-{}", self.name);
         let why = panics::of(|thread| thread == name)?;
         Some(format!("the source's thread is gone, start the station anew: {why}"))
+    }
+
+    /// Has one destination mirrored, or all. A mirror in a new epoch is one of all. Blocks.
+    pub(crate) fn mirror(&self, to: Option<&StationName>, kind: MirrorKind) -> Outcome<()> {
+        let chosen = |destination: &&Destination| to.is_none_or(|to| destination.to == *to);
+        if self.destinations.iter().filter(chosen).count() == 0 {
+            let (name, to) = (&self.name, to.map_or("any station", StationName::as_str));
+            return Err(Failure::not_found(format!("set {name} is not sent to {to}"))
+                .hint(format!("keepshare set show {name} lists the stations that receive it")));
+        }
+        let fenced = self.agreement.fenced().borrow().clone();
+        let name = &self.name;
+        match (kind, fenced) {
+            (MirrorKind::Same | MirrorKind::NewEpoch, Some(by)) => {
+                return Err(Failure::refused(format!(
+                    "{by} tells that another master has taken set {name} on; nothing is sent from here"
+                ))
+                .hint(format!(
+                    "where this one is to have it again: keepshare set mirror {name} --take-over"
+                )));
+            }
+            (MirrorKind::TakeOver, None) => {
+                return Err(Failure::refused(format!(
+                    "no station tells of another master of set {name}; there is nothing to take over"
+                ))
+                .hint(format!("keepshare set mirror {name} mirrors it as it is")));
+            }
+            (MirrorKind::Same, None) => {
+                let chosen = self.destinations.iter().filter(chosen);
+                chosen.for_each(|destination| destination.mirror_wanted.notify_one());
+            }
+            (MirrorKind::NewEpoch, None) | (MirrorKind::TakeOver, Some(_)) => {
+                let epoch = self.source.head().epoch;
+                let head = self.agreement.begin_epoch(&self.source, epoch);
+                let head = head.context("cannot begin a new epoch")?;
+                tracing::warn!(set = %self.name, epoch = %head.epoch, "a new epoch was asked for");
+            }
+        }
+        Ok(())
     }
 
     /// Makes the journal durable.
@@ -264,6 +326,9 @@ fn destination_status(
     let acked = shown.acked.filter(|acked| acked.epoch == head.epoch).map(|acked| acked.seq);
     let connected = is_connected(shown) && !gone;
     let state = match destination_state(shown, head, source) {
+        _ if shown.stopped.is_some() && !gone => {
+            format!("alarm: {}", shown.stopped.as_deref().unwrap_or_default())
+        }
         _ if gone => "alarm: nothing is sent any more, start the station anew".to_owned(),
         // What is known has arrived; what there is nobody knows.
         state if unread && has_arrived(&state) => "unverified: the source is not read".to_owned(),

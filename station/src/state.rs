@@ -135,9 +135,14 @@ impl StateDir {
         self.0.join("auth.redb")
     }
 
+    /// Where all journals are.
+    pub(crate) fn journals(&self) -> PathBuf {
+        self.0.join("journal")
+    }
+
     /// Where the journal of a set is, on its master.
     pub(crate) fn journal(&self, set: &SetName) -> PathBuf {
-        self.0.join("journal").join(format!("{set}.redb"))
+        self.journals().join(format!("{set}.redb"))
     }
 
     /// Where content waits for destinations that lag, on a set's master.

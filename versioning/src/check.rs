@@ -53,6 +53,9 @@ fn next_place(
     if got.epoch < before.fence {
         return Err(Refusal::Fenced { got: got.epoch, fence: before.fence });
     }
+    if !got.epoch.may_follow(before.fence) || got.seq > Seq::MAX {
+        return Err(Refusal::Beyond { got, fence: before.fence });
+    }
     let last = before.last.map(|(epoch, seq, _)| Position { origin: got.origin, epoch, seq });
     let mirror = before.mirroring || !complete;
     match last {

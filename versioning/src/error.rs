@@ -21,6 +21,14 @@ pub enum Refusal {
         /// The lowest one taken.
         fence: Epoch,
     },
+    /// A number that leaves no room for what comes after it.
+    #[error("{got} is beyond what can follow epoch {fence}")]
+    Beyond {
+        /// Where the change says it stands.
+        got: Position,
+        /// The lowest epoch taken.
+        fence: Epoch,
+    },
     /// From an older epoch, or a change that is here already.
     #[error("{got} is not after {last}")]
     Old {

@@ -13,7 +13,7 @@ mod plan;
 use std::sync::Arc;
 
 use keepshare_base::{
-    CommitId, Epoch, FileId, FilledChange, OriginId, Position, RunningHash, Stamp,
+    CommitId, Epoch, FileId, FilledChange, OriginId, Position, RunningHash, Seq, Stamp,
 };
 
 use crate::{
@@ -175,7 +175,11 @@ impl Store {
         self.check_writable()?;
         let at = self.latest().next();
         let before = self.asked(|rows| files::place(rows, origin))?;
-        let before = before.unwrap_or(Place { last: None, fence: epoch, mirroring: false });
+        let before = before.unwrap_or(Place { last: None, fence: Epoch::FIRST, mirroring: false });
+        if !epoch.may_follow(before.fence) {
+            let got = Position { origin, epoch, seq: Seq(0) };
+            return Err(Refusal::Beyond { got, fence: before.fence }.into());
+        }
         let place = Place { fence: before.fence.max(epoch), ..before };
         self.append(at, &[Row::Place { origin, place }, Row::Clock { arrival }])?;
         self.clock_alarm = self.clock.note(arrival).or(self.clock_alarm);

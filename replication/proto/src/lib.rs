@@ -8,6 +8,7 @@
 mod backoff;
 pub mod codec;
 pub mod cut;
+pub mod epochs;
 mod message;
 pub mod receiver;
 pub mod restore;
@@ -24,4 +25,4 @@ pub use message::{
 };
 pub use text::{TEXT_BYTES_MAX, Text};
 pub use time::MonoTime;
-pub use window::{WINDOW_BYTES_MAX, weight};
+pub use window::{CHANGE_WEIGHT_MIN, WINDOW_BYTES_MAX, weight};

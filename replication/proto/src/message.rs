@@ -223,6 +223,8 @@ pub enum MirrorReason {
     Refused,
     /// Somebody asked for it.
     Asked,
+    /// Its history is another one than the master's.
+    Differs,
 }
 
 /// Why a peer does not go on.

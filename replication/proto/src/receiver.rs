@@ -265,7 +265,11 @@ impl Receiver {
     fn on_standing(&mut self, now: MonoTime, standing: Standing) {
         let State::Asking(hello) = &self.state else { return };
         let epoch = hello.epoch;
-        if epoch < standing.fence {
+        if !epoch.may_follow(standing.fence) {
+            let wrong = Wrong::EpochBeyond(epoch);
+            self.alarm(&format!("what a master sent was refused: {wrong}"));
+            self.refuse(wrong.refusal(), &wrong.to_string());
+        } else if epoch < standing.fence {
             // The welcome tells the master which epoch it would have to be above.
             self.send_welcome(standing);
             let reason = format!("epoch {epoch} is over, {} is agreed", standing.fence);

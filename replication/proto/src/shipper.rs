@@ -16,12 +16,12 @@ use std::{collections::VecDeque, time::Duration};
 use keepshare_base::{Epoch, RunningHash, Seq};
 
 pub use self::io::{
-    AlarmKind, Doing, EpochReason, Head, Input, JournalEntry, MirrorId, Output, Page,
-    ShipperOptions,
+    AlarmKind, Doing, Head, Input, JournalEntry, MirrorId, Output, Page, ShipperOptions,
 };
 use self::{following::Following, mirroring::Mirroring};
 use crate::{
     Backoff, Frame, Hello, Message, MirrorReason, MonoTime, Place, Refusal, Text, Welcome,
+    epochs::{Disagreement, Verdict},
     restore::{Answering, Step},
 };
 
@@ -76,10 +76,26 @@ enum State {
     Greeting,
     /// Asked the journal whether it has the same history up to this place.
     Comparing { place: Place, mirroring: bool },
+    /// Asked what to do about a station whose history is another one.
+    Judging { place: Option<Place>, disagreement: Disagreement },
     /// Sends changes.
     Following(Following),
     /// Sends what differs.
     Mirroring(Mirroring),
+}
+
+/// Why nothing is sent to a station that disagrees, and what to do.
+fn stopped(disagreement: Disagreement) -> &'static str {
+    match disagreement {
+        Disagreement::Fenced => {
+            "another master has taken this set on, and this one sends nothing any more; if this one is to have it: \
+             keepshare set mirror SET --take-over"
+        }
+        Disagreement::Ahead | Disagreement::Differs => {
+            "it has changes that our journal does not have, and other stations agree with the journal; nothing is sent to \
+             it. To bring it to what is here: keepshare set mirror SET --to STATION --new-epoch"
+        }
+    }
 }
 
 /// Why a link is given up.
@@ -116,9 +132,10 @@ impl Shipper {
             Input::Connected => self.on_connected(now),
             Input::Received(frame) => self.on_frame(now, frame),
             Input::Disconnected => self.on_disconnected(now),
-            Input::JournalHash { seq, running } => self.on_hash(now, seq, running),
+            Input::JournalHash { seq, running } => self.on_hash(seq, running),
             Input::JournalRead(entries) => self.on_read(now, entries),
             Input::JournalGone { from } => self.on_gone(now, from),
+            Input::Judged(verdict) => self.on_judged(now, verdict),
             Input::MirrorWanted => self.on_mirror_wanted(now),
             Input::MirrorStarted { mirror, at, stamp } => {
                 self.on_mirror_started(now, mirror, at, stamp);
@@ -148,6 +165,7 @@ impl Shipper {
             State::Connecting { until } => Some(*until),
             State::Greeting
             | State::Comparing { .. }
+            | State::Judging { .. }
             | State::Following(_)
             | State::Mirroring(_) => {
                 let link = (self.last_sent + PING_AFTER).min(self.last_heard + LINK_TIMEOUT);
@@ -162,7 +180,9 @@ impl Shipper {
         match (&self.state, &self.waiting) {
             (State::Away { .. } | State::Connecting { .. }, _) => Doing::Away,
             (_, Some(reason)) => Doing::Waiting(reason.clone()),
-            (State::Greeting | State::Comparing { .. }, None) => Doing::Greeting,
+            (State::Greeting | State::Comparing { .. } | State::Judging { .. }, None) => {
+                Doing::Greeting
+            }
             (State::Mirroring(mirroring), None) => Doing::Mirroring(mirroring.reason()),
             (State::Following(_), None) => Doing::Following,
         }
@@ -235,6 +255,7 @@ impl Shipper {
             }
             State::Greeting
             | State::Comparing { .. }
+            | State::Judging { .. }
             | State::Following(_)
             | State::Mirroring(_) => {
                 self.restores.on_timeout(now);
@@ -267,7 +288,7 @@ impl Shipper {
             Message::Pong => {}
             Message::Waiting { reason } => self.waiting = Some(reason),
             Message::Resumed => self.waiting = None,
-            Message::Welcome(welcome) => return self.on_welcome(now, &welcome),
+            Message::Welcome(welcome) => return self.on_welcome(&welcome),
             Message::Ack { through } => return self.on_ack(now, through),
             Message::PartAck { parts } => return self.on_part_ack(now, parts),
             Message::Resend { from } => return self.on_resend(from),
@@ -292,14 +313,18 @@ impl Shipper {
     }
 
     /// Decides between going on, mirroring and a new epoch.
-    fn on_welcome(&mut self, now: MonoTime, welcome: &Welcome) -> Result<(), Broken> {
+    fn on_welcome(&mut self, welcome: &Welcome) -> Result<(), Broken> {
         let (State::Greeting, Some(head)) = (&self.state, self.head) else {
             return Err("the station welcomes twice");
         };
         self.restores.on_connected();
         let reached = welcome.place.map_or(welcome.fence, |place| place.epoch.max(welcome.fence));
+        let is_place = welcome.place.is_none_or(|place| place.seq <= Seq::MAX);
+        if !is_place || !reached.may_follow(head.epoch) {
+            return Err("the station tells of a place that no journal reaches");
+        }
         if reached > head.epoch {
-            self.want_epoch(now, reached, EpochReason::Fenced);
+            self.disagree(welcome.place, reached, Disagreement::Fenced);
             return Ok(());
         }
         if welcome.fence < head.epoch {
@@ -312,7 +337,7 @@ impl Shipper {
                 self.begin_mirror(Some(place), MirrorReason::NewEpoch);
             }
             Some(place) if place.seq > head.seq => {
-                self.want_epoch(now, head.epoch, EpochReason::Ahead);
+                self.disagree(Some(place), head.epoch, Disagreement::Ahead);
             }
             Some(place) => {
                 self.state = State::Comparing { place, mirroring: welcome.mirroring };
@@ -322,12 +347,12 @@ impl Shipper {
         Ok(())
     }
 
-    fn on_hash(&mut self, now: MonoTime, seq: Seq, running: Option<RunningHash>) {
+    fn on_hash(&mut self, seq: Seq, running: Option<RunningHash>) {
         let State::Comparing { place, mirroring } = self.state else { return };
         let (Some(head), true) = (self.head, place.seq == seq) else { return };
         let kept = running.is_some() && place.seq.next() >= head.oldest;
         if running.is_some_and(|running| running != place.running) {
-            self.want_epoch(now, head.epoch, EpochReason::Differs);
+            self.disagree(Some(place), head.epoch, Disagreement::Differs);
         } else if let Some(reason) = self.mirror_wanted {
             self.begin_mirror(Some(place), reason);
         } else if mirroring {
@@ -345,9 +370,23 @@ impl Shipper {
         self.acked.is_some_and(|acked| place.map(order) < Some(order(acked)))
     }
 
-    fn want_epoch(&mut self, now: MonoTime, above: Epoch, reason: EpochReason) {
-        self.outputs.push_back(Output::NewEpoch { above, reason });
-        let wait = self.backoff.long();
+    fn disagree(&mut self, place: Option<Place>, told: Epoch, disagreement: Disagreement) {
+        self.state = State::Judging { place, disagreement };
+        self.outputs.push_back(Output::Disagrees { told, disagreement });
+    }
+
+    fn on_judged(&mut self, now: MonoTime, verdict: Verdict) {
+        let State::Judging { place, disagreement } = self.state else { return };
+        let wait = match verdict {
+            Verdict::Mirror => return self.begin_mirror(place, MirrorReason::Differs),
+            Verdict::Wait => self.backoff.failed(),
+            // The new head connects at once.
+            Verdict::NewEpoch { .. } => self.backoff.long(),
+            Verdict::Stop => {
+                self.alarm(AlarmKind::Disagrees, stopped(disagreement));
+                self.backoff.long()
+            }
+        };
         self.disconnect(now, "our journal does not continue what the station has", wait);
     }
 
@@ -391,7 +430,8 @@ impl Shipper {
             State::Away { .. }
             | State::Connecting { .. }
             | State::Greeting
-            | State::Comparing { .. } => false,
+            | State::Comparing { .. }
+            | State::Judging { .. } => false,
         }
     }
 

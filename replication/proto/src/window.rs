@@ -9,12 +9,12 @@ use crate::codec::change_len;
 /// The most that a master sends ahead of the acknowledgements, by [`weight`], give or take one change.
 pub const WINDOW_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// What a change weighs beside its rows and content.
-const CHANGE_BYTES: usize = 1024;
+/// What a change weighs beside its rows and content, and so the least that any weighs.
+pub const CHANGE_WEIGHT_MIN: usize = 1024;
 
 /// Returns what a change counts in windows and queues: its rows, its content and a fixed cost.
 pub fn weight(filled: &FilledChange) -> usize {
-    CHANGE_BYTES + change_len(&filled.change) + filled.payload.len()
+    CHANGE_WEIGHT_MIN + change_len(&filled.change) + filled.payload.len()
 }
 
 /// Changes on their way, oldest first, each with a number that grows and what the sender wants back.
@@ -86,6 +86,6 @@ mod tests {
 
     #[test]
     fn many_small_changes_are_bounded_too() {
-        assert!(weight(&FilledChange::default()) > CHANGE_BYTES);
+        assert!(weight(&FilledChange::default()) > CHANGE_WEIGHT_MIN);
     }
 }

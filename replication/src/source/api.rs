@@ -59,6 +59,8 @@ pub struct SourceConfig {
     pub rescan_every: Duration,
     /// How often that is done on a file system that others write to as well, and nobody tells of it: NFS, SMB, FUSE.
     pub rescan_shared_every: Duration,
+    /// The folder of the journal, `SET.redb`. A new epoch leaves the journal that it ends there, as `SET.epoch-N.redb`.
+    pub keep_journals: Option<PathBuf>,
 }
 
 /// A journaled change.

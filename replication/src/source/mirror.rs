@@ -19,7 +19,7 @@ use std::{
 };
 
 use keepshare_base::{
-    Content, Event, FILES_PER_CHANGE_MAX, FileId, FileRow, FilledChange, Kind,
+    Content, EXTENT_BYTES_MAX, Event, FILES_PER_CHANGE_MAX, FileId, FileRow, FilledChange, Kind,
     NAMES_PER_CHANGE_MAX, Name, NameRow, PAYLOAD_BYTES_MAX, Seq, Stamp,
 };
 use keepshare_proto::StateDigest;
@@ -153,7 +153,7 @@ impl Run<'_> {
             (std::cmp::Reverse(depth(&folders, *parent)), *parent, (*name).clone())
         });
         for (parent, name, file, kind) in wrong {
-            self.room(1, 0, 0)?;
+            self.room(1, 0, 0, 0)?;
             let row = NameRow { parent, name: name.clone(), target: None };
             self.part.change.names.push(row);
             if kind == Kind::File && self.snapshot.map.links(file, 1)?.is_empty() {
@@ -207,7 +207,7 @@ impl Run<'_> {
         }
         let there = self.listing.names.get(&(parent, entry.name.clone()));
         if there != Some(&(entry.file, entry.kind)) {
-            self.room(1, 0, 0)?;
+            self.room(1, 0, 0, 0)?;
             let target = Some((entry.file, entry.kind));
             self.part.change.names.push(NameRow { parent, name: entry.name.clone(), target });
         }
@@ -295,7 +295,7 @@ impl Run<'_> {
     }
 
     fn push(&mut self, row: FileRow, payload: Vec<u8>) -> Result<(), SourceError> {
-        self.room(0, 1, payload.len())?;
+        self.room(0, 1, payload.len(), row.content.zeros_len())?;
         self.part.change.files.push(row);
         if self.part.payload.is_empty() {
             self.part.payload = payload;
@@ -306,12 +306,20 @@ impl Run<'_> {
     }
 
     /// Makes room in the part.
-    fn room(&mut self, names: usize, files: usize, bytes: usize) -> Result<(), SourceError> {
+    fn room(
+        &mut self,
+        names: usize,
+        files: usize,
+        bytes: usize,
+        zeros: u64,
+    ) -> Result<(), SourceError> {
         let change = &self.part.change;
+        let zeros_before: u64 = change.files.iter().map(|row| row.content.zeros_len()).sum();
         let fits = change.names.len() + names <= NAMES_PER_CHANGE_MAX
             && change.files.len() + files <= FILES_PER_CHANGE_MAX
             && change.cuts.len() < FILES_PER_CHANGE_MAX
             && (self.part.payload.len() + bytes) as u64 <= PAYLOAD_BYTES_MAX
+            && zeros_before + zeros <= EXTENT_BYTES_MAX
             && change.files.iter().map(extents).sum::<usize>() < EXTENTS_PER_PART_MAX;
         if fits { Ok(()) } else { self.flush(false) }
     }

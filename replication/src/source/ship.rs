@@ -12,7 +12,7 @@ use std::{
 };
 
 use keepshare_base::{
-    Change, Content, Epoch, Event, FILES_PER_CHANGE_MAX, FileId, FileRow, Kind,
+    Change, Content, EXTENT_BYTES_MAX, Epoch, Event, FILES_PER_CHANGE_MAX, FileId, FileRow, Kind,
     NAMES_PER_CHANGE_MAX, Name, NameRow, OriginId, PAYLOAD_BYTES_MAX, Position, RestoreRow, Seq,
     Stamp,
 };
@@ -553,7 +553,10 @@ impl<'a, 't> Ship<'a, 't> {
         cuts.dedup();
         let fits = |files: &[Row]| {
             let bytes: usize = files.iter().map(|row| row.payload.len()).sum();
-            bytes as u64 <= PAYLOAD_BYTES_MAX && files.len() <= FILES_PER_CHANGE_MAX
+            let zeros: u64 = files.iter().map(|row| row.row.content.zeros_len()).sum();
+            bytes as u64 <= PAYLOAD_BYTES_MAX
+                && zeros <= EXTENT_BYTES_MAX
+                && files.len() <= FILES_PER_CHANGE_MAX
         };
         while !fits(&files) {
             let ahead = files.pop().into_iter().collect();

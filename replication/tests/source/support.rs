@@ -123,6 +123,7 @@ impl Rig {
             cut: CutRule::new(300, 3000).unwrap(),
             rescan_every: Duration::from_secs(3600),
             rescan_shared_every: Duration::from_secs(300),
+            keep_journals: None,
         };
         configure(&mut config);
         let handle = open(&config);

@@ -40,6 +40,17 @@ pub(crate) fn add(
     })
 }
 
+/// Has a set of this station mirrored.
+pub(crate) fn mirror(socket: &Path, request: &Request, screen: &Screen) -> Outcome<()> {
+    let set: SetStatus = client::ask_one(socket, request)?;
+    screen.value(&set, |set| {
+        format!(
+            "Set {} is compared with what its stations have; keepshare status --watch shows how far.\n",
+            set.name
+        )
+    })
+}
+
 /// Lists the sets of this station.
 pub(crate) fn list(socket: &Path, screen: &Screen) -> Outcome<()> {
     let sets = sets(socket)?;

@@ -9,6 +9,7 @@ use std::{
 
 use tokio::sync::{Notify, mpsc};
 
+use super::agreement::Agreement;
 use keepshare_base::{Epoch, FilledChange};
 use keepshare_proto::{
     NameLine, Place, Text,
@@ -99,7 +100,7 @@ impl Mirror {
     pub(crate) fn start(
         id: MirrorId,
         source: SourceHandle,
-        seeding: Arc<Seeding>,
+        agreement: Arc<Agreement>,
         events: mpsc::UnboundedSender<Input>,
     ) -> Self {
         let (pages, listed) = std_mpsc::channel();
@@ -108,7 +109,7 @@ impl Mirror {
         let compared = Arc::clone(&shared);
         tokio::task::spawn_blocking(move || {
             let mut sink = sink;
-            let end = match sink.mirror(&source, &seeding) {
+            let end = match sink.mirror(&source, agreement.seeding()) {
                 Ok(()) => Ok(()),
                 Err(SourceError::GivenUp) => return,
                 Err(error) => Err(format!("{:#}", anyhow::Error::new(error))),

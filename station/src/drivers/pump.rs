@@ -1,12 +1,18 @@
 //! A link as the drivers use it: sending never waits.
 //!
 //! The machines bound what they send by windows, so what waits here is bounded, too; a driver that waited for a slow
-//! link could not hear the acknowledgements that would let it go on.
+//! link could not hear the acknowledgements that would let it go on. Answers are bounded by no window: while too many
+//! frames wait, nothing more is read, so that whoever asks and does not read the answers only holds itself up.
 
-use tokio::sync::mpsc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::sync::{Notify, mpsc};
 
 use keepshare_base::StationName;
-use keepshare_proto::{Frame, codec::Clocks};
+use keepshare_proto::{CHANGE_WEIGHT_MIN, Frame, WINDOW_BYTES_MAX, codec::Clocks};
 use keepshare_replication::link::{Link, LinkControl, LinkCounts, LinkError, LinkReceiver};
 use rustls::pki_types::CertificateDer;
 
@@ -19,7 +25,38 @@ pub(crate) struct Pump {
     pub(crate) certificate: CertificateDer<'static>,
     receiver: LinkReceiver,
     queue: mpsc::UnboundedSender<Frame>,
+    waiting: Arc<Waiting>,
     control: LinkControl,
+}
+
+/// The most frames that wait to be sent before no more is read. A whole window of the smallest changes stays below it, so
+/// that an honest peer never meets it.
+const WAITING_MAX: usize = 2 * WINDOW_BYTES_MAX / CHANGE_WEIGHT_MIN;
+
+/// How many frames wait to be sent.
+#[derive(Debug, Default)]
+struct Waiting {
+    frames: AtomicUsize,
+    fewer: Notify,
+}
+
+impl Waiting {
+    fn one_more(&self) {
+        self.frames.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn one_less(&self) {
+        if self.frames.fetch_sub(1, Ordering::Relaxed) == WAITING_MAX {
+            self.fewer.notify_one();
+        }
+    }
+
+    /// Waits until few enough wait. Dropped before it is done, it has lost nothing.
+    async fn few(&self) {
+        while self.frames.load(Ordering::Relaxed) >= WAITING_MAX {
+            self.fewer.notified().await;
+        }
+    }
 }
 
 impl Pump {
@@ -29,8 +66,11 @@ impl Pump {
         let control = receiver.control();
         let (queue, mut queued) = mpsc::unbounded_channel::<Frame>();
         let (name, ending) = (peer.clone(), control.clone());
+        let waiting = Arc::new(Waiting::default());
+        let sent = Arc::clone(&waiting);
         tokio::spawn(async move {
             while let Some(frame) = queued.recv().await {
+                sent.one_less();
                 if let Err(error) = sender.send(frame).await {
                     if let LinkError::Encode(_) = &error {
                         let error = format!("{:#}", anyhow::Error::new(error));
@@ -42,11 +82,12 @@ impl Pump {
             }
             sender.finish().await;
         });
-        Self { peer, certificate, receiver, queue, control }
+        Self { peer, certificate, receiver, queue, waiting, control }
     }
 
     /// Waits for the next message. Dropped before it is done, it has lost nothing.
     pub(crate) async fn recv(&mut self) -> Result<Frame, LinkError> {
+        self.waiting.few().await;
         self.receiver.recv().await
     }
 
@@ -57,6 +98,7 @@ impl Pump {
 
     /// Queues a message; the link ends after what is queued when this is dropped.
     pub(crate) fn send(&self, frame: Frame) {
+        self.waiting.one_more();
         // A link that is over loses what is sent; the machine hears of its end and sends again.
         let _ = self.queue.send(frame);
     }

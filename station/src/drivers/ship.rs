@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     task::JoinSet,
 };
 
@@ -14,7 +14,8 @@ use keepshare_auth::StationAddress;
 use keepshare_base::{Epoch, OriginId, Position, RunningHash, Seq, SetName, StationName};
 use keepshare_proto::{
     Frame, Place, SetSettings,
-    shipper::{Doing, Head, Input, JournalEntry, Output, Shipper, ShipperOptions},
+    epochs::{Disagreement, Verdict},
+    shipper::{AlarmKind, Doing, Head, Input, JournalEntry, Output, Shipper, ShipperOptions},
 };
 use keepshare_replication::{
     link::{Credentials, Link, LinkCounts, LinkError, LinkOptions, dial},
@@ -24,7 +25,8 @@ use keepshare_replication::{
 use crate::{
     clock,
     drivers::{
-        mirror::{Mirror, MirrorShown, Seeding},
+        agreement::Agreement,
+        mirror::{Mirror, MirrorShown},
         pump::Pump,
         restores::Restores,
     },
@@ -42,8 +44,10 @@ pub(crate) struct Ship {
     pub(crate) to: StationName,
     /// The journal.
     pub(crate) source: SourceHandle,
-    /// Whether the source's files know their ids of before; of all destinations together.
-    pub(crate) seeding: Arc<Seeding>,
+    /// What all destinations of the set say of the journal.
+    pub(crate) agreement: Arc<Agreement>,
+    /// Somebody wants this destination mirrored.
+    pub(crate) mirror_wanted: Arc<Notify>,
     /// How to reach stations.
     pub(crate) peers: Arc<Peers>,
     /// Where restores put content aside.
@@ -69,6 +73,8 @@ pub(crate) struct Shipping {
     pub(crate) error: Option<String>,
     /// What a person must look at; taken back when things are well again.
     pub(crate) alarms: Vec<String>,
+    /// Why nothing is sent to it until a person decides.
+    pub(crate) stopped: Option<String>,
 }
 
 /// What threads and other tasks bring back.
@@ -89,6 +95,7 @@ struct Driver {
     events_to: mpsc::UnboundedSender<Input>,
     mirror: Option<Mirror>,
     dialling: bool,
+    fenced: watch::Receiver<Option<StationName>>,
     /// What went over the links before the present one.
     past: LinkCounts,
     shown: watch::Sender<Shipping>,
@@ -104,6 +111,7 @@ impl Ship {
         let mut driver = Driver::new(self, shown).await;
         driver.look_at_journal();
         let mut tick = tokio::time::interval(SHOW_EVERY);
+        let wanted = Arc::clone(&driver.ship.mirror_wanted);
         loop {
             driver.drain();
             driver.show_progress();
@@ -117,6 +125,8 @@ impl Ship {
                     driver.look_at_journal();
                     None
                 }
+                () = wanted.notified() => Some(Input::MirrorWanted),
+                Ok(()) = driver.fenced.changed() => driver.stop_where_fenced(),
                 () = sleep_until(timeout) => Some(Input::TimedOut),
                 _ = tick.tick() => {
                     driver.show();
@@ -144,6 +154,7 @@ impl Driver {
         };
         let (events_to, events) = mpsc::unbounded_channel();
         Self {
+            fenced: ship.agreement.fenced(),
             shipper: Shipper::new(options),
             ship,
             pump: None,
@@ -185,8 +196,8 @@ impl Driver {
             Output::StartMirror { mirror, reason } => {
                 tracing::info!(set = %self.ship.set, peer = %self.ship.to, ?reason, "mirroring");
                 let (source, events) = (self.ship.source.clone(), self.events_to.clone());
-                let seeding = Arc::clone(&self.ship.seeding);
-                self.mirror = Some(Mirror::start(mirror, source, seeding, events));
+                let agreement = Arc::clone(&self.ship.agreement);
+                self.mirror = Some(Mirror::start(mirror, source, agreement, events));
             }
             Output::Listing { mirror, page } => {
                 if let Some(running) = self.mirror.as_mut().filter(|running| running.id() == mirror)
@@ -203,15 +214,17 @@ impl Driver {
             Output::StopMirror { mirror } => {
                 self.mirror.take_if(|running| running.id() == mirror);
             }
-            Output::NewEpoch { above, reason } => {
-                tracing::warn!(set = %self.ship.set, peer = %self.ship.to, ?reason, "a new epoch begins");
-                self.new_epoch(above);
-            }
+            Output::Disagrees { told, disagreement } => self.judge(told, disagreement),
             Output::Acked(place) => {
                 self.ship.source.acked(self.ship.to.as_str(), place.epoch, place.seq);
                 self.shown.send_modify(|shown| shown.alarms.clear());
             }
-            Output::Alarm { text, .. } => self.alarm(text.as_str()),
+            Output::Alarm { kind, text } => {
+                if kind == AlarmKind::Disagrees {
+                    self.stop(text.as_str().to_owned());
+                }
+                self.alarm(text.as_str());
+            }
             Output::Restore(output) => {
                 self.ship.restores.perform(output, &self.ship.source, &self.events_to);
             }
@@ -221,6 +234,11 @@ impl Driver {
     fn dial(&mut self) {
         if self.dialling {
             return;
+        }
+        let by = self.fenced.borrow().clone();
+        if let Some(by) = by {
+            self.stop(format!("{by} tells that another master has taken this set on"));
+            return self.handle(Input::Disconnected);
         }
         self.dialling = true;
         let (peers, to, options) =
@@ -280,11 +298,30 @@ impl Driver {
         });
     }
 
+    /// Finds out with the other destinations what to do about one whose history is another.
+    fn judge(&mut self, told: Epoch, disagreement: Disagreement) {
+        let Ship { set, to, source, agreement, .. } = &self.ship;
+        let verdict = agreement.judge(to, disagreement, told, source);
+        tracing::warn!(%set, peer = %to, ?disagreement, ?verdict, "the station has another history");
+        if let Verdict::NewEpoch { above } = verdict {
+            self.new_epoch(above);
+        }
+        self.handle(Input::Judged(verdict));
+    }
+
+    /// Ends the link where another destination told that another master has the set.
+    fn stop_where_fenced(&mut self) -> Option<Input> {
+        let by = self.fenced.borrow_and_update().clone()?;
+        (by != self.ship.to && self.pump.is_some()).then(|| {
+            self.hang_up();
+            Input::Disconnected
+        })
+    }
+
     fn new_epoch(&mut self, above: Epoch) {
-        let (source, seeding) = (self.ship.source.clone(), Arc::clone(&self.ship.seeding));
+        let (source, agreement) = (self.ship.source.clone(), Arc::clone(&self.ship.agreement));
         self.jobs.spawn_blocking(move || {
-            seeding.want(above);
-            if let Err(error) = source.new_epoch(above, None) {
+            if let Err(error) = agreement.begin_epoch(&source, above) {
                 tracing::error!(%error, "cannot begin a new epoch");
             }
             // The head's watch tells the shipper.
@@ -305,6 +342,7 @@ impl Driver {
             }
             Ok(Done::Dialled(Err(error))) => {
                 self.dialling = false;
+                self.ship.agreement.away(&self.ship.to);
                 tracing::debug!(set = %self.ship.set, peer = %self.ship.to, %error, "not connected");
                 self.show_error(Some(error));
                 Some(Input::Disconnected)
@@ -327,6 +365,7 @@ impl Driver {
                 let error = format!("{:#}", anyhow::Error::new(error));
                 tracing::info!(set = %self.ship.set, peer = %self.ship.to, %error, "link lost");
                 self.show_error(Some(error));
+                self.ship.agreement.away(&self.ship.to);
                 self.hang_up();
                 Some(Input::Disconnected)
             }
@@ -349,8 +388,17 @@ impl Driver {
                 && shown.doing.as_ref() == Some(&self.shipper.doing())
         };
         if !is_shown {
+            if matches!(self.shipper.doing(), Doing::Following | Doing::Mirroring(_)) {
+                self.ship.agreement.agrees(&self.ship.to);
+                self.shown.send_modify(|shown| shown.stopped = None);
+            }
             self.show();
         }
+    }
+
+    /// Shows that nothing is sent until a person decides.
+    fn stop(&self, why: String) {
+        self.shown.send_modify(|shown| shown.stopped = Some(why));
     }
 
     fn show(&self) {

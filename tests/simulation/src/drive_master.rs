@@ -3,10 +3,18 @@
 use keepshare_base::Epoch;
 use keepshare_proto::{
     MonoTime,
-    shipper::{self, AlarmKind, Page},
+    epochs::Verdict,
+    shipper::{self, AlarmKind, Doing, Page},
 };
 
-use crate::{World, event::Event, master::Mirror};
+use crate::{
+    World,
+    event::Event,
+    master::{Mirror, station_name},
+};
+
+/// How long until a person who is told that a master is stopped says that it is to have the set.
+const PERSON_AFTER: u64 = 60 * 1_000_000;
 
 /// How many parts a master gives at once.
 const PARTS_AT_ONCE: usize = 3;
@@ -16,8 +24,15 @@ impl World {
         if !self.masters[master].up {
             return;
         }
+        let to = station_name(station);
+        if matches!(input, shipper::Input::Disconnected) {
+            self.masters[master].epochs.away(&to);
+        }
         let shipper = &mut self.masters[master].destinations[station].shipper;
         shipper.handle_input(MonoTime(self.now), input);
+        if matches!(shipper.doing(), Doing::Following | Doing::Mirroring(_)) {
+            self.masters[master].epochs.agrees(&to);
+        }
         while let Some(output) = self.masters[master].destinations[station].shipper.poll_output() {
             self.do_for_shipper(master, station, output);
         }
@@ -44,6 +59,9 @@ impl World {
         use shipper::{Input, Output};
         let start = self.masters[master].start;
         let answer = match output {
+            Output::Connect if self.masters[master].epochs.fenced_by().is_some() => {
+                Input::Disconnected
+            }
             Output::Connect => {
                 let after = self.late();
                 self.schedule(after, Event::Connect { master, station, start });
@@ -67,9 +85,24 @@ impl World {
             }
             Output::Alarm { kind, .. } => {
                 self.seen.lost_acknowledged += u64::from(kind == AlarmKind::LostAcknowledged);
+                if kind == AlarmKind::Disagrees {
+                    self.schedule(PERSON_AFTER, Event::Person { master, start });
+                }
                 return;
             }
-            Output::NewEpoch { above, .. } => return self.begin_epoch(master, above),
+            Output::Disagrees { told, disagreement } => {
+                let kept = &mut self.masters[master];
+                let replaced = kept.source.acked.is_empty();
+                let to = station_name(station);
+                let verdict = kept.epochs.judge(&to, disagreement, told, replaced);
+                if let Verdict::NewEpoch { above } = verdict {
+                    self.begin_epoch(master, above);
+                }
+                // Told at once, as the real driver does: what comes of it is drained with the rest.
+                let shipper = &mut self.masters[master].destinations[station].shipper;
+                shipper.handle_input(MonoTime(self.now), Input::Judged(verdict));
+                return;
+            }
             Output::StopMirror { mirror } => {
                 let kept = &mut self.masters[master].destinations[station].mirror;
                 if kept.as_ref().is_some_and(|kept| kept.id == mirror) {
@@ -134,12 +167,20 @@ impl World {
         shipper::Input::MirrorStarted { mirror, at, stamp }
     }
 
+    /// A person has a stopped master go on in an epoch above all that are known, where it still has the set.
+    pub(crate) fn take_over(&mut self, master: usize) {
+        let kept = &self.masters[master];
+        let above = kept.epochs.highest().max(kept.source.epoch);
+        self.begin_epoch(master, above);
+    }
+
     pub(crate) fn begin_epoch(&mut self, master: usize, above: Epoch) {
         let stamp = self.stamp();
         let kept = &mut self.masters[master];
         // Only who holds the origin may; and one new epoch answers all who want one above the same.
         if kept.holds && kept.source.epoch <= above {
             kept.source.begin_epoch(above, stamp);
+            kept.epochs.began(kept.source.epoch);
             self.seen.epochs += 1;
             // The other destinations hear of it as a driver's event, not inside this one's handling.
             let (head, start) = (kept.source.head(), kept.start);

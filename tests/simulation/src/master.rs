@@ -2,9 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use keepshare_base::{Change, Epoch, FileId, FilledChange, Position, RunningHash, Seq, Stamp};
+use keepshare_base::{
+    Change, Epoch, FileId, FilledChange, Position, RunningHash, Seq, Stamp, StationName,
+};
 use keepshare_proto::{
-    FileLine, NameLine, Place, SetSettings, running_after,
+    FileLine, NameLine, Place, SetSettings,
+    epochs::Epochs,
+    running_after,
     shipper::{Head, JournalEntry, MirrorId, Shipper, ShipperOptions},
 };
 use rand::rngs::StdRng;
@@ -16,6 +20,8 @@ use crate::{Tree, world::ORIGIN};
 pub(crate) struct Master {
     pub(crate) source: Source,
     pub(crate) destinations: Vec<Destination>,
+    /// What they say of the journal.
+    pub(crate) epochs: Epochs,
     pub(crate) start: u64,
     pub(crate) up: bool,
     /// It holds the origin; another one may not begin an epoch.
@@ -157,17 +163,28 @@ impl Master {
     pub(crate) fn new(source: Source, stations: usize, seed: u64) -> Self {
         let destinations =
             (0..stations).map(|station| Destination::new(&source, station, seed)).collect();
-        Self { source, destinations, start: 0, up: true, holds: true }
+        let epochs = Self::no_epochs(stations);
+        Self { source, destinations, epochs, start: 0, up: true, holds: true }
+    }
+
+    fn no_epochs(stations: usize) -> Epochs {
+        Epochs::new((0..stations).map(station_name))
     }
 
     /// Loses its memory; the journal and what it says of the destinations stay.
     pub(crate) fn crash(&mut self, seed: u64) {
         self.start += 1;
         self.up = false;
+        self.epochs = Self::no_epochs(self.destinations.len());
         for station in 0..self.destinations.len() {
             self.destinations[station] = Destination::new(&self.source, station, seed);
         }
     }
+}
+
+/// Returns what a station is called.
+pub(crate) fn station_name(station: usize) -> StationName {
+    format!("station-{station}").parse().expect("a station name")
 }
 
 impl Destination {

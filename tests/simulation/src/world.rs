@@ -358,6 +358,11 @@ impl World {
                     }
                 }
             }
+            Event::Person { master, start } => {
+                if self.is_start(master, start) {
+                    self.take_over(master);
+                }
+            }
             Event::StationTimer { station, start } => {
                 if self.stations[station].start == start {
                     self.stations[station].timer = None;

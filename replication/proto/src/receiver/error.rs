@@ -21,6 +21,10 @@ pub(super) enum Wrong {
     Origin { got: OriginId, ours: OriginId },
     #[error("epoch {got} is not the agreed epoch {agreed}")]
     Epoch { got: Epoch, agreed: Epoch },
+    #[error("epoch {0} is beyond what can follow")]
+    EpochBeyond(Epoch),
+    #[error("place {0} is beyond what a journal reaches")]
+    Beyond(Seq),
     #[error("change {got} came where {want} was asked for again")]
     Gap { got: Seq, want: Seq },
     #[error("gaps came again and again")]
@@ -55,6 +59,8 @@ impl Wrong {
             | Self::InsideMirror(_)
             | Self::Part(_)
             | Self::SecondMirror
+            | Self::EpochBeyond(_)
+            | Self::Beyond(_)
             | Self::MirrorBack { .. } => Refusal::Order,
         }
     }

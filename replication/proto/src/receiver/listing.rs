@@ -1,6 +1,6 @@
 //! A mirror at the station: tells what there is, then takes the parts.
 
-use keepshare_base::{FileId, FilledChange, Name, Position, RunningHash, Stamp};
+use keepshare_base::{FileId, FilledChange, Name, Position, RunningHash, Seq, Stamp};
 
 use super::{Output, Receiver, State, Ticket, What, Wrong, empty_change};
 use crate::{FileLine, Message, NameLine, PAGE_LINES_MAX, PAGES_AHEAD, Place};
@@ -39,6 +39,9 @@ impl Receiver {
         }
         if open.mirror.is_some() {
             return Err(Wrong::SecondMirror);
+        }
+        if at.seq > Seq::MAX {
+            return Err(Wrong::Beyond(at.seq));
         }
         let floor = open.floor.max(open.received.unwrap_or_default());
         if at.seq < floor {

@@ -53,6 +53,9 @@ impl Receiver {
             return Err(Wrong::InsideMirror(seq));
         }
         let next = open.received.ok_or(Wrong::NeedsMirror(seq))?.next();
+        if seq > Seq::MAX {
+            return Err(Wrong::Beyond(seq));
+        }
         match seq.cmp(&next) {
             Ordering::Equal => {
                 self.check(seq, &filled)?;

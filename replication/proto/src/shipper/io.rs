@@ -4,6 +4,7 @@ use keepshare_base::{Epoch, FilledChange, OriginId, Position, RunningHash, Seq, 
 
 use crate::{
     FileLine, Frame, MirrorReason, NameLine, Place, SetSettings, Text,
+    epochs::{Disagreement, Verdict},
     restore::{MasterInput, MasterOutput},
 };
 
@@ -109,6 +110,8 @@ pub enum Input {
         /// Why.
         reason: Text,
     },
+    /// The answer to [`Output::Disagrees`].
+    Judged(Verdict),
     /// Somebody wants this destination mirrored.
     MirrorWanted,
     /// Something about a restore.
@@ -167,14 +170,13 @@ pub enum Output {
         /// Which one.
         mirror: MirrorId,
     },
-    /// The journal cannot be the continuation of what the destination has: begin an epoch above this one, if this
-    /// master still holds the origin. Nothing is to be done where the journal is above it already: several
-    /// destinations may want the same.
-    NewEpoch {
-        /// The new one must be higher.
-        above: Epoch,
-        /// Why.
-        reason: EpochReason,
+    /// The journal cannot be the continuation of what the destination has. Answered by [`Input::Judged`], after the
+    /// others were heard ([`Epochs`](crate::epochs::Epochs)).
+    Disagrees {
+        /// The highest epoch that the destination knows.
+        told: Epoch,
+        /// In what way.
+        disagreement: Disagreement,
     },
     /// The destination has everything through this place: store it, the journal may forget it.
     Acked(Place),
@@ -200,17 +202,6 @@ pub enum Page {
     End,
 }
 
-/// Why a journal must begin an epoch.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum EpochReason {
-    /// The station has changes that the journal does not: the journal is an older one.
-    Ahead,
-    /// The station's changes up to its place are others than the journal's.
-    Differs,
-    /// The station has agreed to a higher epoch.
-    Fenced,
-}
-
 /// What an alarm is about; one kind is raised once until a handshake or a mirror makes it good.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum AlarmKind {
@@ -222,6 +213,8 @@ pub enum AlarmKind {
     Protocol,
     /// A mirror cannot go on.
     Mirror,
+    /// It has what does not continue our journal, and a person has to decide.
+    Disagrees,
 }
 
 /// What a shipper is doing, for the status page.

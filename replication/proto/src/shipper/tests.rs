@@ -164,29 +164,70 @@ fn a_welcome_decides_between_mirror_and_new_epoch() {
         };
         assert_eq!(outputs.contains(&alarm), reason == LostAcknowledged, "{outputs:?}");
     }
-    let epochs = [
-        (Some(place(2, 21)), 2, 2, EpochReason::Ahead),
-        (ours, 3, 3, EpochReason::Fenced),
-        (None, 9, 9, EpochReason::Fenced),
-        (Some(place(4, 1)), 4, 4, EpochReason::Fenced),
+    let disagreements = [
+        (Some(place(2, 21)), 2, 2, Disagreement::Ahead),
+        (ours, 3, 3, Disagreement::Fenced),
+        (None, 9, 9, Disagreement::Fenced),
+        (Some(place(4, 1)), 4, 4, Disagreement::Fenced),
     ];
-    for (has, fence, above, reason) in epochs {
+    for (has, fence, told, disagreement) in disagreements {
         let mut master = Master::welcomed(None, has, fence, false);
-        let wanted = Output::NewEpoch { above: epoch(above), reason };
-        let outputs = master.outputs();
-        assert_eq!(outputs[0], wanted, "{has:?} {fence}");
-        assert!(matches!(outputs[1], Output::Disconnect { .. }));
+        let wanted = Output::Disagrees { told: epoch(told), disagreement };
+        assert_eq!(master.outputs(), [wanted], "{has:?} {fence}");
+        master.give(Input::Judged(Verdict::NewEpoch { above: epoch(told) }));
+        assert!(matches!(master.outputs()[..], [Output::Disconnect { .. }]));
     }
+}
+
+/// A number without room above it would end the origin, and every thread that counts on.
+#[test]
+fn a_station_that_tells_of_a_place_beyond_all_is_left() {
+    let beyond = Epoch::MAX.next().number();
+    let far = 2 + Epoch::JUMP_MAX + 1;
+    let welcomes = [
+        (None, beyond),
+        (None, u64::MAX),
+        (None, far),
+        (Some(place(u64::MAX, 1)), 2),
+        (Some(place(2, u64::MAX)), 2),
+        (Some(place(1, Seq::MAX.0 + 1)), 2),
+    ];
+    for (has, fence) in welcomes {
+        let mut master = Master::welcomed(None, has, fence, false);
+        master.assert_left(AlarmKind::Protocol);
+    }
+}
+
+/// Nothing is sent to it, and that is told: `in-sync` must not hide it.
+#[test]
+fn a_station_that_is_ahead_of_what_others_agree_to_is_told_to_a_person() {
+    let mut master = Master::welcomed(None, Some(place(2, 21)), 2, false);
+    master.outputs();
+    master.give(Input::Judged(Verdict::Stop));
+    master.assert_left(AlarmKind::Disagrees);
+    let mut master = Master::welcomed(None, Some(place(2, 21)), 2, false);
+    master.outputs();
+    master.give(Input::Judged(Verdict::Wait));
+    assert!(matches!(master.outputs()[..], [Output::Disconnect { .. }]), "no alarm yet");
 }
 
 /// Two journals that count alike are still two.
 #[test]
-fn another_history_at_the_same_place_wants_a_new_epoch() {
-    let mut master = Master::welcomed(None, Some(place(2, 7)), 2, false);
+fn another_history_at_the_same_place_is_mirrored_or_begins_an_epoch() {
+    let judging = || {
+        let mut master = Master::welcomed(None, Some(place(2, 7)), 2, false);
+        master.outputs();
+        master.give(Input::JournalHash { seq: Seq(7), running: Some(running(8)) });
+        let disagreement = Disagreement::Differs;
+        assert_eq!(master.outputs(), [Output::Disagrees { told: epoch(2), disagreement }]);
+        master
+    };
+    let mut master = judging();
+    master.give(Input::Judged(Verdict::Mirror));
+    assert_eq!(master.outputs(), [mirror(MirrorReason::Differs)]);
+    let mut master = judging();
+    master.give(Input::Judged(Verdict::NewEpoch { above: epoch(2) }));
     master.outputs();
-    master.give(Input::JournalHash { seq: Seq(7), running: Some(running(8)) });
-    let wanted = Output::NewEpoch { above: epoch(2), reason: EpochReason::Differs };
-    assert_eq!(master.outputs()[0], wanted);
     master.give(Input::Journal(Head { epoch: epoch(3), seq: Seq(1), oldest: Seq(1) }));
     assert_eq!(master.outputs(), [Output::Connect], "at once when the epoch is there");
 }

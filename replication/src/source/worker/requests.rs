@@ -6,7 +6,7 @@ use keepshare_base::{Change, Epoch, FileId, Seq};
 
 use super::{Worker, now};
 use crate::source::{
-    Head, SourceError,
+    Head, SourceError, kept,
     ledger::Tx,
     map::Inode,
     pass::Regions,
@@ -75,6 +75,7 @@ impl Worker {
             return Ok(self.ledger.state().head());
         }
         let epoch = above.max(own).next();
+        self.keep_journal(own)?;
         let anew = seed.is_some();
         self.ledger.write(|tx| begin_epoch(tx, epoch, anew))?;
         lock(&self.shared.payloads).clear();
@@ -94,6 +95,25 @@ impl Worker {
         self.shared.head.send_replace(head);
         tracing::info!(set = %self.shared.config.set, %epoch, "a new epoch began");
         Ok(head)
+    }
+
+    /// Leaves a copy of the journal whose epoch ends, where it holds anything. A full disk is not in the way of an epoch.
+    fn keep_journal(&mut self, own: Epoch) -> Result<(), SourceError> {
+        let shared = self.shared.clone();
+        let config = &shared.config;
+        let Some(folder) = config.keep_journals.as_ref().filter(|_| self.ledger.state().head > 0)
+        else {
+            return Ok(());
+        };
+        // All that was written reaches the file before it is copied, and this thread alone writes.
+        self.ledger.write(|tx| {
+            tx.durable = true;
+            Ok(())
+        })?;
+        if let Err(error) = kept::keep(folder, &config.set, own) {
+            tracing::warn!(set = %config.set, epoch = %own, %error, "the ended journal is not kept");
+        }
+        Ok(())
     }
 
     /// Takes the folder that is there now; files keep their ids by name.
