@@ -17,8 +17,8 @@ use redb::{Database, ReadableDatabase};
 use keepshare_base::{SetName, Stamp};
 
 use crate::{
-    Audit, AuditEvent, AuditLine, HostRange, IDLE_S, ResumeSecret, Sessions, TICKET_TTL_S, Ticket,
-    User, UserName,
+    Audit, AuditEvent, AuditLine, Binding, HostRange, IDLE_S, ResumeSecret, Sessions, TICKET_TTL_S,
+    Ticket, User, UserName,
     limits::Limits,
     passwords::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, Passwords},
     users::{self, USERS, USERS_MAX, UserRow},
@@ -121,10 +121,8 @@ pub struct LoginRequest {
     pub password: String,
     /// What is to be mounted; may be left out where there is no choice.
     pub set: Option<SetName>,
-    /// The one address from which the drive will be used.
-    pub client_address: IpAddr,
-    /// The uid there that will use it; none to share it between all users of the client.
-    pub client_uid: Option<u32>,
+    /// From where the drive will be used, and by whom there.
+    pub binding: Binding,
 }
 
 impl fmt::Debug for LoginRequest {
@@ -147,10 +145,8 @@ pub struct Login {
     pub expires: Stamp,
     /// What takes the session to another address later.
     pub resume: ResumeSecret,
-    /// From where the drive can be used.
-    pub client_address: IpAddr,
-    /// Who there can use it.
-    pub client_uid: Option<u32>,
+    /// From where the drive can be used, and by whom there.
+    pub binding: Binding,
 }
 
 /// The users of a station, with their sessions.
@@ -282,12 +278,11 @@ impl Accounts {
         &self,
         name: &UserName,
         set: &SetName,
-        client_address: IpAddr,
-        client_uid: Option<u32>,
+        binding: Binding,
         now: Stamp,
     ) -> Result<Option<Login>, AccountError> {
         let Some(row) = self.row(name.as_str())? else { return Ok(None) };
-        let login = self.issue(&row, set.clone(), client_address, client_uid, now)?;
+        let login = self.issue(&row, set.clone(), binding, now)?;
         let line = AuditLine::done(now, AuditEvent::Login).because("given by the station's owner");
         self.audit.write(line.user(name).set(set));
         Ok(Some(login))
@@ -306,7 +301,10 @@ impl Accounts {
         now: Stamp,
     ) -> Result<UserRow, LoginRefusal> {
         let is_known = self.sessions.is_at_home(user, peer);
-        let begun = self.limits().begin(now, user, peer, is_known);
+        let (begun, failed) = {
+            let mut limits = self.limits();
+            (limits.begin(now, user, peer, is_known), limits.failed(peer))
+        };
         let row = self.row(user).map_err(LoginRefusal::Failed)?;
         let refused = |refusal: LoginRefusal| {
             let line = AuditLine::refused(now, AuditEvent::Login, &refusal).address(peer);
@@ -321,7 +319,7 @@ impl Accounts {
         if let Err(too_soon) = begun {
             return Err(refused(LoginRefusal::TooSoon { retry_after_s: too_soon.retry_after_s }));
         }
-        match self.passwords.verify(row.as_ref().map(|row| &row.password), password) {
+        match self.passwords.verify(row.as_ref().map(|row| &row.password), password, failed) {
             Ok(true) => {}
             Ok(false) => return Err(refused(LoginRefusal::Wrong)),
             Err(error) => {
@@ -359,25 +357,22 @@ impl Accounts {
                 return Err(LoginRefusal::WhichSet(own.iter().map(|set| (*set).clone()).collect()));
             }
         };
-        let LoginRequest { client_address, client_uid, .. } = *request;
-        self.issue(row, set.clone(), client_address, client_uid, now).map_err(LoginRefusal::Failed)
+        self.issue(row, set.clone(), request.binding, now).map_err(LoginRefusal::Failed)
     }
 
     fn issue(
         &self,
         row: &UserRow,
         set: SetName,
-        client_address: IpAddr,
-        client_uid: Option<u32>,
+        binding: Binding,
         now: Stamp,
     ) -> Result<Login, AccountError> {
-        let client_address = client_address.to_canonical();
-        let issued =
-            self.sessions.issue(&row.user, row.mark, set.clone(), client_address, client_uid, now);
-        let (ticket, resume) = issued?;
+        let binding = Binding { address: binding.address.to_canonical(), ..binding };
+        let (ticket, resume) =
+            self.sessions.issue(&row.user, row.mark, set.clone(), binding, now)?;
         let user = row.user.name.clone();
         let expires = now.plus_micros(i64::from(TICKET_TTL_S) * 1_000_000);
-        Ok(Login { user, set, ticket, expires, resume, client_address, client_uid })
+        Ok(Login { user, set, ticket, expires, resume, binding })
     }
 
     fn row(&self, name: &str) -> Result<Option<UserRow>, AccountError> {

@@ -6,10 +6,12 @@
 
 mod accounts;
 mod audit;
+mod binding;
 mod ca;
 mod certificate;
 mod enrolment;
 mod files;
+pub mod gate;
 mod hex;
 mod identity;
 mod join;
@@ -27,6 +29,7 @@ mod users;
 
 pub use accounts::{AccountError, Accounts, Login, LoginRefusal, LoginRequest};
 pub use audit::{AUDIT_FILE, Audit, AuditEvent, AuditLine};
+pub use binding::Binding;
 pub use ca::{CA_FILE, CaError, CaPin, CaPinError, ClusterCa};
 pub use certificate::{CertificateError, ClusterId, Peer, Role, Serial};
 pub use enrolment::{Admission, Application, EnrolError, Enrolment};
@@ -38,8 +41,8 @@ pub use passwords::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN};
 pub use principal::{GROUPS_MAX, Principal};
 pub use revocation::Revocations;
 pub use sessions::{
-    Admitted, Claim, HostRange, HostRangeError, HostSession, IDLE_S, ResumeRefusal, ResumeSecret,
-    SessionId, SessionInfo, SessionRefusal, Sessions,
+    Admitted, Claim, HostGrant, HostRange, HostRangeError, HostSession, IDLE_S, ResumeRefusal,
+    ResumeSecret, SessionId, SessionInfo, SessionRefusal, Sessions,
 };
 pub use tickets::{TICKET_TTL_S, Ticket, TicketRefusal};
 pub use token::{JoinToken, TOKEN_TTL_S, TokenError, TokenId, TokenInfo, TokenRefusal, Tokens};

@@ -106,6 +106,11 @@ impl Limits {
         self.undo_shared(user, from, is_known);
     }
 
+    /// Returns how often an address failed lately, tries that are not over included.
+    pub(crate) fn failed(&self, from: IpAddr) -> u32 {
+        self.addresses.get(&source(from)).map_or(0, |failures| failures.count)
+    }
+
     fn undo_shared(&mut self, user: &str, from: IpAddr, is_known: bool) {
         undo(&mut self.addresses, &source(from), ADDRESS);
         if !is_known {

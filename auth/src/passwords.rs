@@ -1,10 +1,13 @@
 //! Passwords: hashed slowly, and only so many at a time.
 //!
 //! argon2id with 19 MiB, two passes and one lane (the least that OWASP's password storage advice names). Each hash takes
-//! that much memory, so at most [`AT_ONCE`] run together; a bounded number of callers waits a bounded time, and whoever
-//! comes on top is told that we are busy.
+//! that much memory, so at most [`AT_ONCE`] run together, in as many buffers, which are kept: memory that is freed is not
+//! always given back to the system. A bounded number of callers waits a bounded time. Those whose address failed least
+//! come first, and where there is no room the one that failed most is told that we are busy: a crowd that guesses keeps
+//! nobody else out.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{
         Condvar, Mutex, PoisonError,
@@ -13,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use serde::{Deserialize, Serialize};
 
 use crate::AccountError;
@@ -24,11 +27,11 @@ pub const PASSWORD_CHARS_MIN: usize = 8;
 /// The longest password, in bytes.
 pub const PASSWORD_BYTES_MAX: usize = 1024;
 
-/// How many hashes are worked out at a time.
-const AT_ONCE: u32 = 2;
+/// How many hashes are worked out at a time. The buffers of these many are kept, 38 MiB together.
+const AT_ONCE: usize = 2;
 
 /// How many callers may wait for their turn.
-const WAITING_MAX: u32 = 16;
+const WAITING_MAX: usize = 64;
 
 /// How long a caller waits for its turn.
 const WAIT_MAX: Duration = Duration::from_secs(5);
@@ -60,9 +63,22 @@ pub(crate) struct Passwords {
 
 #[derive(Debug, Default)]
 struct Turns {
-    running: u32,
-    waiting: u32,
+    running: usize,
+    next: u64,
+    waiting: BTreeSet<Place>,
+    /// What hashes that ended have left, and those that begin take: at most [`AT_ONCE`].
+    buffers: Vec<Buffer>,
 }
+
+/// A caller's place in the line, the first to be served first.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Place {
+    failed: u32,
+    number: u64,
+}
+
+/// The memory that a hash is worked out in.
+type Buffer = Vec<Block>;
 
 impl Passwords {
     pub(crate) fn new() -> Result<Self, AccountError> {
@@ -83,15 +99,17 @@ impl Passwords {
         }
         let mut salt = [0; 16];
         getrandom::fill(&mut salt)?;
-        let hash = self.compute(COST, salt, password)?;
+        let hash = self.compute(COST, salt, password, 0)?;
         Ok(PasswordHash { cost: COST, salt, hash })
     }
 
-    /// Tells whether a password is the one that was hashed; without a hash it takes as long, and is not.
+    /// Tells whether a password is the one that was hashed; without a hash it takes as long, and is not. `failed` is how
+    /// often the caller failed lately, which gives its place in the line.
     pub(crate) fn verify(
         &self,
         stored: Option<&PasswordHash>,
         password: &str,
+        failed: u32,
     ) -> Result<bool, AccountError> {
         let against = stored.unwrap_or(&self.nobody);
         // Longer than any that was hashed: never right, and as slow as if it could be.
@@ -99,7 +117,7 @@ impl Passwords {
             true => (true, password),
             false => (false, ""),
         };
-        let hash = self.compute(against.cost, against.salt, tried)?;
+        let hash = self.compute(against.cost, against.salt, tried, failed)?;
         // The comparison takes the same time wherever the two differ.
         let is_same = blake3::Hash::from(hash) == blake3::Hash::from(against.hash);
         Ok(is_same && fits && stored.is_some())
@@ -115,50 +133,90 @@ impl Passwords {
         (memory, passes, lanes): (u32, u32, u32),
         salt: [u8; 16],
         password: &str,
+        failed: u32,
     ) -> Result<[u8; 32], AccountError> {
         if memory > COST_MAX.0 || passes > COST_MAX.1 {
             return Err(AccountError::Hash);
         }
         let params =
             Params::new(memory, passes, lanes, Some(32)).map_err(|_| AccountError::Hash)?;
-        let _turn = self.take_turn()?;
+        let mut turn = self.take_turn(failed)?;
         self.computed.fetch_add(1, Ordering::Relaxed);
+        let blocks = params.block_count();
+        if turn.buffer.len() < blocks {
+            turn.buffer.resize(blocks, Block::new());
+        }
         let mut hash = [0; 32];
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-            .hash_password_into(password.as_bytes(), &salt, &mut hash)
+            .hash_password_into_with_memory(
+                password.as_bytes(),
+                &salt,
+                &mut hash,
+                &mut turn.buffer[..blocks],
+            )
             .map_err(|_| AccountError::Hash)?;
         Ok(hash)
     }
 
-    fn take_turn(&self) -> Result<Turn<'_>, AccountError> {
+    fn take_turn(&self, failed: u32) -> Result<Turn<'_>, AccountError> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        if turns.running >= AT_ONCE {
-            if turns.waiting >= WAITING_MAX {
-                return Err(AccountError::Busy);
-            }
-            turns.waiting += 1;
-            let taken = |turns: &mut Turns| turns.running >= AT_ONCE;
-            let waited = self.freed.wait_timeout_while(turns, WAIT_MAX, taken);
-            turns = waited.unwrap_or_else(PoisonError::into_inner).0;
-            turns.waiting -= 1;
-            if turns.running >= AT_ONCE {
-                return Err(AccountError::Busy);
-            }
+        let place = turns.line_up(failed);
+        // Whoever made room has to notice.
+        self.freed.notify_all();
+        let has_to_wait = |turns: &mut Turns| turns.waiting.contains(&place) && !turns.is_up(place);
+        let waited = self.freed.wait_timeout_while(turns, WAIT_MAX, has_to_wait);
+        turns = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let is_up = turns.is_up(place);
+        turns.waiting.remove(&place);
+        if !is_up {
+            return Err(AccountError::Busy);
         }
         turns.running += 1;
-        Ok(Turn(self))
+        let buffer = turns.buffers.pop().unwrap_or_default();
+        // There may be a turn for the next one, too.
+        self.freed.notify_all();
+        Ok(Turn { passwords: self, buffer })
     }
 }
 
-/// The right to work out one hash; given back when dropped.
-struct Turn<'a>(&'a Passwords);
+impl Turns {
+    /// Gives a caller its place; whoever failed most has none any more where there are too many.
+    fn line_up(&mut self, failed: u32) -> Place {
+        let place = Place { failed, number: self.next };
+        self.next += 1;
+        self.waiting.insert(place);
+        if self.running >= AT_ONCE && self.waiting.len() > WAITING_MAX {
+            self.waiting.pop_last();
+        }
+        place
+    }
+
+    fn is_up(&self, place: Place) -> bool {
+        self.running < AT_ONCE && self.waiting.first() == Some(&place)
+    }
+}
+
+/// The right to work out one hash, and the memory for it; given back when dropped.
+struct Turn<'a> {
+    passwords: &'a Passwords,
+    buffer: Buffer,
+}
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.0.turns.lock().unwrap_or_else(PoisonError::into_inner).running -= 1;
-        self.0.freed.notify_one();
+        let mut turns = self.passwords.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.running -= 1;
+        // One that a stored cost made larger is not worth keeping.
+        if self.buffer.len() <= BLOCKS_KEPT {
+            turns.buffers.push(std::mem::take(&mut self.buffer));
+        }
+        drop(turns);
+        self.passwords.freed.notify_all();
     }
 }
+
+/// The largest buffer that is kept, in blocks of 1 KiB.
+const BLOCKS_KEPT: usize = COST.0 as usize;
 
 impl fmt::Debug for PasswordHash {
     /// Leaves salt and hash out.
@@ -175,10 +233,10 @@ mod tests {
     fn only_the_password_itself_is_right() {
         let passwords = Passwords::new().unwrap();
         let hash = passwords.hash("correct horse").unwrap();
-        assert!(passwords.verify(Some(&hash), "correct horse").unwrap());
+        assert!(passwords.verify(Some(&hash), "correct horse", 0).unwrap());
         let long = "x".repeat(PASSWORD_BYTES_MAX + 1);
         for wrong in ["correct horsf", "correct hors", "", "CORRECT HORSE", &long] {
-            assert!(!passwords.verify(Some(&hash), wrong).unwrap(), "{wrong} was taken");
+            assert!(!passwords.verify(Some(&hash), wrong, 0).unwrap(), "{wrong} was taken");
         }
         assert!(matches!(passwords.hash("ä234567"), Err(AccountError::PasswordShort)));
         assert!(matches!(passwords.hash(&long), Err(AccountError::PasswordLong)));
@@ -193,9 +251,9 @@ mod tests {
         let long = "x".repeat(PASSWORD_BYTES_MAX + 1);
         for tried in ["wrong password", "", &long] {
             let before = passwords.computed();
-            assert!(!passwords.verify(Some(&hash), tried).unwrap());
+            assert!(!passwords.verify(Some(&hash), tried, 0).unwrap());
             let known = passwords.computed() - before;
-            assert!(!passwords.verify(None, tried).unwrap());
+            assert!(!passwords.verify(None, tried, 0).unwrap());
             assert_eq!((known, passwords.computed() - before), (1, 2));
         }
         assert_eq!(passwords.nobody.cost, hash.cost);
@@ -207,7 +265,7 @@ mod tests {
         let passwords = Passwords::new().unwrap();
         for cost in [(u32::MAX, 2, 1), (19 * 1024, u32::MAX, 1), (0, 2, 1), (1024, 1, 0)] {
             let hash = PasswordHash { cost, salt: [0; 16], hash: [0; 32] };
-            let refused = passwords.verify(Some(&hash), "password");
+            let refused = passwords.verify(Some(&hash), "password", 0);
             assert!(matches!(refused, Err(AccountError::Hash)), "{cost:?}");
         }
     }
@@ -215,12 +273,60 @@ mod tests {
     #[test]
     fn a_crowd_is_told_that_we_are_busy() {
         let passwords = Passwords::new().unwrap();
-        let turns = [passwords.take_turn().unwrap(), passwords.take_turn().unwrap()];
-        passwords.turns.lock().unwrap().waiting = WAITING_MAX;
-        assert!(matches!(passwords.verify(None, "x"), Err(AccountError::Busy)));
+        let turns = [passwords.take_turn(0).unwrap(), passwords.take_turn(0).unwrap()];
+        for _ in 0..WAITING_MAX {
+            passwords.turns.lock().unwrap().line_up(0);
+        }
+        assert!(matches!(passwords.verify(None, "x", 0), Err(AccountError::Busy)));
         assert_eq!(passwords.computed(), 0, "nothing was worked out");
-        passwords.turns.lock().unwrap().waiting = 0;
+        passwords.turns.lock().unwrap().waiting.clear();
         drop(turns);
-        assert!(passwords.verify(None, "x").is_ok());
+        assert!(passwords.verify(None, "x", 0).is_ok());
+    }
+
+    /// Who guesses from one address must not keep out who has not failed.
+    #[test]
+    fn a_crowd_that_failed_makes_room_for_others() {
+        let mut turns = Turns { running: AT_ONCE, ..Turns::default() };
+        let crowd: Vec<_> = (0..WAITING_MAX).map(|_| turns.line_up(3)).collect();
+        let good = turns.line_up(1);
+        assert_eq!(turns.waiting.len(), WAITING_MAX);
+        assert!(!turns.waiting.contains(&crowd[WAITING_MAX - 1]), "the last of the crowd is out");
+        assert!(!turns.is_up(good), "nobody is served out of turn");
+        let worse = turns.line_up(4);
+        assert!(!turns.waiting.contains(&worse));
+        turns.running -= 1;
+        assert!(turns.is_up(good) && !turns.is_up(crowd[0]));
+    }
+
+    /// Memory that is freed is not given back: what was taken once has to do for ever.
+    #[test]
+    fn hashes_are_worked_out_in_two_kept_buffers() {
+        let passwords = Passwords::new().unwrap();
+        let crowd = || {
+            std::thread::scope(|scope| {
+                let tried: Vec<_> =
+                    (0..8).map(|_| scope.spawn(|| passwords.verify(None, "x", 0))).collect();
+                tried.into_iter().for_each(|one| assert!(!one.join().unwrap().unwrap()));
+            });
+            let turns = passwords.turns.lock().unwrap();
+            let mut kept: Vec<_> = turns.buffers.iter().map(|buffer| buffer.as_ptr()).collect();
+            kept.sort();
+            kept
+        };
+        // Two at the same time, so that there are two.
+        let turns = [passwords.take_turn(0).unwrap(), passwords.take_turn(0).unwrap()];
+        let turns = turns.map(|mut turn| {
+            turn.buffer.resize(BLOCKS_KEPT, Block::new());
+            turn
+        });
+        drop(turns);
+        let first = crowd();
+        assert_eq!(first.len(), AT_ONCE);
+        assert_eq!(crowd(), first, "the same memory");
+        let large = PasswordHash { cost: (COST.0 + 1024, 1, 1), salt: [0; 16], hash: [0; 32] };
+        assert!(!passwords.verify(Some(&large), "x", 0).unwrap());
+        let turns = passwords.turns.lock().unwrap();
+        assert!(turns.buffers.iter().all(|buffer| buffer.len() <= BLOCKS_KEPT));
     }
 }

@@ -10,6 +10,7 @@
 
 mod entry;
 mod hosts;
+mod seal;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,7 @@ mod tests;
 use std::{
     collections::HashMap,
     fmt,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::Ordering,
@@ -34,10 +35,11 @@ use self::{
 };
 pub use self::{
     entry::{ResumeSecret, SessionId, SessionInfo},
-    hosts::{Claim, HostRange, HostRangeError, HostSession},
+    hosts::{Claim, HostGrant, HostRange, HostRangeError, HostSession},
 };
 use crate::{
-    AccountError, Audit, AuditEvent, AuditLine, Principal, Ticket, TicketRefusal, User, UserName,
+    AccountError, Audit, AuditEvent, AuditLine, Binding, Principal, Ticket, TicketRefusal, User,
+    UserName,
     tickets::{Pass, Tickets},
 };
 
@@ -65,6 +67,8 @@ pub struct Admitted {
     pub client_uid: Option<u32>,
     /// The set that was mounted.
     pub set: SetName,
+    /// It is a machine that is trusted, and many users share the session.
+    pub is_host: bool,
 }
 
 /// Why a call was refused.
@@ -83,6 +87,12 @@ pub enum SessionRefusal {
     /// The call comes from elsewhere.
     #[error("the session belongs to another address")]
     WrongAddress,
+    /// The call comes from a port that any user of the client may have.
+    #[error("the session is for the client's kernel, and the call came from a port above 1023")]
+    UserPort {
+        /// The session was not refused for that before.
+        is_first: bool,
+    },
     /// Another user of the client calls.
     #[error("the session belongs to another user of the client")]
     WrongUid,
@@ -104,7 +114,11 @@ struct Inner {
     hosts: RwLock<Hosts>,
     /// Held over every change, on disk and in memory, so that both see them in one order.
     changes: Mutex<Tickets>,
+    watchers: Mutex<Vec<Watcher>>,
 }
+
+/// Is told of sessions that ended; tells whether it wants to be told of more.
+type Watcher = Box<dyn Fn(&[SessionId]) -> bool + Send + Sync>;
 
 impl Sessions {
     /// Opens the sessions; one that is not used for `idle_s` expires.
@@ -121,16 +135,18 @@ impl Sessions {
             live,
             hosts,
             changes: Mutex::default(),
+            watchers: Mutex::default(),
         })))
     }
 
-    /// Decides about a call: its session, the address it comes from, the uid it claims (`None` for AUTH_NONE).
+    /// Decides about a call: its session, where it comes from, the uid it claims (`None` for AUTH_NONE).
     ///
-    /// The claimed uid gives no rights: it only has to be the one that the login named.
+    /// The claimed uid gives no rights: it only has to be the one that the login named. A session that is bound to one
+    /// takes calls from ports below 1024 alone, unless the login said otherwise.
     pub fn check(
         &self,
         session: SessionId,
-        peer: IpAddr,
+        peer: SocketAddr,
         claimed_uid: Option<u32>,
         now: Stamp,
     ) -> Result<Admitted, SessionRefusal> {
@@ -143,13 +159,17 @@ impl Sessions {
         if idle_us >= self.0.idle_us {
             return Err(SessionRefusal::Expired);
         }
-        if entry.record.address != peer.to_canonical() {
+        if entry.record.address != peer.ip().to_canonical() {
             return Err(SessionRefusal::WrongAddress);
+        }
+        if !entry.record.binding().takes_port_of(peer) {
+            return Err(SessionRefusal::UserPort { is_first: entry.port_refused() });
         }
         let admitted = || Admitted {
             principal: Arc::clone(&entry.principal),
             client_uid: entry.record.client_uid,
             set: entry.record.set.clone(),
+            is_host: false,
         };
         match (entry.record.client_uid, claimed_uid) {
             (None, _) => {}
@@ -179,19 +199,20 @@ impl Sessions {
     pub fn redeem(
         &self,
         ticket: &[u8],
-        peer: IpAddr,
+        peer: SocketAddr,
         now: Stamp,
     ) -> Result<(SessionId, SetName), TicketRefusal> {
+        let address = peer.ip();
         match self.try_redeem(ticket, peer, now) {
             Ok(Redeemed { session, set, user, is_first }) => {
                 if is_first {
-                    let line = AuditLine::done(now, AuditEvent::Mount).user(&user).address(peer);
+                    let line = AuditLine::done(now, AuditEvent::Mount).user(&user).address(address);
                     self.0.audit.write(line.set(&set).session(session));
                 }
                 Ok((session, set))
             }
             Err(refusal) => {
-                let line = AuditLine::refused(now, AuditEvent::Mount, &refusal).address(peer);
+                let line = AuditLine::refused(now, AuditEvent::Mount, &refusal).address(address);
                 self.0.audit.write(line);
                 Err(refusal)
             }
@@ -207,6 +228,7 @@ impl Sessions {
             return self.revoke_host(session, now);
         };
         let ended: Vec<_> = Some(found).into_iter().filter(|entry| entry.revoke(now)).collect();
+        self.tell_ended(&ended.iter().map(|entry| entry.id).collect::<Vec<_>>());
         self.note_revoked(&ended, now)
     }
 
@@ -222,7 +244,19 @@ impl Sessions {
 
     /// Returns the sessions that began with a login, those used last first; revoked ones for a day.
     pub fn list(&self) -> Vec<SessionInfo> {
-        let mut infos: Vec<_> = self.live().values().map(|entry| entry.info()).collect();
+        self.list_where(|_| true)
+    }
+
+    /// Returns the sessions of a user as [`Self::list`] does, without a copy of everybody's.
+    pub fn list_of(&self, user: &UserName) -> Vec<SessionInfo> {
+        self.list_where(|entry| entry.record.user == *user)
+    }
+
+    fn list_where(&self, which: impl Fn(&Entry) -> bool) -> Vec<SessionInfo> {
+        let live = self.live();
+        let mut infos: Vec<_> =
+            live.values().filter(|entry| which(entry)).map(|entry| entry.info()).collect();
+        drop(live);
         infos.sort_by_key(|info| (std::cmp::Reverse(info.last_used), info.id));
         infos
     }
@@ -251,36 +285,21 @@ impl Sessions {
         self.entry_of(secret, now).map(|entry| entry.info())
     }
 
+    /// Has `watcher` told of every session that ends, or is taken to another address, until it returns false. It must not
+    /// call back.
+    pub fn watch_ends(&self, watcher: impl Fn(&[SessionId]) -> bool + Send + Sync + 'static) {
+        self.watchers().push(Box::new(watcher));
+    }
+
+    /// Tells whether a session, or a host session, has not ended.
+    pub fn lives(&self, session: SessionId) -> bool {
+        let entry = self.live().get(&session).map(|entry| entry.revoked.get().is_none());
+        entry.unwrap_or_else(|| self.host_lives(session))
+    }
+
     /// Returns the audit log, for what doors have to tell.
     pub fn audit(&self) -> &Audit {
         &self.0.audit
-    }
-
-    /// Returns a seal over these parts that nobody can make without the station's key.
-    ///
-    /// Each part goes in with its length, so that no two lists of parts have one seal.
-    pub fn seal(&self, parts: &[&[u8]]) -> [u8; 16] {
-        let mut buffer = [0; SEALED_AT_ONCE];
-        let mut seal = [0; 16];
-        let hash = match gather(parts, &mut buffer) {
-            Some(len) => blake3::keyed_hash(&self.0.key, &buffer[..len]),
-            None => {
-                let mut hasher = blake3::Hasher::new_keyed(&self.0.key);
-                for part in parts {
-                    hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
-                }
-                hasher.finalize()
-            }
-        };
-        seal.copy_from_slice(&hash.as_bytes()[..16]);
-        seal
-    }
-
-    /// Returns a key for another purpose that stays the same for the life of the station, such as a share's.
-    pub fn derived_key(&self, purpose: &str) -> [u8; 32] {
-        let mut material = self.0.key.to_vec();
-        material.extend_from_slice(purpose.as_bytes());
-        blake3::derive_key("keepshare derived station key v1", &material)
     }
 
     /// Writes the times of use down and forgets sessions that ended: to be called about once a minute, and at the end.
@@ -299,6 +318,7 @@ impl Sessions {
         for (entry, (_, record)) in ahead.iter().zip(&records) {
             entry.stored(record);
         }
+        self.tell_ended(&gone_ids);
         for entry in gone.iter().filter(|entry| entry.revoked.get().is_none()) {
             self.audit_end(entry, now, "not used for too long");
         }
@@ -311,13 +331,13 @@ impl Sessions {
         user: &User,
         mark: u64,
         set: SetName,
-        address: IpAddr,
-        client_uid: Option<u32>,
+        binding: Binding,
         now: Stamp,
     ) -> Result<(Ticket, ResumeSecret), AccountError> {
         let (ticket, secret) = (Ticket::new()?, ResumeSecret::new()?);
-        let (user, address, resume) = (user.name.clone(), address.to_canonical(), secret.key());
-        let pass = Pass { user, mark, set, address, client_uid, resume, made: now, session: None };
+        let (user, resume) = (user.name.clone(), secret.key());
+        let (made, session, port_told) = (now, None, false);
+        let pass = Pass { user, mark, set, binding, port_told, resume, made, session };
         self.changes().add(&ticket, pass);
         Ok((ticket, secret))
     }
@@ -362,7 +382,7 @@ impl Sessions {
     fn try_redeem(
         &self,
         ticket: &[u8],
-        peer: IpAddr,
+        peer: SocketAddr,
         now: Stamp,
     ) -> Result<Redeemed, TicketRefusal> {
         let mut tickets = self.changes();
@@ -392,12 +412,13 @@ impl Sessions {
         let record = Record {
             user: pass.user.clone(),
             set: pass.set.clone(),
-            address: pass.address.to_canonical(),
-            client_uid: pass.client_uid,
+            address: pass.binding.address,
+            client_uid: pass.binding.uid,
             created: now,
             last_used: now,
             revoked: None,
             resume: pass.resume,
+            any_port: pass.binding.any_port,
         };
         store::put(&write, id, &record)?;
         let surplus = self.surplus(&pass.user);
@@ -411,6 +432,7 @@ impl Sessions {
         }
         live.insert(id, Arc::new(Entry::new(id, record, Arc::new(user.principal()))));
         drop(live);
+        self.tell_ended(&surplus.iter().map(|entry| entry.id).collect::<Vec<_>>());
         for entry in surplus.iter().filter(|entry| entry.revoked.get().is_none()) {
             self.audit_end(entry, now, "too many sessions");
         }
@@ -430,6 +452,9 @@ impl Sessions {
             .map_err(ResumeRefusal::Failed)?;
         let resumed = Arc::new(entry.rebound(record));
         self.live_mut().insert(entry.id, Arc::clone(&resumed));
+        if entry.record.address != address {
+            self.tell_ended(&[entry.id]);
+        }
         Ok(resumed.info())
     }
 
@@ -442,9 +467,19 @@ impl Sessions {
     }
 
     fn end_all_of(&self, user: &UserName, now: Stamp) -> Vec<Arc<Entry>> {
-        let live = self.live();
-        let of_user = live.values().filter(|entry| entry.record.user == *user);
-        of_user.filter(|entry| entry.revoke(now)).cloned().collect()
+        let ended: Vec<_> = {
+            let live = self.live();
+            let of_user = live.values().filter(|entry| entry.record.user == *user);
+            of_user.filter(|entry| entry.revoke(now)).cloned().collect()
+        };
+        self.tell_ended(&ended.iter().map(|entry| entry.id).collect::<Vec<_>>());
+        ended
+    }
+
+    fn tell_ended(&self, sessions: &[SessionId]) {
+        if !sessions.is_empty() {
+            self.watchers().retain(|watcher| watcher(sessions));
+        }
     }
 
     fn note_revoked(&self, ended: &[Arc<Entry>], now: Stamp) -> Result<bool, AccountError> {
@@ -518,6 +553,10 @@ impl Sessions {
         self.0.live.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn watchers(&self) -> MutexGuard<'_, Vec<Watcher>> {
+        self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn changes(&self) -> MutexGuard<'_, Tickets> {
         self.0.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -549,20 +588,4 @@ impl fmt::Debug for Sessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sessions").field("count", &self.live().len()).finish_non_exhaustive()
     }
-}
-
-/// The most bytes that are sealed in one go; a file handle fits.
-const SEALED_AT_ONCE: usize = 256;
-
-/// Puts the parts and their lengths into a buffer; `None` where they do not fit.
-fn gather(parts: &[&[u8]], buffer: &mut [u8; SEALED_AT_ONCE]) -> Option<usize> {
-    let mut at = 0;
-    for part in parts {
-        let len = (part.len() as u64).to_le_bytes();
-        buffer.get_mut(at..at + len.len())?.copy_from_slice(&len);
-        at += len.len();
-        buffer.get_mut(at..at.checked_add(part.len())?)?.copy_from_slice(part);
-        at += part.len();
-    }
-    Some(at)
 }

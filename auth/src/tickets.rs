@@ -3,11 +3,15 @@
 //! In memory only: a restart of the station forgets them, and whoever was about to mount logs in again. Kept as hashes,
 //! so that not even a memory dump holds one that can be used.
 
-use std::{collections::HashMap, fmt, net::IpAddr};
+use std::{
+    collections::HashMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use keepshare_base::{SetName, Stamp};
 
-use crate::{SessionId, UserName, hex};
+use crate::{Binding, SessionId, UserName, hex};
 
 /// How long a ticket is good for, in seconds.
 pub const TICKET_TTL_S: u32 = 120;
@@ -67,8 +71,9 @@ pub(crate) struct Pass {
     /// The state of the user's record that the password was checked against.
     pub(crate) mark: u64,
     pub(crate) set: SetName,
-    pub(crate) address: IpAddr,
-    pub(crate) client_uid: Option<u32>,
+    pub(crate) binding: Binding,
+    /// That it was shown from a port that any user of the client may have was told.
+    pub(crate) port_told: bool,
     /// The hash of the secret that resumes the session.
     pub(crate) resume: [u8; 32],
     pub(crate) made: Stamp,
@@ -91,6 +96,12 @@ pub enum TicketRefusal {
     /// Made for another address.
     #[error("the ticket is for {0} alone")]
     WrongAddress(IpAddr),
+    /// Shown from a port that any user of the client may have.
+    #[error("the ticket is for the client's kernel, and came from a port above 1023")]
+    UserPort {
+        /// It was not refused for that before.
+        is_first: bool,
+    },
     /// The user was removed, or the password was changed since.
     #[error("the user who logged in was changed or removed since")]
     UserChanged,
@@ -120,13 +131,17 @@ impl Tickets {
     pub(crate) fn find(
         &mut self,
         text: &[u8],
-        peer: IpAddr,
+        peer: SocketAddr,
         now: Stamp,
     ) -> Result<&mut Pass, TicketRefusal> {
         let key = Ticket::parse(text).ok_or(TicketRefusal::Unknown)?.key();
         let pass = self.0.get_mut(&key).ok_or(TicketRefusal::Unknown)?;
-        if pass.address.to_canonical() != peer.to_canonical() {
-            return Err(TicketRefusal::WrongAddress(pass.address));
+        if pass.binding.address != peer.ip().to_canonical() {
+            return Err(TicketRefusal::WrongAddress(pass.binding.address));
+        }
+        if !pass.binding.takes_port_of(peer) {
+            let is_first = !std::mem::replace(&mut pass.port_told, true);
+            return Err(TicketRefusal::UserPort { is_first });
         }
         let ttl_us = i64::from(TICKET_TTL_S) * 1_000_000;
         match (-CLOCK_SLACK_US..ttl_us).contains(&now.micros_since(pass.made)) {
@@ -157,8 +172,12 @@ mod tests {
             user: user.parse().unwrap(),
             mark: 1,
             set: "office".parse().unwrap(),
-            address: "10.0.0.1".parse().unwrap(),
-            client_uid: Some(1000),
+            binding: Binding {
+                address: "10.0.0.1".parse().unwrap(),
+                uid: Some(1000),
+                any_port: false,
+            },
+            port_told: false,
             resume: [0; 32],
             made: Stamp(made),
             session: None,
@@ -168,7 +187,7 @@ mod tests {
     #[test]
     fn tickets_are_bounded_in_all_and_for_each_user() {
         let mut tickets = Tickets::default();
-        let peer = "10.0.0.1".parse().unwrap();
+        let peer = "10.0.0.1:700".parse().unwrap();
         let first = Ticket::new().unwrap();
         tickets.add(&first, pass("anna", 0));
         for n in 1..=16 {

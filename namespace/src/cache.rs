@@ -1,6 +1,10 @@
 //! What a share keeps in memory to answer faster: everything in it can be forgotten.
 
-use std::{collections::HashMap, hash::Hash};
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{Condvar, Mutex, PoisonError},
+};
 
 /// A map that forgets: at most twice `weight_max`, in whatever unit its values are weighed.
 ///
@@ -48,6 +52,39 @@ impl<K: Eq + Hash + Clone, V: Clone> Forgetful<K, V> {
         self.young.clear();
         self.old.clear();
         self.weight = 0;
+    }
+}
+
+/// Lets a few at a time do what takes much memory.
+#[derive(Debug)]
+pub(crate) struct Turns {
+    free: Mutex<usize>,
+    given_back: Condvar,
+}
+
+/// The right to do it; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Turn<'t>(&'t Turns);
+
+impl Turns {
+    /// Lets so many at a time.
+    pub(crate) fn new(count: usize) -> Self {
+        Self { free: Mutex::new(count), given_back: Condvar::new() }
+    }
+
+    /// Waits for a turn. Nobody has two.
+    pub(crate) fn take(&self) -> Turn<'_> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.given_back.wait_while(free, |free| *free == 0);
+        *waited.unwrap_or_else(PoisonError::into_inner) -= 1;
+        Turn(self)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.given_back.notify_one();
     }
 }
 

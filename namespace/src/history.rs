@@ -375,15 +375,25 @@ impl Question<'_> {
     }
 
     fn chronicle(&self, folder: FileId, name: &Name) -> Result<Arc<Chronicle>, Denial> {
-        let key = (folder, name.clone(), self.view.latest());
-        if let Some(known) = locked(&self.share.chronicles).find(&key) {
+        let (key, latest) = ((folder, name.clone()), self.view.latest());
+        if let Some(known) = self.known_chronicle(&key) {
+            return Ok(known);
+        }
+        let _turn = self.share.walks.take();
+        // Somebody else may have done it meanwhile.
+        if let Some(known) = self.known_chronicle(&key) {
             return Ok(known);
         }
         let history = self.whole_history(folder, name)?;
         let chronicle = Arc::new(Chronicle::new(self, &history));
         let weight = chronicle.entries.len() + 1;
-        locked(&self.share.chronicles).keep(key, Arc::clone(&chronicle), weight);
+        locked(&self.share.chronicles).keep(key, (latest, Arc::clone(&chronicle)), weight);
         Ok(chronicle)
+    }
+
+    fn known_chronicle(&self, key: &(FileId, Name)) -> Option<Arc<Chronicle>> {
+        let known = locked(&self.share.chronicles).find(key);
+        known.filter(|(at, _)| *at == self.view.latest()).map(|(_, chronicle)| chronicle)
     }
 }
 

@@ -16,7 +16,7 @@ use keepshare_versioning::{FileState, ReadError, Reader};
 
 use crate::{
     Node,
-    cache::Forgetful,
+    cache::{Forgetful, Turns},
     content::{BLOCK_BYTES_KEPT, BlockKey},
     former::Formers,
     history::Chronicle,
@@ -70,6 +70,9 @@ pub struct Share {
     inner: Arc<Inner>,
 }
 
+/// Something as it was at a newest commit.
+type AsOf<T> = (CommitId, Arc<T>);
+
 /// What all clones of a share have: what it is, and what it keeps in memory.
 #[derive(Debug)]
 pub(crate) struct Inner {
@@ -81,12 +84,14 @@ pub(crate) struct Inner {
     /// When commits arrived.
     pub(crate) arrivals: Mutex<Forgetful<CommitId, Stamp>>,
     pub(crate) changes: Mutex<Changes>,
-    /// Histories of names, as they were at a newest commit.
-    pub(crate) chronicles: Mutex<Forgetful<(FileId, Name, CommitId), Arc<Chronicle>>>,
+    /// Histories of names, each as it was at the newest commit that was asked about.
+    pub(crate) chronicles: Mutex<Forgetful<(FileId, Name), AsOf<Chronicle>>>,
     /// Folders that stood where a folder is.
     pub(crate) formers: Mutex<Formers>,
-    /// Tables of histories.
-    pub(crate) tables: Mutex<Forgetful<TableKey, Arc<Vec<u8>>>>,
+    /// Tables of histories, each as it was at the newest commit that was asked about.
+    pub(crate) tables: Mutex<Forgetful<TableKey, AsOf<Vec<u8>>>>,
+    /// Held while a whole history is gone through, which takes megabytes: however many ask, it is a few at a time.
+    pub(crate) walks: Turns,
     /// Blocks of content, checked.
     pub(crate) blocks: Mutex<Forgetful<BlockKey, Arc<Vec<u8>>>>,
 }
@@ -271,6 +276,7 @@ impl Share {
             chronicles: Mutex::new(Forgetful::new(VERSIONS_KEPT)),
             formers: Mutex::new(Forgetful::new(FORMERS_KEPT)),
             tables: Mutex::new(Forgetful::new(TABLE_BYTES_KEPT)),
+            walks: Turns::new(WALKS_MAX),
             blocks: Mutex::new(Forgetful::new(BLOCK_BYTES_KEPT)),
         };
         Self { inner: Arc::new(inner) }
@@ -549,6 +555,9 @@ const VERSIONS_KEPT: usize = 100_000;
 
 /// How many folders, with those that stood where they are, are remembered, in each half.
 const FORMERS_KEPT: usize = 16_384;
+
+/// How many whole histories are gone through at a time.
+const WALKS_MAX: usize = 2;
 
 /// How much of tables is remembered, in each half.
 const TABLE_BYTES_KEPT: usize = 16 * 1024 * 1024;

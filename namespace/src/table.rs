@@ -4,7 +4,7 @@ use std::{fmt::Write, sync::Arc};
 
 use chrono::SecondsFormat;
 
-use keepshare_base::{CommitId, Event, FileId, Name, Stamp};
+use keepshare_base::{Event, FileId, Name, Stamp};
 use keepshare_versioning::{Ended, HistoryEntry};
 
 use crate::{
@@ -17,12 +17,11 @@ const TABLE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 const HEADER: &str = "when,who,size,hash,event,name,until,ended,current\r\n";
 
-/// What a table is for: one name, one newest commit, and whoever may read the same.
+/// What a table is for: one name, and whoever may read the same.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct TableKey {
     folder: FileId,
     name: Name,
-    latest: CommitId,
     uid: u32,
     gid: u32,
     groups: Vec<u32>,
@@ -44,17 +43,27 @@ impl Question<'_> {
         let key = TableKey {
             folder,
             name: name.clone(),
-            latest: self.view.latest(),
             uid: who.uid,
             gid: who.gid,
             groups: who.groups.clone(),
         };
-        if let Some(known) = locked(&self.share.tables).find(&key) {
+        if let Some(known) = self.known_table(&key) {
+            return Ok(known);
+        }
+        let _turn = self.share.walks.take();
+        // Somebody else may have done it meanwhile.
+        if let Some(known) = self.known_table(&key) {
             return Ok(known);
         }
         let table = Arc::new(self.write_table(folder, name)?.into_bytes());
-        locked(&self.share.tables).keep(key, Arc::clone(&table), table.len());
+        let kept = (self.view.latest(), Arc::clone(&table));
+        locked(&self.share.tables).keep(key, kept, table.len());
         Ok(table)
+    }
+
+    fn known_table(&self, key: &TableKey) -> Option<Arc<Vec<u8>>> {
+        let known = locked(&self.share.tables).find(key);
+        known.filter(|(at, _)| *at == self.view.latest()).map(|(_, table)| table)
     }
 
     fn write_table(&self, folder: FileId, name: &Name) -> Result<String, Denial> {

@@ -15,7 +15,7 @@ use keepshare_nfs_wire::{
     rpc::{Refusal, encode_accepted},
 };
 
-use crate::context::Asking;
+use crate::{buffers::Answers, context::Asking};
 
 /// Answers a call of the NFS program: now, or, for a restore, when it is done.
 pub(crate) fn answer(
@@ -23,7 +23,7 @@ pub(crate) fn answer(
     xid: u32,
     procedure: u32,
     mut decoder: Decoder<'_>,
-    answers: &mut Vec<u8>,
+    answers: &mut Answers,
 ) -> Result<(), Refusal> {
     let procedure = Procedure::from_number(procedure).ok_or(Refusal::ProcedureUnavailable)?;
     let arguments = decoder.rest();
@@ -33,7 +33,15 @@ pub(crate) fn answer(
         renaming::rename(asking, xid, args, &arguments[..used], answers);
         return Ok(());
     }
-    append_record(answers, |encoder| {
+    let wanted = match call {
+        Call::Read(args) => args.count,
+        Call::ReadDir(args) => args.count,
+        Call::ReadDirPlus(args) => args.max_count,
+        _ => 0,
+    };
+    let transfer_max = answers.room_for(wanted, asking.client);
+    let asking = Asking { transfer_max, ..asking };
+    append_record(answers.bytes(), |encoder| {
         encode_accepted(encoder, xid);
         answer_now(asking, call, encoder);
     });

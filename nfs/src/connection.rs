@@ -12,18 +12,17 @@ use std::{
 use keepshare_auth::Claim;
 use keepshare_nfs_wire::{
     Decoder, mount, nfs3, portmap,
-    record::{FRAGMENTS_MAX, Framed, append_record, next_record},
+    record::{Framed, append_record, next_record},
     rpc::{BadCall, CallHead, Credential, Refusal, encode_accepted, encode_refused},
 };
 
 use crate::{
-    Limits, calls,
+    Limits,
+    buffers::{Answers, Buffers, Received},
+    calls,
     context::{Asking, Door},
-    limits::{
-        ANSWERS_BYTES, IDLE_BUFFER_BYTES, LARGE_BUFFERS_KEPT, RECORD_BYTES_MAX,
-        STRANGER_RECORD_BYTES_MAX,
-    },
-    registry::{Client, Registry, Seat},
+    limits::{RECORD_BYTES_MAX, STRANGER_RECORD_BYTES_MAX, TRANSFER_BYTES_MAX},
+    registry::{Client, Seat},
 };
 
 /// After a call of this length it is looked whether the client is still there.
@@ -32,28 +31,28 @@ const SLOW_CALL: Duration = Duration::from_millis(20);
 /// Serves a connection until it ends.
 pub(crate) fn run(door: &Door, seat: &Seat) {
     let client = &seat.client;
-    tracing::debug!(peer = %client.address, "connected");
-    let end = Connection::new(&seat.registry, client, door.limits).run(door);
+    tracing::debug!(peer = %client.peer, "connected");
+    let end = Connection::new(client, door.limits, &door.buffers).run(door);
     let calls = client.calls.load(Ordering::Relaxed);
     match end {
-        Ok(()) => tracing::debug!(peer = %client.address, calls, "disconnected"),
-        Err(error) => tracing::debug!(peer = %client.address, calls, %error, "connection closed"),
+        Ok(()) => tracing::debug!(peer = %client.peer, calls, "disconnected"),
+        Err(error) => tracing::debug!(peer = %client.peer, calls, %error, "connection closed"),
     }
 }
 
 struct Connection<'c> {
-    registry: &'c Registry,
     client: &'c Arc<Client>,
     limits: Limits,
     received: Received,
-    answers: Vec<u8>,
+    answers: Answers,
     timeout: Option<Duration>,
 }
 
 impl<'c> Connection<'c> {
-    fn new(registry: &'c Registry, client: &'c Arc<Client>, limits: Limits) -> Self {
-        let (received, answers) = (Received::default(), Vec::new());
-        Self { registry, client, limits, received, answers, timeout: None }
+    fn new(client: &'c Arc<Client>, limits: Limits, buffers: &Arc<Buffers>) -> Self {
+        let received = Received::new(Arc::clone(buffers));
+        let answers = Answers::new(Arc::clone(buffers));
+        Self { client, limits, received, answers, timeout: None }
     }
 
     fn run(&mut self, door: &Door) -> io::Result<()> {
@@ -66,13 +65,15 @@ impl<'c> Connection<'c> {
                 Framed::Whole { record, consumed } => {
                     let record = &self.received.waiting()[record];
                     let began = Instant::now();
+                    let work = self.client.pulse.work();
                     answer(door, self.client, record, &mut self.answers)?;
+                    drop(work);
                     self.received.consume(consumed);
                     // What is slow is not done for nobody.
                     if began.elapsed() >= SLOW_CALL && self.client.has_left() {
                         return Ok(());
                     }
-                    if self.answers.len() >= ANSWERS_BYTES {
+                    if self.answers.is_full() {
                         self.send()?;
                     }
                 }
@@ -87,9 +88,9 @@ impl<'c> Connection<'c> {
     }
 
     fn send(&mut self) -> io::Result<()> {
-        if !self.answers.is_empty() {
-            self.client.send(&self.answers)?;
-            self.answers.clear();
+        if !self.answers.waiting().is_empty() {
+            self.client.send(self.answers.waiting())?;
+            self.answers.sent();
         }
         Ok(())
     }
@@ -103,11 +104,11 @@ impl<'c> Connection<'c> {
             }
             let timeout = self.timeout();
             self.wait_at_most(timeout)?;
-            match (&self.client.stream).read(self.received.room(record_max)) {
+            match (&self.client.stream).read(self.received.room(record_max, self.client)?) {
                 Ok(0) => return Ok(false),
                 Ok(len) => {
                     self.received.add(len);
-                    self.registry.heard(self.client);
+                    self.client.beat();
                     return Ok(true);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -120,29 +121,20 @@ impl<'c> Connection<'c> {
     fn timeout(&self) -> Duration {
         match self.received.since {
             Some(_) => self.limits.half_record,
-            None if self.has_large_buffers() => LARGE_BUFFERS_KEPT.min(self.idle_max()),
             None => self.idle_max(),
         }
     }
 
-    /// Ends the connection if nothing has come for too long, and lets go of what it does not need.
-    fn waited(&mut self, began: Instant) -> io::Result<()> {
-        if self.received.since.is_none() {
-            if began.elapsed() >= self.idle_max() {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            self.answers = Vec::new();
-            self.received = Received::default();
+    /// Ends the connection if nothing has come for too long.
+    fn waited(&self, began: Instant) -> io::Result<()> {
+        if self.received.since.is_none() && began.elapsed() >= self.idle_max() {
+            return Err(io::ErrorKind::TimedOut.into());
         }
         Ok(())
     }
 
     fn idle_max(&self) -> Duration {
         if self.client.is_known() { self.limits.idle } else { self.limits.stranger_idle }
-    }
-
-    fn has_large_buffers(&self) -> bool {
-        self.answers.capacity() > IDLE_BUFFER_BYTES || self.received.is_large()
     }
 
     fn wait_at_most(&mut self, timeout: Duration) -> io::Result<()> {
@@ -154,63 +146,12 @@ impl<'c> Connection<'c> {
     }
 }
 
-/// What was received and not answered yet.
-#[derive(Debug, Default)]
-struct Received {
-    bytes: Vec<u8>,
-    start: usize,
-    end: usize,
-    /// Since when a part of a record waits for its rest.
-    since: Option<Instant>,
-}
-
-impl Received {
-    fn waiting(&self) -> &[u8] {
-        &self.bytes[self.start..self.end]
-    }
-
-    fn waiting_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..self.end]
-    }
-
-    fn consume(&mut self, len: usize) {
-        self.start += len;
-        // What is left began to arrive with the last bytes.
-        self.since = (self.start < self.end).then(Instant::now);
-    }
-
-    fn add(&mut self, len: usize) {
-        self.end += len;
-        self.since.get_or_insert_with(Instant::now);
-    }
-
-    fn is_large(&self) -> bool {
-        self.bytes.len() > IDLE_BUFFER_BYTES
-    }
-
-    /// Returns where the next bytes go. Grows by what came, never by what was announced.
-    fn room(&mut self, record_max: usize) -> &mut [u8] {
-        if self.start > 0 {
-            self.bytes.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-        }
-        if self.end == self.bytes.len() {
-            let most = record_max + 4 * FRAGMENTS_MAX;
-            let grown = (self.bytes.len() * 2).max(IDLE_BUFFER_BYTES);
-            // A record that is not whole yet is shorter than the most with its marks, so there is always room.
-            self.bytes.resize(grown.min(most).max(self.end + 1), 0);
-        }
-        &mut self.bytes[self.end..]
-    }
-}
-
 /// Answers one record; fails where it is no call, as nothing after it can be trusted then.
 fn answer(
     door: &Door,
     client: &Arc<Client>,
     record: &[u8],
-    answers: &mut Vec<u8>,
+    answers: &mut Answers,
 ) -> io::Result<()> {
     client.calls.fetch_add(1, Ordering::Relaxed);
     let mut decoder = Decoder::new(record);
@@ -226,7 +167,8 @@ fn answer(
         Credential::None => None,
         Credential::Sys(sys) => Some(Claim { uid: sys.uid, gid: sys.gid, groups: sys.gids() }),
     };
-    let asking = Asking { door, client, claim, now: (door.clock)() };
+    let now = (door.clock)();
+    let asking = Asking { door, client, claim, now, transfer_max: TRANSFER_BYTES_MAX };
     if let Err(refusal) = dispatch(asking, head, decoder, answers) {
         refuse(answers, head.xid, refusal);
     }
@@ -237,7 +179,7 @@ fn dispatch(
     asking: Asking<'_>,
     head: CallHead,
     decoder: Decoder<'_>,
-    answers: &mut Vec<u8>,
+    answers: &mut Answers,
 ) -> Result<(), Refusal> {
     let version_is = |version| match head.version == version {
         true => Ok(()),
@@ -266,7 +208,7 @@ fn answer_portmap(
     xid: u32,
     procedure: u32,
     mut decoder: Decoder<'_>,
-    answers: &mut Vec<u8>,
+    answers: &mut Answers,
 ) -> Result<(), Refusal> {
     use portmap::{Mapping, Procedure, TCP};
     let procedure = Procedure::from_number(procedure).ok_or(Refusal::ProcedureUnavailable)?;
@@ -285,7 +227,7 @@ fn answer_portmap(
         Procedure::Port => Some(decoder.value::<Mapping>().map_err(|_| Refusal::GarbageArguments)?),
         Procedure::Null | Procedure::Dump => None,
     };
-    append_record(answers, |encoder| {
+    append_record(answers.bytes(), |encoder| {
         encode_accepted(encoder, xid);
         match (procedure, asked) {
             (Procedure::Dump, _) => portmap::encode_mappings(encoder, &rows),
@@ -301,8 +243,8 @@ fn answer_portmap(
     Ok(())
 }
 
-fn refuse(answers: &mut Vec<u8>, xid: u32, refusal: Refusal) {
-    append_record(answers, |encoder| encode_refused(encoder, xid, refusal));
+fn refuse(answers: &mut Answers, xid: u32, refusal: Refusal) {
+    append_record(answers.bytes(), |encoder| encode_refused(encoder, xid, refusal));
 }
 
 fn is_timeout(error: &io::Error) -> bool {

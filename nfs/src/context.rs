@@ -15,6 +15,7 @@ use keepshare_nfs_wire::nfs3::{self, Handle, Status};
 
 use crate::{
     Limits, Shares, attributes,
+    buffers::Buffers,
     handle::{Named, Sealed},
     registry::{Client, Registry},
     restores::Restores,
@@ -31,6 +32,7 @@ pub(crate) struct Door {
     pub(crate) limits: Limits,
     pub(crate) port: u16,
     pub(crate) forgeries: Forgeries,
+    pub(crate) buffers: Arc<Buffers>,
 }
 
 /// One call.
@@ -41,6 +43,8 @@ pub(crate) struct Asking<'c> {
     /// Who the client claims to be; grants nothing by itself, but where an admin trusts the client.
     pub(crate) claim: Option<Claim<'c>>,
     pub(crate) now: Stamp,
+    /// The most bytes of content or names that the answer may have.
+    pub(crate) transfer_max: u32,
 }
 
 /// A node that a good handle named, and in whose name it is looked at.
@@ -97,18 +101,23 @@ impl<'c> Asking<'c> {
     fn named(self, handle: Handle<'_>) -> Result<Named, Status> {
         let named = Named::open(handle.as_bytes(), |parts| self.door.sessions.seal(parts));
         named.ok_or_else(|| {
-            self.door.forgeries.note(self.client.address, self.now);
+            self.door.forgeries.note(self.client.peer.ip(), self.now);
             Status::BadHandle
         })
     }
 
     /// Checks a session: one that began with a login, or one of a machine that is trusted to say who calls.
     pub(crate) fn admitted(self, session: SessionId) -> Result<Admitted, SessionRefusal> {
-        let (sessions, address) = (&self.door.sessions, self.client.address);
-        match sessions.check(session, address, self.claim.map(|claim| claim.uid), self.now) {
-            Err(SessionRefusal::Unknown) => sessions.check_host(session, address, self.claim),
+        let (sessions, peer) = (&self.door.sessions, self.client.peer);
+        let uid = self.claim.map(|claim| claim.uid);
+        let checked = match sessions.check(session, peer, uid, self.now) {
+            Err(SessionRefusal::Unknown) => sessions.check_host(session, peer, self.claim),
             checked => checked,
+        };
+        if let Err(refusal @ SessionRefusal::UserPort { is_first: true }) = &checked {
+            tracing::warn!(%session, %peer, hint = ANY_PORT_HINT, "a call was refused: {refusal}");
         }
+        checked
     }
 
     fn opened(self, named: Named, admitted: Admitted, is_use: bool) -> Result<Opened<'c>, Status> {
@@ -116,7 +125,9 @@ impl<'c> Asking<'c> {
         // A number is never given to another set; a handle that says otherwise outlived its share.
         let share = self.door.shares.by_id(share).filter(|share| *share.set() == admitted.set);
         let share = share.ok_or(Status::Stale)?;
-        self.client.showed(&self.door.sessions, session, &admitted, is_use);
+        if self.client.showed(&self.door.sessions, session, &admitted, is_use) {
+            self.door.registry.belongs(self.client, &self.door.sessions);
+        }
         Ok(Opened { asking: self, share, session, admitted, node })
     }
 }
@@ -169,6 +180,10 @@ impl Opened<'_> {
     }
 }
 
+/// What to do about a client whose kernel does not call from its own ports, or whose router changes them.
+pub(crate) const ANY_PORT_HINT: &str =
+    "mount with resvport, or log in with --any-port where the network in between changes ports";
+
 /// The number of a client's own root.
 const CLIENTS_ROOT: u32 = 0;
 
@@ -185,6 +200,7 @@ fn status_of(refusal: &SessionRefusal) -> Status {
             Status::Stale
         }
         SessionRefusal::WrongAddress
+        | SessionRefusal::UserPort { .. }
         | SessionRefusal::WrongUid
         | SessionRefusal::UnboundRoot(_) => Status::Access,
         _ => Status::Access,

@@ -8,6 +8,7 @@
 //! else waiting.
 
 mod attributes;
+mod buffers;
 mod calls;
 mod connection;
 mod context;

@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
+use keepshare_auth::gate::Shares;
+
 /// What clients may take before others would notice.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Connections in all.
     pub connections: usize,
-    /// Connections of one address.
+    /// Connections of one address, or one /64 of IPv6; one more closes the one silent longest.
     pub connections_per_address: usize,
-    /// Connections of one address that have not shown a good handle; one more closes the one longest idle.
+    /// Connections of one address that have not shown a good handle; one more closes the one silent longest.
     pub strangers_per_address: usize,
+    /// Connections of one user, whatever the addresses; one more closes the one silent longest.
+    pub connections_per_user: usize,
     /// How long a connection may be idle.
     pub idle: Duration,
     /// How long a connection may be idle that has not shown a good handle.
@@ -25,12 +29,24 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 256,
-            connections_per_address: 32,
-            strangers_per_address: 8,
+            connections_per_address: 128,
+            strangers_per_address: 96,
+            connections_per_user: 64,
             idle: Duration::from_secs(600),
             stranger_idle: Duration::from_secs(60),
             half_record: Duration::from_secs(60),
             unread_answers: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Limits {
+    pub(crate) fn shares(&self) -> Shares {
+        Shares {
+            places: self.connections,
+            of_an_address: self.connections_per_address,
+            of_an_addresses_strangers: self.strangers_per_address,
+            of_a_holder: self.connections_per_user,
         }
     }
 }
@@ -42,14 +58,14 @@ pub(crate) const TRANSFER_BYTES_MAX: u32 = 1 << 20;
 pub(crate) const RECORD_BYTES_MAX: usize = (1 << 20) + 4096;
 
 /// The longest record of a client that has not shown a good handle.
-pub(crate) const STRANGER_RECORD_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const STRANGER_RECORD_BYTES_MAX: usize = 16 * 1024;
 
-/// How many bytes of answers are gathered before they are sent. A connection holds at most this, one answer of
-/// [`TRANSFER_BYTES_MAX`] and one record.
+/// What a connection has of its own for records, and about as much again for answers that wait; what is larger is lent to
+/// it. With [`SMALL_TRANSFER_BYTES`] that is 64 KiB, 16 MiB for all connections.
+pub(crate) const OWN_BYTES: usize = 16 * 1024;
+
+/// The most bytes of a READ or listing that no large buffer could be had for.
+pub(crate) const SMALL_TRANSFER_BYTES: u32 = 32 * 1024;
+
+/// How many bytes of answers are gathered in a large buffer before they are sent.
 pub(crate) const ANSWERS_BYTES: usize = 256 * 1024;
-
-/// The buffers that an idle connection keeps, in bytes each.
-pub(crate) const IDLE_BUFFER_BYTES: usize = 64 * 1024;
-
-/// How long a connection keeps larger buffers while nothing comes.
-pub(crate) const LARGE_BUFFERS_KEPT: Duration = Duration::from_secs(5);

@@ -1,6 +1,6 @@
 //! MOUNT: a ticket becomes a session and the handle of its drive's root; a machine that is trusted names the set.
 
-use keepshare_auth::{SessionId, SessionRefusal};
+use keepshare_auth::{SessionId, SessionRefusal, TicketRefusal};
 use keepshare_base::{Kind, SetName};
 use keepshare_namespace::{Denial, Node, Share};
 use keepshare_nfs_wire::{
@@ -11,7 +11,8 @@ use keepshare_nfs_wire::{
 };
 
 use crate::{
-    context::{Asking, ROOT},
+    buffers::Answers,
+    context::{ANY_PORT_HINT, Asking, ROOT},
     handle::{Named, Sealed},
 };
 
@@ -23,7 +24,7 @@ pub(crate) fn answer(
     xid: u32,
     procedure: u32,
     mut decoder: Decoder<'_>,
-    answers: &mut Vec<u8>,
+    answers: &mut Answers,
 ) -> Result<(), Refusal> {
     let procedure = Procedure::from_number(procedure).ok_or(Refusal::ProcedureUnavailable)?;
     let mounted = match procedure {
@@ -33,7 +34,7 @@ pub(crate) fn answer(
         }
         Procedure::Null | Procedure::Dump | Procedure::UnmountAll | Procedure::Export => None,
     };
-    append_record(answers, |encoder| {
+    append_record(answers.bytes(), |encoder| {
         encode_accepted(encoder, xid);
         match (procedure, &mounted) {
             (_, Some(mounted)) => {
@@ -62,16 +63,21 @@ fn mount(asking: Asking<'_>, path: &[u8]) -> Result<Sealed, MountError> {
 
 /// Exchanges the ticket of `/login/TICKET`, or finds the host session of `/SET`; returns what stands after it too.
 fn enter<'p>(asking: Asking<'_>, path: &'p [u8]) -> Option<(SessionId, SetName, &'p [u8])> {
-    let (sessions, address) = (&asking.door.sessions, asking.client.address);
+    let (sessions, peer) = (&asking.door.sessions, asking.client.peer);
     let Some((ticket, below)) = split(path) else {
         let (set, below) = split_set(path)?;
-        let session = sessions.host_for(address, &set, asking.now)?;
+        let session = sessions.host_for(peer, &set, asking.now)?;
         return Some((session, set, below));
     };
-    match sessions.redeem(ticket, address, asking.now) {
+    match sessions.redeem(ticket, peer, asking.now) {
         Ok((session, set)) => Some((session, set, below)),
         Err(refusal) => {
-            tracing::debug!(peer = %address, %refusal, "a mount was refused");
+            match &refusal {
+                TicketRefusal::UserPort { is_first: true } => {
+                    tracing::warn!(%peer, hint = ANY_PORT_HINT, "a mount was refused: {refusal}");
+                }
+                _ => tracing::debug!(%peer, %refusal, "a mount was refused"),
+            }
             None
         }
     }

@@ -1,9 +1,8 @@
 //! Who is connected, and who may be.
 
 use std::{
-    collections::BTreeMap,
     io::{self, Write as _},
-    net::{IpAddr, Shutdown, TcpStream},
+    net::{IpAddr, Shutdown, SocketAddr, TcpStream},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -13,7 +12,10 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use keepshare_auth::{Admitted, SessionId, Sessions};
+use keepshare_auth::{
+    Admitted, SessionId, Sessions,
+    gate::{Gate, Pulse},
+};
 use keepshare_base::{SetName, Stamp};
 
 use crate::Limits;
@@ -36,8 +38,8 @@ pub struct ClientInfo {
 /// One connection, as its thread, restores and the registry share it.
 #[derive(Debug)]
 pub(crate) struct Client {
-    id: u64,
-    pub(crate) address: IpAddr,
+    place: u64,
+    pub(crate) peer: SocketAddr,
     since: Stamp,
     pub(crate) stream: TcpStream,
     /// Held while answers are written, so that those of two threads do not mix.
@@ -46,9 +48,18 @@ pub(crate) struct Client {
     pub(crate) calls: AtomicU64,
     /// A good handle was shown: no stranger any more.
     known: AtomicBool,
-    /// When something came last, in milliseconds since the registry was made.
-    last_ms: AtomicU64,
-    user: Mutex<Option<User>>,
+    pub(crate) pulse: Arc<Pulse>,
+    /// When the registry was made, by which the pulse counts.
+    started: Instant,
+    shown: Mutex<Shown>,
+}
+
+/// Whose handles a connection has shown. The kernel of a client has one connection for all drives that it mounts.
+#[derive(Debug, Default)]
+struct Shown {
+    last: Option<User>,
+    /// The sessions that live, those shown first before others.
+    sessions: Vec<(SessionId, Holder)>,
 }
 
 #[derive(Debug)]
@@ -60,34 +71,69 @@ struct User {
     is_used: bool,
 }
 
+/// Whose share of the door a connection is counted to.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) enum Holder {
+    /// A user who logged in.
+    User(String),
+    /// The machines of a host session together.
+    Hosts(SessionId),
+}
+
 impl Client {
-    /// Notes that a good handle of this session was shown, and whether the drive is used with it or only mounted.
+    /// Notes that a good handle of this session was shown, and whether the drive is used with it or only mounted. Tells
+    /// whether it is the first of the session on this connection.
     pub(crate) fn showed(
         &self,
         sessions: &Sessions,
         session: SessionId,
         admitted: &Admitted,
         is_use: bool,
-    ) {
+    ) -> bool {
         if !self.is_known() {
             self.known.store(true, Ordering::Relaxed);
         }
-        let mut user = lock(&self.user);
+        let mut shown = lock(&self.shown);
         // A host session has many users.
         let is_same = |user: &User| user.session == session && user.name == admitted.principal.user;
-        if !user.as_ref().is_some_and(is_same) {
+        let mut is_first = false;
+        if !shown.last.as_ref().is_some_and(is_same) {
             let (name, set) = (admitted.principal.user.clone(), admitted.set.clone());
-            *user = Some(User { session, name, set, is_used: false });
+            is_first = shown.add(session, admitted);
+            shown.last = Some(User { session, name, set, is_used: false });
         }
-        if let Some(user) = user.as_mut().filter(|user| is_use && !user.is_used) {
+        if let Some(user) = shown.last.as_mut().filter(|user| is_use && !user.is_used) {
             user.is_used = true;
             sessions.used(session);
         }
+        is_first
+    }
+
+    /// Forgets sessions that ended; tells whether there were any, and who is left that the connection can be counted to.
+    fn forget(&self, ended: &[SessionId]) -> (bool, Option<Holder>) {
+        let mut shown = lock(&self.shown);
+        let before = shown.sessions.len();
+        shown.sessions.retain(|(session, _)| !ended.contains(session));
+        if shown.last.as_ref().is_some_and(|user| ended.contains(&user.session)) {
+            shown.last = None;
+        }
+        let left = shown.sessions.first().map(|(_, holder)| holder.clone());
+        (shown.sessions.len() < before, left)
+    }
+
+    /// Returns to whom the connection is counted; nobody before a good handle was shown.
+    pub(crate) fn holder(&self) -> Option<Holder> {
+        lock(&self.shown).sessions.first().map(|(_, holder)| holder.clone())
     }
 
     /// Tells whether a good handle was shown.
     pub(crate) fn is_known(&self) -> bool {
         self.known.load(Ordering::Relaxed)
+    }
+
+    /// Notes that something came, or was taken.
+    pub(crate) fn beat(&self) {
+        self.pulse.beat(elapsed_ms(self.started));
     }
 
     /// Sends whole answers; closes the connection where the client does not take them.
@@ -127,7 +173,10 @@ impl Client {
             }
             match (&self.stream).write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(sent) => bytes = &bytes[sent..],
+                Ok(sent) => {
+                    bytes = &bytes[sent..];
+                    self.beat();
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -135,15 +184,39 @@ impl Client {
         Ok(())
     }
 
+    fn address(&self) -> IpAddr {
+        self.peer.ip()
+    }
+
     fn info(&self) -> ClientInfo {
-        let user = lock(&self.user);
+        let shown = lock(&self.shown);
+        let user = shown.last.as_ref();
         ClientInfo {
-            address: self.address,
-            user: user.as_ref().map(|user| user.name.clone()),
-            set: user.as_ref().map(|user| user.set.clone()),
+            address: self.address(),
+            user: user.map(|user| user.name.clone()),
+            set: user.map(|user| user.set.clone()),
             since: self.since,
             calls: self.calls.load(Ordering::Relaxed),
         }
+    }
+}
+
+impl Shown {
+    /// Notes a session; tells whether it is new.
+    fn add(&mut self, session: SessionId, admitted: &Admitted) -> bool {
+        if self.sessions.iter().any(|(known, _)| *known == session) {
+            return false;
+        }
+        if self.sessions.len() >= SESSIONS_MAX {
+            // The first stays: it is whom the connection is counted to.
+            self.sessions.remove(1);
+        }
+        let holder = match admitted.is_host {
+            true => Holder::Hosts(session),
+            false => Holder::User(admitted.principal.user.clone()),
+        };
+        self.sessions.push((session, holder));
+        true
     }
 }
 
@@ -156,11 +229,9 @@ pub(crate) struct Registry {
     one_left: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
-    next: u64,
-    /// By the order in which they came.
-    clients: BTreeMap<u64, Arc<Client>>,
+    gate: Gate<Arc<Client>, Holder>,
     /// Threads of connections, closed ones that did not notice yet included.
     threads: usize,
     is_stopping: bool,
@@ -168,82 +239,110 @@ struct Inner {
 
 impl Registry {
     pub(crate) fn new(limits: Limits) -> Self {
-        let (inner, one_left) = (Mutex::default(), Condvar::new());
-        Self { limits, started: Instant::now(), inner, one_left }
+        let gate = Gate::new(limits.shares());
+        let inner = Mutex::new(Inner { gate, threads: 0, is_stopping: false });
+        Self { limits, started: Instant::now(), inner, one_left: Condvar::new() }
     }
 
-    /// Takes a new connection in, which may close a stranger's; `None` where there is no room.
+    /// Takes a new connection in, which may close another; `None` where the server stops, or all threads are taken by
+    /// connections that were closed.
     pub(crate) fn admit(
         self: &Arc<Self>,
         stream: TcpStream,
         now: Stamp,
     ) -> io::Result<Option<Seat>> {
-        let address = stream.peer_addr()?.ip().to_canonical();
+        let peer = stream.peer_addr()?;
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(self.limits.unread_answers))?;
         let mut inner = self.lock_with_room_for_threads();
-        if inner.is_stopping || !self.make_room(&mut inner, address) {
+        if inner.is_stopping || inner.threads >= self.threads_max() {
             return Ok(None);
         }
-        let id = inner.next;
-        inner.next += 1;
+        let (place, pulse) = (inner.gate.new_place(), Arc::<Pulse>::default());
         let client = Arc::new(Client {
-            id,
-            address,
+            place,
+            peer,
             since: now,
             stream,
             writing: Mutex::new(()),
             unread_answers: self.limits.unread_answers,
             calls: AtomicU64::new(0),
             known: AtomicBool::new(false),
-            last_ms: AtomicU64::new(self.elapsed_ms()),
-            user: Mutex::new(None),
+            pulse: pulse.clone(),
+            started: self.started,
+            shown: Mutex::default(),
         });
-        inner.clients.insert(id, client.clone());
+        let now_ms = elapsed_ms(self.started);
+        let out = inner.gate.enter(place, peer.ip(), pulse, client.clone(), now_ms);
+        out.iter().for_each(|client| client.close());
         inner.threads += 1;
         Ok(Some(Seat { registry: self.clone(), client }))
     }
 
-    /// Notes that something came.
-    pub(crate) fn heard(&self, client: &Client) {
-        client.last_ms.store(self.elapsed_ms(), Ordering::Relaxed);
+    /// Counts a connection to whoever it was the first to show a handle of; where they have their share, the one of theirs
+    /// that was silent longest is closed.
+    pub(crate) fn belongs(&self, client: &Client, sessions: &Sessions) {
+        let mut inner = lock(&self.inner);
+        let (session, holder) = {
+            let shown = lock(&client.shown);
+            let (Some((_, first)), Some((last, _))) =
+                (shown.sessions.first(), shown.sessions.last())
+            else {
+                return;
+            };
+            (*last, first.clone())
+        };
+        if let Some(out) = inner.gate.belongs(client.place, holder, elapsed_ms(self.started)) {
+            out.close();
+        }
+        drop(inner);
+        // It may have ended since it was looked at, and nobody tells again.
+        if !sessions.lives(session) {
+            self.end(&[session]);
+        }
+    }
+
+    /// Ends the places of those who showed handles of these sessions alone: what they asked is answered, and no more.
+    pub(crate) fn end(&self, sessions: &[SessionId]) {
+        let mut inner = lock(&self.inner);
+        let mut stay = Vec::new();
+        let ended = inner.gate.end(|client| match client.forget(sessions) {
+            (false, _) => false,
+            (true, None) => true,
+            (true, Some(holder)) => {
+                stay.push((client.place, holder));
+                false
+            }
+        });
+        for client in ended {
+            let _ = client.stream.shutdown(Shutdown::Read);
+        }
+        for (place, holder) in stay {
+            if let Some(out) = inner.gate.belongs(place, holder, elapsed_ms(self.started)) {
+                out.close();
+            }
+        }
     }
 
     /// Returns who is connected, those who came first before others.
     pub(crate) fn clients(&self) -> Vec<ClientInfo> {
-        lock(&self.inner).clients.values().map(|client| client.info()).collect()
+        lock(&self.inner).gate.connections().map(|client| client.info()).collect()
     }
 
     /// Lets every connection answer what it has and ends it; closes those that are not done after `grace`.
     pub(crate) fn stop(&self, grace: Duration) {
         let mut inner = lock(&self.inner);
         inner.is_stopping = true;
-        for client in inner.clients.values() {
+        for client in inner.gate.connections() {
             let _ = client.stream.shutdown(Shutdown::Read);
         }
         let is_busy = |inner: &mut Inner| inner.threads > 0;
         let waited = self.one_left.wait_timeout_while(inner, grace, is_busy);
         let (inner, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        inner.clients.values().for_each(|client| client.close());
+        inner.gate.connections().for_each(|client| client.close());
         let waited = self.one_left.wait_timeout_while(inner, grace, is_busy);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
-    }
-
-    fn make_room(&self, inner: &mut Inner, address: IpAddr) -> bool {
-        let Limits { connections, connections_per_address, strangers_per_address, .. } =
-            self.limits;
-        let from_here = |client: &&Arc<Client>| client.address == address;
-        let strangers = inner.clients.values().filter(from_here).filter(|c| !c.is_known()).count();
-        let here = inner.clients.values().filter(from_here).count();
-        if (strangers >= strangers_per_address || here >= connections_per_address)
-            && !close_stranger(inner, |client| client.address == address)
-        {
-            return false;
-        }
-        if inner.threads >= self.threads_max() {
-            return false;
-        }
-        inner.clients.len() < connections || close_stranger(inner, |_| true)
     }
 
     /// Waits a little while threads of closed connections have not noticed: they are done at once, and a crowd that
@@ -259,22 +358,10 @@ impl Registry {
     fn threads_max(&self) -> usize {
         self.limits.connections * 2
     }
-
-    fn elapsed_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
 }
 
-/// Closes the stranger longest idle of those that `of` picks; tells whether there was one.
-fn close_stranger(inner: &mut Inner, of: impl Fn(&Client) -> bool) -> bool {
-    let strangers = inner.clients.values().filter(|client| !client.is_known() && of(client));
-    let Some(oldest) = strangers.min_by_key(|client| client.last_ms.load(Ordering::Relaxed)) else {
-        return false;
-    };
-    oldest.close();
-    let id = oldest.id;
-    inner.clients.remove(&id);
-    true
+fn elapsed_ms(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A connection's place in the registry, given up when dropped.
@@ -288,7 +375,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         self.client.close();
         let mut inner = lock(&self.registry.inner);
-        inner.clients.remove(&self.client.id);
+        inner.gate.leave(self.client.place);
         inner.threads -= 1;
         self.registry.one_left.notify_all();
     }
@@ -300,6 +387,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A client may take its answers this many times slower than one timeout, as long as it takes some.
 const SLOW_READER_PATIENCE: u32 = 10;
+
+/// The most sessions that a connection is known to have shown; of more, it is not closed when the last of them end.
+const SESSIONS_MAX: usize = 16;
 
 /// How long a new connection waits for the threads of closed ones.
 const THREADS_WAITED_FOR: Duration = Duration::from_secs(1);

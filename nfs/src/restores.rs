@@ -16,7 +16,7 @@ use std::{
     thread,
 };
 
-use keepshare_auth::{Principal, SessionId};
+use keepshare_auth::{Principal, SessionId, gate::Work};
 use keepshare_base::{FileId, RequestId, Stamp};
 use keepshare_namespace::{Node, Restore, RestoreError, Restorer, Share, ShareId};
 use keepshare_nfs_wire::{
@@ -54,6 +54,8 @@ struct Waiting {
 pub(crate) struct Asker {
     pub(crate) client: Arc<Client>,
     pub(crate) xid: u32,
+    /// The connection is not silent while it waits.
+    pub(crate) work: Work,
 }
 
 /// What is restored where.
@@ -133,7 +135,7 @@ impl Restores {
         }
         let waiting = lock(&self.running).waiting.remove(&task.restore.request);
         for asker in waiting.into_iter().flat_map(|waiting| waiting.askers) {
-            self.answer(task, &asker, &restored);
+            self.answer(task, asker, &restored);
         }
         lock(&self.running).threads -= 1;
     }
@@ -142,18 +144,20 @@ impl Restores {
     ///
     /// Before, with nothing sent in between, so that whoever has the answer and asks for the times sees new ones; and
     /// after, for clients that asked while the answer was on its way and work through both in the other order.
-    fn answer(&self, task: &Task, asker: &Asker, restored: &Result<(), RestoreError>) {
-        let sent = asker.client.send_with(|| {
+    fn answer(&self, task: &Task, asker: Asker, restored: &Result<(), RestoreError>) {
+        let Asker { client, xid, work } = asker;
+        drop(work);
+        let sent = client.send_with(|| {
             if restored.is_ok() {
                 self.touch_anew(task);
             }
-            answer_bytes(asker.xid, restored)
+            answer_bytes(xid, restored)
         });
         if restored.is_ok() {
             self.touch_anew(task);
         }
         if let Err(error) = sent {
-            tracing::debug!(peer = %asker.client.address, %error, "the client left before the answer");
+            tracing::debug!(peer = %client.peer, %error, "the client left before the answer");
         }
     }
 

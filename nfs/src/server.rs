@@ -60,6 +60,11 @@ impl Server {
             limits: parts.limits,
             port: address.port(),
             forgeries: Forgeries::default(),
+            buffers: Arc::default(),
+        });
+        let registry = Arc::downgrade(&door.registry);
+        door.sessions.watch_ends(move |ended| {
+            registry.upgrade().map(|registry| registry.end(ended)).is_some()
         });
         let (listener, is_stopping) = (Arc::new(listener), Arc::new(AtomicBool::new(false)));
         let accepting = {

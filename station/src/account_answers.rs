@@ -3,10 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use keepshare_auth::{
-    AccountError, Accounts, HostRange, HostSession, LoginRefusal, LoginRequest, SessionId,
+    AccountError, Accounts, Binding, HostGrant, HostSession, LoginRefusal, LoginRequest, SessionId,
     SessionInfo, User, UserName, UserSets,
 };
-use keepshare_base::SetName;
 use keepshare_web::messages::{LoginAnswer, NO_SET_HINT};
 
 use crate::{
@@ -51,15 +50,17 @@ pub(crate) fn answer(station: &Station, request: AccountRequest, reply: &mut Rep
             let logins = logins.map(|login| AnySession::Login(login.into()));
             hosts.chain(logins).try_for_each(|session| reply.item(&session))
         }
-        AccountRequest::SessionGrant { host, set, may_write } => {
-            reply.item(&grant(station, host, &set, may_write)?)
+        AccountRequest::SessionGrant { host, set, may_write, any_port } => {
+            let asked = HostGrant { range: host, set, may_write, any_port };
+            reply.item(&grant(station, asked)?)
         }
         AccountRequest::SessionRevoke { which, dry_run } => {
             reply.item(&revoke(accounts, &which, dry_run)?)
         }
-        AccountRequest::Login { user, password, set, client_address, client_uid } => {
+        AccountRequest::Login { user, password, set, client_address, client_uid, any_port } => {
             let Secret(password) = password;
-            let request = LoginRequest { user, password, set, client_address, client_uid };
+            let binding = Binding { address: client_address, uid: client_uid, any_port };
+            let request = LoginRequest { user, password, set, binding };
             let login = accounts.login(&request, HERE, &station.mountable(), clock::now());
             let login = login.map_err(login_failure)?;
             let ports = users_door::ports(station).map(|ports| (ports.nfs, ports.mount));
@@ -77,16 +78,19 @@ fn add(accounts: &Accounts, info: UserInfo, password: &Secret) -> Outcome<UserIn
     Ok(user.into())
 }
 
-fn grant(station: &Station, host: HostRange, set: &SetName, may_write: bool) -> Outcome<HostInfo> {
-    if !station.mountable().contains(set) {
+fn grant(station: &Station, asked: HostGrant) -> Outcome<HostInfo> {
+    if !station.mountable().contains(&asked.set) {
         return Err(Failure::not_found(format!(
-            "there is no set '{set}' here that can be mounted"
+            "there is no set '{}' here that can be mounted",
+            asked.set
         ))
         .hint("keepshare set list shows the sets; a drive shows those that a station receives"));
     }
-    let now = clock::now();
-    let id = station.accounts.sessions().grant_host(host, set, may_write, now).map_err(failure)?;
-    Ok(HostSession { id, range: host, set: set.clone(), may_write, created: now }.into())
+    let created = clock::now();
+    let granted = station.accounts.sessions().grant_host(asked.clone(), created);
+    let id = granted.map_err(failure)?;
+    let HostGrant { range, set, may_write, any_port } = asked;
+    Ok(HostSession { id, range, set, may_write, any_port, created }.into())
 }
 
 fn revoke(accounts: &Accounts, which: &Which, dry_run: bool) -> Outcome<Ended> {

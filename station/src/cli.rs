@@ -271,8 +271,12 @@ pub(crate) struct LoginOptions {
     /// Which user of that machine may use the drive [default: you]
     #[arg(long, value_name = "N")]
     pub(crate) uid: Option<u32>,
+    /// Take the drive's calls from ports above 1023 too, which any user of that machine may have: for routers and containers
+    /// that change ports
+    #[arg(long, conflicts_with = "shared")]
+    pub(crate) any_port: bool,
     /// Take a drive that is mounted along to this address instead; needs no password
-    #[arg(long, conflicts_with_all = ["shared", "uid", "password_stdin"])]
+    #[arg(long, conflicts_with_all = ["shared", "uid", "any_port", "password_stdin"])]
     pub(crate) resume: bool,
     /// The CA of the station, as keepshare status shows it there
     #[arg(long, value_name = "PIN")]
@@ -318,6 +322,9 @@ pub(crate) struct Grant {
     /// Their users may also have old versions restored
     #[arg(long)]
     pub(crate) write: bool,
+    /// Take calls from ports above 1023 too, which any of their users may have
+    #[arg(long)]
+    pub(crate) any_port: bool,
     /// Do not ask
     #[arg(long)]
     pub(crate) yes: bool,

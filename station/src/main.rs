@@ -1,6 +1,7 @@
 //! The one binary of Keepshare: the station, and the commands that talk to it.
 
 mod account_answers;
+mod allocator;
 mod answers;
 mod api;
 mod catalog;
@@ -20,6 +21,7 @@ mod fsck;
 mod hidden_names;
 mod known;
 mod master;
+mod nfs_mount;
 mod output;
 mod panics;
 mod password;
@@ -39,13 +41,20 @@ use std::process::ExitCode;
 
 use clap::{Parser, error::ErrorKind};
 
-use crate::{cli::Cli, failure::Failure, output::Screen};
+use crate::{
+    cli::{Cli, Command},
+    failure::Failure,
+    output::Screen,
+};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
+    if matches!(cli.command, Command::Run | Command::Demo(_)) {
+        allocator::set_up();
+    }
     let screen = Screen::new(cli.global.json);
     match commands::execute(cli, &screen) {
         Ok(()) => ExitCode::SUCCESS,

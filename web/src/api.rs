@@ -14,7 +14,9 @@ use axum::{
 use serde::de::DeserializeOwned;
 use tokio::{task::spawn_blocking, time::timeout};
 
-use keepshare_auth::{Accounts, LoginRequest, ResumeSecret, SessionId, UserName};
+use keepshare_auth::{
+    Accounts, Binding, LoginRequest, ResumeSecret, SessionId, UserName, gate::Pulse,
+};
 
 use crate::{
     authorization::Credentials,
@@ -30,8 +32,12 @@ const BODY_BYTES_MAX: usize = 16 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where a question comes from.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Caller(pub(crate) IpAddr);
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) address: IpAddr,
+    /// The connection, which is not silent while it waits for us.
+    pub(crate) pulse: Arc<Pulse>,
+}
 
 type Answer<T> = Result<T, ApiError>;
 
@@ -57,18 +63,24 @@ async fn login(
     if asked.shared == asked.client_uid.is_some() {
         return Err(ApiError::bad_request("say either client_uid or shared: true"));
     }
+    if asked.shared && asked.any_port {
+        return Err(ApiError::bad_request("a shared drive takes any port: leave any_port out"));
+    }
     let set = asked.set.as_deref().map(str::parse).transpose();
     let request = LoginRequest {
         user: asked.user,
         password: asked.password,
         set: set.map_err(ApiError::bad_request)?,
-        client_address: asked.client_address.unwrap_or(caller.0),
-        client_uid: asked.client_uid,
+        binding: Binding {
+            address: asked.client_address.unwrap_or(caller.address),
+            uid: asked.client_uid,
+            any_port: asked.any_port,
+        },
     };
-    let ports = station.ports();
-    let done = blocking(move || {
+    let (ports, address) = (station.ports(), caller.address);
+    let done = blocking(&caller, move || {
         let available = station.sets();
-        station.accounts().login(&request, caller.0, &available, station.now())
+        station.accounts().login(&request, address, &available, station.now())
     });
     let login = done.await??;
     Ok(Json(LoginAnswer::new(&login, ports.map(|ports| (ports.nfs, ports.mount)))))
@@ -82,9 +94,10 @@ async fn resume(
     let asked: ResumeQuestion = read(request).await?;
     let secret = ResumeSecret::parse(&asked.resume_secret)
         .ok_or(ApiError::from(keepshare_auth::ResumeRefusal::Unknown))?;
-    let address = asked.client_address.unwrap_or(caller.0);
-    let done =
-        blocking(move || station.accounts().sessions().resume(&secret, address, station.now()));
+    let address = asked.client_address.unwrap_or(caller.address);
+    let done = blocking(&caller, move || {
+        station.accounts().sessions().resume(&secret, address, station.now())
+    });
     Ok(Json(done.await??.into()))
 }
 
@@ -93,11 +106,10 @@ async fn sessions(
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
 ) -> Answer<Json<Vec<SessionAnswer>>> {
-    let listed = blocking(move || {
-        let user = identify(&station, &headers, caller)?;
-        let mut sessions = station.accounts().sessions().list();
-        sessions.retain(|session| session.user == user);
-        Ok::<_, ApiError>(sessions)
+    let address = caller.address;
+    let listed = blocking(&caller, move || {
+        let user = identify(&station, &headers, address)?;
+        Ok::<_, ApiError>(station.accounts().sessions().list_of(&user))
     });
     Ok(Json(listed.await??.into_iter().map(Into::into).collect()))
 }
@@ -108,13 +120,14 @@ async fn revoke(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Answer<StatusCode> {
-    let done = blocking(move || {
-        let user = identify(&station, &headers, caller)?;
+    let address = caller.address;
+    let done = blocking(&caller, move || {
+        let user = identify(&station, &headers, address)?;
         let sessions = station.accounts().sessions();
         let id: Option<SessionId> = id.parse().ok();
-        let own = |info: &keepshare_auth::SessionInfo| Some(info.id) == id && info.user == user;
         // Somebody else's session is answered like none.
-        let Some(info) = sessions.list().into_iter().find(own) else { return Ok(false) };
+        let own = sessions.list_of(&user).into_iter().find(|info| Some(info.id) == id);
+        let Some(info) = own else { return Ok(false) };
         Ok::<_, ApiError>(sessions.revoke(info.id, station.now())?)
     });
     match done.await?? {
@@ -124,11 +137,11 @@ async fn revoke(
 }
 
 /// Tells whose password or secret came with a question. Takes as long as a login.
-fn identify(station: &Station, headers: &HeaderMap, caller: Caller) -> Answer<UserName> {
+fn identify(station: &Station, headers: &HeaderMap, from: IpAddr) -> Answer<UserName> {
     let (accounts, now): (&Accounts, _) = (station.accounts(), station.now());
     match Credentials::of(headers) {
         Some(Credentials::Password(user, password)) => {
-            Ok(accounts.verify(&user, &password, caller.0, now)?.name)
+            Ok(accounts.verify(&user, &password, from, now)?.name)
         }
         Some(Credentials::Secret(secret)) => {
             let session = accounts.sessions().with_secret(&secret, now);
@@ -172,7 +185,11 @@ async fn read<T: DeserializeOwned>(request: Request<Body>) -> Answer<T> {
 }
 
 /// Runs what waits for the disk or works out a hash.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Answer<T> {
+async fn blocking<T: Send + 'static>(
+    caller: &Caller,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Answer<T> {
+    let _owed = caller.pulse.work();
     spawn_blocking(work).await.map_err(|error| ApiError::internal(&error))
 }
 

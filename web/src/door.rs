@@ -1,14 +1,17 @@
 //! Connections: who may have one, for how long.
 //!
-//! Places are limited for each address and in all; whoever comes on top is closed at once. A connection has a while for
-//! its handshake, for its headers and in all, so that none is held for ever by saying nothing.
+//! Places are limited for each address and in all; where there is none, whoever was silent longest makes room
+//! ([`keepshare_auth::gate`]), so nobody keeps others out by saying nothing. A connection has a while for its handshake, for its
+//! headers and in all.
 
 use std::{
-    collections::HashMap,
+    convert::Infallible,
     fmt, io,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use axum::{Extension, Router};
@@ -19,22 +22,31 @@ use hyper_util::{
 };
 use rustls::ServerConfig;
 use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
-use keepshare_auth::Accounts;
+use keepshare_auth::{
+    Accounts,
+    gate::{Gate, Pulse, Shares},
+};
 use keepshare_base::{SetName, Stamp};
 
 use crate::api::{self, Caller};
 
-/// The most connections of one address (of one /64 for IPv6).
-const CONNECTIONS_OF_AN_ADDRESS_MAX: usize = 16;
+/// The most connections in all, and of one address (of one /64 for IPv6): nobody is known here before the answer.
+const SHARES: Shares = Shares {
+    places: 256,
+    of_an_address: CONNECTIONS_OF_AN_ADDRESS_MAX,
+    of_an_addresses_strangers: CONNECTIONS_OF_AN_ADDRESS_MAX,
+    of_a_holder: CONNECTIONS_OF_AN_ADDRESS_MAX,
+};
 
-/// The most connections in all.
-const CONNECTIONS_MAX: usize = 256;
+/// As many people as come to one address together.
+const CONNECTIONS_OF_AN_ADDRESS_MAX: usize = 64;
 
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -118,7 +130,7 @@ pub struct Door {
 impl Door {
     /// Takes connections from this socket once [`Self::serve`] runs.
     pub fn new(listener: TcpListener, station: Station) -> Self {
-        Self { listener, station: Arc::new(station), places: Places::default() }
+        Self { listener, station: Arc::new(station), places: Places::new() }
     }
 
     /// Returns the address listened on.
@@ -137,11 +149,10 @@ impl Door {
             };
             match accepted {
                 Ok((stream, from)) => {
-                    let Some(place) = self.places.take(from.ip()) else { continue };
                     let (router, tls) = (router.clone(), (self.station.tls)());
-                    connections.spawn(async move {
-                        converse(stream, from, router, tls).await;
-                        drop(place);
+                    self.places.enter(from.ip(), |place| {
+                        let talk = converse(stream, from, router, tls, place);
+                        connections.spawn(talk)
                     });
                 }
                 Err(error) => {
@@ -153,16 +164,24 @@ impl Door {
     }
 }
 
-async fn converse(stream: TcpStream, from: SocketAddr, router: Router, tls: Arc<ServerConfig>) {
+async fn converse(
+    stream: TcpStream,
+    from: SocketAddr,
+    router: Router,
+    tls: Arc<ServerConfig>,
+    place: Place,
+) {
     // Best effort: without it, answers wait a moment.
     let _ = stream.set_nodelay(true);
+    let stream = Watched { stream, place: &place };
     let stream = match timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(tls).accept(stream)).await {
         Ok(Ok(stream)) => stream,
         // Plain HTTP ends here, too.
         Ok(Err(error)) => return tracing::debug!(peer = %from, %error, "no TLS"),
         Err(_) => return tracing::debug!(peer = %from, "a handshake took too long"),
     };
-    let router = router.layer(Extension(Caller(from.ip().to_canonical())));
+    let caller = Caller { address: from.ip().to_canonical(), pulse: Arc::clone(&place.pulse) };
+    let router = router.layer(Extension(caller));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEADERS_TIMEOUT)
@@ -177,72 +196,96 @@ async fn converse(stream: TcpStream, from: SocketAddr, router: Router, tls: Arc<
 }
 
 /// Who has a connection.
-#[derive(Clone, Debug, Default)]
-struct Places(Arc<Mutex<HashMap<IpAddr, usize>>>);
+#[derive(Clone, Debug)]
+struct Places {
+    gate: Arc<Mutex<Gate<AbortHandle, Infallible>>>,
+    started: Instant,
+}
 
 /// A connection's place; free again when dropped.
 #[derive(Debug)]
 struct Place {
     places: Places,
-    sender: IpAddr,
+    number: u64,
+    pulse: Arc<Pulse>,
 }
 
 impl Places {
-    /// Returns a place for a connection from this address, where there is one.
-    fn take(&self, from: IpAddr) -> Option<Place> {
-        let sender = sender(from);
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = taken.get(&sender).copied().unwrap_or(0);
-        if own >= CONNECTIONS_OF_AN_ADDRESS_MAX || taken.values().sum::<usize>() >= CONNECTIONS_MAX
-        {
-            return None;
-        }
-        taken.insert(sender, own + 1);
-        drop(taken);
-        Some(Place { places: self.clone(), sender })
+    fn new() -> Self {
+        Self { gate: Arc::new(Mutex::new(Gate::new(SHARES))), started: Instant::now() }
+    }
+
+    /// Gives a newcomer from this address a place, and ends whoever has to make room. `begin` begins what has the place.
+    fn enter(&self, from: IpAddr, begin: impl FnOnce(Place) -> AbortHandle) {
+        // Held until it has its place, so that it cannot leave before it has entered.
+        let mut gate = self.gate();
+        let (number, pulse) = (gate.new_place(), Arc::<Pulse>::default());
+        let talk = begin(Place { places: self.clone(), number, pulse: Arc::clone(&pulse) });
+        let out = gate.enter(number, from, pulse, talk, self.now_ms());
+        drop(gate);
+        out.iter().for_each(AbortHandle::abort);
+    }
+
+    fn gate(&self) -> MutexGuard<'_, Gate<AbortHandle, Infallible>> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Place {
+    fn beat(&self) {
+        self.pulse.beat(self.places.now_ms());
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match taken.get_mut(&self.sender) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => {
-                taken.remove(&self.sender);
-            }
-        }
+        self.places.gate().leave(self.number);
     }
 }
 
-/// Returns whom an address stands for: addresses of one IPv6 /64 are one sender's to choose from.
-fn sender(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => v4.into(),
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+/// A stream that notes when something came or was taken.
+struct Watched<'p> {
+    stream: TcpStream,
+    place: &'p Place,
+}
+
+impl AsyncRead for Watched<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.place.beat();
+        }
+        polled
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl AsyncWrite for Watched<'_> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if polled.is_ready() {
+            self.place.beat();
+        }
+        polled
+    }
 
-    #[test]
-    fn nobody_takes_all_places() {
-        let places = Places::default();
-        let one: IpAddr = "2001:db8::1".parse().unwrap();
-        let same: IpAddr = "2001:db8::ffff".parse().unwrap();
-        let mut held = Vec::new();
-        while let Some(place) = places.take(if held.len() % 2 == 0 { one } else { same }) {
-            held.push(place);
-        }
-        assert_eq!(held.len(), CONNECTIONS_OF_AN_ADDRESS_MAX);
-        for n in 0..10_000u32 {
-            held.extend(places.take(IpAddr::from(n.to_be_bytes())));
-        }
-        assert_eq!(held.len(), CONNECTIONS_MAX);
-        held.clear();
-        assert!(places.0.lock().unwrap().is_empty(), "nothing is kept of who left");
-        assert!(places.take(one).is_some());
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

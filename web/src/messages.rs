@@ -27,6 +27,14 @@ pub struct LoginQuestion {
     /// All users of the client may use the drive; said instead of a uid.
     #[serde(default)]
     pub shared: bool,
+    /// The drive is used from ports that any user of the client may have.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub any_port: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl fmt::Debug for LoginQuestion {
@@ -57,6 +65,9 @@ pub struct LoginAnswer {
     pub client_uid: Option<u32>,
     /// All users of the client can use it.
     pub shared: bool,
+    /// It can be used from ports that any user of the client may have.
+    #[serde(default)]
+    pub any_port: bool,
     /// The port of the drive; none where the station serves none.
     pub nfs_port: Option<u16>,
     /// The port of its mounts.
@@ -74,9 +85,10 @@ impl LoginAnswer {
             ticket,
             expires: login.expires.to_string(),
             resume_secret: login.resume.reveal(),
-            client_address: login.client_address,
-            client_uid: login.client_uid,
-            shared: login.client_uid.is_none(),
+            client_address: login.binding.address,
+            client_uid: login.binding.uid,
+            shared: login.binding.uid.is_none(),
+            any_port: login.binding.any_port,
             nfs_port: ports.map(|(nfs, _)| nfs),
             mount_port: ports.map(|(_, mount)| mount),
         }
@@ -92,6 +104,7 @@ impl LoginAnswer {
         let is_for_this = user.as_str() == asked.user
             && asked.set.as_deref().is_none_or(|asked| asked == set.as_str())
             && (self.client_uid, self.shared) == (asked.client_uid, asked.shared)
+            && self.any_port == asked.any_port
             && asked.client_address.is_none_or(|asked| is_same(asked, self.client_address));
         let is_sound = is_time(&self.expires)
             && self.nfs_port != Some(0)
@@ -163,6 +176,9 @@ pub struct SessionAnswer {
     pub client_uid: Option<u32>,
     /// All users of the client can use it.
     pub shared: bool,
+    /// It can be used from ports that any user of the client may have.
+    #[serde(default)]
+    pub any_port: bool,
     /// When the drive was mounted, RFC 3339.
     pub created: String,
     /// When it was used last, RFC 3339.
@@ -194,6 +210,7 @@ impl From<SessionInfo> for SessionAnswer {
             client_address: info.address,
             client_uid: info.client_uid,
             shared: info.client_uid.is_none(),
+            any_port: info.any_port,
             created: info.created.to_string(),
             last_used: info.last_used.to_string(),
             revoked: info.revoked.map(|at| at.to_string()),
@@ -227,6 +244,7 @@ mod tests {
             client_address: None,
             client_uid: Some(501),
             shared: false,
+            any_port: false,
         }
     }
 
@@ -241,6 +259,7 @@ mod tests {
             client_address: "10.0.0.1".parse().unwrap(),
             client_uid: Some(501),
             shared: false,
+            any_port: false,
             nfs_port: Some(2049),
             mount_port: Some(2049),
         }
@@ -250,7 +269,7 @@ mod tests {
     #[test]
     fn an_answer_that_would_do_more_is_refused() {
         assert!(answer().checked(&asked()).is_some());
-        let spoils: [fn(&mut LoginAnswer); 14] = [
+        let spoils: [fn(&mut LoginAnswer); 15] = [
             |a| a.user = "anna\x1b]0;x\x07".to_owned(),
             |a| a.user = "ben".to_owned(),
             |a| a.set = "office; reboot #".to_owned(),
@@ -265,6 +284,7 @@ mod tests {
             |a| a.nfs_port = Some(0),
             |a| a.mount_port = None,
             |a| a.shared = true,
+            |a| a.any_port = true,
         ];
         for (n, spoil) in spoils.into_iter().enumerate() {
             let mut spoilt = answer();
@@ -287,6 +307,7 @@ mod tests {
             client_address: "10.0.0.1".parse().unwrap(),
             client_uid: None,
             shared: true,
+            any_port: false,
             created: "2026-11-20T15:32:07Z".to_owned(),
             last_used: "2026-11-20T15:32:07Z".to_owned(),
             revoked: None,

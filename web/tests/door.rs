@@ -2,16 +2,17 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
+    collections::VecDeque,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use redb::{Database, backends::InMemoryBackend};
 use rustls::time_provider::DefaultTimeProvider;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -90,6 +91,11 @@ fn now() -> Stamp {
     Stamp(i64::try_from(since.as_micros()).unwrap())
 }
 
+/// Returns where a client's kernel calls from.
+fn kernel(address: IpAddr) -> SocketAddr {
+    SocketAddr::new(address, 700)
+}
+
 fn user(name: &str) -> User {
     let (uid, gid, groups, sets) = (1000, 1000, Vec::new(), UserSets::All);
     User { name: name.parse().unwrap(), uid, gid, groups, may_write: true, sets, disabled: false }
@@ -103,6 +109,7 @@ fn asks(user: &str, password: &str) -> LoginQuestion {
         client_address: None,
         client_uid: Some(501),
         shared: false,
+        any_port: false,
     }
 }
 
@@ -135,9 +142,9 @@ async fn a_login_gives_what_mounting_needs() {
     assert_eq!(answer.client_address, here, "the address that asked");
     assert!(!format!("{answer:?}").contains(&answer.ticket[..8]));
     let sessions = house.accounts.sessions();
-    let (session, _) = sessions.redeem(answer.ticket.as_bytes(), here, now()).unwrap();
-    assert!(sessions.check(session, here, Some(501), now()).is_ok());
-    assert!(sessions.check(session, here, Some(502), now()).is_err());
+    let (session, _) = sessions.redeem(answer.ticket.as_bytes(), kernel(here), now()).unwrap();
+    assert!(sessions.check(session, kernel(here), Some(501), now()).is_ok());
+    assert!(sessions.check(session, kernel(here), Some(502), now()).is_err());
 }
 
 #[tokio::test]
@@ -149,9 +156,9 @@ async fn a_login_may_name_another_address() {
     let answer = house.client().login(&question).await.unwrap();
     assert_eq!((answer.client_address, answer.shared), (there, true));
     let sessions = house.accounts.sessions();
-    let here = sessions.redeem(answer.ticket.as_bytes(), "127.0.0.1".parse().unwrap(), now());
+    let here = sessions.redeem(answer.ticket.as_bytes(), "127.0.0.1:700".parse().unwrap(), now());
     assert!(here.is_err());
-    assert!(sessions.redeem(answer.ticket.as_bytes(), there, now()).is_ok());
+    assert!(sessions.redeem(answer.ticket.as_bytes(), kernel(there), now()).is_ok());
 }
 
 /// Whoever guesses must not learn from any byte which names exist.
@@ -190,7 +197,8 @@ async fn users_see_and_end_their_own_sessions_alone() {
     let mut secrets = Vec::new();
     for name in ["anna", "ben"] {
         let answer = house.client().login(&asks(name, PASSWORD)).await.unwrap();
-        let redeemed = house.accounts.sessions().redeem(answer.ticket.as_bytes(), here, now());
+        let redeemed =
+            house.accounts.sessions().redeem(answer.ticket.as_bytes(), kernel(here), now());
         sessions.push(redeemed.unwrap().0);
         secrets.push(answer.resume_secret);
     }
@@ -206,7 +214,7 @@ async fn users_see_and_end_their_own_sessions_alone() {
     assert_eq!(ends(sessions[1], &secrets[0]).await, "404", "somebody else's");
     assert_eq!(ends(SessionId(1), &secrets[0]).await, "404", "nobody's");
     assert_eq!(ends(sessions[0], &"0".repeat(64)).await, "401");
-    let check = |id| house.accounts.sessions().check(id, here, Some(501), now()).is_ok();
+    let check = |id| house.accounts.sessions().check(id, kernel(here), Some(501), now()).is_ok();
     assert!(check(sessions[0]) && check(sessions[1]));
     assert_eq!(ends(sessions[0], &secrets[0]).await, "204");
     assert!(!check(sessions[0]) && check(sessions[1]));
@@ -219,13 +227,13 @@ async fn a_mounted_drive_moves_with_its_secret() {
     let here: IpAddr = "127.0.0.1".parse().unwrap();
     let there: IpAddr = "192.0.2.7".parse().unwrap();
     let answer = house.client().login(&asks("anna", PASSWORD)).await.unwrap();
-    let redeemed = house.accounts.sessions().redeem(answer.ticket.as_bytes(), here, now());
+    let redeemed = house.accounts.sessions().redeem(answer.ticket.as_bytes(), kernel(here), now());
     let session = redeemed.unwrap().0;
     let question =
         ResumeQuestion { resume_secret: answer.resume_secret, client_address: Some(there) };
     let resumed = house.client().resume(&question).await.unwrap();
     assert_eq!((resumed.id, resumed.client_address), (session.to_string(), there));
-    assert!(house.accounts.sessions().check(session, there, Some(501), now()).is_ok());
+    assert!(house.accounts.sessions().check(session, kernel(there), Some(501), now()).is_ok());
     let wrong = ResumeQuestion { resume_secret: "0".repeat(64), client_address: None };
     assert_eq!(refused(house.client().resume(&wrong).await).0, 401);
 }
@@ -260,6 +268,14 @@ async fn what_is_no_question_is_refused_and_answers_stay_out_of_browsers() {
                 "/api/v1/login",
                 json,
                 r#"{"user":"a","password":"x","shared":true,"client_uid":1}"#,
+            ),
+            "400",
+        ),
+        (
+            post(
+                "/api/v1/login",
+                json,
+                r#"{"user":"a","password":"x","shared":true,"any_port":true}"#,
             ),
             "400",
         ),
@@ -329,24 +345,96 @@ async fn plain_http_is_closed() {
     assert!(!String::from_utf8_lossy(&answer).contains("HTTP"), "it was answered");
 }
 
-/// Somebody who opens connections and says nothing takes their own places alone.
+/// Connects from one of the many addresses of this machine.
+async fn connect_from(house: &House, from: [u8; 4]) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from((from, 0))).unwrap();
+    socket.connect(house.address).await.unwrap()
+}
+
+/// A few questions of each kind that stop in the middle.
+async fn half_spoken(house: &House, from: [u8; 4], n: usize) -> TcpStream {
+    let mut stream = connect_from(house, from).await;
+    let half: &[u8] = match n % 3 {
+        0 => b"",
+        1 => b"\x16",
+        _ => b"\x16\x03\x01\x02\x00\x01",
+    };
+    stream.write_all(half).await.unwrap();
+    stream
+}
+
+/// Logs in again and again, and prints how long that took.
+async fn honest_logins(house: &House, count: usize) {
+    let mut took = Vec::new();
+    for _ in 0..count {
+        let began = Instant::now();
+        house.client().login(&asks("anna", PASSWORD)).await.unwrap();
+        took.push(began.elapsed());
+    }
+    took.sort();
+    eprintln!("{count} logins: median {:?}, p99 {:?}", took[count / 2], took[count * 99 / 100]);
+}
+
+/// Whoever opens connections and says nothing, or half a word, keeps nobody out: not those behind the same address.
 #[tokio::test]
-async fn a_crowd_of_connections_is_turned_away() {
+async fn silent_ones_of_an_address_keep_nobody_out() {
     let house = House::open().await;
     let mut held = Vec::new();
-    for _ in 0..16 {
-        held.push(TcpStream::connect(house.address).await.unwrap());
+    for n in 0..80 {
+        held.push(half_spoken(&house, [127, 0, 0, 1], n).await);
     }
-    // The door takes them in their order: the next one is closed without a word.
-    let mut next = TcpStream::connect(house.address).await.unwrap();
-    let mut byte = [0];
-    assert!(matches!(next.read(&mut byte).await, Ok(0) | Err(_)));
+    honest_logins(&house, 10).await;
+}
+
+/// Nor do those of many addresses, who have all places.
+#[tokio::test]
+async fn a_full_door_lets_everybody_log_in() {
+    let house = House::open().await;
+    let mut held = Vec::new();
+    for n in 0..300 {
+        let address = [127, 0, 5, u8::try_from(n % 20).unwrap()];
+        held.push(half_spoken(&house, address, n).await);
+    }
+    honest_logins(&house, 10).await;
     drop(held);
-    // Its places are free as soon as the door has seen them go.
-    let again = async {
-        while house.client().login(&asks("anna", PASSWORD)).await.is_err() {
-            tokio::task::yield_now().await;
-        }
+}
+
+/// Nor do those who come again and again, faster than anybody logs in.
+#[tokio::test]
+async fn a_flood_of_connections_keeps_nobody_out() {
+    let house = Arc::new(House::open().await);
+    let flood = |address: u8| {
+        let house = Arc::clone(&house);
+        tokio::spawn(async move {
+            let mut held = VecDeque::new();
+            for n in 0.. {
+                held.push_back(half_spoken(&house, [127, 0, 6, address], n).await);
+                if held.len() > 40 {
+                    held.pop_front();
+                    tokio::task::yield_now().await;
+                }
+            }
+        })
     };
-    tokio::time::timeout(Duration::from_secs(10), again).await.unwrap();
+    let floods: Vec<_> = (1..=20).map(flood).collect();
+    honest_logins(&house, 10).await;
+    floods.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// As many as a browser or a small office opens at once.
+#[tokio::test]
+async fn thirty_that_come_together_are_all_served() {
+    let house = Arc::new(House::open().await);
+    let mut streams = Vec::new();
+    for _ in 0..30 {
+        streams.push(house.tls().await);
+    }
+    for stream in &mut streams {
+        let request = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        assert!(answer.starts_with(b"HTTP/1.1 404"), "{}", String::from_utf8_lossy(&answer));
+    }
 }

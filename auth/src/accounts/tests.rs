@@ -1,4 +1,7 @@
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use redb::{Database, backends::InMemoryBackend};
 
@@ -37,8 +40,7 @@ fn asks(user: &str, password: &str) -> LoginRequest {
         user: user.to_owned(),
         password: password.to_owned(),
         set: None,
-        client_address: HOME,
-        client_uid: Some(1000),
+        binding: Binding { address: HOME, uid: Some(1000), any_port: false },
     }
 }
 
@@ -99,7 +101,8 @@ fn users_with_a_mounted_drive_do_not_wait_for_strangers() {
     let here = sets(&["office"]);
     let login = accounts.login(&asks("anna", PASSWORD), HOME, &here, at(1)).unwrap();
     let ticket = login.ticket.reveal();
-    let (session, _) = accounts.sessions().redeem(ticket.as_bytes(), HOME, at(1)).unwrap();
+    let (session, _) =
+        accounts.sessions().redeem(ticket.as_bytes(), SocketAddr::new(HOME, 700), at(1)).unwrap();
     // More than a user has free from everywhere; none of these addresses guesses twice.
     for n in 0..100u32 {
         let peer = IpAddr::from(n.to_be_bytes());
@@ -137,7 +140,11 @@ fn a_login_gives_a_ticket_for_a_set_that_the_user_has() {
     }
     let granted = login("anna", Some("office")).unwrap();
     assert_eq!(granted.expires, at(1 + i64::from(TICKET_TTL_S)));
-    let mounted = accounts.sessions().redeem(granted.ticket.reveal().as_bytes(), HOME, at(2));
+    let mounted = accounts.sessions().redeem(
+        granted.ticket.reveal().as_bytes(),
+        SocketAddr::new(HOME, 700),
+        at(2),
+    );
     assert_eq!(mounted.unwrap().1.as_str(), "office");
 }
 
@@ -171,8 +178,9 @@ fn the_audit_log_tells_what_happened_and_no_secret() {
     accounts.login(&asks("anna", "wrong password"), HOME, &here, at(2)).unwrap_err();
     let login = accounts.login(&asks("anna", PASSWORD), HOME, &here, at(3)).unwrap();
     let ticket = login.ticket.reveal();
-    let (session, _) = accounts.sessions().redeem(ticket.as_bytes(), HOME, at(4)).unwrap();
-    accounts.sessions().redeem(b"wrong ticket", HOME, at(5)).unwrap_err();
+    let (session, _) =
+        accounts.sessions().redeem(ticket.as_bytes(), SocketAddr::new(HOME, 700), at(4)).unwrap();
+    accounts.sessions().redeem(b"wrong ticket", SocketAddr::new(HOME, 700), at(5)).unwrap_err();
     accounts.sessions().resume(&login.resume, HOME, at(6)).unwrap();
     accounts.sessions().revoke(session, at(7)).unwrap();
     accounts.set_password(&login.user, "another password", at(8)).unwrap();

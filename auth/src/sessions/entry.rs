@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use keepshare_base::{SetName, Stamp};
 
-use crate::{Principal, UserName, hex};
+use crate::{Binding, Principal, UserName, hex};
 
 /// Numbers a session: random, so that numbers are never used again.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
@@ -85,6 +85,8 @@ pub struct SessionInfo {
     pub address: IpAddr,
     /// The client's uid that alone can use it; none where all its users share it.
     pub client_uid: Option<u32>,
+    /// Calls from ports that any user of the client may have are taken too.
+    pub any_port: bool,
     /// When the drive was mounted.
     pub created: Stamp,
     /// When it was used last.
@@ -105,6 +107,16 @@ pub(super) struct Record {
     pub(super) last_used: Stamp,
     pub(super) revoked: Option<Stamp>,
     pub(super) resume: [u8; 32],
+    /// Stored behind the rest; a record that is older has none.
+    #[serde(skip)]
+    pub(super) any_port: bool,
+}
+
+impl Record {
+    /// Returns where the session may be used from.
+    pub(super) fn binding(&self) -> Binding {
+        Binding { address: self.address, uid: self.client_uid, any_port: self.any_port }
+    }
 }
 
 /// A session in memory.
@@ -120,6 +132,8 @@ pub(super) struct Entry {
     end_stored: AtomicBool,
     /// The drive was used, not only mounted.
     pub(super) used: AtomicBool,
+    /// A call was refused because of its port.
+    port_refused: AtomicBool,
     pub(super) revoked: OnceLock<Stamp>,
 }
 
@@ -130,13 +144,20 @@ impl Entry {
         let used = AtomicBool::new(false);
         let (last_used, stored) = (AtomicI64::new(last_used), AtomicI64::new(last_used));
         let end_stored = AtomicBool::new(record.revoked.is_some());
-        Self { id, record, principal, last_used, stored, end_stored, used, revoked }
+        let port_refused = AtomicBool::new(false);
+        Self { id, record, principal, last_used, stored, end_stored, used, port_refused, revoked }
+    }
+
+    /// Notes that a call was refused because of its port; tells whether it was the first.
+    pub(super) fn port_refused(&self) -> bool {
+        !self.port_refused.swap(true, Ordering::Relaxed)
     }
 
     /// Returns the same session with another record.
     pub(super) fn rebound(&self, record: Record) -> Self {
         let rebound = Self::new(self.id, record, Arc::clone(&self.principal));
         rebound.used.store(self.used.load(Ordering::Relaxed), Ordering::Relaxed);
+        rebound.port_refused.store(self.port_refused.load(Ordering::Relaxed), Ordering::Relaxed);
         rebound
     }
 
@@ -147,10 +168,11 @@ impl Entry {
     }
 
     pub(super) fn info(&self) -> SessionInfo {
-        let Record { user, set, address, client_uid, created, last_used, revoked, .. } =
-            self.record();
+        let Record {
+            user, set, address, client_uid, any_port, created, last_used, revoked, ..
+        } = self.record();
         let id = self.id;
-        SessionInfo { id, user, set, address, client_uid, created, last_used, revoked }
+        SessionInfo { id, user, set, address, client_uid, any_port, created, last_used, revoked }
     }
 
     pub(super) fn last_used(&self) -> Stamp {

@@ -9,8 +9,11 @@ mod tests;
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
-    sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard},
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +22,7 @@ use keepshare_base::{SetName, Stamp};
 
 pub use self::range::{HostRange, HostRangeError};
 use super::{Admitted, SessionId, SessionRefusal, Sessions, store};
-use crate::{AccountError, AuditEvent, AuditLine, Principal};
+use crate::{AccountError, AuditEvent, AuditLine, Principal, binding::is_reserved};
 
 /// The most host sessions of a station.
 const HOSTS_MAX: usize = 256;
@@ -41,8 +44,24 @@ pub struct HostSession {
     pub set: SetName,
     /// They may have old versions restored.
     pub may_write: bool,
+    /// Calls from ports that any of their users may have are taken too.
+    pub any_port: bool,
     /// When it was granted.
     pub created: Stamp,
+}
+
+/// What a host session is to allow.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HostGrant {
+    /// Which machines.
+    pub range: HostRange,
+    /// What they may mount.
+    pub set: SetName,
+    /// They may have old versions restored.
+    pub may_write: bool,
+    /// Calls from ports that any of their users may have are taken too: the kernel of such a machine is then not the only
+    /// one there that is believed.
+    pub any_port: bool,
 }
 
 /// Who a call says it comes from, by AUTH_SYS; nothing of it is proven.
@@ -63,6 +82,9 @@ pub(super) struct HostRecord {
     pub(super) set: SetName,
     pub(super) may_write: bool,
     pub(super) created: Stamp,
+    /// Stored behind the rest; a record that is older has none.
+    #[serde(skip)]
+    pub(super) any_port: bool,
 }
 
 /// A host session in memory.
@@ -70,6 +92,8 @@ pub(super) struct Host {
     record: HostRecord,
     /// It was ended, and that is not on disk yet.
     is_revoked: bool,
+    /// A call was refused because of its port.
+    port_refused: AtomicBool,
 }
 
 pub(super) type Hosts = HashMap<SessionId, Host>;
@@ -78,34 +102,31 @@ impl Sessions {
     /// Lets all users of these machines use a set as those who they say they are; durable when this returns.
     ///
     /// A range has one host session for a set, so that ending it ends what it allowed.
-    pub fn grant_host(
-        &self,
-        range: HostRange,
-        set: &SetName,
-        may_write: bool,
-        now: Stamp,
-    ) -> Result<SessionId, AccountError> {
+    pub fn grant_host(&self, grant: HostGrant, now: Stamp) -> Result<SessionId, AccountError> {
+        let HostGrant { range, set, may_write, any_port } = grant;
         let _changes = self.changes();
         let known = self.hosts();
-        if known.iter().any(|host| host.range == range && host.set == *set) {
+        if known.iter().any(|host| host.range == range && host.set == set) {
             return Err(AccountError::HostGranted(range));
         }
         if known.len() >= HOSTS_MAX {
             return Err(AccountError::TooManyHosts);
         }
         let id = self.free_id()?;
-        let record = HostRecord { range, set: set.clone(), may_write, created: now };
+        let record = HostRecord { range, set, may_write, created: now, any_port };
         store::put_host(&self.0.db, id, &record)?;
         self.audit_host(AuditEvent::SessionGrant, id, &record, now);
         self.hosts_mut().insert(id, Host::from(record));
         Ok(id)
     }
 
-    /// Returns the host session under which this address mounts a set: that of the narrowest range.
-    pub fn host_for(&self, peer: IpAddr, set: &SetName, now: Stamp) -> Option<SessionId> {
+    /// Returns the host session under which this peer mounts a set: that of the narrowest range.
+    pub fn host_for(&self, peer: SocketAddr, set: &SetName, now: Stamp) -> Option<SessionId> {
+        let address = peer.ip();
         let found = {
             let hosts = self.live_hosts();
-            let good = hosts.iter().filter(|(_, host)| host.lets(peer) && host.record.set == *set);
+            let of_set = hosts.iter().filter(|(_, host)| host.record.set == *set);
+            let good = of_set.filter(|(_, host)| host.lets(address) && host.takes_port_of(peer));
             good.max_by_key(|(_, host)| host.record.range.bits()).map(|(id, _)| *id)
         };
         // The name of the set is left out where there is none: it may be a ticket in the wrong place.
@@ -114,18 +135,23 @@ impl Sessions {
                 .because("by a host session")
                 .set(set)
                 .session(id),
-            None => AuditLine::refused(now, AuditEvent::Mount, "no ticket, and no host session"),
+            None => AuditLine::refused(
+                now,
+                AuditEvent::Mount,
+                "no ticket, and no host session that takes this address and port",
+            ),
         };
-        self.0.audit.write(line.address(peer).at_most_now_and_then());
+        self.0.audit.write(line.address(address).at_most_now_and_then());
         found
     }
 
-    /// Decides about a call of a host session: the address it comes from, and who it claims to be (`None` for AUTH_NONE,
-    /// who is nobody).
+    /// Decides about a call of a host session: where it comes from, and who it claims to be (`None` for AUTH_NONE, who is
+    /// nobody). It is the machine that is believed, not whoever has a program there: calls come from ports below 1024, unless
+    /// the grant said otherwise.
     pub fn check_host(
         &self,
         session: SessionId,
-        peer: IpAddr,
+        peer: SocketAddr,
         claim: Option<Claim<'_>>,
     ) -> Result<Admitted, SessionRefusal> {
         let hosts = self.live_hosts();
@@ -133,11 +159,16 @@ impl Sessions {
         if host.is_revoked {
             return Err(SessionRefusal::Revoked);
         }
-        if !host.lets(peer) {
+        if !host.lets(peer.ip()) {
             return Err(SessionRefusal::WrongAddress);
         }
-        let principal = Arc::new(principal(peer, claim, host.record.may_write));
-        Ok(Admitted { principal, client_uid: None, set: host.record.set.clone() })
+        if !host.takes_port_of(peer) {
+            let is_first = !host.port_refused.swap(true, Ordering::Relaxed);
+            return Err(SessionRefusal::UserPort { is_first });
+        }
+        let principal = Arc::new(principal(peer.ip(), claim, host.record.may_write));
+        let set = host.record.set.clone();
+        Ok(Admitted { principal, client_uid: None, set, is_host: true })
     }
 
     /// Returns the host sessions, those granted last first.
@@ -156,6 +187,7 @@ impl Sessions {
             Some(host) => host.is_revoked = true,
             None => return Ok(false),
         }
+        self.tell_ended(&[session]);
         self.forget_revoked_hosts(now)?;
         Ok(true)
     }
@@ -179,13 +211,18 @@ impl Sessions {
         Ok(())
     }
 
+    pub(super) fn host_lives(&self, id: SessionId) -> bool {
+        self.live_hosts().get(&id).is_some_and(|host| !host.is_revoked)
+    }
+
     pub(super) fn has_host(&self, id: SessionId) -> bool {
         self.live_hosts().contains_key(&id)
     }
 
     fn audit_host(&self, event: AuditEvent, id: SessionId, record: &HostRecord, now: Stamp) {
         let may = if record.may_write { "write" } else { "read" };
-        let what = format!("host session of {}, {may}", record.range);
+        let ports = if record.any_port { ", from any port" } else { "" };
+        let what = format!("host session of {}, {may}{ports}", record.range);
         self.0.audit.write(AuditLine::done(now, event).set(&record.set).session(id).because(what));
     }
 
@@ -203,15 +240,19 @@ impl Host {
         !self.is_revoked && self.record.range.contains(peer)
     }
 
+    fn takes_port_of(&self, peer: SocketAddr) -> bool {
+        self.record.any_port || is_reserved(peer)
+    }
+
     fn info(&self, id: SessionId) -> HostSession {
-        let HostRecord { range, set, may_write, created } = self.record.clone();
-        HostSession { id, range, set, may_write, created }
+        let HostRecord { range, set, may_write, any_port, created } = self.record.clone();
+        HostSession { id, range, set, may_write, any_port, created }
     }
 }
 
 impl From<HostRecord> for Host {
     fn from(record: HostRecord) -> Self {
-        Self { record, is_revoked: false }
+        Self { record, is_revoked: false, port_refused: AtomicBool::new(false) }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use serde::{Deserialize, Serialize};
 
 use super::{
     SessionId,
@@ -78,7 +79,8 @@ pub(super) fn load(db: &Database) -> Result<HashMap<SessionId, Arc<Entry>>, Acco
     let mut live = HashMap::new();
     for entry in sessions.iter()? {
         let (id, row) = entry?;
-        let (id, record) = (SessionId(id.value()), decode(row.value())?);
+        let (record, Later { any_port }) = decode::<Record>(row.value())?;
+        let (id, record) = (SessionId(id.value()), Record { any_port, ..record });
         if let Some(principal) = principals.get(&record.user) {
             live.insert(id, Arc::new(Entry::new(id, record, Arc::clone(principal))));
         }
@@ -116,7 +118,7 @@ pub(super) fn put(
     id: SessionId,
     record: &Record,
 ) -> Result<(), AccountError> {
-    let bytes = postcard::to_stdvec(record)?;
+    let bytes = encode(record, record.any_port)?;
     write.open_table(SESSIONS)?.insert(id.0, bytes.as_slice())?;
     Ok(())
 }
@@ -132,8 +134,8 @@ pub(super) fn load_hosts(db: &Database) -> Result<Hosts, AccountError> {
     let mut hosts = Hosts::new();
     for entry in read.open_table(HOSTS)?.iter()? {
         let (id, row) = entry?;
-        let record: HostRecord = postcard::from_bytes(row.value())?;
-        hosts.insert(SessionId(id.value()), record.into());
+        let (record, Later { any_port }) = decode::<HostRecord>(row.value())?;
+        hosts.insert(SessionId(id.value()), HostRecord { any_port, ..record }.into());
     }
     Ok(hosts)
 }
@@ -144,7 +146,7 @@ pub(super) fn put_host(
     id: SessionId,
     record: &HostRecord,
 ) -> Result<(), AccountError> {
-    let bytes = postcard::to_stdvec(record)?;
+    let bytes = encode(record, record.any_port)?;
     let write = db.begin_write()?;
     write.open_table(HOSTS)?.insert(id.0, bytes.as_slice())?;
     Ok(write.commit()?)
@@ -162,8 +164,21 @@ pub(super) fn remove_hosts(
     Ok(write.commit()?)
 }
 
-fn decode(bytes: &[u8]) -> Result<Record, AccountError> {
-    Ok(postcard::from_bytes(bytes)?)
+/// What stands behind the first form of a row of a session or a host session: an older row has nothing there.
+#[derive(Debug, Default, Deserialize, Serialize)]
+struct Later {
+    any_port: bool,
+}
+
+fn encode(record: &impl Serialize, any_port: bool) -> Result<Vec<u8>, AccountError> {
+    let bytes = postcard::to_stdvec(record)?;
+    Ok(postcard::to_extend(&Later { any_port }, bytes)?)
+}
+
+fn decode<'b, R: Deserialize<'b>>(bytes: &'b [u8]) -> Result<(R, Later), AccountError> {
+    let (record, later) = postcard::take_from_bytes(bytes)?;
+    let later = if later.is_empty() { Later::default() } else { postcard::from_bytes(later)? };
+    Ok((record, later))
 }
 
 #[cfg(test)]

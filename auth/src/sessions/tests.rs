@@ -1,9 +1,16 @@
-use std::{net::IpAddr, path::Path, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
 
 use proptest::{prelude::*, test_runner::TestRunner};
-use redb::Database;
+use redb::{Database, ReadableTable};
 
-use super::*;
+use super::{
+    seal::{SEALED_AT_ONCE, gather},
+    *,
+};
 use crate::{Accounts, Login, UserSets};
 
 const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
@@ -13,6 +20,11 @@ const PASSWORD: &str = "correct horse";
 
 fn at(seconds: i64) -> Stamp {
     Stamp(1_800_000_000_000_000 + seconds * 1_000_000)
+}
+
+/// A client's kernel, as it calls.
+fn from(address: IpAddr) -> SocketAddr {
+    SocketAddr::new(address, 700)
 }
 
 fn user(name: &str) -> User {
@@ -41,7 +53,8 @@ fn accounts() -> (tempfile::TempDir, Accounts) {
 
 fn login_as(accounts: &Accounts, name: &str, client_uid: Option<u32>, now: Stamp) -> Login {
     let set = "office".parse().unwrap();
-    accounts.ticket_for(&name.parse().unwrap(), &set, HOME, client_uid, now).unwrap().unwrap()
+    let binding = Binding { address: HOME, uid: client_uid, any_port: false };
+    accounts.ticket_for(&name.parse().unwrap(), &set, binding, now).unwrap().unwrap()
 }
 
 fn ticket(accounts: &Accounts, now: Stamp) -> String {
@@ -50,7 +63,7 @@ fn ticket(accounts: &Accounts, now: Stamp) -> String {
 
 fn mount(accounts: &Accounts, now: Stamp) -> SessionId {
     let ticket = ticket(accounts, now);
-    accounts.sessions().redeem(ticket.as_bytes(), HOME, now).unwrap().0
+    accounts.sessions().redeem(ticket.as_bytes(), from(HOME), now).unwrap().0
 }
 
 /// A ticket works once: whoever finds one in a shell's history gets nothing.
@@ -59,11 +72,11 @@ fn a_used_ticket_is_refused_a_thousand_times() {
     let (_dir, accounts) = accounts();
     let sessions = accounts.sessions();
     let ticket = ticket(&accounts, at(0));
-    let (session, set) = sessions.redeem(ticket.as_bytes(), HOME, at(1)).unwrap();
+    let (session, set) = sessions.redeem(ticket.as_bytes(), from(HOME), at(1)).unwrap();
     assert_eq!(set.as_str(), "office");
     sessions.used(session);
     for n in 0..1000 {
-        let refused = sessions.redeem(ticket.as_bytes(), HOME, at(1 + n / 10));
+        let refused = sessions.redeem(ticket.as_bytes(), from(HOME), at(1 + n / 10));
         assert!(matches!(refused, Err(TicketRefusal::Used)), "{refused:?}");
     }
     assert_eq!(sessions.list().len(), 1);
@@ -78,7 +91,7 @@ fn a_repeated_mount_is_told_once() {
     accounts.add_user(user("anna"), PASSWORD, at(0)).unwrap();
     let ticket = ticket(&accounts, at(0));
     for _ in 0..1000 {
-        accounts.sessions().redeem(ticket.as_bytes(), HOME, at(1)).unwrap();
+        accounts.sessions().redeem(ticket.as_bytes(), from(HOME), at(1)).unwrap();
     }
     let log = std::fs::read_to_string(dir.path().join(crate::AUDIT_FILE)).unwrap();
     let events: Vec<_> = log.lines().map(|line| line.contains(r#""event":"mount""#)).collect();
@@ -91,16 +104,16 @@ fn a_mount_may_be_repeated_until_the_drive_is_used() {
     let (_dir, accounts) = accounts();
     let sessions = accounts.sessions();
     let ticket = ticket(&accounts, at(0));
-    let first = sessions.redeem(ticket.as_bytes(), HOME, at(1)).unwrap();
+    let first = sessions.redeem(ticket.as_bytes(), from(HOME), at(1)).unwrap();
     for second in [2, 60, 119] {
-        assert_eq!(sessions.redeem(ticket.as_bytes(), HOME, at(second)).unwrap(), first);
+        assert_eq!(sessions.redeem(ticket.as_bytes(), from(HOME), at(second)).unwrap(), first);
     }
-    let late = sessions.redeem(ticket.as_bytes(), HOME, at(120));
+    let late = sessions.redeem(ticket.as_bytes(), from(HOME), at(120));
     assert!(matches!(late, Err(TicketRefusal::Expired)));
-    let other = sessions.redeem(ticket.as_bytes(), ELSEWHERE, at(2));
+    let other = sessions.redeem(ticket.as_bytes(), from(ELSEWHERE), at(2));
     assert!(matches!(other, Err(TicketRefusal::WrongAddress(HOME))));
     sessions.revoke(first.0, at(3)).unwrap();
-    let revoked = sessions.redeem(ticket.as_bytes(), HOME, at(4));
+    let revoked = sessions.redeem(ticket.as_bytes(), from(HOME), at(4));
     assert!(matches!(revoked, Err(TicketRefusal::Used)), "a revoked session comes not back");
 }
 
@@ -110,13 +123,13 @@ fn expired_truncated_and_flipped_tickets_are_refused() {
     let sessions = accounts.sessions();
     let text = ticket(&accounts, at(0));
     for n in 0..1000 {
-        let expired = sessions.redeem(text.as_bytes(), HOME, at(120 + n));
+        let expired = sessions.redeem(text.as_bytes(), from(HOME), at(120 + n));
         assert!(matches!(expired, Err(TicketRefusal::Expired)));
-        let before = sessions.redeem(text.as_bytes(), HOME, at(-2 - n));
+        let before = sessions.redeem(text.as_bytes(), from(HOME), at(-2 - n));
         assert!(matches!(before, Err(TicketRefusal::Expired)), "the clock was set back");
     }
     let refused = |bytes: &[u8]| {
-        let refused = sessions.redeem(bytes, HOME, at(1));
+        let refused = sessions.redeem(bytes, from(HOME), at(1));
         assert!(matches!(refused, Err(TicketRefusal::Unknown)), "{bytes:?}: {refused:?}");
     };
     for bit in 0..text.len() * 8 {
@@ -131,12 +144,15 @@ fn expired_truncated_and_flipped_tickets_are_refused() {
     let any = proptest::collection::vec(any::<u8>(), 0..64);
     runner
         .run(&any, |bytes| {
-            prop_assert!(sessions.redeem(&bytes, HOME, at(1)).is_err());
+            prop_assert!(sessions.redeem(&bytes, from(HOME), at(1)).is_err());
             Ok(())
         })
         .unwrap();
     assert!(sessions.list().is_empty());
-    assert!(sessions.redeem(text.as_bytes(), HOME, at(1)).is_ok(), "the true one still works");
+    assert!(
+        sessions.redeem(text.as_bytes(), from(HOME), at(1)).is_ok(),
+        "the true one still works"
+    );
 }
 
 #[test]
@@ -144,10 +160,13 @@ fn a_ticket_works_from_its_address_alone() {
     let (_dir, accounts) = accounts();
     let sessions = accounts.sessions();
     let text = ticket(&accounts, at(0));
-    let refused = sessions.redeem(text.as_bytes(), ELSEWHERE, at(1));
+    let refused = sessions.redeem(text.as_bytes(), from(ELSEWHERE), at(1));
     assert!(matches!(refused, Err(TicketRefusal::WrongAddress(HOME))));
     let mapped = "::ffff:10.0.0.1".parse().unwrap();
-    assert!(sessions.redeem(text.as_bytes(), mapped, at(1)).is_ok(), "the same, written as IPv6");
+    assert!(
+        sessions.redeem(text.as_bytes(), from(mapped), at(1)).is_ok(),
+        "the same, written as IPv6"
+    );
 }
 
 /// A password that was changed because somebody knew it must not be good for one more mount.
@@ -157,12 +176,12 @@ fn tickets_end_with_the_password_they_were_given_for() {
     let anna: UserName = "anna".parse().unwrap();
     let before = ticket(&accounts, at(0));
     accounts.set_password(&anna, "another password", at(1)).unwrap();
-    let refused = accounts.sessions().redeem(before.as_bytes(), HOME, at(2));
+    let refused = accounts.sessions().redeem(before.as_bytes(), from(HOME), at(2));
     assert!(matches!(refused, Err(TicketRefusal::UserChanged)));
     let before = ticket(&accounts, at(2));
     accounts.remove_user(&anna, at(3)).unwrap();
     accounts.add_user(user("anna"), PASSWORD, at(3)).unwrap();
-    let refused = accounts.sessions().redeem(before.as_bytes(), HOME, at(4));
+    let refused = accounts.sessions().redeem(before.as_bytes(), from(HOME), at(4));
     assert!(matches!(refused, Err(TicketRefusal::UserChanged)), "another user of that name");
 }
 
@@ -171,24 +190,24 @@ fn a_call_needs_the_address_and_the_uid_of_the_login() {
     let (_dir, accounts) = accounts();
     let sessions = accounts.sessions();
     let session = mount(&accounts, at(0));
-    let admitted = sessions.check(session, HOME, Some(UID), at(1)).unwrap();
+    let admitted = sessions.check(session, from(HOME), Some(UID), at(1)).unwrap();
     assert_eq!((admitted.principal.uid, admitted.client_uid), (5000, Some(UID)));
     assert_eq!(admitted.set.as_str(), "office");
     let mapped = "::ffff:10.0.0.1".parse().unwrap();
-    assert_eq!(sessions.check(session, mapped, Some(UID), at(1)).unwrap(), admitted);
+    assert_eq!(sessions.check(session, from(mapped), Some(UID), at(1)).unwrap(), admitted);
 
-    let unknown = sessions.check(SessionId(session.0 ^ 1), HOME, Some(UID), at(1));
+    let unknown = sessions.check(SessionId(session.0 ^ 1), from(HOME), Some(UID), at(1));
     assert_eq!(unknown, Err(SessionRefusal::Unknown));
-    let elsewhere = sessions.check(session, ELSEWHERE, Some(UID), at(1));
+    let elsewhere = sessions.check(session, from(ELSEWHERE), Some(UID), at(1));
     assert_eq!(elsewhere, Err(SessionRefusal::WrongAddress));
     for claimed in [Some(1), Some(999), Some(1001), Some(5000), Some(65_534), Some(u32::MAX), None]
     {
-        let refused = sessions.check(session, HOME, claimed, at(1));
+        let refused = sessions.check(session, from(HOME), claimed, at(1));
         assert_eq!(refused, Err(SessionRefusal::WrongUid), "{claimed:?}");
     }
-    let root = sessions.check(session, HOME, Some(0), at(1));
+    let root = sessions.check(session, from(HOME), Some(0), at(1));
     assert_eq!(root, Err(SessionRefusal::UnboundRoot(admitted)));
-    let root = sessions.check(session, ELSEWHERE, Some(0), at(1));
+    let root = sessions.check(session, from(ELSEWHERE), Some(0), at(1));
     assert_eq!(root, Err(SessionRefusal::WrongAddress), "the address comes before the uid");
 }
 
@@ -198,14 +217,14 @@ fn a_bound_root_is_an_ordinary_user_and_a_shared_session_is_everybodys() {
     let sessions = accounts.sessions();
     let redeem = |uid| {
         let ticket = login_as(&accounts, "anna", uid, at(0)).ticket.reveal();
-        sessions.redeem(ticket.as_bytes(), HOME, at(0)).unwrap().0
+        sessions.redeem(ticket.as_bytes(), from(HOME), at(0)).unwrap().0
     };
     let roots = redeem(Some(0));
-    assert!(sessions.check(roots, HOME, Some(0), at(1)).is_ok());
-    assert_eq!(sessions.check(roots, HOME, Some(1), at(1)), Err(SessionRefusal::WrongUid));
+    assert!(sessions.check(roots, from(HOME), Some(0), at(1)).is_ok());
+    assert_eq!(sessions.check(roots, from(HOME), Some(1), at(1)), Err(SessionRefusal::WrongUid));
     let shared = redeem(None);
     for claimed in [None, Some(0), Some(1), Some(u32::MAX)] {
-        let admitted = sessions.check(shared, HOME, claimed, at(1)).unwrap();
+        let admitted = sessions.check(shared, from(HOME), claimed, at(1)).unwrap();
         assert_eq!((admitted.principal.uid, admitted.client_uid), (5000, None));
     }
 }
@@ -221,9 +240,9 @@ fn sessions_seals_and_revocations_survive_a_restart() {
     drop(accounts);
     let accounts = open(&dir.path().join("auth.redb"));
     let sessions = accounts.sessions();
-    let admitted = sessions.check(kept, HOME, Some(UID), at(2)).unwrap();
+    let admitted = sessions.check(kept, from(HOME), Some(UID), at(2)).unwrap();
     assert_eq!((admitted.principal.user.as_str(), admitted.principal.groups.len()), ("anna", 1));
-    assert_eq!(sessions.check(revoked, HOME, Some(UID), at(2)), Err(SessionRefusal::Revoked));
+    assert_eq!(sessions.check(revoked, from(HOME), Some(UID), at(2)), Err(SessionRefusal::Revoked));
     assert_eq!(sessions.seal(&[b"a", b"b"]), seal);
     assert_eq!(sessions.derived_key("share"), key);
 }
@@ -269,17 +288,20 @@ fn revocation_acts_at_once_and_on_nobody_else() {
     let sessions = accounts.sessions();
     accounts.add_user(user("ben"), PASSWORD, at(0)).unwrap();
     let bens = login_as(&accounts, "ben", Some(UID), at(0)).ticket.reveal();
-    let bens = sessions.redeem(bens.as_bytes(), HOME, at(0)).unwrap().0;
+    let bens = sessions.redeem(bens.as_bytes(), from(HOME), at(0)).unwrap().0;
     let (first, second) = (mount(&accounts, at(0)), mount(&accounts, at(0)));
     assert!(sessions.revoke(first, at(1)).unwrap());
     assert!(!sessions.revoke(first, at(1)).unwrap(), "once is enough");
     assert!(!sessions.revoke(SessionId(1), at(1)).unwrap());
-    let check = |session| sessions.check(session, HOME, Some(UID), at(2)).map(|_| ());
+    let check = |session| sessions.check(session, from(HOME), Some(UID), at(2)).map(|_| ());
     assert_eq!(check(first), Err(SessionRefusal::Revoked));
     assert_eq!(check(second), Ok(()));
     let unused = login_as(&accounts, "anna", Some(UID), at(2)).ticket.reveal();
     assert_eq!(sessions.revoke_user(&"anna".parse().unwrap(), at(3)).unwrap(), 1);
-    assert!(sessions.redeem(unused.as_bytes(), HOME, at(3)).is_err(), "a ticket is a way in, too");
+    assert!(
+        sessions.redeem(unused.as_bytes(), from(HOME), at(3)).is_err(),
+        "a ticket is a way in, too"
+    );
     assert_eq!((check(second), check(bens)), (Err(SessionRefusal::Revoked), Ok(())));
 }
 
@@ -293,7 +315,7 @@ fn removing_a_user_or_changing_the_password_ends_the_sessions() {
     let second = mount(&accounts, at(2));
     assert_eq!(accounts.remove_user(&anna, at(3)).unwrap(), Some(1));
     for session in [first, second] {
-        let refused = accounts.sessions().check(session, HOME, Some(UID), at(4));
+        let refused = accounts.sessions().check(session, from(HOME), Some(UID), at(4));
         assert_eq!(refused, Err(SessionRefusal::Revoked));
     }
     assert_eq!(accounts.remove_user(&anna, at(5)).unwrap(), None);
@@ -301,7 +323,7 @@ fn removing_a_user_or_changing_the_password_ends_the_sessions() {
     drop(accounts);
     let accounts = open(&dir.path().join("auth.redb"));
     accounts.add_user(user("anna"), PASSWORD, at(6)).unwrap();
-    let refused = accounts.sessions().check(second, HOME, Some(UID), at(6));
+    let refused = accounts.sessions().check(second, from(HOME), Some(UID), at(6));
     assert_eq!(refused, Err(SessionRefusal::Unknown));
 }
 
@@ -312,21 +334,21 @@ fn idle_sessions_expire_and_busy_ones_never() {
     let day = 86_400;
     for n in 0..100 {
         let now = at(n * day);
-        accounts.sessions().check(busy, HOME, Some(UID), now).unwrap();
+        accounts.sessions().check(busy, from(HOME), Some(UID), now).unwrap();
         if n == 29 {
             let listed = accounts.sessions().list();
             assert_eq!((listed.len(), listed[0].id, listed[0].last_used), (2, busy, now));
         }
     }
-    let refused = accounts.sessions().check(idle, HOME, Some(UID), at(30 * day));
+    let refused = accounts.sessions().check(idle, from(HOME), Some(UID), at(30 * day));
     assert_eq!(refused, Err(SessionRefusal::Expired));
     accounts.sessions().flush(at(99 * day)).unwrap();
     assert_eq!(accounts.sessions().list().len(), 1, "what expired is forgotten");
     drop(accounts);
     // The time of use was written down: the restart does not make a busy session an idle one.
     let accounts = open(&dir.path().join("auth.redb"));
-    accounts.sessions().check(busy, HOME, Some(UID), at(120 * day)).unwrap();
-    let refused = accounts.sessions().check(idle, HOME, Some(UID), at(120 * day));
+    accounts.sessions().check(busy, from(HOME), Some(UID), at(120 * day)).unwrap();
+    let refused = accounts.sessions().check(idle, from(HOME), Some(UID), at(120 * day));
     assert_eq!(refused, Err(SessionRefusal::Unknown));
 }
 
@@ -337,7 +359,7 @@ fn a_refused_call_is_no_use() {
     let sessions = accounts.sessions();
     let session = mount(&accounts, at(0));
     for (peer, claimed) in [(ELSEWHERE, Some(UID)), (HOME, Some(UID + 1)), (HOME, Some(0))] {
-        assert!(sessions.check(session, peer, claimed, at(1000)).is_err());
+        assert!(sessions.check(session, from(peer), claimed, at(1000)).is_err());
     }
     assert_eq!(sessions.list()[0].last_used, at(0));
 }
@@ -349,7 +371,7 @@ fn a_session_moves_to_another_address_with_its_secret_alone() {
     let unmounted = accounts.sessions().resume(&login.resume, ELSEWHERE, at(0));
     assert!(matches!(unmounted, Err(ResumeRefusal::Unknown)), "there is no session yet");
     let ticket = login.ticket.reveal();
-    let session = accounts.sessions().redeem(ticket.as_bytes(), HOME, at(0)).unwrap().0;
+    let session = accounts.sessions().redeem(ticket.as_bytes(), from(HOME), at(0)).unwrap().0;
     let resumed = accounts.sessions().resume(&login.resume, ELSEWHERE, at(1)).unwrap();
     assert_eq!((resumed.id, resumed.address), (session, ELSEWHERE));
     let wrong = ResumeSecret::new().unwrap();
@@ -357,8 +379,8 @@ fn a_session_moves_to_another_address_with_its_secret_alone() {
     drop(accounts);
     let accounts = open(&dir.path().join("auth.redb"));
     let sessions = accounts.sessions();
-    assert!(sessions.check(session, ELSEWHERE, Some(UID), at(2)).is_ok());
-    let refused = sessions.check(session, HOME, Some(UID), at(2));
+    assert!(sessions.check(session, from(ELSEWHERE), Some(UID), at(2)).is_ok());
+    let refused = sessions.check(session, from(HOME), Some(UID), at(2));
     assert_eq!(refused, Err(SessionRefusal::WrongAddress), "the old address is none any more");
     sessions.revoke(session, at(3)).unwrap();
     assert!(sessions.resume(&login.resume, HOME, at(4)).is_err(), "what was ended stays ended");
@@ -377,11 +399,14 @@ fn the_idlest_session_of_a_user_makes_room() {
     for n in 2..100 {
         mount(&accounts, at(n));
     }
-    sessions.check(first, HOME, Some(UID), at(200)).unwrap();
+    sessions.check(first, from(HOME), Some(UID), at(200)).unwrap();
     mount(&accounts, at(201));
     assert_eq!(sessions.list().len(), SESSIONS_OF_A_USER_MAX);
-    assert!(sessions.check(first, HOME, Some(UID), at(202)).is_ok(), "it was used");
-    assert_eq!(sessions.check(second, HOME, Some(UID), at(202)), Err(SessionRefusal::Unknown));
+    assert!(sessions.check(first, from(HOME), Some(UID), at(202)).is_ok(), "it was used");
+    assert_eq!(
+        sessions.check(second, from(HOME), Some(UID), at(202)),
+        Err(SessionRefusal::Unknown)
+    );
 }
 
 /// All users together take no more than there is, and whoever is ended goes first.
@@ -418,7 +443,7 @@ fn an_end_that_could_not_be_stored_is_stored_later() {
         let session = mount(&accounts, at(0));
         // What is left in memory when the transaction fails.
         assert!(sessions.live()[&session].revoke(at(1)));
-        let refused = sessions.check(session, HOME, Some(UID), at(1));
+        let refused = sessions.check(session, from(HOME), Some(UID), at(1));
         assert_eq!(refused, Err(SessionRefusal::Revoked));
         if flushes {
             sessions.flush(at(2)).unwrap();
@@ -428,7 +453,7 @@ fn an_end_that_could_not_be_stored_is_stored_later() {
         }
         drop(accounts);
         let accounts = open(&dir.path().join("auth.redb"));
-        let refused = accounts.sessions().check(session, HOME, Some(UID), at(3));
+        let refused = accounts.sessions().check(session, from(HOME), Some(UID), at(3));
         assert_eq!(refused, Err(SessionRefusal::Revoked), "flushed: {flushes}");
     }
 }
@@ -440,10 +465,81 @@ fn one_ticket_is_one_session_however_many_ask_at_once() {
     let sessions = accounts.sessions();
     let text = ticket(&accounts, at(0));
     let ids: Vec<_> = std::thread::scope(|scope| {
-        let asking = || sessions.redeem(text.as_bytes(), HOME, at(1)).unwrap().0;
+        let asking = || sessions.redeem(text.as_bytes(), from(HOME), at(1)).unwrap().0;
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(asking)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert!(ids.iter().all(|id| *id == ids[0]));
     assert_eq!(sessions.list().len(), 1);
+}
+
+/// Every user of a client can learn a handle that is used there, claim the uid it is bound to, and be first with a ticket:
+/// what they cannot have is one of the client's own ports.
+#[test]
+fn what_is_bound_to_a_user_takes_calls_from_the_clients_own_ports_alone() {
+    let (dir, accounts) = accounts();
+    let sessions = accounts.sessions();
+    let port = |port| SocketAddr::new(HOME, port);
+    let ticket = |uid, any_port| {
+        let set = "office".parse().unwrap();
+        let binding = Binding { address: HOME, uid, any_port };
+        let login = accounts.ticket_for(&"anna".parse().unwrap(), &set, binding, at(0));
+        login.unwrap().unwrap().ticket.reveal()
+    };
+    let bound = ticket(Some(UID), false);
+    for is_first in [true, false] {
+        let refused = sessions.redeem(bound.as_bytes(), port(1024), at(1)).unwrap_err();
+        let told =
+            matches!(refused, TicketRefusal::UserPort { is_first: told } if told == is_first);
+        assert!(told, "{refused:?}");
+    }
+    let bound = sessions.redeem(bound.as_bytes(), port(1023), at(1)).unwrap().0;
+    assert!(sessions.check(bound, port(1023), Some(UID), at(1)).is_ok());
+    for (uid, is_first) in [(Some(UID), true), (Some(0), false), (None, false)] {
+        let refused = sessions.check(bound, port(1025), uid, at(1));
+        assert_eq!(refused, Err(SessionRefusal::UserPort { is_first }), "{uid:?}");
+    }
+    let elsewhere = sessions.check(bound, SocketAddr::new(ELSEWHERE, 1025), Some(UID), at(1));
+    assert_eq!(elsewhere, Err(SessionRefusal::WrongAddress), "what is told first");
+    let mounts = |uid, any_port| {
+        sessions.redeem(ticket(uid, any_port).as_bytes(), port(40_000), at(1)).unwrap().0
+    };
+    let (any, shared) = (mounts(Some(UID), true), mounts(None, false));
+    let check = |sessions: &Sessions| {
+        assert!(sessions.check(any, port(40_000), Some(UID), at(2)).is_ok());
+        assert!(sessions.check(shared, port(40_000), Some(7), at(2)).is_ok());
+        let refused = sessions.check(bound, port(1025), Some(UID), at(2));
+        assert!(matches!(refused, Err(SessionRefusal::UserPort { .. })));
+        let listed = sessions.list();
+        let of = |id| listed.iter().find(|info| info.id == id).unwrap().any_port;
+        assert_eq!([of(any), of(shared), of(bound)], [true, false, false]);
+    };
+    check(sessions);
+    sessions.flush(at(2)).unwrap();
+    drop(accounts);
+    check(open(&dir.path().join("auth.redb")).sessions());
+}
+
+/// What was stored before a session had a word about ports is opened, and keeps to the client's own.
+#[test]
+fn sessions_of_an_older_release_are_opened_as_they_were() {
+    let (dir, accounts) = accounts();
+    let id = mount(&accounts, at(0));
+    let before = accounts.sessions().list();
+    drop(accounts);
+    let path = dir.path().join("auth.redb");
+    let db = Database::create(&path).unwrap();
+    let table = redb::TableDefinition::<u64, &[u8]>::new("sessions");
+    let write = db.begin_write().unwrap();
+    {
+        let mut table = write.open_table(table).unwrap();
+        let row = table.get(id.0).unwrap().unwrap().value().to_vec();
+        assert_eq!(row.last(), Some(&0));
+        table.insert(id.0, &row[..row.len() - 1]).unwrap();
+    }
+    write.commit().unwrap();
+    drop(db);
+    let accounts = open(&path);
+    assert_eq!(accounts.sessions().list(), before);
+    assert!(accounts.sessions().check(id, from(HOME), Some(UID), at(1)).is_ok());
 }

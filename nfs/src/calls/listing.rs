@@ -14,12 +14,12 @@ use super::{fail, succeed};
 use crate::{
     context::{Asking, Opened},
     handle::Sealed,
-    limits::TRANSFER_BYTES_MAX,
 };
 
 /// READDIR.
 pub(super) fn plain(asking: Asking<'_>, args: ReadDirArgs<'_>, encoder: &mut Encoder<'_>) {
-    let room = Room { result: bytes(args.count), names: usize::MAX, an_entry: PLAIN_ENTRY_BYTES };
+    let room =
+        Room { result: bytes(asking, args.count), names: usize::MAX, an_entry: PLAIN_ENTRY_BYTES };
     list(asking, args.dir, args.cookie, room, encoder, |_, entry, encoder| {
         let Entry { name, cookie, id, .. } = *entry;
         encoder.value(&Some(DirEntry { id, name, cookie }));
@@ -28,7 +28,7 @@ pub(super) fn plain(asking: Asking<'_>, args: ReadDirArgs<'_>, encoder: &mut Enc
 
 /// READDIRPLUS.
 pub(super) fn plus(asking: Asking<'_>, args: ReadDirPlusArgs<'_>, encoder: &mut Encoder<'_>) {
-    let (result, names) = (bytes(args.max_count), bytes(args.dir_count));
+    let (result, names) = (bytes(asking, args.max_count), bytes(asking, args.dir_count));
     let room = Room { result, names, an_entry: PLUS_ENTRY_BYTES };
     list(asking, args.dir, args.cookie, room, encoder, |opened, entry, encoder| {
         let Entry { name, cookie, id, known } = *entry;
@@ -196,8 +196,8 @@ impl<A: Fn(&Entry<'_>, &mut Encoder<'_>)> Page<'_, '_, A> {
 }
 
 /// Returns how many bytes a client asks for, as far as it gets them.
-fn bytes(count: u32) -> usize {
-    usize::try_from(count.min(TRANSFER_BYTES_MAX)).unwrap_or(0)
+fn bytes(asking: Asking<'_>, count: u32) -> usize {
+    usize::try_from(count.min(asking.transfer_max)).unwrap_or(0)
 }
 
 /// The place after `.`; those of other entries are hashes, and never meet it but by a chance of one in 2^63.

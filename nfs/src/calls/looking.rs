@@ -116,7 +116,7 @@ fn append_bytes(
     args: ReadArgs<'_>,
     encoder: &mut Encoder<'_>,
 ) -> Result<(), Status> {
-    let len = usize::try_from(args.count.min(TRANSFER_BYTES_MAX)).unwrap_or(0);
+    let len = usize::try_from(args.count.min(opened.asking.transfer_max)).unwrap_or(0);
     let (principal, node, now) = (&opened.admitted.principal, opened.node, opened.asking.now);
     let start = encoder.len();
     encoder.array(&[0; READ_HEAD_BYTES]);

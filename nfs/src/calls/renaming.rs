@@ -12,6 +12,7 @@ use keepshare_nfs_wire::{
 
 use super::fail;
 use crate::{
+    buffers::Answers,
     context::{Asking, Opened, denied},
     restores::{Asker, Task},
 };
@@ -22,7 +23,7 @@ pub(super) fn rename(
     xid: u32,
     args: RenameArgs<'_>,
     arguments: &[u8],
-    answers: &mut Vec<u8>,
+    answers: &mut Answers,
 ) {
     let opened = || Ok((asking.open(args.from.dir)?, asking.open(args.to.dir)?));
     let (from, to) = match opened() {
@@ -60,7 +61,8 @@ fn restore(
         folder,
         restore,
     };
-    let asker = Asker { client: Arc::clone(asking.client), xid };
+    let (client, work) = (Arc::clone(asking.client), asking.client.pulse.work());
+    let asker = Asker { client, xid, work };
     asking.door.restores.begin(task, asker)
 }
 
@@ -78,14 +80,14 @@ fn refuse(
     xid: u32,
     status: Status,
     opened: Option<(&Opened<'_>, &Opened<'_>)>,
-    answers: &mut Vec<u8>,
+    answers: &mut Answers,
 ) {
     let after = |opened: &Opened<'_>| WeakCache { before: None, after: opened.known() };
     let known = match opened {
         Some((from, to)) => RenameChange { from: after(from), to: after(to) },
         None => RenameChange { from: WeakCache::NONE, to: WeakCache::NONE },
     };
-    append_record(answers, |encoder| {
+    append_record(answers.bytes(), |encoder| {
         encode_accepted(encoder, xid);
         fail(encoder, status, &known);
     });

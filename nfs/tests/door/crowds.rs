@@ -8,11 +8,11 @@ use std::{
 
 use keepshare_base::FileId;
 use keepshare_nfs::Limits;
-use keepshare_nfs_wire::nfs3::{Call, ReadArgs};
+use keepshare_nfs_wire::nfs3::{Call, ReadArgs, Status};
 
 use crate::rig::{
     client::{Client, handle_of},
-    station::Station,
+    station::{ANNA_AT_HOME, Station, now},
 };
 
 fn limited(limits: Limits) -> Station {
@@ -102,14 +102,81 @@ fn connections_of_one_address_have_a_limit() {
     for client in &mut all {
         client.attributes(&root).unwrap();
     }
-    Client::connect(&station).wait_for_close();
+    // The next one gets in, and the one that was silent longest makes room.
+    let mut next = Client::connect(&station);
+    next.attributes(&root).unwrap();
+    all.remove(0).wait_for_close();
+    all.push(next);
     for client in &mut all {
         client.attributes(&root).unwrap();
     }
-    drop(all.pop());
-    wait_until("the connection that ended is counted", || station.server.clients().len() == 2);
-    let mut next = Client::connect(&station);
-    next.attributes(&root).unwrap();
+    assert_eq!(station.server.clients().len(), 3);
+}
+
+/// A client that opens many connections (`nconnect`) is served on all of them, however silent its neighbours are.
+#[test]
+fn thirty_connections_that_come_together_are_all_served() {
+    let station = Station::new();
+    let (_first, root) = Client::mounted(&station);
+    let silent: Vec<_> = (0..80).map(|_| Client::connect(&station)).collect();
+    let mut together: Vec<_> = (0..30).map(|_| Client::connect(&station)).collect();
+    for _ in 0..3 {
+        together.iter_mut().for_each(|client| client.null().unwrap());
+    }
+    together.iter_mut().for_each(|client| assert!(client.attributes(&root).is_ok()));
+    drop(silent);
+}
+
+/// One user with many addresses must not take the door from all others.
+#[test]
+fn a_user_with_many_addresses_has_a_share_of_the_connections() {
+    let station = limited(Limits { connections_per_user: 6, ..Limits::default() });
+    let mut held = Vec::new();
+    for n in 1..=4_u8 {
+        let there = Ipv4Addr::new(127, 0, 4, n);
+        let path = format!("/login/{}", station.ticket(there.into(), Some(ANNA_AT_HOME)));
+        let mut client = Client::connect_from(&station, there);
+        let root = client.mount(&path).unwrap();
+        client.attributes(&root).unwrap();
+        held.push(client);
+        for _ in 0..3 {
+            let mut client = Client::connect_from(&station, there);
+            client.attributes(&root).unwrap();
+            held.push(client);
+        }
+    }
+    wait_until("her share is what she has", || station.server.clients().len() == 6);
+    // The newest is served.
+    held.pop().unwrap().null().unwrap();
+}
+
+/// What a user held is free for others as soon as the user is gone, and so is one session's.
+#[test]
+fn the_connections_of_a_revoked_user_end_at_once() {
+    let station = Station::new();
+    let (mut first, first_root) = Client::mounted(&station);
+    first.attributes(&first_root).unwrap();
+    let first_session = station.newest_session();
+    let (mut second, second_root) = Client::mounted(&station);
+    second.attributes(&second_root).unwrap();
+    // The kernel of a client has one connection for all that it mounts.
+    let mut both = Client::connect(&station);
+    both.attributes(&first_root).unwrap();
+    both.attributes(&second_root).unwrap();
+    let mut stranger = Client::connect(&station);
+    stranger.null().unwrap();
+    station.accounts.sessions().revoke(first_session, now()).unwrap();
+    first.wait_for_close();
+    assert_eq!(both.attributes(&first_root), Err(Status::Stale));
+    both.attributes(&second_root).unwrap();
+    assert_eq!(station.server.clients().len(), 3);
+    station.accounts.remove_user(&"anna".parse().unwrap(), now()).unwrap();
+    both.wait_for_close();
+    second.wait_for_close();
+    stranger.null().unwrap();
+    assert_eq!(station.server.clients().len(), 1);
+    let mut again = Client::connect(&station);
+    assert_eq!(again.attributes(&second_root), Err(Status::Stale));
 }
 
 /// From however many addresses they come, those who are known stay, and new ones who log in get in.

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use keepshare_auth::SessionId;
+use keepshare_auth::{HostGrant, SessionId};
 use keepshare_base::FileId;
 use keepshare_nfs_wire::{
     mount::MountError,
@@ -22,7 +22,9 @@ const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 7);
 
 fn trust(station: &Station, range: &str, may_write: bool) -> SessionId {
     let sessions = station.accounts.sessions();
-    sessions.grant_host(range.parse().unwrap(), &set(), may_write, now()).unwrap()
+    let range = range.parse().unwrap();
+    let grant = HostGrant { range, set: set(), may_write, any_port: true };
+    sessions.grant_host(grant, now()).unwrap()
 }
 
 /// A folder of Anna's alone, with a file; and the root as the machine's root mounts it.
@@ -142,6 +144,8 @@ fn a_revoked_host_session_is_stale_at_once() {
     let mut client = Client::connect(&station);
     let (root, file) = private(&station, &mut client);
     assert!(station.accounts.sessions().revoke(session, now()).unwrap());
+    client.wait_for_close();
+    let mut client = Client::connect(&station);
     for uid in [0, ANNA, 7] {
         client.credential = sys(uid);
         assert_eq!(client.attributes(&root), Err(Status::Stale), "{uid}");

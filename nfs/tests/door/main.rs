@@ -4,6 +4,7 @@
 
 mod crowds;
 mod hosts;
+mod ports;
 mod reading;
 mod restoring;
 #[path = "../rig/mod.rs"]

@@ -219,6 +219,9 @@ fn a_revoked_session_is_stale_at_once() {
     let file = client.lookup(&root, "a").unwrap();
     let session = station.newest_session();
     assert!(station.accounts.sessions().revoke(session, now()).unwrap());
+    // Its place has ended, too.
+    client.wait_for_close();
+    let mut client = Client::connect(&station);
     for handle in [&root, &file] {
         assert_eq!(client.attributes(handle), Err(Status::Stale));
         for uid in [0, ANNA_AT_HOME] {

@@ -41,14 +41,21 @@ impl Client {
 
     /// Connects from one of the many addresses of this machine.
     pub(crate) fn connect_from(station: &Station, from: Ipv4Addr) -> Self {
+        Self::try_connect_from(station, SocketAddrV4::new(from, 0)).unwrap()
+    }
+
+    /// Connects from this address and port, which takes root below 1024.
+    pub(crate) fn try_connect_from(station: &Station, from: SocketAddrV4) -> io::Result<Self> {
         use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
-        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-        bind(&socket, &SocketAddrV4::new(from, 0)).unwrap();
-        connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, station.port)).unwrap();
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        // A port that was just used may be waiting for its last packets.
+        rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
+        bind(&socket, &from)?;
+        connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, station.port))?;
         let stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, credential: sys(ANNA_AT_HOME), xid: 0 }
+        Ok(Self { stream, credential: sys(ANNA_AT_HOME), xid: 0 })
     }
 
     pub(crate) fn address(&self) -> IpAddr {

@@ -6,7 +6,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use keepshare_auth::{Accounts, Audit, SessionId, User, UserSets};
+use keepshare_auth::{Accounts, Audit, Binding, SessionId, User, UserSets};
 use keepshare_base::{
     Change, CommitId, Content, ContentHash, Epoch, Event, Extent, FileId, FileRow, FileTime,
     FilledChange, Kind, Meta, Name, NameRow, OriginId, Owner, Position, RunningHash, Seq, SetName,
@@ -136,10 +136,14 @@ impl Station {
         self.tree.lock().unwrap()
     }
 
-    /// Gives Anna a ticket, for the address and the number she has there.
+    /// Gives Anna a ticket, for the address and the number she has there. It takes any port: tests are no kernel.
     pub(crate) fn ticket(&self, address: IpAddr, client_uid: Option<u32>) -> String {
+        self.ticket_bound_to(Binding { address, uid: client_uid, any_port: true })
+    }
+
+    pub(crate) fn ticket_bound_to(&self, binding: Binding) -> String {
         let anna = "anna".parse().unwrap();
-        let login = self.accounts.ticket_for(&anna, &set(), address, client_uid, now());
+        let login = self.accounts.ticket_for(&anna, &set(), binding, now());
         login.unwrap().unwrap().ticket.reveal()
     }
 

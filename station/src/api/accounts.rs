@@ -45,6 +45,8 @@ pub(crate) enum AccountRequest {
         set: SetName,
         /// They may have old versions restored.
         may_write: bool,
+        /// Calls from ports that any of their users may have are taken too.
+        any_port: bool,
     },
     /// Ends sessions: one [`Ended`].
     SessionRevoke {
@@ -65,6 +67,8 @@ pub(crate) enum AccountRequest {
         client_address: IpAddr,
         /// Which uid there will use it; none for all.
         client_uid: Option<u32>,
+        /// Calls from ports that any user there may have are taken too.
+        any_port: bool,
     },
 }
 
@@ -127,14 +131,18 @@ pub(crate) struct HostInfo {
     pub(crate) set: SetName,
     /// They may have old versions restored.
     pub(crate) may_write: bool,
+    /// Calls from ports that any of their users may have are taken too.
+    #[serde(default)]
+    pub(crate) any_port: bool,
     /// When it was granted, RFC 3339.
     pub(crate) created: String,
 }
 
 impl From<HostSession> for HostInfo {
     fn from(session: HostSession) -> Self {
-        let HostSession { id, range, set, may_write, created } = session;
-        Self { id: id.to_string(), host: range, set, may_write, created: created.to_string() }
+        let HostSession { id, range, set, may_write, any_port, created } = session;
+        let (id, created) = (id.to_string(), created.to_string());
+        Self { id, host: range, set, may_write, any_port, created }
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 
-use keepshare_auth::{Accounts, User, UserName, UserSets};
+use keepshare_auth::{Accounts, Binding, User, UserName, UserSets};
 
 use crate::{
     clock,
@@ -67,7 +67,7 @@ fn add(accounts: &Accounts, password_file: &Path) -> Outcome<(UserName, String)>
 
 /// Returns what the demo's own drive is mounted with.
 fn ticket(accounts: &Accounts, name: &UserName, from: IpAddr) -> Outcome<Option<String>> {
-    let login = accounts.ticket_for(name, &set_name(), from, None, clock::now());
+    let login = accounts.ticket_for(name, &set_name(), Binding::shared(from), clock::now());
     let login = login.map_err(|error| {
         Failure::because(Code::Failed, error).context("cannot log the demo's user in")
     })?;

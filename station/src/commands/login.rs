@@ -4,7 +4,6 @@
 //! printed here others may mount.
 
 use std::{
-    ffi::OsString,
     fmt::Write,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
@@ -28,6 +27,7 @@ use crate::{
     config::HTTPS_PORT,
     failure::{Code, Failure, Outcome},
     known::Known,
+    nfs_mount,
     output::{Screen, safe, time_text},
     password,
 };
@@ -72,6 +72,7 @@ pub(crate) fn log_in(
                 set: options.set.clone(),
                 client_address: options.address.unwrap_or(Ipv4Addr::LOCALHOST.into()),
                 client_uid,
+                any_port: options.any_port,
             };
             client::ask_one(&socket, &Request::Account(request))
         }
@@ -84,6 +85,7 @@ pub(crate) fn log_in(
                 client_address: options.address,
                 client_uid,
                 shared: options.shared,
+                any_port: options.any_port,
             };
             let client = Client::new(station, &trusted).map_err(failure)?;
             let answer = runtime()?.block_on(client.login(&question)).map_err(failure)?;
@@ -228,8 +230,6 @@ pub(crate) struct Commands {
     linux: String,
     macos: String,
     windows: String,
-    #[serde(skip)]
-    linux_arguments: Vec<OsString>,
 }
 
 impl Commands {
@@ -239,42 +239,25 @@ impl Commands {
         let (path, set) = (&answer.mount_path, &answer.set);
         let v6 = matches!(host.trim_matches(['[', ']']).parse(), Ok(IpAddr::V6(_)));
         let proto = if v6 { "tcp6" } else { "tcp" };
-        // Without a lock manager; nothing that is shown is older than three seconds.
-        let options = format!(
-            "vers=3,proto={proto},mountproto={proto},port={nfs},mountport={mount},nolock,nosuid,nodev,actimeo=3"
-        );
+        let options = nfs_mount::options(proto);
+        let options = format!("{options},port={nfs},mountport={mount},nosuid,nodev");
         let quoted = |folder: &Path| quote(&folder.to_string_lossy());
         let at = folder.map_or_else(|| format!("/mnt/{set}"), quoted);
         let at_home = folder.map_or_else(|| format!("~/{set}"), quoted);
-        let to = folder.map_or_else(|| Path::new("/mnt").join(set), Path::to_owned);
         let from = format!("{host}:{path}");
         let linux = format!("sudo mkdir -p {at} && sudo mount -t nfs -o {options} {from} {at}");
         Some(Self {
             macos: format!(
-                "mkdir -p {at_home} && sudo mount -t nfs -o vers=3,tcp,port={nfs},mountport={mount},nolocks {from} {at_home}"
+                "mkdir -p {at_home} && sudo mount -t nfs -o vers=3,tcp,resvport,port={nfs},mountport={mount},nolocks {from} {at_home}"
             ),
             windows: format!(r"mount -o anon,nolock \\{host}{} X:", path.replace('/', r"\")),
             linux,
-            linux_arguments: [
-                "-t".into(),
-                "nfs".into(),
-                "-o".into(),
-                options.into(),
-                from.into(),
-                to.into(),
-            ]
-            .into(),
         })
     }
 
     /// Returns the command for the system that this runs on.
     pub(crate) fn here(&self) -> &str {
         if cfg!(target_os = "macos") { &self.macos } else { &self.linux }
-    }
-
-    /// Returns what mount(8) takes on Linux.
-    pub(crate) fn linux_arguments(&self) -> Vec<OsString> {
-        self.linux_arguments.clone()
     }
 }
 
@@ -292,6 +275,9 @@ fn render(answer: &LoginAnswer, commands: Option<&Commands>) -> String {
     let expires = time_text(&answer.expires, machine_zone());
     let LoginAnswer { user, set, client_address, .. } = answer;
     let users = match answer.client_uid {
+        Some(uid) if answer.any_port => {
+            format!("by the user with number {uid} there alone, from any port")
+        }
         Some(uid) => format!("by the user with number {uid} there alone"),
         None => "by all users there".to_owned(),
     };

@@ -3,10 +3,9 @@
 //! Only root may mount, and only Linux is mounted by us; everybody else gets the command to type.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::Context;
@@ -15,6 +14,7 @@ use crate::{
     cli::{LoginOptions, Unmount},
     commands::login::{self, Commands, Who},
     failure::{Code, Failure, Outcome},
+    nfs_mount::{self, NfsMount},
     output::Screen,
 };
 
@@ -33,13 +33,22 @@ pub(crate) fn mount(
     // Looked at before the password is asked for.
     let folder = prepare(folder)?;
     let answer = login::log_in(socket, &who, options)?;
-    let commands = Commands::new(who.host(), &answer, Some(&folder)).ok_or_else(|| {
+    let no_drive = || {
         Failure::refused("the station serves no network drive: nfs is off in its config")
             .hint("name an address as nfs in [doors] of its station.toml")
-    })?;
+    };
+    let commands = Commands::new(who.host(), &answer, Some(&folder)).ok_or_else(no_drive)?;
     let is_mounted = can_mount();
     if is_mounted {
-        run("mount", &commands.linux_arguments())?;
+        let mount = NfsMount {
+            host: who.host(),
+            path: &answer.mount_path,
+            port: answer.nfs_port.ok_or_else(no_drive)?,
+            mount_port: answer.mount_port.ok_or_else(no_drive)?,
+            client: answer.client_address,
+            uid: answer.client_uid,
+        };
+        mount.mount(&folder).map_err(|error| not_mounted(&error, answer.client_uid.is_some()))?;
     }
     let value = serde_json::json!({
         "mounted": is_mounted,
@@ -57,10 +66,15 @@ pub(crate) fn mount(
                 answer.set
             );
         }
-        format!(
-            "Only root mounts. Type this within two minutes; the ticket in it works once:\n\n  {}\n",
-            commands.here()
-        )
+        let here = commands.here();
+        let mut text = format!(
+            "Only root mounts. Type this within two minutes; the ticket in it works once:\n\n  {here}\n"
+        );
+        if cfg!(target_os = "linux") {
+            text += "\nWhile it runs, users of this machine can read the ticket in its list of programs. With sudo before \
+                     keepshare mount there is nothing to read.\n";
+        }
+        text
     })
 }
 
@@ -76,7 +90,7 @@ pub(crate) fn unmount(options: &Unmount, screen: &Screen) -> Outcome<()> {
     }
     let is_unmounted = can_mount();
     if is_unmounted {
-        run("umount", &[folder.clone().into_os_string()])?;
+        nfs_mount::unmount(&folder).map_err(|error| not_unmounted(&error, &folder))?;
     }
     let value = serde_json::json!({ "unmounted": is_unmounted, "folder": folder });
     screen.value(&value, |_| {
@@ -147,36 +161,48 @@ fn can_mount() -> bool {
     cfg!(target_os = "linux") && rustix::process::geteuid().is_root()
 }
 
-/// Runs one of the system's own commands.
-fn run(program: &str, arguments: &[std::ffi::OsString]) -> Outcome<()> {
-    let ran = Command::new(program).args(arguments).output();
-    let output = ran.map_err(|error| {
-        Failure::new(Code::Failed, format!("cannot run {program}: {error}"))
-            .hint("it is part of the system; the package nfs-common brings what NFS needs")
-    })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    // The path of the mount is a secret until it was used, and mount(8) repeats it.
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.lines().map(hide_tickets).collect::<Vec<_>>().join("; ");
-    let hint = match program {
-        "mount" => {
-            "mounting needs the package nfs-common, and a station whose nfs port is reachable from here"
-        }
-        _ => "close what is open there; lsof tells which programs that are",
+/// Says why there is no drive, and what helps. The path is left out: it is secret.
+fn not_mounted(error: &io::Error, is_bound: bool) -> Failure {
+    use io::ErrorKind::{
+        ConnectionRefused, HostUnreachable, NetworkUnreachable, PermissionDenied, TimedOut,
     };
-    Err(Failure::new(Code::Failed, format!("{program} failed: {said}")).hint(hint))
+    let (code, hint) = match error.kind() {
+        PermissionDenied if is_bound => (
+            Code::Refused,
+            "a drive for one user needs calls from ports below 1024; behind a router or in a container that changes ports log \
+             in with --any-port; the station's log says why",
+        ),
+        PermissionDenied => (
+            Code::Refused,
+            "the drive is for the address that the station sees: --address names it",
+        ),
+        ConnectionRefused | HostUnreachable | NetworkUnreachable | TimedOut => {
+            (Code::Unavailable, "the station's nfs port must be reachable from here")
+        }
+        _ => match error.raw_os_error() {
+            Some(NO_SUCH_DEVICE | NO_SUCH_PROTOCOL) => {
+                (Code::Failed, "this machine's kernel has no client for NFS version 3")
+            }
+            _ => (
+                Code::Failed,
+                "dmesg may say more; the station's nfs port must be reachable from here",
+            ),
+        },
+    };
+    Failure::new(code, format!("the drive cannot be mounted: {error}")).hint(hint)
 }
 
-/// Leaves tickets out of a line.
-fn hide_tickets(line: &str) -> String {
-    let Some(at) = line.find(LOGIN_PATH) else { return line.to_owned() };
-    let (before, rest) = line.split_at(at + LOGIN_PATH.len());
-    let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && !"-_".contains(c));
-    let after = end.map_or("", |end| &rest[end..]);
-    format!("{before}…{}", hide_tickets(after))
+fn not_unmounted(error: &io::Error, folder: &Path) -> Failure {
+    let shown = folder.display();
+    Failure::new(Code::Failed, format!("the drive at {shown} cannot be taken away: {error}"))
+        .hint("close what is open there; lsof tells which programs that are")
 }
+
+/// `ENODEV`: no such file system.
+const NO_SUCH_DEVICE: i32 = rustix::io::Errno::NODEV.raw_os_error();
+
+/// `EPROTONOSUPPORT`: not in this version.
+const NO_SUCH_PROTOCOL: i32 = rustix::io::Errno::PROTONOSUPPORT.raw_os_error();
 
 /// What a ticket follows in the path of a mount.
 const LOGIN_PATH: &str = "/login/";
@@ -184,16 +210,6 @@ const LOGIN_PATH: &str = "/login/";
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_mount_says_is_told_without_its_ticket() {
-        assert_eq!(
-            hide_tickets("mount.nfs: access denied by server while mounting h:/login/aB-9_x: no"),
-            "mount.nfs: access denied by server while mounting h:/login/…: no"
-        );
-        assert_eq!(hide_tickets("a /login/x b /login/y"), "a /login/… b /login/…");
-        assert_eq!(hide_tickets("no such device"), "no such device");
-    }
 
     /// Taking away what is no drive of ours would be a surprise.
     #[test]

@@ -43,7 +43,11 @@ pub(crate) fn list(socket: &Path, screen: &Screen) -> Outcome<()> {
 }
 
 fn login_row(session: &SessionAnswer, zone: Tz) -> Vec<String> {
-    let uid = session.client_uid.map_or_else(|| "shared".to_owned(), |uid| uid.to_string());
+    let uid = match session.client_uid {
+        None => "shared".to_owned(),
+        Some(uid) if session.any_port => format!("{uid}, any port"),
+        Some(uid) => uid.to_string(),
+    };
     let revoked = session.revoked.as_deref();
     vec![
         session.id.clone(),
@@ -58,14 +62,15 @@ fn login_row(session: &SessionAnswer, zone: Tz) -> Vec<String> {
 }
 
 fn host_row(session: &HostInfo, zone: Tz) -> Vec<String> {
-    let HostInfo { id, host, set, may_write, created } = session;
+    let HostInfo { id, host, set, may_write, any_port, created } = session;
     let may = if *may_write { "write" } else { "read" };
+    let ports = if *any_port { ", any port" } else { "" };
     vec![
         id.clone(),
         "any".to_owned(),
         set.to_string(),
         format!("host {host}, {may}"),
-        "as claimed".to_owned(),
+        format!("as claimed{ports}"),
         String::new(),
         String::new(),
         format!("granted {}", time_text(created, zone)),
@@ -74,16 +79,20 @@ fn host_row(session: &HostInfo, zone: Tz) -> Vec<String> {
 
 /// Trusts machines, when whoever types it has been told what that means.
 pub(crate) fn grant(socket: &Path, options: Grant, screen: &Screen) -> Outcome<()> {
-    let Grant { range, set, write, yes } = options;
+    let Grant { range, set, write, any_port, yes } = options;
     let may = if write { "read, and restore from," } else { "read" };
+    let ports = match any_port {
+        true => " Calls are taken from any port: every program there can be any of them.",
+        false => "",
+    };
     let meaning = format!(
         "All users of {range} are believed who they say they are, without a password: each may {may} \
-         the set {set} with the rights of whatever user they name, but root."
+         the set {set} with the rights of whatever user they name, but root.{ports}"
     );
     if !yes && !password::confirm(&format!("{meaning}\nIs that meant?"))? {
         return Err(Failure::refused(meaning).hint("if that is meant, say --yes"));
     }
-    let request = AccountRequest::SessionGrant { host: range, set, may_write: write };
+    let request = AccountRequest::SessionGrant { host: range, set, may_write: write, any_port };
     let granted: HostInfo = client::ask_one(socket, &Request::Account(request))?;
     screen.value(&granted, |HostInfo { id, set, .. }| {
         format!("{meaning}\nThey mount STATION:/{set}; keepshare session revoke {id} ends it.\n")

@@ -1,4 +1,9 @@
-use std::{fs, net::IpAddr, path::Path, sync::Arc};
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
 
 use redb::Database;
 
@@ -26,8 +31,17 @@ fn range(text: &str) -> HostRange {
     text.parse().unwrap()
 }
 
+fn grant(text: &str, set: SetName, may_write: bool) -> HostGrant {
+    HostGrant { range: range(text), set, may_write, any_port: false }
+}
+
+/// A machine's kernel, as it calls.
+fn from(address: IpAddr) -> SocketAddr {
+    SocketAddr::new(address, 700)
+}
+
 fn granted(sessions: &Sessions, text: &str, may_write: bool) -> SessionId {
-    sessions.grant_host(range(text), &set(), may_write, at(0)).unwrap()
+    sessions.grant_host(grant(text, set(), may_write), at(0)).unwrap()
 }
 
 #[test]
@@ -35,26 +49,30 @@ fn a_machine_of_the_range_is_believed_and_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let accounts = open(dir.path());
     let sessions = accounts.sessions();
-    assert_eq!(sessions.host_for(MACHINE, &set(), at(0)), None, "there are none by themselves");
+    assert_eq!(
+        sessions.host_for(from(MACHINE), &set(), at(0)),
+        None,
+        "there are none by themselves"
+    );
     let id = granted(sessions, "10.0.0.0/24", true);
-    assert_eq!(sessions.host_for(MACHINE, &set(), at(1)), Some(id));
-    assert_eq!(sessions.host_for(ELSEWHERE, &set(), at(1)), None);
-    assert_eq!(sessions.host_for(MACHINE, &"other".parse().unwrap(), at(1)), None);
+    assert_eq!(sessions.host_for(from(MACHINE), &set(), at(1)), Some(id));
+    assert_eq!(sessions.host_for(from(ELSEWHERE), &set(), at(1)), None);
+    assert_eq!(sessions.host_for(from(MACHINE), &"other".parse().unwrap(), at(1)), None);
     let mapped = "::ffff:10.0.0.7".parse().unwrap();
-    assert_eq!(sessions.host_for(mapped, &set(), at(1)), Some(id));
+    assert_eq!(sessions.host_for(from(mapped), &set(), at(1)), Some(id));
 
-    let admitted = sessions.check_host(id, MACHINE, Some(ANNA)).unwrap();
-    assert_eq!(sessions.check_host(id, mapped, Some(ANNA)).unwrap(), admitted);
+    let admitted = sessions.check_host(id, from(MACHINE), Some(ANNA)).unwrap();
+    assert_eq!(sessions.check_host(id, from(mapped), Some(ANNA)).unwrap(), admitted);
     let user = "host 10.0.0.7 uid 1000".to_owned();
     let anna = Principal { user, uid: 1000, gid: 100, groups: vec![4, 27], may_write: true };
     assert_eq!(*admitted.principal, anna);
     assert_eq!((admitted.client_uid, admitted.set), (None, set()));
-    let elsewhere = sessions.check_host(id, ELSEWHERE, Some(ANNA));
+    let elsewhere = sessions.check_host(id, from(ELSEWHERE), Some(ANNA));
     assert_eq!(elsewhere, Err(SessionRefusal::WrongAddress));
-    let unknown = sessions.check_host(SessionId(id.0 ^ 1), MACHINE, Some(ANNA));
+    let unknown = sessions.check_host(SessionId(id.0 ^ 1), from(MACHINE), Some(ANNA));
     assert_eq!(unknown, Err(SessionRefusal::Unknown));
     // Its number is no login's.
-    let logged_in = sessions.check(id, MACHINE, Some(1000), at(1));
+    let logged_in = sessions.check(id, from(MACHINE), Some(1000), at(1));
     assert_eq!(logged_in, Err(SessionRefusal::Unknown));
 }
 
@@ -66,7 +84,7 @@ fn root_and_its_group_are_nobody() {
     let sessions = accounts.sessions();
     let id = granted(sessions, "10.0.0.7", false);
     let of = |claim| {
-        let admitted = sessions.check_host(id, MACHINE, claim).unwrap();
+        let admitted = sessions.check_host(id, from(MACHINE), claim).unwrap();
         let Principal { user, uid, gid, groups, may_write } = (*admitted.principal).clone();
         assert!(!may_write && user == format!("host 10.0.0.7 uid {uid}"), "{user}");
         (uid, gid, groups)
@@ -89,16 +107,16 @@ fn host_sessions_outlive_a_restart_until_they_are_revoked() {
     let revoked = granted(accounts.sessions(), "10.0.1.0/24", false);
     assert!(accounts.sessions().revoke(revoked, at(1)).unwrap());
     assert!(!accounts.sessions().revoke(revoked, at(1)).unwrap(), "once is enough");
-    let refused = accounts.sessions().check_host(revoked, ELSEWHERE, Some(ANNA));
+    let refused = accounts.sessions().check_host(revoked, from(ELSEWHERE), Some(ANNA));
     assert_eq!(refused, Err(SessionRefusal::Unknown));
     drop(accounts);
     let accounts = open(dir.path());
     let sessions = accounts.sessions();
     let (range, set, created) = (range("10.0.0.0/24"), set(), at(0));
-    let kept = HostSession { id: kept, range, set, may_write: true, created };
+    let kept = HostSession { id: kept, range, set, may_write: true, any_port: false, created };
     assert_eq!(sessions.hosts(), std::slice::from_ref(&kept));
-    assert!(sessions.check_host(kept.id, MACHINE, Some(ANNA)).is_ok());
-    assert_eq!(sessions.host_for(ELSEWHERE, &kept.set, at(2)), None);
+    assert!(sessions.check_host(kept.id, from(MACHINE), Some(ANNA)).is_ok());
+    assert_eq!(sessions.host_for(from(ELSEWHERE), &kept.set, at(2)), None);
     assert!(sessions.list().is_empty(), "they are no user's");
 }
 
@@ -112,9 +130,12 @@ fn an_end_that_could_not_be_stored_is_stored_later() {
         let id = granted(sessions, "10.0.0.7", false);
         // What is left in memory when the transaction fails.
         sessions.hosts_mut().get_mut(&id).unwrap().is_revoked = true;
-        let refused = sessions.check_host(id, MACHINE, Some(ANNA));
+        let refused = sessions.check_host(id, from(MACHINE), Some(ANNA));
         assert_eq!(refused, Err(SessionRefusal::Revoked));
-        assert_eq!((sessions.host_for(MACHINE, &set(), at(1)), sessions.hosts()), (None, vec![]));
+        assert_eq!(
+            (sessions.host_for(from(MACHINE), &set(), at(1)), sessions.hosts()),
+            (None, vec![])
+        );
         if flushes {
             sessions.flush(at(2)).unwrap();
         } else {
@@ -132,14 +153,14 @@ fn the_narrowest_range_counts_and_each_is_granted_once() {
     let sessions = accounts.sessions();
     let narrow = granted(sessions, "10.0.0.7", true);
     let wide = granted(sessions, "10.0.0.0/8", false);
-    assert_eq!(sessions.host_for(MACHINE, &set(), at(1)), Some(narrow));
-    assert_eq!(sessions.host_for(ELSEWHERE, &set(), at(1)), Some(wide));
-    let again = sessions.grant_host(range("10.0.0.7"), &set(), false, at(1));
+    assert_eq!(sessions.host_for(from(MACHINE), &set(), at(1)), Some(narrow));
+    assert_eq!(sessions.host_for(from(ELSEWHERE), &set(), at(1)), Some(wide));
+    let again = sessions.grant_host(grant("10.0.0.7", set(), false), at(1));
     assert!(matches!(again, Err(AccountError::HostGranted(_))), "{again:?}");
-    let other = "other".parse().unwrap();
-    sessions.grant_host(range("10.0.0.7"), &other, false, at(1)).unwrap();
+    let other: SetName = "other".parse().unwrap();
+    sessions.grant_host(grant("10.0.0.7", other.clone(), false), at(1)).unwrap();
     sessions.revoke(narrow, at(2)).unwrap();
-    assert_eq!(sessions.host_for(MACHINE, &set(), at(3)), Some(wide));
+    assert_eq!(sessions.host_for(from(MACHINE), &set(), at(3)), Some(wide));
     granted(sessions, "10.0.0.7", false);
 }
 
@@ -154,7 +175,7 @@ fn host_sessions_are_bounded() {
         let id = SessionId(u64::try_from(n).unwrap());
         sessions.hosts_mut().insert(id, Host::from(record.clone()));
     }
-    let refused = sessions.grant_host(range("10.0.0.8"), &set(), false, at(1));
+    let refused = sessions.grant_host(grant("10.0.0.8", set(), false), at(1));
     assert!(matches!(refused, Err(AccountError::TooManyHosts)), "{refused:?}");
 }
 
@@ -164,10 +185,10 @@ fn the_audit_log_tells_who_was_trusted_and_who_mounted() {
     let accounts = open(dir.path());
     let sessions = accounts.sessions();
     let id = granted(sessions, "10.0.0.0/24", true);
-    sessions.host_for(MACHINE, &set(), at(1));
+    sessions.host_for(from(MACHINE), &set(), at(1));
     // A ticket in the wrong place.
     let ticket: SetName = "0123456789abcdef0123456789abcdef".parse().unwrap();
-    sessions.host_for(ELSEWHERE, &ticket, at(1));
+    sessions.host_for(from(ELSEWHERE), &ticket, at(1));
     sessions.revoke(id, at(2)).unwrap();
     let log = || fs::read_to_string(dir.path().join(AUDIT_FILE)).unwrap();
     let text = log();
@@ -185,7 +206,32 @@ fn the_audit_log_tells_who_was_trusted_and_who_mounted() {
     assert!(!text.contains(ticket.as_str()), "tickets are not logged");
     // Whoever can mount at will must not push the history out.
     for _ in 0..1000 {
-        sessions.host_for(MACHINE, &set(), at(3));
+        sessions.host_for(from(MACHINE), &set(), at(3));
     }
     assert!(log().lines().count() < 200);
+}
+
+/// A trusted machine is believed, and not everybody who has a program there.
+#[test]
+fn a_trusted_machine_calls_from_its_own_ports() {
+    let dir = tempfile::tempdir().unwrap();
+    let accounts = open(dir.path());
+    let sessions = accounts.sessions();
+    let id = granted(sessions, "10.0.0.0/24", false);
+    let high = SocketAddr::new(MACHINE, 1025);
+    assert_eq!(sessions.host_for(high, &set(), at(1)), None);
+    for is_first in [true, false] {
+        let refused = sessions.check_host(id, high, Some(ANNA));
+        assert_eq!(refused, Err(SessionRefusal::UserPort { is_first }));
+    }
+    assert!(sessions.check_host(id, SocketAddr::new(MACHINE, 1023), Some(ANNA)).is_ok());
+    let any = HostGrant { any_port: true, ..grant("10.0.0.7", set(), false) };
+    let any = sessions.grant_host(any, at(1)).unwrap();
+    assert_eq!(sessions.host_for(high, &set(), at(1)), Some(any));
+    drop(accounts);
+    let accounts = open(dir.path());
+    let sessions = accounts.sessions();
+    assert!(sessions.check_host(any, high, Some(ANNA)).is_ok());
+    let ports: Vec<_> = sessions.hosts().iter().map(|host| (host.id, host.any_port)).collect();
+    assert_eq!(ports, [(any, true), (id, false)]);
 }
