@@ -19,6 +19,9 @@ pub use ids::{
     CommitId, ContentHash, Epoch, FileId, IdError, OriginId, Position, RequestId, RunningHash, Seq,
     SetName, StationName, VersionId,
 };
-pub use meta::{Kind, META_BYTES_MAX, Meta, MetaError, Owner, XATTR_BYTES_MAX, xattr_allowed};
+pub use meta::{
+    Kind, LEFT_OUT_XATTR, LeftOut, META_BYTES_MAX, Meta, MetaError, Owner, XATTR_BYTES_MAX,
+    xattr_allowed,
+};
 pub use names::{DEPTH_MAX, NAME_BYTES_MAX, Name, NameError, SetPath, escape_name, unescape_name};
 pub use time::{FileTime, Stamp};

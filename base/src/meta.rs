@@ -1,5 +1,7 @@
 //! What a file system says of a file beside its content.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::FileTime;
@@ -15,6 +17,27 @@ const SYMLINK_BYTES_MAX: usize = 4096;
 
 /// The longest name of an owner or group, in bytes.
 const OWNER_BYTES_MAX: usize = 256;
+
+/// The attribute that says what had to be left out of a file's extended attributes, as [`LeftOut`] writes it.
+///
+/// A source adds it to what it sends. It is read from no file and set on none.
+pub const LEFT_OUT_XATTR: &[u8] = b"user.keepshare.left-out";
+
+/// What of a file's extended attributes is not in its [`Meta`], because it did not fit.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct LeftOut {
+    /// How many attributes.
+    pub count: u64,
+    /// How many bytes their values have, where that could be found out.
+    pub bytes: u64,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.count == 1 { "" } else { "s" };
+        write!(f, "{} extended attribute{plural} of {} bytes", self.count, self.bytes)
+    }
+}
 
 /// Why a meta is refused.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -102,6 +125,12 @@ pub struct Meta {
 }
 
 impl Meta {
+    /// Returns what is said to be left out of the extended attributes, as shown to people; `None` where all is here.
+    pub fn left_out(&self) -> Option<String> {
+        let (_, said) = self.xattrs.iter().find(|(name, _)| name == LEFT_OUT_XATTR)?;
+        Some(String::from_utf8_lossy(said).into_owned())
+    }
+
     /// Checks every limit; a station does so with all that a master sends.
     pub fn check(&self) -> Result<(), MetaError> {
         if self.mode & !0o7777 != 0 {

@@ -36,6 +36,8 @@ struct Problem {
     shown: FileProblem,
     again: Instant,
     wait: Duration,
+    /// The name is replicated, but for something of it.
+    partial: bool,
 }
 
 impl Problems {
@@ -54,9 +56,10 @@ impl Problems {
         self.places.values().map(|problem| &problem.shown)
     }
 
-    /// Returns all places; `None` when there are more than are remembered.
+    /// Returns all places that are not replicated; `None` when there are more than are remembered.
     pub(crate) fn places(&self) -> Option<HashSet<Place>> {
-        (self.more == 0).then(|| self.places.keys().cloned().collect())
+        let unseen = self.places.iter().filter(|(_, problem)| !problem.partial);
+        (self.more == 0).then(|| unseen.map(|(place, _)| place.clone()).collect())
     }
 
     /// Tells whether a folder could not be listed.
@@ -65,16 +68,24 @@ impl Problems {
         problem.is_some_and(|problem| !problem.shown.reason.ends_with(UNUSABLE))
     }
 
-    /// Takes in what came of looking: `looked` are all places that were looked at, `found` the problems there.
-    pub(crate) fn update(&mut self, looked: Vec<Place>, found: Vec<(Place, FileProblem)>) {
-        if self.is_empty() && found.is_empty() {
+    /// Takes in what came of looking: `looked` are all places that were looked at, `found` the problems there, `partial`
+    /// those that keep only something of a name back.
+    pub(crate) fn update(
+        &mut self,
+        looked: Vec<Place>,
+        found: Vec<(Place, FileProblem)>,
+        partial: Vec<(Place, FileProblem)>,
+    ) {
+        if self.is_empty() && found.is_empty() && partial.is_empty() {
             return;
         }
         self.changed = true;
         let now = Instant::now();
         let former: BTreeMap<Place, Problem> =
             looked.iter().filter_map(|place| self.places.remove_entry(place)).collect();
-        for (place, shown) in found {
+        let partial = partial.into_iter().map(|(place, shown)| (place, shown, true));
+        let found = found.into_iter().map(|(place, shown)| (place, shown, false));
+        for (place, shown, partial) in partial.chain(found) {
             let [first, most] = TRY_AGAIN;
             let (again, wait) = match former.get(&place).or(self.places.get(&place)) {
                 // It was looked at for another reason: that makes it no worse.
@@ -87,7 +98,7 @@ impl Problems {
                 continue;
             }
             self.next = Some(self.next.map_or(again, |next| next.min(again)));
-            self.places.insert(place, Problem { shown, again, wait });
+            self.places.insert(place, Problem { shown, again, wait, partial });
         }
     }
 
@@ -134,7 +145,7 @@ mod tests {
     fn what_fails_again_is_tried_less_often_and_what_is_well_is_forgotten() {
         let place = (FileId::ROOT, Some(Name::new(b"a").unwrap()));
         let mut problems = Problems::default();
-        problems.update(vec![], vec![(place.clone(), problem())]);
+        problems.update(vec![], vec![(place.clone(), problem())], vec![]);
         let mut waits = Vec::new();
         for _ in 0..9 {
             let at = problems.next_try().unwrap();
@@ -144,11 +155,11 @@ mod tests {
             assert_eq!(problems.next_try(), None);
             // As if the time had come.
             problems.places.get_mut(&place).unwrap().again = Instant::now();
-            problems.update(vec![place.clone()], vec![(place.clone(), problem())]);
+            problems.update(vec![place.clone()], vec![(place.clone(), problem())], vec![]);
             assert_eq!(problems.count(), 1);
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        problems.update(vec![place.clone()], vec![]);
+        problems.update(vec![place.clone()], vec![], vec![]);
         assert!(problems.is_empty());
     }
 
@@ -157,12 +168,24 @@ mod tests {
     fn an_early_look_keeps_the_time_of_the_next_one() {
         let place = (FileId::ROOT, None);
         let mut problems = Problems::default();
-        problems.update(vec![], vec![(place.clone(), problem())]);
+        problems.update(vec![], vec![(place.clone(), problem())], vec![]);
         let at = problems.next_try().unwrap();
         for _ in 0..100 {
-            problems.update(vec![place.clone()], vec![(place.clone(), problem())]);
+            problems.update(vec![place.clone()], vec![(place.clone(), problem())], vec![]);
         }
         assert_eq!(problems.next_try(), Some(at));
         assert!(problems.is_closed(FileId::ROOT));
+    }
+
+    /// A file that lacks an attribute is a problem, and is replicated all the same: it goes where it is removed.
+    #[test]
+    fn what_is_partly_replicated_is_told_and_is_no_unseen_place() {
+        let place = (FileId::ROOT, Some(Name::new(b"a").unwrap()));
+        let mut problems = Problems::default();
+        problems.update(vec![], vec![], vec![(place.clone(), problem())]);
+        assert_eq!(problems.count(), 1);
+        assert!(problems.places().unwrap().is_empty());
+        problems.update(vec![place], vec![], vec![]);
+        assert!(problems.is_empty());
     }
 }

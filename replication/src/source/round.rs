@@ -94,6 +94,8 @@ pub(crate) struct Findings {
     pub(crate) linked: Vec<FileId>,
     /// Names that cannot be shown or read.
     pub(crate) problems: Vec<(FileId, Option<Name>, String)>,
+    /// Names that are replicated, but for something of them.
+    pub(crate) partial: Vec<(FileId, Option<Name>, String)>,
 }
 
 /// What a round works with.
@@ -389,6 +391,9 @@ impl<'a, 't> Round<'a, 't> {
                 Ok(Found::Object(now)) if now.inode == seen.inode => {}
                 _ => return Ok(Err(io::ErrorKind::NotFound.into())),
             }
+        }
+        if let Some(what) = meta.left_out() {
+            self.found.partial.push((parent, Some(name.clone()), what));
         }
         let file = match self.seeded(parent, name, seen.kind)? {
             Some(file) => file,

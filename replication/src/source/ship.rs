@@ -104,6 +104,8 @@ pub(crate) struct Shipped {
     pub(crate) racy: Vec<FileId>,
     /// Files that could not be read.
     pub(crate) problems: Vec<(FileId, Option<Name>, String)>,
+    /// Files that are shipped, but for something of them.
+    pub(crate) partial: Vec<(FileId, Option<Name>, String)>,
     /// The changes that answer restores.
     pub(crate) restored: Vec<(RestoreRow, RestoreAnswer)>,
 }
@@ -120,6 +122,7 @@ impl Shipped {
         self.names_again.extend(after.names_again);
         self.racy.extend(after.racy);
         self.problems.extend(after.problems);
+        self.partial.extend(after.partial);
         self.restored.extend(after.restored);
     }
 }
@@ -157,14 +160,20 @@ impl<'a, 't> Ship<'a, 't> {
         let mut rows = std::mem::take(&mut self.ready);
         let (mut cuts, mut failed) = (Vec::new(), Vec::new());
         for (file, seen_file) in &found.files {
-            if self.in_transfer.contains(file) || rows.contains_key(file) {
+            if let Some(row) = rows.get(file) {
+                self.note_left_out(seen_file, row.row.meta.left_out());
                 continue;
             }
-            match self.row_of(*file, seen_file, &mut cuts)? {
+            if self.in_transfer.contains(file) {
+                continue;
+            }
+            let mut left_out = None;
+            match self.row_of(*file, seen_file, &mut cuts, &mut left_out)? {
                 Ok(Some(row)) => {
+                    self.note_left_out(seen_file, row.row.meta.left_out());
                     rows.insert(*file, row);
                 }
-                Ok(None) => {}
+                Ok(None) => self.note_left_out(seen_file, left_out),
                 Err(error) => failed.push((*file, seen_file, error)),
             }
         }
@@ -303,14 +312,20 @@ impl<'a, 't> Ship<'a, 't> {
         }
     }
 
-    /// Returns the row that a file needs, or why it cannot be read.
+    fn note_left_out(&mut self, at: &SeenFile, what: Option<String>) {
+        self.out.partial.extend(what.map(|what| (at.parent, at.name.clone(), what)));
+    }
+
+    /// Returns the row that a file needs, or why it cannot be read; says what is `left_out` of it where it needs none.
     fn row_of(
         &mut self,
         file: FileId,
         at: &SeenFile,
         cuts: &mut Vec<FileId>,
+        left_out: &mut Option<String>,
     ) -> Result<io::Result<Option<Row>>, SourceError> {
         let Some(mut record) = self.tx.map.record(file)? else { return Ok(Ok(None)) };
+        *left_out = record.meta.left_out();
         let (seen, then) = (at.seen.signature, record.signature);
         let is_file = at.seen.kind == Kind::File;
         let times_differ = seen.size != then.size || seen.mtime != then.mtime;

@@ -8,7 +8,8 @@ use std::{
 };
 
 use keepshare_base::{
-    FileId, FileTime, Kind, Meta, Name, XATTR_BYTES_MAX, escape_name, unescape_name, xattr_allowed,
+    FileId, FileTime, Kind, LEFT_OUT_XATTR, LeftOut, Meta, Name, XATTR_BYTES_MAX, escape_name,
+    unescape_name, xattr_allowed,
 };
 use rustix::{
     fs::{self, AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags},
@@ -25,6 +26,9 @@ use super::{
 
 /// The longest path given to one system call; deeper folders are opened in steps.
 const STEP_BYTES_MAX: usize = 3000;
+
+/// The room kept for saying what is left out of the extended attributes, in bytes.
+const LEFT_OUT_BYTES: usize = 128;
 
 /// The folder of a source.
 #[derive(Debug)]
@@ -272,6 +276,7 @@ pub(crate) fn meta(
     }
     let xattrs = xattrs(
         |list| fs::llistxattr(path.as_slice(), list),
+        |name| fs::lgetxattr_query(path.as_slice(), name),
         |name, value| fs::lgetxattr(path.as_slice(), name, value),
     )?;
     Ok(build(owners, seen, symlink, xattrs))
@@ -283,9 +288,7 @@ pub(crate) fn meta_of_open(
     file: BorrowedFd<'_>,
     seen: &Seen,
 ) -> io::Result<Meta> {
-    let xattrs =
-        xattrs(|list| fs::flistxattr(file, list), |name, value| fs::fgetxattr(file, name, value))?;
-    Ok(build(owners, seen, Vec::new(), xattrs))
+    Ok(build(owners, seen, Vec::new(), xattrs_of_open(file)?))
 }
 
 fn build(
@@ -307,36 +310,88 @@ fn build(
     }
 }
 
+fn xattrs_of_open(file: BorrowedFd<'_>) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    xattrs(
+        |list| fs::flistxattr(file, list),
+        |name| fs::fgetxattr_query(file, name),
+        |name, value| fs::fgetxattr(file, name, value),
+    )
+}
+
 /// Reads the extended attributes of the allow-list, sorted; none where the file system has none.
+///
+/// What does not fit into [`XATTR_BYTES_MAX`] or cannot be read never holds the content back: it is left out, and a last
+/// attribute says so. Access lists come first, because rights come of them.
 fn xattrs(
     list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
+    query: impl Fn(&[u8]) -> rustix::io::Result<usize>,
     get: impl Fn(&[u8], &mut [u8]) -> rustix::io::Result<usize>,
 ) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut left_out = LeftOut::default();
     let mut names = vec![0; 1024];
     match list(&mut names) {
         Ok(len) => names.truncate(len),
         Err(Errno::RANGE) => {
             names.resize(XATTR_BYTES_MAX, 0);
-            let len = list(&mut names)?;
-            names.truncate(len);
+            match list(&mut names) {
+                Ok(len) => names.truncate(len),
+                Err(Errno::RANGE | Errno::TOOBIG) => {
+                    // The kernel lists no more than this.
+                    (left_out.count, left_out.bytes) = (1, 0);
+                    names.clear();
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         Err(Errno::NOTSUP) => return Ok(Vec::new()),
         Err(error) => return Err(error.into()),
     }
+    let mut names: Vec<&[u8]> = names
+        .split(|byte| *byte == 0)
+        .filter(|name| xattr_allowed(name) && *name != LEFT_OUT_XATTR)
+        .collect();
+    // So that the same attributes fit each time; access lists sort before those of users.
+    names.sort_unstable();
     let mut found = Vec::new();
-    let mut left = XATTR_BYTES_MAX;
-    for name in names.split(|byte| *byte == 0).filter(|name| xattr_allowed(name)) {
-        let mut value = vec![0; left.saturating_sub(name.len())];
-        match get(name, &mut value) {
-            Ok(len) => value.truncate(len),
-            Err(Errno::NODATA) => continue,
-            Err(error) => return Err(error.into()),
+    let mut left = XATTR_BYTES_MAX - LEFT_OUT_BYTES;
+    for name in names {
+        match value(&query, &get, name, left.saturating_sub(name.len())) {
+            Ok(Some(value)) => {
+                left -= name.len() + value.len();
+                found.push((name.to_vec(), value));
+            }
+            Ok(None) => {}
+            Err(bytes) => {
+                left_out.count += 1;
+                left_out.bytes += bytes;
+            }
         }
-        left = left.saturating_sub(name.len() + value.len());
-        found.push((name.to_vec(), value));
     }
-    found.sort_unstable();
+    if left_out.count > 0 {
+        found.push((LEFT_OUT_XATTR.to_vec(), left_out.to_string().into_bytes()));
+        found.sort_unstable();
+    }
     Ok(found)
+}
+
+/// Returns the value of an attribute, `None` where it is gone, or how long one is that cannot be read or is over `limit`.
+fn value(
+    query: &impl Fn(&[u8]) -> rustix::io::Result<usize>,
+    get: &impl Fn(&[u8], &mut [u8]) -> rustix::io::Result<usize>,
+    name: &[u8],
+    limit: usize,
+) -> Result<Option<Vec<u8>>, u64> {
+    let mut value = vec![0; limit];
+    // Without room it cannot be asked for: an empty buffer means something else.
+    let got = if value.is_empty() { Err(Errno::RANGE) } else { get(name, &mut value) };
+    match got {
+        Ok(len) => {
+            value.truncate(len);
+            Ok(Some(value))
+        }
+        Err(Errno::NODATA) => Ok(None),
+        Err(_) => Err(query(name).map_or(0, |len| len as u64)),
+    }
 }
 
 fn stat(at: BorrowedFd<'_>, name: &std::ffi::CStr) -> rustix::io::Result<Statx> {
@@ -378,5 +433,68 @@ fn kind(mode: u32) -> Kind {
         fs::FileType::BlockDevice => Kind::BlockDevice,
         fs::FileType::CharacterDevice => Kind::CharDevice,
         _ => Kind::File,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads the attributes of a file that has these.
+    fn read(all: &[(&str, usize)]) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let list = |buffer: &mut [u8]| {
+            let names: Vec<u8> =
+                all.iter().flat_map(|(name, _)| [name.as_bytes(), b"\0"].concat()).collect();
+            let room = buffer.get_mut(..names.len()).ok_or(Errno::RANGE)?;
+            room.copy_from_slice(&names);
+            Ok(names.len())
+        };
+        let len_of = |name: &[u8]| {
+            all.iter().find(|(known, _)| known.as_bytes() == name).map(|(_, len)| *len).unwrap()
+        };
+        let get = |name: &[u8], buffer: &mut [u8]| {
+            buffer.get_mut(..len_of(name)).ok_or(Errno::RANGE)?.fill(7);
+            Ok(len_of(name))
+        };
+        xattrs(list, |name| Ok(len_of(name)), get).unwrap()
+    }
+
+    /// A file with more attributes than can be sent is sent, with those that fit and its access list, and says so.
+    #[test]
+    fn attributes_that_do_not_fit_are_left_out_and_said() {
+        let acl = "system.posix_acl_access";
+        let all = [("user.b", 40_000), ("user.c", 40_000), (acl, 44), ("user.d", 10)];
+        let read = read(&all);
+        let names: Vec<&[u8]> = read.iter().map(|(name, _)| name.as_slice()).collect();
+        assert_eq!(names, [acl.as_bytes(), b"user.b", b"user.d", LEFT_OUT_XATTR]);
+        assert_eq!(read[3].1, b"1 extended attribute of 40000 bytes");
+        assert!(read.iter().zip([44, 40_000, 10]).all(|((_, value), len)| value.len() == len));
+        let bytes: usize = read.iter().map(|(name, value)| name.len() + value.len()).sum();
+        assert!(bytes <= XATTR_BYTES_MAX);
+    }
+
+    /// What fills the room to the last byte leaves the next one out, and never makes an empty one of it.
+    #[test]
+    fn an_attribute_without_room_is_never_an_empty_one() {
+        let full = XATTR_BYTES_MAX - LEFT_OUT_BYTES - 2 * "user.a".len() - 1;
+        let read = read(&[("user.a", full), ("user.b", 9), ("user.c", 0)]);
+        let names: Vec<&[u8]> = read.iter().map(|(name, _)| name.as_slice()).collect();
+        assert_eq!(names, [&b"user.a"[..], b"user.c", LEFT_OUT_XATTR]);
+    }
+
+    /// What is read of a real file is what was set.
+    #[test]
+    fn attributes_are_read_as_they_are() {
+        let file = tempfile::tempfile().unwrap();
+        let all = [(&b"user.a"[..], &b"red"[..]), (b"user.b", b"")];
+        for (name, value) in all {
+            match fs::fsetxattr(&file, name, value, fs::XattrFlags::empty()) {
+                Err(Errno::OPNOTSUPP) => return, // A file system without them.
+                set => set.unwrap(),
+            }
+        }
+        let read = xattrs_of_open(file.as_fd()).unwrap();
+        let read: Vec<_> = read.iter().map(|(n, v)| (n.as_slice(), v.as_slice())).collect();
+        assert_eq!(read, all);
     }
 }

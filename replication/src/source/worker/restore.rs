@@ -18,8 +18,8 @@ use std::{
 };
 
 use keepshare_base::{
-    FileId, Kind, Meta, Name, PresentFile, RestoreOutcome, RestoreRow, SetPath, unescape_name,
-    xattr_allowed,
+    FileId, Kind, LEFT_OUT_XATTR, Meta, Name, PresentFile, RestoreOutcome, RestoreRow, SetPath,
+    unescape_name, xattr_allowed,
 };
 use rustix::{
     fs::{self, AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags},
@@ -450,7 +450,7 @@ fn put_attributes(file: &File, meta: &Meta) -> io::Result<()> {
             let _ = fs::fremovexattr(file, name);
         }
     }
-    for (name, value) in &meta.xattrs {
+    for (name, value) in meta.xattrs.iter().filter(|(name, _)| name != LEFT_OUT_XATTR) {
         let _ = fs::fsetxattr(file, name.as_slice(), value, XattrFlags::empty());
     }
     let mtime = Timespec { tv_sec: meta.mtime.secs, tv_nsec: meta.mtime.nanos.into() };

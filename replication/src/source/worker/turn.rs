@@ -82,6 +82,8 @@ struct Left {
     walks_later: Vec<(FileId, bool)>,
     looked: Vec<Place>,
     problems: Vec<(Place, FileProblem)>,
+    /// Names that are replicated, but for something of them.
+    partial: Vec<(Place, FileProblem)>,
     /// Folders that were looked at.
     folders: Vec<FileId>,
     /// Files that are gone.
@@ -221,7 +223,7 @@ impl Worker {
         self.note_files(&left.noted, &left.lost);
         self.linked.note(left.linked, &left.lost);
         self.break_restores(&left.lost, &left.problems);
-        self.problems.update(left.looked, left.problems);
+        self.problems.update(left.looked, left.problems, left.partial);
         self.show_problems();
         if left.scan_ended {
             shared.set_phase(Phase::Running);
@@ -288,6 +290,7 @@ impl<'t> Turn<'_, 't> {
         for (parent, name, reason) in std::mem::take(&mut found.problems) {
             self.problem(parent, name, reason)?;
         }
+        self.partial(std::mem::take(&mut found.partial))?;
         self.left.again = std::mem::take(&mut found.again);
         self.left.walks = std::mem::take(&mut found.walks);
         if silent {
@@ -417,22 +420,37 @@ impl<'t> Turn<'_, 't> {
     /// Takes what the first scan saw into the map: nothing is journaled, because nobody has anything yet.
     fn learn(&mut self, found: &Findings) -> Result<(), SourceError> {
         let mut folders = Folders::default();
+        let mut partial = Vec::new();
         for (file, at) in &found.files {
-            let Some(mut record) = self.tx.map.record(*file)? else { continue };
-            if at.born || record.signature == at.seen.signature {
-                continue;
-            }
-            let folder = folders.open(&self.tx.map, &self.attached.tree, at.parent)?;
-            let Some(folder) = folder else { continue };
-            let meta = tree::meta(self.owners, folder.as_fd(), at.name.as_ref(), &at.seen);
-            if let Ok(meta) = meta {
-                record.meta = meta;
-                record.signature = at.seen.signature;
-                record.hash = None;
-                self.tx.map.set_record(*file, &record)?;
+            if let Some(record) = self.learn_file(&mut folders, *file, at)?
+                && let Some(what) = record.meta.left_out()
+            {
+                partial.push((at.parent, at.name.clone(), what));
             }
         }
-        Ok(())
+        self.partial(partial)
+    }
+
+    fn learn_file(
+        &mut self,
+        folders: &mut Folders,
+        file: FileId,
+        at: &SeenFile,
+    ) -> Result<Option<FileRecord>, SourceError> {
+        let Some(mut record) = self.tx.map.record(file)? else { return Ok(None) };
+        if at.born || record.signature == at.seen.signature {
+            return Ok(Some(record));
+        }
+        let folder = folders.open(&self.tx.map, &self.attached.tree, at.parent)?;
+        let Some(folder) = folder else { return Ok(Some(record)) };
+        let meta = tree::meta(self.owners, folder.as_fd(), at.name.as_ref(), &at.seen);
+        if let Ok(meta) = meta {
+            record.meta = meta;
+            record.signature = at.seen.signature;
+            record.hash = None;
+            self.tx.map.set_record(file, &record)?;
+        }
+        Ok(Some(record))
     }
 
     /// Begins to read new big files; their names wait.
@@ -528,6 +546,7 @@ impl<'t> Turn<'_, 't> {
         for (parent, name, reason) in std::mem::take(&mut shipped.problems) {
             self.problem(parent, name, reason)?;
         }
+        self.partial(std::mem::take(&mut shipped.partial))?;
         self.left.shipped.append(shipped);
         Ok(())
     }
@@ -598,17 +617,37 @@ impl<'t> Turn<'_, 't> {
         Ok(())
     }
 
+    /// Takes names that are replicated, but for extended attributes that do not fit.
+    fn partial(&mut self, names: Vec<(FileId, Option<Name>, String)>) -> Result<(), SourceError> {
+        for (parent, name, what) in names {
+            let problem = self.file_problem(parent, name.clone(), format!("without {what}"))?;
+            self.left.partial.push(((parent, name), problem));
+        }
+        Ok(())
+    }
+
     fn problem(
         &mut self,
         parent: FileId,
         name: Option<Name>,
         reason: String,
     ) -> Result<(), SourceError> {
-        let mut path = self.tx.map.path(parent)?.unwrap_or_default();
-        path.extend(name.clone());
-        let path = keepshare_base::SetPath::from(path).to_string();
+        let problem = self.file_problem(parent, name.clone(), reason)?;
+        let FileProblem { path, reason } = &problem;
         tracing::debug!(path, reason, "a name of the source cannot be replicated");
-        self.left.problems.push(((parent, name), FileProblem { path, reason }));
+        self.left.problems.push(((parent, name), problem));
         Ok(())
+    }
+
+    fn file_problem(
+        &self,
+        parent: FileId,
+        name: Option<Name>,
+        reason: String,
+    ) -> Result<FileProblem, SourceError> {
+        let mut path = self.tx.map.path(parent)?.unwrap_or_default();
+        path.extend(name);
+        let path = keepshare_base::SetPath::from(path).to_string();
+        Ok(FileProblem { path, reason })
     }
 }
