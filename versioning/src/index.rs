@@ -18,6 +18,7 @@ pub(crate) mod keys;
 pub(crate) mod names;
 #[cfg(test)]
 mod tests;
+pub(crate) mod voids;
 
 /// The version of the tables; an index of another one is built anew.
 pub(crate) const FORMAT: u32 = 2;
@@ -124,6 +125,8 @@ tables! {
     Time = "time",
     /// Derived: position → last commit.
     Position = "position",
+    /// Derived: body, level, stretch of commits → smallest first byte of their voids.
+    Voids = "voids",
     /// Derived: body → its file and how many of its states use it.
     Body = "body",
     /// Derived: frame of a blob → how many states use it.

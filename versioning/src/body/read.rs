@@ -1,15 +1,11 @@
 //! Reading a body at a commit.
 
-use std::ops::Range;
+use std::{collections::HashMap, ops::Range};
 
 use keepshare_base::CommitId;
 
 use crate::{
-    index::{
-        IndexError, Rows, Table,
-        apply::{decode_loc, decode_u64},
-        keys,
-    },
+    index::{IndexError, Rows, Table, apply::decode_loc, keys, voids},
     pack::{PackError, PackLoc},
     record::{BLOCK_BYTES, Body, BodyId, Grain, PAGE_BYTES},
 };
@@ -169,20 +165,23 @@ fn plan_blocks(
     if range.is_empty() {
         return Ok(vec![]);
     }
-    let voids = Voids::load(rows, body, at)?;
+    let mut voids = Voids::load(rows, body, at)?;
     let mut pages = pages(rows, body, at, range)?.into_iter().peekable();
     let mut blocks = Vec::new();
     for number in range.start / BLOCK_BYTES..range.end.div_ceil(BLOCK_BYTES) {
         let start = number * BLOCK_BYTES;
         let base = newest(rows, body, Grain::Block, number, at)?;
         let base_at = base.map_or(CommitId(0), |(base_at, _)| base_at);
-        let base = base.map(|(base_at, loc)| Part { start, loc, limit: voids.limit(base_at) });
+        let base = match base {
+            Some((base_at, loc)) => Some(Part { start, loc, limit: voids.limit(base_at)? }),
+            None => None,
+        };
         let mut over = Vec::new();
         while let Some((number, page_at, loc)) =
             pages.next_if(|(page, ..)| page * PAGE_BYTES < start + BLOCK_BYTES)
         {
             if page_at >= base_at {
-                over.push(Part { start: number * PAGE_BYTES, loc, limit: voids.limit(page_at) });
+                over.push(Part { start: number * PAGE_BYTES, loc, limit: voids.limit(page_at)? });
             }
         }
         if base.is_some() || !over.is_empty() {
@@ -238,25 +237,34 @@ fn pages(
     Ok(pages)
 }
 
-/// The voids of a body up to a commit, newest first, each with the smallest start of those not older.
-pub(super) struct Voids(Vec<(CommitId, u64)>);
+/// The voids of a body up to a commit, asked for as far as rows are older than them.
+struct Voids<'a, R> {
+    rows: &'a R,
+    body: BodyId,
+    /// The newest one up to what is read.
+    newest: Option<CommitId>,
+    /// What was found for rows of a commit: many have the same.
+    known: HashMap<CommitId, u64>,
+}
 
-impl Voids {
-    pub(super) fn load(rows: &impl Rows, body: BodyId, at: CommitId) -> Result<Self, IndexError> {
-        let mut voids = Vec::new();
-        let mut smallest = u64::MAX;
-        for row in rows.under(Table::Void, &keys::body(body), &keys::void(body, at))? {
-            let (key, value) = row?;
-            smallest = smallest.min(decode_u64(Table::Void, value.value())?);
-            voids.push((keys::newest_of(Table::Void, key.value())?, smallest));
-        }
-        Ok(Self(voids))
+impl<'a, R: Rows> Voids<'a, R> {
+    fn load(rows: &'a R, body: BodyId, at: CommitId) -> Result<Self, IndexError> {
+        let newest = rows.first_under(Table::Void, &keys::body(body), &keys::void(body, at))?;
+        let newest =
+            newest.map(|(key, _)| keys::newest_of(Table::Void, key.value())).transpose()?;
+        Ok(Self { rows, body, newest, known: HashMap::new() })
     }
 
     /// Returns the first byte that is hidden of a row of commit `of`.
-    pub(super) fn limit(&self, of: CommitId) -> u64 {
-        let newer = self.0.partition_point(|(void_at, _)| *void_at > of);
-        newer.checked_sub(1).map_or(u64::MAX, |last| self.0[last].1)
+    fn limit(&mut self, of: CommitId) -> Result<u64, IndexError> {
+        let Some(newest) = self.newest.filter(|newest| *newest > of) else { return Ok(u64::MAX) };
+        if let Some(known) = self.known.get(&of) {
+            return Ok(*known);
+        }
+        let smallest = voids::smallest(self.rows, self.body, of.next(), newest)?;
+        let limit = smallest.unwrap_or(u64::MAX);
+        self.known.insert(of, limit);
+        Ok(limit)
     }
 }
 

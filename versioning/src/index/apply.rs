@@ -16,7 +16,7 @@ use crate::{
     record::{Body, BodyId, CommitValue, FileValue, FirstCommitValue, Piece, Row},
 };
 
-use super::{IndexError, Rows, Table, WriteRows, files, keys};
+use super::{IndexError, Rows, Table, WriteRows, files, keys, voids};
 
 /// The keys of [`Table::Meta`].
 pub(crate) mod meta {
@@ -127,10 +127,12 @@ impl Apply<'_, '_> {
             Row::ContentGone { piece } => self.content_gone(piece),
             Row::Void { at, body, from } => {
                 self.range(*at, *body, *from, u64::MAX);
-                self.rows.put(Table::Void, &keys::void(*body, *at), &from.to_be_bytes())
+                self.rows.put(Table::Void, &keys::void(*body, *at), &from.to_be_bytes())?;
+                voids::update(self.rows, *body, *at)
             }
             Row::VoidGone { at, body } => {
-                self.rows.remove(Table::Void, &keys::void(*body, *at)).map(drop)
+                self.rows.remove(Table::Void, &keys::void(*body, *at))?;
+                voids::update(self.rows, *body, *at)
             }
             Row::Sweep { at, body } => self.sweep(*at, *body),
             Row::Swept { at, body } => self.swept(*at, *body),

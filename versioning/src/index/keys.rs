@@ -143,6 +143,11 @@ pub(crate) fn void(of: BodyId, at: CommitId) -> Vec<u8> {
     at_newest(body(of).to_vec(), at)
 }
 
+/// `voids`.
+pub(crate) fn voids(of: BodyId, level: u8, number: u64) -> Vec<u8> {
+    [&body(of)[..], &[level], &number.to_be_bytes()].concat()
+}
+
 /// Reads the body at the beginning of a key.
 pub(crate) fn body_of(table: Table, key: &[u8]) -> Result<BodyId, IndexError> {
     let bytes = key.first_chunk::<NUMBER>().ok_or_else(|| table.broken())?;
