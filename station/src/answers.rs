@@ -271,7 +271,7 @@ impl StationAnswers {
                         repair_clock.then(|| replica.repair_clock()).transpose()?;
                     let Verified { states, bytes, damage } =
                         fsck::verify(&replica.catalog(), reply)?;
-                    let live_differences = replica.check_live()?;
+                    let live_differences = replica.check_live(reply)?;
                     let ok = damage.is_empty() && live_differences.is_empty();
                     FsckReport { set, ok, states, bytes, damage, live_differences, clock_repaired }
                 }

@@ -4,7 +4,7 @@
 //! were, whether or not they have a name now, so that the past of what was deleted or replaced is checked, too.
 
 use keepshare_base::{FileId, Kind};
-use keepshare_versioning::{FileState, Reader, View};
+use keepshare_versioning::{BodyChanges, FileState, ReadError, Reader, View};
 
 use crate::{
     api::{Progress, server::Reply},
@@ -65,7 +65,7 @@ impl Run<'_> {
         if state.expired {
             return Ok(());
         }
-        if let Err(what) = self.read(state)
+        if let Err(Unread::Damaged(what)) = self.read(state)
             && self.verified.damage.len() < DAMAGE_MAX
         {
             self.verified.damage.push(format!("{} at commit {}: {what}", state.file, state.commit));
@@ -78,31 +78,76 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn read(&mut self, state: &FileState) -> Result<(), String> {
+    /// Reads a state where it has data; all of it goes into the hash that its master told.
+    fn read(&mut self, state: &FileState) -> Result<(), Unread> {
         if state.meta.kind != Kind::File {
             return Ok(());
         }
-        let mut hasher = blake3::Hasher::new();
-        let mut offset = 0;
-        while offset < state.meta.size {
-            let read = self.reader.read(state, offset, READ_BYTES);
-            let bytes = read.map_err(|error| format!("{:#}", anyhow::Error::new(error)))?;
-            if bytes.is_empty() {
-                return Err("content is missing".to_owned());
+        let data = self.reader.view().and_then(|view| view.body_data(state));
+        let data = match data.map_err(Unread::of)? {
+            BodyChanges::Whole => vec![0..state.meta.size],
+            BodyChanges::Ranges(ranges) => ranges,
+        };
+        let mut hasher = state.hash.is_some().then(blake3::Hasher::new);
+        let mut hashed = 0;
+        for range in data {
+            hash_zeros(hasher.as_mut(), hashed..range.start);
+            let mut offset = range.start;
+            while offset < range.end {
+                let len = READ_BYTES.min(usize::try_from(range.end - offset).unwrap_or(READ_BYTES));
+                let bytes = self.reader.read(state, offset, len).map_err(Unread::of)?;
+                if bytes.is_empty() {
+                    return Err(Unread::Damaged("content is missing".to_owned()));
+                }
+                offset += bytes.len() as u64;
+                self.verified.bytes += bytes.len() as u64;
+                if let Some(hasher) = &mut hasher {
+                    hasher.update(&bytes);
+                }
             }
-            offset += bytes.len() as u64;
-            hasher.update(&bytes);
+            hashed = range.end;
         }
-        self.verified.bytes += offset;
-        let hash = *hasher.finalize().as_bytes();
-        match state.hash {
-            Some(known) if known.0 != hash => {
-                Err("the content is not what its master hashed".to_owned())
+        hash_zeros(hasher.as_mut(), hashed..state.meta.size);
+        let hash = hasher.map(|hasher| *hasher.finalize().as_bytes());
+        match (state.hash, hash) {
+            (Some(known), Some(hash)) if known.0 != hash => {
+                Err(Unread::Damaged("the content is not what its master hashed".to_owned()))
             }
             _ => Ok(()),
         }
     }
 }
+
+/// Why a state was not read to its end.
+enum Unread {
+    /// It went while it was read: a state that was no version, when a newer one came, or an expired version.
+    Gone,
+    /// What is kept is not what was kept.
+    Damaged(String),
+}
+
+impl Unread {
+    fn of(error: ReadError) -> Self {
+        match error {
+            ReadError::Gone { .. } | ReadError::Expired { .. } => Self::Gone,
+            error => Self::Damaged(format!("{:#}", anyhow::Error::new(error))),
+        }
+    }
+}
+
+/// Takes the zeros of a hole into a hash, without reading any.
+fn hash_zeros(hasher: Option<&mut blake3::Hasher>, hole: std::ops::Range<u64>) {
+    let Some(hasher) = hasher else { return };
+    let mut left = hole.end.saturating_sub(hole.start);
+    while left > 0 {
+        let len = usize::try_from(left).unwrap_or(usize::MAX).min(ZEROS.len());
+        hasher.update(&ZEROS[..len]);
+        left -= len as u64;
+    }
+}
+
+/// A piece of a hole.
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// Returns all versions of a file, and what it is now.
 fn states_of(view: &View, file: FileId) -> Outcome<Vec<FileState>> {

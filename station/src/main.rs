@@ -34,6 +34,7 @@ mod schedule;
 mod service;
 mod standing;
 mod state;
+mod sync_tree;
 mod users;
 mod users_door;
 
@@ -48,6 +49,9 @@ use crate::{
 };
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == sync_tree::ARGUMENT) {
+        return sync_tree::child();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

@@ -16,12 +16,12 @@ use keepshare_namespace::{Restore, RestoreError, when::Moment};
 use keepshare_proto::{Frame, RestoreAnswer, RestoreRequest, Text, restore::RestoreEnd};
 use keepshare_versioning::{
     ClockAlarm, Damage, FileState, Reader,
-    live::{Difference, LiveOptions},
+    live::{Checking, Difference, LiveOptions},
     set::{SetOptions, SetStore, Status},
 };
 
 use crate::{
-    api::{Restored, SetStatus},
+    api::{Progress, Restored, SetStatus, server::Reply},
     catalog::{Catalog, Found},
     clock,
     commands::kind_word,
@@ -35,6 +35,7 @@ use crate::{
     panics,
     service::Station,
     standing::{BEHIND, arrived},
+    sync_tree,
 };
 
 /// How many links and restores may wait for the set's loop.
@@ -74,8 +75,9 @@ impl Replica {
         let live = dir.join("live");
         files::create_private_dir(&dir)?;
         let as_root = rustix::process::geteuid().is_root();
-        let live_options = LiveOptions { as_root };
-        let options = SetOptions { live_options, ..SetOptions::default() };
+        let live_options = LiveOptions { as_root, ..LiveOptions::default() };
+        let sync = Some(sync_tree::in_a_child());
+        let options = SetOptions { live_options, sync, ..SetOptions::default() };
         let store = SetStore::open(&dir, options)
             .with_context(|| format!("cannot open the set in {}", dir.display()))?;
         tracing::info!(set = %name, report = ?store.report(), "set opened");
@@ -296,17 +298,32 @@ impl Replica {
         store.ok_or_else(|| Failure::unavailable("the station is stopping"))
     }
 
-    /// Compares the live tree with what was committed. Blocks.
-    pub(crate) fn check_live(&self) -> Outcome<Vec<String>> {
-        let store = self.open_store()?;
-        let (answer, answered) = oneshot::channel();
-        store.with_live(move |tree, reader| {
-            // Whoever asked may be gone.
-            let _ = answer.send(tree.check(reader, true));
-        });
-        let stopping = |_| Failure::unavailable("the station is stopping");
-        let checked =
-            answered.blocking_recv().map_err(stopping)?.context("cannot check the live tree")?;
+    /// Compares the live tree with what was committed, telling how far it is; it follows new commits in between. Blocks.
+    pub(crate) fn check_live(&self, reply: &mut Reply) -> Outcome<Vec<String>> {
+        let mut checking = Checking::new(true);
+        loop {
+            let store = self.open_store()?;
+            let (answer, answered) = oneshot::channel();
+            store.with_live(move |tree, reader| {
+                let more = tree.check_step(reader, &mut checking);
+                // Whoever asked may be gone.
+                let _ = answer.send((checking, more));
+            });
+            drop(store);
+            let Ok((went_on, more)) = answered.blocking_recv() else {
+                // There is no tree that could be compared, or no set any more.
+                let why = self.store_status().live_failed;
+                let why = why.ok_or_else(|| Failure::unavailable("the station is stopping"))?;
+                return Ok(vec![format!("it cannot be compared: {why}")]);
+            };
+            checking = went_on;
+            let doing = format!("comparing the live tree of set {}: entries", self.name);
+            reply.progress(&Progress { doing, done: checking.checked().files, total: None })?;
+            if !more.context("cannot check the live tree")? {
+                break;
+            }
+        }
+        let checked = checking.into_checked();
         let line = |difference: &Difference| format!("{}: {}", difference.path, difference.kind);
         let mut lines: Vec<String> = checked.differences.iter().map(line).collect();
         if checked.more_differences > 0 {
@@ -394,7 +411,8 @@ fn trouble(store: &Status) -> Option<String> {
     if store.full {
         return Some("waiting: disk full".to_owned());
     }
-    store.live_failed.as_ref().map(|why| format!("alarm: the live tree does not follow: {why}"))
+    let why = store.live_failed.as_ref()?;
+    Some(format!("alarm: the live tree does not follow, its history is whole: {why}"))
 }
 
 /// Says that content which is stored is not what was stored.

@@ -8,12 +8,19 @@
 //! else touches: new files are written there, folders wait there while their names change hands, and what is removed
 //! goes through it. The records of which inode is which file are in a state file beside the index.
 
-use std::{fmt, io, path::PathBuf, sync::Arc};
+use std::{
+    fmt, io,
+    os::fd::{AsFd, BorrowedFd},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use keepshare_base::{CommitId, FileId, Name, SetPath};
 
-use crate::{ReadError, Reader, Touched, checked::CheckedDb};
+use crate::{ReadError, Reader, Touched, View, checked::CheckedDb};
 
+mod adopt;
+mod ahead;
 mod attributes;
 mod beneath;
 mod check;
@@ -33,9 +40,12 @@ mod tests;
 mod wanted;
 mod work;
 
+pub use ahead::Memory;
+use ahead::{Ahead, Redo};
 use attributes::Attributes;
+pub use attributes::LeftOut;
 use beneath::Folder;
-pub use check::{Checked, Difference, DifferenceKind};
+pub use check::{Checked, Checking, Difference, DifferenceKind};
 use claim::Claim;
 use owners::Owners;
 pub use records::RecordsError;
@@ -50,6 +60,9 @@ pub const PROBLEMS_MAX: usize = 1000;
 
 /// How many records may wait in memory before they should be stored.
 const RECENT_MAX: usize = 200_000;
+
+/// After so many names and files a step ends with the commit that it is at, while commits come faster than they are shown.
+const STEP_ROWS_MAX: usize = 2_000;
 
 /// How many entries of removed folders go with each [`LiveTree::apply`].
 const PURGE_ENTRIES_MAX: usize = 2_000;
@@ -69,6 +82,9 @@ pub struct LiveOptions {
     /// Set owners, modes and access lists as at the origin, which takes root's powers. Without, folders are 0700 and
     /// files 0600.
     pub as_root: bool,
+    /// The live folder is in a place where nobody else keeps anything: one that is not empty and has no mark is taken as
+    /// one that was copied.
+    pub own: bool,
 }
 
 /// Why a live tree cannot be worked on at all.
@@ -85,13 +101,17 @@ pub enum LiveError {
         source: io::Error,
     },
     /// The stage is on another file system, or inside the live folder.
-    #[error("the stage {stage} has to be beside the live folder, on the same file system")]
+    #[error(
+        "the stage {stage} is not beside the live folder on the same file system: move the live folder back, or both"
+    )]
     Stage {
         /// The stage.
         stage: PathBuf,
     },
     /// The folder holds something, and was not made by this set.
-    #[error("the folder {path} is not empty and is not this set's")]
+    #[error(
+        "the folder {path} is not empty and is not this set's: move what is in it elsewhere, and it is filled again"
+    )]
     NotOurs {
         /// The live folder, or the stage.
         path: PathBuf,
@@ -134,6 +154,9 @@ pub enum ProblemCause {
         /// Under which name of the stage it is kept; `None` where there was nothing to keep.
         kept: Option<Name>,
     },
+    /// The file system does not take all attributes; name and content are as they should be.
+    #[error("{0}")]
+    Attributes(LeftOut),
     /// The folder it belongs in could not be made.
     #[error("the folder is missing")]
     NoFolder,
@@ -169,6 +192,8 @@ pub struct Counts {
     pub removed: u64,
     /// Bytes of content written.
     pub bytes: u64,
+    /// Things without a record that were what they should be, and taken.
+    pub adopted: u64,
 }
 
 /// What came of an [`LiveTree::apply`].
@@ -184,6 +209,8 @@ pub struct Applied {
     pub counts: Counts,
     /// Removed folders are still being emptied: apply again soon.
     pub more_to_remove: bool,
+    /// There are commits after the one that was reached: apply again.
+    pub behind: bool,
 }
 
 /// A live tree. One thread works on it.
@@ -201,16 +228,23 @@ pub struct LiveTree {
     retries: Retries,
     /// The tree may be ahead of the records: what is unknown is most likely our own.
     redo: bool,
+    /// The last commit that it may be ahead to, where that is known.
+    redo_through: Option<CommitId>,
+    /// The tree is a copy of one of ours, or comes from a backup.
+    copied: bool,
+    /// What is not in the records yet.
+    ahead: Ahead,
     stage_state: stage::StageState,
     /// Large files that have no name yet.
     prepared: prepare::Prepared,
 }
 
 impl LiveTree {
-    /// Opens a tree; `state` is the database of its records.
+    /// Opens a tree; `state` is the database of its records, `memory` keeps what these do not hold yet.
     pub fn open(
         dirs: LiveDirs,
         state: Arc<CheckedDb>,
+        memory: Option<Memory>,
         options: LiveOptions,
     ) -> Result<Self, LiveError> {
         let open = |path: &PathBuf| {
@@ -219,11 +253,17 @@ impl LiveTree {
         let (live, stage) = (open(&dirs.live)?, open(&dirs.stage)?);
         claim::check(&live, &stage, &dirs)?;
         let (mut records, mut stored) = Records::open(state)?;
-        if claim::claim(&live, &stage, &dirs)? == Claim::New {
+        let claimed = claim::claim(&live, &stage, &dirs, options.own)?;
+        if claimed != Claim::Known {
             // What is recorded is of another folder.
-            stored = records.clear()?;
+            stored = records.clear(stored.step)?;
         }
-        Ok(Self {
+        let identity = live.see_self();
+        let identity =
+            identity.map_err(|source| LiveError::Folder { path: dirs.live.clone(), source })?;
+        let (ahead, found) = Ahead::open(memory, identity.identity, &stored);
+        let copied = claimed == Claim::Copied;
+        let mut tree = Self {
             live: Arc::new(live),
             stage: Arc::new(stage),
             attributes: Attributes { as_root: options.as_root, owners: Owners::default() },
@@ -231,42 +271,104 @@ impl LiveTree {
             reached: stored.position,
             retries: stored.retries.clone(),
             stored,
-            redo: true,
+            redo: !copied,
+            redo_through: None,
+            copied,
+            ahead,
             stage_state: stage::StageState::default(),
             prepared: prepare::Prepared::default(),
             dirs,
-        })
+        };
+        if let Some(found) = found {
+            tree.records.take_in(found.records)?;
+            (tree.reached, tree.retries) = (found.position, found.retries);
+            (tree.redo, tree.redo_through) = match found.redo {
+                Redo::Nothing => (false, None),
+                Redo::Through(commit) => (true, Some(commit)),
+                Redo::All => (true, None),
+            };
+        }
+        Ok(tree)
     }
 
-    /// Makes the tree equal to the newest commit, as far as it can; what failed before is tried again where `retry`
-    /// says so.
+    /// Makes the tree equal to the newest commit, or to an older one where very much was touched since, as far as it can;
+    /// what failed before is tried again where `retry` says so.
     ///
     /// The first time after opening it has to.
     pub fn apply(&mut self, reader: &Reader, retry: bool) -> Result<Applied, LiveError> {
-        let wanted = Wanted::newest(reader.view()?);
-        let at = wanted.at();
-        if at < self.reached {
+        Ok(self.step(reader, reader.view()?, retry, None)?.0)
+    }
+
+    /// Makes the tree equal to the newest commit, and returns the view that has it as its newest.
+    fn catch_up(&mut self, reader: &Reader) -> Result<View, LiveError> {
+        let mut retry = true;
+        loop {
+            let (applied, view) = self.step(reader, reader.view()?, retry, None)?;
+            if !applied.behind {
+                return Ok(view);
+            }
+            retry = false;
+        }
+    }
+
+    /// Takes one step towards the newest commit of `view`; to `last` where that is given.
+    fn step(
+        &mut self,
+        reader: &Reader,
+        view: View,
+        retry: bool,
+        last: Option<CommitId>,
+    ) -> Result<(Applied, View), LiveError> {
+        let latest = view.latest();
+        if latest < self.reached {
             // The records speak of another set, or of a history that is lost.
-            self.stored = self.records.clear()?;
+            self.ahead.discard();
+            self.stored = self.records.clear(self.stored.step)?;
             self.retries = self.stored.retries.clone();
             self.reached = self.stored.position;
-            self.redo = true;
+            (self.redo, self.redo_through) = (true, None);
             self.drop_prepared();
         }
         self.attributes.owners.refresh();
-        let retry = retry || self.redo;
-        let touched = if self.retries.everything && retry {
-            Touched::Everything
-        } else if at == self.reached {
-            Touched::Known { names: Vec::new(), files: Vec::new() }
+        let retry = retry || self.redo || self.copied;
+        let (touched, through) = if self.retries.everything && retry {
+            (Touched::Everything, latest)
+        } else if latest == self.reached {
+            (Touched::Known { names: Vec::new(), files: Vec::new() }, latest)
+        } else if self.redo {
+            // All at once, because any part of it may be there: what moved is looked for where it went.
+            let last = self.redo_through.map_or(latest, |last| last.min(latest));
+            view.touched_step(self.reached, last, usize::MAX)?
         } else {
-            wanted.view().touched(self.reached)?
+            view.touched_step(self.reached, last.unwrap_or(latest), STEP_ROWS_MAX)?
         };
-        let (applied, retries) = Work::new(self, reader, wanted).run(touched, retry)?;
+        let before = (self.reached, self.retries.clone());
+        let everything = matches!(touched, Touched::Everything);
+        let idle = match &touched {
+            Touched::Known { names, files } => names.is_empty() && files.is_empty(),
+            Touched::Everything => false,
+        };
+        if !idle || (retry && !self.retries.is_empty()) {
+            self.ahead.begin((!everything).then_some(through));
+        }
+        let wanted = Wanted::new(view, through);
+        let (mut applied, retries, view) = Work::new(self, reader, wanted).run(touched, retry)?;
         self.retries = retries;
-        self.reached = at;
-        self.redo = false;
-        Ok(applied)
+        self.reached = through;
+        (self.redo, self.redo_through) = (false, None);
+        if std::mem::take(&mut self.copied) {
+            claim::mark_stage(&self.live, &self.stage, &self.dirs)?;
+        }
+        let records = self.records.take_noted()?;
+        if !records.is_empty() || before != (self.reached, self.retries.clone()) || !idle {
+            self.ahead.done(self.reached, &self.retries, records);
+        }
+        if self.ahead.can_begin() {
+            let records = self.records.unstored();
+            self.ahead.restart(self.is_stored(), self.reached, &self.retries, records);
+        }
+        applied.behind = through < latest;
+        Ok((applied, view))
     }
 
     /// Has the next [`Self::apply`] compare the whole tree with the index, and make it equal.
@@ -279,13 +381,12 @@ impl LiveTree {
         self.reached
     }
 
-    /// Returns the commit through which everything is in the tree and on the disk; nothing that failed is before it.
+    /// Returns the commit through which everything is in the tree and on the disk, but for what failed.
+    ///
+    /// What commits before it touched may be forgotten: for what failed the rows of its body say what it lacks, so that
+    /// one file that cannot be written keeps nothing of all others.
     pub fn synced(&self) -> CommitId {
-        let retries = &self.stored.retries;
-        if retries.everything {
-            return CommitId(0);
-        }
-        retries.files.values().copied().fold(self.stored.position, CommitId::min)
+        self.stored.position
     }
 
     /// Tells whether something failed and waits to be tried again.
@@ -300,13 +401,14 @@ impl LiveTree {
 
     /// Begins to make the tree durable; `None` where there is nothing to do, or the last one has not ended.
     pub fn begin_sync(&mut self) -> Option<SyncJob> {
-        let nothing = self.stored.position == self.reached
-            && self.stored.retries == self.retries
-            && self.records.recent_len() == 0;
-        if nothing {
+        if self.is_stored() {
             return None;
         }
-        let stored = Stored { position: self.reached, retries: self.retries.clone() };
+        let stored = Stored {
+            position: self.reached,
+            retries: self.retries.clone(),
+            step: self.ahead.step(),
+        };
         let writing = self.records.begin(stored)?;
         Some(SyncJob { live: Arc::clone(&self.live), writing })
     }
@@ -316,7 +418,11 @@ impl LiveTree {
         match result {
             Ok(SyncDone(stored)) => {
                 self.stored = stored;
-                Ok(self.records.finish()?)
+                self.records.finish()?;
+                let nothing = self.is_stored();
+                let records = self.records.unstored();
+                self.ahead.restart(nothing, self.reached, &self.retries, records);
+                Ok(())
             }
             Err(error @ LiveError::Records(_)) => {
                 self.records.take_back();
@@ -325,13 +431,25 @@ impl LiveTree {
             Err(error) => {
                 // What was written may be lost: do everything since the last success again.
                 self.records.give_up();
+                self.ahead.discard();
                 self.reached = self.stored.position;
                 self.retries = self.stored.retries.clone();
-                self.redo = true;
+                (self.redo, self.redo_through) = (true, None);
                 self.drop_prepared();
                 Err(error)
             }
         }
+    }
+
+    /// Tells whether the process may end now and the tree goes on from here, as long as the machine runs.
+    pub fn is_noted(&self) -> bool {
+        self.is_stored() || (self.ahead.is_complete() && !self.redo && !self.copied)
+    }
+
+    fn is_stored(&self) -> bool {
+        self.stored.position == self.reached
+            && self.stored.retries == self.retries
+            && self.records.recent_len() == 0
     }
 
     fn drop_prepared(&mut self) {
@@ -366,7 +484,15 @@ pub struct SyncDone(Stored);
 impl SyncJob {
     /// Syncs the tree's file system, and only then writes the records.
     pub fn run(self) -> Result<SyncDone, LiveError> {
-        rustix::fs::syncfs(self.live.descriptor()).map_err(|e| LiveError::Sync(e.into()))?;
+        self.run_with(|live| Ok(rustix::fs::syncfs(live)?))
+    }
+
+    /// Does so with what `sync` does for the file system of the folder it gets.
+    pub fn run_with(
+        self,
+        sync: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
+    ) -> Result<SyncDone, LiveError> {
+        sync(self.live.descriptor().as_fd()).map_err(LiveError::Sync)?;
         Ok(SyncDone(self.writing.write()?))
     }
 }

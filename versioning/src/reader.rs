@@ -378,6 +378,17 @@ impl View {
         self.ask(|rows| files::touched(rows, after))
     }
 
+    /// Returns the names and files that the next commits touched, through `last` or so far that they have `limit` rows, and
+    /// the last of these commits.
+    pub(crate) fn touched_step(
+        &self,
+        after: CommitId,
+        last: CommitId,
+        limit: usize,
+    ) -> Result<(Touched, CommitId), ReadError> {
+        self.ask(|rows| files::touched_step(rows, after, last, limit))
+    }
+
     /// Returns which bytes of a file's newest state may differ from what the file was at `after`.
     pub fn body_changes(
         &self,
@@ -388,7 +399,7 @@ impl View {
     }
 
     /// Returns which bytes of a file's state may be anything but zeros.
-    pub(crate) fn body_data(&self, state: &FileState) -> Result<BodyChanges, ReadError> {
+    pub fn body_data(&self, state: &FileState) -> Result<BodyChanges, ReadError> {
         self.ask(|rows| files::body_data(rows, state))
     }
 

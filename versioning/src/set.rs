@@ -7,8 +7,9 @@
 
 use std::{
     fmt, io,
+    os::fd::BorrowedFd,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     thread::JoinHandle,
 };
 
@@ -19,7 +20,7 @@ use crate::{
     StoreOptions,
     checked::{CheckedDb, CheckedError, open_checked},
     disk::{Disk, RealDisk},
-    live::{LiveDirs, LiveError, LiveOptions, LiveTree, Problem},
+    live::{LiveDirs, LiveError, LiveOptions, LiveTree, Memory, Problem},
 };
 
 mod follower;
@@ -83,6 +84,10 @@ pub enum SubmitError {
 #[error("the queue of the set is full")]
 pub struct QueueFull(pub Box<Submission>);
 
+/// Makes the file system of a live tree durable: all of it, or none that is told of where the flag says that nobody
+/// waits for it any more.
+pub type SyncTree = Arc<dyn Fn(BorrowedFd<'_>, &AtomicBool) -> io::Result<()> + Send + Sync>;
+
 /// Why a set cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -105,7 +110,7 @@ pub enum SetError {
 }
 
 /// How a set is opened.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct SetOptions {
     /// The store's options.
     pub store: StoreOptions,
@@ -113,6 +118,17 @@ pub struct SetOptions {
     pub live: Option<LiveDirs>,
     /// How the live tree is kept.
     pub live_options: LiveOptions,
+    /// How the live tree is made durable, where not by this process itself.
+    pub sync: Option<SyncTree>,
+}
+
+impl fmt::Debug for SetOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { store, live, live_options, .. } = self;
+        let mut text = f.debug_struct("SetOptions");
+        text.field("store", store).field("live", live).field("live_options", live_options);
+        text.finish_non_exhaustive()
+    }
 }
 
 /// How a set is doing.
@@ -155,29 +171,45 @@ impl SetStore {
     }
 
     /// Opens a set on a disk; only its live tree may be in `dir`.
+    ///
+    /// What is kept is opened whatever the live tree is: why that cannot be used is in the status, and it is tried again.
     pub fn open_on(disk: Arc<dyn Disk>, dir: &Path, options: SetOptions) -> Result<Self, SetError> {
-        let (mut store, report) = Store::open(Arc::clone(&disk), options.store)?;
-        let dirs = options
-            .live
-            .unwrap_or_else(|| LiveDirs { live: dir.join("live"), stage: dir.join("stage") });
-        let tree = LiveTree::open(dirs, open_live_state(&disk)?, options.live_options)?;
-        store.set_live(tree.synced());
-        let status = Status {
-            durable: report.latest,
-            live: tree.reached(),
-            live_synced: tree.synced(),
-            ..Status::default()
+        let SetOptions { store, live, mut live_options, sync } = options;
+        let (mut store, report) = Store::open(Arc::clone(&disk), store)?;
+        // Beside the log and the packs, nobody else keeps anything.
+        live_options.own |= live.is_none();
+        let dirs =
+            live.unwrap_or_else(|| LiveDirs { live: dir.join("live"), stage: dir.join("stage") });
+        let memory = boot().map(|boot| Memory { disk: Arc::clone(&disk), boot });
+        let open = move || -> Result<LiveTree, SetError> {
+            let state = open_live_state(&disk)?;
+            Ok(LiveTree::open(dirs.clone(), state, memory.clone(), live_options)?)
+        };
+        let mut status = Status { durable: report.latest, ..Status::default() };
+        let tree = match open() {
+            Ok(tree) => {
+                store.set_live(tree.synced());
+                (status.live, status.live_synced) = (tree.reached(), tree.synced());
+                Some(tree)
+            }
+            Err(error) => {
+                let why = chain(&error);
+                tracing::error!(%why, "the live tree cannot be used; what is kept can be read");
+                status.live_failed = Some(why);
+                None
+            }
         };
         let reader = store.reader();
         let shared = Arc::new(Shared {
             writer: WriterBox::default(),
             follower: FollowerBox::default(),
+            sync: sync.unwrap_or_else(|| Arc::new(|live, _| Ok(rustix::fs::syncfs(live)?))),
             status: Mutex::new(status),
             watchers: Mutex::new(Vec::new()),
         });
         let mut set = Self { shared, reader, report, threads: Vec::new() };
         set.start("set-writer", |shared, _| writer::run(shared, store))?;
-        set.start("set-live", |shared, reader| follower::run(shared, tree, &reader))?;
+        set.start("set-live", move |shared, reader| follower::run(shared, tree, open, &reader))?;
         set.start("set-live-sync", |shared, _| follower::run_syncs(shared))?;
         set.shared.follower.durable(set.report.latest);
         Ok(set)
@@ -277,6 +309,7 @@ impl Drop for SetStore {
 struct Shared {
     writer: WriterBox,
     follower: FollowerBox,
+    sync: SyncTree,
     status: Mutex<Status>,
     watchers: Mutex<Vec<Box<dyn Fn() + Send>>>,
 }
@@ -295,6 +328,13 @@ impl Shared {
             watcher();
         }
     }
+}
+
+/// Returns the number of this run of the machine; `None` where the kernel does not tell.
+fn boot() -> Option<[u8; 16]> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let digits: String = text.trim().chars().filter(|c| *c != '-').collect();
+    Some(u128::from_str_radix(&digits, 16).ok()?.to_be_bytes())
 }
 
 /// Opens the records of the live tree; damaged ones are begun anew, and the tree is built again from the store.

@@ -145,8 +145,14 @@ pub(crate) fn fsck(socket: &Path, options: Fsck, screen: &Screen) -> Outcome<()>
     if reports.iter().all(|report| report.ok) {
         return Ok(());
     }
-    Err(Failure::new(Code::Failed, "something is wrong with what the station keeps")
-        .hint("what is damaged is never given out; look at the disk, and join a station anew to be brought everything"))
+    let is_damaged = reports.iter().any(|report| !report.damage.is_empty());
+    Err(if is_damaged {
+        Failure::new(Code::Failed, "something is wrong with what the station keeps")
+            .hint("what is damaged is never given out, all else is; look at the disk before anything else")
+    } else {
+        Failure::new(Code::Failed, "a live tree is not what its set keeps")
+            .hint("the history is whole; what a person changed in the live folder is theirs to undo, and keepshare status says what the station cannot write")
+    })
 }
 
 fn render_fsck(report: &FsckReport) -> String {

@@ -93,6 +93,8 @@ struct Driver {
     full: bool,
     /// Complete changes that are committed and not yet in the live tree, oldest first.
     unshown: VecDeque<(CommitId, Epoch, Seq)>,
+    /// The last one of those that are in the live tree, and not told of yet.
+    reached: Option<(CommitId, Epoch, Seq)>,
     pump: Option<Pump>,
     jobs: JoinSet<Input>,
     /// Answers of the store, as few as the receiver lets be open.
@@ -122,6 +124,7 @@ impl Receive {
             arrived: None,
             full: false,
             unshown: VecDeque::new(),
+            reached: None,
             pump: None,
             jobs: JoinSet::new(),
             answers,
@@ -262,14 +265,13 @@ impl Driver {
     /// Tells the receiver how far the live tree is; what could not be shown is not shown.
     fn show_live(&mut self) {
         let status = self.store.status();
-        if failures(&status) > 0 {
-            return;
-        }
-        let mut shown = None;
         while self.unshown.front().is_some_and(|(commit, ..)| *commit <= status.live) {
-            shown = self.unshown.pop_front();
+            // Of those that are reached only the last is ever told: one file that cannot be written gathers none.
+            self.reached = self.unshown.pop_front();
         }
-        if let Some((_, epoch, through)) = shown {
+        if failures(&status) == 0
+            && let Some((_, epoch, through)) = self.reached.take()
+        {
             self.handle(Input::Live { epoch, through });
         }
     }

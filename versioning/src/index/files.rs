@@ -11,7 +11,7 @@ use std::{
 use keepshare_base::{CommitId, FileId, Name, OriginId, Position, RequestId, RestoreRow, Stamp};
 
 use crate::{
-    record::{Body, BodyId, CommitValue, FileValue, Grain},
+    record::{Body, BodyId, CommitValue, FileValue, Grain, Piece},
     state::{BodyChanges, BodyRef, CommitInfo, FileState, Place, PointInfo, RestoreInfo, Touched},
 };
 
@@ -353,17 +353,41 @@ pub(crate) fn points(
 
 /// Returns the names and files that commits after `after` touched.
 pub(crate) fn touched(rows: &impl Rows, after: CommitId) -> Result<Touched, IndexError> {
+    Ok(touched_step(rows, after, CommitId::MAX, usize::MAX)?.0)
+}
+
+/// Returns the names and files that the next commits after `after` touched, and the last of these commits: all through
+/// `last`, or fewer whole commits where those have `limit` rows; `last` again where there are no more.
+pub(crate) fn touched_step(
+    rows: &impl Rows,
+    after: CommitId,
+    last: CommitId,
+    limit: usize,
+) -> Result<(Touched, CommitId), IndexError> {
     if after.0 < meta_number(rows, meta::TOUCHED)? {
-        return Ok(Touched::Everything);
+        return Ok((Touched::Everything, last));
     }
     let (mut touched_names, mut files) = (Vec::<(FileId, Name)>::new(), Vec::new());
     let from = keys::commit(CommitId(after.0.saturating_add(1)));
+    let (mut at, mut through) = (after, last);
     for row in rows.under(Table::Touched, &[], &from)? {
-        if touched_names.len() + files.len() == TOUCHED_ROWS_MAX {
-            return Ok(Touched::Everything);
-        }
         let (key, _) = row?;
-        match key.value().get(8..) {
+        let key = key.value();
+        let commit = key.first_chunk().ok_or_else(|| Table::Touched.broken())?;
+        let commit = CommitId(u64::from_be_bytes(*commit));
+        let known = touched_names.len() + files.len();
+        if commit > last {
+            break;
+        }
+        if commit != at && known >= limit {
+            through = at;
+            break;
+        }
+        if known == TOUCHED_ROWS_MAX {
+            return Ok((Touched::Everything, last));
+        }
+        at = commit;
+        match key.get(8..) {
             Some([b'n', name @ ..]) => touched_names.push(keys::read_name(Table::Touched, name)?),
             Some([b'f', file @ ..]) => files.push(keys::file_of(Table::Touched, file)?),
             _ => return Err(Table::Touched.broken()),
@@ -373,7 +397,7 @@ pub(crate) fn touched(rows: &impl Rows, after: CommitId) -> Result<Touched, Inde
     touched_names.dedup();
     files.sort_unstable();
     files.dedup();
-    Ok(Touched::Known { names: touched_names, files })
+    Ok((Touched::Known { names: touched_names, files }, through))
 }
 
 /// Returns which bytes of a file's state may differ from what the file was at `after`.
@@ -389,7 +413,9 @@ pub(crate) fn body_changes(
         Body::Mapped(body) if body.birth() > after => return Ok(BodyChanges::Whole),
         Body::Mapped(_) if state.body.since <= after => vec![],
         Body::Mapped(body) if after.0 < meta_number(rows, meta::TOUCHED)? => {
-            scanned_ranges(rows, *body, after, state.commit)?
+            let mut ranges = scanned_ranges(rows, *body, after, state.commit)?;
+            ranges.extend(bare_ranges(rows, *body, state)?);
+            ranges
         }
         Body::Mapped(_) => noted_ranges(rows, state.file, after, state.commit)?,
     };
@@ -431,6 +457,37 @@ fn noted_ranges(
     Ok(ranges)
 }
 
+/// Returns where a state has no rows and is zeros. What had rows there at an older commit may have been dropped together
+/// with the void that hid it: nothing else tells that it went.
+fn bare_ranges(
+    rows: &impl Rows,
+    body: BodyId,
+    state: &FileState,
+) -> Result<Vec<(u64, u64)>, IndexError> {
+    let prefix = keys::body(body);
+    let mut covered = Vec::new();
+    for grain in [Grain::Block, Grain::Page] {
+        for row in rows.under(keys::table_of(grain), &prefix, &prefix)? {
+            let piece = keys::read_piece(grain, row?.0.value())?;
+            if piece.at <= state.commit {
+                add_piece(&mut covered, &piece);
+            }
+        }
+    }
+    let mut bare = Vec::new();
+    let mut next = 0;
+    for (start, end) in merged(covered) {
+        if start > next {
+            bare.push((next, start));
+        }
+        next = end;
+    }
+    if next < state.meta.size {
+        bare.push((next, state.meta.size));
+    }
+    Ok(bare)
+}
+
 /// Looks at every row of a body, for when what each commit touched is forgotten.
 fn scanned_ranges(
     rows: &impl Rows,
@@ -445,7 +502,7 @@ fn scanned_ranges(
         for row in rows.under(keys::table_of(grain), &prefix, &prefix)? {
             let piece = keys::read_piece(grain, row?.0.value())?;
             if newer(piece.at) {
-                ranges.push((piece.start(), piece.start().saturating_add(grain.bytes())));
+                add_piece(&mut ranges, &piece);
             }
         }
     }
@@ -456,6 +513,15 @@ fn scanned_ranges(
         }
     }
     Ok(merged(ranges))
+}
+
+/// Adds the bytes of a block or page; what follows the one before makes one range with it.
+fn add_piece(ranges: &mut Vec<(u64, u64)>, piece: &Piece) {
+    let (start, end) = (piece.start(), piece.start().saturating_add(piece.grain.bytes()));
+    match ranges.last_mut() {
+        Some(last) if last.0 <= start && start <= last.1 => last.1 = last.1.max(end),
+        _ => ranges.push((start, end)),
+    }
 }
 
 /// Returns all rows of a file, newest first.

@@ -4,20 +4,26 @@
 //! Without root a live tree is the station's own: folders are 0700, files 0600, only times and `user.*` attributes are
 //! kept, and rights come from the index.
 
-use std::io;
+use std::{fmt, io};
 
 use rustix::{
-    fd::AsFd,
+    fd::{AsFd, BorrowedFd},
     fs::{Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags},
     io::Errno,
 };
 
-use keepshare_base::{FileTime, Kind, Meta, XATTR_BYTES_MAX, xattr_allowed};
+use keepshare_base::{FileTime, Kind, LEFT_OUT_XATTR, Meta, XATTR_BYTES_MAX, xattr_allowed};
 
 use super::{
     beneath::{Folder, Part, Seen, see_open, step},
     owners::Owners,
 };
+
+/// The attribute that is an object's access list.
+const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
+
+/// How many attributes that were left out are told one by one.
+const LEFT_OUT_NAMED_MAX: usize = 3;
 
 /// How attributes are set here.
 #[derive(Debug)]
@@ -30,44 +36,55 @@ pub(super) struct Attributes {
 
 impl Attributes {
     /// Makes the attributes of an open file or folder those of `meta`; the content must be there already.
-    pub(super) fn set(&self, fd: impl AsFd, meta: &Meta) -> io::Result<()> {
+    ///
+    /// Each is tried, whatever became of the others: one that the file system does not take is left out, so that none
+    /// keeps content back.
+    pub(super) fn set(&self, fd: impl AsFd, meta: &Meta) -> io::Result<LeftOut> {
         let fd = fd.as_fd();
+        let mut left = LeftOut::default();
         let before = see_open(fd)?;
         let (uid, gid) = self.owner(meta, &before);
+        let mut owner_changed = false;
         if (uid, gid) != (before.uid, before.gid) {
-            step()?;
+            owner_changed = uid != before.uid;
             let (uid, gid) = ids(uid, gid);
-            rustix::fs::fchown(fd, uid, gid)?;
+            left.note("owner", changing(|| Ok(rustix::fs::fchown(fd, uid, gid)?)));
         }
-        let acl_changed = self.set_xattrs(fd, meta)?;
-        let mode = self.mode(meta);
-        if acl_changed || mode != before.mode || uid != before.uid {
-            step()?;
-            rustix::fs::fchmod(fd, Mode::from_raw_mode(mode))?;
+        let lists = self.set_xattrs(fd, meta, &mut left)?;
+        let mut mode = self.mode(meta);
+        if lists == Lists::LeftOut {
+            // With a list these bits are its mask; without it they would give all of that to the group.
+            mode &= !0o070;
+        }
+        let acl_changed = lists != Lists::Same;
+        if acl_changed || mode != before.mode || owner_changed {
+            let mode = Mode::from_raw_mode(mode);
+            left.note("mode", changing(|| Ok(rustix::fs::fchmod(fd, mode)?)));
         }
         if meta.mtime != before.mtime || acl_changed {
-            step()?;
-            rustix::fs::futimens(fd, &times(meta.mtime))?;
+            let times = times(meta.mtime);
+            left.note("time", changing(|| Ok(rustix::fs::futimens(fd, &times)?)));
         }
-        Ok(())
+        Ok(left)
     }
 
-    /// Makes the attributes of a symlink those of `meta`.
+    /// Makes the attributes of a symlink those of `meta`, as far as the file system takes them.
     pub(super) fn set_symlink(
         &self,
         folder: &Folder,
         name: Part<'_>,
         meta: &Meta,
-    ) -> io::Result<()> {
+    ) -> io::Result<LeftOut> {
+        let mut left = LeftOut::default();
         let Some(before) = folder.see(name)? else { return Err(Errno::NOENT.into()) };
         let (uid, gid) = self.owner(meta, &before);
         if (uid, gid) != (before.uid, before.gid) {
-            folder.set_owner_of(name, uid, gid)?;
+            left.note("owner", folder.set_owner_of(name, uid, gid));
         }
         if meta.mtime != before.mtime {
-            folder.set_mtime_of(name, meta.mtime)?;
+            left.note("time", folder.set_mtime_of(name, meta.mtime));
         }
-        Ok(())
+        Ok(left)
     }
 
     /// Tells whether what was seen has the owner, mode and time of `meta`; extended attributes are not looked at.
@@ -92,31 +109,105 @@ impl Attributes {
         }
     }
 
-    /// Sets and removes extended attributes; tells whether access lists were among them.
-    fn set_xattrs(&self, fd: rustix::fd::BorrowedFd<'_>, meta: &Meta) -> io::Result<bool> {
-        let kept =
-            |name: &[u8]| xattr_allowed(name) && (self.as_root || name.starts_with(b"user."));
-        let mut acl_changed = false;
+    /// Sets and removes extended attributes, as far as the file system takes them.
+    fn set_xattrs(&self, fd: BorrowedFd<'_>, meta: &Meta, left: &mut LeftOut) -> io::Result<Lists> {
+        let kept = |name: &[u8]| {
+            xattr_allowed(name)
+                && name != LEFT_OUT_XATTR
+                && (self.as_root || name.starts_with(b"user."))
+        };
+        let mut lists = Lists::Same;
         for name in names(fd)?.split(|b| *b == 0).filter(|name| kept(name)) {
             if !meta.xattrs.iter().any(|(wanted, _)| wanted == name) {
-                step()?;
-                rustix::fs::fremovexattr(fd, name)?;
-                acl_changed |= is_acl(name);
+                let removed = changing(|| Ok(rustix::fs::fremovexattr(fd, name)?));
+                if removed.is_ok() && is_acl(name) {
+                    lists = Lists::Changed;
+                }
+                left.note(shown(name), removed);
             }
         }
         for (name, value) in meta.xattrs.iter().filter(|(name, _)| kept(name)) {
-            if current(fd, name)?.as_ref() != Some(value) {
-                step()?;
-                match rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()) {
-                    // The index has them; the plain file of such a file system goes without.
-                    Err(Errno::OPNOTSUPP) => {}
-                    set => set?,
+            if current(fd, name)?.as_ref() == Some(value) {
+                continue;
+            }
+            match changing(|| set_xattr(fd, name, value)) {
+                Ok(()) if is_acl(name) && lists == Lists::Same => lists = Lists::Changed,
+                Ok(()) => {}
+                Err(error) => {
+                    // Without it is right but for what is left out; with an older value it would be wrong.
+                    let _ = changing(|| Ok(rustix::fs::fremovexattr(fd, name)?));
+                    if name == ACCESS_LIST {
+                        lists = Lists::LeftOut;
+                    }
+                    left.note(shown(name), Err(error));
                 }
-                acl_changed |= is_acl(name);
             }
         }
-        Ok(acl_changed)
+        Ok(lists)
     }
+}
+
+/// What became of a file's access lists.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Lists {
+    Same,
+    Changed,
+    /// The one that says who has access could not be set.
+    LeftOut,
+}
+
+/// Attributes that a file system did not take.
+#[derive(Debug, Default)]
+pub struct LeftOut {
+    /// Some of them, each with why.
+    named: Vec<(String, io::Error)>,
+    more: usize,
+}
+
+impl LeftOut {
+    /// Tells whether all were taken.
+    pub fn is_empty(&self) -> bool {
+        self.named.is_empty()
+    }
+
+    fn note(&mut self, what: impl Into<String>, result: io::Result<()>) {
+        let Err(error) = result else { return };
+        if self.named.len() < LEFT_OUT_NAMED_MAX {
+            self.named.push((what.into(), error));
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the file system of the live tree does not take")?;
+        for (at, (what, error)) in self.named.iter().enumerate() {
+            let comma = if at == 0 { "" } else { "," };
+            write!(f, "{comma} its {what} ({error})")?;
+        }
+        match self.more {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+/// Makes one change to the file system.
+fn changing(change: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    step()?;
+    change()
+}
+
+fn set_xattr(fd: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> io::Result<()> {
+    #[cfg(test)]
+    super::beneath::trip::xattr_fits(value)?;
+    Ok(rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty())?)
+}
+
+fn shown(name: &[u8]) -> String {
+    format!("attribute {}", String::from_utf8_lossy(name))
 }
 
 /// Returns times that set only the content's.
@@ -138,7 +229,7 @@ fn is_acl(name: &[u8]) -> bool {
 }
 
 /// Returns the names of all extended attributes, each ended by a NUL.
-fn names(fd: rustix::fd::BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+fn names(fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
     match rustix::fs::flistxattr_query(fd) {
         Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
         Ok(_) => {}
@@ -151,7 +242,7 @@ fn names(fd: rustix::fd::BorrowedFd<'_>) -> io::Result<Vec<u8>> {
 }
 
 /// Returns the value of an extended attribute, where there is one.
-fn current(fd: rustix::fd::BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
+fn current(fd: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
     let len = match rustix::fs::fgetxattr_query(fd, name) {
         Ok(len) => len.min(XATTR_BYTES_MAX),
         Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(None),

@@ -261,11 +261,27 @@ pub(super) mod trip {
 
     thread_local! {
         static LEFT: Cell<Option<u64>> = const { Cell::new(None) };
+        static XATTR_BYTES_MAX: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+
+    /// Has the file system of this thread take no attribute of more bytes.
+    pub(in super::super) fn xattr_bytes_max(bytes: usize) {
+        XATTR_BYTES_MAX.set(bytes);
+    }
+
+    pub(in super::super) fn xattr_fits(value: &[u8]) -> io::Result<()> {
+        let fits = value.len() <= XATTR_BYTES_MAX.get();
+        if fits { Ok(()) } else { Err(rustix::io::Errno::NOSPC.into()) }
     }
 
     /// Lets `steps` more operations of this thread through, then none; `None`: all.
     pub(in super::super) fn after(steps: Option<u64>) {
         LEFT.set(steps);
+    }
+
+    /// Tells whether nothing gets through any more.
+    pub(in super::super) fn is_dead() -> bool {
+        LEFT.get() == Some(0)
     }
 
     pub(super) fn step() -> io::Result<()> {

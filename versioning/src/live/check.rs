@@ -1,12 +1,13 @@
 //! Comparing a live tree with the index without changing it.
 
-use std::{collections::BTreeSet, fs::File, io, os::unix::fs::FileExt};
+use std::{io, ops::Range, sync::Arc};
 
 use keepshare_base::{CommitId, FileId, Kind, Name, SetPath};
 
 use super::{
     Fail, LiveError, LiveTree,
     beneath::{Folder, Part, see_open},
+    content::{self, Compared},
     names::PAGE_ENTRIES,
 };
 use crate::{Entry, FileState, ReadError, Reader, View};
@@ -14,11 +15,17 @@ use crate::{Entry, FileState, ReadError, Reader, View};
 /// How many differences are told one by one; the rest is counted.
 const DIFFERENCES_MAX: usize = 1000;
 
-/// How much content is compared at once, in bytes.
-const PIECE_BYTES: u64 = 1024 * 1024;
+/// How many entries are looked at before new commits are followed.
+const STEP_ENTRIES: usize = PAGE_ENTRIES;
 
-/// How often the tree follows new commits before it is compared as it is.
-const FOLLOW_MAX: usize = 16;
+/// How much content is compared before new commits are followed, in bytes.
+const STEP_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How often a file that changes is begun anew, before it is compared without following new commits meanwhile.
+const RESTARTS_MAX: u32 = 4;
+
+/// How often what differs is looked at again, with all that came meanwhile applied, before it is told.
+const LOOKS_MAX: u32 = 4;
 
 /// One way in which a live tree is not what the index says.
 #[derive(Debug)]
@@ -71,96 +78,184 @@ pub struct Checked {
     pub more_differences: u64,
 }
 
+/// A comparison at work: some entries at a time, so that the tree goes on following commits. Whatever is compared is
+/// compared with one commit, and looked at again where it differs.
+#[derive(Debug)]
+pub struct Checking {
+    contents: bool,
+    checked: Checked,
+    folders: Vec<FileId>,
+    /// The folder whose entries are gone through, after which name.
+    inside: Option<(FileId, Option<Name>)>,
+    large: Option<Large>,
+}
+
+/// A file whose content is compared in several steps.
+#[derive(Debug)]
+struct Large {
+    parent: FileId,
+    entry: Entry,
+    commit: CommitId,
+    data: Vec<Range<u64>>,
+    offset: u64,
+    restarts: u32,
+}
+
+impl Checking {
+    /// Begins to compare a tree with the index, with all content where `contents` says so.
+    pub fn new(contents: bool) -> Self {
+        let (folders, checked) = (vec![FileId::ROOT], Checked::default());
+        Self { contents, checked, folders, inside: None, large: None }
+    }
+
+    /// Returns what was found so far.
+    pub fn checked(&self) -> &Checked {
+        &self.checked
+    }
+
+    /// Returns what was found.
+    pub fn into_checked(self) -> Checked {
+        self.checked
+    }
+}
+
 impl LiveTree {
     /// Applies what is new and compares the tree with the index, with all content where `contents` says so.
     pub fn check(&mut self, reader: &Reader, contents: bool) -> Result<Checked, LiveError> {
-        let mut view = reader.view()?;
-        for _ in 0..FOLLOW_MAX {
-            self.apply(reader, true)?;
-            if view.latest() == self.reached {
-                break;
-            }
-            view = reader.view()?;
-        }
-        let checked = Checked { at: view.latest(), ..Checked::default() };
-        let mut check = Check { tree: self, view, reader, contents, checked };
-        check.run()?;
-        Ok(check.checked)
+        let mut checking = Checking::new(contents);
+        while self.check_step(reader, &mut checking)? {}
+        Ok(checking.into_checked())
+    }
+
+    /// Applies what is new and goes on with a comparison; false when that was all.
+    pub fn check_step(
+        &mut self,
+        reader: &Reader,
+        checking: &mut Checking,
+    ) -> Result<bool, LiveError> {
+        let view = self.catch_up(reader)?;
+        checking.checked.at = view.latest();
+        let mut step = Step { tree: self, view, reader, checking, bytes_left: STEP_BYTES };
+        step.run()
     }
 }
 
-struct Check<'a> {
-    tree: &'a LiveTree,
+struct Step<'a> {
+    tree: &'a mut LiveTree,
+    /// Its newest commit is what the tree shows.
     view: View,
     reader: &'a Reader,
-    contents: bool,
-    checked: Checked,
+    checking: &'a mut Checking,
+    bytes_left: u64,
 }
 
-impl Check<'_> {
-    fn run(&mut self) -> Result<(), LiveError> {
-        let mut folders = vec![(FileId::ROOT, SetPath::default())];
-        while let Some((id, path)) = folders.pop() {
-            match self.folder(id, &path, &mut folders) {
-                Err(Fail::Fatal(error)) => return Err(error),
-                Err(fail) => self.differs(path, fail),
-                Ok(()) => {}
-            }
+impl Step<'_> {
+    fn run(&mut self) -> Result<bool, LiveError> {
+        if let Some(large) = self.checking.large.take()
+            && !self.go_on(large)?
+        {
+            return Ok(true);
         }
-        Ok(())
+        if self.checking.inside.is_none() {
+            let Some(folder) = self.checking.folders.pop() else { return Ok(false) };
+            self.names_there(folder)?;
+            self.checking.inside = Some((folder, None));
+        }
+        self.entries()?;
+        let done = self.checking.folders.is_empty()
+            && self.checking.inside.is_none()
+            && self.checking.large.is_none();
+        Ok(!done)
     }
 
-    fn folder(
-        &mut self,
-        id: FileId,
-        path: &SetPath,
-        folders: &mut Vec<(FileId, SetPath)>,
-    ) -> Result<(), Fail> {
-        let folder = self.open(path)?;
-        let mut there = BTreeSet::new();
-        folder.each(|part| {
-            there.insert(part.as_bytes().to_vec());
-            Ok::<_, io::Error>(true)
-        })?;
-        let mut after: Option<Name> = None;
-        loop {
-            let page = self.view.list(id, self.checked.at, after.as_ref(), PAGE_ENTRIES)?;
-            let last = page.len() < PAGE_ENTRIES;
-            after = page.last().map(|entry| entry.name.clone());
-            for entry in page.into_iter().filter(|entry| entry.kind.is_live()) {
-                there.remove(entry.name.as_bytes());
-                let path = path.join(entry.name.clone());
-                match self.entry(&folder, &entry) {
-                    Err(Fail::Fatal(error)) => return Err(error.into()),
-                    Err(fail) => self.differs(path, fail),
-                    Ok(Some(kind)) => self.add(path, kind),
-                    Ok(None) if entry.kind == Kind::Dir => folders.push((entry.file, path)),
-                    Ok(None) => {}
+    /// Looks for names in a folder that the index does not have.
+    fn names_there(&mut self, id: FileId) -> Result<(), LiveError> {
+        let mut extra = Vec::new();
+        let listed = self.open(id).and_then(|folder| {
+            let Some(folder) = folder else { return Ok(()) };
+            folder.each(|part| {
+                let name = Name::new(part.as_bytes()).ok();
+                let is_wanted = match &name {
+                    Some(name) => self.view.lookup(id, name, CommitId::MAX)?,
+                    None => None,
+                };
+                if is_wanted.is_none_or(|(_, kind)| !kind.is_live())
+                    && extra.len() < DIFFERENCES_MAX
+                {
+                    extra.push(name);
                 }
-            }
-            if last {
-                break;
-            }
+                Ok::<_, Fail>(true)
+            })
+        });
+        if let Err(fail) = listed {
+            self.differs(id, None, fail)?;
         }
-        for name in there {
-            let name = Name::new(&name).ok();
-            let path = name.map_or_else(|| path.clone(), |name| path.join(name));
-            self.add(path, DifferenceKind::Extra);
+        for name in extra {
+            self.add(id, name.as_ref(), DifferenceKind::Extra)?;
         }
         Ok(())
     }
 
-    fn entry(&mut self, folder: &Folder, entry: &Entry) -> Result<Option<DifferenceKind>, Fail> {
-        self.checked.files += 1;
+    /// Goes through the next entries of a folder.
+    fn entries(&mut self) -> Result<(), LiveError> {
+        let Some((id, after)) = self.checking.inside.take() else { return Ok(()) };
+        let page = self.view.list(id, CommitId::MAX, after.as_ref(), STEP_ENTRIES)?;
+        let full = page.len() == STEP_ENTRIES;
+        for entry in page {
+            let name = entry.name.clone();
+            if entry.kind.is_live() {
+                self.checking.checked.files += 1;
+                self.entry(id, entry)?;
+            }
+            if self.bytes_left == 0 || self.checking.large.is_some() {
+                self.checking.inside = Some((id, Some(name)));
+                return Ok(());
+            }
+            self.checking.inside = full.then_some((id, Some(name)));
+        }
+        Ok(())
+    }
+
+    /// Looks at one entry, and again where it differs.
+    fn entry(&mut self, id: FileId, entry: Entry) -> Result<(), LiveError> {
+        for look in 1.. {
+            let found = match self.look(id, &entry) {
+                Ok(None) => {
+                    if entry.kind == Kind::Dir {
+                        self.checking.folders.push(entry.file);
+                    }
+                    return Ok(());
+                }
+                Ok(Some(kind)) => kind,
+                Err(Fail::Fatal(error)) => return Err(error),
+                Err(fail) => kind_of(fail),
+            };
+            if look == LOOKS_MAX {
+                return self.add(id, Some(&entry.name), found);
+            }
+            // What came meanwhile may have changed it.
+            self.view = self.tree.catch_up(self.reader)?;
+            let now = self.view.lookup(id, &entry.name, CommitId::MAX)?;
+            if now != Some((entry.file, entry.kind)) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn look(&mut self, id: FileId, entry: &Entry) -> Result<Option<DifferenceKind>, Fail> {
+        // Where its folder is not, that was told.
+        let Some(folder) = self.open(id)? else { return Ok(None) };
         let part = Part::from(&entry.name);
         let Some(seen) = folder.see(part)? else { return Ok(Some(DifferenceKind::Missing)) };
         let known = self.tree.records.file(seen.identity)?;
         if known != Some(entry.file) || seen.kind != entry.kind {
             return Ok(Some(DifferenceKind::Foreign));
         }
-        let Some(state) = self.view.file(entry.file, self.checked.at)? else { return Ok(None) };
+        let state = self.view.file(entry.file, CommitId::MAX)?;
+        let Some(state) = state else { return Ok(None) };
         if entry.kind == Kind::File
-            && let Some(offset) = self.content(folder, part, &state)?
+            && let Some(offset) = self.content(&folder, id, entry, &state)?
         {
             return Ok(Some(DifferenceKind::Content(offset)));
         }
@@ -170,63 +265,141 @@ impl Check<'_> {
         Ok((!fits).then_some(DifferenceKind::Attributes))
     }
 
-    /// Returns the first byte that differs.
+    /// Returns the first byte that differs. What is too much for one step is gone on with in the next ones.
     fn content(
         &mut self,
         folder: &Folder,
-        part: Part<'_>,
+        parent: FileId,
+        entry: &Entry,
         state: &FileState,
     ) -> Result<Option<u64>, Fail> {
-        let file = folder.file(part, false)?;
+        let file = folder.file(Part::from(&entry.name), false)?;
         let (size, now) = (state.meta.size, see_open(&file)?.size);
         if now != size {
             return Ok(Some(now.min(size)));
         }
-        let mut offset = 0;
-        while self.contents && offset < size {
-            let want = usize::try_from(PIECE_BYTES.min(size - offset)).unwrap_or(0);
-            let stored = self.reader.read(state, offset, want).map_err(Fail::Content)?;
-            let live = read(&file, offset, stored.len())?;
-            self.checked.bytes += stored.len() as u64;
-            if let Some(at) = stored.iter().zip(&live).position(|(a, b)| a != b) {
-                return Ok(Some(offset + at as u64));
-            }
-            if stored.is_empty() {
-                return Ok(Some(offset));
-            }
-            offset += stored.len() as u64;
+        if !self.checking.contents {
+            return Ok(None);
         }
-        Ok(None)
+        let data = content::data(&self.view, state)?;
+        let from = (&self.view, self.reader);
+        let (compared, bytes) = content::compare(&file, state, &data, from, 0..self.bytes_left)?;
+        self.count(bytes);
+        match compared {
+            Compared::Same => Ok(None),
+            Compared::Differs(at) => Ok(Some(at)),
+            Compared::More(offset) => {
+                let (entry, commit) = (entry.clone(), state.commit);
+                self.checking.large =
+                    Some(Large { parent, entry, commit, data, offset, restarts: 0 });
+                Ok(None)
+            }
+        }
     }
 
-    fn open(&self, path: &SetPath) -> Result<std::sync::Arc<Folder>, Fail> {
-        let mut folder = std::sync::Arc::clone(&self.tree.live);
-        for name in path.names() {
-            folder = std::sync::Arc::new(folder.folder(Part::from(name))?);
+    /// Goes on with a file that was too much for one step; false when it is too much for this one, too.
+    fn go_on(&mut self, mut large: Large) -> Result<bool, LiveError> {
+        match self.compare_on(&mut large) {
+            Ok(Compared::More(offset)) => {
+                large.offset = offset;
+                self.checking.large = Some(large);
+                Ok(false)
+            }
+            Ok(Compared::Same) => Ok(true),
+            Ok(Compared::Differs(at)) => {
+                // Once more from the beginning, as anything that differs.
+                tracing::debug!(at, file = %large.entry.file, "other content in the live tree");
+                self.bytes_left = u64::MAX;
+                self.entry(large.parent, large.entry)?;
+                self.bytes_left = STEP_BYTES;
+                Ok(true)
+            }
+            Err(Fail::Fatal(error)) => Err(error),
+            Err(_) => {
+                self.bytes_left = u64::MAX;
+                self.entry(large.parent, large.entry)?;
+                self.bytes_left = STEP_BYTES;
+                Ok(true)
+            }
         }
-        Ok(folder)
     }
 
-    fn differs(&mut self, path: SetPath, fail: Fail) {
-        let kind = match fail {
-            Fail::Io(error) => DifferenceKind::Io(error),
-            Fail::Content(error) => DifferenceKind::Store(error),
-            Fail::NoFolder | Fail::Fatal(_) => DifferenceKind::Missing,
+    fn compare_on(&mut self, large: &mut Large) -> Result<Compared, Fail> {
+        let wanted = self.view.lookup(large.parent, &large.entry.name, CommitId::MAX)?;
+        let state = self.view.file(large.entry.file, CommitId::MAX)?;
+        let (Some((file, _)), Some(state)) = (wanted, state) else { return Ok(Compared::Same) };
+        if file != large.entry.file {
+            return Ok(Compared::Same);
+        }
+        if state.commit != large.commit {
+            large.restarts += 1;
+            (large.commit, large.offset) = (state.commit, 0);
+            large.data = content::data(&self.view, &state)?;
+        }
+        let Some(folder) = self.open(large.parent)? else { return Ok(Compared::Same) };
+        let file = folder.file(Part::from(&large.entry.name), false)?;
+        let end = match large.restarts {
+            ..=RESTARTS_MAX => large.offset.saturating_add(STEP_BYTES),
+            _ => u64::MAX,
         };
-        self.add(path, kind);
+        let from = (&self.view, self.reader);
+        let part = large.offset..end;
+        let (compared, bytes) = content::compare(&file, &state, &large.data, from, part)?;
+        self.count(bytes);
+        Ok(compared)
     }
 
-    fn add(&mut self, path: SetPath, kind: DifferenceKind) {
-        if self.checked.differences.len() < DIFFERENCES_MAX {
-            self.checked.differences.push(Difference { path, kind });
-        } else {
-            self.checked.more_differences += 1;
+    fn count(&mut self, bytes: u64) {
+        self.checking.checked.bytes += bytes;
+        self.bytes_left = self.bytes_left.saturating_sub(bytes);
+    }
+
+    /// Opens a folder by its path; `None` where it has none any more.
+    fn open(&self, id: FileId) -> Result<Option<Arc<Folder>>, Fail> {
+        let mut folder = Arc::clone(&self.tree.live);
+        if id == FileId::ROOT {
+            return Ok(Some(folder));
         }
+        let Some(path) = self.view.path_of(id, CommitId::MAX)? else { return Ok(None) };
+        for name in path.names() {
+            folder = Arc::new(folder.folder(Part::from(name))?);
+        }
+        Ok(Some(folder))
+    }
+
+    fn differs(&mut self, id: FileId, name: Option<&Name>, fail: Fail) -> Result<(), LiveError> {
+        match fail {
+            Fail::Fatal(error) => Err(error),
+            fail => self.add(id, name, kind_of(fail)),
+        }
+    }
+
+    fn add(
+        &mut self,
+        parent: FileId,
+        name: Option<&Name>,
+        kind: DifferenceKind,
+    ) -> Result<(), LiveError> {
+        let checked = &mut self.checking.checked;
+        if checked.differences.len() >= DIFFERENCES_MAX {
+            checked.more_differences += 1;
+            return Ok(());
+        }
+        let path = match parent {
+            FileId::ROOT => None,
+            parent => self.view.path_of(parent, CommitId::MAX)?,
+        };
+        let path = path.unwrap_or_default();
+        let path = name.map_or_else(|| path.clone(), |name| path.join(name.clone()));
+        checked.differences.push(Difference { path, kind });
+        Ok(())
     }
 }
 
-fn read(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; len];
-    file.read_exact_at(&mut bytes, offset)?;
-    Ok(bytes)
+fn kind_of(fail: Fail) -> DifferenceKind {
+    match fail {
+        Fail::Io(error) => DifferenceKind::Io(error),
+        Fail::Content(error) => DifferenceKind::Store(error),
+        Fail::NoFolder | Fail::Fatal(_) => DifferenceKind::Missing,
+    }
 }

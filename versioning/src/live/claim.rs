@@ -2,7 +2,8 @@
 //!
 //! Making a tree equal to the index removes what is not in the index. Pointed at a folder with someone's work in it,
 //! that would be a disaster. So a live folder begins empty, and a mark in its stage says from then on which folder it is
-//! the stage of; both are only worked on when that is so.
+//! the stage of. A state that was copied, or restored from a backup, has a mark of another folder: there, what is right
+//! is taken and what is not is set aside, never removed.
 
 use std::{fs, io, os::unix::fs::FileExt, path::Path};
 
@@ -22,6 +23,8 @@ pub(super) enum Claim {
     Known,
     /// It was empty and begins now.
     New,
+    /// It was copied, or came from a backup: another folder was made here.
+    Copied,
 }
 
 /// Checks that a stage can serve a live folder.
@@ -38,28 +41,48 @@ pub(super) fn check(live: &Folder, stage: &Folder, dirs: &LiveDirs) -> Result<()
 }
 
 /// Makes sure that a live folder and its stage are ours, or takes them where both are empty.
-pub(super) fn claim(live: &Folder, stage: &Folder, dirs: &LiveDirs) -> Result<Claim, LiveError> {
+///
+/// A stage with a mark was ours, though it may have served another folder: then this one is a copy of that. `own` says
+/// that the live folder is in a place where nobody else keeps anything.
+pub(super) fn claim(
+    live: &Folder,
+    stage: &Folder,
+    dirs: &LiveDirs,
+    own: bool,
+) -> Result<Claim, LiveError> {
     let identity = live.see_self().map_err(|source| failed(&dirs.live, source))?.identity;
     let mark = read_mark(stage).map_err(|source| failed(&dirs.stage, source))?;
     if mark == Some(identity) {
         return Ok(Claim::Known);
     }
-    must_be_empty(live, &dirs.live)?;
-    if mark.is_none() {
-        must_be_empty(stage, &dirs.stage)?;
+    if !is_empty(live).map_err(|source| failed(&dirs.live, source))? {
+        return match mark {
+            Some(_) => Ok(Claim::Copied),
+            None if own => Ok(Claim::Copied),
+            None => Err(LiveError::NotOurs { path: dirs.live.clone() }),
+        };
+    }
+    let stage_is_empty = || is_empty(stage).map_err(|source| failed(&dirs.stage, source));
+    if mark.is_none() && !own && !stage_is_empty()? {
+        return Err(LiveError::NotOurs { path: dirs.stage.clone() });
     }
     write_mark(stage, identity).map_err(|source| failed(&dirs.stage, source))?;
     Ok(Claim::New)
 }
 
-fn must_be_empty(folder: &Folder, path: &Path) -> Result<(), LiveError> {
+/// Says that this stage serves this live folder from now on.
+pub(super) fn mark_stage(live: &Folder, stage: &Folder, dirs: &LiveDirs) -> Result<(), LiveError> {
+    let identity = live.see_self().map_err(|source| failed(&dirs.live, source))?.identity;
+    write_mark(stage, identity).map_err(|source| failed(&dirs.stage, source))
+}
+
+fn is_empty(folder: &Folder) -> io::Result<bool> {
     let mut empty = true;
-    let looked = folder.each(|_| {
+    folder.each(|_| {
         empty = false;
         Ok::<_, io::Error>(false)
-    });
-    looked.map_err(|source| failed(path, source))?;
-    if empty { Ok(()) } else { Err(LiveError::NotOurs { path: path.to_owned() }) }
+    })?;
+    Ok(empty)
 }
 
 fn read_mark(stage: &Folder) -> io::Result<Option<Identity>> {

@@ -24,7 +24,13 @@ pub(super) fn fill(
     let mut to = Writer { file, from: (view, reader), zeros: Zeros::AreThere, written: 0, end: 0 };
     let changes = match size {
         0..=PIECE_BYTES => BodyChanges::Whole,
-        _ => view.body_data(state)?,
+        _ => {
+            // A file system that cannot hold so much says so before anything is written.
+            step()?;
+            file.set_len(size)?;
+            to.end = size;
+            view.body_data(state)?
+        }
     };
     match changes {
         BodyChanges::Whole => to.copy(state, 0..size)?,
@@ -59,6 +65,72 @@ pub(super) fn patch(
         }
     }
     Ok(to.written)
+}
+
+/// What came of comparing content.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Compared {
+    /// Nothing differs to the end.
+    Same,
+    /// From this byte on something does.
+    Differs(u64),
+    /// Nothing differs before this byte, from which on it was not looked.
+    More(u64),
+}
+
+/// Returns where a state may have anything but zeros.
+pub(super) fn data(view: &View, state: &FileState) -> Result<Vec<Range<u64>>, Fail> {
+    match view.body_data(state)? {
+        BodyChanges::Whole => Ok(vec![0..state.meta.size]),
+        BodyChanges::Ranges(ranges) => Ok(ranges),
+    }
+}
+
+/// Compares a file with a state of its size from `part.start` on, up to about `part.end`: only where one of them has
+/// data, which for the state is at `data`. Returns how many bytes were compared, too.
+pub(super) fn compare(
+    file: &File,
+    state: &FileState,
+    data: &[Range<u64>],
+    (view, reader): (&View, &Reader),
+    part: Range<u64>,
+) -> Result<(Compared, u64), Fail> {
+    let size = state.meta.size;
+    let (mut offset, mut bytes) = (part.start, 0);
+    let mut live = vec![];
+    loop {
+        let stored = data.get(data.partition_point(|range| range.end <= offset));
+        let stored = stored.map(|range| range.start.max(offset));
+        let next = [stored, next_data(file, offset)].into_iter().flatten().min();
+        let Some(next) = next.filter(|next| *next < size) else {
+            return Ok((Compared::Same, bytes));
+        };
+        if next >= part.end {
+            return Ok((Compared::More(next), bytes));
+        }
+        // Pieces end on borders, so that they are blocks of the store.
+        let end = ((next / PIECE_BYTES + 1) * PIECE_BYTES).min(size);
+        let want = usize::try_from(end - next).expect("a piece fits into memory");
+        let wanted = reader.read_in(view, state, next, want).map_err(Fail::Content)?;
+        live.resize(want, 0);
+        file.read_exact_at(&mut live, next)?;
+        bytes += want as u64;
+        let differs = wanted.iter().zip(&live).position(|(a, b)| a != b);
+        if let Some(at) = differs.or((wanted.len() != want).then_some(wanted.len())) {
+            return Ok((Compared::Differs(next + at as u64), bytes));
+        }
+        offset = end;
+    }
+}
+
+/// Returns where from `offset` on a file has data; `None` where only a hole is left. A file system that does not tell has
+/// data everywhere.
+fn next_data(file: &File, offset: u64) -> Option<u64> {
+    match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(offset)) {
+        Ok(at) => Some(at.max(offset)),
+        Err(Errno::NXIO) => None,
+        Err(_) => Some(offset),
+    }
 }
 
 /// Whether a file already has zeros wherever nothing is written.
@@ -119,7 +191,7 @@ impl Writer<'_> {
         step()?;
         self.file.write_all_at(bytes, offset)?;
         self.written += bytes.len() as u64;
-        self.end = offset + bytes.len() as u64;
+        self.end = self.end.max(offset + bytes.len() as u64);
         Ok(())
     }
 

@@ -99,6 +99,15 @@ impl Work<'_> {
             }
             return Ok(false);
         }
+        if let Some(Occupant { seen, file: None }) = &occupant
+            && self.adopt(&folder, Part::from(name), &to, (file, kind), seen)?
+        {
+            self.places.remove(&file);
+            if self.is_uncertain(&(parent, name.clone())) {
+                self.places.insert(file, vec![to]);
+            }
+            return Ok(false);
+        }
         let over = match occupant {
             Some(occupant) => self.clear(&folder, parent, name, &occupant, kind)?,
             None => false,
@@ -195,7 +204,8 @@ impl Work<'_> {
             Kind::Symlink => stage.make_symlink(part, &state.meta.symlink).err(),
             _ => match self.file_in_stage(state, temporary) {
                 Ok(file) => {
-                    self.tree.attributes.set(&file, &state.meta)?;
+                    let left = self.tree.attributes.set(&file, &state.meta)?;
+                    self.note_left_out(state.file, left);
                     return Ok(see_open(&file)?.identity);
                 }
                 Err(Fail::Io(error)) => Some(error),
@@ -210,7 +220,8 @@ impl Work<'_> {
             Some(error) => Err(error.into()),
             None => {
                 if state.meta.kind == Kind::Symlink {
-                    self.tree.attributes.set_symlink(&stage, part, &state.meta)?;
+                    let left = self.tree.attributes.set_symlink(&stage, part, &state.meta)?;
+                    self.note_left_out(state.file, left);
                 }
                 let seen = stage.see(part)?.ok_or(Fail::NoFolder)?;
                 Ok(seen.identity)

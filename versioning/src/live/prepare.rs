@@ -107,7 +107,7 @@ impl Work<'_> {
             state.meta.kind == Kind::File && (known || state.meta.size >= FILE_BYTES_MIN)
         };
         let Some(state) = self.wanted.file(file)?.filter(fits) else { return Ok(()) };
-        if self.wanted.view().had_name(file)? {
+        if self.wanted.had_name(file)? {
             if known {
                 // It could not be put there. What is not kept up to date here must not be finished later.
                 self.unprepare(file);

@@ -5,7 +5,7 @@
 //! The layout is in docs/formats/live.md.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -13,7 +13,7 @@ use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
 
 use keepshare_base::{CommitId, FileId, Name};
 
-use super::identity::Identity;
+use super::{ahead::Record, identity::Identity};
 use crate::checked::{CheckedDb, CheckedError};
 
 /// How many names that failed are remembered one by one; beyond, the whole tree is compared.
@@ -97,6 +97,8 @@ pub(super) struct Records {
     recent: Recent,
     /// Being stored on another thread.
     storing: Option<Arc<Recent>>,
+    /// Files whose records changed since [`Self::take_noted`].
+    noted: HashSet<FileId>,
 }
 
 /// What the state file said when it was opened, or says after [`Writing::write`].
@@ -106,6 +108,8 @@ pub(super) struct Stored {
     pub(super) position: CommitId,
     /// But for these.
     pub(super) retries: Retries,
+    /// The last step that it holds.
+    pub(super) step: u64,
 }
 
 /// Records on their way into the state file; made on the tree's thread, written on any.
@@ -121,7 +125,17 @@ impl Records {
     pub(super) fn open(db: Arc<CheckedDb>) -> Result<(Self, Stored), RecordsError> {
         let stored = contain(&db, prepare)??;
         let (files, inodes) = contain(&db, tables)?;
-        Ok((Self { db, files, inodes, recent: Recent::default(), storing: None }, stored))
+        Ok((
+            Self {
+                db,
+                files,
+                inodes,
+                recent: Recent::default(),
+                storing: None,
+                noted: HashSet::new(),
+            },
+            stored,
+        ))
     }
 
     /// Returns the inode that a file of the set is.
@@ -151,6 +165,7 @@ impl Records {
             self.forget(other)?;
         }
         self.forget(file)?;
+        self.noted.insert(file);
         self.recent.files.insert(file, Some(identity));
         self.recent.inodes.insert(identity, Some(file));
         Ok(())
@@ -159,10 +174,38 @@ impl Records {
     /// Records that no inode is `file`.
     pub(super) fn forget(&mut self, file: FileId) -> Result<(), RecordsError> {
         if let Some(old) = self.identity(file)? {
+            self.noted.insert(file);
             self.recent.inodes.insert(old, None);
             self.recent.files.insert(file, None);
         }
         Ok(())
+    }
+
+    /// Takes in what was noted of them when another process had this tree.
+    pub(super) fn take_in(&mut self, records: Vec<Record>) -> Result<(), RecordsError> {
+        for (file, identity) in records {
+            match identity {
+                Some(identity) => self.set(file, identity)?,
+                None => self.forget(file)?,
+            }
+        }
+        self.noted.clear();
+        Ok(())
+    }
+
+    /// Returns the records that changed since the last call.
+    pub(super) fn take_noted(&mut self) -> Result<Vec<Record>, RecordsError> {
+        let noted = std::mem::take(&mut self.noted);
+        noted.into_iter().map(|file| Ok((file, self.identity(file)?))).collect()
+    }
+
+    /// Returns the records that are not in the file.
+    pub(super) fn unstored(&self) -> Vec<Record> {
+        let storing = self.storing.iter().flat_map(|storing| &storing.files);
+        let newer =
+            |(file, _): &(&FileId, &Option<Identity>)| !self.recent.files.contains_key(file);
+        let all = storing.filter(newer).chain(&self.recent.files);
+        all.map(|(file, identity)| (*file, *identity)).collect()
     }
 
     /// Returns how many records wait in memory.
@@ -197,9 +240,9 @@ impl Records {
     }
 
     /// Forgets everything, in the file too; returns what that says now.
-    pub(super) fn clear(&mut self) -> Result<Stored, RecordsError> {
+    pub(super) fn clear(&mut self, step: u64) -> Result<Stored, RecordsError> {
         self.give_up();
-        let stored = nothing();
+        let stored = Stored { step, ..nothing() };
         contain(&self.db, |db| {
             let transaction = db.begin_write()?;
             transaction.open_table(FILES)?.retain(|_, _| false)?;
@@ -216,6 +259,7 @@ impl Records {
     pub(super) fn give_up(&mut self) {
         self.recent = Recent::default();
         self.storing = None;
+        self.noted.clear();
     }
 }
 
@@ -273,12 +317,13 @@ fn prepare(db: &redb::Database) -> Result<Result<Stored, RecordsError>, redb::Er
 /// Returns what is said of a tree of which nothing is known.
 fn nothing() -> Stored {
     let retries = Retries { everything: true, ..Retries::default() };
-    Stored { position: CommitId(0), retries }
+    Stored { position: CommitId(0), retries, step: 0 }
 }
 
 fn write_stored(transaction: &redb::WriteTransaction, stored: &Stored) -> Result<(), redb::Error> {
     let mut about = transaction.open_table(ABOUT)?;
     about.insert("position", stored.position.0)?;
+    about.insert("step", stored.step)?;
     about.insert("everything", u64::from(stored.retries.everything))?;
     let mut names = transaction.open_table(RETRY_NAMES)?;
     names.retain(|_, ()| false)?;
@@ -298,6 +343,7 @@ fn read_stored(transaction: &redb::WriteTransaction) -> Result<Option<Stored>, r
     let number = |key| Ok::<_, redb::Error>(about.get(key)?.map_or(0, |v| v.value()));
     let mut stored = Stored { position: CommitId(number("position")?), ..Stored::default() };
     stored.retries.everything = number("everything")? != 0;
+    stored.step = number("step")?;
     for row in transaction.open_table(RETRY_NAMES)?.iter()? {
         let (key, _) = row?;
         let Some((parent, name)) = key.value().split_at_checked(20) else { return Ok(None) };

@@ -4,6 +4,8 @@
 //! content is changed in place, and only where it changed; a file with several names is changed in place too, because
 //! a new inode would have to take over all of them.
 
+use rustix::fd::AsFd;
+
 use keepshare_base::{CommitId, FileId, Kind, Name};
 
 use super::{
@@ -69,7 +71,7 @@ impl Work<'_> {
         let anew = match &changes {
             BodyChanges::Ranges(ranges) if ranges.is_empty() && seen.size == state.meta.size => {
                 let file = self.open_file(state, (folder, name), false)?;
-                return Ok(self.tree.attributes.set(&file, &state.meta)?);
+                return self.set_attributes(&file, state);
             }
             BodyChanges::Ranges(_) => state.meta.size <= SMALL_BYTES_MAX,
             BodyChanges::Whole => true,
@@ -82,7 +84,14 @@ impl Work<'_> {
         let bytes =
             content::patch(&file, seen.size, state, changes, (self.wanted.view(), self.reader))?;
         self.counts().bytes += bytes;
-        Ok(self.tree.attributes.set(&file, &state.meta)?)
+        self.set_attributes(&file, state)
+    }
+
+    /// Sets the attributes of an open file or folder, as far as the file system takes them.
+    pub(super) fn set_attributes(&mut self, fd: impl AsFd, state: &FileState) -> Result<(), Fail> {
+        let left = self.tree.attributes.set(fd, &state.meta)?;
+        self.note_left_out(state.file, left);
+        Ok(())
     }
 
     /// Returns what may differ between a state and the inode that held the content of `since`.
@@ -126,7 +135,9 @@ impl Work<'_> {
     ) -> Result<(), Fail> {
         let part = Part::from(name);
         if folder.read_symlink(part)? == state.meta.symlink {
-            return Ok(self.tree.attributes.set_symlink(folder, part, &state.meta)?);
+            let left = self.tree.attributes.set_symlink(folder, part, &state.meta)?;
+            self.note_left_out(state.file, left);
+            return Ok(());
         }
         let others = if seen.links > 1 { self.wanted.names(state.file)? } else { Vec::new() };
         self.make(state, (folder, name, true))?;

@@ -207,6 +207,12 @@ impl Work<'_> {
         let Some(occupant) = self.look(folder, Part::from(name))? else { return Ok(None) };
         let is_folder = occupant.seen.kind == Kind::Dir;
         let Some(file) = occupant.file else {
+            if is_folder && self.adopt_folder(folder, parent, name, &occupant)? {
+                let file = self.wanted.name(parent, name)?.map(|(file, _)| file);
+                let Some(file) = file else { return Ok(None) };
+                self.places.entry(file).or_default().push(Spot::Live(parent, name.clone()));
+                return Ok(Some(file));
+            }
             // Made by a run that was cut off. Known things may be in it, and have to be found before anything moves.
             if is_folder && self.tree.redo {
                 self.folder_changed(parent)?;
@@ -218,6 +224,22 @@ impl Work<'_> {
         let spot = Spot::Live(parent, name.clone());
         self.places.entry(file).or_default().push(spot);
         Ok(is_folder.then_some(file))
+    }
+
+    /// Takes an unknown folder for the one that is wanted there, where that is nowhere yet.
+    fn adopt_folder(
+        &mut self,
+        folder: &Folder,
+        parent: FileId,
+        name: &Name,
+        occupant: &Occupant,
+    ) -> Result<bool, Fail> {
+        let Some((file, Kind::Dir)) = self.wanted.name(parent, name)? else { return Ok(false) };
+        if self.tree.records.identity(file)?.is_some() {
+            return Ok(false);
+        }
+        let spot = Spot::Live(parent, name.clone());
+        self.adopt(folder, Part::from(name), &spot, (file, Kind::Dir), &occupant.seen)
     }
 
     /// Opens an entry as a certain folder of the set; `None` where it is not that one.

@@ -89,6 +89,12 @@ impl Work<'_> {
                     }
                     return Ok(true);
                 }
+                if let Some((file, kind)) = self.adopt_in(&folder, id, part, &occupant)? {
+                    if kind == Kind::Dir {
+                        folders.push(file);
+                    }
+                    return Ok(true);
+                }
                 let result = self.take_out(&folder, id, part, &occupant);
                 let name = Name::new(part.as_bytes()).ok();
                 self.note(result, || name.map_or(About::File(id), |name| About::Name(id, name)))?;
@@ -97,6 +103,26 @@ impl Work<'_> {
             self.note(result, || About::File(id))?;
         }
         Ok(())
+    }
+
+    /// Takes an unknown thing for what is wanted there, where it is that; what cannot be told is not that.
+    fn adopt_in(
+        &mut self,
+        folder: &Folder,
+        parent: FileId,
+        part: Part<'_>,
+        occupant: &Occupant,
+    ) -> Result<Option<(FileId, Kind)>, Fail> {
+        let (None, Ok(name)) = (occupant.file, Name::new(part.as_bytes())) else {
+            return Ok(None);
+        };
+        let Some(wanted) = self.wanted.name(parent, &name)? else { return Ok(None) };
+        let spot = Spot::Live(parent, name);
+        match self.adopt(folder, part, &spot, wanted, &occupant.seen) {
+            Ok(true) => Ok(Some(wanted)),
+            Err(Fail::Fatal(error)) => Err(error.into()),
+            Ok(false) | Err(_) => Ok(None),
+        }
     }
 
     fn is_right(

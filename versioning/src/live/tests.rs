@@ -13,8 +13,10 @@ use crate::{
 
 mod attack;
 pub(super) mod bench;
+mod limits;
 mod master;
 mod shape;
+mod steps;
 
 use bench::{Bench, is_root};
 use master::Master;
@@ -151,7 +153,7 @@ fn a_power_cut_is_made_good() {
                 }
             }
             bench.apply();
-            damage(&bench, &mut master.dice, synced);
+            damage(&bench, &mut master.dice, synced, false);
             bench.crash(&state);
             let applied = bench.apply();
             assert!(applied.problems.is_empty(), "{:?}", applied.problems);
@@ -160,8 +162,9 @@ fn a_power_cut_is_made_good() {
     });
 }
 
-/// Undoes, loses and garbles what was touched since `synced`.
-fn damage(bench: &Bench, dice: &mut Dice, synced: keepshare_base::CommitId) {
+/// Undoes, loses and garbles what was touched since `synced`; only garbles and leaves the times as they were where
+/// `keep_times` says so.
+fn damage(bench: &Bench, dice: &mut Dice, synced: keepshare_base::CommitId, keep_times: bool) {
     let view = bench.store.reader().view().unwrap();
     let at = view.latest();
     let crate::Touched::Known { names, files } = view.touched(synced).unwrap() else { return };
@@ -184,7 +187,7 @@ fn damage(bench: &Bench, dice: &mut Dice, synced: keepshare_base::CommitId) {
         let changes = view.body_changes(&state, synced).unwrap();
         let mut bytes = fs::read(&path).unwrap();
         match changes {
-            crate::BodyChanges::Whole if dice.below(2) == 0 => bytes.clear(),
+            crate::BodyChanges::Whole if dice.below(2) == 0 && !keep_times => bytes.clear(),
             crate::BodyChanges::Whole => bytes.fill(0xee),
             crate::BodyChanges::Ranges(ranges) => {
                 for range in ranges {
@@ -194,7 +197,15 @@ fn damage(bench: &Bench, dice: &mut Dice, synced: keepshare_base::CommitId) {
                 }
             }
         }
+        let before = fs::metadata(&path).unwrap().modified().unwrap();
         fs::write(&path, bytes).unwrap();
+        if keep_times {
+            let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+            file.set_modified(before).unwrap();
+        }
+    }
+    if keep_times {
+        return;
     }
     let spots: Vec<_> = names.iter().filter_map(|(p, n)| path_of(*p, n)).collect();
     for _ in 0..spots.len() {

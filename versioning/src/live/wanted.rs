@@ -10,6 +10,9 @@ use crate::{FileState, ReadError, View};
 const DEPTHS_MAX: usize = 100_000;
 
 /// One commit of the index as the live tree has to show it: only what hangs under the root, and no devices.
+///
+/// On the way to the newest commit the names are those of an older one, and content and attributes are the newest, as
+/// what no version was made of is not kept: what changed since is touched again by a later step.
 #[derive(Debug)]
 pub(super) struct Wanted {
     view: View,
@@ -18,10 +21,14 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// Takes the newest commit of a view.
-    pub(super) fn newest(view: View) -> Self {
-        let at = view.latest();
+    /// Takes the names of commit `at`.
+    pub(super) fn new(view: View, at: CommitId) -> Self {
         Self { view, at, depths: HashMap::new() }
+    }
+
+    /// Returns the view.
+    pub(super) fn into_view(self) -> View {
+        self.view
     }
 
     /// Returns the commit.
@@ -63,7 +70,13 @@ impl Wanted {
 
     /// Returns a file's state.
     pub(super) fn file(&self, file: FileId) -> Result<Option<FileState>, ReadError> {
-        self.view.file(file, self.at)
+        self.view.file(file, CommitId::MAX)
+    }
+
+    /// Tells whether a file has a name or had one before.
+    pub(super) fn had_name(&self, file: FileId) -> Result<bool, ReadError> {
+        let first = self.view.first_linked(file, CommitId(0))?;
+        Ok(first.is_some_and(|first| first <= self.at))
     }
 
     /// Returns how many folders stand above a folder; `None` where it does not hang under the root.

@@ -13,12 +13,15 @@ use keepshare_base::{CommitId, FileId, Name, SetPath};
 
 use super::{
     Applied, Counts, Fail, LiveError, LiveTree, PROBLEMS_MAX, PURGE_ENTRIES_MAX, Problem,
-    ProblemCause, beneath::Folder, records::Retries, wanted::Wanted,
+    ProblemCause, attributes::LeftOut, beneath::Folder, records::Retries, wanted::Wanted,
 };
-use crate::{ReadError, Reader, Touched};
+use crate::{ReadError, Reader, Touched, View};
 
 /// How many folders wait for their times to be set, before that is done for all.
 const FOLDERS_MAX: usize = 10_000;
+
+/// How many files whose attributes were left out are remembered.
+const LEFT_OUT_MAX: usize = 10_000;
 
 /// A place where an inode is.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -65,11 +68,13 @@ pub(super) struct Work<'a> {
     /// Files that are wanted nowhere, and where they were.
     pub(super) gone: Vec<(FileId, Spot)>,
     pub(super) retries: Retries,
+    /// Attributes that the file system did not take, told at the end.
+    left_out: BTreeMap<FileId, LeftOut>,
     pub(super) applied: Applied,
 }
 
 impl<'a> Work<'a> {
-    /// Prepares a run to the newest commit of `wanted`.
+    /// Prepares a run to the commit of `wanted`.
     pub(super) fn new(tree: &'a mut LiveTree, reader: &'a Reader, wanted: Wanted) -> Self {
         let applied = Applied { reached: wanted.at(), ..Applied::default() };
         Self {
@@ -87,6 +92,7 @@ impl<'a> Work<'a> {
             folders: BTreeSet::new(),
             gone: Vec::new(),
             retries: Retries::default(),
+            left_out: BTreeMap::new(),
             applied,
         }
     }
@@ -96,7 +102,7 @@ impl<'a> Work<'a> {
         mut self,
         touched: Touched,
         retry: bool,
-    ) -> Result<(Applied, Retries), LiveError> {
+    ) -> Result<(Applied, Retries, View), LiveError> {
         if matches!(touched, Touched::Everything) {
             // It is not told which of them were touched.
             self.tree.drop_prepared();
@@ -109,8 +115,9 @@ impl<'a> Work<'a> {
         self.settle()?;
         self.set_folders(true)?;
         self.forget_gone()?;
+        self.tell_left_out()?;
         self.applied.more_to_remove = self.purge(PURGE_ENTRIES_MAX)?;
-        Ok((self.applied, self.retries))
+        Ok((self.applied, self.retries, self.wanted.into_view()))
     }
 
     /// Brings up to date what is known to be touched.
@@ -183,6 +190,11 @@ impl<'a> Work<'a> {
             Ok(()) => return Ok(()),
             Err(Fail::Fatal(error)) => return Err(error),
             // A newer commit has replaced this state: the next run brings that.
+            Err(Fail::Content(ReadError::Gone { .. } | ReadError::Expired { .. }))
+                if !self.is_newest() =>
+            {
+                None
+            }
             Err(Fail::Content(ReadError::Gone { .. })) => None,
             Err(Fail::Content(error)) => Some(ProblemCause::Content(error)),
             Err(Fail::Io(error)) => Some(ProblemCause::Io(error)),
@@ -201,6 +213,35 @@ impl<'a> Work<'a> {
         }
         if let Some(cause) = cause {
             self.report(&about, cause)?;
+        }
+        Ok(())
+    }
+
+    /// Tells whether this run leads to the newest commit there is.
+    fn is_newest(&self) -> bool {
+        self.wanted.at() >= self.wanted.view().latest()
+    }
+
+    /// Remembers attributes that the file system did not take. Content and name are as they should be.
+    pub(super) fn note_left_out(&mut self, file: FileId, left: LeftOut) {
+        if left.is_empty() {
+            self.left_out.remove(&file);
+        } else if self.left_out.len() < LEFT_OUT_MAX || self.left_out.contains_key(&file) {
+            self.left_out.insert(file, left);
+        } else {
+            self.applied.more_problems += 1;
+        }
+    }
+
+    /// Tells of the attributes that were left out, and has them tried again; what is too much for that is tried when the
+    /// file is touched.
+    fn tell_left_out(&mut self) -> Result<(), LiveError> {
+        for (file, left) in std::mem::take(&mut self.left_out) {
+            if self.retries.files.len() < LEFT_OUT_MAX {
+                // The content is as it should be.
+                self.retries.add_file(file, self.wanted.at());
+            }
+            self.report(&About::File(file), ProblemCause::Attributes(left))?;
         }
         Ok(())
     }
@@ -240,7 +281,7 @@ impl<'a> Work<'a> {
         }
         let Some(state) = self.wanted.file(folder)? else { return Ok(()) };
         let open = self.open_there(folder)?;
-        Ok(self.tree.attributes.set(open.descriptor(), &state.meta)?)
+        self.set_attributes(open.descriptor(), &state)
     }
 
     /// Forgets files that are wanted nowhere; one that could not be removed is still known for what it is.

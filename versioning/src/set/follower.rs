@@ -1,10 +1,16 @@
 //! The threads of the live tree: one makes it follow the commits, one makes it durable.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::{
+    collections::HashSet,
+    sync::{
+        Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use keepshare_base::{CommitId, Stamp};
 
-use super::{Shared, chain, lock};
+use super::{SetError, Shared, chain, lock};
 use crate::{
     Reader,
     live::{Applied, LiveError, LiveTree, SyncDone, SyncJob},
@@ -29,6 +35,8 @@ pub(super) struct FollowerBox {
     arrived: Condvar,
     sync: Mutex<SyncBox>,
     sync_arrived: Condvar,
+    /// Nobody waits for a sync any more.
+    leaving: AtomicBool,
 }
 
 #[derive(Default)]
@@ -90,6 +98,11 @@ impl FollowerBox {
         self.sync_arrived.notify_one();
     }
 
+    /// Has a sync that is at work be left alone where the tree's steps are noted.
+    fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
     /// Waits until there is something to do beyond `reached`; does not wait where something is `left`.
     fn take(&self, reached: CommitId, left: bool) -> Taken {
         let mut inbox = lock(&self.inbox);
@@ -143,14 +156,21 @@ pub(super) fn run_syncs(shared: &Shared) {
             sync = follower.sync_arrived.wait(sync).unwrap_or_else(PoisonError::into_inner);
         };
         drop(sync);
-        let result = job.run();
+        let result = job.run_with(|live| (shared.sync)(live, &follower.leaving));
         lock(&follower.inbox).synced = Some(result);
         follower.arrived.notify_one();
     }
 }
 
-/// Makes the tree follow the commits until the set is closed.
-pub(super) fn run(shared: &Shared, tree: LiveTree, reader: &Reader) {
+/// Makes the tree follow the commits until the set is closed. Where there is none it is opened as soon as it can be; the
+/// set's history is read meanwhile.
+pub(super) fn run(
+    shared: &Shared,
+    tree: Option<LiveTree>,
+    open: impl Fn() -> Result<LiveTree, SetError>,
+    reader: &Reader,
+) {
+    let Some(tree) = tree.or_else(|| wait_for_tree(shared, open)) else { return };
     let mut follower = Follower {
         shared,
         tree,
@@ -177,6 +197,41 @@ pub(super) fn run(shared: &Shared, tree: LiveTree, reader: &Reader) {
         }
     }
     follower.end();
+}
+
+/// Tries at every tick to open the tree; `None` when the set is closed before.
+fn wait_for_tree(
+    shared: &Shared,
+    open: impl Fn() -> Result<LiveTree, SetError>,
+) -> Option<LiveTree> {
+    loop {
+        let taken = shared.follower.take(CommitId::MAX, false);
+        if taken.closing {
+            return None;
+        }
+        // Who waits for an order to be done hears that it was dropped.
+        drop(taken.orders);
+        if taken.now.is_none() {
+            continue;
+        }
+        match open() {
+            Ok(tree) => {
+                tracing::info!("the live tree can be used again");
+                shared.writer.live(tree.synced());
+                shared.update(|status| {
+                    (status.live, status.live_synced) = (tree.reached(), tree.synced());
+                    status.live_failed = None;
+                });
+                return Some(tree);
+            }
+            Err(error) => {
+                let why = chain(&error);
+                if lock(&shared.status).live_failed.as_ref() != Some(&why) {
+                    shared.update(|status| status.live_failed = Some(why));
+                }
+            }
+        }
+    }
 }
 
 struct Follower<'a> {
@@ -279,6 +334,9 @@ impl Follower<'_> {
                 status.problems.clear();
                 status.more_problems = 0;
             }
+            // Who fails again and again is one problem.
+            let again: HashSet<_> = applied.problems.iter().map(|p| (p.file, &p.path)).collect();
+            status.problems.retain(|problem| !again.contains(&(problem.file, &problem.path)));
             let room = crate::live::PROBLEMS_MAX.saturating_sub(status.problems.len());
             let over = applied.problems.len().saturating_sub(room);
             status.more_problems += applied.more_problems + over as u64;
@@ -315,8 +373,12 @@ impl Follower<'_> {
         }
     }
 
-    /// Makes the tree durable a last time.
+    /// Makes the tree durable a last time. Where its steps are noted the next process goes on from them, and nobody waits
+    /// for a disk that is busy with other things.
     fn end(mut self) {
+        if self.tree.is_noted() {
+            return self.shared.follower.leave();
+        }
         if self.syncing {
             let result = self.shared.follower.wait_for_sync();
             self.end_sync(result);

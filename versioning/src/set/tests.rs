@@ -185,3 +185,66 @@ fn the_queue_has_an_end() {
     assert_eq!(set.queued().0, QUEUE_CHANGES_MAX);
     go.send(()).unwrap();
 }
+
+/// Whatever became of the live folder: what is kept can be read, why is told, and it goes on when that is mended.
+#[test]
+fn history_is_read_whatever_the_live_tree_is() {
+    let dir = bench_folder();
+    let set = open(dir.path());
+    let commit = submit(&set, change(1, b"first")).recv_timeout(PATIENCE).unwrap().unwrap();
+    wait_for(&set, |status| status.live >= commit);
+    set.close();
+    let live = dir.path().join("live");
+    fs::rename(&live, dir.path().join("away")).unwrap();
+    fs::write(&live, "no folder").unwrap();
+
+    let set = open(dir.path());
+    assert!(set.status().live_failed.is_some());
+    let view = set.reader().view().unwrap();
+    let name = Name::new(b"file").unwrap();
+    let (file, _) = view.lookup(FileId::ROOT, &name, CommitId::MAX).unwrap().unwrap();
+    let state = view.file(file, CommitId::MAX).unwrap().unwrap();
+    assert_eq!(set.reader().read(&state, 0, 10).unwrap(), b"first");
+    // Changes are taken, too, and who asks for the tree hears that there is none.
+    let commit = submit(&set, change(2, b"second")).recv_timeout(PATIENCE).unwrap().unwrap();
+    let (ask, asked) = mpsc::channel::<()>();
+    set.with_live(move |_, _| {
+        let _ = ask.send(());
+    });
+    set.tick(Stamp(2_000_000));
+    assert!(asked.recv_timeout(PATIENCE).is_err());
+    fs::remove_file(&live).unwrap();
+    set.tick(Stamp(3_000_000));
+    let status = wait_for(&set, |status| status.live >= commit);
+    assert_eq!(status.live_failed, None);
+    assert_eq!(fs::read(live.join("file")).unwrap(), b"second");
+}
+
+/// A stop waits for no disk that is busy with other things, and what was shown is shown again at once.
+#[test]
+fn a_stop_waits_for_no_sync_of_the_live_tree() {
+    let dir = bench_folder();
+    let (begun, started) = mpsc::channel();
+    let begun = Mutex::new(begun);
+    // A sync that never ends by itself.
+    let sync: SyncTree = Arc::new(move |_, leaving| {
+        let _ = begun.lock().unwrap().send(());
+        while !leaving.load(std::sync::atomic::Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+        Err(io::ErrorKind::Interrupted.into())
+    });
+    let options = SetOptions { sync: Some(sync), ..SetOptions::default() };
+    let set = SetStore::open(dir.path(), options).unwrap();
+    let commit = submit(&set, change(1, b"first")).recv_timeout(PATIENCE).unwrap().unwrap();
+    wait_for(&set, |status| status.live >= commit);
+    set.tick(Stamp(2_000_000));
+    started.recv_timeout(PATIENCE).unwrap();
+    set.close();
+    let set = open(dir.path());
+    assert_eq!((set.status().live, set.status().live_synced), (commit, CommitId(0)));
+    let commit = submit(&set, change(2, b"second")).recv_timeout(PATIENCE).unwrap().unwrap();
+    wait_for(&set, |status| status.live >= commit);
+    set.tick(Stamp(4_000_000));
+    wait_for(&set, |status| status.live_synced >= commit);
+}

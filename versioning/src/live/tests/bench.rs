@@ -18,7 +18,7 @@ use crate::{
         Disk,
         sim::{Crash, SimDisk},
     },
-    live::{Applied, LiveDirs, LiveError, LiveOptions, LiveTree},
+    live::{Applied, LiveDirs, LiveError, LiveOptions, LiveTree, Memory},
 };
 
 /// A set with a live tree.
@@ -31,6 +31,9 @@ pub(super) struct Bench {
     /// Holds the records of the live tree.
     pub(super) state: SimDisk,
     pub(super) as_root: bool,
+    /// The run of the machine.
+    pub(super) boot: u8,
+    pub(super) own: bool,
 }
 
 /// Tells whether this test runs as root.
@@ -54,7 +57,8 @@ impl Bench {
         let disk = SimDisk::new();
         let (store, _) = Store::open(Arc::new(disk.clone()), StoreOptions::default()).unwrap();
         let (dir, state) = (folder(), SimDisk::new());
-        let mut bench = Self { store, disk, tree: None, dir, state, as_root };
+        let (boot, own) = (1, false);
+        let mut bench = Self { store, disk, tree: None, dir, state, as_root, boot, own };
         bench.open();
         bench
     }
@@ -77,14 +81,22 @@ impl Bench {
         let disk: Arc<dyn Disk> = Arc::new(self.state.clone());
         let db = open_checked(&disk, "live.redb", 1 << 20).unwrap();
         let dirs = LiveDirs { live: self.live(), stage: self.stage() };
-        let options = LiveOptions { as_root: self.as_root };
-        LiveTree::open(dirs, Arc::new(db), options)
+        let options = LiveOptions { as_root: self.as_root, own: self.own };
+        let memory = Memory { disk, boot: [self.boot; 16] };
+        LiveTree::open(dirs, Arc::new(db), Some(memory), options)
     }
 
     /// Forgets the tree, and its records back to `state`.
     pub(super) fn crash(&mut self, state: &SimDisk) {
         self.tree = None;
         self.state = state.reopen(Crash::KeepAll);
+        self.open();
+    }
+
+    /// Ends the process, not the machine: whatever was written is there.
+    pub(super) fn kill(&mut self) {
+        self.tree = None;
+        self.state = self.state.reopen(Crash::KeepAll);
         self.open();
     }
 
@@ -103,9 +115,14 @@ impl Bench {
         self.commit(&incoming);
     }
 
+    /// Applies until nothing newer is left; returns what came of the last step, and all that was done.
     pub(super) fn apply(&mut self) -> Applied {
         let reader = self.store.reader();
-        self.tree().apply(&reader, true).unwrap()
+        let mut applied = self.tree().apply(&reader, true).unwrap();
+        while applied.behind {
+            applied = self.tree().apply(&reader, true).unwrap();
+        }
+        applied
     }
 
     /// Makes the tree durable; returns what a crash right after would find of its records.
