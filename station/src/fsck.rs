@@ -85,7 +85,7 @@ impl Run<'_> {
         }
         let data = self.reader.view().and_then(|view| view.body_data(state));
         let data = match data.map_err(Unread::of)? {
-            BodyChanges::Whole => vec![0..state.meta.size],
+            BodyChanges::Whole => std::iter::once(0..state.meta.size).collect(),
             BodyChanges::Ranges(ranges) => ranges,
         };
         let mut hasher = state.hash.is_some().then(blake3::Hasher::new);

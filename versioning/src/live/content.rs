@@ -81,7 +81,7 @@ pub(super) enum Compared {
 /// Returns where a state may have anything but zeros.
 pub(super) fn data(view: &View, state: &FileState) -> Result<Vec<Range<u64>>, Fail> {
     match view.body_data(state)? {
-        BodyChanges::Whole => Ok(vec![0..state.meta.size]),
+        BodyChanges::Whole => Ok(std::iter::once(0..state.meta.size).collect()),
         BodyChanges::Ranges(ranges) => Ok(ranges),
     }
 }

@@ -30,7 +30,7 @@ fn a_step_is_bounded_and_ends_with_a_commit() {
     let (reader, before) = (bench.store.reader(), bench.tree().reached());
     let applied = bench.tree().apply(&reader, false).unwrap();
     // Names and files, and the folders themselves: two changes go into one step.
-    assert!(2 * 600 < STEP_ROWS_MAX && STEP_ROWS_MAX < 4 * 600);
+    const { assert!(2 * 600 < STEP_ROWS_MAX && STEP_ROWS_MAX < 4 * 600) };
     assert_eq!(applied.reached, CommitId(before.0 + 2));
     assert!(applied.behind);
     assert_eq!(fs::read_dir(bench.live()).unwrap().count(), 2);
