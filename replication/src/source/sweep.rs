@@ -112,7 +112,7 @@ impl Sweep {
                 Likely::Yes => return self.ask(file, None),
                 // Once in a scan; who writes to it meanwhile is seen to have it open.
                 Likely::Perhaps if scan && self.heads.len() < FILES_MAX => {
-                    self.heads.push_back(file)
+                    self.heads.push_back(file);
                 }
                 Likely::Perhaps | Likely::No => {}
             }
