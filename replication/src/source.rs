@@ -5,11 +5,13 @@
 //! [`SourceHandle::watch`] and [`SourceHandle::status`] return at once. Links and protocols are not known here.
 
 mod api;
+mod aside;
 mod blocks;
 mod boundary;
 mod cutting;
 mod folders;
 mod handle;
+mod keeping;
 mod kept;
 mod ledger;
 mod map;
@@ -33,6 +35,7 @@ mod sweeper;
 mod transfer;
 mod tree;
 mod worker;
+mod writing;
 
 pub use api::*;
 pub use handle::{Settled, SourceHandle};

@@ -376,6 +376,9 @@ pub(crate) struct Restored {
     pub(crate) version: String,
     /// `written`, or `equal` where the file had these bytes already.
     pub(crate) outcome: String,
+    /// A program has the file open that was replaced: what it writes into it becomes a version.
+    #[serde(default)]
+    pub(crate) still_open: bool,
 }
 
 /// What `fsck` found in one set.

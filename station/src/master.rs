@@ -14,8 +14,8 @@ use tokio::sync::{Notify, watch};
 use keepshare_base::{OriginId, Seq, SetName, StationName};
 use keepshare_proto::{cut::CutRule, shipper::Doing};
 use keepshare_replication::source::{
-    CaptureMode, FileProblem, Head, Settled, Source, SourceAlarm, SourceConfig, SourceError,
-    SourceHandle, SourceLimits, SourceStatus, Swept,
+    CaptureMode, FileProblem, Head, RestoreTimes, Settled, Source, SourceAlarm, SourceConfig,
+    SourceError, SourceHandle, SourceLimits, SourceStatus, Swept,
 };
 
 use crate::{
@@ -94,6 +94,7 @@ impl Master {
             rescan_every: RESCAN_EVERY,
             rescan_shared_every: station.config.scans.shared_every,
             keep_journals: Some(state.journals()),
+            restores: RestoreTimes::default(),
         };
         let source = Source::open(config, database::open(&state.journal(name))?)
             .map_err(|error| cannot_replicate(root, error))?;
@@ -182,6 +183,9 @@ impl Master {
             .chain(shipping)
             .chain(states_in(&self.root))
             .chain(source_problems(&source))
+            .chain(source.still_open.iter().map(|path| {
+                format!("{path}: what a restore replaced is still open by a writer; what that writes becomes a version")
+            }))
             .collect();
         let state = match alarms.first() {
             Some(alarm) => format!("alarm: {alarm}"),

@@ -160,12 +160,14 @@ impl Replica {
         let version = VersionId(found.state.position);
         let id = new_request()?;
         let end = self.ask_master(id, path, &found.state, user, None)?;
+        let still_open = matches!(&end, RestoreEnd::Answered(RestoreAnswer::StillOpen(_)));
         let outcome = self.outcome(end, id, path)?;
         Ok(Restored {
             set: self.name.to_string(),
             path: path.to_string(),
             version: Moment::Version(version, Some(found.state.file)).to_string(),
             outcome: outcome.to_owned(),
+            still_open,
         })
     }
 
@@ -177,7 +179,11 @@ impl Replica {
         if known.flatten().is_none() {
             let end = self.ask_master(*request, path, state, user, Some(ground.clone()));
             match end.map_err(|failure| RestoreError::Refused(failure.one_line()))? {
-                RestoreEnd::Answered(RestoreAnswer::Written(_) | RestoreAnswer::Equal(_)) => {}
+                RestoreEnd::Answered(
+                    RestoreAnswer::Written(_)
+                    | RestoreAnswer::Equal(_)
+                    | RestoreAnswer::StillOpen(_),
+                ) => {}
                 RestoreEnd::Answered(RestoreAnswer::Failed(reason)) => {
                     return Err(RestoreError::Refused(reason.to_string()));
                 }
@@ -221,7 +227,7 @@ impl Replica {
     ) -> Outcome<&'static str> {
         let from = &self.from;
         match end {
-            RestoreEnd::Answered(RestoreAnswer::Written(_)) => {
+            RestoreEnd::Answered(RestoreAnswer::Written(_) | RestoreAnswer::StillOpen(_)) => {
                 self.wait_for(request);
                 Ok("written")
             }

@@ -308,6 +308,9 @@ pub enum RestoreAnswer {
     Equal(Position),
     /// Nothing was changed.
     Failed(Text),
+    /// Written, and journaled at this place; a program has the file open that was replaced, and what it writes into it
+    /// becomes a version.
+    StillOpen(Position),
 }
 
 /// Returns the running hash after `change`, which is the next of a journal whose hash is `before`.

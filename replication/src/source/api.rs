@@ -61,6 +61,19 @@ pub struct SourceConfig {
     pub rescan_shared_every: Duration,
     /// The folder of the journal, `SET.redb`. A new epoch leaves the journal that it ends there, as `SET.epoch-N.redb`.
     pub keep_journals: Option<PathBuf>,
+    /// How long restores wait for others.
+    pub restores: RestoreTimes,
+}
+
+/// How long restores wait for others.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RestoreTimes {
+    /// For what would be replaced to be kept, and for programs to close what can only be written where it is.
+    pub patience: Duration,
+    /// What was replaced is at rest when it did not change for so long, where nobody can tell whether it is open.
+    pub rest: Duration,
+    /// How often what changes although it was replaced becomes a version while it stays open.
+    pub look_every: Duration,
 }
 
 /// A journaled change.
@@ -154,6 +167,9 @@ pub struct RestoreAnswer {
     pub position: Position,
     /// Written, or equal already.
     pub outcome: RestoreOutcome,
+    /// A program has the file open that was replaced: what it writes into it becomes a version.
+    #[serde(skip)]
+    pub still_open: bool,
 }
 
 /// Something that keeps a whole source from being replicated until a person acts.
@@ -221,6 +237,8 @@ pub struct SourceStatus {
     pub problems: Vec<FileProblem>,
     /// Files with problems, all of them.
     pub problem_count: u64,
+    /// Names whose files were replaced by a restore and are still open by a writer, the first [`PROBLEMS_MAX`].
+    pub still_open: Vec<String>,
     /// What a person must look at.
     pub alarms: Vec<SourceAlarm>,
     /// Files that are open for writing.
@@ -307,6 +325,13 @@ pub enum SourceError {
 /// Opens sources.
 #[derive(Debug)]
 pub struct Source;
+
+impl Default for RestoreTimes {
+    fn default() -> Self {
+        let rest = Duration::from_secs(10);
+        Self { patience: rest, rest, look_every: rest }
+    }
+}
 
 impl Default for SourceLimits {
     fn default() -> Self {

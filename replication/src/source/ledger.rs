@@ -10,6 +10,8 @@ use super::{
     map::{MapTx, MapView, State, decode, encode},
 };
 
+mod aside;
+
 /// The format of all tables together.
 pub(crate) const FORMAT: u32 = 1;
 
@@ -17,7 +19,6 @@ const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
 const STALE: TableDefinition<'_, &[u8], (u64, u64)> = TableDefinition::new("stale");
 const ACKS: TableDefinition<'_, &str, u64> = TableDefinition::new("acks");
 const RESTORES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("restores");
-const ASIDE: TableDefinition<'_, &[u8], ()> = TableDefinition::new("aside");
 const SPOOL: TableDefinition<'_, u64, (u64, u64, u64)> = TableDefinition::new("spool");
 
 /// The state's only key.
@@ -100,37 +101,6 @@ impl Ledger {
     /// Returns the database, for readers.
     pub(crate) fn database(&self) -> Arc<Database> {
         self.database.clone()
-    }
-
-    /// Notes, durably, that a file of ours is about to lie in a folder under this raw name, so that a crash leaves nothing
-    /// behind that nobody knows of.
-    pub(crate) fn set_aside(&mut self, folder: FileId, name: &str) -> Result<(), SourceError> {
-        let transaction = self.database.begin_write()?;
-        transaction.open_table(ASIDE)?.insert(aside_key(folder, name).as_slice(), ())?;
-        Ok(transaction.commit()?)
-    }
-
-    /// Forgets what [`Self::set_aside`] noted: the file is there no more.
-    pub(crate) fn forget_aside(&mut self, folder: FileId, name: &str) -> Result<(), SourceError> {
-        let mut transaction = self.database.begin_write()?;
-        transaction.open_table(ASIDE)?.remove(aside_key(folder, name).as_slice())?;
-        // If this is lost, what is gone is looked for once more.
-        transaction.set_durability(Durability::None).map_err(SourceError::journal)?;
-        Ok(transaction.commit()?)
-    }
-
-    /// Returns what [`Self::set_aside`] noted and nobody forgot: folders and raw names.
-    pub(crate) fn aside(&self) -> Result<Vec<(FileId, String)>, SourceError> {
-        let transaction = self.database.begin_write()?;
-        let mut aside = Vec::new();
-        for row in transaction.open_table(ASIDE)?.iter()? {
-            let (key, ()) = row.map(|(key, _)| (key, ()))?;
-            let (folder, name) = key.value().split_at_checked(20).unwrap_or_default();
-            let folder = FileId::from_bytes(folder).ok_or(SourceError::Damaged("a file id"))?;
-            aside.push((folder, String::from_utf8_lossy(name).into_owned()));
-        }
-        transaction.abort()?;
-        Ok(aside)
     }
 
     /// Runs `work` in one transaction; all of it is done when this returns `Ok`, and nothing otherwise.
@@ -383,7 +353,3 @@ macro_rules! from_redb {
 }
 
 from_redb!(redb::StorageError, redb::TableError, redb::TransactionError, redb::CommitError);
-
-fn aside_key(folder: FileId, name: &str) -> Vec<u8> {
-    [folder.to_bytes().as_slice(), name.as_bytes()].concat()
-}

@@ -128,6 +128,11 @@ impl Payloads {
         newest.is_some_and(|newest| newest > acked && newest >= self.waiting_from)
     }
 
+    /// Tells whether the content of a change is in a spool file.
+    pub(crate) fn is_spooled(&self, seq: Seq) -> bool {
+        self.spool.contains_key(&seq)
+    }
+
     /// Returns what was spooled since the last call, to be remembered in the journal.
     pub(crate) fn take_spooled(&mut self) -> Vec<(Seq, SpoolPlace)> {
         std::mem::take(&mut self.spooled)

@@ -10,6 +10,7 @@ use keepshare_base::{FileId, Name, escape_name};
 
 use super::{
     SourceError,
+    keeping::Keeping,
     ledger::Tx,
     round::{FileTask, NameTask, Seed},
     ship::RestoreNote,
@@ -47,6 +48,8 @@ pub(crate) struct Pending {
     pub(crate) reading: HashMap<u64, FileId>,
     /// The names that they get at the end.
     pub(crate) waiting: HashMap<FileId, Vec<(FileId, Name)>>,
+    /// What restores replaced and is to become versions.
+    pub(crate) keeping: VecDeque<Keeping>,
     /// Restores that were written and wait for their change.
     pub(crate) restores: HashMap<FileId, RestoreNote>,
     /// Which file each name stood for at a station, when the map was lost.
@@ -98,12 +101,13 @@ impl Pending {
             || !self.files.is_empty()
             || !self.walks.is_empty()
             || !self.transfers.is_empty()
+            || !self.keeping.is_empty()
     }
 
     /// Returns how much there is to do.
     pub(crate) fn len(&self) -> usize {
         let names = self.names.len() + self.seconds.len();
-        names + self.files.len() + self.walks.len() + self.transfers.len()
+        names + self.files.len() + self.walks.len() + self.transfers.len() + self.keeping.len()
     }
 
     /// Adds a name.

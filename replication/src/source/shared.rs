@@ -2,17 +2,22 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    io,
     os::fd::OwnedFd,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
 };
 
-use keepshare_base::{Epoch, FileId, Seq};
+use keepshare_base::{Epoch, FileId, RequestId, Seq};
 use redb::Database;
 use tokio::sync::watch;
 
 use super::{
     Head, Listing, RestoreAnswer, RestoreRequest, SourceConfig, SourceError, SourceStatus,
-    payloads::Payloads, problems::Place, sweep::Sweep, tree::Tree,
+    payloads::Payloads,
+    problems::Place,
+    sweep::Sweep,
+    tree::Tree,
+    writing::{Filled, LookedAgain, Wrote},
 };
 
 /// Shared by everyone who works for one source.
@@ -76,6 +81,14 @@ pub(crate) enum Request {
     Settled(Reply<()>),
     /// Write a version back.
     Restore(Box<RestoreRequest>, Reply<RestoreAnswer>),
+    /// The content of a restore is written beside, or is what is there already.
+    Wrote(RequestId, u64, io::Result<Wrote>),
+    /// A restore was written into the file that was there, or was not.
+    Filled(RequestId, u64, io::Result<Filled>),
+    /// The folder of a restore is on disk.
+    Synced(RequestId, io::Result<()>),
+    /// What a restore replaced was looked at again.
+    Looked(LookedAgain),
     /// Begin an epoch.
     NewEpoch(Epoch, Option<Box<Listing>>, Reply<Head>),
     /// Take the folder that is there for the source.

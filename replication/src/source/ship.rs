@@ -339,6 +339,7 @@ impl<'a, 't> Ship<'a, 't> {
             let resting = self.resting.and_then(|resting| resting.get(&file).copied());
             if let (Some(until), false) = (resting, owed) {
                 let touch = Touch { modified: true, ..at.touch };
+                let until = until.min(Instant::now() + REST_MAX);
                 self.out.put_off.push((file, touch, until));
                 self.out.racy.extend(at.verify.then_some(file));
                 return Ok(Ok(None));
@@ -591,7 +592,7 @@ impl<'a, 't> Ship<'a, 't> {
         self.journal(names, files, cuts)
     }
 
-    fn journal(
+    pub(crate) fn journal(
         &mut self,
         names: Vec<NameRow>,
         files: Vec<Row>,
@@ -616,7 +617,8 @@ impl<'a, 't> Ship<'a, 't> {
             let epoch =
                 Epoch::new(self.tx.state.epoch).ok_or(SourceError::Damaged("epoch zero"))?;
             let position = Position { origin: OriginId(self.tx.state.origin), epoch, seq };
-            let answer = RestoreAnswer { position, outcome: note.row.outcome.clone() };
+            let outcome = note.row.outcome.clone();
+            let answer = RestoreAnswer { position, outcome, still_open: false };
             self.tx.set_restore(note.row.request, &answer)?;
             self.out.restored.push((note.row, answer));
         }

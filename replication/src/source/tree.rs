@@ -5,6 +5,7 @@ use std::{
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use keepshare_base::{
@@ -38,6 +39,8 @@ pub(crate) struct Tree {
     seen: Seen,
     boundary: Boundary,
     kind: u64,
+    /// The private folder, which is not part of the set.
+    private: Mutex<Option<Inode>>,
 }
 
 /// What one look at an object told.
@@ -76,6 +79,13 @@ pub(crate) enum Found {
     Mounted,
 }
 
+impl Seen {
+    /// Tells whether it is this user's and closed to everybody else.
+    pub(crate) fn is_private_to(&self, user: u32) -> bool {
+        self.user == user && self.mode & 0o777 == 0o700
+    }
+}
+
 impl Tree {
     /// Opens the folder at `path`.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
@@ -84,7 +94,8 @@ impl Tree {
         let seen = look_at(root.as_fd())?;
         let kind = u64::try_from(fs::fstatfs(&root)?.f_type).unwrap_or(0);
         let boundary = Boundary::new(seen.at, kind);
-        Ok(Self { path: path.to_owned(), root, seen, boundary, kind })
+        let private = Mutex::default();
+        Ok(Self { path: path.to_owned(), root, seen, boundary, kind, private })
     }
 
     /// Returns the folder.
@@ -162,12 +173,19 @@ impl Tree {
         Ok(fs::openat2(at.unwrap_or(&self.root), path, flags, Mode::empty(), resolve)?)
     }
 
+    /// Hides the private folder, whatever it is called.
+    pub(crate) fn hide(&self, private: Option<Inode>) {
+        *self.private.lock().unwrap_or_else(PoisonError::into_inner) = private;
+    }
+
     /// Looks at what a name stands for.
     pub(crate) fn look(&self, folder: BorrowedFd<'_>, name: &Name) -> io::Result<Found> {
         let name = CString::new(unescape_name(name))?;
         match stat(folder, &name) {
             Ok(found) if self.boundary.holds(Where::of(&found)) => {
-                Ok(Found::Object(self.known_as(seen(&found))))
+                let seen = self.known_as(seen(&found));
+                let is_hidden = seen.kind == Kind::Dir && self.is_hidden(seen.inode);
+                Ok(if is_hidden { Found::Nothing } else { Found::Object(seen) })
             }
             Ok(_) => Ok(Found::Mounted),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(Found::Nothing),
@@ -185,6 +203,10 @@ impl Tree {
         } else {
             Err(Errno::XDEV.into())
         }
+    }
+
+    fn is_hidden(&self, folder: Inode) -> bool {
+        *self.private.lock().unwrap_or_else(PoisonError::into_inner) == Some(folder)
     }
 
     fn known_as(&self, mut seen: Seen) -> Seen {

@@ -13,9 +13,10 @@ use std::{
 use keepshare_base::{FileId, Name, RequestId, Stamp};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use self::{linked::Linked, questions::Question, restore::Deferred};
+use self::{linked::Linked, questions::Question, replaced::Replaced, restore::Restoring};
 use super::{
-    CaptureMode, RestoreAnswer, SharedFileSystem, SourceAlarm, SourceError,
+    CaptureMode, SharedFileSystem, SourceAlarm, SourceError,
+    aside::Aside,
     cutting::Cutting,
     ledger::{Ledger, Tx},
     map::Inode,
@@ -25,7 +26,7 @@ use super::{
     pending::Pending,
     problems::Problems,
     round::{FileTask, NameTask},
-    shared::{Phase, Reply, Shared, lock},
+    shared::{Phase, Shared, lock},
     sweeper::Sweeper,
     tree::{self, Tree},
 };
@@ -33,7 +34,9 @@ use crate::capture::{self, Capture, Fanotify, Inotify, Marks, ScanOnly};
 
 mod linked;
 mod place;
+mod placing;
 mod questions;
+mod replaced;
 mod requests;
 mod restore;
 mod tick;
@@ -67,10 +70,12 @@ pub(crate) struct Worker {
     recent: BTreeMap<FileId, Instant>,
     problems: Problems,
     linked: Linked,
-    replies: HashMap<RequestId, Vec<Reply<RestoreAnswer>>>,
-    deferred: Vec<Deferred>,
     questions: Vec<Question>,
     sweeper: Option<Sweeper>,
+    restoring: HashMap<RequestId, Restoring>,
+    attempts: u64,
+    aside: Option<Aside>,
+    replaced: Vec<Replaced>,
     next_scan: Instant,
     scan_began: Instant,
     next_tick: Instant,
@@ -113,10 +118,12 @@ impl Worker {
             recent: BTreeMap::new(),
             problems: Problems::default(),
             linked: Linked::default(),
-            replies: HashMap::new(),
-            deferred: Vec::new(),
             questions: Vec::new(),
             sweeper: None,
+            restoring: HashMap::new(),
+            attempts: 0,
+            aside: None,
+            replaced: Vec::new(),
             next_tick: now,
             next_sweep: now,
             next_attach: now,
@@ -162,7 +169,7 @@ impl Worker {
             {
                 self.fail(&error);
             }
-            self.take_deferred();
+            self.take_waiting();
             self.tick();
             self.show();
             self.answer_questions();
@@ -182,8 +189,8 @@ impl Worker {
         if let Some(at) = self.problems.next_try() {
             next = next.min(at);
         }
-        if !self.deferred.is_empty() {
-            next = next.min(Instant::now() + restore::DEFERRED_LOOK);
+        if self.has_waiting() {
+            next = next.min(Instant::now() + restore::WAITING_LOOK);
         }
         if self.has_notes() {
             next = next.min(self.next_tick);
@@ -336,7 +343,7 @@ impl Worker {
         known.map_err(|error| chain(&error))?;
         let tree = Arc::new(tree);
         *lock(&self.shared.tree) = Some(tree.clone());
-        self.clear_aside(&tree).map_err(|error| chain(&error))?;
+        self.find_aside(&tree).map_err(|error| chain(&error))?;
         let shared_every = self.shared.config.rescan_shared_every;
         let shared = tree.shared_file_system();
         lock(&self.shared.status).shared =
@@ -364,8 +371,9 @@ impl Worker {
         self.marks = Marks::default();
         self.later.clear();
         // Whoever waits for a restore gets no answer, and asks again under the same id.
-        self.replies.clear();
-        self.deferred.clear();
+        self.restoring.clear();
+        self.replaced.clear();
+        self.aside = None;
         self.problems = Problems::default();
         self.linked = Linked::default();
         *lock(&self.shared.unseen) = None;

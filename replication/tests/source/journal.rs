@@ -279,7 +279,8 @@ fn a_restore_is_written_once_and_answered_always() {
 #[test]
 fn a_restore_of_what_vanishes_is_answered() {
     for mode in captures() {
-        let rig = Rig::new(mode);
+        let patience = std::time::Duration::from_millis(100);
+        let rig = Rig::with(mode, |_| {}, |config| config.restores.patience = patience);
         let content = rig.config.state_dir.join("version");
         fs::write(&content, "right").unwrap();
         let over = AtomicBool::new(false);

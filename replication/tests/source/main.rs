@@ -9,6 +9,7 @@ mod edits;
 mod journal;
 mod mounts;
 mod problems;
+mod restores;
 mod silent;
 mod storms;
 mod support;

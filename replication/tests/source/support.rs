@@ -14,8 +14,8 @@ use keepshare_base::{
 };
 use keepshare_proto::{StateDigest, cut::CutRule};
 use keepshare_replication::source::{
-    CaptureMode, Listing, MirrorPart, MirrorProgress, MirrorSink, Source, SourceConfig,
-    SourceHandle, SourceLimits,
+    CaptureMode, Listing, MirrorPart, MirrorProgress, MirrorSink, RestoreTimes, Source,
+    SourceConfig, SourceHandle, SourceLimits,
 };
 use tempfile::TempDir;
 
@@ -124,6 +124,7 @@ impl Rig {
             rescan_every: Duration::from_secs(3600),
             rescan_shared_every: Duration::from_secs(300),
             keep_journals: None,
+            restores: RestoreTimes::default(),
         };
         configure(&mut config);
         let handle = open(&config);

@@ -29,6 +29,9 @@ fn restore_in_place(socket: &Path, place: Place, when: String, screen: &Screen) 
         let (path, version) = (safe(&restored.path), &restored.version);
         match restored.outcome.as_str() {
             "equal" => format!("{path} has the content of {version} already.\n"),
+            _ if restored.still_open => format!(
+                "{path} is as it was in {version}; that is a new version now.\nThe file that it replaced is still open by a writer: what that writes into it becomes a version, too.\n"
+            ),
             _ => format!("{path} is as it was in {version}; that is a new version now.\n"),
         }
     })

@@ -127,6 +127,7 @@ fn restore(aside: &Aside, source: &SourceHandle) -> RestoreAnswer {
     });
     match restored {
         Ok(done) => match done.outcome {
+            RestoreOutcome::Written if done.still_open => RestoreAnswer::StillOpen(done.position),
             RestoreOutcome::Written => RestoreAnswer::Written(done.position),
             RestoreOutcome::Equal => RestoreAnswer::Equal(done.position),
         },

@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
+    io::Write as _,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -13,7 +15,7 @@ use serde_json::Value;
 use keepshare_e2e::{SOON, edit_time};
 use keepshare_support::{
     Aspects, Cluster, Editor, Scratch, Wiring, cluster::SET, in_scratch,
-    in_scratch_as_ordinary_user, tools, tree,
+    in_scratch_as_ordinary_user, tools, tree, wait_for,
 };
 
 /// How often a side is killed.
@@ -36,6 +38,46 @@ fn what_was_acknowledged_survives_ten_kills_on_either_side_as_root() -> Result<(
 #[test]
 fn what_was_acknowledged_survives_ten_kills_on_either_side_as_an_ordinary_user() -> Result<()> {
     in_scratch_as_ordinary_user("kills-user", survive_kills)
+}
+
+/// What a restore replaced, and somebody still writes to, outlives the process that watches over it.
+#[test]
+fn a_save_into_a_file_that_a_restore_replaced_survives_a_kill() -> Result<()> {
+    in_scratch("kill-restore", kill_after_a_restore)
+}
+
+fn kill_after_a_restore(scratch: &mut Scratch) -> Result<()> {
+    let source = scratch.make_dir("source")?;
+    let doc = source.join("doc");
+    fs::write(&doc, "first")?;
+    let mut cluster = Cluster::new(scratch, &source, Wiring::Loopback)?;
+    cluster.add_set()?;
+    cluster.in_sync_within(SOON)?;
+    let path = Path::new("doc");
+    let versions = |cluster: &Cluster| cluster.store.versions(SET, path);
+    let old = versions(&cluster)?[0]["version"].as_str().context("an id")?.to_owned();
+    fs::write(&doc, "second")?;
+    wait_for(SOON, "the second version", || Ok((versions(&cluster)?.len() == 2).then_some(())))?;
+    let mut writer = fs::OpenOptions::new().append(true).open(&doc)?;
+    let what = format!("{SET}:doc@{old}");
+    let restored = cluster.store.call(["restore", &what, "--json"])?.ok()?.json()?;
+    ensure!(restored["still_open"] == true, "it says: {restored}");
+    let told = cluster.office.set_status(SET)?["problems"].to_string();
+    ensure!(told.contains("still open by a writer"), "status says: {told}");
+    cluster.office.kill()?;
+    writer.write_all(b", and what came after the kill")?;
+    drop(writer);
+    cluster.office.start()?;
+    let late = b"second, and what came after the kill".as_slice();
+    wait_for(SOON, "the late save as a version", || {
+        let size = u64::try_from(late.len()).unwrap_or(0);
+        Ok(versions(&cluster)?.iter().any(|row| row["size"] == size).then_some(()))
+    })?;
+    cluster.equal_within(SOON, Aspects::ours())?;
+    cluster.in_sync_within(SOON)?;
+    ensure!(fs::read(&doc)? == b"first", "the restore holds");
+    ensure!(fs::read_dir(&source)?.count() == 1, "nothing is left beside it");
+    check_store(&cluster)
 }
 
 fn survive_kills(scratch: &mut Scratch) -> Result<()> {

@@ -201,6 +201,7 @@ fn about_restores() -> impl Strategy<Value = Frame> {
     let answer = prop_oneof![
         position().prop_map(RestoreAnswer::Written),
         position().prop_map(RestoreAnswer::Equal),
+        position().prop_map(RestoreAnswer::StillOpen),
         text().prop_map(RestoreAnswer::Failed),
     ];
     let answer =

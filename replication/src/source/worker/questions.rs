@@ -65,7 +65,7 @@ impl Worker {
 
     /// Returns how much is marked and not yet examined.
     pub(super) fn dirty(&self) -> usize {
-        self.pending.len() + self.marks.len() + self.later.len()
+        self.pending.len() + self.marks.len() + self.later.len() + self.unread_replaced()
     }
 
     /// Begins to ask which files are open for writing.

@@ -24,6 +24,10 @@ impl Worker {
             Request::Compare(files) => self.compare(files),
             Request::Settled(reply) => self.ask(reply),
             Request::Restore(request, reply) => self.restore(request, reply),
+            Request::Wrote(id, attempt, wrote) => self.wrote(id, attempt, wrote),
+            Request::Filled(id, attempt, filled) => self.filled(id, attempt, filled),
+            Request::Synced(id, synced) => self.synced(id, synced),
+            Request::Looked(looked) => self.looked_again(looked),
             Request::NewEpoch(above, seed, reply) => {
                 drop(reply.send(self.new_epoch(above, seed.map(|seed| seed.names))));
             }
@@ -61,6 +65,7 @@ impl Worker {
             tx.durable = true;
             Ok(())
         })?;
+        self.keep_again(files);
         for (file, _) in files {
             self.pending.add_file(*file, FileTask { verify: true, ..FileTask::default() });
         }

@@ -1,117 +1,206 @@
-//! Writes versions back onto live names.
+//! Restores on their way: each is looked at, written beside the live file by a thread of its own, put in place, journaled
+//! and answered.
 //!
-//! The content goes to a temporary name in the same folder and is renamed over the live one, so that nobody sees half a
-//! file. Only a file with several names is written in place: a rename would leave its other names with the old content.
-//! Either way the file keeps its id, and its history goes on. The change that carries it is journaled even when the bytes
-//! were equal, with the answer to the request in the same transaction.
+//! The content goes into the source's private folder and is exchanged with the live file, so that nobody sees half a
+//! file, and nothing is lost that was saved while it was written: what comes out of the exchange is looked at again
+//! ([`super::replaced`]). Only where that cannot be done is a file written where it is, while nobody else has it open: a
+//! file with several names, whose other names would keep the old content, and file systems that cannot exchange. Either
+//! way the file keeps its id, and its history goes on. The change that carries it is journaled even when the bytes were
+//! equal, with the answer to the request in the same transaction.
 
 use std::{
-    fs::File,
     io,
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::MetadataExt,
-    },
-    path::Path,
-    rc::Rc,
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
 use keepshare_base::{
-    FileId, Kind, LEFT_OUT_XATTR, Meta, Name, PresentFile, RestoreOutcome, RestoreRow, SetPath,
-    unescape_name, xattr_allowed,
-};
-use rustix::{
-    fs::{self, AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags},
-    io::Errno,
+    FileId, Kind, Name, PresentFile, RequestId, RestoreOutcome, RestoreRow, SetPath,
 };
 
-use super::Worker;
+use super::{Worker, chain};
 use crate::capture::Touch;
 use crate::source::{
-    FileProblem, RESTORE_PREFIX, RestoreAnswer, RestoreRequest, SourceError,
+    FileProblem, RestoreAnswer, RestoreRequest, SourceError,
+    aside::{Note, random_name},
     folders::Folders,
     ledger::Tx,
-    map::{FileRecord, Signature},
-    owners::Owners,
+    map::FileRecord,
     problems::Place,
     round::{FileTask, NameTask},
-    shared::Reply,
-    ship::RestoreNote,
-    tree::{self, Found, Seen, Tree},
+    shared::{Reply, Request, Shared},
+    tree::{Found, Seen, Tree},
+    writing::{self, Wrote},
 };
 
-/// How often it is looked whether a restore that was put off can be done.
-pub(super) const DEFERRED_LOOK: Duration = Duration::from_millis(20);
+/// How often it is looked whether a restore that waits can go on.
+pub(super) const WAITING_LOOK: Duration = Duration::from_millis(20);
 
-/// How long a restore waits for what it would replace to be kept.
-const DEFERRED_MAX: Duration = Duration::from_secs(10);
+/// The most restores under way, each of which may have a thread.
+const RESTORES_MAX: usize = 64;
 
-/// The most restores that wait.
-const DEFERRED_COUNT_MAX: usize = 64;
+/// The most who wait for one restore.
+const ASKERS_MAX: usize = 16;
 
-/// A restore onto something that is not a version yet.
+/// A restore that is under way.
 #[derive(Debug)]
-pub(super) struct Deferred {
-    request: Box<RestoreRequest>,
-    reply: Reply<RestoreAnswer>,
-    until: Instant,
+pub(super) struct Restoring {
+    pub(super) request: Box<RestoreRequest>,
+    replies: Vec<Reply<RestoreAnswer>>,
+    /// When waiting ends.
+    pub(super) until: Instant,
+    /// When it is looked at again.
+    pub(super) next: Instant,
+    /// Which thread it listens to: the answers of others come too late.
+    pub(super) attempt: Attempt,
+    pub(super) stage: Stage,
 }
 
+/// Counts what threads were asked for.
+pub(crate) type Attempt = u64;
+
+/// How far a restore is.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Nothing was written.
+    New,
+    /// The content is written into this file of the private folder.
+    Writing(String),
+    /// It lies ready there.
+    Ready(String, Seen),
+    /// The live file is written where it is.
+    Filling(Option<(String, Seen)>, Target),
+    /// It is in place: answered when it is journaled and on disk.
+    Placed {
+        /// The folder is on disk.
+        synced: bool,
+        /// What the journal says.
+        answer: Option<RestoreAnswer>,
+    },
+}
+
+/// What a restore does next.
+pub(super) enum Next {
+    /// Something else will say.
+    Go,
+    /// It looks again in a while.
+    Wait(&'static str),
+    /// It was done before.
+    Answer(RestoreAnswer),
+}
+
+/// What is found where a restore goes.
+enum Look {
+    /// This very request was answered before.
+    Answered(RestoreAnswer),
+    /// Something that was not looked at yet, or is no version yet: what was saved a moment ago must not be lost.
+    Unkept(FileId, Name, Option<FileId>),
+    /// The place.
+    Target(Target),
+}
+
+/// Where a restore goes.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) folder: OwnedFd,
+    pub(super) parent: FileId,
+    pub(super) name: Name,
+    /// What is there, and what is known of it.
+    pub(super) now: Option<(Seen, FileId, FileRecord)>,
+}
+
+/// Why a restore waits for what it would replace.
+const UNKEPT: &str =
+    "the file is being written, and what is in it is no version yet; try again in a moment";
+
 impl Worker {
-    /// Writes a version back; the answer follows when it is journaled.
+    /// Begins a restore, or waits for the same one.
     pub(super) fn restore(&mut self, request: Box<RestoreRequest>, reply: Reply<RestoreAnswer>) {
-        let until = Instant::now() + DEFERRED_MAX;
-        self.try_restore(Deferred { request, reply, until });
+        let id = request.request;
+        if let Some(restoring) = self.restoring.get_mut(&id) {
+            if restoring.replies.len() < ASKERS_MAX {
+                restoring.replies.push(reply);
+            }
+            return;
+        }
+        if self.restoring.len() >= RESTORES_MAX {
+            let text = "too many restores are under way; try again in a moment";
+            return drop(reply.send(Err(refused(text))));
+        }
+        let next = Instant::now();
+        let until = next + self.shared.config.restores.patience;
+        let (replies, stage) = (vec![reply], Stage::New);
+        let restoring = Restoring { request, replies, until, next, attempt: 0, stage };
+        self.restoring.insert(id, restoring);
+        self.advance(id);
     }
 
-    /// Tries the restores again that were put off.
-    pub(super) fn take_deferred(&mut self) {
-        for deferred in std::mem::take(&mut self.deferred) {
-            self.try_restore(deferred);
+    /// Looks again at the restores that wait.
+    pub(super) fn take_waiting(&mut self) {
+        let now = Instant::now();
+        let is_due = |restoring: &Restoring| restoring.is_waiting() && restoring.next <= now;
+        let waiting = self.restoring.iter().filter(|(_, restoring)| is_due(restoring));
+        let waiting: Vec<RequestId> = waiting.map(|(id, _)| *id).collect();
+        waiting.into_iter().for_each(|id| self.advance(id));
+    }
+
+    /// Tells whether a restore waits for something that nobody tells of.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.restoring.values().any(Restoring::is_waiting)
+    }
+
+    /// Takes what a thread wrote beside the live file.
+    pub(super) fn wrote(&mut self, id: RequestId, attempt: Attempt, wrote: io::Result<Wrote>) {
+        let restoring = self.restoring.get_mut(&id);
+        let Some(restoring) = restoring.filter(|restoring| restoring.attempt == attempt) else {
+            return;
+        };
+        let Stage::Writing(temporary) = &restoring.stage else { return };
+        let temporary = temporary.clone();
+        match wrote {
+            Ok(Wrote::New(seen)) => {
+                restoring.stage = Stage::Ready(temporary, seen);
+                restoring.until = Instant::now() + self.shared.config.restores.patience;
+                self.advance(id);
+            }
+            Ok(Wrote::Equal) => {
+                restoring.stage = Stage::New;
+                self.discard(temporary);
+                match self.is_equal(id) {
+                    Ok(true) => {}
+                    Ok(false) => self.advance(id),
+                    Err(error) => self.end_restore(id, error),
+                }
+            }
+            Err(error) => self.end_restore(id, refused(error.to_string())),
         }
     }
 
-    fn try_restore(&mut self, deferred: Deferred) {
-        let Deferred { request, reply, until } = &deferred;
-        match self.write_back(request) {
-            Ok(Done::Before(answer)) => drop(reply.send(Ok(answer))),
-            Ok(Done::Now) => {
-                self.replies.entry(request.request).or_default().push(deferred.reply);
-            }
-            Ok(Done::Later)
-                if Instant::now() < *until && self.deferred.len() < DEFERRED_COUNT_MAX =>
-            {
-                self.deferred.push(deferred);
-            }
-            Ok(Done::Later) => {
-                let reason = "the file is being written, and what is in it is no version yet";
-                drop(reply.send(Err(refused(reason))));
-            }
-            Err(error) => drop(reply.send(Err(error))),
+    /// Hears that the folder of a restore is on disk.
+    pub(super) fn synced(&mut self, id: RequestId, done: io::Result<()>) {
+        if let Err(error) = done {
+            return self.end_restore(id, refused(error.to_string()));
         }
+        if let Some(Restoring { stage: Stage::Placed { synced, .. }, .. }) =
+            self.restoring.get_mut(&id)
+        {
+            *synced = true;
+        }
+        self.answer_restore(id);
     }
 
-    /// Removes what restores left in folders when the process was killed.
-    pub(super) fn clear_aside(&mut self, tree: &Tree) -> Result<(), SourceError> {
-        for (folder, name) in self.ledger.aside()? {
-            let open = self.ledger.write(|tx| Folders::default().open(&tx.map, tree, folder))?;
-            if let Some(open) = open {
-                // It may be gone: nothing but this knows its name.
-                let _ = fs::unlinkat(open.as_fd(), name.as_str(), AtFlags::empty());
-            }
-            self.ledger.forget_aside(folder, &name)?;
-        }
-        Ok(())
-    }
-
-    /// Answers those whose restores are journaled now.
+    /// Hears which restores are journaled now.
     pub(super) fn answer_restores(&mut self, restored: Vec<(RestoreRow, RestoreAnswer)>) {
-        for (row, answer) in restored {
+        for (row, journaled) in restored {
             self.pending.restores.retain(|_, note| note.row.request != row.request);
-            for reply in self.replies.remove(&row.request).unwrap_or_default() {
-                drop(reply.send(Ok(answer.clone())));
+            if let Some(Restoring { stage: Stage::Placed { answer, .. }, .. }) =
+                self.restoring.get_mut(&row.request)
+            {
+                *answer = Some(journaled);
             }
+            self.answer_restore(row.request);
         }
     }
 
@@ -134,22 +223,43 @@ impl Worker {
         }
         for (file, reason) in broken {
             let Some(note) = self.pending.restores.remove(&file) else { continue };
-            for reply in self.replies.remove(&note.row.request).unwrap_or_default() {
-                drop(reply.send(Err(refused(reason.clone()))));
-            }
+            self.end_restore(note.row.request, refused(reason));
         }
     }
 
-    fn write_back(&mut self, request: &RestoreRequest) -> Result<Done, SourceError> {
-        let Some(attached) = &self.attached else {
-            return Err(refused("the source is not there"));
-        };
-        if self.replies.contains_key(&request.request) {
-            return Ok(Done::Now);
+    /// Does the next step of a restore that waits or is new.
+    pub(super) fn advance(&mut self, id: RequestId) {
+        let next = self.step(id);
+        let Some(restoring) = self.restoring.get_mut(&id) else { return };
+        match next {
+            Ok(Next::Go) => {}
+            Ok(Next::Wait(why)) => {
+                restoring.next = restoring.next.max(Instant::now() + WAITING_LOOK);
+                if Instant::now() >= restoring.until {
+                    self.end_restore(id, refused(why));
+                }
+            }
+            Ok(Next::Answer(answer)) => {
+                let stage = std::mem::replace(
+                    &mut restoring.stage,
+                    Stage::Placed { synced: true, answer: Some(answer) },
+                );
+                self.discard_of(stage);
+                self.answer_restore(id);
+            }
+            Err(error) => self.end_restore(id, error),
         }
-        let tree = attached.tree.clone();
-        let target = match self.ledger.write(|tx| look(tx, &tree, request))? {
-            Look::Answered(answer) => return Ok(Done::Before(answer)),
+    }
+
+    fn step(&mut self, id: RequestId) -> Result<Next, SourceError> {
+        let Some(restoring) = self.restoring.get(&id) else { return Ok(Next::Go) };
+        let ready = match &restoring.stage {
+            Stage::New => None,
+            Stage::Ready(temporary, seen) => Some((temporary.clone(), *seen)),
+            Stage::Writing(_) | Stage::Filling(..) | Stage::Placed { .. } => return Ok(Next::Go),
+        };
+        let target = match self.look_for(id)? {
+            Look::Answered(answer) => return Ok(Next::Answer(answer)),
             Look::Unkept(parent, name, file) => {
                 self.pending.add_name(parent, name, NameTask::default());
                 if let Some(file) = file {
@@ -157,57 +267,150 @@ impl Worker {
                     let touch = Touch { closed: true, ..Touch::default() };
                     self.pending.add_file(file, FileTask { touch, ..FileTask::default() });
                 }
-                return Ok(Done::Later);
+                return Ok(Next::Wait(UNKEPT));
             }
             Look::Target(target) => target,
         };
-        let temporary = temporary_name()?;
-        self.ledger.set_aside(target.parent, &temporary)?;
-        let owners = &mut self.owners;
-        let done = self.ledger.write(|tx| {
-            let (seen, outcome) = put(owners, &target, request, &temporary)?;
-            let (file, born) = bind(tx, target.parent, &target.name, &seen, &request.meta)?;
-            let row = RestoreRow { request: request.request, version: request.version, outcome };
-            let place = (target.parent, target.name.clone());
-            tx.durable = true;
-            Ok((file, RestoreNote { row, user: request.user.clone(), place, born }))
-        });
-        self.ledger.forget_aside(target.parent, &temporary)?;
-        let (file, note) = done?;
-        // What is being read of the file until now would be taken for what was restored.
-        self.pending.break_transfer(file);
-        self.pending.restores.insert(file, note);
-        self.pending.add_name(target.parent, target.name, NameTask::default());
-        Ok(Done::Now)
+        match ready {
+            Some((temporary, seen)) => self.put(id, target, temporary, seen),
+            None => self.begin_writing(id, target),
+        }
+    }
+
+    fn look_for(&mut self, id: RequestId) -> Result<Look, SourceError> {
+        let Some(attached) = &self.attached else {
+            return Err(refused("the source is not there"));
+        };
+        let tree = attached.tree.clone();
+        let Some(restoring) = self.restoring.get(&id) else { return Err(SourceError::Closed) };
+        let request = &restoring.request;
+        self.ledger.write(|tx| look(tx, &tree, request))
+    }
+
+    /// Has a thread write the content beside the live file.
+    fn begin_writing(&mut self, id: RequestId, target: Target) -> Result<Next, SourceError> {
+        if let Err(error) = self.open_aside() {
+            tracing::debug!(%error, "no private folder in the source, writing into the file");
+            return self.begin_filling(id, None, target);
+        }
+        let Some(restoring) = self.restoring.get_mut(&id) else { return Ok(Next::Go) };
+        let temporary = random_name().map_err(|error| refused(error.to_string()))?;
+        let (place, path) = ((target.parent, target.name.clone()), restoring.request.path.clone());
+        self.ledger.set_note(&temporary, &Note { place, path, kept: None, restored: None })?;
+        let created = self.aside.as_ref().map(|aside| aside.create(&temporary));
+        let file = match created {
+            Some(Ok(file)) => file,
+            Some(Err(error)) => {
+                self.discard(temporary);
+                return Err(refused(error.to_string()));
+            }
+            None => return Err(refused("the source is not there")),
+        };
+        let Some(attached) = &self.attached else { return Err(refused("the source is not there")) };
+        let tree = attached.tree.clone();
+        self.attempts += 1;
+        let attempt = self.attempts;
+        (restoring.attempt, restoring.stage) = (attempt, Stage::Writing(temporary));
+        let (content, meta) = (restoring.request.content.clone(), restoring.request.meta.clone());
+        let name = target.name;
+        let live = match target.now {
+            Some((seen, _, record)) if writing::has_attributes(&record.meta, &meta) => {
+                Some((target.folder, name, seen.signature))
+            }
+            _ => None,
+        };
+        beside(&self.shared, move || {
+            let is_equal = live.is_some_and(|(folder, name, now)| {
+                writing::is_equal(folder.as_fd(), &name, now, &content)
+            });
+            let wrote = if is_equal {
+                Ok(Wrote::Equal)
+            } else {
+                writing::copy(&tree, file, &content, &meta).map(Wrote::New)
+            };
+            Request::Wrote(id, attempt, wrote)
+        })?;
+        Ok(Next::Go)
+    }
+
+    /// Has it journaled that the live file is the version already; `false` where it is not any more.
+    fn is_equal(&mut self, id: RequestId) -> Result<bool, SourceError> {
+        let Look::Target(target) = self.look_for(id)? else { return Ok(false) };
+        let Some(restoring) = self.restoring.get(&id) else { return Ok(false) };
+        match &target.now {
+            Some((seen, _, record))
+                if writing::has_attributes(&record.meta, &restoring.request.meta) =>
+            {
+                let seen = *seen;
+                self.placed(id, &target, &seen, RestoreOutcome::Equal)?;
+                self.synced(id, Ok(()));
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Answers a restore that is journaled and on disk.
+    fn answer_restore(&mut self, id: RequestId) {
+        let Some(Restoring { stage: Stage::Placed { synced: true, answer: Some(answer) }, .. }) =
+            self.restoring.get(&id)
+        else {
+            return;
+        };
+        let answer = RestoreAnswer { still_open: self.is_still_open(id), ..answer.clone() };
+        for reply in self.restoring.remove(&id).into_iter().flat_map(|restoring| restoring.replies)
+        {
+            // Whoever asked may have gone away.
+            let _ = reply.send(Ok(answer.clone()));
+        }
+    }
+
+    /// Gives a restore up.
+    pub(super) fn end_restore(&mut self, id: RequestId, error: SourceError) {
+        let Some(restoring) = self.restoring.remove(&id) else { return };
+        self.discard_of(restoring.stage);
+        let text = match &error {
+            SourceError::Refused(reason) => reason.clone(),
+            error => chain(error),
+        };
+        let mut error = Some(error);
+        for reply in restoring.replies {
+            let error = error.take().unwrap_or_else(|| refused(text.clone()));
+            let _ = reply.send(Err(error));
+        }
+    }
+
+    fn discard_of(&mut self, stage: Stage) {
+        match stage {
+            Stage::Writing(temporary)
+            | Stage::Ready(temporary, _)
+            | Stage::Filling(Some((temporary, _)), _) => self.discard(temporary),
+            Stage::New | Stage::Filling(None, _) | Stage::Placed { .. } => {}
+        }
     }
 }
 
-/// How far a restore has come.
-enum Done {
-    /// It was answered before.
-    Before(RestoreAnswer),
-    /// It is written; the answer follows.
-    Now,
-    /// What it would replace is not kept yet.
-    Later,
+impl Restoring {
+    fn is_waiting(&self) -> bool {
+        matches!(self.stage, Stage::New | Stage::Ready(..))
+    }
 }
 
-/// What is found where a restore goes.
-enum Look {
-    /// This very request was answered before.
-    Answered(RestoreAnswer),
-    /// Something that was not looked at yet, or is no version yet: what was saved a moment ago must not be lost.
-    Unkept(FileId, Name, Option<FileId>),
-    /// The place.
-    Target(Target),
+/// Does something long on a thread of its own, and has the source's thread take what came of it.
+pub(super) fn beside(
+    shared: &Arc<Shared>,
+    work: impl FnOnce() -> Request + Send + 'static,
+) -> Result<(), SourceError> {
+    let to = shared.clone();
+    let run = move || to.request(work());
+    match thread::Builder::new().name(format!("restore-{}", shared.config.set)).spawn(run) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(refused(format!("cannot start a thread: {error}"))),
+    }
 }
 
-/// Where a restore goes.
-struct Target {
-    folder: Rc<OwnedFd>,
-    parent: FileId,
-    name: Name,
-    now: Option<Seen>,
+pub(super) fn refused(reason: impl Into<String>) -> SourceError {
+    SourceError::Refused(reason.into())
 }
 
 /// Finds the place of a restore, and whether it is what it was when the restore was allowed.
@@ -230,61 +433,30 @@ fn look(tx: &mut Tx<'_>, tree: &Tree, request: &RestoreRequest) -> Result<Look, 
         Found::Object(_) => return Err(refused("something else has that name now")),
         Found::Mounted => return Err(refused("another file system is mounted there")),
     };
-    let known = tx.map.lookup(parent, &name)?;
-    let known = match known {
+    let known = match tx.map.lookup(parent, &name)? {
         Some((file, Kind::File)) => tx.map.record(file)?.map(|record| (file, record)),
         Some(_) => return Ok(Look::Unkept(parent, name, None)),
         None => None,
     };
-    match (&now, &known) {
-        (None, None) => {}
+    let now = match (now, known) {
+        (None, None) => None,
         (Some(seen), Some((file, record))) => {
             let is_known = record.inode == seen.inode && record.signature == seen.signature;
             if !is_known || record.uncut.is_some() || record.forgotten {
-                return Ok(Look::Unkept(parent, name, is_known.then_some(*file)));
+                return Ok(Look::Unkept(parent, name, is_known.then_some(file)));
             }
+            Some((seen, file, record))
         }
         _ => return Ok(Look::Unkept(parent, name, None)),
-    }
+    };
     if let Some(ground) = &request.ground {
-        let present = known.map(|(file, record)| PresentFile::new(file, &record.meta));
+        let present = now.as_ref().map(|(_, file, record)| PresentFile::new(*file, &record.meta));
         if ground.present != present {
             return Err(refused("it is not the file any more that it was; try again"));
         }
     }
+    let folder = folder.try_clone().map_err(|error| refused(error.to_string()))?;
     Ok(Look::Target(Target { folder, parent, name, now }))
-}
-
-/// Brings a name to a version's content and attributes, where it has not got them.
-fn put(
-    owners: &mut Owners,
-    target: &Target,
-    request: &RestoreRequest,
-    temporary: &str,
-) -> Result<(Seen, RestoreOutcome), SourceError> {
-    let Target { folder, name, now, .. } = target;
-    let refuse = |error: io::Error| refused(error.to_string());
-    let Some(now) = now.filter(|_| is_equal(folder.as_fd(), name, &request.content)) else {
-        let written = write(folder.as_fd(), name, request, now.as_ref(), temporary);
-        return Ok((written.map_err(refuse)?, RestoreOutcome::Written));
-    };
-    let meta = tree::meta(owners, folder.as_fd(), Some(name), &now);
-    if has_attributes(&meta.map_err(refuse)?, &request.meta) {
-        return Ok((now, RestoreOutcome::Equal));
-    }
-    let put = put_attributes_at(folder.as_fd(), name, &request.meta);
-    Ok((put.map_err(refuse)?, RestoreOutcome::Written))
-}
-
-/// Returns a name that nobody can have foreseen.
-fn temporary_name() -> Result<String, SourceError> {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|error| refused(error.to_string()))?;
-    Ok(format!("{RESTORE_PREFIX}{:032x}", u128::from_le_bytes(random)))
-}
-
-fn refused(reason: impl Into<String>) -> SourceError {
-    SourceError::Refused(reason.into())
 }
 
 /// Finds the folder and name of a path.
@@ -298,161 +470,4 @@ fn place(tx: &Tx<'_>, path: &SetPath) -> Result<(FileId, Name), SourceError> {
         }
     }
     Ok((at, name.clone()))
-}
-
-/// Makes the object that stands at a name now known as the file that stood there, or as a new one; tells which it is and
-/// whether it is new.
-fn bind(
-    tx: &mut Tx<'_>,
-    parent: FileId,
-    name: &Name,
-    seen: &Seen,
-    meta: &Meta,
-) -> Result<(FileId, bool), SourceError> {
-    let known = match tx.map.lookup(parent, name)? {
-        Some((file, Kind::File)) => tx.map.record(file)?.map(|record| (file, record)),
-        _ => None,
-    };
-    let born = known.is_none();
-    let (file, mut record) = match known {
-        Some(known) => known,
-        None => (tx.new_file()?, FileRecord::new(seen.inode, Signature::default(), meta.clone())),
-    };
-    record.signature = Signature::default();
-    tx.map.rebind(file, record, seen.inode)?;
-    Ok((file, born))
-}
-
-fn is_equal(folder: BorrowedFd<'_>, name: &Name, content: &Path) -> bool {
-    let compare = || -> io::Result<bool> {
-        let (live, version) = (File::from(tree::open_file(folder, name)?), File::open(content)?);
-        if live.metadata()?.size() != version.metadata()?.size() {
-            return Ok(false);
-        }
-        same_bytes(live, version)
-    };
-    compare().unwrap_or(false)
-}
-
-fn same_bytes(mut a: impl io::Read, mut b: impl io::Read) -> io::Result<bool> {
-    const STEP: usize = 256 * 1024;
-    let (mut left, mut right) = (vec![0; STEP], vec![0; STEP]);
-    loop {
-        let len = read_step(&mut a, &mut left)?;
-        if len != read_step(&mut b, &mut right)? || left[..len] != right[..len] {
-            return Ok(false);
-        }
-        if len == 0 {
-            return Ok(true);
-        }
-    }
-}
-
-fn read_step(from: &mut impl io::Read, into: &mut [u8]) -> io::Result<usize> {
-    let mut len = 0;
-    while len < into.len() {
-        match from.read(&mut into[len..]) {
-            Ok(0) => break,
-            Ok(more) => len += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(len)
-}
-
-/// Writes the content and attributes, and returns what stands at the name then.
-fn write(
-    folder: BorrowedFd<'_>,
-    name: &Name,
-    request: &RestoreRequest,
-    now: Option<&Seen>,
-    temporary: &str,
-) -> io::Result<Seen> {
-    let raw = unescape_name(name);
-    if let Some(now) = now.filter(|now| now.links > 1) {
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file = fs::openat(folder, raw.as_slice(), flags, Mode::empty())?;
-        if tree::look_at(file.as_fd())?.inode != now.inode {
-            return Err(io::Error::other("another file took its place; try again"));
-        }
-        reserve(&file, std::fs::metadata(&request.content)?.len())?;
-        return fill(file, request);
-    }
-    // Whatever has that name already was put there by somebody else.
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = fs::openat(folder, temporary, flags, Mode::from_raw_mode(0o600))?;
-    let renamed = fill(file, request).and_then(|seen| {
-        fs::renameat(folder, temporary, folder, raw.as_slice())?;
-        fs::fsync(folder)?;
-        Ok(seen)
-    });
-    if renamed.is_err() {
-        // Best effort: a name that stays is known, and taken away at the next start.
-        let _ = fs::unlinkat(folder, temporary, AtFlags::empty());
-    }
-    renamed
-}
-
-/// Takes the room that a content needs before a byte of the present one is gone.
-fn reserve(file: &OwnedFd, len: u64) -> io::Result<()> {
-    match fs::fallocate(file, fs::FallocateFlags::KEEP_SIZE, 0, len) {
-        _ if len == 0 => Ok(()),
-        // There are file systems that cannot tell.
-        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
-        Err(error) => {
-            // What it got of it lies behind the end, where nobody would ever find it.
-            let size = tree::look_at(file.as_fd())?.signature.size;
-            fs::ftruncate(file, size)?;
-            Err(error.into())
-        }
-    }
-}
-
-fn fill(file: OwnedFd, request: &RestoreRequest) -> io::Result<Seen> {
-    let mut file = File::from(file);
-    let mut content = File::open(&request.content)?;
-    let len = io::copy(&mut content, &mut file)?;
-    file.set_len(len)?;
-    put_attributes(&file, &request.meta)?;
-    file.sync_all()?;
-    tree::look_at(file.as_fd())
-}
-
-/// Tells whether a file has the attributes of a version, as far as they can be given to it.
-fn has_attributes(now: &Meta, version: &Meta) -> bool {
-    let is_root = rustix::process::geteuid().is_root();
-    let same_owner =
-        !is_root || (now.owner.id, now.group.id) == (version.owner.id, version.group.id);
-    now.mode & 0o1777 == version.mode & 0o1777
-        && same_owner
-        && now.mtime == version.mtime
-        && now.xattrs == version.xattrs
-}
-
-fn put_attributes_at(folder: BorrowedFd<'_>, name: &Name, meta: &Meta) -> io::Result<Seen> {
-    let file = File::from(tree::open_file(folder, name)?);
-    put_attributes(&file, meta)?;
-    file.sync_all()?;
-    tree::look_at(file.as_fd())
-}
-
-fn put_attributes(file: &File, meta: &Meta) -> io::Result<()> {
-    // Not ours to give without root; then the file belongs to whoever runs this.
-    let _ =
-        fs::fchown(file, Some(Uid::from_raw(meta.owner.id)), Some(Gid::from_raw(meta.group.id)));
-    // Set-id bits are not given back: whoever could choose the version could choose the program.
-    fs::fchmod(file, Mode::from_raw_mode(meta.mode & 0o1777))?;
-    let mut names = vec![0; keepshare_base::XATTR_BYTES_MAX];
-    let len = fs::flistxattr(file, names.as_mut_slice()).unwrap_or(0);
-    for name in names[..len].split(|byte| *byte == 0).filter(|name| xattr_allowed(name)) {
-        if !meta.xattrs.iter().any(|(wanted, _)| wanted == name) {
-            let _ = fs::fremovexattr(file, name);
-        }
-    }
-    for (name, value) in meta.xattrs.iter().filter(|(name, _)| name != LEFT_OUT_XATTR) {
-        let _ = fs::fsetxattr(file, name.as_slice(), value, XattrFlags::empty());
-    }
-    let mtime = Timespec { tv_sec: meta.mtime.secs, tv_nsec: meta.mtime.nanos.into() };
-    Ok(fs::futimens(file, &Timestamps { last_access: mtime, last_modification: mtime })?)
 }

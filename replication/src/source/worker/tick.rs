@@ -33,6 +33,8 @@ impl Worker {
         self.cutting.is_waiting()
             || !self.recent.is_empty()
             || self.linked.is_waiting()
+            || !self.replaced.is_empty()
+            || self.aside.is_some()
             || !lock(&self.shared.acks).changed.is_empty()
             || self
                 .shared
@@ -55,6 +57,8 @@ impl Worker {
         }
         self.keep_notes();
         self.watch_linked();
+        self.look_at_replaced();
+        self.end_aside();
         self.sweep(now);
         if !self.pending.may_find_moved() {
             self.pending.strange.forget_old();

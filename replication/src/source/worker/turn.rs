@@ -15,6 +15,7 @@ use crate::{
         FileProblem, SourceAlarm, SourceError,
         cutting::Cutting,
         folders::Folders,
+        keeping::{Kept, Version},
         ledger::Tx,
         map::{FileRecord, Signature},
         owners::Owners,
@@ -93,6 +94,8 @@ struct Left {
     /// Files that have more names than the source knows.
     linked: Vec<FileId>,
     scan_ended: bool,
+    /// What restores replaced and is a version now, or cannot be one.
+    kept: Vec<(String, Result<Version, String>)>,
 }
 
 /// Says which names of a folder no set can hold.
@@ -232,6 +235,9 @@ impl Worker {
         }
         self.clear_alarm(|alarm| matches!(alarm, SourceAlarm::Journal(_)));
         self.answer_restores(shipped.restored);
+        for (aside, kept) in left.kept {
+            self.kept_replaced(&aside, kept);
+        }
     }
 
     fn take_again(&mut self, again: Vec<(FileId, Name, NameTask)>) {
@@ -255,6 +261,9 @@ impl<'t> Turn<'_, 't> {
     fn take(&mut self, cuts: Vec<FileId>) -> Result<(), SourceError> {
         let silent = !self.tx.state.scanned;
         let (mut ready, finished) = self.step_transfer()?;
+        if !silent {
+            self.step_keeping()?;
+        }
         for _ in 0..WALKS_PER_TURN {
             if self.pending.names.len() >= TASKS_PER_TURN {
                 break;
@@ -370,6 +379,25 @@ impl<'t> Turn<'_, 't> {
             }
         }
         Ok((ready, names))
+    }
+
+    /// Journals on of what a restore replaced.
+    fn step_keeping(&mut self) -> Result<(), SourceError> {
+        let Some(mut keeping) = self.pending.keeping.pop_front() else { return Ok(()) };
+        let nobody = HashSet::new();
+        let mut ship =
+            Ship::new(self.tx, &self.attached.tree, self.owners, self.cutting, now(), &nobody);
+        let kept = match keeping.step(&mut ship)? {
+            Kept::More => None,
+            Kept::Done(version) => Some(Ok(version)),
+            Kept::Failed(error) => Some(Err(error.to_string())),
+        };
+        self.left.shipped.append(ship.out);
+        match kept {
+            Some(kept) => self.left.kept.push((keeping.aside, kept)),
+            None => self.pending.keeping.push_back(keeping),
+        }
+        Ok(())
     }
 
     /// Reads a folder, and has every name in it or in the map looked at.

@@ -1,0 +1,262 @@
+//! The private folder of a source: where restores write, and where what they replace waits until nobody can write to it.
+//!
+//! It lies in the source's own folder, on the same file system, so that files can be exchanged with live ones; its name
+//! cannot be foreseen, it is closed to everybody else, and it is not part of the set. It is made when it is needed and
+//! removed when it is empty. Everything in it is noted in the journal first ([`Note`]), so that whoever starts after a
+//! crash knows what it was.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
+};
+
+use keepshare_base::{ContentHash, FileId, FileTime, Name, SetPath};
+use rustix::{
+    fs::{self, AtFlags, Mode, OFlags, RenameFlags},
+    io::Errno,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    RESTORE_PREFIX,
+    map::Inode,
+    tree::{Seen, Tree},
+};
+
+/// How many random digits end a name.
+const DIGITS: usize = 32;
+
+/// Where the private folder is.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Home {
+    /// Its name in the source's folder, unless somebody renamed it.
+    name: String,
+    /// Which folder it is.
+    inode: Inode,
+}
+
+/// What a file in the private folder is.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Note {
+    /// The name that is restored.
+    pub(crate) place: (FileId, Name),
+    /// Where that is, to be shown.
+    pub(crate) path: SetPath,
+    /// What stood at the name and was kept already.
+    pub(crate) kept: Option<Kept>,
+    /// The object that a restore puts at the name, once it is whole: what lies here instead was replaced by it. `None`:
+    /// it is being written.
+    pub(crate) restored: Option<Inode>,
+}
+
+/// A state of a file that is a version.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    /// Which file it was.
+    pub(crate) file: FileId,
+    /// Which object.
+    pub(crate) inode: Inode,
+    /// How long its content was, and when that changed.
+    pub(crate) size: u64,
+    /// When it changed last.
+    pub(crate) mtime: FileTime,
+    /// The hash of its content, where that is known.
+    pub(crate) hash: Option<ContentHash>,
+}
+
+/// The private folder, open.
+#[derive(Debug)]
+pub(crate) struct Aside {
+    tree: Arc<Tree>,
+    folder: OwnedFd,
+    home: Home,
+}
+
+/// How an exchange went.
+#[derive(Debug)]
+pub(crate) enum Exchanged {
+    /// What stood at the name lies in the private folder now.
+    Done,
+    /// Something else is there by now, or nothing: look again.
+    Moved,
+    /// It cannot be done on this file system, or not from this folder.
+    Impossible(io::Error),
+}
+
+impl Aside {
+    /// Finds the folder that was noted, or one of ours that no note speaks of; `None` where there is none.
+    pub(crate) fn find(tree: &Arc<Tree>, noted: Option<&Home>) -> io::Result<Option<Self>> {
+        if let Some(home) = noted
+            && let Some(folder) = open_own(tree, &home.name)?
+            && folder.1 == home.inode
+        {
+            return Ok(Some(Self { tree: tree.clone(), folder: folder.0, home: home.clone() }));
+        }
+        // Renamed, or made by a process whose journal is lost: only we can have made it.
+        for name in names(tree.root())? {
+            if noted.is_none() && !is_ours(&name) {
+                continue;
+            }
+            if let Some((folder, inode)) = open_own(tree, &name)?
+                && noted.is_none_or(|home| home.inode == inode)
+            {
+                let home = Home { name, inode };
+                return Ok(Some(Self { tree: tree.clone(), folder, home }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes the folder.
+    pub(crate) fn make(tree: &Arc<Tree>) -> io::Result<Self> {
+        let name = random_name()?;
+        fs::mkdirat(tree.root(), &name, Mode::from_raw_mode(0o700))?;
+        let opened = open_own(tree, &name)?;
+        let (folder, inode) =
+            opened.ok_or_else(|| io::Error::other("it was taken away at once"))?;
+        fs::fsync(tree.root())?;
+        Ok(Self { tree: tree.clone(), folder, home: Home { name, inode } })
+    }
+
+    /// Returns where it is.
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Returns which folder it is.
+    pub(crate) fn inode(&self) -> Inode {
+        self.home.inode
+    }
+
+    /// Returns the folder.
+    pub(crate) fn folder(&self) -> &OwnedFd {
+        &self.folder
+    }
+
+    /// Returns the names in it.
+    pub(crate) fn names(&self) -> io::Result<Vec<String>> {
+        names(&self.folder)
+    }
+
+    /// Removes the folder where it is empty; tells whether it is gone.
+    pub(crate) fn remove(&self) -> bool {
+        fs::unlinkat(self.tree.root(), &self.home.name, AtFlags::REMOVEDIR).is_ok()
+    }
+
+    /// Makes a file that nobody else can open.
+    pub(crate) fn create(&self, name: &str) -> io::Result<OwnedFd> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        Ok(fs::openat(&self.folder, name, flags, Mode::from_raw_mode(0o600))?)
+    }
+
+    /// Opens a file for reading.
+    pub(crate) fn open(&self, name: &str) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        Ok(fs::openat(&self.folder, name, flags, Mode::empty())?)
+    }
+
+    /// Looks at what lies there; `None`: nothing.
+    pub(crate) fn look(&self, name: &str) -> io::Result<Option<Seen>> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        match fs::openat(&self.folder, name, flags, Mode::empty()) {
+            Ok(object) => self.tree.look_at(object.as_fd()).map(Some),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes a file; tells whether it is gone, and only then is it forgotten.
+    pub(crate) fn discard(&self, name: &str) -> bool {
+        if let Err(error) = fs::unlinkat(&self.folder, name, AtFlags::empty())
+            && error != Errno::NOENT
+        {
+            tracing::warn!(%error, "cannot remove what a restore left in its private folder");
+        }
+        matches!(self.look(name), Ok(None))
+    }
+
+    /// Exchanges a file with what stands at a live name.
+    pub(crate) fn exchange(&self, name: &str, folder: BorrowedFd<'_>, live: &[u8]) -> Exchanged {
+        self.rename(name, folder, live, RenameFlags::EXCHANGE)
+    }
+
+    /// Moves a file to a live name that stands for nothing.
+    pub(crate) fn place(&self, name: &str, folder: BorrowedFd<'_>, live: &[u8]) -> Exchanged {
+        match self.rename(name, folder, live, RenameFlags::NOREPLACE) {
+            // A link is never put over anything either.
+            Exchanged::Impossible(_) => {
+                match fs::linkat(&self.folder, name, folder, live, AtFlags::empty()) {
+                    Ok(()) => Exchanged::Done,
+                    Err(Errno::EXIST) => Exchanged::Moved,
+                    Err(error) => Exchanged::Impossible(error.into()),
+                }
+            }
+            exchanged => exchanged,
+        }
+    }
+
+    fn rename(
+        &self,
+        name: &str,
+        folder: BorrowedFd<'_>,
+        live: &[u8],
+        flags: RenameFlags,
+    ) -> Exchanged {
+        match fs::renameat_with(&self.folder, name, folder, live, flags) {
+            Ok(()) => Exchanged::Done,
+            Err(Errno::NOENT | Errno::EXIST) => Exchanged::Moved,
+            Err(error) => Exchanged::Impossible(error.into()),
+        }
+    }
+}
+
+impl Kept {
+    /// Tells whether an object, as it was seen, is this file and nothing says that it was written to.
+    pub(crate) fn is_still(&self, seen: &Seen) -> bool {
+        // Not the ctime: moving the file changed that.
+        seen.inode == self.inode
+            && (seen.signature.size, seen.signature.mtime) == (self.size, self.mtime)
+    }
+}
+
+/// Returns a name that nobody can have foreseen.
+pub(crate) fn random_name() -> io::Result<String> {
+    let mut random = [0; DIGITS / 2];
+    getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(format!("{RESTORE_PREFIX}{:032x}", u128::from_le_bytes(random)))
+}
+
+/// Returns the names in a folder that are text.
+fn names(folder: &OwnedFd) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::Dir::read_from(folder)? {
+        if let Ok(name) = entry?.file_name().to_str()
+            && name != "."
+            && name != ".."
+        {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+fn is_ours(name: &str) -> bool {
+    name.strip_prefix(RESTORE_PREFIX).is_some_and(|digits| {
+        digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
+}
+
+/// Opens a folder that is closed to everybody but us; `None` where there is none.
+fn open_own(tree: &Tree, name: &str) -> io::Result<Option<(OwnedFd, Inode)>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let folder = match fs::openat(tree.root(), name, flags, Mode::empty()) {
+        Ok(folder) => folder,
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let Ok(seen) = tree.look_at(folder.as_fd()) else { return Ok(None) };
+    let is_own = seen.is_private_to(rustix::process::geteuid().as_raw());
+    Ok(is_own.then_some((folder, seen.inode)))
+}

@@ -1,0 +1,166 @@
+//! Makes a version of what a restore replaced, where that is other than what was captured of it.
+//!
+//! The live name stands for what was restored by now, and goes on to. So the late content is journaled as a file of its
+//! own that held the name for a moment: it is found under the name that it was saved under, among the versions before
+//! and after it, and what stands there now is not sent again.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use keepshare_base::{ContentHash, FileId, Kind, Name, NameRow, Seq};
+
+use super::{
+    SourceError,
+    aside::random_name,
+    ledger::Tx,
+    map::{FileRecord, Inode, Signature},
+    pass::Regions,
+    ship::Ship,
+    transfer::{Done, Step, Transfer},
+    tree,
+};
+use crate::capture::Touch;
+
+/// The most content read in one turn.
+const STEP_BYTES: u64 = 8 << 20;
+
+/// What was replaced, on its way into the journal.
+#[derive(Debug)]
+pub(crate) struct Keeping {
+    /// Its name in the private folder.
+    pub(crate) aside: String,
+    place: (FileId, Name),
+    changes: Vec<Seq>,
+    open: Option<OwnedFd>,
+    transfer: Option<Transfer>,
+}
+
+/// What a step gave.
+#[derive(Debug)]
+pub(crate) enum Kept {
+    /// There is more.
+    More,
+    /// It is a version now.
+    Done(Version),
+    /// It cannot be read.
+    Failed(io::Error),
+}
+
+/// A version made of what was replaced.
+#[derive(Clone, Debug)]
+pub(crate) struct Version {
+    /// The file that it is journaled as.
+    pub(crate) file: FileId,
+    /// The state that was read.
+    pub(crate) signature: Signature,
+    /// The hash of its content, where that held still.
+    pub(crate) hash: Option<ContentHash>,
+    /// The changes that carry its content.
+    pub(crate) changes: Vec<Seq>,
+}
+
+impl Keeping {
+    /// Begins with a file that was replaced at a place.
+    pub(crate) fn new(aside: String, open: OwnedFd, place: (FileId, Name)) -> Self {
+        Self { aside, changes: Vec::new(), place, open: Some(open), transfer: None }
+    }
+
+    /// Reads on, and journals what was read.
+    pub(crate) fn step(&mut self, ship: &mut Ship<'_, '_>) -> Result<Kept, SourceError> {
+        let kept = self.read_on(ship)?;
+        self.changes.extend(ship.out.payloads.iter().map(|(seq, _)| *seq));
+        Ok(match kept {
+            Kept::Done(version) => {
+                Kept::Done(Version { changes: std::mem::take(&mut self.changes), ..version })
+            }
+            kept => kept,
+        })
+    }
+
+    fn read_on(&mut self, ship: &mut Ship<'_, '_>) -> Result<Kept, SourceError> {
+        if let Some(open) = self.open.take() {
+            match begin(ship, open)? {
+                Ok(transfer) => self.transfer = Some(transfer),
+                Err(error) => return Ok(Kept::Failed(error)),
+            }
+        }
+        let Some(mut transfer) = self.transfer.take() else {
+            return Ok(Kept::Failed(io::ErrorKind::NotFound.into()));
+        };
+        let until = transfer.read_bytes() + STEP_BYTES;
+        loop {
+            let budget = until.saturating_sub(transfer.read_bytes());
+            match transfer.step(ship.tx, ship.owners, budget)? {
+                Step::Part(row) => ship.journal_part(*row, transfer.is_between_passes())?,
+                Step::Paused => {
+                    self.transfer = Some(transfer);
+                    return Ok(Kept::More);
+                }
+                Step::Done(done) => return self.end(ship, transfer.file, *done),
+                Step::Failed(error) => {
+                    ship.tx.map.clear_blocks(transfer.file, 0)?;
+                    ship.tx.map.remove_file(transfer.file)?;
+                    return Ok(Kept::Failed(error));
+                }
+            }
+        }
+    }
+
+    fn end(&self, ship: &mut Ship<'_, '_>, file: FileId, done: Done) -> Result<Kept, SourceError> {
+        let (signature, hash) = (done.seen.signature, done.row.row.hash);
+        let closed = Touch { closed: true, ..Touch::default() };
+        let row = ship.finish(file, done, closed)?;
+        let (parent, name, now) = free_place(ship.tx, &self.place)?;
+        let name_row = |target| NameRow { parent, name: name.clone(), target };
+        let held = vec![name_row(Some((file, Kind::File)))];
+        ship.journal(held, row.into_iter().collect(), Vec::new())?;
+        ship.journal(vec![name_row(now)], Vec::new(), Vec::new())?;
+        ship.tx.map.clear_blocks(file, 0)?;
+        ship.tx.map.remove_file(file)?;
+        Ok(Kept::Done(Version { file, signature, hash, changes: Vec::new() }))
+    }
+}
+
+fn begin(ship: &mut Ship<'_, '_>, open: OwnedFd) -> Result<io::Result<Transfer>, SourceError> {
+    let looked = tree::look_at(open.as_fd())
+        .and_then(|seen| tree::meta_of_open(ship.owners, open.as_fd(), &seen));
+    let meta = match looked {
+        Ok(meta) => meta,
+        Err(error) => return Ok(Err(error)),
+    };
+    let file = ship.tx.new_file()?;
+    // No object of the source: it is known only until it is journaled.
+    let record = FileRecord::new(Inode::default(), Signature::default(), meta);
+    ship.tx.map.set_record(file, &record)?;
+    Transfer::begin(ship.tx, ship.owners, open, file, &record, true)
+}
+
+/// Returns a place for a version that is late, and what stands there: where it was saved, unless its folder is gone or a
+/// folder has taken its name, which is not moved away for it.
+fn free_place(
+    tx: &Tx<'_>,
+    (parent, name): &(FileId, Name),
+) -> Result<(FileId, Name, Option<(FileId, Kind)>), SourceError> {
+    let folder = tx.map.record(*parent)?.filter(|record| record.meta.kind == Kind::Dir);
+    let now = tx.map.lookup(*parent, name)?;
+    match (folder, now) {
+        (Some(_), now) if now.is_none_or(|(_, kind)| kind != Kind::Dir) => {
+            Ok((*parent, name.clone(), now))
+        }
+        (folder, _) => {
+            let parent = folder.map_or(FileId::ROOT, |_| *parent);
+            Ok((parent, late_name(name)?, None))
+        }
+    }
+}
+
+/// Returns a name for what was saved under `name`, which nothing else has.
+fn late_name(name: &Name) -> Result<Name, SourceError> {
+    let random = random_name().map_err(|error| SourceError::Refused(error.to_string()))?;
+    let end = &random[random.len() - 8..];
+    let named = [name.as_bytes(), b"~", end.as_bytes()].concat();
+    let named = Name::new(&named).or_else(|_| Name::new(random.as_bytes()));
+    named.map_err(|_| SourceError::Damaged("a restore's note"))
+}

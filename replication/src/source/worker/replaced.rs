@@ -1,0 +1,430 @@
+//! What restores replaced: it stays in the private folder until nobody can write to it any more, is looked at again, and
+//! becomes a version where it is other than what was captured; then it goes.
+//!
+//! A look before a rename is not enough, nor one after it: between the look and the exchange somebody may save, and a
+//! program that has the old file open, or mapped, goes on writing into it afterwards.
+
+use std::{
+    os::fd::AsFd,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use keepshare_base::{ContentHash, FileId, Kind, Name, RequestId, Seq, SetPath, unescape_name};
+
+use super::{Worker, chain, placing, restore::beside};
+use crate::{
+    lease::{Lease, NoLease},
+    source::{
+        PROBLEMS_MAX, SourceError,
+        aside::{Aside, Note},
+        folders::Folders,
+        keeping::{Keeping, Version},
+        map::{Inode, Signature},
+        shared::{Request, lock},
+        tree::Tree,
+        writing::{LookedAgain, Settled},
+    },
+};
+
+/// When a file that was replaced is looked at again: at first, and after it was found open.
+const SOON: Duration = Duration::from_millis(100);
+
+/// And later on.
+const LATER: Duration = Duration::from_secs(1);
+
+/// So long it is looked at often.
+const SOON_FOR: Duration = Duration::from_secs(2);
+
+/// A file in the private folder.
+#[derive(Debug)]
+pub(super) struct Replaced {
+    /// Its name there.
+    name: String,
+    note: Note,
+    request: Option<RequestId>,
+    stage: Stage,
+    since: Instant,
+    next: Instant,
+    /// A writer had it open at the last look.
+    is_open: bool,
+    /// What is a version of it by now: the size and times of a state, and the hash where that held still.
+    kept: Option<(Signature, Option<ContentHash>)>,
+    /// The state at the last look, and since when it is that.
+    state: Option<(Signature, Instant)>,
+    /// When it was read last.
+    read: Instant,
+    /// The files that it was journaled as, whose content not everybody has.
+    owed: Vec<(FileId, Vec<Seq>)>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Somebody may write to it.
+    Waiting,
+    /// A thread reads it.
+    Reading,
+    /// It is being journaled.
+    Keeping(Settled),
+    /// All of it is kept: it goes when every station has it, or the spool.
+    Kept,
+    /// It goes.
+    Removing,
+}
+
+impl Worker {
+    /// Opens the private folder, making it where it is not there.
+    pub(super) fn open_aside(&mut self) -> Result<(), SourceError> {
+        if self.aside.is_some() {
+            return Ok(());
+        }
+        let Some(attached) = &self.attached else {
+            return Err(SourceError::Vanished("the folder is not there".to_owned()));
+        };
+        let tree = attached.tree.clone();
+        let failed = |source| SourceError::Io {
+            what: "cannot make a private folder in the source".to_owned(),
+            source,
+        };
+        let aside = Aside::make(&tree).map_err(failed)?;
+        tree.hide(Some(aside.inode()));
+        self.ledger.set_home(Some(aside.home()))?;
+        self.aside = Some(aside);
+        Ok(())
+    }
+
+    /// Takes over what a process before this one left in the private folder, and in others.
+    pub(super) fn find_aside(&mut self, tree: &Arc<Tree>) -> Result<(), SourceError> {
+        self.clear_former(tree)?;
+        let home = self.ledger.home()?;
+        let failed = |source| SourceError::Io {
+            what: "cannot open the private folder in the source".to_owned(),
+            source,
+        };
+        let Some(aside) = Aside::find(tree, home.as_ref()).map_err(failed)? else { return Ok(()) };
+        tree.hide(Some(aside.inode()));
+        if home.as_ref() != Some(aside.home()) {
+            self.ledger.set_home(Some(aside.home()))?;
+        }
+        let names = aside.names().map_err(failed)?;
+        let notes = self.ledger.notes()?;
+        for name in names.iter().filter(|name| notes.iter().all(|(noted, _)| noted != *name)) {
+            // Whoever noted it lost its journal: nobody knows what it was called.
+            let known = Name::new(name.as_bytes()).map_err(|_| SourceError::Damaged("a note"))?;
+            let path = SetPath::from(vec![known.clone()]);
+            let place = (FileId::ROOT, known);
+            let note = Note { place, path, kept: None, restored: Some(Inode::default()) };
+            self.ledger.set_note(name, &note)?;
+            self.add_replaced(name.clone(), note, None);
+        }
+        for (name, note) in notes {
+            match note.restored {
+                // It was being written, or it lies there because it was not exchanged yet.
+                None => self.discard_in(&aside, name),
+                Some(restored) => match aside.look(&name).map_err(failed)? {
+                    None => self.discard_in(&aside, name),
+                    Some(seen) if seen.inode == restored => self.discard_in(&aside, name),
+                    Some(_) => {
+                        if let Some(kept) = &note.kept {
+                            placing::rebind_after_crash(self, kept, restored)?;
+                        }
+                        self.add_replaced(name, note, None);
+                    }
+                },
+            }
+        }
+        self.aside = Some(aside);
+        Ok(())
+    }
+
+    /// Removes what builds before this one left in folders, and forgets what is gone.
+    fn clear_former(&mut self, tree: &Tree) -> Result<(), SourceError> {
+        for (folder, name) in self.ledger.former()? {
+            let open = self.ledger.write(|tx| Folders::default().open(&tx.map, tree, folder))?;
+            let Some(open) = open else { continue };
+            let _ = rustix::fs::unlinkat(open.as_fd(), name.as_str(), rustix::fs::AtFlags::empty());
+            let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+            let now = rustix::fs::statat(open.as_fd(), name.as_str(), flags);
+            if now.is_err_and(|error| error == rustix::io::Errno::NOENT) {
+                self.ledger.forget_former(folder, &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Watches over a file that was replaced.
+    pub(super) fn add_replaced(&mut self, name: String, note: Note, request: Option<RequestId>) {
+        let now = Instant::now();
+        self.replaced.push(Replaced {
+            name,
+            note,
+            request,
+            stage: Stage::Waiting,
+            since: now,
+            next: now,
+            is_open: false,
+            kept: None,
+            state: None,
+            read: now,
+            owed: Vec::new(),
+        });
+        self.look_at_replaced();
+    }
+
+    /// Removes a file of ours from the private folder, now or later.
+    pub(super) fn discard(&mut self, name: String) {
+        if let Some(aside) = self.aside.take() {
+            self.discard_in(&aside, name);
+            self.aside = Some(aside);
+        }
+    }
+
+    fn discard_in(&mut self, aside: &Aside, name: String) {
+        if aside.discard(&name) {
+            if let Err(error) = self.ledger.forget_note(&name) {
+                tracing::warn!(error = chain(&error), "cannot forget a restore's note");
+            }
+            return;
+        }
+        let place = (FileId::ROOT, Name::new(b"-").expect("a dash is a name"));
+        let note = Note { place, path: SetPath::default(), kept: None, restored: None };
+        self.add_replaced(name, note, None);
+        if let Some(replaced) = self.replaced.last_mut() {
+            (replaced.stage, replaced.next) = (Stage::Removing, Instant::now() + LATER);
+        }
+    }
+
+    /// Tells whether what a restore replaced is open by a writer.
+    pub(super) fn is_still_open(&self, id: RequestId) -> bool {
+        self.replaced.iter().any(|replaced| replaced.request == Some(id) && replaced.is_open)
+    }
+
+    /// Returns how many files that were replaced are being read or journaled.
+    pub(super) fn unread_replaced(&self) -> usize {
+        let is_unread =
+            |replaced: &&Replaced| matches!(replaced.stage, Stage::Reading | Stage::Keeping(_));
+        self.replaced.iter().filter(is_unread).count()
+    }
+
+    /// Does what is due about the files that were replaced.
+    pub(super) fn look_at_replaced(&mut self) {
+        let Some(aside) = self.aside.take() else { return };
+        for mut replaced in std::mem::take(&mut self.replaced) {
+            if Instant::now() < replaced.next || self.look_at_one(&aside, &mut replaced) {
+                self.replaced.push(replaced);
+            }
+        }
+        self.aside = Some(aside);
+        self.show_replaced();
+    }
+
+    /// Removes the private folder when nothing is in it.
+    pub(super) fn end_aside(&mut self) {
+        let Some(attached) = &self.attached else { return };
+        let is_used = !self.replaced.is_empty() || !self.restoring.is_empty();
+        let Some(aside) = self.aside.take_if(|_| !is_used) else { return };
+        if !aside.remove() {
+            self.aside = Some(aside);
+            return;
+        }
+        attached.tree.hide(None);
+        if let Err(error) = self.ledger.set_home(None) {
+            tracing::warn!(error = chain(&error), "cannot forget the private folder");
+        }
+    }
+
+    /// Looks at one file; tells whether it is still to be watched.
+    fn look_at_one(&mut self, aside: &Aside, replaced: &mut Replaced) -> bool {
+        let wait = if replaced.since.elapsed() < SOON_FOR { SOON } else { LATER };
+        replaced.next = Instant::now() + wait;
+        match replaced.stage {
+            Stage::Waiting => {
+                if let Err(error) = self.try_to_read(aside, replaced) {
+                    tracing::warn!(%error, "cannot look at what a restore replaced");
+                    replaced.next = Instant::now() + LATER;
+                }
+                true
+            }
+            Stage::Reading | Stage::Keeping(_) => true,
+            Stage::Kept if !self.is_safe(&replaced.owed) => true,
+            Stage::Kept | Stage::Removing => {
+                replaced.stage = Stage::Removing;
+                // A long file is given back to the file system by whoever closes it last.
+                let open = aside.open(&replaced.name);
+                let is_gone = aside.discard(&replaced.name);
+                let _ = thread::Builder::new().spawn(move || drop(open));
+                !is_gone || self.ledger.forget_note(&replaced.name).is_err()
+            }
+        }
+    }
+
+    /// Has a file read again where nobody can write to it any more, or where it was written to for long.
+    fn try_to_read(&mut self, aside: &Aside, replaced: &mut Replaced) -> std::io::Result<()> {
+        let times = self.shared.config.restores;
+        match aside.look(&replaced.name)? {
+            None => {
+                replaced.stage = Stage::Removing;
+                return Ok(());
+            }
+            Some(seen) if seen.kind != Kind::File => return self.try_to_put_back(aside, replaced),
+            Some(_) => {}
+        }
+        let file = aside.open(&replaced.name)?;
+        let now = crate::source::tree::look_at(file.as_fd())?;
+        let (signature, since) = match replaced.state {
+            Some((state, since)) if state == now.signature => (state, since),
+            _ => (now.signature, Instant::now()),
+        };
+        replaced.state = Some((signature, since));
+        let settled = match Lease::read(file) {
+            Ok(lease) => {
+                replaced.is_open = false;
+                Settled::Leased(lease)
+            }
+            Err(NoLease::Open) => {
+                replaced.is_open = true;
+                let is_kept = match (&replaced.kept, &replaced.note.kept) {
+                    (Some((kept, _)), _) => *kept == now.signature,
+                    (None, Some(kept)) => kept.is_still(&now),
+                    (None, None) => false,
+                };
+                if is_kept || replaced.read.elapsed() < times.look_every {
+                    return Ok(());
+                }
+                Settled::Seen(aside.open(&replaced.name)?, signature)
+            }
+            Err(NoLease::Unknown(_)) => {
+                if since.elapsed() < times.rest {
+                    return Ok(());
+                }
+                Settled::Seen(aside.open(&replaced.name)?, signature)
+            }
+        };
+        let hash = match (&replaced.kept, &replaced.note.kept) {
+            (Some((_, hash)), _) => *hash,
+            (None, Some(kept)) if kept.inode == now.inode => kept.hash,
+            (None, _) => None,
+        };
+        let name = replaced.name.clone();
+        let look = move || Request::Looked(LookedAgain::look(name, settled, hash));
+        beside(&self.shared, look).map_err(|error| std::io::Error::other(error.to_string()))?;
+        (replaced.stage, replaced.read) = (Stage::Reading, Instant::now());
+        Ok(())
+    }
+
+    /// Puts something that is no file back where it was: an exchange was cut off before that could be done.
+    fn try_to_put_back(&mut self, aside: &Aside, replaced: &mut Replaced) -> std::io::Result<()> {
+        let Some(attached) = &self.attached else { return Ok(()) };
+        let (tree, (parent, name)) = (attached.tree.clone(), &replaced.note.place);
+        let open = self.ledger.write(|tx| Folders::default().open(&tx.map, &tree, *parent));
+        let folder = open.ok().flatten().ok_or(std::io::ErrorKind::NotFound)?;
+        if !placing::put_back(aside, &replaced.name, folder.as_fd(), &unescape_name(name)) {
+            return Err(std::io::ErrorKind::AlreadyExists.into());
+        }
+        self.pending.add_name(*parent, name.clone(), Default::default());
+        match aside.look(&replaced.name)? {
+            Some(out) if Some(out.inode) == replaced.note.restored => {
+                replaced.stage = Stage::Removing;
+            }
+            // Whoever put it there made it: it becomes a version.
+            _ => replaced.note.kept = None,
+        }
+        Ok(())
+    }
+
+    /// Takes what another look at a file told.
+    pub(super) fn looked_again(&mut self, looked: LookedAgain) {
+        let LookedAgain { aside, file, differs } = looked;
+        let Some(replaced) = self.replaced.iter_mut().find(|replaced| replaced.name == aside)
+        else {
+            return;
+        };
+        let settled = file.is_settled();
+        replaced.next = Instant::now();
+        replaced.stage = match differs {
+            Ok(true) => match file.fd().try_clone_to_owned() {
+                Ok(open) => {
+                    let place = replaced.note.place.clone();
+                    self.pending.keeping.push_back(Keeping::new(aside, open, place));
+                    Stage::Keeping(file)
+                }
+                Err(_) => Stage::Waiting,
+            },
+            Ok(false) if settled && !replaced.is_open => Stage::Kept,
+            Ok(false) => {
+                if let (Settled::Seen(_, signature), true) = (&file, settled) {
+                    let hash = replaced.kept.map_or_else(
+                        || replaced.note.kept.as_ref().and_then(|kept| kept.hash),
+                        |(_, hash)| hash,
+                    );
+                    replaced.kept = Some((*signature, hash));
+                }
+                replaced.next = Instant::now() + SOON;
+                Stage::Waiting
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot read what a restore replaced");
+                replaced.next = Instant::now() + LATER;
+                Stage::Waiting
+            }
+        };
+        self.look_at_replaced();
+    }
+
+    /// Hears that a file that was replaced is a version now, or why not.
+    pub(super) fn kept_replaced(&mut self, aside: &str, kept: Result<Version, String>) {
+        let Some(replaced) = self.replaced.iter_mut().find(|replaced| replaced.name == aside)
+        else {
+            return;
+        };
+        let stage = std::mem::replace(&mut replaced.stage, Stage::Waiting);
+        replaced.next = Instant::now();
+        match kept {
+            Ok(version) => {
+                replaced.kept = Some((version.signature, version.hash));
+                replaced.owed.push((version.file, version.changes));
+                let settled = match &stage {
+                    Stage::Keeping(file) => file.is_settled() && !replaced.is_open,
+                    _ => false,
+                };
+                if settled && version.hash.is_some() {
+                    replaced.stage = Stage::Kept;
+                }
+            }
+            Err(reason) => {
+                tracing::warn!(reason, "cannot keep what a restore replaced");
+                replaced.next = Instant::now() + LATER;
+            }
+        }
+    }
+
+    /// Hears that the content of these files cannot be given any more: what is still here is journaled anew.
+    pub(super) fn keep_again(&mut self, files: &[(FileId, Seq)]) {
+        for replaced in &mut self.replaced {
+            let before = replaced.owed.len();
+            replaced.owed.retain(|(owed, _)| files.iter().all(|(file, _)| file != owed));
+            if replaced.owed.len() < before {
+                (replaced.kept, replaced.note.kept) = (None, None);
+                if matches!(replaced.stage, Stage::Kept) {
+                    replaced.stage = Stage::Waiting;
+                }
+            }
+        }
+    }
+
+    /// Tells whether the content of these changes survives without the file: every station has it, or it is spooled.
+    fn is_safe(&self, owed: &[(FileId, Vec<Seq>)]) -> bool {
+        let Some(acked) = self.shared.acked_by_all() else { return true };
+        let payloads = lock(&self.shared.payloads);
+        let mut changes = owed.iter().flat_map(|(_, changes)| changes);
+        changes.all(|seq| *seq <= acked || payloads.is_spooled(*seq))
+    }
+
+    /// Shows which files are still open.
+    fn show_replaced(&self) {
+        let open = self.replaced.iter().filter(|replaced| replaced.is_open);
+        let open = open.map(|replaced| replaced.note.path.to_string()).take(PROBLEMS_MAX);
+        lock(&self.shared.status).still_open = open.collect();
+    }
+}
