@@ -7,6 +7,7 @@
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
+    time::{Duration, Instant},
 };
 
 use keepshare_base::{ContentHash, FileId, Kind, Name, NameRow, Seq};
@@ -25,6 +26,9 @@ use crate::capture::Touch;
 
 /// The most content read in one turn.
 const STEP_BYTES: u64 = 8 << 20;
+
+/// And the longest that this takes, but for one part.
+const STEP_MAX: Duration = Duration::from_millis(25);
 
 /// What was replaced, on its way into the journal.
 #[derive(Debug)]
@@ -90,10 +94,17 @@ impl Keeping {
             return Ok(Kept::Failed(io::ErrorKind::NotFound.into()));
         };
         let until = transfer.read_bytes() + STEP_BYTES;
+        let began = Instant::now();
         loop {
             let budget = until.saturating_sub(transfer.read_bytes());
             match transfer.step(ship.tx, ship.owners, budget)? {
-                Step::Part(row) => ship.journal_part(*row, transfer.is_between_passes())?,
+                Step::Part(row) => {
+                    ship.journal_part(*row, transfer.is_between_passes())?;
+                    if began.elapsed() >= STEP_MAX {
+                        self.transfer = Some(transfer);
+                        return Ok(Kept::More);
+                    }
+                }
                 Step::Paused => {
                     self.transfer = Some(transfer);
                     return Ok(Kept::More);

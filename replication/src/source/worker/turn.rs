@@ -40,6 +40,9 @@ const WALKS_PER_TURN: usize = 256;
 /// The most content of a big file read in one turn.
 const STEP_BYTES: u64 = 8 << 20;
 
+/// Reading a big file keeps what is saved meanwhile waiting for no longer than this and one part more.
+const STEP_MAX: Duration = Duration::from_millis(25);
+
 /// So many big files are read at a time.
 const TRANSFERS_MAX: usize = 64;
 
@@ -337,8 +340,8 @@ impl<'t> Turn<'_, 't> {
             match transfer.step(ship.tx, ship.owners, budget)? {
                 Step::Part(row) => {
                     ship.journal_part(*row, transfer.is_between_passes())?;
-                    if transfer.is_between_passes() {
-                        // Not before all that was told until now was heard.
+                    // Between passes not before all that was told until now was heard.
+                    if transfer.is_between_passes() || began.elapsed() >= STEP_MAX {
                         transfer.took += began.elapsed();
                         self.pending.transfers.push_back(transfer);
                         break;
