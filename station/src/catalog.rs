@@ -10,7 +10,7 @@ use keepshare_base::{
     CommitId, ContentHash, Event, FileId, FileTime, Kind, Meta, Name, Owner, SetName, SetPath,
     Stamp, VersionId,
 };
-use keepshare_namespace::when::{self, Moment, WHEN_HINT, When, WhenError, commit_then};
+use keepshare_namespace::when::{self, Moment, WHEN_HINT, When, WhenError};
 use keepshare_versioning::{Ended, FileState, HistoryEntry, ReadError, Reader, View};
 
 use crate::{
@@ -18,6 +18,8 @@ use crate::{
     clock,
     failure::{Code, Failure, Outcome},
 };
+
+mod then;
 
 /// How much content is read and sent at once.
 const READ_BYTES: usize = 512 * 1024;
@@ -219,37 +221,6 @@ impl Catalog {
             Failure::not_found(format!("{}:{path} was not there at {typed}", self.set))
                 .hint(format!("keepshare versions '{}:{path}' lists what there is", self.set))
         })
-    }
-
-    fn at_stamp(
-        &self,
-        view: &View,
-        path: &SetPath,
-        stamp: Stamp,
-        now: Stamp,
-    ) -> Outcome<Option<Found>> {
-        let commit = commit_then(view, stamp, now).map_err(read_failure)?;
-        if commit == CommitId(0) {
-            return Err(self.before_history(view, path)?);
-        }
-        let found = self.at_commit(view, path, commit)?;
-        if found.as_ref().is_some_and(|found| !found.state.expired) {
-            return Ok(found);
-        }
-        Ok(self.in_history(view, path, commit)?.or(found))
-    }
-
-    /// Returns what the history of a path has for a commit: under its file's former name, or the next older version where
-    /// the content of that one was removed.
-    fn in_history(&self, view: &View, path: &SetPath, commit: CommitId) -> Outcome<Option<Found>> {
-        let Some((folder, name)) = path.split_last() else { return Ok(None) };
-        let history = self.history(view, path, (&folder, name), SEARCHED_MAX)?;
-        let held = |entry: &HistoryEntry| (entry.since..entry.until).contains(&commit);
-        let Some(at) = history.iter().position(held) else { return Ok(None) };
-        let is_kept =
-            |entry: &&HistoryEntry| entry.state.meta.kind != Kind::Dir && !entry.state.expired;
-        let kept = history[at..].iter().find(is_kept);
-        Ok(kept.map(|entry| Found { state: entry.state.clone(), commit, name: Some(name.clone()) }))
     }
 
     /// Says when the history begins that was asked for what was before it.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use keepshare_e2e::{MIRRORED, SOON, has};
 use keepshare_support::{
-    Drive, Scratch, Wiring, WrongClock,
+    Cluster, Drive, Scratch, Wiring, WrongClock,
     cluster::SET,
     drive::{ANNA, write_as},
     in_scratch, tools, wait_for,
@@ -65,6 +65,52 @@ fn hide_nothing(scratch: &mut Scratch) -> Result<()> {
             (time(&versions[newest])?, time(&versions[wrong])?, time(&versions[before])?);
         ensure!(newest >= before && newest - before < 1800, "{versions:?}");
         ensure!((wrong - before - ahead * 3600).abs() < 1800, "{versions:?}");
+    }
+    Ok(())
+}
+
+/// The station's own clock was wrong for a run: what arrived then seems to be to come, until it is repaired.
+#[test]
+fn arrivals_that_are_to_come_are_repaired() -> Result<()> {
+    if !has("arrivals_that_are_to_come_are_repaired", "cc") {
+        return Ok(());
+    }
+    in_scratch("repair-clock", repair)
+}
+
+fn repair(scratch: &mut Scratch) -> Result<()> {
+    let source = scratch.make_dir("source")?;
+    fs::write(source.join("f"), "first")?;
+    let clock = WrongClock::new(scratch)?;
+    let mut cluster = Cluster::new(scratch, &source, Wiring::Loopback)?;
+    cluster.add_set()?;
+    cluster.in_sync_within(MIRRORED)?;
+    cluster.store.wrap(clock.wrapper());
+    let mut known = vec![(now(), "first")];
+    for (hours, content) in [(26, "wrong"), (0, "right")] {
+        cluster.store.stop()?;
+        clock.set_ahead(hours * 3600)?;
+        cluster.store.start()?;
+        let before = cluster.store.versions(SET, Path::new("f"))?.len();
+        fs::write(source.join("f"), content)?;
+        wait_for(SOON, &format!("'{content}' is a version"), || {
+            Ok((cluster.store.versions(SET, Path::new("f"))?.len() > before).then_some(()))
+        })?;
+        known.push((now(), content));
+    }
+    let fsck = ["fsck", SET, "--repair-clock", "--json"];
+    let report = cluster.store.call(fsck)?.json()?;
+    ensure!(report[0]["clock_repaired"].as_u64() >= Some(1), "{report}");
+    let report = cluster.store.call(fsck)?.json()?;
+    ensure!(report[0]["clock_repaired"] == 0 && report[0]["ok"] == true, "{report}");
+    for (typed, content) in &known {
+        let shown = cluster.store.show(SET, Path::new("f"), typed)?;
+        ensure!(shown == content.as_bytes(), "show f@{typed}: {}", text(&shown));
+    }
+    let last = &known[known.len() - 1].0;
+    for version in cluster.store.versions(SET, Path::new("f"))? {
+        let arrived = version["arrived"].as_str().context("a version has arrived")?;
+        ensure!(arrived <= &last[..], "it says to have arrived at {arrived}, at {last}");
     }
     Ok(())
 }
