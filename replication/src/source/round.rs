@@ -25,6 +25,8 @@ use super::{
 };
 use crate::capture::{Capture, Touch};
 
+mod settling;
+
 /// Which file each name stands for.
 pub(crate) type Seed = HashMap<(FileId, Name), (FileId, Kind)>;
 
@@ -125,9 +127,6 @@ pub(crate) struct Round<'a, 't> {
 
 /// Why a name inside is not looked behind.
 pub(crate) const MOUNTED: &str = "something is mounted here, or another file system begins; it is not replicated: make it a set of its own";
-
-/// A folder that the map has under several names, and these.
-type Unsettled = (FileId, Vec<(FileId, Name)>);
 
 /// The most content of new files that one round takes on; the rest waits for the next one.
 pub(crate) const INLINE_BYTES_MAX: u64 = 16 << 20;
@@ -486,69 +485,6 @@ impl<'a, 't> Round<'a, 't> {
             (_, None) => {}
         }
         Ok(())
-    }
-
-    /// A folder has one name. Where the map shows more, a rename was seen halfway: both are looked at again.
-    fn settle_folders(&mut self) -> Result<(), SourceError> {
-        for _ in 0..4 {
-            let unsettled = self.unsettled_folders()?;
-            if unsettled.is_empty() {
-                return Ok(());
-            }
-            for (file, links) in unsettled {
-                let mut places = links.into_iter().peekable();
-                while let Some((parent, name)) = places.next() {
-                    // One name has to stay: the map must be able to find the folder.
-                    let is_last = places.peek().is_none() && self.tx.map.links(file, 2)?.len() == 1;
-                    if !is_last && !self.stands_for(parent, &name, file)? {
-                        let old = self.tx.map.lookup(parent, &name)?;
-                        self.gone.retain(|(p, n, _, _)| *p != parent || *n != name);
-                        self.set_name(parent, &name, old, None)?;
-                        self.found.again.push((parent, name, NameTask::default()));
-                    }
-                }
-            }
-        }
-        // It is being moved to and fro. The map never shows two; where it really is shows the next look.
-        for (_, mut links) in self.unsettled_folders()? {
-            let kept = links.pop();
-            for (parent, name) in &links {
-                let old = self.tx.map.lookup(*parent, name)?;
-                self.set_name(*parent, name, old, None)?;
-            }
-            let names = links.into_iter().chain(kept);
-            let again = names.map(|(parent, name)| (parent, name, NameTask::default()));
-            self.found.again.extend(again);
-        }
-        Ok(())
-    }
-
-    fn unsettled_folders(&self) -> Result<Vec<Unsettled>, SourceError> {
-        let mut unsettled = Vec::new();
-        for (file, seen_file) in &self.found.files {
-            if seen_file.seen.kind == Kind::Dir && *file != FileId::ROOT {
-                let links = self.tx.map.links(*file, 4)?;
-                if links.len() > 1 {
-                    unsettled.push((*file, links));
-                }
-            }
-        }
-        Ok(unsettled)
-    }
-
-    fn stands_for(
-        &mut self,
-        parent: FileId,
-        name: &Name,
-        file: FileId,
-    ) -> Result<bool, SourceError> {
-        let Some(folder) = self.folders.open(&self.tx.map, self.tree, parent)? else {
-            return Ok(false);
-        };
-        match self.tree.look(folder.as_fd(), name) {
-            Ok(Found::Object(seen)) => Ok(self.identify(&seen)? == Some(file)),
-            Ok(Found::Nothing | Found::Mounted) | Err(_) => Ok(false),
-        }
     }
 
     /// Takes names that stand for nothing any more out of the map: at once where the file has another name, else on the

@@ -33,6 +33,7 @@ use super::{
 use crate::capture::{self, Capture, Fanotify, Inotify, Marks, ScanOnly};
 
 mod linked;
+mod noted;
 mod place;
 mod placing;
 mod questions;

@@ -6,9 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use keepshare_base::{Change, FileId, Kind, Name, Seq, Stamp};
+use keepshare_base::{Change, FileId, Kind, Name, Seq};
 
-use super::{Attached, Later, Worker, now};
+use super::{
+    Attached, Later, Worker,
+    noted::{NotedFile, noted, unusable_reason},
+    now,
+};
 use crate::{
     capture::Touch,
     source::{
@@ -21,11 +25,10 @@ use crate::{
         owners::Owners,
         pass::Regions,
         pending::Pending,
-        problems::{Place, UNUSABLE},
+        problems::Place,
         round::{FileTask, Findings, NameTask, Round, SeenFile},
         shared::{Phase, lock},
         ship::{STEPLESS_BYTES_MAX, Ship, Shipped},
-        sweep::{CHANGED_FOR, Noted, STORE_BYTES_MIN},
         transfer::{Row, Step, Transfer},
         tree::{self, Seen},
     },
@@ -51,9 +54,6 @@ const RECENT_MAX: usize = 4096;
 
 /// A scan is made durable once in so many turns.
 const DURABLE_TURNS: u64 = 64;
-
-/// So many names of a folder that no set can hold are shown.
-const UNUSABLE_SHOWN: usize = 3;
 
 /// When a name that is gone is looked at again, before its file is given up.
 const SECOND_LOOK: Duration = Duration::from_millis(4);
@@ -101,60 +101,7 @@ struct Left {
     kept: Vec<(String, Result<Version, String>)>,
 }
 
-/// Says which names of a folder no set can hold.
-fn unusable_reason(names: &[Vec<u8>]) -> String {
-    let shown = names.iter().take(UNUSABLE_SHOWN).map(|name| format!("'{}'", name.escape_ascii()));
-    let shown = shown.collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(UNUSABLE_SHOWN) {
-        0 => format!("{shown} {UNUSABLE}"),
-        more => format!("{shown} and {more} more {UNUSABLE}"),
-    }
-}
-
-/// A file that was looked at and may be written to without an event.
-struct NotedFile {
-    file: FileId,
-    name: Name,
-    size: u64,
-    age: Duration,
-    scan: bool,
-}
-
-/// Returns the files among those found that may be written to without an event.
-fn noted(found: &Findings, now: Stamp) -> Vec<NotedFile> {
-    let noted = found.files.iter().filter_map(|(file, at)| {
-        let signature = &at.seen.signature;
-        let name = at.name.as_ref().filter(|_| at.seen.kind == Kind::File)?;
-        let changed = signature.mtime.max(signature.ctime).to_stamp();
-        let age = Duration::from_micros(u64::try_from(now.micros_since(changed)).unwrap_or(0));
-        let (size, scan) = (signature.size, at.suspect);
-        (size >= STORE_BYTES_MIN || age < CHANGED_FOR).then(|| NotedFile {
-            file: *file,
-            name: name.clone(),
-            size,
-            age,
-            scan,
-        })
-    });
-    noted.collect()
-}
-
 impl Worker {
-    /// Has files asked about whether somebody has them open for writing.
-    fn note_files(&self, noted: &[NotedFile], lost: &[FileId]) {
-        if noted.is_empty() && lost.is_empty() {
-            return;
-        }
-        let now = Instant::now();
-        let mut sweep = lock(&self.shared.sweep);
-        for NotedFile { file, name, size, age, scan } in noted {
-            sweep.note(now, Noted { file: *file, name, size: *size, age: *age, scan: *scan });
-        }
-        for file in lost {
-            sweep.forget(*file);
-        }
-    }
-
     /// Takes one turn, which also makes the present states of `cuts` versions.
     pub(super) fn turn(&mut self, cuts: Vec<FileId>) -> Result<(), SourceError> {
         self.turns += 1;

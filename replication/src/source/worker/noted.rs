@@ -1,0 +1,71 @@
+//! What is remembered of looks beside the map: files that may be written without an event, names that no set can hold.
+
+use std::time::{Duration, Instant};
+
+use keepshare_base::{FileId, Kind, Name, Stamp};
+
+use super::Worker;
+use crate::source::{
+    problems::UNUSABLE,
+    round::Findings,
+    shared::lock,
+    sweep::{CHANGED_FOR, Noted, STORE_BYTES_MIN},
+};
+
+/// So many names of a folder that no set can hold are shown.
+const UNUSABLE_SHOWN: usize = 3;
+
+/// A file that was looked at and may be written to without an event.
+pub(super) struct NotedFile {
+    file: FileId,
+    name: Name,
+    size: u64,
+    age: Duration,
+    scan: bool,
+}
+
+/// Returns the files among those found that may be written to without an event.
+pub(super) fn noted(found: &Findings, now: Stamp) -> Vec<NotedFile> {
+    let noted = found.files.iter().filter_map(|(file, at)| {
+        let signature = &at.seen.signature;
+        let name = at.name.as_ref().filter(|_| at.seen.kind == Kind::File)?;
+        let changed = signature.mtime.max(signature.ctime).to_stamp();
+        let age = Duration::from_micros(u64::try_from(now.micros_since(changed)).unwrap_or(0));
+        let (size, scan) = (signature.size, at.suspect);
+        (size >= STORE_BYTES_MIN || age < CHANGED_FOR).then(|| NotedFile {
+            file: *file,
+            name: name.clone(),
+            size,
+            age,
+            scan,
+        })
+    });
+    noted.collect()
+}
+
+/// Says which names of a folder no set can hold.
+pub(super) fn unusable_reason(names: &[Vec<u8>]) -> String {
+    let shown = names.iter().take(UNUSABLE_SHOWN).map(|name| format!("'{}'", name.escape_ascii()));
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(UNUSABLE_SHOWN) {
+        0 => format!("{shown} {UNUSABLE}"),
+        more => format!("{shown} and {more} more {UNUSABLE}"),
+    }
+}
+
+impl Worker {
+    /// Has files asked about whether somebody has them open for writing.
+    pub(super) fn note_files(&self, noted: &[NotedFile], lost: &[FileId]) {
+        if noted.is_empty() && lost.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let mut sweep = lock(&self.shared.sweep);
+        for NotedFile { file, name, size, age, scan } in noted {
+            sweep.note(now, Noted { file: *file, name, size: *size, age: *age, scan: *scan });
+        }
+        for file in lost {
+            sweep.forget(*file);
+        }
+    }
+}
