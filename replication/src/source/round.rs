@@ -176,6 +176,11 @@ impl<'a, 't> Round<'a, 't> {
         self.believe_gone()?;
         self.look_at_remaining()?;
         self.drop_lost()?;
+        while !self.unnamed.is_empty() {
+            // They had a name in a folder that is gone, and what was told of that name nobody could look at.
+            self.look_at_remaining()?;
+            self.drop_lost()?;
+        }
         Ok(self.found)
     }
 

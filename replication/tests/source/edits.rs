@@ -143,6 +143,26 @@ fn a_write_through_a_hard_link_outside_is_seen() {
     assert_eq!(rig.model.files[&file].bytes.to_vec(), b"one two");
 }
 
+/// What is told of a name whose folder goes at once is true of the file, which may have another name.
+#[test]
+fn a_file_whose_other_name_went_with_its_folder_is_looked_at() {
+    for mode in captures() {
+        let mut rig = Rig::new(mode);
+        fs::write(rig.path("kept"), "one").unwrap();
+        for i in 1..=20 {
+            fs::create_dir(rig.path("d")).unwrap();
+            fs::hard_link(rig.path("kept"), rig.path("d/other")).unwrap();
+            rig.settle();
+            let other = fs::File::options().append(true).open(rig.path("d/other")).unwrap();
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000 + i);
+            other.set_modified(time).unwrap();
+            fs::rename(rig.path("d"), rig.dir.path().join(format!("gone {i}"))).unwrap();
+            drop(other);
+            rig.settle();
+        }
+    }
+}
+
 #[test]
 fn a_folder_of_ten_thousand_moves_as_two_names() {
     for mode in captures() {
