@@ -9,12 +9,11 @@ mod tests;
 use std::{
     fmt,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use redb::{Database, ReadableDatabase};
-
 use keepshare_base::{SetName, Stamp};
+use keepshare_host::shared::SharedDb;
 
 use crate::{
     Audit, AuditEvent, AuditLine, Binding, HostRange, IDLE_S, ResumeSecret, Sessions, TICKET_TTL_S,
@@ -152,7 +151,7 @@ pub struct Login {
 /// The users of a station, with their sessions.
 #[derive(Debug)]
 pub struct Accounts {
-    db: Arc<Database>,
+    db: SharedDb,
     audit: Audit,
     passwords: Passwords,
     limits: Mutex<Limits>,
@@ -161,12 +160,17 @@ pub struct Accounts {
 
 impl Accounts {
     /// Opens users and sessions, which expire after [`IDLE_S`] without use.
-    pub fn open(db: Arc<Database>, audit: Audit) -> Result<Self, AccountError> {
+    pub fn open(db: impl Into<SharedDb>, audit: Audit) -> Result<Self, AccountError> {
         Self::open_with(db, audit, IDLE_S)
     }
 
     /// Opens users and sessions, which expire after `idle_s` seconds without use.
-    pub fn open_with(db: Arc<Database>, audit: Audit, idle_s: u32) -> Result<Self, AccountError> {
+    pub fn open_with(
+        db: impl Into<SharedDb>,
+        audit: Audit,
+        idle_s: u32,
+    ) -> Result<Self, AccountError> {
+        let db = db.into();
         let sessions = Sessions::open(db.clone(), audit.clone(), idle_s)?;
         Ok(Self { db, audit, passwords: Passwords::new()?, limits: Mutex::default(), sessions })
     }

@@ -3,11 +3,12 @@
 //! One transaction uses a token up, takes the name and records the certificate; only when it is durable is there an
 //! answer. Carrying the question and the answer is the business of the join protocol.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
+use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use keepshare_base::{Stamp, StationName};
+use keepshare_host::shared::SharedDb;
 
 use crate::{
     CaError, ClusterCa, IdentityError, Member, Peer, PendingIdentity, Revocations, Role, Serial,
@@ -92,14 +93,15 @@ pub struct Admission {
 #[derive(Debug)]
 pub struct Enrolment {
     ca: ClusterCa,
-    db: Arc<Database>,
+    db: SharedDb,
     tokens: Tokens,
     revocations: Revocations,
 }
 
 impl Enrolment {
     /// Opens the desk, and puts what is revoked into a list that TLS can ask.
-    pub fn open(ca: ClusterCa, db: Arc<Database>) -> Result<Self, EnrolError> {
+    pub fn open(ca: ClusterCa, db: impl Into<SharedDb>) -> Result<Self, EnrolError> {
+        let db = db.into();
         let write = db.begin_write()?;
         write.open_table(MEMBERS)?;
         let mut revoked = Vec::new();

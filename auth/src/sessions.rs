@@ -25,9 +25,8 @@ use std::{
     },
 };
 
-use redb::Database;
-
 use keepshare_base::{SetName, Stamp};
+use keepshare_host::shared::SharedDb;
 
 use self::{
     entry::{Entry, Record},
@@ -106,7 +105,7 @@ pub enum SessionRefusal {
 pub struct Sessions(Arc<Inner>);
 
 struct Inner {
-    db: Arc<Database>,
+    db: SharedDb,
     audit: Audit,
     key: [u8; 32],
     idle_us: i64,
@@ -122,7 +121,7 @@ type Watcher = Box<dyn Fn(&[SessionId]) -> bool + Send + Sync>;
 
 impl Sessions {
     /// Opens the sessions; one that is not used for `idle_s` expires.
-    pub(crate) fn open(db: Arc<Database>, audit: Audit, idle_s: u32) -> Result<Self, AccountError> {
+    pub(crate) fn open(db: SharedDb, audit: Audit, idle_s: u32) -> Result<Self, AccountError> {
         let key = store::load_key(&db)?;
         let live = RwLock::new(store::load(&db)?);
         let hosts = RwLock::new(store::load_hosts(&db)?);

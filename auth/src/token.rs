@@ -3,15 +3,13 @@
 //! A token is `v1.CA.SECRET`: the pin of the cluster's CA, by which the joining station knows whom it talks to before it
 //! says anything, and 32 random bytes. The primary stores a hash of the secret only. 256 random bits need no slow hash.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr};
 
-use redb::{
-    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
-    WriteTransaction,
-};
+use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use keepshare_base::{Stamp, StationName};
+use keepshare_host::shared::SharedDb;
 
 use crate::{CaPin, Role, hex};
 
@@ -168,13 +166,14 @@ struct Row {
 /// The join tokens of a cluster, in the primary's database.
 #[derive(Clone, Debug)]
 pub struct Tokens {
-    db: Arc<Database>,
+    db: SharedDb,
     ca: CaPin,
 }
 
 impl Tokens {
     /// Opens the tokens of the cluster with this CA.
-    pub fn open(db: Arc<Database>, ca: CaPin) -> Result<Self, TokenError> {
+    pub fn open(db: impl Into<SharedDb>, ca: CaPin) -> Result<Self, TokenError> {
+        let db = db.into();
         let write = db.begin_write().map_err(database)?;
         write.open_table(TOKENS).map_err(database)?;
         write.commit().map_err(database)?;

@@ -95,6 +95,17 @@ impl Failure {
         self
     }
 
+    /// Tells whether all it lacks is space on a disk.
+    pub(crate) fn is_no_space(&self) -> bool {
+        // Some causes come as text alone.
+        let says = |cause: &String| {
+            ["No space left on device", "Disk quota exceeded", "the disk is full"]
+                .iter()
+                .any(|text| cause.contains(text))
+        };
+        self.chain.iter().any(says)
+    }
+
     /// Returns the whole chain on one line.
     pub(crate) fn one_line(&self) -> String {
         self.chain.join(": ")

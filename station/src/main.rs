@@ -28,6 +28,7 @@ mod password;
 mod peers;
 mod place;
 mod renewal;
+mod reopening;
 mod replica;
 mod sample;
 mod schedule;

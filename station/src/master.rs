@@ -48,6 +48,7 @@ const SETTLE_MAX: Duration = Duration::from_millis(50);
 pub(crate) struct Master {
     name: SetName,
     root: PathBuf,
+    journal: PathBuf,
     source: SourceHandle,
     destinations: Vec<Destination>,
     agreement: Arc<Agreement>,
@@ -96,7 +97,8 @@ impl Master {
             keep_journals: Some(state.journals()),
             restores: RestoreTimes::default(),
         };
-        let source = Source::open(config, database::open(&state.journal(name))?)
+        let journal = state.journal(name);
+        let source = Source::open(config, database::open_journal(&journal)?)
             .map_err(|error| cannot_replicate(root, error))?;
         // Known to the journal before anything is written, so that it keeps what they have not got.
         for station in to {
@@ -127,7 +129,7 @@ impl Master {
         let (at, zone) = (station.config.scans.at, station.config.zone);
         station.spawn(scan_at(at, zone, source.clone(), station.stopping()));
         let (name, root, stopping) = (name.clone(), root.to_owned(), station.stopping());
-        Ok(Arc::new(Self { name, root, source, destinations, agreement, stopping }))
+        Ok(Arc::new(Self { name, root, journal, source, destinations, agreement, stopping }))
     }
 
     /// Returns the folder.
@@ -260,6 +262,7 @@ impl Master {
         // A thread that is gone would never answer; its journal is as durable as after a crash.
         if self.why_gone().is_none() {
             self.source.shutdown();
+            database::closed(&self.journal);
         }
     }
 }
@@ -305,8 +308,13 @@ fn cannot_replicate(root: &Path, error: SourceError) -> Failure {
         SourceError::Root { .. } => Code::Refused,
         _ => Code::Failed,
     };
+    let is_journal = matches!(
+        error,
+        SourceError::Journal(_) | SourceError::Damaged(_) | SourceError::DamagedChange(_)
+    );
     let failure =
         Failure::because(code, error).context(format!("cannot replicate {}", root.display()));
+    let failure = if is_journal { failure.hint_if_none(database::JOURNAL_HINT) } else { failure };
     failure.hint_if_none(match code {
         Code::Refused => {
             "name a folder outside of every station's state, that this station can read"
@@ -401,7 +409,7 @@ fn states_in(root: &Path) -> impl Iterator<Item = String> {
 
 /// Tells whether an alarm means that nobody looks at the folder.
 fn stops_reading(alarm: &SourceAlarm) -> bool {
-    !matches!(alarm, SourceAlarm::Dropped { .. })
+    !matches!(alarm, SourceAlarm::Dropped { .. } | SourceAlarm::Damaged { .. })
 }
 
 /// Returns what of the folder cannot be replicated.
@@ -418,7 +426,21 @@ fn source_problems(source: &SourceStatus) -> Vec<String> {
 fn alarms(source: &SourceStatus) -> Vec<String> {
     let text = |alarm: &SourceAlarm| match alarm {
         SourceAlarm::Vanished(why) => format!("the source folder is gone: {why}"),
-        SourceAlarm::Journal(why) => format!("the journal cannot be written: {why}"),
+        SourceAlarm::Journal(why) => format!(
+            "the journal cannot be used: {why}; it is tried again, and if that does not help: stop the station, move \
+             the set's file out of the folder journal of its state, and start it: everything is compared again"
+        ),
+        SourceAlarm::Full(why) => {
+            format!(
+                "the disk of the journal is full, make room there: what is in the source then follows by itself, what was \
+                 saved over meanwhile becomes no version: {why}"
+            )
+        }
+        SourceAlarm::Damaged { seq } => {
+            format!(
+                "change {seq} in the journal is damaged and is not sent; who lacks it is mirrored"
+            )
+        }
         SourceAlarm::Dropped { through } => {
             format!("changes through {through} were dropped before every station had them")
         }

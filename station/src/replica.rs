@@ -417,6 +417,9 @@ fn trouble(store: &Status) -> Option<String> {
     if store.full {
         return Some("waiting: disk full".to_owned());
     }
+    if let Some(why) = &store.failing {
+        return Some(format!("waiting: {why}"));
+    }
     let why = store.live_failed.as_ref()?;
     Some(format!("alarm: the live tree does not follow, its history is whole: {why}"))
 }
@@ -469,6 +472,15 @@ fn span_text(seconds: u64) -> String {
 fn problems(store: &Status) -> Vec<String> {
     let mut problems: Vec<String> =
         store.problems.iter().map(|problem| format!("live tree: {problem}")).collect();
+    if store.full {
+        problems.push(
+            "alarm: the disk of this set is full, changes wait and nothing is lost: make room there"
+                .to_owned(),
+        );
+    }
+    if let Some(why) = &store.failing {
+        problems.push(format!("alarm: the disk of this set fails, changes wait: {why}"));
+    }
     if store.more_problems > 0 {
         problems.push(format!("live tree: {} more", store.more_problems));
     }

@@ -11,13 +11,13 @@ use std::{
 };
 
 use anyhow::Context;
-use redb::Database;
 use tokio::{net::TcpListener, runtime::Handle, sync::watch, task::JoinSet};
 
 use keepshare_auth::{
     Accounts, Audit, ClusterCa, Enrolment, JoinDesk, Member, Role, StationIdentity, tls::StationTls,
 };
 use keepshare_base::{SetName, StationName};
+use keepshare_host::shared::SharedDb;
 use keepshare_replication::link::{Credentials, LinkOptions, Listener};
 
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
     failure::{Failure, Outcome},
     master::Master,
     peers::Peers,
-    renewal,
+    renewal, reopening,
     replica::Replica,
     state::{SetPart, SetRecord, StateDir, StateLock, state_around, states_inside},
     users_door,
@@ -112,7 +112,7 @@ impl Station {
             .hint("put the name back, or join again under the new one"));
         }
         let role = identity.peer().role;
-        let database = Arc::new(database::open(&state.auth_database())?);
+        let database = database::open_auth(&state.auth_database())?;
         let accounts = open_accounts(&state, &database)?;
         let enrolment = match role {
             Role::Primary => Some(open_enrolment(&state, database)?),
@@ -153,6 +153,7 @@ impl Station {
             .context("cannot listen for other stations")?;
         tracing::info!(station = %self.config.name, address = %listener.local_addr(), "listening");
         self.spawn(renewal::keep(Arc::clone(self)));
+        self.spawn(reopening::keep(Arc::clone(self)));
         self.spawn(users_door::keep_sessions(Arc::clone(self)));
         if let Some(https) = self.config.doors.https {
             self.spawn(users_door::keep_https(Arc::clone(self), https));
@@ -256,6 +257,25 @@ impl Station {
         Ok(())
     }
 
+    /// Opens the sets again that could not be opened for lack of space. Blocks.
+    pub(crate) fn reopen_full_sets(self: &Arc<Self>) {
+        let is_full = |(record, running): (SetRecord, Running)| match running {
+            Running::Failed(failure) if failure.is_no_space() => Some(record),
+            _ => None,
+        };
+        for record in self.sets().into_iter().filter_map(is_full) {
+            let mut sets = self.lock_sets();
+            if sets.closed {
+                return;
+            }
+            let running = self.open_set(&record).unwrap_or_else(Running::Failed);
+            if !matches!(running, Running::Failed(_)) {
+                tracing::info!(set = %record.name, "there is space again, the set is open");
+            }
+            sets.running.insert(record.name, running);
+        }
+    }
+
     fn open_set(self: &Arc<Self>, record: &SetRecord) -> Outcome<Running> {
         Ok(match &record.part {
             SetPart::Master { source, to } => {
@@ -311,8 +331,9 @@ impl Station {
         while tasks.join_next().await.is_some() {}
         // Closing waits for disks.
         let closed = tokio::task::spawn_blocking(move || running.values().for_each(Running::close));
-        if let Err(error) = closed.await {
-            tracing::error!(%error, "closing the sets failed");
+        match closed.await {
+            Ok(()) => database::closed(&self.state.auth_database()),
+            Err(error) => tracing::error!(%error, "closing the sets failed"),
         }
         tracing::info!(station = %self.config.name, "stopped");
     }
@@ -359,17 +380,17 @@ fn refuse_states(source: &Path) -> Outcome<()> {
     }
 }
 
-fn open_enrolment(state: &StateDir, database: Arc<Database>) -> Outcome<Arc<Enrolment>> {
+fn open_enrolment(state: &StateDir, database: SharedDb) -> Outcome<Arc<Enrolment>> {
     let ca = ClusterCa::load(&state.identity()).context("cannot read the cluster's CA")?;
     let enrolment = Enrolment::open(ca, database);
     Ok(Arc::new(enrolment.context("cannot open the list of stations")?))
 }
 
-fn open_accounts(state: &StateDir, database: &Arc<Database>) -> Outcome<Arc<Accounts>> {
+fn open_accounts(state: &StateDir, database: &SharedDb) -> Outcome<Arc<Accounts>> {
     let audit = Audit::open(state.root());
     let audit = audit.with_context(|| {
         format!("cannot open {}", state.root().join(keepshare_auth::AUDIT_FILE).display())
     })?;
-    let accounts = Accounts::open(Arc::clone(database), audit);
+    let accounts = Accounts::open(database.clone(), audit);
     Ok(Arc::new(accounts.context("cannot open the list of users")?))
 }

@@ -110,6 +110,17 @@ pub enum CommitError {
     Store(#[source] Box<StoreError>),
 }
 
+impl CommitError {
+    /// Tells whether the same may be tried again at another time: the disk is full or fails, and nothing is lost.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Full => true,
+            Self::Store(error) => matches!(**error, StoreError::Index(_) | StoreError::Io(_)),
+            Self::Refused(_) | Self::Poisoned => false,
+        }
+    }
+}
+
 /// Why the store cannot go on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -143,6 +154,9 @@ pub enum StoreError {
     /// The index failed and could not be built anew.
     #[error("the index failed")]
     Index(#[source] IndexError),
+    /// Rows of the store's own make no record; nothing is lost, and the set goes on without them.
+    #[error("a record of the store's own was refused")]
+    Refused(#[source] Refusal),
     /// The disk failed.
     #[error("the disk failed")]
     Io(#[source] io::Error),

@@ -5,9 +5,6 @@
 //! gives any thread the set at any commit. [`live`] shows the newest commit as plain files, and [`set`] runs both on
 //! their threads. Time is passed in; there are no sockets here.
 
-mod bytes;
-pub mod checked;
-pub mod disk;
 pub mod live;
 pub mod log;
 pub mod pack;
@@ -22,6 +19,9 @@ mod reader;
 mod record;
 mod state;
 mod store;
+
+pub(crate) use keepshare_host::bytes;
+pub use keepshare_host::{checked, disk};
 
 pub use error::{CommitError, ReadError, Refusal, StoreError};
 pub use index::IndexError;

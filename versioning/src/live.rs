@@ -452,6 +452,27 @@ impl LiveTree {
             && self.records.recent_len() == 0
     }
 
+    /// Tells whether the state file failed: nothing can be recorded before [`Self::renew`].
+    pub fn records_failed(&self) -> bool {
+        self.records.failed()
+    }
+
+    /// Lets go of the state file, so that it can be opened anew. Not while a [`SyncJob`] runs.
+    pub fn retire_records(&self) {
+        self.records.retire();
+    }
+
+    /// Goes on with the state file as it was opened anew: what is newer than what it says is done again.
+    pub fn renew(&mut self, state: Arc<CheckedDb>) -> Result<(), LiveError> {
+        (self.records, self.stored) = Records::open(state)?;
+        self.ahead.discard();
+        self.reached = self.stored.position;
+        self.retries = self.stored.retries.clone();
+        (self.redo, self.redo_through) = (true, None);
+        self.drop_prepared();
+        Ok(())
+    }
+
     fn drop_prepared(&mut self) {
         self.prepared.clear();
         self.stage_state.left_something();

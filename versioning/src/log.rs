@@ -267,6 +267,12 @@ impl Log {
         LogRewriter::after(self.disk.clone(), self.position())
     }
 
+    /// Takes back the space of a rewrite that was begun and given up.
+    pub fn drop_rewrite(&self) {
+        // Left behind, it is replaced by the next one.
+        let _ = self.disk.remove(open::TEMPORARY);
+    }
+
     /// Makes the new generation the log: adds what came since, syncs, renames, and removes the old one.
     ///
     /// After an error that is not [`LogError::Poisoned`] the old generation goes on.

@@ -142,6 +142,8 @@ pub struct Status {
     pub live_synced: CommitId,
     /// The disk is full; changes wait.
     pub full: bool,
+    /// Why changes wait for a disk that fails; they are tried again.
+    pub failing: Option<String>,
     /// Why no change is taken until the set is opened again.
     pub poisoned: Option<String>,
     /// Why the live tree does not follow.
@@ -201,6 +203,7 @@ impl SetStore {
         };
         let reader = store.reader();
         let shared = Arc::new(Shared {
+            disk: Arc::clone(&disk),
             writer: WriterBox::default(),
             follower: FollowerBox::default(),
             sync: sync.unwrap_or_else(|| Arc::new(|live, _| Ok(rustix::fs::syncfs(live)?))),
@@ -307,6 +310,7 @@ impl Drop for SetStore {
 
 /// What the threads of a set have in common.
 struct Shared {
+    disk: Arc<dyn Disk>,
     writer: WriterBox,
     follower: FollowerBox,
     sync: SyncTree,

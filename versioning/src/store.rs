@@ -39,6 +39,9 @@ use plan::PlanError;
 /// How many bytes of records and content may wait for a sync; beyond it a change syncs first.
 const PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// How much must be free for the index to be made durable, in bytes; the log is meanwhile.
+const FLUSH_BYTES_MIN: u64 = 1024 * 1024;
+
 /// The single writer of a set.
 #[derive(Debug)]
 pub struct Store {
@@ -112,6 +115,15 @@ pub struct OpenReport {
     pub torn_bytes: u64,
 }
 
+/// Which space a record may take.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Room {
+    /// What is free beyond the reserve.
+    BeyondReserve,
+    /// The reserve too: it makes room, or is short and must be.
+    Reserve,
+}
+
 /// The index's pending write.
 struct Pending(redb::WriteTransaction);
 
@@ -148,13 +160,13 @@ impl Store {
         arrival: impl Into<Arrival>,
         incoming: &Incoming,
     ) -> Result<CommitId, CommitError> {
-        self.check_writable()?;
+        self.check_writable(Room::BeyondReserve)?;
         let at = self.latest().next();
         let arrival = arrival.into();
         let told = self.clock.tell(&arrival);
         let rows = match self.plan(at, &told, incoming) {
             Err(PlanError::Index(_)) => {
-                self.build_anew()?;
+                self.mend_index()?;
                 self.plan(at, &told, incoming)?
             }
             planned => planned?,
@@ -166,13 +178,15 @@ impl Store {
     }
 
     /// Refuses all epochs of `origin` below `epoch` from now on.
+    ///
+    /// It is short and may use the disk's reserve: nobody should hear an agreement taken back because a disk is full.
     pub fn fence(
         &mut self,
         arrival: Stamp,
         origin: OriginId,
         epoch: Epoch,
     ) -> Result<CommitId, CommitError> {
-        self.check_writable()?;
+        self.check_writable(Room::Reserve)?;
         let at = self.latest().next();
         let before = self.asked(|rows| files::place(rows, origin))?;
         let before = before.unwrap_or(Place { last: None, fence: Epoch::FIRST, mirroring: false });
@@ -186,18 +200,21 @@ impl Store {
         Ok(at)
     }
 
-    /// Removes the content of versions; their rows stay and say so.
+    /// Removes the content of versions; their rows stay and say so. Returns the last commit of it: what does not fit into
+    /// one short record goes into several.
     ///
-    /// The newest state of a file that has a name is refused, as is a state that is no version.
+    /// The newest state of a file that has a name is refused, as is a state that is no version; then nothing is done.
+    /// Works on a full disk too.
     pub fn expire(&mut self, versions: &[(FileId, CommitId)]) -> Result<CommitId, CommitError> {
-        self.check_writable()?;
+        self.check_writable(Room::Reserve)?;
         let at = self.latest().next();
         let rows = self.asked(|rows| {
             let each = versions.iter().map(|(file, commit)| plan::expire(rows, at, *file, *commit));
             Ok(each.collect::<Result<Vec<_>, PlanError>>())
         })??;
-        self.append(at, &rows.concat())?;
-        Ok(at)
+        self.append_own(&rows.concat())?;
+        self.removed_something()?;
+        Ok(self.latest())
     }
 
     /// Makes everything taken in durable and then visible; returns the newest commit.
@@ -216,7 +233,7 @@ impl Store {
             self.broken |= self.show(latest).is_err();
         }
         if self.is_broken() {
-            self.build_anew()?;
+            self.mend_index()?;
         }
         self.unsynced_bytes = 0;
         Ok(latest)
@@ -228,14 +245,18 @@ impl Store {
         self.sync()?;
         let live = self.live;
         let here = (self.log.position(), live);
-        if self.flushed == Some(here) {
+        if self.flushed == Some(here) && !self.is_broken() {
             return Ok(());
         }
         self.keep_reserve();
+        // redb gives nothing more after a write that does not fit; the log has everything.
+        if self.disk.free_bytes()? < self.options.reserve_bytes.min(FLUSH_BYTES_MIN) {
+            return Err(StoreError::Full);
+        }
         let flushed =
             self.in_write(redb::Durability::Immediate, |rows| maintain::forget_touched(rows, live));
         if flushed.is_err() {
-            self.build_anew()?;
+            self.mend_index()?;
         }
         self.flushed = Some(here);
         self.log.mark();
@@ -276,7 +297,7 @@ impl Store {
         match self.ask_once(&question) {
             Ok(answer) => Ok(answer),
             Err(_) => {
-                self.build_anew()?;
+                self.mend_index()?;
                 Ok(self.ask_once(&question)?)
             }
         }
@@ -348,8 +369,9 @@ impl Store {
         })?
     }
 
-    /// Builds the index from the log, with everything taken in, and shows it.
-    fn build_anew(&mut self) -> Result<(), StoreError> {
+    /// Brings an index that failed back, with everything taken in, and shows it: opened anew where the disk failed, built
+    /// from the log where it is damaged, or where that does not help.
+    fn mend_index(&mut self) -> Result<(), StoreError> {
         self.broken = true;
         if let Some(Pending(txn)) = self.pending.take() {
             // A failed index may not even let go in peace.
@@ -359,32 +381,52 @@ impl Store {
         let synced = synced.and_then(|()| self.log.sync().map_err(StoreError::from));
         self.poison_on_failure(synced)?;
         self.housekeeping = Housekeeping::default();
-        self.database = open::build(&self.disk, &self.options, &self.log)?;
+        let damage = self.database.damage().clone();
+        self.database.retire();
+        let reopened = if damage.disk_error().is_some() && !damage.met() {
+            open::reopen(&self.disk, &self.options, &self.log)?
+        } else {
+            None
+        };
+        self.database = match reopened {
+            Some(database) => {
+                tracing::warn!(commit = %self.latest(), "the index was opened anew after a failure");
+                database
+            }
+            None => {
+                let database = open::build(&self.disk, &self.options, &self.log)?;
+                tracing::warn!(commit = %self.latest(), "the index was built anew from the log");
+                database
+            }
+        };
         self.shared.set_database(self.database.clone());
         self.unsynced_bytes = 0;
         self.broken = false;
-        tracing::warn!(commit = %self.latest(), "the index was built anew from the log");
         Ok(())
     }
 
     fn is_broken(&self) -> bool {
-        self.broken || self.database.damage().met()
+        self.broken || self.database.damage().failed()
     }
 
     fn check_poison(&self) -> Result<(), StoreError> {
         if self.poisoned { Err(StoreError::Poisoned) } else { Ok(()) }
     }
 
-    fn check_writable(&mut self) -> Result<(), CommitError> {
+    fn check_writable(&mut self, room: Room) -> Result<(), CommitError> {
         self.check_poison()?;
+        if room == Room::Reserve {
+            self.keep_reserve();
+        }
         if self.is_broken() {
-            self.build_anew()?;
+            self.mend_index()?;
         }
         if self.log.buffered_bytes() + self.unsynced_bytes > PENDING_BYTES_MAX {
             self.sync()?;
         }
         let free = self.disk.free_bytes().map_err(StoreError::from)?;
-        if free < self.options.reserve_bytes { Err(CommitError::Full) } else { Ok(()) }
+        let is_full = room == Room::BeyondReserve && free < self.options.reserve_bytes;
+        if is_full { Err(CommitError::Full) } else { Ok(()) }
     }
 
     fn poison_on_failure(&mut self, result: Result<(), StoreError>) -> Result<(), StoreError> {

@@ -2,7 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use keepshare_host::shared::SharedDb;
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -35,7 +36,7 @@ const FORMAT_KEY: &str = "accounts";
 const FORMAT: u32 = 1;
 
 /// Returns the key, made the first time.
-pub(super) fn load_key(db: &Database) -> Result<[u8; 32], AccountError> {
+pub(super) fn load_key(db: &SharedDb) -> Result<[u8; 32], AccountError> {
     let write = db.begin_write()?;
     {
         let mut formats = write.open_table(FORMATS)?;
@@ -69,7 +70,7 @@ pub(super) fn load_key(db: &Database) -> Result<[u8; 32], AccountError> {
 }
 
 /// Returns all sessions of users that exist.
-pub(super) fn load(db: &Database) -> Result<HashMap<SessionId, Arc<Entry>>, AccountError> {
+pub(super) fn load(db: &SharedDb) -> Result<HashMap<SessionId, Arc<Entry>>, AccountError> {
     let read = db.begin_read()?;
     let (sessions, users) = (read.open_table(SESSIONS)?, read.open_table(USERS)?);
     let mut principals = HashMap::new();
@@ -99,7 +100,7 @@ pub(super) fn user(write: &WriteTransaction, pass: &Pass) -> Result<Option<User>
 
 /// Writes some sessions and removes others, durable when it returns.
 pub(super) fn write(
-    db: &Database,
+    db: &SharedDb,
     records: &[(SessionId, Record)],
     gone: &[SessionId],
 ) -> Result<(), AccountError> {
@@ -129,7 +130,7 @@ pub(super) fn remove(write: &WriteTransaction, id: SessionId) -> Result<(), Acco
 }
 
 /// Returns all host sessions.
-pub(super) fn load_hosts(db: &Database) -> Result<Hosts, AccountError> {
+pub(super) fn load_hosts(db: &SharedDb) -> Result<Hosts, AccountError> {
     let read = db.begin_read()?;
     let mut hosts = Hosts::new();
     for entry in read.open_table(HOSTS)?.iter()? {
@@ -142,7 +143,7 @@ pub(super) fn load_hosts(db: &Database) -> Result<Hosts, AccountError> {
 
 /// Writes a host session, durable when it returns.
 pub(super) fn put_host(
-    db: &Database,
+    db: &SharedDb,
     id: SessionId,
     record: &HostRecord,
 ) -> Result<(), AccountError> {
@@ -154,7 +155,7 @@ pub(super) fn put_host(
 
 /// Removes host sessions, durably when it returns.
 pub(super) fn remove_hosts(
-    db: &Database,
+    db: &SharedDb,
     ids: impl Iterator<Item = SessionId>,
 ) -> Result<(), AccountError> {
     let write = db.begin_write()?;
@@ -183,13 +184,14 @@ fn decode<'b, R: Deserialize<'b>>(bytes: &'b [u8]) -> Result<(R, Later), Account
 
 #[cfg(test)]
 mod tests {
-    use redb::backends::InMemoryBackend;
+    use redb::{Database, backends::InMemoryBackend};
 
     use super::*;
 
     #[test]
     fn a_newer_format_is_refused_by_name() {
         let db = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+        let db = SharedDb::from(db);
         let key = load_key(&db).unwrap();
         assert_eq!(load_key(&db).unwrap(), key, "made once");
         let write = db.begin_write().unwrap();

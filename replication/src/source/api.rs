@@ -180,6 +180,13 @@ pub enum SourceAlarm {
     Vanished(String),
     /// The journal cannot be written.
     Journal(String),
+    /// There is no space for the journal; what changes meanwhile is found when there is.
+    Full(String),
+    /// A change in the journal is damaged: stations that lack it are mirrored.
+    Damaged {
+        /// Which.
+        seq: Seq,
+    },
     /// The oldest changes were dropped although a destination had not got them.
     Dropped {
         /// The last one dropped.
@@ -296,6 +303,17 @@ pub enum SourceError {
     /// A row of the journal that is none.
     #[error("the journal is damaged: {0}")]
     Damaged(&'static str),
+    /// A journaled change that is not what was journaled. It is never sent.
+    #[error("change {0} in the journal is damaged")]
+    DamagedChange(Seq),
+    /// There is no space for the journal.
+    #[error("only {free_bytes} bytes are free for the journal, {needed_bytes} are needed")]
+    Full {
+        /// How many there are.
+        free_bytes: u64,
+        /// How many it takes to go on.
+        needed_bytes: u64,
+    },
     /// A change that is no longer in the journal, or not yet.
     #[error("change {0} is not in the journal")]
     Gone(Seq),

@@ -9,12 +9,12 @@ use std::{
 };
 
 use keepshare_base::{Epoch, RunningHash, Seq};
-use redb::Database;
+use keepshare_host::shared::SharedDb;
 use tokio::sync::watch;
 
 use super::{
-    Entry, Head, Listing, Mirror, RestoreAnswer, RestoreRequest, Source, SourceConfig, SourceError,
-    SourceStatus, Swept,
+    Entry, Head, Listing, Mirror, RestoreAnswer, RestoreRequest, Source, SourceAlarm, SourceConfig,
+    SourceError, SourceStatus, Swept,
     ledger::{Ledger, Snapshot},
     payloads::Payloads,
     provider,
@@ -34,8 +34,11 @@ impl Source {
     ///
     /// Returns before the first scan is done; [`SourceHandle::mirror`] waits for it. A folder that is not there, but was
     /// when the journal was written, is an alarm in the status: it may come back.
-    pub fn open(config: SourceConfig, database: Database) -> Result<SourceHandle, SourceError> {
-        let ledger = Ledger::open(database, config.origin)?;
+    pub fn open(
+        config: SourceConfig,
+        database: impl Into<SharedDb>,
+    ) -> Result<SourceHandle, SourceError> {
+        let ledger = Ledger::open(database.into(), config.origin)?;
         refuse_overlap(&config.root, &config.state_dir)?;
         if ledger.state().root == Default::default() {
             Tree::open(&config.root).map_err(|error| SourceError::Root {
@@ -88,11 +91,18 @@ impl SourceHandle {
         self.shared.head.subscribe()
     }
 
-    /// Returns the oldest change still in the journal; the one after the head where it is empty. The running hash of the
-    /// place right before it is still known.
+    /// Returns the oldest change that the journal can give with all after it; the one after the head where it is empty.
+    /// The running hash of the place right before it is still known.
     pub fn oldest(&self) -> Result<Seq, SourceError> {
         let snapshot = self.snapshot()?;
-        Ok(snapshot.map.oldest()?.unwrap_or(Seq(snapshot.state.head).next()))
+        let oldest = snapshot.map.oldest()?.unwrap_or(Seq(snapshot.state.head).next());
+        // What is damaged, and what is before it, nobody gets any more.
+        let damaged = |alarm: &SourceAlarm| match alarm {
+            SourceAlarm::Damaged { seq } => Some(seq.next()),
+            _ => None,
+        };
+        let after = lock(&self.shared.status).alarms.iter().filter_map(damaged).max();
+        Ok(after.map_or(oldest, |after| after.max(oldest)))
     }
 
     /// Returns the running hash with change `seq`; `None` where the journal does not know it (any more).
@@ -112,7 +122,13 @@ impl SourceHandle {
     ///
     /// Empty when `from` is after the head; [`SourceError::Gone`] when it is before the oldest.
     pub fn entries(&self, from: Seq, bytes_max: u64) -> Result<Vec<Entry>, SourceError> {
-        provider::entries(&self.shared, from, bytes_max)
+        provider::entries(&self.shared, from, bytes_max).inspect_err(|error| {
+            if let SourceError::DamagedChange(seq) = error {
+                self.shared.alarm(SourceAlarm::Damaged { seq: *seq });
+            }
+            // A journal that failed is opened anew.
+            self.shared.wake_up();
+        })
     }
 
     /// Says that a destination durably has everything through `through`, so that the journal may forget it when all
@@ -207,7 +223,7 @@ impl SourceHandle {
     }
 
     fn snapshot(&self) -> Result<Snapshot, SourceError> {
-        Snapshot::open(&*self.shared.database()?)
+        Snapshot::open(&self.shared.database()?).inspect_err(|_| self.shared.wake_up())
     }
 }
 

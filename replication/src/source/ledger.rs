@@ -1,9 +1,10 @@
 //! One transaction of a source: map, journal and everything beside them become durable together, or not at all.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use keepshare_base::{Change, Epoch, FileId, OriginId, RequestId, RunningHash, Seq};
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use keepshare_host::shared::SharedDb;
+use redb::{Durability, ReadableTable, Table, TableDefinition};
 
 use super::{
     Head, RestoreAnswer, SourceError,
@@ -24,13 +25,16 @@ const SPOOL: TableDefinition<'_, u64, (u64, u64, u64)> = TableDefinition::new("s
 /// The state's only key.
 const NOW: &str = "now";
 
+/// So much must be free on the journal's disk, in bytes: what one turn writes at most, and what redb takes at a time.
+const FREE_BYTES_MIN: u64 = 8 << 20;
+
 /// The most answers to restores that are kept; the oldest go first.
 const RESTORES_MAX: u64 = 10_000;
 
 /// The journal and map of a source, and their only writer.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    database: Arc<Database>,
+    database: SharedDb,
     state: State,
 }
 
@@ -65,8 +69,12 @@ pub(crate) struct SpoolPlace {
 
 impl Ledger {
     /// Opens the tables in `database`, or makes them for `origin`.
-    pub(crate) fn open(database: Database, origin: OriginId) -> Result<Self, SourceError> {
-        let database = Arc::new(database);
+    pub(crate) fn open(database: SharedDb, origin: OriginId) -> Result<Self, SourceError> {
+        let opened = database.contain(|| Self::open_tables(database.clone(), origin));
+        opened.map_err(SourceError::journal)?
+    }
+
+    fn open_tables(database: SharedDb, origin: OriginId) -> Result<Self, SourceError> {
         let fresh = State {
             format: FORMAT,
             origin: origin.0,
@@ -99,8 +107,34 @@ impl Ledger {
     }
 
     /// Returns the database, for readers.
-    pub(crate) fn database(&self) -> Arc<Database> {
+    pub(crate) fn database(&self) -> SharedDb {
         self.database.clone()
+    }
+
+    /// Tells whether the database gives nothing more before [`Self::recover`].
+    pub(crate) fn has_failed(&self) -> bool {
+        self.database.failed()
+    }
+
+    /// Tells whether there is too little space to write; what does not fit costs a look at everything.
+    pub(crate) fn check_space(&self) -> Result<(), SourceError> {
+        match self.database.free_bytes() {
+            Some(free_bytes) if free_bytes < FREE_BYTES_MIN => {
+                Err(SourceError::Full { free_bytes, needed_bytes: FREE_BYTES_MIN })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens the database anew after a failure. What was not durable is gone: everything has to be compared.
+    pub(crate) fn recover(&mut self) -> Result<(), SourceError> {
+        if !self.database.failed() {
+            return Ok(());
+        }
+        self.check_space()?;
+        self.database.reopen().map_err(SourceError::journal)?;
+        self.state = Snapshot::open(&self.database)?.state;
+        Ok(())
     }
 
     /// Runs `work` in one transaction; all of it is done when this returns `Ok`, and nothing otherwise.
@@ -108,6 +142,14 @@ impl Ledger {
     /// It is durable if `work` says so ([`Tx::durable`], which every journaled change sets). What only the map learnt can
     /// be learnt again.
     pub(crate) fn write<T>(
+        &mut self,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, SourceError>,
+    ) -> Result<T, SourceError> {
+        let database = self.database.clone();
+        database.contain(|| self.write_all(work)).map_err(SourceError::journal)?
+    }
+
+    fn write_all<T>(
         &mut self,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, SourceError>,
     ) -> Result<T, SourceError> {
@@ -274,11 +316,23 @@ pub(crate) struct Snapshot {
 
 impl Snapshot {
     /// Takes the last durable state.
-    pub(crate) fn open(database: &Database) -> Result<Self, SourceError> {
+    pub(crate) fn open(database: &SharedDb) -> Result<Self, SourceError> {
         let tx = database.begin_read()?;
         let bytes = tx.open_table(STATE)?.get(NOW)?.map(|row| row.value().to_vec());
         let state = read_state(&bytes.ok_or(SourceError::Damaged("no state"))?)?;
         Ok(Self { map: MapView::open(&tx)?, state, tx })
+    }
+
+    /// Returns the running hash right before a change; `None` where the journal does not know it.
+    pub(crate) fn running_before(&self, seq: Seq) -> Result<Option<RunningHash>, SourceError> {
+        match seq.0.checked_sub(1) {
+            None => Ok(None),
+            Some(0) => Ok(Some(RunningHash::EMPTY)),
+            Some(last) if last == self.state.dropped => {
+                Ok(Some(RunningHash(self.state.dropped_running)))
+            }
+            Some(last) => self.map.running(Seq(last)),
+        }
     }
 
     /// Returns the files whose content cannot be given for a while.

@@ -276,10 +276,14 @@ where
         Ok(self.files.len()?)
     }
 
-    /// Returns a journaled change and the running hash with it.
-    pub(crate) fn change(&self, seq: Seq) -> Result<Option<(RunningHash, Change)>, SourceError> {
+    /// Returns a journaled change and the running hash with it, if that follows from the row and the hash `before` it.
+    pub(crate) fn change(
+        &self,
+        seq: Seq,
+        before: RunningHash,
+    ) -> Result<Option<(RunningHash, Change)>, SourceError> {
         match self.journal.get(seq.0)? {
-            Some(row) => read_journal_row(row.value()).map(Some),
+            Some(row) => read_journal_row(seq, before, row.value()).map(Some),
             None => Ok(None),
         }
     }
@@ -520,9 +524,15 @@ pub(crate) fn decode<T: DeserializeOwned>(
     postcard::from_bytes(bytes).map_err(|_| SourceError::Damaged(what))
 }
 
-fn read_journal_row(row: &[u8]) -> Result<(RunningHash, Change), SourceError> {
-    let (hash, bytes) =
-        row.split_first_chunk::<32>().ok_or(SourceError::Damaged("a short journal row"))?;
+fn read_journal_row(
+    seq: Seq,
+    before: RunningHash,
+    row: &[u8],
+) -> Result<(RunningHash, Change), SourceError> {
+    let (hash, bytes) = row.split_first_chunk::<32>().ok_or(SourceError::DamagedChange(seq))?;
+    if before.extended(bytes).0 != *hash {
+        return Err(SourceError::DamagedChange(seq));
+    }
     Ok((RunningHash(*hash), decode(bytes, "a journaled change")?))
 }
 

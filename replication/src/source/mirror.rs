@@ -56,7 +56,7 @@ impl std::fmt::Debug for Mirror {
 impl Mirror {
     pub(crate) fn begin(shared: Arc<Shared>) -> Result<Self, SourceError> {
         shared.wait_scanned()?;
-        let snapshot = Snapshot::open(&*shared.database()?)?;
+        let snapshot = Snapshot::open(&shared.database()?)?;
         Ok(Self { shared, snapshot })
     }
 
@@ -98,7 +98,7 @@ impl Mirror {
         };
         run.removals()?;
         run.tree()?;
-        run.learned.keep(&*self.shared.database()?)?;
+        run.learned.keep(&self.shared.database()?)?;
         let lost = std::mem::take(&mut run.lost);
         if !lost.is_empty() {
             // Before the destination goes on from here: what the journal says of these files must be withheld.
@@ -248,7 +248,7 @@ impl Run<'_> {
             let hash = mirror_read::hash_of(&mut read)?;
             if hash.is_some() && there == Some(StateDigest::of(&record.meta, hash.as_ref())) {
                 self.learned.learn(read.finish(hash));
-                return self.learned.keep_some(&*self.shared.database()?);
+                return self.learned.keep_some(&self.shared.database()?);
             }
             read.rewind();
         }
@@ -267,7 +267,7 @@ impl Run<'_> {
                 last.cut = record.uncut.is_none();
                 self.push(last, payload)?;
                 self.learned.learn(read.finish(hash));
-                return self.learned.keep_some(&*self.shared.database()?);
+                return self.learned.keep_some(&self.shared.database()?);
             }
             self.push(row(file, record, content), payload)?;
             self.flush(false)?;

@@ -5,7 +5,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use keepshare_base::{Content, ContentHash, FileId};
-use redb::{Database, Durability};
+use keepshare_host::shared::SharedDb;
+use redb::Durability;
 
 use super::{
     SourceError, blocks,
@@ -156,7 +157,7 @@ impl Learned {
     }
 
     /// Writes it into the map when it is enough.
-    pub(crate) fn keep_some(&mut self, database: &Database) -> Result<(), SourceError> {
+    pub(crate) fn keep_some(&mut self, database: &SharedDb) -> Result<(), SourceError> {
         if self.files.len() >= LEARNED_FILES_MAX || self.bytes >= LEARNED_BYTES_MAX / 8 {
             self.keep(database)?;
         }
@@ -164,7 +165,7 @@ impl Learned {
     }
 
     /// Writes it into the map: of files that are still what was read.
-    pub(crate) fn keep(&mut self, database: &Database) -> Result<(), SourceError> {
+    pub(crate) fn keep(&mut self, database: &SharedDb) -> Result<(), SourceError> {
         if self.files.is_empty() {
             return Ok(());
         }

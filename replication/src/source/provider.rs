@@ -26,16 +26,22 @@ pub(crate) fn entries(
 ) -> Result<Vec<Entry>, SourceError> {
     // What is journaled after it may not have its content in memory yet: it would be taken for lost.
     let shown = *shared.head.borrow();
-    let snapshot = Snapshot::open(&*shared.database()?)?;
+    let snapshot = Snapshot::open(&shared.database()?)?;
     let is_same_journal = snapshot.state.head().epoch == shown.epoch;
     let until = if is_same_journal { shown.seq.0.min(snapshot.state.head) } else { 0 };
     let mut stale = snapshot.stale()?;
     let mut entries = Vec::new();
     let mut bytes = 0;
     let mut lost = Vec::new();
+    if from.0 > until {
+        return Ok(entries);
+    }
+    let mut before = snapshot.running_before(from)?.ok_or(SourceError::Gone(from))?;
     for seq in from.0..=until {
         let seq = Seq(seq);
-        let (running, change) = snapshot.map.change(seq)?.ok_or(SourceError::Gone(seq))?;
+        let found = snapshot.map.change(seq, before)?;
+        let (running, change) = found.ok_or(SourceError::Gone(seq))?;
+        before = running;
         let filled = fill(shared, &snapshot, seq, change, &mut stale, &mut lost)?;
         // Rows count as well, so that a batch of small changes has an end.
         bytes += filled.payload.len() as u64 + 256;

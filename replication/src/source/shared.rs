@@ -8,11 +8,12 @@ use std::{
 };
 
 use keepshare_base::{Epoch, FileId, RequestId, Seq};
-use redb::Database;
+use keepshare_host::shared::SharedDb;
 use tokio::sync::watch;
 
 use super::{
-    Head, Listing, RestoreAnswer, RestoreRequest, SourceConfig, SourceError, SourceStatus,
+    Head, Listing, RestoreAnswer, RestoreRequest, SourceAlarm, SourceConfig, SourceError,
+    SourceStatus,
     payloads::Payloads,
     problems::Place,
     sweep::Sweep,
@@ -25,7 +26,7 @@ use super::{
 pub(crate) struct Shared {
     /// As it was opened.
     pub(crate) config: SourceConfig,
-    database: Mutex<Option<Arc<Database>>>,
+    database: Mutex<Option<SharedDb>>,
     /// The last durable change.
     pub(crate) head: watch::Sender<Head>,
     /// Content of changes.
@@ -104,7 +105,7 @@ impl Shared {
     /// Puts together what is shared.
     pub(crate) fn new(
         config: SourceConfig,
-        database: Arc<Database>,
+        database: SharedDb,
         head: Head,
         payloads: Payloads,
         acks: BTreeMap<String, Seq>,
@@ -158,8 +159,20 @@ impl Shared {
     }
 
     /// Returns the database, for snapshots.
-    pub(crate) fn database(&self) -> Result<Arc<Database>, SourceError> {
+    pub(crate) fn database(&self) -> Result<SharedDb, SourceError> {
         lock(&self.database).clone().ok_or(SourceError::Closed)
+    }
+
+    /// Shows something that a person must look at.
+    pub(crate) fn alarm(&self, alarm: SourceAlarm) {
+        let mut status = lock(&self.status);
+        if !status.alarms.contains(&alarm) {
+            tracing::error!(set = %self.config.set, ?alarm, "the source needs someone");
+            // Why it is gone may change; that it is gone is said once.
+            let is_gone = |alarm: &SourceAlarm| matches!(alarm, SourceAlarm::Vanished(_));
+            status.alarms.retain(|known| !is_gone(known) || !is_gone(&alarm));
+            status.alarms.push(alarm);
+        }
     }
 
     /// Says that the thread has ended, and lets go of the database, so that it can be opened again.

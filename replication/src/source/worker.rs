@@ -52,6 +52,9 @@ const SETTLE_PAUSE: Duration = Duration::from_micros(300);
 /// How often the missing folder of a source is looked for.
 const ATTACH_EVERY: Duration = Duration::from_secs(1);
 
+/// How often it is looked whether there is space for the journal again.
+const SPACE_LOOK: Duration = Duration::from_secs(1);
+
 /// How long names that are gone wait for what is put off and may show where they are now.
 const SECONDS_WAIT_MAX: Duration = Duration::from_millis(100);
 
@@ -83,6 +86,8 @@ pub(crate) struct Worker {
     next_sweep: Instant,
     next_attach: Instant,
     next_place: Instant,
+    /// Until when nothing is looked at for lack of space.
+    short_until: Option<Instant>,
     turns: u64,
     stopping: bool,
 }
@@ -129,6 +134,7 @@ impl Worker {
             next_sweep: now,
             next_attach: now,
             next_place: now,
+            short_until: None,
             turns: 0,
             stopping: false,
             shared,
@@ -166,6 +172,7 @@ impl Worker {
             self.take_due();
             if self.attached.is_some()
                 && (self.pending.is_busy() || !self.marks.is_empty())
+                && self.has_space()
                 && let Err(error) = self.turn(Vec::new())
             {
                 self.fail(&error);
@@ -180,10 +187,12 @@ impl Worker {
 
     /// Waits for an event, a request or the next deadline.
     fn wait(&mut self) {
-        if self.attached.is_some() && self.pending.is_busy() {
-            return;
-        }
         let mut next = self.next_scan;
+        match self.short_until {
+            Some(at) => next = next.min(at),
+            None if self.attached.is_some() && self.pending.is_busy() => return,
+            None => {}
+        }
         if let Some((at, _)) = self.later.first_key_value() {
             next = next.min(*at);
         }
@@ -309,42 +318,85 @@ impl Worker {
         self.pending.begin_scan();
     }
 
+    /// Tells whether the journal can be written. While it cannot, what changes gathers and is told of later.
+    fn has_space(&mut self) -> bool {
+        let now = Instant::now();
+        if self.short_until.is_some_and(|until| now < until) {
+            return false;
+        }
+        let checked = self.ledger.check_space();
+        self.short_until = checked.is_err().then(|| now + SPACE_LOOK);
+        match checked {
+            Ok(()) => {
+                self.clear_alarm(|alarm| matches!(alarm, SourceAlarm::Full(_)));
+                true
+            }
+            Err(error) => {
+                self.fail_with(&error);
+                false
+            }
+        }
+    }
+
     /// Opens the folder, if it is the one that the map is of.
     fn attach(&mut self) {
         self.next_attach = Instant::now() + ATTACH_EVERY;
-        match self.try_attach() {
+        match self.recover().and_then(|()| self.try_attach()) {
             Ok(()) => {
-                self.clear_alarm(|alarm| !matches!(alarm, SourceAlarm::Dropped { .. }));
+                self.clear_alarm(|alarm| {
+                    !matches!(alarm, SourceAlarm::Dropped { .. } | SourceAlarm::Damaged { .. })
+                });
                 self.begin_scan();
             }
-            Err(reason) => self.alarm(SourceAlarm::Vanished(reason)),
+            Err(error) => self.fail_with(&error),
         }
         if self.ledger.state().scanned {
             self.shared.set_phase(Phase::Running);
         }
     }
 
-    fn try_attach(&mut self) -> Result<(), String> {
+    /// Opens a journal that failed anew. One that is older than what was told of gets a new epoch.
+    fn recover(&mut self) -> Result<(), SourceError> {
+        if !self.ledger.has_failed() {
+            return Ok(());
+        }
+        self.ledger.recover()?;
+        let (shown, head) = (*self.shared.head.borrow(), self.ledger.state().head());
+        // Nobody can say which notes were durable.
+        let mut acks = lock(&self.shared.acks);
+        let known: Vec<_> = acks.through.iter().map(|(to, seq)| (to.clone(), *seq)).collect();
+        acks.changed.extend(known.into_iter().map(|(to, seq)| (to, Some(seq))));
+        drop(acks);
+        if (head.epoch, head.seq) < (shown.epoch, shown.seq) {
+            self.new_epoch(shown.epoch.max(head.epoch), None)?;
+        } else {
+            self.shared.head.send_replace(head);
+        }
+        Ok(())
+    }
+
+    fn try_attach(&mut self) -> Result<(), SourceError> {
+        let gone = |error: std::io::Error| SourceError::Vanished(error.to_string());
         // The table first: what is mounted from here on wakes us.
         let mounts = Mounts::open(&self.shared.config.root);
-        let tree = Tree::open(&self.shared.config.root).map_err(|error| error.to_string())?;
+        let tree = Tree::open(&self.shared.config.root).map_err(gone)?;
         let known = self.ledger.state().root;
         if known != Inode::default() && known != tree.root_seen().inode {
-            return Err("another folder is in its place (is a disk not mounted?)".to_owned());
+            let reason = "another folder is in its place (is a disk not mounted?)";
+            return Err(SourceError::Vanished(reason.to_owned()));
         }
         let mode = self.shared.config.capture;
-        let mut capture = open_capture(mode, &tree).map_err(|error| error.to_string())?;
+        let mut capture = open_capture(mode, &tree).map_err(gone)?;
         let inode = tree.root_seen().inode.number;
-        capture.watch(inode, tree.root().as_fd()).map_err(|error| error.to_string())?;
+        capture.watch(inode, tree.root().as_fd()).map_err(gone)?;
         let owners = &mut self.owners;
-        let known = self.ledger.write(|tx| {
+        self.ledger.write(|tx| {
             forget_unfinished(tx)?;
             tree.remember_root(tx, owners)
-        });
-        known.map_err(|error| chain(&error))?;
+        })?;
         let tree = Arc::new(tree);
         *lock(&self.shared.tree) = Some(tree.clone());
-        self.find_aside(&tree).map_err(|error| chain(&error))?;
+        self.find_aside(&tree)?;
         let shared_every = self.shared.config.rescan_shared_every;
         let shared = tree.shared_file_system();
         lock(&self.shared.status).shared =
@@ -360,10 +412,22 @@ impl Worker {
         tracing::error!(set = %self.shared.config.set, reason, "cannot look at the source");
         self.detach();
         self.next_attach = Instant::now() + ATTACH_EVERY;
-        match error {
-            SourceError::Vanished(reason) => self.alarm(SourceAlarm::Vanished(reason.clone())),
-            _ => self.alarm(SourceAlarm::Journal(reason)),
-        }
+        self.fail_with(error);
+    }
+
+    /// Shows why the source is not looked at; of several reasons of a kind the last.
+    fn fail_with(&self, error: &SourceError) {
+        let full = |error: &SourceError| matches!(error, SourceError::Full { .. });
+        let alarm = match error {
+            SourceError::Vanished(reason) => SourceAlarm::Vanished(reason.clone()),
+            error if full(error) => SourceAlarm::Full(chain(error)),
+            error => SourceAlarm::Journal(chain(error)),
+        };
+        let kind = std::mem::discriminant(&alarm);
+        lock(&self.shared.status)
+            .alarms
+            .retain(|known| std::mem::discriminant(known) != kind || *known == alarm);
+        self.alarm(alarm);
     }
 
     fn detach(&mut self) {
@@ -385,14 +449,7 @@ impl Worker {
     }
 
     fn alarm(&self, alarm: SourceAlarm) {
-        let mut status = lock(&self.shared.status);
-        if !status.alarms.contains(&alarm) {
-            tracing::error!(set = %self.shared.config.set, ?alarm, "the source needs someone");
-            // Why it is gone may change; that it is gone is said once.
-            let is_gone = |alarm: &SourceAlarm| matches!(alarm, SourceAlarm::Vanished(_));
-            status.alarms.retain(|known| !is_gone(known) || !is_gone(&alarm));
-            status.alarms.push(alarm);
-        }
+        self.shared.alarm(alarm);
     }
 
     fn clear_alarm(&self, which: impl Fn(&SourceAlarm) -> bool) {

@@ -5,6 +5,7 @@
 
 mod contents;
 mod crashes;
+mod damage;
 mod edits;
 mod journal;
 mod mounts;

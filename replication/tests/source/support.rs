@@ -12,6 +12,11 @@ use keepshare_base::{
     Change, Content, ContentHash, FileId, FilledChange, Kind, Meta, Name, OriginId, Seq,
     unescape_name,
 };
+use keepshare_host::{
+    checked::CheckedError,
+    disk::RealDisk,
+    shared::{DbOptions, SharedDb},
+};
 use keepshare_proto::{StateDigest, cut::CutRule};
 use keepshare_replication::source::{
     CaptureMode, Listing, MirrorPart, MirrorProgress, MirrorSink, RestoreTimes, Source,
@@ -270,9 +275,14 @@ pub(crate) fn as_ordinary_user(test: impl FnOnce() + Send) {
 
 /// Opens the source of a configuration.
 pub(crate) fn open(config: &SourceConfig) -> SourceHandle {
-    let path = config.state_dir.join("test.redb");
-    let database = redb::Builder::new().create(path).unwrap();
-    Source::open(config.clone(), database).unwrap()
+    Source::open(config.clone(), database(config).unwrap()).unwrap()
+}
+
+/// Opens the journal of a configuration.
+pub(crate) fn database(config: &SourceConfig) -> Result<SharedDb, CheckedError> {
+    let disk = RealDisk::open_shared(&config.state_dir).unwrap();
+    let options = DbOptions { cache_bytes: 4 << 20, two_phases: false, heals: false };
+    SharedDb::open(std::sync::Arc::new(disk), "test.redb", options)
 }
 
 /// Where temporary folders go: memory, because these tests are not about disks.

@@ -1,6 +1,6 @@
 //! `keepshare init` and `keepshare join`: a station that does not run yet.
 
-use std::{net::UdpSocket, path::Path, sync::Arc};
+use std::{net::UdpSocket, path::Path};
 
 use anyhow::Context;
 
@@ -59,8 +59,8 @@ pub(crate) fn make_first(
     let ca = ClusterCa::create(&state.identity(), now).context("cannot make the cluster's CA")?;
     let identity = StationIdentity::create(&ca, now, &config.name, Role::Primary)
         .context("cannot make the station's identity")?;
-    let database = database::open(&state.auth_database())?;
-    let enrolment = Enrolment::open(ca, Arc::new(database)).context("cannot set the cluster up")?;
+    let database = database::open_auth(&state.auth_database())?;
+    let enrolment = Enrolment::open(ca, database).context("cannot set the cluster up")?;
     enrolment.record_own(now, &identity, address).context("cannot record the station")?;
     identity.save_new(&state.identity()).context("cannot save the station's identity")?;
     config.create(config_path)?;

@@ -77,6 +77,7 @@ pub(crate) struct Receiving {
 enum Done {
     Committed(Ticket, Option<(CommitId, Epoch, Seq)>),
     Standing(Standing, CommitId),
+    Unfenced(Epoch),
     Input(Input),
 }
 
@@ -89,8 +90,10 @@ struct Driver {
     receiver: Receiver,
     /// What was known when the last message came.
     arrived: Option<Arrival>,
-    /// The store said that its disk is full.
-    full: bool,
+    /// The store said that its disk is full, or fails.
+    held: Option<String>,
+    /// The epoch that the store has no space to agree to yet.
+    unfenced: Option<Epoch>,
     /// Complete changes that are committed and not yet in the live tree, oldest first.
     unshown: VecDeque<(CommitId, Epoch, Seq)>,
     /// The last one of those that are in the live tree, and not told of yet.
@@ -122,7 +125,8 @@ impl Receive {
             store,
             waiting: VecDeque::new(),
             arrived: None,
-            full: false,
+            held: None,
+            unfenced: None,
             unshown: VecDeque::new(),
             reached: None,
             pump: None,
@@ -144,7 +148,7 @@ impl Receive {
                 Some(done) = driver.answers.recv() => driver.answered(done),
                 Some(done) = driver.jobs.join_next() => driver.done(done),
                 Ok(()) = status.changed() => driver.look_at_store(),
-                _ = tick.tick() => driver.store.tick(clock::now()),
+                _ = tick.tick() => driver.tick(),
                 () = sleep_until(timeout) => driver.handle(Input::TimedOut),
             }
         }
@@ -252,14 +256,25 @@ impl Driver {
     fn fence(&mut self, epoch: Epoch) {
         let (answers, origin) = (self.answers_to.clone(), self.origin);
         self.store.with_store(move |store| {
-            let fenced = store.fence(clock::now(), origin, epoch).map_err(anyhow::Error::new);
-            let synced = fenced.and_then(|_| store.sync().map_err(anyhow::Error::new));
-            let input = match synced {
-                Ok(_) => Input::Fenced { epoch },
-                Err(error) => Input::Stopped { reason: Text::new(&format!("{error:#}")) },
+            let fenced = store.fence(clock::now(), origin, epoch);
+            let done = match fenced.and_then(|_| Ok(store.sync()?)) {
+                Ok(_) => Done::Input(Input::Fenced { epoch }),
+                // The same is asked again: a disk has space some day.
+                Err(error) if error.is_passing() => Done::Unfenced(epoch),
+                Err(error) => {
+                    let reason = format!("{:#}", anyhow::Error::new(error));
+                    Done::Input(Input::Stopped { reason: Text::new(&reason) })
+                }
             };
-            let _ = answers.send(Done::Input(input));
+            let _ = answers.send(done);
         });
+    }
+
+    fn tick(&mut self) {
+        self.store.tick(clock::now());
+        if let Some(epoch) = self.unfenced.take() {
+            self.fence(epoch);
+        }
     }
 
     /// Tells the receiver how far the live tree is; what could not be shown is not shown.
@@ -282,10 +297,13 @@ impl Driver {
         if let Some(reason) = &status.poisoned {
             self.handle(Input::Stopped { reason: Text::new(reason) });
         }
-        if status.full != self.full {
-            self.full = status.full;
-            let reason = Text::new("disk full");
-            self.handle(if self.full { Input::Full { reason } } else { Input::Resumed });
+        let held = if status.full { Some("disk full".to_owned()) } else { status.failing };
+        if held != self.held {
+            self.handle(match &held {
+                Some(reason) => Input::Full { reason: Text::new(reason) },
+                None => Input::Resumed,
+            });
+            self.held = held;
         }
         self.submit();
         self.show_live();
@@ -379,6 +397,7 @@ impl Driver {
                     self.unshown.extend(place);
                     self.handle(Input::Standing(standing));
                 }
+                Done::Unfenced(epoch) => self.unfenced = Some(epoch),
                 Done::Input(input) => {
                     self.take_committed(&mut committed);
                     self.take_input(input);

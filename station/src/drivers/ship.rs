@@ -331,7 +331,13 @@ impl Driver {
 
     fn done(&mut self, done: Result<Done, tokio::task::JoinError>) -> Option<Input> {
         match done {
-            Ok(Done::Input(input)) => Some(input),
+            Ok(Done::Input(input)) => {
+                if matches!(input, Input::JournalGone { .. }) {
+                    // Whether it is there for the next try is known by then.
+                    self.look_at_journal();
+                }
+                Some(input)
+            }
             Ok(Done::Nothing) => None,
             Ok(Done::Dialled(Ok(link))) => {
                 self.dialling = false;

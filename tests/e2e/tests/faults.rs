@@ -53,6 +53,96 @@ fn fill_a_disk(scratch: &mut Scratch) -> Result<()> {
     cluster.in_sync_within(SOON)
 }
 
+/// A master whose own disk is full says that, and not that its source is gone; it goes on by itself, and loses nothing.
+#[test]
+fn a_master_with_a_full_disk_says_so_and_goes_on() -> Result<()> {
+    if !tools::is_root() {
+        tools::skip("a_master_with_a_full_disk_says_so_and_goes_on", "mounting needs root");
+        return Ok(());
+    }
+    in_scratch("full-master", fill_a_masters_disk)
+}
+
+fn fill_a_masters_disk(scratch: &mut Scratch) -> Result<()> {
+    let disk = scratch.mount_tmpfs("disk", 64 << 20)?;
+    let source = scratch.make_dir("source")?;
+    fs::write(source.join("file"), "early")?;
+    let state = disk.join("state");
+    let mut cluster = Cluster::with_office_state(scratch, &source, Wiring::Loopback, &state)?;
+    cluster.add_set()?;
+    cluster.in_sync_within(SOON)?;
+    for round in 0..2 {
+        fill_up(&disk.join("ballast"))?;
+        for number in 0..20 {
+            fs::write(source.join(format!("file-{round}-{number}")), format!("{number}"))?;
+        }
+        let told = wait_for(SOON, "the master says what is wrong", || {
+            let told = cluster.office.set_status(SET)?.to_string();
+            Ok(told.contains("is full").then_some(told))
+        })?;
+        ensure!(!told.contains("source folder is gone"), "it says: {told}");
+        ensure!(!told.contains("in-sync"), "it says: {told}");
+        fs::remove_file(disk.join("ballast"))?;
+        cluster.equal_within(SOON * 2, Aspects::ALL)?;
+        cluster.in_sync_within(SOON)?;
+        let healed = cluster.office.set_status(SET)?.to_string();
+        ensure!(
+            !healed.contains("alarm") && !healed.contains("is full"),
+            "it still says: {healed}"
+        );
+    }
+    cluster.office.stop()?;
+    cluster.office.start()?;
+    cluster.in_sync_within(SOON)
+}
+
+/// A master that begins a new epoch while the station's disk is full is waited for, not refused until somebody restarts it.
+#[test]
+fn a_new_epoch_on_a_full_disk_waits_and_goes_on() -> Result<()> {
+    if !tools::is_root() {
+        tools::skip("a_new_epoch_on_a_full_disk_waits_and_goes_on", "mounting needs root");
+        return Ok(());
+    }
+    in_scratch("full-epoch", begin_an_epoch_on_a_full_disk)
+}
+
+fn begin_an_epoch_on_a_full_disk(scratch: &mut Scratch) -> Result<()> {
+    let disk = scratch.mount_tmpfs("disk", 160 << 20)?;
+    let source = scratch.make_dir("source")?;
+    fs::write(source.join("file"), "early")?;
+    let state = disk.join("state");
+    let mut cluster = Cluster::with_store_state(scratch, &source, Wiring::Loopback, Some(&state))?;
+    cluster.add_set()?;
+    cluster.in_sync_within(SOON)?;
+    cluster.office.stop()?;
+    fs::remove_file(cluster.office.state().join("journal/work.redb"))?;
+    fill_up(&disk.join("ballast"))?;
+    cluster.office.start()?;
+    fs::write(source.join("file"), "late")?;
+    wait_until(SOON, "the station has an alarm", || {
+        let told = cluster.store.set_status(SET).map(|status| status["problems"].to_string());
+        told.is_ok_and(|told| told.contains("alarm") && told.contains("is full"))
+    })?;
+    fs::remove_file(disk.join("ballast"))?;
+    cluster.equal_within(SOON * 2, Aspects::ALL)?;
+    cluster.in_sync_within(SOON)?;
+    let healed = cluster.store.set_status(SET)?.to_string();
+    ensure!(!healed.contains("is full") && !healed.contains("alarm"), "it still says: {healed}");
+    Ok(())
+}
+
+/// Takes all space of a disk.
+fn fill_up(ballast: &Path) -> Result<()> {
+    let mut file = fs::File::create(ballast)?;
+    loop {
+        match std::io::Write::write_all(&mut file, &[7; 4096]) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 /// A folder that is suddenly not there is a disk that is not mounted, not ten thousand deletes.
 #[test]
 fn a_source_that_vanishes_is_an_alarm_and_deletes_nothing() -> Result<()> {

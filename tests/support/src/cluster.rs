@@ -66,6 +66,17 @@ impl Cluster {
         Self::assembled(scratch, source, wiring, prepare)
     }
 
+    /// As [`Self::new`], with the master's state in another folder.
+    pub fn with_office_state(
+        scratch: &Scratch,
+        source: &Path,
+        wiring: Wiring,
+        state: &Path,
+    ) -> Result<Self> {
+        let office = |office: Station| office.with_state(state);
+        Self::assembled_of(scratch, source, wiring, office, |store| store)
+    }
+
     /// As [`Self::new`], with a replica that has doors for users.
     pub fn with_doors(
         scratch: &Scratch,
@@ -82,6 +93,16 @@ impl Cluster {
         wiring: Wiring,
         prepare: impl FnOnce(Station) -> Station,
     ) -> Result<Self> {
+        Self::assembled_of(scratch, source, wiring, |office| office, prepare)
+    }
+
+    fn assembled_of(
+        scratch: &Scratch,
+        source: &Path,
+        wiring: Wiring,
+        prepare_office: impl FnOnce(Station) -> Station,
+        prepare: impl FnOnce(Station) -> Station,
+    ) -> Result<Self> {
         let network = match wiring {
             Wiring::Namespaces => Some(Network::new(2)?),
             Wiring::Loopback | Wiring::Relayed => None,
@@ -96,7 +117,7 @@ impl Cluster {
             Wiring::Relayed => Some(Relay::to(store_at.parse()?)?),
             Wiring::Loopback | Wiring::Namespaces => None,
         };
-        let mut office = Station::new(scratch, "office", enter(0))?;
+        let mut office = prepare_office(Station::new(scratch, "office", enter(0))?);
         office.init(&office_at)?;
         office.start()?;
         let mut store = prepare(Station::new(scratch, "store", enter(1))?);

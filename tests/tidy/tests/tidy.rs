@@ -11,16 +11,17 @@ use std::{
 const ARROWS: &[(&str, &[&str])] = &[
     ("keepshare-base", &[]),
     ("keepshare-proto", &["base"]),
-    ("keepshare-versioning", &["base"]),
-    ("keepshare-auth", &["base"]),
-    ("keepshare-replication", &["base", "proto", "versioning"]),
+    ("keepshare-host", &[]),
+    ("keepshare-versioning", &["base", "host"]),
+    ("keepshare-auth", &["base", "host"]),
+    ("keepshare-replication", &["base", "host", "proto", "versioning"]),
     ("keepshare-namespace", &["base", "versioning", "auth"]),
     ("keepshare-nfs-wire", &[]),
     ("keepshare-nfs", &["base", "nfs-wire", "namespace", "auth"]),
     ("keepshare-web", &["base", "namespace", "auth"]),
     (
         "keepshare-station",
-        &["base", "proto", "versioning", "auth", "replication", "namespace", "nfs", "web"],
+        &["base", "host", "proto", "versioning", "auth", "replication", "namespace", "nfs", "web"],
     ),
 ];
 

@@ -22,6 +22,8 @@ pub(crate) struct Sweep {
     /// What was asked for until when; a later ask is for another look.
     asked: CommitId,
     next_block: u64,
+    /// Where in that block: the block itself is 0, its pages follow.
+    next_unit: u64,
     voids: Vec<Void>,
 }
 
@@ -47,27 +49,50 @@ impl Sweep {
             voids.push(Void { at, from: decode_u64(Table::Void, from.value())?, hides: false });
         }
         voids.sort_unstable_by_key(|void| void.at);
-        Ok(Some(Self { body, asked, next_block: 0, voids }))
+        Ok(Some(Self { body, asked, next_block: 0, next_unit: 0, voids }))
     }
 
-    /// Looks through at most `blocks` blocks; returns what is not needed, and whether that was all.
+    /// Looks through at most `blocks` blocks; returns at most `rows_max` rows that are not needed, and whether that was
+    /// all.
+    ///
+    /// The rows must be gone before the next step.
     pub(crate) fn step(
         &mut self,
         rows: &impl Rows,
         blocks: usize,
+        rows_max: usize,
     ) -> Result<(Vec<Row>, bool), IndexError> {
         let kept = self.kept(rows)?;
-        let mut gone = Vec::new();
+        let mut gone = Gone { rows: Vec::new(), max: rows_max };
         for _ in 0..blocks {
             let Some(block) = self.block_from(rows, self.next_block)? else {
-                gone.extend(self.needless_voids());
-                gone.push(Row::Swept { at: self.asked, body: self.body });
-                return Ok((gone, true));
+                return Ok(self.end(gone));
             };
+            if block > self.next_block {
+                self.next_unit = 0;
+            }
+            self.next_block = block;
             self.block(rows, block, &kept, &mut gone)?;
-            self.next_block = block + 1;
+            if gone.is_full() {
+                return Ok((gone.rows, false));
+            }
+            (self.next_block, self.next_unit) = (block + 1, 0);
         }
-        Ok((gone, false))
+        Ok((gone.rows, false))
+    }
+
+    /// Adds the voids that hide nothing any more and, when no more are left, that the body was looked through.
+    fn end(&mut self, mut gone: Gone) -> (Vec<Row>, bool) {
+        while let Some(void) = self.voids.pop() {
+            if !void.hides {
+                gone.rows.push(Row::VoidGone { at: void.at, body: self.body });
+            }
+            if gone.is_full() {
+                return (gone.rows, false);
+            }
+        }
+        gone.rows.push(Row::Swept { at: self.asked, body: self.body });
+        (gone.rows, true)
     }
 
     /// Returns the commits whose states use the body, oldest first.
@@ -101,13 +126,22 @@ impl Sweep {
         rows: &impl Rows,
         block: u64,
         kept: &[CommitId],
-        gone: &mut Vec<Row>,
+        gone: &mut Gone,
     ) -> Result<(), IndexError> {
         let bases = self.commits(rows, Grain::Block, block)?;
-        self.unit(Grain::Block, block, &bases, &[], kept, gone);
-        for page in block * PAGES_PER_BLOCK..(block + 1) * PAGES_PER_BLOCK {
-            let pages = self.commits(rows, Grain::Page, page)?;
-            self.unit(Grain::Page, page, &pages, &bases, kept, gone);
+        while self.next_unit <= PAGES_PER_BLOCK {
+            if self.next_unit == 0 {
+                self.unit(Grain::Block, block, &bases, &[], kept, gone);
+            } else {
+                let page = block * PAGES_PER_BLOCK + self.next_unit - 1;
+                let pages = self.commits(rows, Grain::Page, page)?;
+                self.unit(Grain::Page, page, &pages, &bases, kept, gone);
+            }
+            if gone.is_full() {
+                // There may be more of this one: it is looked at again.
+                return Ok(());
+            }
+            self.next_unit += 1;
         }
         Ok(())
     }
@@ -136,7 +170,7 @@ impl Sweep {
         commits: &[CommitId],
         bases: &[CommitId],
         kept: &[CommitId],
-        gone: &mut Vec<Row>,
+        gone: &mut Gone,
     ) {
         for (i, at) in commits.iter().enumerate() {
             let piece = Piece { body: self.body, grain, number, at: *at };
@@ -146,7 +180,10 @@ impl Sweep {
             let hidden = hidden.into_iter().flatten().min().copied().unwrap_or(CommitId::MAX);
             let seen = kept[kept.partition_point(|kept| kept < at)..].first();
             if seen.is_none_or(|seen| *seen >= hidden) {
-                gone.push(Row::ContentGone { piece });
+                if gone.is_full() {
+                    return;
+                }
+                gone.rows.push(Row::ContentGone { piece });
                 continue;
             }
             let end = piece.start().saturating_add(grain.bytes());
@@ -155,9 +192,16 @@ impl Sweep {
             }
         }
     }
+}
 
-    fn needless_voids(&self) -> impl Iterator<Item = Row> {
-        let needless = self.voids.iter().filter(|void| !void.hides);
-        needless.map(|void| Row::VoidGone { at: void.at, body: self.body })
+/// What is not needed, up to a limit.
+struct Gone {
+    rows: Vec<Row>,
+    max: usize,
+}
+
+impl Gone {
+    fn is_full(&self) -> bool {
+        self.rows.len() >= self.max
     }
 }

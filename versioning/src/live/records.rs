@@ -138,6 +138,16 @@ impl Records {
         ))
     }
 
+    /// Tells whether the state file gives nothing more before it is opened anew.
+    pub(super) fn failed(&self) -> bool {
+        self.db.damage().failed()
+    }
+
+    /// Lets nothing more through to the state file.
+    pub(super) fn retire(&self) {
+        self.db.retire();
+    }
+
     /// Returns the inode that a file of the set is.
     pub(super) fn identity(&self, file: FileId) -> Result<Option<Identity>, RecordsError> {
         let recents = [Some(&self.recent), self.storing.as_deref()];

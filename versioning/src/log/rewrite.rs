@@ -127,6 +127,12 @@ impl LogRewriter {
         self.write()?;
         self.file.sync_data().map_err(full_or_io)?;
         let named = self.disk.rename(TEMPORARY, &name(self.header.generation));
+        if let Err(error) = &named
+            && is_full(error)
+        {
+            // It has not happened.
+            return Err(LogError::Full(named.expect_err("it is one")));
+        }
         named.and_then(|()| self.disk.sync_dir(DIR)).map_err(|error| {
             tracing::error!(%error, generation = self.header.generation, "cannot name a log");
             LogError::Poisoned

@@ -10,7 +10,7 @@ use std::{
 
 use keepshare_base::{CommitId, Stamp};
 
-use super::{SetError, Shared, chain, lock};
+use super::{SetError, Shared, chain, lock, open_live_state};
 use crate::{
     Reader,
     live::{Applied, LiveError, LiveTree, SyncDone, SyncJob},
@@ -18,6 +18,9 @@ use crate::{
 
 /// How often the live tree is made durable, in microseconds.
 const SYNC_MICROS: i64 = 1_000_000;
+
+/// So much must be free for the records of the live tree to be written, in bytes.
+const FREE_BYTES_MIN: u64 = 1024 * 1024;
 
 /// How long what failed waits at first before it is tried again, in microseconds; it doubles each time.
 const RETRY_MICROS: i64 = 1_000_000;
@@ -262,6 +265,9 @@ impl Follower<'_> {
         }
         let ticked = taken.now.is_some();
         self.now = taken.now.or(self.now);
+        if ticked && !self.syncing && self.tree.records_failed() {
+            self.renew();
+        }
         let retry = ticked && self.tree.has_retries() && self.is_due(self.retry_at, 0);
         let behind = taken.durable > self.tree.reached();
         // Records that cannot be stored must not gather without end.
@@ -277,8 +283,10 @@ impl Follower<'_> {
             self.apply(retry || taken.compare);
         }
         let due = ticked && self.is_due(self.synced_at, SYNC_MICROS);
+        let wanted = due || (self.tree.wants_sync() && !self.sync_failed);
         if !self.syncing
-            && (due || (self.tree.wants_sync() && !self.sync_failed))
+            && wanted
+            && self.has_space()
             && let Some(job) = self.tree.begin_sync()
         {
             self.syncing = true;
@@ -287,6 +295,30 @@ impl Follower<'_> {
         }
         for order in taken.orders {
             order(&mut self.tree, self.reader);
+        }
+    }
+
+    /// Tells whether the records can be written; one write that does not fit costs all of them until they are opened anew.
+    fn has_space(&mut self) -> bool {
+        let has_space = self.shared.disk.free_bytes().is_ok_and(|free| free >= FREE_BYTES_MIN);
+        self.sync_failed |= !has_space;
+        has_space
+    }
+
+    /// Opens the records anew after a failure, when there is space for them.
+    fn renew(&mut self) {
+        if !self.has_space() {
+            return;
+        }
+        self.tree.retire_records();
+        let opened = open_live_state(&self.shared.disk).map_err(|error| chain(&error));
+        let renewed = opened.and_then(|db| self.tree.renew(db).map_err(|error| chain(&error)));
+        match renewed {
+            Ok(()) => {
+                tracing::warn!("the records of the live tree were opened anew after a failure");
+                (self.failed, self.sync_failed) = (true, false);
+            }
+            Err(why) => self.shared.update(|status| status.live_failed = Some(why)),
         }
     }
 
@@ -351,7 +383,11 @@ impl Follower<'_> {
                 self.sync_failed = false;
                 let synced = self.tree.synced();
                 self.shared.writer.live(synced);
-                self.shared.update(|status| status.live_synced = synced);
+                let follows = !self.failed;
+                self.shared.update(|status| {
+                    status.live_synced = synced;
+                    status.live_failed.take_if(|_| follows);
+                });
             }
             Err(error) => {
                 self.sync_failed = true;

@@ -248,3 +248,75 @@ fn a_stop_waits_for_no_sync_of_the_live_tree() {
     set.tick(Stamp(4_000_000));
     wait_for(&set, |status| status.live_synced >= commit);
 }
+
+/// One error of the disk, and a disk that was full, are gone on with by index and live tree without a restart.
+#[test]
+fn index_and_live_tree_go_on_after_the_disk_failed() {
+    let (disk, dir) = (SimDisk::new(), bench_folder());
+    let options = SetOptions {
+        live: Some(LiveDirs { live: dir.path().join("live"), stage: dir.path().join("stage") }),
+        ..SetOptions::default()
+    };
+    let set = SetStore::open_on(Arc::new(disk.clone()), dir.path(), options).unwrap();
+    let mut now = 1;
+    let mut tick = |set: &SetStore| {
+        now += 1_000_000;
+        set.tick(Stamp(now));
+    };
+    for seq in 1..=6_u8 {
+        let answers = submit(&set, change(u64::from(seq), &[seq; 3000]));
+        let commit = answers.recv_timeout(PATIENCE).unwrap().unwrap();
+        wait_for(&set, |status| status.live >= commit);
+        match seq {
+            // Both the index and the records may be what is synced next.
+            2 | 3 => (1..=2).for_each(|n| disk.fail_sync(disk.syncs() + n)),
+            4 => disk.set_capacity(Some(disk.used_bytes())),
+            5 => disk.set_capacity(None),
+            _ => {}
+        }
+        if seq == 4 {
+            (0..3).for_each(|_| tick(&set));
+            wait_for(&set, |status| status.full);
+            disk.set_capacity(None);
+        }
+        let began = std::time::Instant::now();
+        while set.status().live_synced < commit || set.status().full {
+            assert!(began.elapsed() < PATIENCE, "change {seq}: {:?}", set.status());
+            tick(&set);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let status = set.status();
+        assert_eq!((status.poisoned, status.failing, status.live_failed), (None, None, None));
+        assert_eq!(fs::read(dir.path().join("live/file")).unwrap(), [seq; 3000]);
+    }
+}
+
+/// A log that is never written anew grows for ever: also a set that has no pause at all finds time for it.
+#[test]
+fn a_set_without_a_pause_writes_its_log_anew() {
+    let (disk, dir) = (SimDisk::new(), bench_folder());
+    let options = SetOptions {
+        store: StoreOptions { reserve_bytes: 0, log_bytes_min: 4096, ..StoreOptions::default() },
+        live: Some(LiveDirs { live: dir.path().join("live"), stage: dir.path().join("stage") }),
+        ..SetOptions::default()
+    };
+    let set = SetStore::open_on(Arc::new(disk.clone()), dir.path(), options).unwrap();
+    let (send, answers) = mpsc::channel();
+    let generation = || disk.list("log").unwrap();
+    let first = generation();
+    let mut sent = 0;
+    // The queue is full from the beginning, and what is answered is replaced at once.
+    while generation() == first {
+        while sent < 100_000 && set.queued().0 < QUEUE_CHANGES_MAX {
+            sent += 1;
+            let send = send.clone();
+            let reply: Reply = Box::new(move |answer| send.send(answer.is_ok()).unwrap_or(()));
+            let submission = Submission { incoming: change(sent, b"x"), arrival: Stamp(1), reply };
+            assert!(set.submit(submission).is_ok());
+        }
+        assert!(answers.recv_timeout(PATIENCE).unwrap());
+        assert!(set.queued().0 > 0 || sent < 100_000, "it had no pause and the log is {first:?}");
+        set.tick(Stamp(i64::try_from(sent).unwrap() * 1000));
+    }
+    assert!(sent < 100_000);
+}

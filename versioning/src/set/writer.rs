@@ -25,6 +25,9 @@ const FLUSH_BYTES: usize = 16 * 1024 * 1024;
 /// How often the index is made durable, in microseconds.
 const FLUSH_MICROS: i64 = 1_000_000;
 
+/// While changes come without a pause there is one step of upkeep after so many groups of them, and one a second.
+const GROUPS_PER_UPKEEP: u32 = 4;
+
 /// Work for the writer's thread.
 pub(super) type Order = Box<dyn FnOnce(&mut Store) + Send>;
 
@@ -154,18 +157,21 @@ pub(super) fn run(shared: &Shared, store: Store) {
         store,
         waiting: Vec::new(),
         unsynced: false,
-        full: false,
+        held: None,
         poisoned: false,
         unflushed_bytes: 0,
         dirty: false,
         flushed_at: None,
         more_upkeep: false,
+        busy_groups: 0,
     };
     loop {
-        let taken = shared.writer.take(!writer.full, writer.more_upkeep && !writer.full);
+        // Upkeep may be what makes room: it goes on while changes wait.
+        let taken = shared.writer.take(writer.held.is_none(), writer.more_upkeep);
         let closing = taken.closing;
         writer.work(taken);
-        if closing && (writer.full || writer.poisoned || shared.writer.queued().0 == 0) {
+        let waits = writer.held.is_some() || writer.poisoned;
+        if closing && (waits || shared.writer.queued().0 == 0) {
             break;
         }
     }
@@ -179,13 +185,25 @@ struct Writer<'a> {
     waiting: Vec<(Reply, Result<CommitId, SubmitError>)>,
     /// Whether the store has taken in something that is not durable.
     unsynced: bool,
-    full: bool,
+    /// Why changes wait for another time.
+    held: Option<Held>,
     poisoned: bool,
     /// Whether the index has something that is not durable.
     dirty: bool,
     unflushed_bytes: usize,
     flushed_at: Option<Stamp>,
     more_upkeep: bool,
+    /// Groups of changes since the last step of upkeep.
+    busy_groups: u32,
+}
+
+/// Why changes wait.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Held {
+    /// The disk is full.
+    Full,
+    /// The disk fails, which may pass: nothing that was taken in is lost.
+    Failing(String),
 }
 
 impl Writer<'_> {
@@ -197,9 +215,9 @@ impl Writer<'_> {
             order(&mut self.store);
             self.unsynced = true;
         }
-        if taken.now.is_some() {
-            self.set_full(false);
-        }
+        let ticked = taken.now.is_some();
+        // Kept until it is tried again, so that nobody is told that it is over while it is not.
+        let held = if ticked { self.held.take() } else { None };
         let busy = !taken.group.is_empty();
         self.commit(taken.group);
         self.sync();
@@ -208,15 +226,29 @@ impl Writer<'_> {
         } else if self.unflushed_bytes >= FLUSH_BYTES {
             self.flush();
         }
-        if !busy && (taken.now.is_some() || self.more_upkeep) && !self.full && !self.poisoned {
-            self.more_upkeep = match self.store.maintain() {
-                Ok(more) => more,
-                Err(error) => {
-                    self.fail(&error);
-                    false
-                }
-            };
+        self.busy_groups =
+            if busy { self.busy_groups.saturating_add(1) } else { GROUPS_PER_UPKEEP };
+        if ticked || (self.more_upkeep && self.busy_groups >= GROUPS_PER_UPKEEP) {
+            self.upkeep();
         }
+        if ticked && self.held.is_none() && held.is_some() {
+            self.go_on();
+        }
+    }
+
+    /// Does one step of what has to be done at some time, and by a busy set and on a full disk too.
+    fn upkeep(&mut self) {
+        self.busy_groups = 0;
+        if self.poisoned {
+            return;
+        }
+        self.more_upkeep = match self.store.maintain() {
+            Ok(more) => more,
+            Err(error) => {
+                self.fail(&error);
+                false
+            }
+        };
     }
 
     /// Gives changes to the store; those that find the disk full go back to the queue.
@@ -227,11 +259,11 @@ impl Writer<'_> {
             let result = self.store.commit(arrival, &incoming);
             self.unsynced |= result.is_ok();
             self.unflushed_bytes += incoming.filled.payload.len();
-            if is_full(&result) {
+            if let Some(why) = why_held(&result) {
                 let mut back = vec![Submission { incoming, arrival, reply }];
                 back.extend(group);
                 self.shared.writer.put_back(back);
-                self.set_full(true);
+                self.hold(why);
                 break;
             }
             match &result {
@@ -263,8 +295,8 @@ impl Writer<'_> {
                     self.shared.follower.durable(durable);
                     self.shared.update(|status| status.durable = durable);
                 }
-                Err(StoreError::Full) => {
-                    self.set_full(true);
+                Err(error) if passing(&error).is_some() => {
+                    self.fail(&error);
                     return;
                 }
                 Err(error) => {
@@ -299,21 +331,40 @@ impl Writer<'_> {
         }
         match self.store.flush() {
             Ok(()) => self.dirty = false,
-            Err(StoreError::Full) => self.set_full(true),
             Err(error) => self.fail(&error),
         }
     }
 
-    fn set_full(&mut self, full: bool) {
-        if self.full != full {
-            self.full = full;
-            self.shared.update(|status| status.full = full);
+    /// Has changes wait until the next tick.
+    fn hold(&mut self, why: Held) {
+        let shown = self.shared.held();
+        if shown.as_ref() != Some(&why) {
+            match &why {
+                Held::Full => tracing::error!("the disk is full, changes wait"),
+                Held::Failing(why) => tracing::error!(%why, "the disk fails, changes wait"),
+            }
+            self.shared.update(|status| {
+                status.full = why == Held::Full;
+                status.failing = match &why {
+                    Held::Full => None,
+                    Held::Failing(why) => Some(why.clone()),
+                };
+            });
         }
+        self.held = Some(why);
+    }
+
+    /// Says that changes are taken again.
+    fn go_on(&mut self) {
+        tracing::info!("the disk takes changes again");
+        self.shared.update(|status| (status.full, status.failing) = (false, None));
     }
 
     fn fail(&mut self, error: &StoreError) {
-        if matches!(error, StoreError::Full) {
-            self.set_full(true);
+        if let Some(why) = passing(error) {
+            self.hold(why);
+        } else if matches!(error, StoreError::Refused(_)) {
+            tracing::error!(why = chain(error), "a step of upkeep came to nothing");
         } else if !self.poisoned {
             self.poisoned = true;
             let why = chain(error);
@@ -340,10 +391,28 @@ impl Writer<'_> {
     }
 }
 
-fn is_full(result: &Result<CommitId, CommitError>) -> bool {
+fn why_held(result: &Result<CommitId, CommitError>) -> Option<Held> {
     match result {
-        Err(CommitError::Full) => true,
-        Err(CommitError::Store(error)) => matches!(**error, StoreError::Full),
-        _ => false,
+        Err(CommitError::Full) => Some(Held::Full),
+        Err(CommitError::Store(error)) => passing(error),
+        _ => None,
+    }
+}
+
+/// Returns why what failed can be done at another time, if it can: log and packs are well, and hold all that was taken in.
+fn passing(error: &StoreError) -> Option<Held> {
+    match error {
+        StoreError::Full => Some(Held::Full),
+        StoreError::Index(_) | StoreError::Io(_) => Some(Held::Failing(chain(error))),
+        _ => None,
+    }
+}
+
+impl Shared {
+    /// Returns why changes are said to wait.
+    fn held(&self) -> Option<Held> {
+        let status = lock(&self.status);
+        let failing = status.failing.clone().map(Held::Failing);
+        failing.or(status.full.then_some(Held::Full))
     }
 }

@@ -7,6 +7,7 @@ use keepshare_base::CommitId;
 use crate::{
     StoreError,
     body::{FramesMut as _, Sweep},
+    disk::RESERVE_BYTES,
     error::CommitError,
     index::{
         IndexError, ReadRows, Rows, Table, WriteRows,
@@ -19,7 +20,7 @@ use crate::{
     record::{Body, FileValue, Row, encode},
 };
 
-use super::{Frames, Store};
+use super::{Frames, PENDING_BYTES_MAX, Store};
 
 /// The rows of one part of a log snapshot, in bytes.
 const PART_BYTES: usize = 256 * 1024;
@@ -32,6 +33,12 @@ const CATCH_UP_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The blocks of a body that one step looks through.
 const BLOCKS_PER_STEP: usize = 512;
+
+/// The most rows that one step removes.
+const ROWS_PER_STEP: usize = 20_000;
+
+/// The most bytes of rows in one record of our own, but for a single row.
+const OWN_RECORD_BYTES: usize = 1024 * 1024;
 
 /// The rows that one step looks at for content to move out of packs.
 const MOVE_ROWS_PER_STEP: usize = 4096;
@@ -54,6 +61,10 @@ pub(super) struct Housekeeping {
     /// Packs that could not be emptied, since some of their content is damaged.
     stuck: BTreeSet<u64>,
     idle_calls: u32,
+    /// Something was removed while space was short: what is empty now goes at once.
+    look_at_packs: bool,
+    /// The log's snapshot did not fit on the disk.
+    no_room_for_log: bool,
 }
 
 /// The log on its way to the next generation.
@@ -61,6 +72,8 @@ struct Snapshot {
     rewriter: LogRewriter,
     /// The state of the moment that the snapshot is of; dropped once it is written.
     rows: Option<(ReadRows, Dump)>,
+    /// How far the log was at the last step.
+    log_end: u64,
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -83,21 +96,50 @@ const LOCATED: [Table; 3] = [Table::File, Table::Base, Table::Page];
 impl Store {
     /// Does one bounded step of housekeeping, and a sync; returns whether there is more to do.
     pub fn maintain(&mut self) -> Result<bool, StoreError> {
+        self.keep_reserve();
         self.sync()?;
-        if self.housekeeping.snapshot.is_some() || self.log_has_doubled() {
+        let free = self.disk.free_bytes()?;
+        let short = free < self.options.reserve_bytes;
+        let log = self.housekeeping.snapshot.is_some()
+            || (self.log_has_doubled() && free >= self.snapshot_room());
+        // Where space is short, what gives some and needs none comes first.
+        if log && !short {
             return self.snapshot_step().map(|()| true);
         }
         if self.sweep_step()? {
+            self.housekeeping.look_at_packs |= short;
             return Ok(true);
         }
         if self.housekeeping.moving.is_some() {
             return self.move_step().map(|()| true);
+        }
+        if std::mem::take(&mut self.housekeeping.look_at_packs) && self.empty_packs()? {
+            return Ok(true);
+        }
+        if log {
+            return self.snapshot_step().map(|()| true);
         }
         self.housekeeping.idle_calls += 1;
         if self.housekeeping.idle_calls.is_multiple_of(CALLS_PER_PACK_CHECK) {
             return self.empty_packs();
         }
         Ok(false)
+    }
+
+    /// Has the packs looked at soon where space is short: something was removed.
+    pub(super) fn removed_something(&mut self) -> Result<(), StoreError> {
+        self.housekeeping.look_at_packs |= self.disk.free_bytes()? < self.options.reserve_bytes;
+        Ok(())
+    }
+
+    /// Returns how much must be free before a snapshot of the log is begun, in bytes.
+    fn snapshot_room(&self) -> u64 {
+        let bytes = if self.housekeeping.no_room_for_log {
+            self.log.position().offset
+        } else {
+            self.log.snapshot_bytes()
+        };
+        bytes.saturating_add(RESERVE_BYTES.min(self.options.reserve_bytes))
     }
 
     /// Looks at all packs: removes those that nothing needs, and begins to move content out of the half-dead ones.
@@ -115,15 +157,19 @@ impl Store {
             match self.asked(|rows| pack_used(rows, pack))? {
                 0 => self.shared.packs.remove(pack)?,
                 used if used < bytes / 2 => {
-                    mostly_dead.insert(pack);
+                    mostly_dead.insert((used, pack));
                 }
                 _ => {}
             }
         }
-        if mostly_dead.is_empty() {
+        // What is moved takes space until all of it has moved: one pack, the emptiest, where there is little.
+        let short = self.disk.free_bytes()? < self.options.reserve_bytes;
+        let packs = mostly_dead.into_iter().take(if short { 1 } else { usize::MAX });
+        let packs: BTreeSet<u64> = packs.map(|(_, pack)| pack).collect();
+        if packs.is_empty() {
             return Ok(false);
         }
-        self.housekeeping.moving = Some(Moving { packs: mostly_dead, table: 0, from: vec![] });
+        self.housekeeping.moving = Some(Moving { packs, table: 0, from: vec![] });
         Ok(true)
     }
 
@@ -132,38 +178,66 @@ impl Store {
         self.log.position().offset > min
     }
 
+    /// Takes the snapshot a step further. One that does not fit on the disk is given up, as is one whose index failed.
     fn snapshot_step(&mut self) -> Result<(), StoreError> {
-        let mut snapshot = match self.housekeeping.snapshot.take() {
-            Some(snapshot) => snapshot,
-            None => self.begin_snapshot()?,
+        let stepped = match self.housekeeping.snapshot.take() {
+            Some(snapshot) => self.write_snapshot(snapshot),
+            None => self.begin_snapshot().and_then(|begun| self.write_snapshot(begun)),
         };
-        let parts = snapshot.rows.as_mut().map(|(rows, dump)| {
-            let mut part = || dump.next(rows, PART_BYTES);
-            self.database.contain(|_| (0..PARTS_PER_STEP).map(|_| part()).collect())
-        });
-        if let Some(parts) = parts {
-            let Ok(Ok::<Vec<_>, IndexError>(parts)) = parts else {
-                return self.build_anew();
-            };
-            let done = parts.last().is_none_or(Vec::is_empty);
-            for part in parts.iter().filter(|part| !part.is_empty()) {
-                snapshot.rewriter.append(&encode(part))?;
+        match stepped {
+            Ok(snapshot) => {
+                self.housekeeping.snapshot = snapshot;
+                Ok(())
             }
-            if done {
-                snapshot.rows = None;
+            Err(StoreError::Full) => {
+                self.log.drop_rewrite();
+                self.housekeeping.no_room_for_log = true;
+                Ok(())
             }
-        } else if snapshot.rewriter.catch_up(&self.log, CATCH_UP_BYTES)? {
-            let switched = self.log.switch(snapshot.rewriter).map_err(StoreError::from);
-            return self.poison_on_failure(switched);
+            Err(error) => Err(error),
         }
-        self.housekeeping.snapshot = Some(snapshot);
-        Ok(())
+    }
+
+    /// Writes some of the snapshot, or of what the log got since, and makes it the log when that is all.
+    fn write_snapshot(&mut self, mut snapshot: Snapshot) -> Result<Option<Snapshot>, StoreError> {
+        let Some((rows, dump)) = &mut snapshot.rows else {
+            return self.catch_up(snapshot);
+        };
+        let mut part = || dump.next(rows, PART_BYTES);
+        let parts = self.database.contain(|_| (0..PARTS_PER_STEP).map(|_| part()).collect());
+        let Ok(Ok::<Vec<_>, IndexError>(parts)) = parts else {
+            self.mend_index()?;
+            return Ok(None);
+        };
+        for part in parts.iter().filter(|part| !part.is_empty()) {
+            snapshot.rewriter.append(&encode(part))?;
+        }
+        if parts.last().is_none_or(Vec::is_empty) {
+            snapshot.rows = None;
+            snapshot.log_end = self.log.position().offset;
+        }
+        Ok(Some(snapshot))
+    }
+
+    fn catch_up(&mut self, mut snapshot: Snapshot) -> Result<Option<Snapshot>, StoreError> {
+        // More than the log got since the last step, or it would never end.
+        let end = self.log.position().offset;
+        let grown = end.saturating_sub(snapshot.log_end);
+        snapshot.log_end = end;
+        let bytes = CATCH_UP_BYTES.max(grown.saturating_mul(2));
+        if !snapshot.rewriter.catch_up(&self.log, bytes)? {
+            return Ok(Some(snapshot));
+        }
+        let switched = self.log.switch(snapshot.rewriter).map_err(StoreError::from);
+        self.poison_on_failure(switched)?;
+        self.housekeeping.no_room_for_log = false;
+        Ok(None)
     }
 
     fn begin_snapshot(&mut self) -> Result<Snapshot, StoreError> {
         let rewriter = self.log.rewrite()?;
         let rows = self.database.contain(ReadRows::begin).map_err(IndexError::from)??;
-        Ok(Snapshot { rewriter, rows: Some((rows, Dump::default())) })
+        Ok(Snapshot { rewriter, rows: Some((rows, Dump::default())), log_end: 0 })
     }
 
     /// Looks through some of a body for what nothing needs; tells whether there was one.
@@ -175,8 +249,10 @@ impl Store {
                 None => return Ok(false),
             },
         };
-        let Ok((gone, done)) = self.ask_once_mut(|rows| sweep.step(rows, BLOCKS_PER_STEP)) else {
-            return self.build_anew().map(|()| true);
+        let Ok((gone, done)) =
+            self.ask_once_mut(|rows| sweep.step(rows, BLOCKS_PER_STEP, ROWS_PER_STEP))
+        else {
+            return self.mend_index().map(|()| true);
         };
         self.append_own(&gone)?;
         if !done {
@@ -189,7 +265,7 @@ impl Store {
     fn move_step(&mut self) -> Result<(), StoreError> {
         let Some(mut moving) = self.housekeeping.moving.take() else { return Ok(()) };
         let Ok(found) = self.ask_once_mut(|rows| moving.find(rows)) else {
-            return self.build_anew();
+            return self.mend_index();
         };
         let Self { packs, unsynced_bytes, shared, .. } = self;
         let mut frames = Frames { packs, unsynced_bytes, written: &shared.packs };
@@ -219,17 +295,31 @@ impl Store {
         Ok(())
     }
 
-    /// Appends a record of our own, which may be needed to make space, so a full disk does not refuse it at once.
-    fn append_own(&mut self, rows: &[Row]) -> Result<(), StoreError> {
-        if rows.is_empty() {
-            return Ok(());
+    /// Appends records of our own, each of them short. They may be needed to make space, so a full disk does not refuse
+    /// them at once.
+    pub(super) fn append_own(&mut self, rows: &[Row]) -> Result<(), StoreError> {
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = |row: &&Row| {
+                bytes += encode(std::slice::from_ref(row)).len();
+                bytes <= OWN_RECORD_BYTES
+            };
+            let count = rest.iter().take(ROWS_PER_STEP).take_while(fits).count().max(1);
+            let (now, later) = rest.split_at(count);
+            let at = self.latest().next();
+            self.append(at, now).map_err(|error| match error {
+                CommitError::Store(error) => *error,
+                CommitError::Full => StoreError::Full,
+                CommitError::Poisoned => StoreError::Poisoned,
+                CommitError::Refused(refusal) => StoreError::Refused(refusal),
+            })?;
+            rest = later;
+            if self.log.buffered_bytes() > PENDING_BYTES_MAX {
+                self.sync()?;
+            }
         }
-        let at = self.latest().next();
-        self.append(at, rows).map_err(|error| match error {
-            CommitError::Store(error) => *error,
-            CommitError::Full => StoreError::Full,
-            CommitError::Poisoned | CommitError::Refused(_) => StoreError::Poisoned,
-        })
+        Ok(())
     }
 
     fn ask_once_mut<T>(
@@ -257,7 +347,7 @@ impl Moving {
             }
             let row = crate::index::dump::read(*table, key, value)?;
             if let Some(loc) = location(&row).filter(|loc| self.packs.contains(&loc.pack)) {
-                bytes += loc.raw as usize;
+                bytes += loc.raw as usize + value.len();
                 found.push(row);
             }
         }

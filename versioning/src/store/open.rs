@@ -7,7 +7,7 @@ use keepshare_base::CommitId;
 use crate::{
     StoreError,
     checked::{CheckedDb, open_checked},
-    disk::Disk,
+    disk::{Disk, RESERVE_BYTES},
     index::{
         FORMAT, IndexError, ReadRows, WriteRows,
         apply::{
@@ -36,8 +36,15 @@ pub(super) fn open(
     disk: Arc<dyn Disk>,
     options: StoreOptions,
 ) -> Result<(Store, OpenReport), StoreError> {
-    if let Err(error) = disk.hold_reserve() {
-        tracing::debug!(%error, "no space for the disk's reserve");
+    let free = disk.free_bytes()?;
+    let reserve = if free < options.reserve_bytes.min(RESERVE_BYTES) {
+        // What was not durable is replayed, which takes space.
+        disk.release_reserve().map(drop)
+    } else {
+        disk.hold_reserve()
+    };
+    if let Err(error) = reserve {
+        tracing::debug!(%error, "the disk's reserve stays as it is");
     }
     let found = open_index(&disk, &options);
     let known = found.as_ref().ok().map(|(_, position)| *position);
@@ -110,6 +117,38 @@ pub(super) fn build(
     let end = log.position();
     let start = LogPosition { generation: end.generation, ..LogPosition::EMPTY };
     build_from(disk, options, log, start, end).map(|(database, _)| database)
+}
+
+/// Opens the index after an error of the disk, and replays what it lacks; `None` where it is of no use and must be built.
+pub(super) fn reopen(
+    disk: &Arc<dyn Disk>,
+    options: &StoreOptions,
+    log: &Log,
+) -> Result<Option<Arc<CheckedDb>>, StoreError> {
+    let end = log.position();
+    let (database, from) = match open_index(disk, options) {
+        Ok(found) => found,
+        Err(reason) => {
+            tracing::warn!(%reason, "the index cannot be opened anew");
+            return Ok(None);
+        }
+    };
+    if from.generation != end.generation {
+        return Ok(None);
+    }
+    match replay(&database, log, from, end) {
+        Ok(_) => Ok(Some(Arc::new(database))),
+        // Nothing would be won by building it on a full disk.
+        Err(StoreError::Full) => Err(StoreError::Full),
+        Err(StoreError::Index(reason)) => {
+            if let Some(error) = database.damage().disk_error() {
+                return Err(error.into());
+            }
+            tracing::warn!(%reason, "the index does not follow the log");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn build_from(

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use keepshare_base::CommitId;
+use keepshare_base::{CommitId, Kind};
 use keepshare_versioning::{
     ReadError, Store, StoreOptions, Touched,
     disk::{Disk, sim::Crash},
 };
 
-use crate::rig::{NOW, Part, ROOT, Rig, bytes, edit, options};
+use crate::rig::{NOW, Part, ROOT, Rig, bytes, edit, meta, options};
 
 fn reopen(rig: &mut Rig, log_bytes_min: u64) {
     rig.disk = rig.disk.reopen(Crash::LoseAll);
@@ -171,4 +171,64 @@ fn content_that_was_never_a_version_is_swept() {
         }
     }
     assert_eq!(rig.content(NOW, "f"), bytes(3, 100));
+}
+
+/// A body with more needless pages than one record should hold is looked through in short ones, and nothing stops.
+#[test]
+fn a_body_with_many_needless_pages_is_swept_in_short_records() {
+    let mut rig = Rig::new();
+    let size = 32 << 20;
+    let file = rig.master.file();
+    let first = edit().write(file, size, true, &[Part::Data(0, &bytes(1, 4096))], true);
+    rig.apply(first.put(ROOT, "image", file));
+    // With 104 of them the rows of one step would not fit into the longest record.
+    let count = std::env::var("KEEPSHARE_SWEEP_VERSIONS").map_or(8, |count| count.parse().unwrap());
+    let mut versions = vec![];
+    for _ in 0..count {
+        let zeros: Vec<_> = (0..512).map(|block| Part::Zeros(block * 65_536, 61_440)).collect();
+        versions.push((file, rig.apply(edit().write(file, size, false, &zeros, true))));
+    }
+    versions.pop();
+    let pages = versions.len() as u64 * 7680;
+    let before = rig.store.expire(&versions).unwrap();
+    while rig.store.maintain().unwrap() {}
+    let records = rig.store.latest().0 - before.0;
+    assert!(records > pages / 20_000, "{records} records for {pages} rows");
+    rig.apply(edit().whole(file, b"goes on", true));
+    rig.crash(Crash::LoseAll);
+    while rig.store.maintain().unwrap() {}
+    assert_eq!(rig.content(NOW, "image"), b"goes on");
+}
+
+/// Rows with long attributes make the records of a move long, not the content that moves.
+#[test]
+fn rows_with_long_attributes_move_in_short_records() {
+    let mut rig = Rig::new();
+    let mut kept = vec![];
+    for i in 0..160_u64 {
+        let file = rig.master.file();
+        let mut attributes = meta(Kind::File, 4000);
+        let value = bytes(5000 + i, 60_000);
+        attributes.xattrs = vec![(b"user.long".to_vec(), value)];
+        let mut content = edit().whole(file, &bytes(i, 4000), true);
+        content.change.files[0].meta = attributes;
+        rig.apply(content.put(ROOT, &format!("k{i}"), file));
+        kept.push(file);
+    }
+    let mut gone = vec![];
+    for i in 0..150_u64 {
+        let file = rig.add(ROOT, &format!("f{i}"), &bytes(i, 600 * 1024));
+        gone.push((file, rig.store.latest()));
+        rig.apply(edit().gone(ROOT, &format!("f{i}")));
+    }
+    assert!(rig.disk.list("packs").unwrap().len() > 1);
+    rig.store.expire(&gone).unwrap();
+    while rig.store.maintain().unwrap() {}
+    rig.store.empty_packs().unwrap();
+    let used = rig.disk.used_bytes();
+    while rig.store.maintain().unwrap() {}
+    assert!(!rig.disk.list("packs").unwrap().contains(&"0000000001".to_owned()), "{used}");
+    for (i, _) in kept.iter().enumerate() {
+        assert!(rig.content(NOW, &format!("k{i}")) == bytes(i as u64, 4000), "k{i}");
+    }
 }

@@ -2,7 +2,7 @@
 //! is gone.
 
 use keepshare_base::FileId;
-use redb::{Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Durability, ReadableTable, TableDefinition};
 
 use super::{Ledger, STATE};
 use crate::source::{
@@ -44,6 +44,7 @@ impl Ledger {
 
     /// Notes, durably, what is about to lie in the private folder under this name.
     pub(crate) fn set_note(&mut self, name: &str, note: &Note) -> Result<(), SourceError> {
+        self.check_space()?;
         let transaction = self.database.begin_write()?;
         transaction.open_table(NOTES)?.insert(name, encode(note).as_slice())?;
         Ok(transaction.commit()?)

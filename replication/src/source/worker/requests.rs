@@ -6,7 +6,7 @@ use keepshare_base::{Change, Epoch, FileId, Seq};
 
 use super::{Worker, now};
 use crate::source::{
-    Head, SourceError, kept,
+    Head, SourceAlarm, SourceError, kept,
     ledger::Tx,
     map::Inode,
     pass::Regions,
@@ -73,7 +73,11 @@ impl Worker {
     }
 
     /// Begins an epoch. With a seed the map is made anew, with the ids that a station knows.
-    fn new_epoch(&mut self, above: Epoch, seed: Option<Seed>) -> Result<Head, SourceError> {
+    pub(super) fn new_epoch(
+        &mut self,
+        above: Epoch,
+        seed: Option<Seed>,
+    ) -> Result<Head, SourceError> {
         let own = Epoch::new(self.ledger.state().epoch).unwrap_or(Epoch::FIRST);
         if own > above && seed.is_none() {
             // Another destination asked for it before.
@@ -84,6 +88,7 @@ impl Worker {
         let anew = seed.is_some();
         self.ledger.write(|tx| begin_epoch(tx, epoch, anew))?;
         lock(&self.shared.payloads).clear();
+        self.clear_alarm(|alarm| matches!(alarm, SourceAlarm::Damaged { .. }));
         let mut acks = lock(&self.shared.acks);
         acks.epoch = epoch;
         acks.through.values_mut().for_each(|through| *through = Seq(0));

@@ -30,7 +30,8 @@ const KEPT_FOR_NOBODY: u64 = 1000;
 impl Worker {
     /// Tells whether there is something to do at the next tick.
     pub(super) fn has_notes(&self) -> bool {
-        self.cutting.is_waiting()
+        self.ledger.has_failed()
+            || self.cutting.is_waiting()
             || !self.recent.is_empty()
             || self.linked.is_waiting()
             || !self.replaced.is_empty()
@@ -49,13 +50,20 @@ impl Worker {
             return;
         }
         self.next_tick = now + TICK;
-        let cuts = if self.attached.is_some() { self.cutting.due() } else { Vec::new() };
+        if self.attached.is_some() && self.ledger.has_failed() {
+            // Somebody who only reads met it.
+            self.fail(&SourceError::journal(std::io::Error::other("the disk failed")));
+        }
+        let can_turn = self.attached.is_some() && self.short_until.is_none();
+        let cuts = if can_turn { self.cutting.due() } else { Vec::new() };
         if !cuts.is_empty()
             && let Err(error) = self.turn(cuts)
         {
             self.fail(&error);
         }
-        self.keep_notes();
+        if self.ledger.check_space().is_ok() {
+            self.keep_notes();
+        }
         self.watch_linked();
         self.look_at_replaced();
         self.end_aside();
@@ -112,8 +120,10 @@ impl Worker {
                     self.alarm(SourceAlarm::Dropped { through });
                 }
             }
-            Err(error) => self.alarm(SourceAlarm::Journal(chain(&error))),
+            Err(error) => self.fail_with(&error),
         }
+        let dropped = self.ledger.state().dropped;
+        self.clear_alarm(|alarm| matches!(alarm, SourceAlarm::Damaged { seq } if seq.0 <= dropped));
     }
 
     /// Ends in order: what only memory holds goes to disk.

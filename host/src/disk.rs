@@ -65,18 +65,18 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
 }
 
 /// Whether an error says that space has run out, which passes when something is removed.
-pub(crate) fn is_full(error: &io::Error) -> bool {
+pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Whether a read failed because of what is on the disk: it ends too early, or the disk cannot read it.
-pub(crate) fn is_unreadable(error: &io::Error) -> bool {
+pub fn is_unreadable(error: &io::Error) -> bool {
     let media = rustix::io::Errno::IO.raw_os_error();
     error.kind() == io::ErrorKind::UnexpectedEof || error.raw_os_error() == Some(media)
 }
 
 /// Returns a number that no other file has, so that its pieces are never taken for another file's.
-pub(crate) fn random_id() -> io::Result<u64> {
+pub fn random_id() -> io::Result<u64> {
     getrandom::u64().map_err(|error| io::Error::other(error.to_string()))
 }
 

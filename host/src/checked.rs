@@ -7,7 +7,7 @@ use std::{
     fmt, io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -17,10 +17,12 @@ use redb::{Builder, Database, WriteTransaction};
 use crate::disk::{Disk, DiskFile};
 
 mod block;
+mod convert;
 mod file;
 #[cfg(test)]
 mod tests;
 
+pub use convert::{PLAIN, forget_plain};
 pub use file::CheckedFile;
 
 /// Why a checked database cannot be used.
@@ -46,18 +48,61 @@ pub enum CheckedError {
     Database(#[source] redb::Error),
 }
 
-/// Tells whether damage was met; shared by a [`CheckedFile`] and whoever uses the database on it.
+/// Tells what was met since a file was opened; shared by a [`CheckedFile`] and whoever uses the database on it.
 #[derive(Clone, Debug, Default)]
-pub struct Damage(Arc<AtomicBool>);
+pub struct Damage(Arc<Met>);
+
+#[derive(Debug, Default)]
+struct Met {
+    damage: AtomicBool,
+    /// The file was opened anew: nothing may go through this one any more.
+    retired: AtomicBool,
+    /// The first error of the disk, as its number where it has one.
+    disk: Mutex<Option<(Option<i32>, io::ErrorKind)>>,
+}
 
 impl Damage {
     /// Returns whether damage was met since the file was opened. Nothing more can be had from it then.
     pub fn met(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.damage.load(Ordering::Acquire)
+    }
+
+    /// Returns whether damage was met or the disk failed: redb gives nothing more until the file is opened anew.
+    pub fn failed(&self) -> bool {
+        self.met() || self.disk().is_some()
+    }
+
+    /// Returns the first error of the disk.
+    pub fn disk_error(&self) -> Option<io::Error> {
+        self.disk().map(|(number, kind)| match number {
+            Some(number) => io::Error::from_raw_os_error(number),
+            None => kind.into(),
+        })
     }
 
     fn set(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.damage.store(true, Ordering::Release);
+    }
+
+    fn note(&self, error: &io::Error) {
+        if !self.met() {
+            self.disk().get_or_insert((error.raw_os_error(), error.kind()));
+        }
+    }
+
+    fn retire(&self) {
+        self.0.retired.store(true, Ordering::SeqCst);
+    }
+
+    fn check_in_use(&self) -> io::Result<()> {
+        if self.0.retired.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the database was opened anew"));
+        }
+        Ok(())
+    }
+
+    fn disk(&self) -> MutexGuard<'_, Option<(Option<i32>, io::ErrorKind)>> {
+        self.0.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -71,8 +116,8 @@ pub struct CheckedDb {
 impl CheckedDb {
     /// Returns the database.
     ///
-    /// Write through [`Self::begin_write`]: after a crash during a commit of one phase, pages that redb expects to find
-    /// torn read as damage.
+    /// A commit of one phase costs one sync, and after a crash all pages are compared with redb's checksums; one of two
+    /// phases with quick repair ([`Self::begin_write`]) costs two, and none of that.
     pub fn database(&self) -> &Database {
         self.database.as_ref().expect("it is there until the drop")
     }
@@ -87,6 +132,11 @@ impl CheckedDb {
     /// Returns what tells whether damage was met.
     pub fn damage(&self) -> &Damage {
         &self.damage
+    }
+
+    /// Lets nothing more through to the file, so that it can be opened anew while somebody still reads from this one.
+    pub fn retire(&self) {
+        self.damage.retire();
     }
 
     /// Returns `error` as what it means here: damage, the disk, or redb itself.
@@ -116,7 +166,8 @@ impl fmt::Debug for CheckedDb {
     }
 }
 
-/// Opens the database in a checked file, and creates it where there is none.
+/// Opens the database in a checked file, and creates it where there is none; one in a plain file of redb's becomes a
+/// checked one first.
 ///
 /// Never panics, whatever is in the file.
 pub fn open_checked(
@@ -124,12 +175,8 @@ pub fn open_checked(
     name: &str,
     cache_bytes: usize,
 ) -> Result<CheckedDb, CheckedError> {
-    let file = match disk.open(name, false) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return create(disk, name, cache_bytes);
-        }
-        Err(error) => return Err(error.into()),
+    let Some(file) = convert::former(disk, name, cache_bytes)? else {
+        return create(disk, name, cache_bytes);
     };
     let file = if is_there(&**disk, &suspect(name))? { copy(&**disk, name, &*file)? } else { file };
     open_file(CheckedFile::open(file)?.watched(disk.clone(), suspect(name)), cache_bytes)
@@ -171,6 +218,10 @@ fn new_file(disk: &dyn Disk, name: &str) -> io::Result<Arc<dyn DiskFile>> {
 
 fn publish(disk: &dyn Disk, name: &str) -> io::Result<()> {
     disk.rename(&temporary(name), name)?;
+    sync_folder(disk, name)
+}
+
+fn sync_folder(disk: &dyn Disk, name: &str) -> io::Result<()> {
     disk.sync_dir(name.rsplit_once('/').map_or("", |(dir, _)| dir))
 }
 
@@ -202,6 +253,11 @@ fn open_file(file: CheckedFile, cache_bytes: usize) -> Result<CheckedDb, Checked
     let damage = file.damage().clone();
     let mut builder = Builder::new();
     builder.set_cache_size(cache_bytes);
+    // Begun with 0.0; from 0.6 on every page was compared, and is asked for again as something to be used.
+    let repairing = Arc::clone(file.repairing());
+    builder.set_repair_callback(move |session| {
+        repairing.store(session.progress() < COMPARED, Ordering::Release);
+    });
     let database = contain(&damage, || builder.create_with_backend(file))?;
     let database = database.map_err(|error| explain(&damage, error.into()))?;
     Ok(CheckedDb { database: Some(database), damage })
@@ -232,6 +288,9 @@ fn explain(damage: &Damage, error: redb::Error) -> CheckedError {
         error => CheckedError::Database(error),
     }
 }
+
+/// How far a repair of redb's is when it has compared all pages.
+const COMPARED: f64 = 0.5;
 
 /// How much is copied at once, in bytes.
 const COPY_BYTES: usize = 1024 * 1024;

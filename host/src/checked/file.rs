@@ -37,6 +37,8 @@ pub struct CheckedFile {
     failed: AtomicBool,
     /// Where to leave word of a failed sync for the next opening.
     watch: Option<(Arc<dyn Disk>, String)>,
+    /// redb looks for torn pages itself, by its own checksums.
+    repairing: Arc<AtomicBool>,
 }
 
 struct State {
@@ -89,6 +91,12 @@ impl CheckedFile {
         &self.damage
     }
 
+    /// Returns the switch under which bad blocks are given as they are: while redb compares every page that it will use
+    /// with checksums of its own, and goes back by one commit where a crash tore one.
+    pub(super) fn repairing(&self) -> &Arc<AtomicBool> {
+        &self.repairing
+    }
+
     fn new(file: Arc<dyn DiskFile>, id: u64, newest: Slot) -> Self {
         let first_mark = newest.mark.saturating_add(MARKS_SKIPPED);
         let state = State {
@@ -107,6 +115,7 @@ impl CheckedFile {
             state: Mutex::new(state),
             failed: AtomicBool::new(false),
             watch: None,
+            repairing: Arc::default(),
         }
     }
 
@@ -118,9 +127,14 @@ impl CheckedFile {
         let mut stored = vec![];
         if taken.len() * STORED_BYTES < bytes {
             stored.resize(bytes, 0);
-            self.file.read_exact_at(&mut stored, block_start(blocks.start)).map_err(|error| {
-                if is_unreadable(&error) { self.damaged(blocks.start) } else { error }
-            })?;
+            let read = self.file.read_exact_at(&mut stored, block_start(blocks.start));
+            // Whoever opened the file anew may have written there meanwhile.
+            self.damage.check_in_use()?;
+            match read {
+                Err(error) if is_unreadable(&error) && self.is_repairing() => stored.fill(0),
+                Err(error) if is_unreadable(&error) => return Err(self.damaged(blocks.start)),
+                read => read?,
+            }
         }
         let mut taken = taken.into_iter().peekable();
         for (i, out) in out.chunks_exact_mut(BLOCK_BYTES).enumerate() {
@@ -135,14 +149,19 @@ impl CheckedFile {
 
     fn read_block(&self, block: u64, stored: &[u8], out: &mut [u8]) -> io::Result<()> {
         let number = u32::try_from(block).map_err(|_| self.damaged(block))?;
-        let (bytes, mark) =
-            read_block(stored, self.id, number).ok_or_else(|| self.damaged(block))?;
-        // A block written under a header that we do not know: ours is an old one.
-        if mark > self.opened && mark < self.first_mark {
-            return Err(self.damaged(block));
+        match read_block(stored, self.id, number) {
+            // A block written under a header that we do not know says that ours is an old one.
+            Some((bytes, mark)) if mark <= self.opened || mark >= self.first_mark => {
+                out.copy_from_slice(bytes);
+            }
+            _ if self.is_repairing() => out.copy_from_slice(&stored[..BLOCK_BYTES]),
+            _ => return Err(self.damaged(block)),
         }
-        out.copy_from_slice(bytes);
         Ok(())
+    }
+
+    fn is_repairing(&self) -> bool {
+        self.repairing.load(Ordering::Acquire)
     }
 
     fn damaged(&self, block: u64) -> io::Error {
@@ -175,6 +194,7 @@ impl CheckedFile {
     /// Writes everything, the header last, and returns the header's bytes and slot if there was a new one.
     fn write_all(&self) -> io::Result<Option<(Vec<u8>, usize)>> {
         let mut state = self.state();
+        self.damage.check_in_use()?;
         self.write_waiting(&mut state)?;
         if !state.header_dirty {
             return Ok(None);
@@ -185,6 +205,58 @@ impl CheckedFile {
         self.file.write_all_at(&stored, SLOTS[slot])?;
         (state.header_dirty, state.mark) = (false, mark);
         Ok(Some((stored, slot)))
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.damage.check_in_use()?;
+        if let Some(range) = in_header(offset, out.len()) {
+            out.copy_from_slice(&self.state().header[range]);
+            return Ok(());
+        }
+        let blocks = whole_blocks(offset, out.len())?;
+        let pieces = out.chunks_mut(RUN_BLOCKS_MAX * BLOCK_BYTES);
+        for (out, start) in pieces.zip(blocks.step_by(RUN_BLOCKS_MAX)) {
+            self.read_blocks(start..start + (out.len() / BLOCK_BYTES) as u64, out)?;
+        }
+        Ok(())
+    }
+
+    fn set_blocks(&self, len: u64) -> io::Result<()> {
+        let blocks = len / BLOCK_BYTES as u64;
+        if !len.is_multiple_of(BLOCK_BYTES as u64) || blocks > BLOCKS_MAX {
+            return Err(not_blocks());
+        }
+        let mut state = self.state();
+        self.damage.check_in_use()?;
+        self.file.set_len(file_len(blocks))?;
+        state.waiting.split_off(&blocks);
+        Ok(())
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        self.damage.check_in_use()?;
+        if let Some(range) = in_header(offset, data.len()) {
+            state.header[range].copy_from_slice(data);
+            state.header_dirty = true;
+            return Ok(());
+        }
+        let blocks = whole_blocks(offset, data.len())?;
+        if state.waiting.len() >= WAITING_BLOCKS_MAX {
+            self.write_waiting(&mut state)?;
+        }
+        for (block, bytes) in blocks.zip(data.chunks_exact(BLOCK_BYTES)) {
+            let number = u32::try_from(block).map_err(|_| not_blocks())?;
+            let mut stored = Vec::with_capacity(STORED_BYTES);
+            push_block(&mut stored, self.id, number, state.mark, bytes);
+            state.waiting.insert(block, stored);
+        }
+        Ok(())
+    }
+
+    /// Remembers an error of the disk: redb answers nothing more after it.
+    fn noted<T>(&self, done: io::Result<T>) -> io::Result<T> {
+        done.inspect_err(|error| self.damage.note(error))
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -221,59 +293,27 @@ impl CheckedFile {
 
 impl redb::StorageBackend for CheckedFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(blocks_in(self.file.len()?) * BLOCK_BYTES as u64)
+        self.noted(self.file.len()).map(|len| blocks_in(len) * BLOCK_BYTES as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        if let Some(range) = in_header(offset, out.len()) {
-            out.copy_from_slice(&self.state().header[range]);
-            return Ok(());
-        }
-        let blocks = whole_blocks(offset, out.len())?;
-        let pieces = out.chunks_mut(RUN_BLOCKS_MAX * BLOCK_BYTES);
-        for (out, start) in pieces.zip(blocks.step_by(RUN_BLOCKS_MAX)) {
-            self.read_blocks(start..start + (out.len() / BLOCK_BYTES) as u64, out)?;
-        }
-        Ok(())
+        self.noted(self.read_at(offset, out))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let blocks = len / BLOCK_BYTES as u64;
-        if !len.is_multiple_of(BLOCK_BYTES as u64) || blocks > BLOCKS_MAX {
-            return Err(not_blocks());
-        }
-        let mut state = self.state();
-        self.file.set_len(file_len(blocks))?;
-        state.waiting.split_off(&blocks);
-        Ok(())
+        self.noted(self.set_blocks(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.sync()
+        self.noted(self.sync())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut state = self.state();
-        if let Some(range) = in_header(offset, data.len()) {
-            state.header[range].copy_from_slice(data);
-            state.header_dirty = true;
-            return Ok(());
-        }
-        let blocks = whole_blocks(offset, data.len())?;
-        if state.waiting.len() >= WAITING_BLOCKS_MAX {
-            self.write_waiting(&mut state)?;
-        }
-        for (block, bytes) in blocks.zip(data.chunks_exact(BLOCK_BYTES)) {
-            let number = u32::try_from(block).map_err(|_| not_blocks())?;
-            let mut stored = Vec::with_capacity(STORED_BYTES);
-            push_block(&mut stored, self.id, number, state.mark, bytes);
-            state.waiting.insert(block, stored);
-        }
-        Ok(())
+        self.noted(self.write_at(offset, data))
     }
 
     fn close(&self) -> io::Result<()> {
-        if self.failed.load(Ordering::Acquire) || self.damage.met() {
+        if self.failed.load(Ordering::Acquire) || self.damage.failed() {
             return Ok(());
         }
         self.sync()?;

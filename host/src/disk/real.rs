@@ -18,10 +18,10 @@ use rustix::{
 
 use super::{Disk, DiskFile, RESERVE_BYTES, split_name};
 
-/// A folder of the file system. Nothing else can open it beside us.
+/// A folder of the file system. Opened by [`Self::open`], nothing else can open it beside us.
 #[derive(Debug)]
 pub struct RealDisk {
-    /// Carries the lock; every path below is resolved beneath it.
+    /// Carries the lock, where there is one; every path below is resolved beneath it.
     dir: OwnedFd,
 }
 
@@ -39,6 +39,12 @@ impl RealDisk {
         let dir = rustix::fs::openat(CWD, dir, flags, Mode::empty())?;
         rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive)?;
         Ok(Self { dir })
+    }
+
+    /// Opens a folder that is there and that a lock of the caller's keeps others out of.
+    pub fn open_shared(dir: &Path) -> io::Result<Self> {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        Ok(Self { dir: rustix::fs::openat(CWD, dir, flags, Mode::empty())? })
     }
 
     fn open_beneath(&self, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
