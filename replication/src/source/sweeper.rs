@@ -134,7 +134,7 @@ fn round(shared: &Shared, stop: &Stop) -> Result<(), SourceError> {
     if lock(&shared.sweep).is_idle() {
         return Ok(());
     }
-    let snapshot = Snapshot::open(&*shared.database()?)?;
+    let snapshot = Snapshot::open(&shared.database()?)?;
     let mut round =
         Round { shared, tree: &tree, snapshot, folders: HashMap::new(), changed: Vec::new() };
     let open = lock(&shared.sweep).open();
@@ -228,7 +228,7 @@ fn look_at_processes(shared: &Shared) -> Result<(), SourceError> {
     if found.is_empty() {
         return Ok(());
     }
-    let snapshot = Snapshot::open(&*shared.database()?)?;
+    let snapshot = Snapshot::open(&shared.database()?)?;
     for number in found {
         if let Some(file) = snapshot.map.by_number(number)? {
             lock(&shared.sweep).shown(Instant::now(), file);
