@@ -18,7 +18,7 @@ impl Store {
     /// Gives commits whose arrival cannot be right the one that is the most likely, and all of them the moments that follow;
     /// returns how many it changed. What it changes is logged.
     pub fn repair_clock(&mut self, now: Stamp) -> Result<u64, CommitError> {
-        self.check_writable()?;
+        self.check_writable(super::Room::Reserve)?;
         let mut survey = Survey::default();
         self.walk(|page, _| {
             page.iter().for_each(|(_, value)| survey.add(value.arrival));
