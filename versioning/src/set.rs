@@ -183,6 +183,7 @@ impl SetStore {
         let dirs =
             live.unwrap_or_else(|| LiveDirs { live: dir.join("live"), stage: dir.join("stage") });
         let memory = boot().map(|boot| Memory { disk: Arc::clone(&disk), boot });
+        let shared_disk = Arc::clone(&disk);
         let open = move || -> Result<LiveTree, SetError> {
             let state = open_live_state(&disk)?;
             Ok(LiveTree::open(dirs.clone(), state, memory.clone(), live_options)?)
@@ -203,7 +204,7 @@ impl SetStore {
         };
         let reader = store.reader();
         let shared = Arc::new(Shared {
-            disk: Arc::clone(&disk),
+            disk: shared_disk,
             writer: WriterBox::default(),
             follower: FollowerBox::default(),
             sync: sync.unwrap_or_else(|| Arc::new(|live, _| Ok(rustix::fs::syncfs(live)?))),
