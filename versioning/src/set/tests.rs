@@ -311,7 +311,8 @@ fn a_set_without_a_pause_writes_its_log_anew() {
             sent += 1;
             let send = send.clone();
             let reply: Reply = Box::new(move |answer| send.send(answer.is_ok()).unwrap_or(()));
-            let submission = Submission { incoming: change(sent, b"x"), arrival: Stamp(1), reply };
+            let submission =
+                Submission { incoming: change(sent, b"x"), arrival: Stamp(1).into(), reply };
             assert!(set.submit(submission).is_ok());
         }
         assert!(answers.recv_timeout(PATIENCE).unwrap());
