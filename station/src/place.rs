@@ -40,11 +40,26 @@ pub(crate) fn parse_place_time(text: &OsStr) -> Outcome<(Place, String)> {
             Some((_, time)) => format!("'{time}' is not a time or a version"),
             None => format!("'{shown}' says no time: write PATH@TIME"),
         };
-        Failure::usage(error).hint(WHEN_HINT)
+        match shown.rsplit_once('@') {
+            Some((path, time)) if !time.is_empty() && time.bytes().all(|b| b.is_ascii_digit()) => {
+                Failure::usage(error).hint(format!(
+                    "bare digits are never seconds: '{path}@unix:{time}' says seconds since 1970"
+                ))
+            }
+            _ => Failure::usage(error).hint(WHEN_HINT),
+        }
     })?;
     let typed = &text.as_bytes()[path.len()..];
     let typed = typed.strip_prefix(b"@").unwrap_or(typed);
     Ok((parse_place(OsStr::from_bytes(path))?, String::from_utf8_lossy(typed).into_owned()))
+}
+
+/// Reads `PATH@TIME` or `PATH`, which means the present state.
+pub(crate) fn parse_place_maybe_time(text: &OsStr) -> Outcome<(Place, String)> {
+    match split_path_time(text.as_bytes()) {
+        Some(_) => parse_place_time(text),
+        None => Ok((parse_place(text)?, "latest".to_owned())),
+    }
 }
 
 /// `SET:path`; what has a slash before its colon is a local path.
@@ -119,7 +134,8 @@ mod tests {
     fn the_time_is_given_back_as_typed() {
         for (text, time) in [
             ("a:b@2h", "2h"),
-            ("a:b@@1795185127", "@1795185127"),
+            ("a:b@unix:1795185127", "unix:1795185127"),
+            ("a:b@9:00", "9:00"),
             ("a:b@GMT-2026.11.20-14.32.07", "GMT-2026.11.20-14.32.07"),
         ] {
             assert_eq!(parse_place_time(OsStr::new(text)).unwrap().1, time);
@@ -127,5 +143,14 @@ mod tests {
         let failure = parse_place_time(OsStr::new("a:b@sometime")).unwrap_err();
         assert_eq!(failure.to_string(), "'sometime' is not a time or a version");
         assert!(parse_place_time(OsStr::new("a:b")).unwrap_err().hint.is_some());
+        let digits = parse_place_time(OsStr::new("a:b@1795185127")).unwrap_err();
+        assert!(digits.hint.unwrap().contains("'a:b@unix:1795185127'"));
+    }
+
+    #[test]
+    fn a_path_without_a_time_may_mean_the_present() {
+        let when = |text: &str| parse_place_maybe_time(OsStr::new(text)).unwrap().1;
+        assert_eq!((when("a:b").as_str(), when("a:mail@home").as_str()), ("latest", "latest"));
+        assert_eq!(when("a:b@2h"), "2h");
     }
 }
