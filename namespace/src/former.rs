@@ -115,17 +115,70 @@ impl Question<'_> {
         }
         let Some(path) = self.view.path_of(folder, CommitId::MAX)? else { return Ok(()) };
         let path: SetPath = path.join(name.clone());
-        for mut entry in self.view.history(former, name, VERSIONS_MAX)? {
+        let read = |limit| self.view.history(former, name, limit).map_err(Denial::from);
+        let was_here = |mut entry: HistoryEntry| -> Result<Option<HistoryEntry>, Denial> {
             let then = self.view.resolve(&path, entry.since)?;
-            if then.is_some_and(|(file, _)| file == entry.state.file) {
-                entry.current = false;
-                // What its path led to at some moment is found by that path.
-                entry.until = entry.since;
-                // It went with its folder, where it is still somewhere.
-                entry.held_until = entry.held_until.or(Some((entry.held_from, Ended::Renamed)));
-                history.push(entry);
+            if then.is_none_or(|(file, _)| file != entry.state.file) {
+                return Ok(None);
             }
-        }
+            entry.current = false;
+            // What its path led to at some moment is found by that path.
+            entry.until = entry.since;
+            // It went with its folder, where it is still somewhere.
+            entry.held_until = entry.held_until.or(Some((entry.held_from, Ended::Renamed)));
+            Ok(Some(entry))
+        };
+        history.extend(first_fitting(VERSIONS_MAX, read, was_here)?);
         Ok(())
+    }
+}
+
+/// Returns the first `limit` of what fits, in the order in which it is read.
+///
+/// `read` gives as many from the beginning as it is asked for. What does not fit takes no place from what does: more is
+/// read until there is enough, or nothing more, or [`READ_MAX`] were gone through.
+pub fn first_fitting<T, E>(
+    limit: usize,
+    mut read: impl FnMut(usize) -> Result<Vec<T>, E>,
+    mut fits: impl FnMut(T) -> Result<Option<T>, E>,
+) -> Result<Vec<T>, E> {
+    let mut asked = limit.clamp(1, READ_MAX);
+    loop {
+        let all = read(asked)?;
+        let is_all = all.len() < asked || asked == READ_MAX;
+        let mut fitting = Vec::new();
+        for one in all {
+            if fitting.len() == limit {
+                break;
+            }
+            fitting.extend(fits(one)?);
+        }
+        if is_all || fitting.len() == limit {
+            return Ok(fitting);
+        }
+        asked = asked.saturating_mul(4).min(READ_MAX);
+    }
+}
+
+/// How many entries [`first_fitting`] goes through.
+const READ_MAX: usize = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A limit is on what is shown, not on what is looked at: what is left out must not hide what is there.
+    #[test]
+    fn what_does_not_fit_takes_no_place() {
+        let read = |limit| Ok::<_, ()>((0..1000).take(limit).collect::<Vec<u32>>());
+        let late = |n: u32| Ok((n >= 900).then_some(n));
+        for limit in [1, 3, 50, 100] {
+            let found = first_fitting(limit, read, late).unwrap();
+            assert_eq!(found, (900..).take(limit).collect::<Vec<_>>());
+        }
+        assert_eq!(first_fitting(5000, read, late).unwrap().len(), 100);
+        assert_eq!(first_fitting(0, read, late).unwrap(), []);
+        let endless = |limit| Ok::<_, ()>(vec![0_u32; limit]);
+        assert_eq!(first_fitting(1, endless, |_| Ok(None)).unwrap(), []);
     }
 }

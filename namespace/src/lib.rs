@@ -24,9 +24,10 @@ mod versions;
 pub mod when;
 mod windows;
 
+pub use former::first_fitting;
 pub use node::{NameHash, Node, PastMoment};
 pub use share::{
-    Access, Attributes, Cookie, Denial, Found, LISTED_MAX, Listed, Listing, Restore, RestoreError,
-    Restorer, Room, Share, ShareConfig, ShareId, Show,
+    Access, AskedBy, Attributes, Cookie, Denial, Found, LISTED_MAX, Listed, Listing, Restore,
+    RestoreError, Restorer, Room, Share, ShareConfig, ShareId, Show,
 };
 pub use windows::shows_on_windows;

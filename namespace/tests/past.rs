@@ -466,3 +466,24 @@ fn small_reads_tell_the_state_that_was_asked_for() {
     assert!(matches!(denied, Err(Denial::NotAllowed)));
     assert_eq!(out.len(), 16, "something was given to whoever may not read");
 }
+
+/// What a file was called in a folder that has another name now is not counted against what it was here.
+#[test]
+fn the_past_of_a_folder_that_was_made_again_is_whole() {
+    let mut rig = Rig::new();
+    let old = rig.add_dir(ROOT, "a", 0o755);
+    let file = rig.add(old, "f", 0o644, b"one");
+    rig.save(file, 0o644, b"two");
+    rig.save(file, 0o644, b"three");
+    rig.apply(edit().gone(ROOT, "a").put_dir(ROOT, "b", old));
+    for text in [b"four", b"five", b"six ", b"7777"] {
+        rig.save(file, 0o644, text);
+    }
+    let new = rig.add_dir(ROOT, "a", 0o755);
+    rig.add(new, "f", 0o644, b"again");
+    let mut names = rig.names(&bob(), "a/@versions/f@").unwrap();
+    names.retain(|name| name != "_history.csv");
+    assert_eq!(names.len(), 4, "{names:?}");
+    let read = |name: &String| rig.read(&bob(), &format!("a/@versions/f@/{name}")).unwrap();
+    assert_eq!(names.iter().map(read).collect::<Vec<_>>(), ["one", "two", "three", "again"]);
+}

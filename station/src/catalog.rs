@@ -10,13 +10,17 @@ use keepshare_base::{
     CommitId, ContentHash, Event, FileId, FileTime, Kind, Meta, Name, Owner, SetName, SetPath,
     Stamp, VersionId,
 };
-use keepshare_namespace::when::{self, Moment, WHEN_HINT, When, WhenError};
+use keepshare_namespace::{
+    first_fitting,
+    when::{self, Moment, WHEN_HINT, When, WhenError},
+};
 use keepshare_versioning::{Ended, FileState, HistoryEntry, ReadError, Reader, View};
 
 use crate::{
     api::{Entry, VersionInfo, server::Reply},
     clock,
     failure::{Code, Failure, Outcome},
+    near,
 };
 
 mod then;
@@ -123,7 +127,7 @@ impl Catalog {
         limit: usize,
     ) -> Outcome<(Vec<VersionInfo>, Option<FileId>)> {
         let history = self.history(view, path, (folder, name), limit)?;
-        let newest = history.first().ok_or_else(|| self.no_history(path))?;
+        let newest = history.first().ok_or_else(|| self.no_history(view, path))?;
         let is_folder = newest.state.meta.kind == Kind::Dir;
         let mut paths = HashMap::new();
         let mut infos = Vec::with_capacity(history.len());
@@ -167,19 +171,20 @@ impl Catalog {
         (folder, name): (FileId, &Name),
         limit: usize,
     ) -> Outcome<Vec<HistoryEntry>> {
-        let mut held = Vec::new();
-        for mut entry in view.history(folder, name, limit).map_err(read_failure)? {
+        let read = |limit| view.history(folder, name, limit).map_err(read_failure);
+        let was_here = |mut entry: HistoryEntry| -> Outcome<Option<HistoryEntry>> {
             let then = view.resolve(path, entry.since).map_err(read_failure)?;
-            if then.is_some_and(|(file, _)| file == entry.state.file) {
-                entry.current = false;
-                // What its path led to at some moment is found by that path.
-                entry.until = entry.since;
-                // It went with its folder, where it is still somewhere.
-                entry.held_until = entry.held_until.or(Some((entry.held_from, Ended::Renamed)));
-                held.push(entry);
+            if then.is_none_or(|(file, _)| file != entry.state.file) {
+                return Ok(None);
             }
-        }
-        Ok(held)
+            entry.current = false;
+            // What its path led to at some moment is found by that path.
+            entry.until = entry.since;
+            // It went with its folder, where it is still somewhere.
+            entry.held_until = entry.held_until.or(Some((entry.held_from, Ended::Renamed)));
+            Ok(Some(entry))
+        };
+        first_fitting(limit, read, was_here)
     }
 
     /// Returns all folders that are or were at `path`, the one that is there now, or was last, first.
@@ -217,10 +222,28 @@ impl Catalog {
             Moment::At(stamp) => self.at_stamp(&view, path, stamp, now)?,
             Moment::Version(id, file) => self.at_version(&view, path, id, file)?,
         };
-        found.ok_or_else(|| {
-            Failure::not_found(format!("{}:{path} was not there at {typed}", self.set))
-                .hint(format!("keepshare versions '{}:{path}' lists what there is", self.set))
-        })
+        match found {
+            Some(found) => Ok(found),
+            None => Err(self.not_there_then(&view, path, typed)?),
+        }
+    }
+
+    /// Says that something was not there at a time, and what there is instead.
+    fn not_there_then(&self, view: &View, path: &SetPath, typed: &str) -> Outcome<Failure> {
+        let is_known = match path.split_last() {
+            Some((folder, name)) => !self.history(view, path, (&folder, name), 1)?.is_empty(),
+            None => true,
+        };
+        if !is_known {
+            return Ok(self.no_history(view, path));
+        }
+        let set = &self.set;
+        let error = match typed {
+            "latest" => format!("{set}:{path} is not there now"),
+            _ => format!("{set}:{path} was not there at {typed}"),
+        };
+        let hint = format!("keepshare versions '{set}:{path}' lists when it was there");
+        Ok(Failure::not_found(error).hint(hint))
     }
 
     /// Says when the history begins that was asked for what was before it.
@@ -453,9 +476,22 @@ impl Catalog {
         &self.set
     }
 
-    fn no_history(&self, path: &SetPath) -> Failure {
-        Failure::not_found(format!("{}:{path} has no versions", self.set))
-            .hint("check the spelling; names in the set are as they were on its master")
+    /// Says why a path has no versions, and what may be meant.
+    fn no_history(&self, view: &View, path: &SetPath) -> Failure {
+        let set = &self.set;
+        if matches!(view.resolve(path, view.latest()), Ok(Some(_))) {
+            return Failure::not_found(format!(
+                "{set}:{path} has no version yet: the first is cut within 10 s"
+            ))
+            .hint("it is being written; try again in a moment");
+        }
+        let failure = Failure::not_found(format!("{set}:{path} is not there and never was"));
+        let name = path.names().last().map(ToString::to_string).unwrap_or_default();
+        let find = format!("keepshare find '{name}' looks in all folders, for deleted files too");
+        match near::path(view, path) {
+            Some(near) => failure.hint(format!("did you mean '{set}:{near}'? {find}")),
+            None => failure.hint(find),
+        }
     }
 }
 
