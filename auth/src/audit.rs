@@ -63,8 +63,10 @@ pub enum AuditEvent {
     UserRemove,
     /// A user's password was changed.
     UserPassword,
-    /// A user asked a door to bring an old version back.
+    /// An old version was to be brought back in place.
     Restore,
+    /// Old versions were written out, to a folder of whoever asked.
+    Export,
 }
 
 /// A line of the audit log.
@@ -77,12 +79,20 @@ pub struct AuditLine {
     reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
+    /// An address of the network, or `local`: the Unix socket of the station itself.
     #[serde(skip_serializing_if = "Option::is_none")]
-    address: Option<IpAddr>,
+    address: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     set: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     session: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    /// What came of it, where there is more to say than that it was done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<String>,
     /// Lines of this event before this one that were not written.
     #[serde(skip_serializing_if = "Option::is_none")]
     unwritten: Option<u64>,
@@ -96,18 +106,19 @@ pub struct AuditLine {
 impl AuditLine {
     /// Says that something was done.
     pub fn done(at: Stamp, event: AuditEvent) -> Self {
-        let (reason, user, address, set, session, unwritten) = (None, None, None, None, None, None);
-        let time = at.to_string();
         Self {
-            time,
+            time: at.to_string(),
             event,
             ok: true,
-            reason,
-            user,
-            address,
-            set,
-            session,
-            unwritten,
+            reason: None,
+            user: None,
+            address: None,
+            set: None,
+            session: None,
+            path: None,
+            version: None,
+            result: None,
+            unwritten: None,
             at,
             is_of_all: false,
         }
@@ -153,7 +164,35 @@ impl AuditLine {
     /// Adds from where.
     #[must_use]
     pub fn address(mut self, address: IpAddr) -> Self {
-        self.address = Some(address.to_canonical());
+        self.address = Some(address.to_canonical().to_string());
+        self
+    }
+
+    /// Says that it was asked on the station itself, over its Unix socket.
+    #[must_use]
+    pub fn local(mut self) -> Self {
+        self.address = Some("local".to_owned());
+        self
+    }
+
+    /// Adds where in the set.
+    #[must_use]
+    pub fn path(mut self, path: impl ToString) -> Self {
+        self.path = Some(path.to_string());
+        self
+    }
+
+    /// Adds which version, as it can be typed.
+    #[must_use]
+    pub fn version(mut self, version: impl ToString) -> Self {
+        self.version = Some(version.to_string());
+        self
+    }
+
+    /// Adds what came of it.
+    #[must_use]
+    pub fn result(mut self, result: impl ToString) -> Self {
+        self.result = Some(result.to_string());
         self
     }
 

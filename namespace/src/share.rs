@@ -2,13 +2,14 @@
 
 use std::{
     fmt,
+    net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex},
 };
 
 use chrono_tz::Tz;
 
-use keepshare_auth::Principal;
+use keepshare_auth::{Principal, SessionId};
 use keepshare_base::{
     CommitId, FileId, FileTime, Kind, Name, RestoreGround, SetName, SetPath, Stamp,
 };
@@ -257,10 +258,19 @@ pub enum RestoreError {
     Unknown,
 }
 
+/// By which way a restore was asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct AskedBy {
+    /// Under which session.
+    pub session: SessionId,
+    /// From where.
+    pub address: IpAddr,
+}
+
 /// Has masters write old versions back.
 pub trait Restorer: Send + Sync + fmt::Debug {
     /// Writes it back, and returns when the set here holds the result, or held it already. Blocks.
-    fn restore(&self, restore: &Restore) -> Result<(), RestoreError>;
+    fn restore(&self, restore: &Restore, by: AskedBy) -> Result<(), RestoreError>;
 }
 
 impl Share {

@@ -18,7 +18,7 @@ use std::{
 
 use keepshare_auth::{Principal, SessionId, gate::Work};
 use keepshare_base::{FileId, RequestId, Stamp};
-use keepshare_namespace::{Node, Restore, RestoreError, Restorer, Share, ShareId};
+use keepshare_namespace::{AskedBy, Node, Restore, RestoreError, Restorer, Share, ShareId};
 use keepshare_nfs_wire::{
     nfs3::{Attributes, Failure, RenameChange, Reply, Status, Time, WeakCache},
     record::append_record,
@@ -61,7 +61,7 @@ pub(crate) struct Asker {
 /// What is restored where.
 #[derive(Debug)]
 pub(crate) struct Task {
-    pub(crate) session: SessionId,
+    pub(crate) by: AskedBy,
     pub(crate) share: Arc<Share>,
     pub(crate) principal: Arc<Principal>,
     /// The live folder whose name is meant.
@@ -93,11 +93,11 @@ impl Restores {
             }
             return Ok(());
         }
-        let own = running.waiting.values().filter(|other| other.session == task.session).count();
+        let own = running.waiting.values().filter(|other| other.session == task.by.session).count();
         if running.threads >= THREADS_MAX || own >= OF_A_SESSION_MAX {
             return Err(Status::TryLater);
         }
-        let waiting = Waiting { session: task.session, askers: vec![asker] };
+        let waiting = Waiting { session: task.by.session, askers: vec![asker] };
         running.waiting.insert(request, waiting);
         let this = self.clone();
         let run = move || this.run(&task);
@@ -124,7 +124,8 @@ impl Restores {
 
     fn run(&self, task: &Task) {
         let began = (self.clock)();
-        let restored = catch_unwind(AssertUnwindSafe(|| self.restorer.restore(&task.restore)));
+        let restored =
+            catch_unwind(AssertUnwindSafe(|| self.restorer.restore(&task.restore, task.by)));
         let restored = restored.unwrap_or(Err(RestoreError::Unknown));
         let elapsed_ms = (self.clock)().micros_since(began) / 1000;
         match &restored {

@@ -10,13 +10,13 @@ use std::{
 use anyhow::Context;
 
 use keepshare_auth::{AuditEvent, AuditLine};
-use keepshare_namespace::{Restore, RestoreError, Restorer, Share, ShareConfig, ShareId};
+use keepshare_namespace::{AskedBy, Restore, RestoreError, Restorer, Share, ShareConfig, ShareId};
 use keepshare_nfs::{ClientInfo, Limits, Parts, Server, Shares};
 
 use crate::{
     clock,
     failure::{Failure, Outcome},
-    replica::Replica,
+    replica::{Replica, version_of},
     service::{Running, Station},
     state::{SetPart, SetRecord},
 };
@@ -54,6 +54,12 @@ impl Drive {
     pub(crate) fn clients(&self) -> Vec<ClientInfo> {
         let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         server.as_ref().map(Server::clients).unwrap_or_default()
+    }
+
+    /// Returns where it is served; none while it is not.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        server.as_ref().map(Server::address)
     }
 
     /// Returns why there is no drive, where there should be one.
@@ -152,18 +158,20 @@ fn try_start(station: &Arc<Station>, address: SocketAddr) -> anyhow::Result<Serv
 struct Restores(Weak<Station>);
 
 impl Restorer for Restores {
-    fn restore(&self, restore: &Restore) -> Result<(), RestoreError> {
+    fn restore(&self, restore: &Restore, by: AskedBy) -> Result<(), RestoreError> {
         let station = self.0.upgrade().ok_or(RestoreError::Away)?;
         let restored = match station.running(&restore.set) {
             Some(Running::Replica(replica)) => replica.restore_for_door(restore),
             Some(Running::Master(_) | Running::Failed(_)) | None => Err(RestoreError::Away),
         };
         let line = match &restored {
-            Ok(()) => AuditLine::done(clock::now(), AuditEvent::Restore),
+            Ok(result) => AuditLine::done(clock::now(), AuditEvent::Restore).result(result),
             Err(error) => AuditLine::refused(clock::now(), AuditEvent::Restore, error),
         };
-        station.accounts.audit().write(line.set(&restore.set).principal(&restore.user));
-        restored
+        let line = line.principal(&restore.user).address(by.address).session(by.session);
+        let line = line.set(&restore.set).path(&restore.path).version(version_of(&restore.state));
+        station.accounts.audit().write(line);
+        restored.map(drop)
     }
 }
 

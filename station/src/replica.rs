@@ -13,7 +13,10 @@ use keepshare_base::{
     Kind, OriginId, RequestId, RestoreGround, SetName, SetPath, Stamp, StationName, VersionId,
 };
 use keepshare_namespace::{Restore, RestoreError, when::Moment};
-use keepshare_proto::{Frame, RestoreAnswer, RestoreRequest, Text, restore::RestoreEnd};
+use keepshare_proto::{
+    Frame, RestoreAnswer, RestoreRequest, Text,
+    restore::{RESTORES_MAX, RestoreEnd},
+};
 use keepshare_versioning::{
     ClockAlarm, Damage, FileState, Reader,
     live::{Checking, Difference, LiveOptions},
@@ -36,6 +39,7 @@ use crate::{
     service::Station,
     standing::{BEHIND, arrived},
     sync_tree,
+    turns::Turns,
 };
 
 /// How many links and restores may wait for the set's loop.
@@ -43,6 +47,18 @@ const WAITING_MAX: usize = 8;
 
 /// How long a restore that its master has done may take to come back as a change.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many more restores wait for a turn; with those under way fewer than the questions that are answered at once.
+const TURNS_WAITING_MAX: usize = 16;
+
+/// How long a restore waits for its turn.
+const TURN_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What came of a restore: the master wrote it.
+const WRITTEN: &str = "written";
+
+/// What came of a restore: the file had these bytes already.
+const EQUAL: &str = "equal";
 
 /// How often it is looked for.
 const RETURN_POLL: Duration = Duration::from_millis(20);
@@ -62,6 +78,8 @@ pub(crate) struct Replica {
     shown: watch::Receiver<Receiving>,
     stopping: watch::Receiver<bool>,
     hidden: HiddenNames,
+    /// For restores; the master does no more of one station at a time.
+    turns: Turns,
 }
 
 impl Replica {
@@ -85,7 +103,8 @@ impl Replica {
         let store = Arc::new(store);
         let (links_to, links) = mpsc::channel(WAITING_MAX);
         let (asks_to, asks) = mpsc::channel(WAITING_MAX);
-        let (shown_to, shown) = watch::channel(Receiving::default());
+        let (shown_to, shown) =
+            watch::channel(Receiving { away_since: Some(clock::mono()), ..Receiving::default() });
         let receive = Receive {
             set: name.clone(),
             origin: OriginId::FIRST,
@@ -114,6 +133,7 @@ impl Replica {
             shown,
             stopping: station.stopping(),
             hidden,
+            turns: Turns::new(RESTORES_MAX, TURNS_WAITING_MAX),
         }))
     }
 
@@ -157,33 +177,45 @@ impl Replica {
             ))
             .hint("--to DIR restores folders and links"));
         }
-        let version = VersionId(found.state.position);
         let id = new_request()?;
+        let turn = self.turns.take(TURN_PATIENCE).ok_or_else(|| {
+            let set = &self.name;
+            Failure::unavailable(format!(
+                "{RESTORES_MAX} restores of set {set} are under way, and others wait"
+            ))
+            .hint("nothing was changed; try again in a moment")
+        })?;
         let end = self.ask_master(id, path, &found.state, user, None)?;
+        drop(turn);
         let still_open = matches!(&end, RestoreEnd::Answered(RestoreAnswer::StillOpen(_)));
         let outcome = self.outcome(end, id, path)?;
         Ok(Restored {
             set: self.name.to_string(),
             path: path.to_string(),
-            version: Moment::Version(version, Some(found.state.file)).to_string(),
+            version: version_of(&found.state),
             outcome: outcome.to_owned(),
             still_open,
         })
     }
 
     /// Does what a door asks: a repeat of a request, after a restart of this station too, is answered and not done
-    /// again. Blocks.
-    pub(crate) fn restore_for_door(&self, restore: &Restore) -> Result<(), RestoreError> {
+    /// again. Returns what came of it. Blocks.
+    pub(crate) fn restore_for_door(&self, restore: &Restore) -> Result<&'static str, RestoreError> {
         let Restore { path, state, user, request, ground, .. } = restore;
         let known = self.reader.view().ok().and_then(|view| view.restore(*request).ok());
+        let mut result = "repeated";
         if known.flatten().is_none() {
+            let turn = self.turns.take(TURN_PATIENCE).ok_or_else(|| {
+                let why = "too many restores are under way, try again in a moment";
+                RestoreError::Refused(why.to_owned())
+            })?;
             let end = self.ask_master(*request, path, state, user, Some(ground.clone()));
+            drop(turn);
             match end.map_err(|failure| RestoreError::Refused(failure.one_line()))? {
                 RestoreEnd::Answered(
-                    RestoreAnswer::Written(_)
-                    | RestoreAnswer::Equal(_)
-                    | RestoreAnswer::StillOpen(_),
-                ) => {}
+                    RestoreAnswer::Written(_) | RestoreAnswer::StillOpen(_),
+                ) => result = WRITTEN,
+                RestoreEnd::Answered(RestoreAnswer::Equal(_)) => result = EQUAL,
                 RestoreEnd::Answered(RestoreAnswer::Failed(reason)) => {
                     return Err(RestoreError::Refused(reason.to_string()));
                 }
@@ -191,7 +223,7 @@ impl Replica {
                 RestoreEnd::Unknown(_) => return Err(RestoreError::Unknown),
             }
         }
-        if self.wait_for(*request) { Ok(()) } else { Err(RestoreError::Unknown) }
+        if self.wait_for(*request) { Ok(result) } else { Err(RestoreError::Unknown) }
     }
 
     /// Sends the master a request and the content that goes with it, and returns how it ended. Blocks.
@@ -229,9 +261,9 @@ impl Replica {
         match end {
             RestoreEnd::Answered(RestoreAnswer::Written(_) | RestoreAnswer::StillOpen(_)) => {
                 self.wait_for(request);
-                Ok("written")
+                Ok(WRITTEN)
             }
-            RestoreEnd::Answered(RestoreAnswer::Equal(_)) => Ok("equal"),
+            RestoreEnd::Answered(RestoreAnswer::Equal(_)) => Ok(EQUAL),
             RestoreEnd::Answered(RestoreAnswer::Failed(reason)) => {
                 let failure =
                     |code| Failure::new(code, format!("{from} did not restore it: {reason}"));
@@ -376,12 +408,15 @@ impl Replica {
             from: Some(self.from.to_string()),
             swept: None,
             shared: None,
+            away_seconds: shown.away_since.map(clock::seconds_since),
             problems: shown
                 .alarms
-                .into_iter()
+                .iter()
+                .cloned()
                 .chain(problems(&store))
                 .chain(self.hidden.problem(&self.reader))
                 .collect(),
+            alarms: shown.alarms,
         }
     }
 
@@ -486,6 +521,11 @@ fn problems(store: &Status) -> Vec<String> {
     }
     problems.extend(wrong_clock(store, clock::now()));
     problems
+}
+
+/// Returns the id of a version as it can be typed.
+pub(crate) fn version_of(state: &FileState) -> String {
+    Moment::Version(VersionId(state.position), Some(state.file)).to_string()
 }
 
 fn new_request() -> Outcome<RequestId> {

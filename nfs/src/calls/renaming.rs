@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use keepshare_base::RequestId;
-use keepshare_namespace::Node;
+use keepshare_namespace::{AskedBy, Node};
 use keepshare_nfs_wire::{
     nfs3::{RenameArgs, RenameChange, Status, WeakCache},
     record::append_record,
@@ -55,7 +55,7 @@ fn restore(
     let restore = to.share.restore(principal, moved, onto, request, asking.now).map_err(denied)?;
     let Node::Live { file: folder } = to.node else { return Err(Status::ReadOnly) };
     let task = Task {
-        session: to.session,
+        by: AskedBy { session: to.session, address: asking.client.address },
         share: to.share.clone(),
         principal: principal.clone(),
         folder,

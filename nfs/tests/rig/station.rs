@@ -12,7 +12,9 @@ use keepshare_base::{
     FilledChange, Kind, Meta, Name, NameRow, OriginId, Owner, Position, RunningHash, Seq, SetName,
     Stamp,
 };
-use keepshare_namespace::{Restore, RestoreError, Restorer, Share, ShareConfig, ShareId, Show};
+use keepshare_namespace::{
+    AskedBy, Restore, RestoreError, Restorer, Share, ShareConfig, ShareId, Show,
+};
 use keepshare_nfs::{Limits, Parts, Server, Shares};
 use keepshare_versioning::{Incoming, Store, StoreOptions, disk::RealDisk};
 
@@ -66,7 +68,8 @@ impl Master {
 }
 
 impl Restorer for Master {
-    fn restore(&self, restore: &Restore) -> Result<(), RestoreError> {
+    fn restore(&self, restore: &Restore, by: AskedBy) -> Result<(), RestoreError> {
+        assert!(by.address.is_loopback(), "the audit log would tell another address: {by:?}");
         self.asked.lock().unwrap().push(restore.clone());
         let answer = self.answer.lock().unwrap();
         let answer = self.changed.wait_while(answer, |answer| *answer == Answer::Wait).unwrap();
