@@ -155,6 +155,33 @@ impl Enrolment {
         Ok(write.commit()?)
     }
 
+    /// Records where a station is reached from now on; durable when this returns. Tells whether there is such a station.
+    pub fn set_address(
+        &self,
+        name: &StationName,
+        address: &StationAddress,
+    ) -> Result<bool, EnrolError> {
+        let write = self.db.begin_write()?;
+        let Some(mut row) = members::load(&write, name)? else { return Ok(false) };
+        row.member.address = address.clone();
+        members::store(&write, &row)?;
+        write.commit()?;
+        Ok(true)
+    }
+
+    /// Records what a station that shows a certificate on record says of its own address, and returns all stations.
+    pub fn moved(&self, peer: &Peer, address: &StationAddress) -> Result<Vec<Member>, EnrolError> {
+        let write = self.db.begin_write()?;
+        let mut row = members::load(&write, &peer.name)?
+            .filter(|row| row.holds(peer.serial))
+            .ok_or_else(|| EnrolError::NotMember(peer.name.clone()))?;
+        row.member.address = address.clone();
+        members::store(&write, &row)?;
+        let members = members::list(&write.open_table(MEMBERS)?)?;
+        write.commit()?;
+        Ok(members)
+    }
+
     /// Lets a station in against a token; durable when this returns.
     pub fn admit(&self, now: Stamp, application: &Application) -> Result<Admission, EnrolError> {
         let Application { secret, name, address, request } = application;

@@ -57,6 +57,9 @@ pub enum JoinError {
     /// What the primary gave is for someone else.
     #[error("the primary gave a certificate for {0}")]
     OtherName(StationName),
+    /// An answer to something else.
+    #[error("the primary answered something else than it was asked")]
+    OtherAnswer,
     /// TLS.
     #[error("cannot speak TLS")]
     Tls(#[from] rustls::Error),
@@ -126,6 +129,7 @@ impl Applicant {
             Answer::NameTaken => return Err(JoinError::NameTaken),
             Answer::Full => return Err(JoinError::Full),
             Answer::Unavailable => return Err(JoinError::Unavailable),
+            Answer::Moved { .. } => return Err(JoinError::OtherAnswer),
         };
         // The TLS handshake showed the CA; the answer must not bring another one.
         if CaPin::of(&ca) != self.ca {
@@ -137,6 +141,57 @@ impl Applicant {
         }
         Ok(JoinedIdentity { identity, members })
     }
+}
+
+/// A station that tells the primary where it is reached from now on.
+#[derive(Debug)]
+pub struct Move {
+    tls: Arc<ClientConfig>,
+    question: Vec<u8>,
+}
+
+impl Move {
+    /// Prepares to tell.
+    pub fn new(address: &StationAddress, tls: &StationTls) -> Result<Self, JoinError> {
+        let question = encode(&Question::Move { address: address.clone() });
+        Ok(Self { tls: tls.renewal_client()?, question })
+    }
+
+    /// Returns the client's side of TLS.
+    pub fn tls(&self) -> Arc<ClientConfig> {
+        self.tls.clone()
+    }
+
+    /// Returns what to tell the primary.
+    pub fn question(&self) -> &[u8] {
+        &self.question
+    }
+
+    /// Takes the primary's answer, and returns all stations of the cluster.
+    pub fn complete(self, answer: &[u8]) -> Result<Vec<Member>, JoinError> {
+        match decode(answer)? {
+            Answer::Moved { members } => Ok(members),
+            Answer::Refused => Err(JoinError::Refused),
+            Answer::Unavailable => Err(JoinError::Unavailable),
+            Answer::Admitted { .. } | Answer::NameTaken | Answer::Full => {
+                Err(JoinError::OtherAnswer)
+            }
+        }
+    }
+}
+
+/// What the desk decided.
+#[derive(Debug)]
+pub enum Decided {
+    /// This station has a certificate.
+    Admitted(Peer),
+    /// This station is reached elsewhere.
+    Moved(Peer),
+}
+
+enum Decision {
+    Admitted(Admission),
+    Moved(Peer, Vec<Member>),
 }
 
 /// The primary's desk for questions from the network.
@@ -152,7 +207,7 @@ impl JoinDesk {
         Self { enrolment, guesses: Mutex::default() }
     }
 
-    /// Decides a question, and returns the answer with who was let in or renewed, or why not; waits for the disk.
+    /// Decides a question, and returns the answer with what was done, or why not; waits for the disk.
     ///
     /// `certificate` is what the asking end showed and TLS verified. Every token that is not taken gets the same answer.
     pub fn answer(
@@ -161,9 +216,14 @@ impl JoinDesk {
         from: IpAddr,
         certificate: Option<&[u8]>,
         question: &[u8],
-    ) -> (Vec<u8>, Result<Peer, EnrolError>) {
+    ) -> (Vec<u8>, Result<Decided, EnrolError>) {
         let decided = self.decide(now, from, certificate, question);
-        (encode(&answer_to(&decided)), decided.map(|admission| admission.peer))
+        let answer = encode(&answer_to(&decided));
+        let decided = decided.map(|decision| match decision {
+            Decision::Admitted(admission) => Decided::Admitted(admission.peer),
+            Decision::Moved(peer, _) => Decided::Moved(peer),
+        });
+        (answer, decided)
     }
 
     /// Returns the answer of a station that lets nobody in, because it is not the primary.
@@ -177,7 +237,11 @@ impl JoinDesk {
         from: IpAddr,
         certificate: Option<&[u8]>,
         question: &[u8],
-    ) -> Result<Admission, EnrolError> {
+    ) -> Result<Decision, EnrolError> {
+        let shown = || {
+            let peer = certificate.and_then(|shown| Peer::of(shown).ok());
+            peer.ok_or(EnrolError::NoCertificate)
+        };
         match decode(question)? {
             Question::Join { secret, name, address, request } => {
                 // Not even looked at.
@@ -189,11 +253,15 @@ impl JoinDesk {
                 if matches!(admitted, Err(EnrolError::Token(_))) {
                     self.guesses().failed(now, from);
                 }
-                admitted
+                admitted.map(Decision::Admitted)
             }
             Question::Renew { request } => {
-                let peer = certificate.and_then(|shown| Peer::of(shown).ok());
-                self.enrolment.renew(now, &peer.ok_or(EnrolError::NoCertificate)?, &request)
+                self.enrolment.renew(now, &shown()?, &request).map(Decision::Admitted)
+            }
+            Question::Move { address } => {
+                let peer = shown()?;
+                let members = self.enrolment.moved(&peer, &address)?;
+                Ok(Decision::Moved(peer, members))
             }
         }
     }
@@ -203,9 +271,10 @@ impl JoinDesk {
     }
 }
 
-fn answer_to(decided: &Result<Admission, EnrolError>) -> Answer {
+fn answer_to(decided: &Result<Decision, EnrolError>) -> Answer {
     match decided {
-        Ok(Admission { certificate, ca, members, .. }) => Answer::Admitted {
+        Ok(Decision::Moved(_, members)) => Answer::Moved { members: members.clone() },
+        Ok(Decision::Admitted(Admission { certificate, ca, members, .. })) => Answer::Admitted {
             certificate: certificate.clone(),
             ca: ca.clone(),
             members: members.clone(),

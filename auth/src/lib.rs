@@ -35,7 +35,7 @@ pub use certificate::{CertificateError, ClusterId, Peer, Role, Serial};
 pub use enrolment::{Admission, Application, EnrolError, Enrolment};
 pub use files::FileError;
 pub use identity::{IDENTITY_FILE, IdentityError, PendingIdentity, StationIdentity};
-pub use join::{Applicant, JoinDesk, JoinError, JoinedIdentity, MessageError};
+pub use join::{Applicant, Decided, JoinDesk, JoinError, JoinedIdentity, MessageError, Move};
 pub use members::{AddressError, Member, StationAddress};
 pub use passwords::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN};
 pub use principal::{GROUPS_MAX, Principal};

@@ -15,11 +15,12 @@ use anyhow::Context;
 use chrono_tz::Tz;
 use serde::Deserialize;
 
+use keepshare_auth::{AddressError, StationAddress};
 use keepshare_base::StationName;
 use keepshare_namespace::when::machine_zone;
 
 use crate::{
-    failure::{Failure, Outcome},
+    failure::{Code, Failure, Outcome},
     files,
     schedule::Weekly,
 };
@@ -210,6 +211,17 @@ impl Config {
         })
     }
 
+    /// Returns where others reach this station, where the config says so: by its address, or by listening in one place.
+    pub(crate) fn own_address(&self) -> Outcome<Option<StationAddress>> {
+        if let Some(address) = &self.address {
+            return parse_address(address).map(Some);
+        }
+        if self.listen.ip().is_unspecified() {
+            return Ok(None);
+        }
+        parse_address(&self.listen.to_string()).map(Some)
+    }
+
     /// Writes a first config, with comments, where there is none yet.
     pub(crate) fn create(&self, path: &Path) -> Outcome<()> {
         if path.exists() {
@@ -336,6 +348,17 @@ pub(crate) fn default_listen() -> SocketAddr {
     SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT))
 }
 
+/// Reads `HOST:PORT` or `HOST`.
+pub(crate) fn parse_address(text: &str) -> Outcome<StationAddress> {
+    let with_port = format!("{text}:{DEFAULT_PORT}");
+    text.parse().or_else(|error| {
+        let bare_v6 = format!("[{text}]:{DEFAULT_PORT}");
+        with_port.parse().or_else(|_| bare_v6.parse()).map_err(|_: AddressError| {
+            Failure::because(Code::Usage, error).hint("write it like store.example:7846")
+        })
+    })
+}
+
 /// Reads `ADDRESS:PORT`, `ADDRESS`, `:PORT` or `PORT`.
 pub(crate) fn parse_listen(text: &str) -> Outcome<SocketAddr> {
     parse_listen_at(text, Ipv6Addr::UNSPECIFIED.into(), DEFAULT_PORT)
@@ -405,7 +428,6 @@ pub(crate) fn xdg(variable: &str, fallback: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::Code;
 
     #[test]
     fn a_config_reads_back_what_was_created() {

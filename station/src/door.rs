@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
-use keepshare_auth::{JoinDesk, Peer, Role};
+use keepshare_auth::{Decided, JoinDesk, Peer, Role};
 use keepshare_base::SetName;
 use keepshare_proto::{Frame, Message, Refusal, Text};
 use keepshare_replication::{
@@ -54,8 +54,13 @@ async fn answer_join(station: &Arc<Station>, pending: PendingJoin) {
         Some(desk.answer(clock::now(), from.ip(), shown, &question))
     });
     let answer = match answered.await {
-        Ok(Some((answer, Ok(peer)))) => {
+        Ok(Some((answer, Ok(Decided::Admitted(peer))))) => {
             tracing::info!(peer = %peer.name, %from, "a station has a certificate");
+            answer
+        }
+        Ok(Some((answer, Ok(Decided::Moved(peer))))) => {
+            tracing::info!(peer = %peer.name, %from, "a station is reached elsewhere");
+            station.peers.moved();
             answer
         }
         Ok(Some((answer, Err(error)))) => {

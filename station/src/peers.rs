@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::{ClientConfig, ServerConfig, pki_types::CertificateDer};
+use tokio::sync::watch;
 
 use keepshare_auth::{Enrolment, Member, Peer, StationAddress, StationIdentity, tls::StationTls};
 use keepshare_base::StationName;
@@ -14,6 +15,8 @@ pub(crate) struct Peers {
     /// On the primary, which keeps the list.
     enrolment: Option<Arc<Enrolment>>,
     now: RwLock<Now>,
+    /// Changes when a station is reached elsewhere.
+    moves: watch::Sender<()>,
 }
 
 #[derive(Clone, Debug)]
@@ -33,7 +36,8 @@ impl Peers {
         tls: StationTls,
     ) -> Self {
         let (members, identity, tls) = (Arc::new(members), Arc::new(identity), Arc::new(tls));
-        Self { enrolment, now: RwLock::new(Now { members, identity, tls }) }
+        let (moves, _) = watch::channel(());
+        Self { enrolment, now: RwLock::new(Now { members, identity, tls }), moves }
     }
 
     /// Returns all stations of the cluster that are known, this one included.
@@ -52,6 +56,22 @@ impl Peers {
         self.members().into_iter().find(|member| member.name == *name).map(|member| member.address)
     }
 
+    /// Uses another list from now on, elsewhere than on the primary.
+    pub(crate) fn set_members(&self, members: Vec<Member>) {
+        self.now.write().unwrap_or_else(PoisonError::into_inner).members = Arc::new(members);
+        self.moved();
+    }
+
+    /// Has those who dial look at the addresses again.
+    pub(crate) fn moved(&self) {
+        self.moves.send_replace(());
+    }
+
+    /// Returns a watch that changes when a station is reached elsewhere.
+    pub(crate) fn watch_moves(&self) -> watch::Receiver<()> {
+        self.moves.subscribe()
+    }
+
     /// Returns this station's certificate and key.
     pub(crate) fn identity(&self) -> Arc<StationIdentity> {
         self.now().identity
@@ -66,6 +86,7 @@ impl Peers {
     pub(crate) fn renewed(&self, members: Vec<Member>, identity: StationIdentity, tls: StationTls) {
         let (members, identity, tls) = (Arc::new(members), Arc::new(identity), Arc::new(tls));
         *self.now.write().unwrap_or_else(PoisonError::into_inner) = Now { members, identity, tls };
+        self.moved();
     }
 
     fn now(&self) -> Now {

@@ -175,6 +175,21 @@ impl StateDir {
         self.0.join("members.toml")
     }
 
+    /// Where it stands what the config said of this station's address when the primary heard of it last.
+    fn announced_file(&self) -> PathBuf {
+        self.0.join("announced")
+    }
+
+    /// Reads the address that the primary heard of last, where it was noted.
+    pub(crate) fn announced(&self) -> Option<StationAddress> {
+        fs::read_to_string(self.announced_file()).ok()?.trim_end().parse().ok()
+    }
+
+    /// Notes the address that the primary heard of, durable when it returns.
+    pub(crate) fn set_announced(&self, address: &StationAddress) -> Outcome<()> {
+        Ok(files::write_synced(&self.announced_file(), format!("{address}\n").as_bytes(), 0o600)?)
+    }
+
     /// Reads the members as they were when this station joined or renewed last.
     pub(crate) fn load_members(&self) -> Outcome<Vec<Member>> {
         let file: MembersFile = read_toml(&self.members_file())?;

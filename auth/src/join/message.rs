@@ -20,6 +20,8 @@ pub(super) enum Question {
     Join { secret: [u8; 32], name: StationName, address: StationAddress, request: Vec<u8> },
     /// Renew the certificate that I showed in the handshake.
     Renew { request: Vec<u8> },
+    /// The station that showed its certificate in the handshake is reached here from now on.
+    Move { address: StationAddress },
 }
 
 impl fmt::Debug for Question {
@@ -28,6 +30,7 @@ impl fmt::Debug for Question {
         f.write_str(match self {
             Self::Join { .. } => "Join",
             Self::Renew { .. } => "Renew",
+            Self::Move { .. } => "Move",
         })
     }
 }
@@ -45,6 +48,8 @@ pub(super) enum Answer {
     Full,
     /// Not here, or not now.
     Unavailable,
+    /// The address is recorded; these are the stations now.
+    Moved { members: Vec<Member> },
 }
 
 pub(super) fn encode(message: &impl Serialize) -> Vec<u8> {

@@ -137,6 +137,7 @@ impl Shipper {
             Input::JournalGone { from } => self.on_gone(now, from),
             Input::Judged(verdict) => self.on_judged(now, verdict),
             Input::MirrorWanted => self.on_mirror_wanted(now),
+            Input::Moved => self.on_moved(now),
             Input::MirrorStarted { mirror, at, stamp } => {
                 self.on_mirror_started(now, mirror, at, stamp);
             }
@@ -419,6 +420,16 @@ impl Shipper {
             self.disconnect(now, "a mirror was asked for", Duration::ZERO);
             self.on_timeout(now);
         }
+    }
+
+    fn on_moved(&mut self, now: MonoTime) {
+        self.backoff.reset();
+        match &mut self.state {
+            // Without a journal there is nothing to connect for.
+            State::Away { retry_at } => *retry_at = retry_at.map(|_| now),
+            _ => self.disconnect(now, "the station is reached elsewhere now", Duration::ZERO),
+        }
+        self.on_timeout(now);
     }
 
     /// Tells whether the station owes an acknowledgement or a page of its listing.

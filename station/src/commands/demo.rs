@@ -20,10 +20,10 @@ use crate::{
     cli, clock,
     commands::{
         demo_user::DemoUser,
-        new_station::{join_cluster, make_first, parse_address},
+        new_station::{join_cluster, make_first},
         run::{interrupted, log_to_stderr, runtime},
     },
-    config::{self, Config, Doors, Shown},
+    config::{self, Config, Doors, Shown, parse_address},
     failure::{Code, Failure, Outcome},
     files,
     output::Screen,

@@ -1,6 +1,9 @@
 //! `keepshare init` and `keepshare join`: a station that does not run yet.
 
-use std::{net::UdpSocket, path::Path};
+use std::{
+    net::{SocketAddr, UdpSocket},
+    path::Path,
+};
 
 use anyhow::Context;
 
@@ -13,10 +16,11 @@ use keepshare_namespace::when::machine_zone;
 use keepshare_replication::join::ask;
 
 use crate::{
+    addresses,
     cli::{Global, Init, Join, NewStation},
     clock,
     commands::config_path,
-    config::{self, Config, DEFAULT_PORT, Doors, Scans},
+    config::{self, Config, Doors, Scans, parse_address},
     database,
     failure::{Code, Failure, Outcome},
     files::{self, Tentative},
@@ -193,35 +197,42 @@ fn new_config(options: &NewStation) -> Outcome<Config> {
     })
 }
 
-/// Reads `HOST:PORT` or `HOST`.
-pub(crate) fn parse_address(text: &str) -> Outcome<StationAddress> {
-    let with_port = format!("{text}:{DEFAULT_PORT}");
-    text.parse().or_else(|error| {
-        let bare_v6 = format!("[{text}]:{DEFAULT_PORT}");
-        with_port.parse().or_else(|_| bare_v6.parse()).map_err(|_: keepshare_auth::AddressError| {
-            Failure::because(Code::Usage, error).hint("write it like store.example:7846")
-        })
-    })
-}
-
 /// Returns what others dial: as configured, or where we listen, or from where we would reach the primary.
 fn own_address(config: &Config, primary: Option<&StationAddress>) -> Outcome<StationAddress> {
-    if let Some(address) = &config.address {
-        return parse_address(address);
+    if let Some(address) = config.own_address()? {
+        return Ok(address);
     }
-    if !config.listen.ip().is_unspecified() {
-        return parse_address(&config.listen.to_string());
-    }
-    let port = config.listen.port();
-    let target = primary.map_or("192.0.2.1:9", StationAddress::as_str);
+    let targets = match primary {
+        Some(primary) => [primary.as_str(); 2],
+        // Addresses of documentation, which are nobody's: what is asked is the way out.
+        None => ["192.0.2.1:9", "[2001:db8::1]:9"],
+    };
     // Connecting a datagram socket sends nothing; it only asks the system which way it would go.
-    let ip = ["0.0.0.0:0", "[::]:0"].iter().find_map(|any| {
+    let ip = ["0.0.0.0:0", "[::]:0"].iter().zip(targets).find_map(|(any, target)| {
         let socket = UdpSocket::bind(any).ok()?;
         socket.connect(target).ok()?;
         Some(socket.local_addr().ok()?.ip())
     });
-    let ip = ip.unwrap_or(std::net::Ipv4Addr::LOCALHOST.into());
-    parse_address(&std::net::SocketAddr::new(ip, port).to_string())
+    match ip {
+        Some(ip) => parse_address(&SocketAddr::new(ip, config.listen.port()).to_string()),
+        None => Err(no_way_out()),
+    }
+}
+
+/// Says that nobody knows where others reach this machine: a guess would be dialled for ever.
+fn no_way_out() -> Failure {
+    let addresses = addresses::own();
+    let there_are = match addresses.as_slice() {
+        [] => "this machine has none but its own yet, connect it to a network first".to_owned(),
+        some => {
+            let shown: Vec<String> = some.iter().map(ToString::to_string).collect();
+            format!("this machine has {}", shown.join(", "))
+        }
+    };
+    Failure::refused(
+        "there is no default route, so it is not known where other stations reach this one",
+    )
+    .hint(format!("say it with --address HOST or --listen ADDRESS; {there_are}"))
 }
 
 fn refuse_existing(config: &Config, config_path: &Path) -> Outcome<()> {

@@ -13,7 +13,7 @@ use tokio::{
 use keepshare_auth::StationAddress;
 use keepshare_base::{Epoch, OriginId, Position, RunningHash, Seq, SetName, StationName};
 use keepshare_proto::{
-    Frame, Place, SetSettings,
+    Frame, MonoTime, Place, SetSettings,
     epochs::{Disagreement, Verdict},
     shipper::{AlarmKind, Doing, Head, Input, JournalEntry, Output, Shipper, ShipperOptions},
 };
@@ -69,6 +69,8 @@ pub(crate) struct Shipping {
     pub(crate) mirror: Option<MirrorShown>,
     /// What went over all links since the start.
     pub(crate) counts: LinkCounts,
+    /// Since when there has been no link; none where there is one.
+    pub(crate) away_since: Option<MonoTime>,
     /// Why there is no link.
     pub(crate) error: Option<String>,
     /// What a person must look at; taken back when things are well again.
@@ -80,7 +82,8 @@ pub(crate) struct Shipping {
 /// What threads and other tasks bring back.
 enum Done {
     Input(Input),
-    Dialled(Result<Link, String>),
+    /// By the dialling of this number.
+    Dialled(u64, Result<Link, String>),
     Nothing,
 }
 
@@ -96,6 +99,10 @@ struct Driver {
     mirror: Option<Mirror>,
     dialling: bool,
     fenced: watch::Receiver<Option<StationName>>,
+    /// How often it was dialled; what an earlier one brings is not wanted any more.
+    dials: u64,
+    /// What was dialled last.
+    dialled: Option<StationAddress>,
     /// What went over the links before the present one.
     past: LinkCounts,
     shown: watch::Sender<Shipping>,
@@ -107,7 +114,7 @@ const SHOW_EVERY: Duration = Duration::from_millis(500);
 impl Ship {
     /// Ships until `stop` says so.
     pub(crate) async fn run(self, shown: watch::Sender<Shipping>, mut stop: watch::Receiver<bool>) {
-        let mut heads = self.source.watch();
+        let (mut heads, mut moves) = (self.source.watch(), self.peers.watch_moves());
         let mut driver = Driver::new(self, shown).await;
         driver.look_at_journal();
         let mut tick = tokio::time::interval(SHOW_EVERY);
@@ -127,6 +134,7 @@ impl Ship {
                 }
                 () = wanted.notified() => Some(Input::MirrorWanted),
                 Ok(()) = driver.fenced.changed() => driver.stop_where_fenced(),
+                Ok(()) = moves.changed() => driver.look_at_address(),
                 () = sleep_until(timeout) => Some(Input::TimedOut),
                 _ = tick.tick() => {
                     driver.show();
@@ -163,6 +171,8 @@ impl Driver {
             events_to,
             mirror: None,
             dialling: false,
+            dials: 0,
+            dialled: None,
             past: LinkCounts::default(),
             shown,
         }
@@ -241,9 +251,25 @@ impl Driver {
             return self.handle(Input::Disconnected);
         }
         self.dialling = true;
+        self.dials += 1;
+        self.dialled = self.ship.peers.address(&self.ship.to);
         let (peers, to, options) =
             (Arc::clone(&self.ship.peers), self.ship.to.clone(), self.ship.link);
-        self.jobs.spawn(async move { Done::Dialled(dial_station(&peers, &to, options).await) });
+        let (dial, address) = (self.dials, self.dialled.clone());
+        self.jobs.spawn(async move {
+            Done::Dialled(dial, dial_station(&peers, &to, address, options).await)
+        });
+    }
+
+    /// Has the destination dialled anew where it is reached elsewhere now.
+    fn look_at_address(&mut self) -> Option<Input> {
+        let address = self.ship.peers.address(&self.ship.to);
+        if self.dialled.is_none() || address.is_none() || address == self.dialled {
+            return None;
+        }
+        self.dialling = false;
+        self.dials += 1;
+        Some(Input::Moved)
     }
 
     /// Asks the journal how it is now; it answers from a thread.
@@ -339,14 +365,15 @@ impl Driver {
                 Some(input)
             }
             Ok(Done::Nothing) => None,
-            Ok(Done::Dialled(Ok(link))) => {
+            Ok(Done::Dialled(dial, _)) if dial != self.dials => None,
+            Ok(Done::Dialled(_, Ok(link))) => {
                 self.dialling = false;
                 self.pump = Some(Pump::start(link));
                 self.show_error(None);
                 tracing::info!(set = %self.ship.set, peer = %self.ship.to, "connected");
                 Some(Input::Connected)
             }
-            Ok(Done::Dialled(Err(error))) => {
+            Ok(Done::Dialled(_, Err(error))) => {
                 self.dialling = false;
                 self.ship.agreement.away(&self.ship.to);
                 tracing::debug!(set = %self.ship.set, peer = %self.ship.to, %error, "not connected");
@@ -415,6 +442,10 @@ impl Driver {
         let mirror = self.mirror.as_ref().map(Mirror::shown);
         self.shown.send_modify(|shown| {
             shown.counts = counts;
+            shown.away_since = match doing {
+                Doing::Away => shown.away_since.or_else(|| Some(clock::mono())),
+                _ => None,
+            };
             shown.doing = Some(doing);
             shown.acked = acked;
             shown.live = live;
@@ -428,11 +459,14 @@ impl Driver {
     }
 
     fn alarm(&self, text: &str) {
-        tracing::error!(set = %self.ship.set, peer = %self.ship.to, alarm = text, "replication needs a person");
-        self.shown.send_modify(|shown| {
-            if !shown.alarms.iter().any(|known| known == text) && shown.alarms.len() < ALARMS_MAX {
+        self.shown.send_if_modified(|shown| {
+            let is_new = !shown.alarms.iter().any(|known| known == text);
+            let is_shown = is_new && shown.alarms.len() < ALARMS_MAX;
+            if is_shown {
+                tracing::error!(set = %self.ship.set, peer = %self.ship.to, alarm = text, "replication needs a person");
                 shown.alarms.push(text.to_owned());
             }
+            is_shown
         });
     }
 }
@@ -443,10 +477,10 @@ const ALARMS_MAX: usize = 16;
 async fn dial_station(
     peers: &Arc<Peers>,
     to: &StationName,
+    address: Option<StationAddress>,
     options: LinkOptions,
 ) -> Result<Link, String> {
-    let address: StationAddress =
-        peers.address(to).ok_or_else(|| format!("no address of {to} is known"))?;
+    let address = address.ok_or_else(|| format!("no address of {to} is known"))?;
     let credentials: Arc<dyn Credentials> = Arc::clone(peers) as Arc<dyn Credentials>;
     let link = dial(address.as_str(), to, &credentials, options).await;
     link.map_err(|error| format!("{:#}", anyhow::Error::new(error)))

@@ -114,6 +114,8 @@ pub enum Input {
     Judged(Verdict),
     /// Somebody wants this destination mirrored.
     MirrorWanted,
+    /// The destination is reached elsewhere now: what is connected, or is being, ends, and it is dialled at once.
+    Moved,
     /// Something about a restore.
     Restore(MasterInput),
     /// The time that [`Shipper::poll_timeout`](super::Shipper::poll_timeout) gave has come.

@@ -1,0 +1,120 @@
+//! Where stations are reached, when that changes: as an admin says, or as a station's own config does.
+//!
+//! The primary keeps the list. A station whose config names another address than the primary heard of last tells it, by
+//! the way on which it would renew its certificate, and goes on trying until it was heard.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+
+use keepshare_auth::{Member, Move, Role, StationAddress};
+use keepshare_base::StationName;
+use keepshare_replication::join::ask;
+
+use crate::{
+    failure::{Failure, Outcome},
+    service::Station,
+};
+
+/// How long to wait before the primary is told again that did not hear.
+const AGAIN_EVERY: Duration = Duration::from_secs(30);
+
+/// Tells the primary where this station is reached, where its config says something new; ends when it was heard.
+pub(crate) async fn keep(station: Arc<Station>) {
+    let mut stop = station.stopping();
+    let mut tick = tokio::time::interval(AGAIN_EVERY);
+    loop {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            _ = tick.tick() => {}
+        }
+        let address = match news(&station) {
+            Ok(Some(address)) => address,
+            Ok(None) => return,
+            Err(failure) => {
+                return tracing::error!(error = %failure, "the config's address is not usable");
+            }
+        };
+        match announce(&station, &address).await {
+            Ok(()) => return tracing::info!(%address, "the cluster knows this station's address"),
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::warn!(%address, %error, "the primary did not hear this station's address");
+            }
+        }
+    }
+}
+
+/// Returns what the config says of this station's address, where the primary has not heard of it.
+fn news(station: &Station) -> Outcome<Option<StationAddress>> {
+    let Some(address) = station.config.own_address()? else { return Ok(None) };
+    let known = station.state.announced();
+    let is_noted = known.is_some();
+    let known = known.or_else(|| station.peers.address(&station.config.name));
+    if known.as_ref() != Some(&address) {
+        return Ok(Some(address));
+    }
+    // An address that an admin gives it later must not look like news of the config.
+    if !is_noted {
+        station.state.set_announced(&address)?;
+    }
+    Ok(None)
+}
+
+async fn announce(station: &Arc<Station>, address: &StationAddress) -> anyhow::Result<()> {
+    let members = match &station.enrolment {
+        Some(enrolment) => {
+            let (enrolment, name) = (Arc::clone(enrolment), station.config.name.clone());
+            let own = address.clone();
+            tokio::task::spawn_blocking(move || enrolment.set_address(&name, &own)).await??;
+            None
+        }
+        None => {
+            let members = station.peers.members();
+            let primary = members.iter().find(|member| member.role == Role::Primary);
+            let at = primary.context("no address of the primary is known")?.address.clone();
+            let told = Move::new(address, &station.peers.tls())?;
+            let answer = ask(at.as_str(), told.tls(), told.question()).await?;
+            Some(told.complete(&answer)?)
+        }
+    };
+    let one_line = |failure: Failure| anyhow::anyhow!(failure.one_line());
+    if let Some(members) = members {
+        station.state.save_members(&members).map_err(one_line)?;
+        station.peers.set_members(members);
+    }
+    station.state.set_announced(address).map_err(one_line)
+}
+
+/// Has a station dialled at this address from now on: in the whole cluster where this is the primary, here elsewhere.
+/// Blocks.
+pub(crate) fn set_address(
+    station: &Station,
+    name: &StationName,
+    address: &StationAddress,
+) -> Outcome<()> {
+    if let Some(enrolment) = &station.enrolment {
+        let set = enrolment.set_address(name, address);
+        if !set.context("cannot record the address")? {
+            return Err(no_station(name));
+        }
+        station.peers.moved();
+        return Ok(());
+    }
+    if *name == station.config.name {
+        return Err(Failure::refused(format!("{name} is this station itself")).hint(
+            "put its address into its station.toml: it tells the first station at its next start",
+        ));
+    }
+    let mut members: Vec<Member> = station.peers.members();
+    let member = members.iter_mut().find(|member| member.name == *name);
+    member.ok_or_else(|| no_station(name))?.address = address.clone();
+    station.state.save_members(&members)?;
+    station.peers.set_members(members);
+    Ok(())
+}
+
+fn no_station(name: &StationName) -> Failure {
+    Failure::not_found(format!("there is no station '{name}'"))
+        .hint("keepshare status lists the stations")
+}
