@@ -26,7 +26,7 @@ const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 pub(crate) fn answer(station: &Station, request: AccountRequest, reply: &mut Reply) -> Outcome<()> {
     let accounts = &*station.accounts;
     match request {
-        AccountRequest::UserAdd { user, password } => reply.item(&add(accounts, user, &password)?),
+        AccountRequest::UserAdd { user, password } => reply.item(&add(station, user, &password)?),
         AccountRequest::UserList => {
             let users = accounts.users().map_err(failure)?;
             users.into_iter().try_for_each(|user| reply.item(&UserInfo::from(user)))
@@ -69,8 +69,23 @@ pub(crate) fn answer(station: &Station, request: AccountRequest, reply: &mut Rep
     }
 }
 
-fn add(accounts: &Accounts, info: UserInfo, password: &Secret) -> Outcome<UserInfo> {
+fn add(station: &Station, info: UserInfo, password: &Secret) -> Outcome<UserInfo> {
+    let accounts = &*station.accounts;
     let UserInfo { name, uid, gid, groups, may_write, sets } = info;
+    let kept = station.kept();
+    if let Some(unknown) = sets.iter().flatten().find(|set| !kept.contains(set)) {
+        let known: Vec<String> = kept.iter().map(ToString::to_string).collect();
+        let hint = match known.as_slice() {
+            [] => {
+                "this station keeps no set yet: add one first, keepshare status says how".to_owned()
+            }
+            _ => format!("this station keeps {}", known.join(", ")),
+        };
+        return Err(Failure::not_found(format!(
+            "there is no set '{unknown}' that a user could mount here"
+        ))
+        .hint(hint));
+    }
     let name = user_name(&name)?;
     let sets = sets.map_or(UserSets::All, UserSets::Only);
     let user = User { name, uid, gid, groups, may_write, sets, disabled: false };

@@ -2,16 +2,17 @@
 
 use std::{os::unix::ffi::OsStrExt, path::Path, sync::Arc};
 
-use keepshare_auth::{Role, TOKEN_TTL_S};
+use keepshare_auth::{AuditEvent, AuditLine, Member, Role, StationAddress, TOKEN_TTL_S};
 use keepshare_base::{Name, SetName, SetPath, Stamp, StationName, escape_name};
 
 use crate::{
-    account_answers,
+    account_answers, announce,
     api::{
         ClientStatus, FsckReport, MemberStatus, Place, Request, SetStatus, StationStatus,
         StatusReport, TokenInfo,
         server::{Answers, Reply},
     },
+    attention,
     catalog::{self, Catalog},
     clock,
     failure::{Failure, Outcome},
@@ -19,7 +20,7 @@ use crate::{
     fsck::{self, Verified},
     master::{Asked, Master, MirrorKind},
     panics::{self, Panicked},
-    replica::Replica,
+    replica::{Replica, version_of},
     service::{Running, Station},
     state::{SetPart, SetRecord},
     users,
@@ -129,6 +130,18 @@ impl StationAnswers {
         } else {
             Failure::not_found(format!("there is no set '{name}' on this station"))
                 .hint("keepshare set list shows the sets of this station")
+        })
+    }
+
+    fn set_address(&self, name: &StationName, address: &StationAddress) -> Outcome<MemberStatus> {
+        let station = self.stations.iter().find(|station| station.enrolment.is_some());
+        let station = station.or_else(|| self.stations.first());
+        let station = station.ok_or_else(|| Failure::unavailable("no station runs here"))?;
+        announce::set_address(station, name, address)?;
+        let member = station.peers.members().into_iter().find(|member| member.name == *name);
+        member.map(|member| member_status(member, false)).ok_or_else(|| {
+            Failure::not_found(format!("there is no station '{name}'"))
+                .hint("keepshare status lists the stations")
         })
     }
 
@@ -298,6 +311,9 @@ impl Answers for StationAnswers {
             Request::Status => reply.item(&self.status()),
             Request::TokenCreate => reply.item(&self.create_token()?),
             Request::TokenList => self.tokens()?.iter().try_for_each(|token| reply.item(token)),
+            Request::StationAddress { name, address } => {
+                reply.item(&self.set_address(&name, &address)?)
+            }
             Request::SetAdd { name, source, to } => reply.item(&self.add_set(name, source, to)?),
             Request::SetMirror { name, to, new_epoch, take_over } => {
                 let kind = match (take_over, new_epoch) {
@@ -317,13 +333,30 @@ impl Answers for StationAnswers {
                 catalog.show(&found, reply)
             }
             Request::Export { place, when } => {
-                let (catalog, found) = self.find_then(&place, &when)?;
-                catalog.export(&found, reply)
+                let (replica, path) = self.find(&place)?;
+                let catalog = replica.catalog();
+                let found = catalog.find(&path, &when)?;
+                let sent = catalog.export(&found, reply);
+                self.audit(
+                    AuditEvent::Export,
+                    uid,
+                    (catalog.set(), &path, &found),
+                    sent.as_ref().map(|()| "sent"),
+                );
+                sent
             }
             Request::Restore { place, when } => {
                 let (replica, path) = self.find(&place)?;
-                let found = replica.catalog().find(&path, &when)?;
-                reply.item(&replica.restore(&path, &found, &users::name_of(uid))?)
+                let catalog = replica.catalog();
+                let found = catalog.find(&path, &when)?;
+                let restored = replica.restore(&path, &found, &users::name_of(uid));
+                self.audit(
+                    AuditEvent::Restore,
+                    uid,
+                    (catalog.set(), &path, &found),
+                    restored.as_ref().map(|restored| restored.outcome.as_str()),
+                );
+                reply.item(&restored?)
             }
             Request::Find { set, pattern, deleted_only, limit } => {
                 let pattern = Pattern::new(&pattern, deleted_only);
@@ -342,6 +375,30 @@ impl Answers for StationAnswers {
 }
 
 impl StationAnswers {
+    /// Writes down that somebody on the station had an old version brought back.
+    fn audit(
+        &self,
+        event: AuditEvent,
+        uid: u32,
+        (set, path, found): (&SetName, &SetPath, &catalog::Found),
+        outcome: Result<&str, &Failure>,
+    ) {
+        let line = match outcome {
+            Ok(result) => AuditLine::done(clock::now(), event).result(result),
+            Err(failure) => AuditLine::refused(clock::now(), event, failure.one_line()),
+        };
+        let line = line.principal(&users::name_of(uid)).local();
+        let line = line.set(set).path(path).version(version_of(&found.state));
+        // Of a demo's two stations the replica has the users, and the log.
+        let station = self
+            .stations
+            .iter()
+            .find(|station| matches!(station.running(set), Some(Running::Replica(_))));
+        if let Some(station) = station {
+            station.accounts.audit().write(line);
+        }
+    }
+
     fn find_then(&self, place: &Place, when: &str) -> Outcome<(Catalog, catalog::Found)> {
         let (replica, path) = self.find(place)?;
         let catalog = replica.catalog();
@@ -361,7 +418,8 @@ fn to_set_path(path: &[u8]) -> Outcome<SetPath> {
     })
 }
 
-fn station_status(station: &Station) -> StationStatus {
+/// Returns how a station is.
+pub(crate) fn station_status(station: &Station) -> StationStatus {
     let sets = station.sets();
     // All at once: each may take a moment to say that it has looked at everything.
     let asked: Vec<_> = sets
@@ -378,13 +436,11 @@ fn station_status(station: &Station) -> StationStatus {
             Running::Failed(_) => false,
         })
     };
-    let member = |member: keepshare_auth::Member| MemberStatus {
-        connected: connected(&member.name),
-        name: member.name.to_string(),
-        role: member.role.to_string(),
-        address: member.address.to_string(),
+    let member = |member: Member| {
+        let connected = connected(&member.name);
+        member_status(member, connected)
     };
-    StationStatus {
+    let mut status = StationStatus {
         name: station.config.name.to_string(),
         role: station.role.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -397,14 +453,26 @@ fn station_status(station: &Station) -> StationStatus {
             .map(|((record, running), asked)| set_status(record, running, asked))
             .collect(),
         ca: station.peers.identity().ca_pin().to_string(),
-        https: station.config.doors.https.map(|at| at.to_string()),
-        nfs: station.config.doors.nfs.map(|at| at.to_string()),
+        https: station.https_address().map(|at| at.to_string()),
+        nfs: station.drive.address().map(|at| at.to_string()),
         clients: station.drive.clients().into_iter().map(client_status).collect(),
         problems: station_problems()
             .into_iter()
             .chain(station.door_problem())
             .chain(station.drive.problem())
             .collect(),
+        concerns: Vec::new(),
+    };
+    status.concerns = attention::concerns(&status);
+    status
+}
+
+fn member_status(member: Member, connected: bool) -> MemberStatus {
+    MemberStatus {
+        connected,
+        name: member.name.to_string(),
+        role: member.role.to_string(),
+        address: member.address.to_string(),
     }
 }
 
@@ -423,11 +491,13 @@ fn station_problems() -> Vec<String> {
     let gone = panics::all().into_iter().map(|Panicked { thread, why }| {
         format!("a fault in the thread '{thread}', start the station anew: {why}")
     });
-    let owners =
-        "not run by root: owners and modes are kept in the history, and not set in live trees";
     let is_root = rustix::process::geteuid().is_root();
-    gone.chain((!is_root).then(|| owners.to_owned())).collect()
+    gone.chain((!is_root).then(|| NOT_ROOT.to_owned())).collect()
 }
+
+/// What is so on a station that an ordinary user runs; nobody has to act.
+pub(crate) const NOT_ROOT: &str =
+    "not run by root: owners and modes are kept in the history, and not set in live trees";
 
 fn set_status(record: &SetRecord, running: &Running, asked: Option<Asked>) -> SetStatus {
     match running {
@@ -458,6 +528,8 @@ fn failed_status(record: &SetRecord, failure: &Failure) -> SetStatus {
         from,
         swept: None,
         shared: None,
+        away_seconds: None,
         problems: vec![failure.one_line()],
+        alarms: Vec::new(),
     }
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use keepshare_auth::StationAddress;
 use keepshare_base::{SetName, StationName};
 
 pub(crate) mod accounts;
@@ -37,6 +38,13 @@ pub(crate) enum Request {
     TokenCreate,
     /// All usable tokens: [`TokenInfo`]s.
     TokenList,
+    /// Where a station is reached from now on: one [`MemberStatus`].
+    StationAddress {
+        /// Which.
+        name: StationName,
+        /// `HOST:PORT`.
+        address: StationAddress,
+    },
     /// A new set of this station: one [`SetStatus`].
     SetAdd {
         /// What it is called.
@@ -157,9 +165,9 @@ pub(crate) struct StationStatus {
     pub(crate) state_dir: PathBuf,
     /// The pin of its cluster's CA, by which users know it.
     pub(crate) ca: String,
-    /// Where users log in; none where that door is off.
+    /// Where users log in; none while nobody can.
     pub(crate) https: Option<String>,
-    /// Where users' drives are served; none where that door is off.
+    /// Where users' drives are served; none while none are.
     pub(crate) nfs: Option<String>,
     /// Who has a drive of it mounted, or tries to.
     pub(crate) clients: Vec<ClientStatus>,
@@ -169,6 +177,18 @@ pub(crate) struct StationStatus {
     pub(crate) sets: Vec<SetStatus>,
     /// What a person must look at.
     pub(crate) problems: Vec<String>,
+    /// Where a person must act: what `status --check` fails for.
+    #[serde(default)]
+    pub(crate) concerns: Vec<Concern>,
+}
+
+/// Something that does not become well again unless a person acts.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Concern {
+    /// Of what: the station, a set, or a set and a destination.
+    pub(crate) about: String,
+    /// What it is.
+    pub(crate) what: String,
 }
 
 /// Another station.
@@ -191,7 +211,8 @@ pub(crate) struct SetStatus {
     pub(crate) name: String,
     /// `master` or `replica`.
     pub(crate) role: String,
-    /// One word or phrase: `in-sync`, `incomplete: 3 problems`, `mirroring 40 %`, `behind`, `waiting: disk full`, `alarm`, …
+    /// A word, and where there is more to say a phrase that begins with it: `in-sync`, `incomplete: 3 problems`,
+    /// `mirroring 40 %`, `behind`, `waiting: disk full`, `alarm: …`
     pub(crate) state: String,
     /// The folder that is replicated, on its master.
     pub(crate) source: Option<PathBuf>,
@@ -215,8 +236,14 @@ pub(crate) struct SetStatus {
     /// On a master: the file system of the source, where others write to it as well and nobody tells of it.
     #[serde(default)]
     pub(crate) shared: Option<SharedStatus>,
+    /// On a replica: for how long there has been no link to its master, in seconds; none where there is one.
+    #[serde(default)]
+    pub(crate) away_seconds: Option<u64>,
     /// What a person must look at.
     pub(crate) problems: Vec<String>,
+    /// Those of the problems that are alarms.
+    #[serde(default)]
+    pub(crate) alarms: Vec<String>,
 }
 
 /// Files that are open for writing, and looked at again and again because of it.
@@ -250,6 +277,18 @@ pub(crate) struct DestinationStatus {
     pub(crate) acknowledged: Option<u64>,
     /// How many changes it is behind.
     pub(crate) lag_changes: u64,
+    /// How many bytes, of rows and content; in a mirror, of what is still to be compared or sent.
+    #[serde(default)]
+    pub(crate) lag_bytes: u64,
+    /// How old the oldest change is that it lacks.
+    #[serde(default)]
+    pub(crate) lag_seconds: u64,
+    /// Why it is not in-sync, where it is not.
+    #[serde(default)]
+    pub(crate) cause: Option<String>,
+    /// For how long there has been no link, in seconds; none where there is one.
+    #[serde(default)]
+    pub(crate) away_seconds: Option<u64>,
     /// Bytes sent on the wire since the service started.
     pub(crate) sent_bytes: u64,
     /// Bytes received from it since the service started.

@@ -53,6 +53,9 @@ pub(crate) enum Command {
     /// Show stations, sets, lag and problems
     #[command(after_help = STATUS_EXAMPLES)]
     Status(Status),
+    /// Say where other stations are
+    #[command(subcommand)]
+    Station(Station),
     /// Say what is replicated, and where to
     #[command(subcommand)]
     Set(Set),
@@ -156,6 +159,22 @@ pub(crate) struct Status {
     /// Go on showing it until interrupted
     #[arg(long)]
     pub(crate) watch: bool,
+    /// For cron and monitoring: fail with exit code 1 where a person must act, and say why
+    #[arg(long, conflicts_with = "watch")]
+    pub(crate) check: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Station {
+    /// Dial a station at another address from now on
+    #[command(after_help = ADDRESS_EXAMPLES)]
+    SetAddress {
+        /// Which
+        name: StationName,
+        /// Where it is reached, HOST or HOST:PORT
+        #[arg(value_name = "ADDRESS")]
+        address: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -342,8 +361,8 @@ pub(crate) struct Versions {
 
 #[derive(Args, Debug)]
 pub(crate) struct Show {
-    /// SET:path@TIME, or a local path in a source or a live tree with @TIME
-    #[arg(value_name = "PATH@TIME")]
+    /// SET:path@TIME, or a local path in a source or a live tree with @TIME; without a time, as it is now
+    #[arg(value_name = "PATH[@TIME]")]
     pub(crate) path: OsString,
 }
 
@@ -423,11 +442,19 @@ const JOIN_EXAMPLES: &str = "Examples:
 const STATUS_EXAMPLES: &str = "Examples:
   keepshare status
   keepshare status --watch
+  keepshare status --check || mail -s keepshare root
   keepshare status --json | jq -r '.stations[].sets[] | .name + \" \" + .state'";
 
 const SET_MIRROR_EXAMPLES: &str = "Examples:
   keepshare set mirror projects
   keepshare set mirror projects --to store --new-epoch";
+
+const ADDRESS_EXAMPLES: &str = "Examples:
+  keepshare station set-address store 10.0.0.7
+  keepshare station set-address store store.example:7846
+
+On the first station it is for the whole cluster, elsewhere for that station alone. A station whose own station.toml
+names another address or listen than before tells the first station by itself.";
 
 const SET_EXAMPLES: &str = "Examples:
   keepshare set add projects --source /srv/projects --to store
@@ -475,8 +502,9 @@ const RESTORE_EXAMPLES: &str = "Examples:
   keepshare restore projects:plan@2026-11-20 --to /tmp/plan-then
   keepshare restore projects:plan/report.docx@v1.1.42-7 --to . --force
 
-TIME is 2026-11-20, 2026-11-20_15, 2026-11-20_15.32, 2026-11-20T15:32:07Z, yesterday, 2h, 3d, latest, or a version's
-id. A time means the last instant inside what was typed. Restoring in place makes a new version: it can be undone.";
+TIME is 9:00, 2026-11-20, 2026-11-20_15.32, 28.11.2026, 2026-11-20T15:32:07Z, yesterday, monday, 2h, 1h30m, latest, or
+a version's id. A time means the last instant inside what was typed. Restoring in place makes a new version: it can be
+undone.";
 
 const FIND_EXAMPLES: &str = "Examples:
   keepshare find budget

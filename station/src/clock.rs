@@ -30,6 +30,11 @@ pub(crate) fn mono() -> MonoTime {
     MonoTime(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
+/// Returns how many whole seconds ago that was.
+pub(crate) fn seconds_since(then: MonoTime) -> u64 {
+    mono().since(then).as_secs()
+}
+
 /// Returns the instant at which [`mono`] shows `at`.
 pub(crate) fn instant(at: MonoTime) -> tokio::time::Instant {
     tokio::time::Instant::now() + at.since(mono())

@@ -25,6 +25,7 @@ mod restore;
 mod run;
 mod sessions;
 mod sets;
+mod stations;
 mod status;
 mod tokens;
 mod users;
@@ -37,7 +38,10 @@ pub(crate) fn execute(cli: Cli, screen: &Screen) -> Outcome<()> {
         Command::Init(options) => new_station::init(&options, &global, screen),
         Command::Join(options) => new_station::join(&options, &global, screen),
         Command::Run => run::run(&config_path(&global)),
-        Command::Status(options) => status::status(&socket(&global)?, options.watch, screen),
+        Command::Status(options) => status::status(&socket(&global)?, &options, screen),
+        Command::Station(cli::Station::SetAddress { name, address }) => {
+            stations::set_address(&socket(&global)?, &name, &address, screen)
+        }
         Command::Token(Token::Create { .. }) => tokens::create(&socket(&global)?, screen),
         Command::Token(Token::List) => tokens::list(&socket(&global)?, screen),
         Command::Set(Set::Add { name, source, to }) => {

@@ -1,9 +1,13 @@
 //! The one binary of Keepshare: the station, and the commands that talk to it.
 
 mod account_answers;
+mod addresses;
 mod allocator;
+mod announce;
 mod answers;
 mod api;
+mod attention;
+mod backlog;
 mod catalog;
 mod cli;
 mod clock;
@@ -21,6 +25,7 @@ mod fsck;
 mod hidden_names;
 mod known;
 mod master;
+mod near;
 mod nfs_mount;
 mod output;
 mod panics;
@@ -36,6 +41,7 @@ mod service;
 mod standing;
 mod state;
 mod sync_tree;
+mod turns;
 mod users;
 mod users_door;
 

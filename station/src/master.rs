@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -20,7 +20,8 @@ use keepshare_replication::source::{
 
 use crate::{
     api::{DestinationStatus, SetStatus, SharedStatus, SweptStatus},
-    database,
+    backlog::{Backlog, Lag},
+    clock, database,
     drivers::{
         agreement::Agreement,
         restores::Restores,
@@ -30,7 +31,7 @@ use crate::{
     panics,
     schedule::Weekly,
     service::Station,
-    standing::{BEHIND, arrived, has_arrived, rank},
+    standing::{self, BEHIND, IN_SYNC, arrived, has_arrived, rank},
     state::states_inside,
 };
 
@@ -61,6 +62,7 @@ struct Destination {
     to: StationName,
     shown: watch::Receiver<Shipping>,
     mirror_wanted: Arc<Notify>,
+    backlog: Mutex<Backlog>,
 }
 
 /// How far a mirror that somebody asks for may go.
@@ -123,7 +125,7 @@ impl Master {
             };
             let (shown_to, shown) = watch::channel(Shipping::default());
             station.spawn(ship.run(shown_to, station.stopping()));
-            Ok(Destination { to: to.clone(), shown, mirror_wanted })
+            Ok(Destination { to: to.clone(), shown, mirror_wanted, backlog: Mutex::default() })
         };
         let destinations = to.iter().map(ship).collect::<Outcome<_>>()?;
         let (at, zone) = (station.config.scans.at, station.config.zone);
@@ -168,10 +170,12 @@ impl Master {
             // Something of before the question may still be unread.
             source.dirty = source.dirty.max(1);
         }
-        let of = |Destination { to, shown, .. }: &Destination| {
+        let of = |Destination { to, shown, backlog, .. }: &Destination| {
             // A loop ends with the station and never before: what it showed last is not how it is.
             let gone = shown.has_changed().is_err() && !*self.stopping.borrow();
-            destination_status(to, &shown.borrow(), head, &source, unread, gone)
+            let shown = shown.borrow().clone();
+            let lag = self.lag(backlog, &shown, head);
+            destination_status(to, &shown, head, &source, lag, (unread, gone))
         };
         let destinations: Vec<DestinationStatus> = self.destinations.iter().map(of).collect();
         let alarms: Vec<String> = gone.into_iter().chain(alarms(&source)).collect();
@@ -179,20 +183,17 @@ impl Master {
             let alarms = shown.borrow().alarms.clone();
             alarms.into_iter().map(move |alarm| format!("{to}: {alarm}"))
         });
-        let problems = alarms
-            .iter()
-            .cloned()
-            .chain(shipping)
-            .chain(states_in(&self.root))
-            .chain(source_problems(&source))
-            .chain(source.still_open.iter().map(|path| {
-                format!("{path}: what a restore replaced is still open by a writer; what that writes becomes a version")
-            }))
-            .collect();
         let state = match alarms.first() {
             Some(alarm) => format!("alarm: {alarm}"),
             None => worst(&destinations),
         };
+        let alarms: Vec<String> =
+            alarms.into_iter().chain(shipping).chain(states_in(&self.root)).collect();
+        let still_open = source.still_open.iter().map(|path| {
+            format!("{path}: what a restore replaced is still open by a writer; what that writes becomes a version")
+        });
+        let problems =
+            alarms.iter().cloned().chain(source_problems(&source)).chain(still_open).collect();
         SetStatus {
             name: self.name.to_string(),
             role: "master".to_owned(),
@@ -207,8 +208,23 @@ impl Master {
             from: None,
             swept: swept(&source),
             shared: shared(&source),
+            away_seconds: None,
             problems,
+            alarms,
         }
+    }
+
+    /// Returns how far a destination is behind. Reads the journal.
+    fn lag(&self, backlog: &Mutex<Backlog>, shown: &Shipping, head: Head) -> Lag {
+        let acked = acked_of(shown, head).unwrap_or(Seq(0));
+        let sizes = |from, limit| {
+            self.source.sizes(from, limit).unwrap_or_else(|error| {
+                let error = format!("{:#}", anyhow::Error::new(error));
+                tracing::debug!(set = %self.name, %error, "cannot read how large changes are");
+                Vec::new()
+            })
+        };
+        backlog.lock().unwrap_or_else(PoisonError::into_inner).look(acked, head, sizes)
     }
 
     /// Returns why nobody looks at the folder any more, where that is so.
@@ -332,10 +348,10 @@ fn destination_status(
     shown: &Shipping,
     head: Head,
     source: &SourceStatus,
-    unread: bool,
-    gone: bool,
+    lag: Lag,
+    (unread, gone): (bool, bool),
 ) -> DestinationStatus {
-    let acked = shown.acked.filter(|acked| acked.epoch == head.epoch).map(|acked| acked.seq);
+    let acked = acked_of(shown, head);
     let connected = is_connected(shown) && !gone;
     let state = match destination_state(shown, head, source) {
         _ if shown.stopped.is_some() && !gone => {
@@ -346,16 +362,48 @@ fn destination_status(
         state if unread && has_arrived(&state) => "unverified: the source is not read".to_owned(),
         state => state,
     };
+    let error = shown.error.clone().filter(|_| !connected);
+    let cause = error.clone().or_else(|| cause(&state, source));
+    let mirror = shown.mirror.map(|mirror| mirror.bytes_total.saturating_sub(mirror.bytes_done));
     DestinationStatus {
         station: to.to_string(),
         state,
         connected,
         acknowledged: acked.map(|acked| acked.0),
         lag_changes: head.seq.0.saturating_sub(acked.map_or(0, |acked| acked.0)),
+        lag_bytes: mirror.unwrap_or(lag.bytes),
+        lag_seconds: lag.since.map_or(0, |since| seconds(clock::now().micros_since(since))),
+        cause,
+        away_seconds: shown.away_since.filter(|_| !connected).map(clock::seconds_since),
         sent_bytes: shown.counts.sent_bytes,
         received_bytes: shown.counts.received_bytes,
-        error: shown.error.clone().filter(|_| !connected),
+        error,
     }
+}
+
+/// Returns the newest change of this journal that a destination acknowledged.
+fn acked_of(shown: &Shipping, head: Head) -> Option<Seq> {
+    shown.acked.filter(|acked| acked.epoch == head.epoch).map(|acked| acked.seq)
+}
+
+/// Returns why a destination with a link is in this state, where it should be in another.
+fn cause(state: &str, source: &SourceStatus) -> Option<String> {
+    let why = match standing::split(state) {
+        (IN_SYNC, _) => return None,
+        (_, Some(why)) => why.to_owned(),
+        (BEHIND, None) if source.scanning => "the source is being compared".to_owned(),
+        (BEHIND, None) if source.dirty > 0 => {
+            format!("{} names of the source are still to be looked at", source.dirty)
+        }
+        (BEHIND, None) => "changes are on their way".to_owned(),
+        (word, None) => word.to_owned(),
+    };
+    Some(why)
+}
+
+/// Returns whole seconds; none of them where a clock went back.
+fn seconds(micros: i64) -> u64 {
+    u64::try_from(micros).unwrap_or(0) / 1_000_000
 }
 
 /// Returns the one word or phrase that tells how a destination is.
@@ -452,7 +500,7 @@ fn alarms(source: &SourceStatus) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use keepshare_base::{Epoch, RunningHash};
-    use keepshare_proto::Place;
+    use keepshare_proto::{Place, Text};
 
     use super::*;
 
@@ -472,7 +520,7 @@ mod tests {
     fn state(shown: &Shipping, source: &SourceStatus) -> String {
         let unread = source.alarms.iter().any(stops_reading);
         let to = "store".parse().unwrap();
-        destination_status(&to, shown, HEAD, source, unread, false).state
+        destination_status(&to, shown, HEAD, source, Lag::default(), (unread, false)).state
     }
 
     #[test]
@@ -502,8 +550,36 @@ mod tests {
         assert_eq!(state(&following(), &source), "in-sync", "it was mirrored since");
         let to = "store".parse().unwrap();
         let source = SourceStatus::default();
-        let gone = destination_status(&to, &following(), HEAD, &source, false, true);
+        let lag = Lag::default();
+        let gone = destination_status(&to, &following(), HEAD, &source, lag, (false, true));
         assert!(gone.state.starts_with("alarm: ") && !gone.connected, "{gone:?}");
+    }
+
+    /// Who reads that a station is behind wants to know by how much, since when, and why.
+    #[test]
+    fn lag_is_told_in_bytes_and_seconds_and_with_its_cause() {
+        let (to, source) = ("store".parse().unwrap(), SourceStatus::default());
+        let status = |shown: &Shipping, lag| {
+            destination_status(&to, shown, HEAD, &source, lag, (false, false))
+        };
+        let well = status(&following(), Lag::default());
+        assert_eq!((well.lag_changes, well.lag_bytes, well.lag_seconds), (0, 0, 0));
+        assert_eq!((well.cause, well.away_seconds), (None, None));
+        let since = Some(clock::now().plus_micros(-90_500_000));
+        let away = Shipping {
+            doing: Some(Doing::Away),
+            acked: None,
+            error: Some("no route".into()),
+            away_since: Some(clock::mono()),
+            ..following()
+        };
+        let behind = status(&away, Lag { bytes: 4096, since });
+        assert_eq!((behind.lag_changes, behind.lag_bytes), (7, 4096));
+        assert!((90..100).contains(&behind.lag_seconds), "{behind:?}");
+        assert_eq!(behind.cause.as_deref(), Some("no route"));
+        assert_eq!(behind.away_seconds, Some(0));
+        let full = Shipping { doing: Some(Doing::Waiting(Text::new("disk full"))), ..following() };
+        assert_eq!(status(&full, Lag::default()).cause.as_deref(), Some("disk full"));
     }
 
     /// Ten thousand unreadable files must be counted, and need not be listed.

@@ -212,9 +212,9 @@ impl Replica {
             let end = self.ask_master(*request, path, state, user, Some(ground.clone()));
             drop(turn);
             match end.map_err(|failure| RestoreError::Refused(failure.one_line()))? {
-                RestoreEnd::Answered(
-                    RestoreAnswer::Written(_) | RestoreAnswer::StillOpen(_),
-                ) => result = WRITTEN,
+                RestoreEnd::Answered(RestoreAnswer::Written(_) | RestoreAnswer::StillOpen(_)) => {
+                    result = WRITTEN
+                }
                 RestoreEnd::Answered(RestoreAnswer::Equal(_)) => result = EQUAL,
                 RestoreEnd::Answered(RestoreAnswer::Failed(reason)) => {
                     return Err(RestoreError::Refused(reason.to_string()));

@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -21,7 +22,7 @@ use keepshare_host::shared::SharedDb;
 use keepshare_replication::link::{Credentials, LinkOptions, Listener};
 
 use crate::{
-    clock,
+    announce, attention, clock,
     config::Config,
     database, door,
     drive::{self, Drive},
@@ -53,6 +54,7 @@ pub(crate) struct Station {
     /// The network drive.
     pub(crate) drive: Drive,
     door_problem: Mutex<Option<String>>,
+    https: Mutex<Option<SocketAddr>>,
     sets: Mutex<Sets>,
     tasks: Mutex<JoinSet<()>>,
     stop: watch::Sender<bool>,
@@ -138,6 +140,7 @@ impl Station {
             accounts,
             drive: Drive::default(),
             door_problem: Mutex::default(),
+            https: Mutex::default(),
             sets,
             tasks,
             stop,
@@ -155,6 +158,8 @@ impl Station {
         self.spawn(renewal::keep(Arc::clone(self)));
         self.spawn(reopening::keep(Arc::clone(self)));
         self.spawn(users_door::keep_sessions(Arc::clone(self)));
+        self.spawn(attention::keep(Arc::clone(self)));
+        self.spawn(announce::keep(Arc::clone(self)));
         if let Some(https) = self.config.doors.https {
             self.spawn(users_door::keep_https(Arc::clone(self), https));
         }
@@ -298,9 +303,27 @@ impl Station {
         self.sets().into_iter().filter_map(is_kept).collect()
     }
 
+    /// Returns the sets that this station keeps, those that cannot be opened now among them.
+    pub(crate) fn kept(&self) -> Vec<SetName> {
+        let is_kept = |record: &SetRecord| matches!(record.part, SetPart::Replica { .. });
+        let sets = self.lock_sets();
+        let kept = sets.records.iter().filter(|record| is_kept(record));
+        kept.map(|record| record.name.clone()).collect()
+    }
+
     /// Says why a door for users is shut, or that it is not any more.
     pub(crate) fn set_door_problem(&self, problem: Option<String>) {
         *self.door_problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+
+    /// Says where users can log in from now on.
+    pub(crate) fn set_https_address(&self, address: SocketAddr) {
+        *self.https.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
+    }
+
+    /// Returns where users can log in; none while nobody can.
+    pub(crate) fn https_address(&self) -> Option<SocketAddr> {
+        *self.https.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns why a door for users is shut.

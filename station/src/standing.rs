@@ -25,6 +25,14 @@ pub(crate) fn has_arrived(state: &str) -> bool {
     state == IN_SYNC || state.starts_with(INCOMPLETE)
 }
 
+/// Returns the word of a state, and what stands behind it.
+pub(crate) fn split(state: &str) -> (&str, Option<&str>) {
+    match state.split_once([':', ',', ' ']) {
+        Some((word, more)) => (word, Some(more.trim_start())),
+        None => (state, None),
+    }
+}
+
 /// Returns how badly off a destination is that says this; more is worse.
 pub(crate) fn rank(state: &str) -> u8 {
     match state {
@@ -49,6 +57,19 @@ mod tests {
         assert_eq!(arrived(1), "incomplete: 1 problem");
         assert_eq!(arrived(3), "incomplete: 3 problems");
         assert!(has_arrived(&arrived(0)) && has_arrived(&arrived(3)) && !has_arrived(BEHIND));
+    }
+
+    #[test]
+    fn a_state_is_a_word_and_what_stands_behind_it() {
+        for (state, word, more) in [
+            (IN_SYNC, IN_SYNC, None),
+            ("incomplete: 3 problems", "incomplete", Some("3 problems")),
+            ("mirroring 40 %", "mirroring", Some("40 %")),
+            ("mirroring, 7 found", "mirroring", Some("7 found")),
+            ("alarm: it is gone: why", "alarm", Some("it is gone: why")),
+        ] {
+            assert_eq!(split(state), (word, more));
+        }
     }
 
     #[test]

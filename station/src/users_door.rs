@@ -26,6 +26,7 @@ pub(crate) async fn keep_https(station: Arc<Station>, address: SocketAddr) {
 
 async fn serve(station: &Arc<Station>, address: SocketAddr) {
     let listener = bind(station, address).await;
+    station.set_https_address(listener.local_addr().unwrap_or(address));
     let door = Door::new(listener, door_station(station));
     tracing::info!(station = %station.config.name, %address, "users can log in");
     door.serve().await;

@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::PathBuf, time::Duration};
 
 use keepshare_base::{
     Epoch, FileId, FilledChange, Kind, Meta, Name, OriginId, Position, RequestId, RestoreGround,
-    RestoreOutcome, RunningHash, Seq, SetName, SetPath, VersionId,
+    RestoreOutcome, RunningHash, Seq, SetName, SetPath, Stamp, VersionId,
 };
 use keepshare_proto::{StateDigest, cut::CutRule};
 use serde::{Deserialize, Serialize};
@@ -85,6 +85,17 @@ pub struct Entry {
     pub running: RunningHash,
     /// Its rows and content.
     pub filled: FilledChange,
+}
+
+/// How large a journaled change is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ChangeSize {
+    /// Its place.
+    pub seq: Seq,
+    /// When it was journaled, by the source's clock.
+    pub stamp: Stamp,
+    /// Its row and its content, in bytes.
+    pub bytes: u64,
 }
 
 /// The last change of a journal.

@@ -13,8 +13,8 @@ use keepshare_host::shared::SharedDb;
 use tokio::sync::watch;
 
 use super::{
-    Entry, Head, Listing, Mirror, RestoreAnswer, RestoreRequest, Source, SourceAlarm, SourceConfig,
-    SourceError, SourceStatus, Swept,
+    ChangeSize, Entry, Head, Listing, Mirror, RestoreAnswer, RestoreRequest, Source, SourceAlarm,
+    SourceConfig, SourceError, SourceStatus, Swept,
     ledger::{Ledger, Snapshot},
     payloads::Payloads,
     provider,
@@ -116,6 +116,11 @@ impl SourceHandle {
             return Ok(Some(RunningHash(state.dropped_running)));
         }
         snapshot.map.running(seq)
+    }
+
+    /// Returns how large journaled changes are, from `from` on or the oldest after it, at most so many.
+    pub fn sizes(&self, from: Seq, limit: usize) -> Result<Vec<ChangeSize>, SourceError> {
+        self.snapshot()?.map.sizes(from, limit)
     }
 
     /// Returns changes from `from` on, at least one where there is one, until their content passes `bytes_max`.

@@ -11,7 +11,7 @@ use redb::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{SourceError, pass::Regions};
+use super::{ChangeSize, SourceError, pass::Regions};
 use crate::capture::Object;
 
 type Bytes = &'static [u8];
@@ -293,6 +293,18 @@ where
         let row = self.journal.get(seq.0)?;
         let hash = row.and_then(|row| row.value().first_chunk::<32>().copied());
         Ok(hash.map(RunningHash))
+    }
+
+    /// Returns how large journaled changes are, from `from` on or the oldest after it, at most so many.
+    pub(crate) fn sizes(&self, from: Seq, limit: usize) -> Result<Vec<ChangeSize>, SourceError> {
+        let mut sizes = Vec::new();
+        for row in self.journal.range(from.0..)?.take(limit) {
+            let (seq, row) = row?;
+            let (_, change) = read_journal_row(row.value())?;
+            let bytes = change.payload_len().saturating_add(row.value().len() as u64);
+            sizes.push(ChangeSize { seq: Seq(seq.value()), stamp: change.stamp, bytes });
+        }
+        Ok(sizes)
     }
 
     /// Returns the oldest change of the journal.

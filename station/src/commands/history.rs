@@ -1,9 +1,15 @@
 //! `keepshare versions`, `show` and `fsck`.
 
-use std::{ffi::OsStr, fmt::Write, os::unix::ffi::OsStrExt, path::Path};
+use std::{
+    ffi::OsStr,
+    fmt::Write,
+    io::{self, IsTerminal},
+    os::unix::ffi::OsStrExt,
+    path::Path,
+};
 
 use keepshare_base::Kind;
-use keepshare_namespace::when::{machine_zone, split_path_time};
+use keepshare_namespace::when::{WHEN_HINT, machine_zone, split_path_time};
 
 use crate::{
     api::{
@@ -13,7 +19,7 @@ use crate::{
     cli::Fsck,
     failure::{Code, Failure, Outcome},
     output::{Screen, Table, bytes_text, safe, time_text},
-    place::{parse_place, parse_place_time},
+    place::{parse_place, parse_place_maybe_time},
 };
 
 /// Lists the versions of a file or folder.
@@ -63,12 +69,14 @@ fn render_versions(versions: &[VersionInfo]) -> String {
 
 /// Writes a file as it was to standard output; lists a folder as it was.
 pub(crate) fn show(socket: &Path, path: &OsStr, screen: &Screen) -> Outcome<()> {
-    let (place, when) = parse_place_time(path)?;
+    let (place, when) = parse_place_maybe_time(path)?;
+    let is_terminal = io::stdout().is_terminal();
     let mut answer = client::ask(socket, &Request::Show { place, when })?;
     let mut entries: Vec<Entry> = Vec::new();
-    while let Some(piece) = answer.next_piece()? {
+    while let Some(piece) = answer.next_piece().map_err(|failure| hint_no_time(failure, path))? {
         match piece {
             Piece::Item(entry) => entries.push(entry),
+            Piece::Data(bytes) if is_terminal && is_binary(&bytes) => return Err(binary(path)),
             Piece::Data(bytes) => screen.bytes(&bytes)?,
             Piece::Progress(_) => {}
         }
@@ -80,6 +88,31 @@ pub(crate) fn show(socket: &Path, path: &OsStr, screen: &Screen) -> Outcome<()> 
         }
         _ => Ok(()),
     }
+}
+
+/// Says that what follows an `@` was taken for a part of the name, where nothing has that name.
+fn hint_no_time(failure: Failure, path: &OsStr) -> Failure {
+    let shown = path.to_string_lossy();
+    match shown.rsplit_once('@') {
+        Some((_, time)) if failure.code == Code::NotFound && !time.contains('/') => {
+            match split_path_time(path.as_bytes()) {
+                Some(_) => failure,
+                None => failure.hint(format!("'{time}' is not a time; {WHEN_HINT}")),
+            }
+        }
+        _ => failure,
+    }
+}
+
+/// Tells whether bytes are for no person: they hold what steers a terminal, or is shown by none.
+fn is_binary(bytes: &[u8]) -> bool {
+    bytes.iter().any(|byte| matches!(byte, 0..=6 | 14..=31 | 127))
+}
+
+fn binary(path: &OsStr) -> Failure {
+    let shown = path.to_string_lossy();
+    Failure::refused(format!("{shown} is not text, and a terminal would show it as garbage"))
+        .hint(format!("use > FILE: keepshare show '{shown}' > FILE"))
 }
 
 fn show_folder(entries: &[Entry], screen: &Screen) -> Outcome<()> {

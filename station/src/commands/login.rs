@@ -41,10 +41,7 @@ pub(crate) fn login(
     let who: Who = options.who.parse()?;
     if options.resume {
         let session = resume(&who, options)?;
-        return screen.value(&session, |session| {
-            let (set, address) = (&session.set, session.client_address);
-            format!("The drive of {set} that is mounted can be used from {address} now, and from there alone.\n")
-        });
+        return screen.value(&session, |session| resumed_text(session, is_drive_here()));
     }
     let answer = log_in(socket, &who, options)?;
     let commands = Commands::new(who.host(), &answer, None);
@@ -116,8 +113,32 @@ fn resume(who: &Who, options: &LoginOptions) -> Outcome<SessionAnswer> {
             Err(error) => return Err(failure(error)),
         }
     }
-    Err(Failure::not_found(format!("no drive of {who} that is mounted is known here"))
-        .hint("log in without --resume, and mount again"))
+    Err(Failure::not_found(format!(
+        "no login of {who} that is remembered here has a session at the station"
+    ))
+    .hint("a session begins when a drive is mounted: log in without --resume, and mount"))
+}
+
+/// Says what a session that was taken along is worth: whether a drive is mounted under it only its machine knows.
+fn resumed_text(session: &SessionAnswer, is_drive_here: Option<bool>) -> String {
+    let SessionAnswer { set, client_address, last_used, .. } = session;
+    let used = time_text(last_used, machine_zone());
+    let mounted = match is_drive_here {
+        Some(false) => {
+            "\nNo drive is mounted on this machine: where none is, log in without --resume and mount."
+        }
+        Some(true) | None => "",
+    };
+    format!(
+        "The session of {set}, used last at {used}, counts from {client_address} now, and from there alone.\n\
+         A drive that is mounted under it goes on by itself.{mounted}\n"
+    )
+}
+
+/// Tells whether any drive is mounted on this machine, where that is known.
+fn is_drive_here() -> Option<bool> {
+    let mounts = std::fs::read("/proc/self/mounts").ok()?;
+    Some(super::mount::has_drive(&mounts))
 }
 
 /// Returns the station that must be at an address: known, named, or accepted now.
@@ -346,6 +367,29 @@ const UNAUTHORIZED: u16 = 401;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What was not looked at is not told.
+    #[test]
+    fn a_resumed_session_is_no_mounted_drive() {
+        let session = SessionAnswer {
+            id: "0123456789abcdef".into(),
+            user: "anna".into(),
+            set: "projects".into(),
+            client_address: "10.0.0.7".parse().unwrap(),
+            client_uid: Some(1000),
+            shared: false,
+            created: "2026-11-20T14:00:00Z".into(),
+            last_used: "2026-11-20T14:32:07Z".into(),
+            revoked: None,
+        };
+        let nothing = resumed_text(&session, Some(false));
+        assert!(nothing.contains("No drive is mounted on this machine"), "{nothing}");
+        assert!(nothing.contains("counts from 10.0.0.7 now"), "{nothing}");
+        for known in [Some(true), None] {
+            let text = resumed_text(&session, known);
+            assert!(!text.contains("No drive") && !text.contains("is mounted can"), "{text}");
+        }
+    }
 
     #[test]
     fn a_station_may_be_named_in_short() {

@@ -27,8 +27,8 @@ pub(crate) fn mount(
 ) -> Outcome<()> {
     let who: Who = options.who.parse()?;
     if options.resume {
-        return Err(Failure::usage("a drive that is taken along is mounted already")
-            .hint("keepshare login USER@STATION --resume is enough"));
+        return Err(Failure::usage("--resume takes a session along, and mount begins a new one")
+            .hint("keepshare login USER@STATION --resume takes along what is mounted; leave --resume out to mount"));
     }
     // Looked at before the password is asked for.
     let folder = prepare(folder)?;
@@ -110,6 +110,16 @@ fn is_drive(mounts: &[u8], folder: &Path) -> bool {
         let (from, at, kind) = (next(), next(), next());
         let has_login = from.windows(LOGIN_PATH.len()).any(|part| part == LOGIN_PATH.as_bytes());
         kind == b"nfs" && has_login && unescape(at) == folder.as_os_str().as_bytes()
+    })
+}
+
+/// Tells whether any drive is mounted.
+pub(super) fn has_drive(mounts: &[u8]) -> bool {
+    mounts.split(|byte| *byte == b'\n').any(|line| {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let (from, kind) = (fields.next().unwrap_or_default(), fields.nth(1));
+        let has_login = from.windows(LOGIN_PATH.len()).any(|part| part == LOGIN_PATH.as_bytes());
+        has_login && kind == Some(b"nfs")
     })
 }
 
@@ -218,6 +228,7 @@ mod tests {
             store:/login/abc /mnt/a\\040b nfs rw,vers=3 0 0\n\
             other:/export /mnt/other nfs rw 0 0\n";
         assert!(is_drive(mounts, Path::new("/mnt/a b")));
+        assert!(has_drive(mounts) && !has_drive(b"other:/export /mnt/other nfs rw 0 0\n"));
         for other in ["/tmp/tm", "/mnt/other", "/mnt", "/mnt/a", ""] {
             assert!(!is_drive(mounts, Path::new(other)), "{other}");
         }

@@ -9,6 +9,7 @@ use crate::{
     commands::status::render_set,
     failure::{Failure, Outcome},
     output::{Screen, Table},
+    standing,
 };
 
 /// Adds a set whose master is this station.
@@ -67,7 +68,7 @@ pub(crate) fn list(socket: &Path, screen: &Screen) -> Outcome<()> {
             table.row(vec![
                 set.name.clone(),
                 set.role.clone(),
-                set.state.clone(),
+                standing::split(&set.state).0.to_owned(),
                 folder,
                 stations,
             ]);

@@ -12,11 +12,13 @@ use keepshare_namespace::when::machine_zone;
 
 use crate::{
     api::{
-        DestinationStatus, Request, SetStatus, SharedStatus, StationStatus, StatusReport,
+        Concern, DestinationStatus, Request, SetStatus, SharedStatus, StationStatus, StatusReport,
         SweptStatus, client,
     },
-    failure::Outcome,
+    cli,
+    failure::{Code, Failure, Outcome},
     output::{Screen, Table, bytes_text, safe, time_text},
+    standing,
 };
 
 /// How often `--watch` looks again.
@@ -26,7 +28,11 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 const PROBLEMS_SHOWN: usize = 10;
 
 /// Shows how everything is, once or until interrupted.
-pub(crate) fn status(socket: &Path, watch: bool, screen: &Screen) -> Outcome<()> {
+pub(crate) fn status(socket: &Path, options: &cli::Status, screen: &Screen) -> Outcome<()> {
+    if options.check {
+        return check(socket, screen);
+    }
+    let watch = options.watch;
     loop {
         let report: StatusReport = client::ask_one(socket, &Request::Status)?;
         if watch && !screen.is_json() && io::stdout().is_terminal() {
@@ -38,6 +44,27 @@ pub(crate) fn status(socket: &Path, watch: bool, screen: &Screen) -> Outcome<()>
         }
         thread::sleep(WATCH_EVERY);
     }
+}
+
+/// Fails where a person must act.
+fn check(socket: &Path, screen: &Screen) -> Outcome<()> {
+    let report: StatusReport = client::ask_one(socket, &Request::Status)?;
+    let concerns: Vec<&Concern> = report.stations.iter().flat_map(|s| &s.concerns).collect();
+    if screen.is_json() {
+        screen.json(&report)?;
+    } else if concerns.is_empty() {
+        let sets = report.stations.iter().map(|station| station.sets.len()).sum::<usize>();
+        screen.line(&format!("ok: nobody has to act; {sets} sets"))?;
+    }
+    let what = match concerns.len() {
+        0 => return Ok(()),
+        1 => "a person must act on one thing".to_owned(),
+        n => format!("a person must act on {n} things"),
+    };
+    let mut failure = Failure::new(Code::Failed, what);
+    let line = |Concern { about, what }: &&Concern| format!("{about}: {what}");
+    failure.chain.extend(concerns.iter().map(line));
+    Err(failure.hint("keepshare status shows all of it; docs/admin/status.md says what to do"))
 }
 
 /// Returns the one screen.
@@ -105,7 +132,8 @@ fn first_step(station: &StationStatus) -> String {
 
 /// Returns the lines of one set.
 pub(crate) fn render_set(set: &SetStatus) -> String {
-    let mut text = format!("Set {} ({}): {}\n", set.name, set.role, safe(&set.state));
+    let (word, more) = standing::split(&set.state);
+    let mut text = format!("Set {} ({}): {}\n", set.name, set.role, safe(word));
     if let Some(source) = &set.source {
         let _ = writeln!(text, "  source  {}", safe(&source.to_string_lossy()));
     }
@@ -144,6 +172,9 @@ pub(crate) fn render_set(set: &SetStatus) -> String {
     if !set.destinations.is_empty() {
         text += &render_destinations(&set.destinations);
     }
+    for cause in causes(set, more) {
+        let _ = writeln!(text, "  {}", safe(&cause));
+    }
     for problem in set.problems.iter().take(PROBLEMS_SHOWN) {
         let _ = writeln!(text, "  ! {}", safe(problem));
     }
@@ -154,29 +185,56 @@ pub(crate) fn render_set(set: &SetStatus) -> String {
     text
 }
 
-fn seconds_text(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        _ => format!("{} min", seconds / 60),
+/// Returns why the set and its destinations are as they are, each cause once, and none that is a problem as well.
+fn causes(set: &SetStatus, more: Option<&str>) -> Vec<String> {
+    let mut causes: Vec<(&str, Vec<&str>)> = Vec::new();
+    for to in &set.destinations {
+        let Some(cause) = &to.cause else { continue };
+        match causes.iter_mut().find(|(known, _)| known == cause) {
+            Some((_, stations)) => stations.push(&to.station),
+            None => causes.push((cause, vec![&to.station])),
+        }
     }
+    let of_set = more.filter(|more| causes.iter().all(|(cause, _)| cause != more));
+    let is_problem = |cause: &str| set.problems.iter().any(|problem| problem == cause);
+    let of_set = of_set.filter(|more| !is_problem(more)).map(ToOwned::to_owned);
+    let of_stations = causes.into_iter().filter(|(cause, _)| !is_problem(cause));
+    let of_stations = of_stations.map(|(cause, to)| format!("{}: {cause}", to.join(", ")));
+    of_set.into_iter().chain(of_stations).collect()
 }
 
 fn render_destinations(destinations: &[DestinationStatus]) -> String {
     let mut table = Table::new(&["TO", "STATE", ">ACKNOWLEDGED", ">LAG", ">SENT"]);
     for to in destinations {
-        let state = match &to.error {
-            Some(error) => format!("{} ({})", safe(&to.state), safe(error)),
-            None => safe(&to.state),
-        };
         table.row(vec![
             to.station.clone(),
-            state,
+            safe(standing::split(&to.state).0),
             to.acknowledged.map_or_else(|| "–".to_owned(), |seq| seq.to_string()),
-            to.lag_changes.to_string(),
+            lag_text(to),
             bytes_text(to.sent_bytes),
         ]);
     }
     table.render(2)
+}
+
+/// Returns how far a destination is behind: in changes, bytes and seconds.
+fn lag_text(to: &DestinationStatus) -> String {
+    let DestinationStatus { lag_changes, lag_bytes, lag_seconds, .. } = to;
+    if (*lag_changes, *lag_bytes) == (0, 0) {
+        return "–".to_owned();
+    }
+    let changes = if *lag_changes == 1 { "change" } else { "changes" };
+    format!("{lag_changes} {changes}, {}, {}", bytes_text(*lag_bytes), seconds_text(*lag_seconds))
+}
+
+/// Returns `7 s`, `12 min`, `5 h`, `3 d`.
+fn seconds_text(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
 }
 
 /// Moves to the top left of an empty screen.
@@ -184,3 +242,67 @@ const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
 
 /// The role of the station that says which sets there are.
 const PRIMARY: &str = "primary";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn destination(station: &str, state: &str, cause: Option<&str>) -> DestinationStatus {
+        DestinationStatus {
+            station: station.into(),
+            state: state.into(),
+            connected: false,
+            acknowledged: None,
+            lag_changes: 12,
+            lag_bytes: 3 << 20,
+            lag_seconds: 41,
+            cause: cause.map(ToOwned::to_owned),
+            away_seconds: None,
+            sent_bytes: 0,
+            received_bytes: 0,
+            error: cause.map(ToOwned::to_owned),
+        }
+    }
+
+    /// A table that is wider than the terminal is read by nobody.
+    #[test]
+    fn the_state_is_one_word_and_the_cause_is_said_once() {
+        let why = "cannot connect to 10.0.0.2:7846: Connection refused (os error 111): ".repeat(3);
+        let away = |station| destination(station, "disconnected", Some(&why));
+        let set = SetStatus {
+            name: "work".into(),
+            role: "master".into(),
+            state: "disconnected".into(),
+            source: None,
+            live: None,
+            head: Some(12),
+            durable: None,
+            commit: None,
+            live_commit: None,
+            destinations: vec![
+                away("store"),
+                away("cellar"),
+                destination("attic", "in-sync", None),
+            ],
+            from: None,
+            away_seconds: None,
+            problems: Vec::new(),
+            alarms: Vec::new(),
+        };
+        let text = render_set(&set);
+        assert_eq!(text.matches(&why).count(), 1, "{text}");
+        assert!(text.contains("  store, cellar: cannot connect"), "{text}");
+        let row = text.lines().find(|line| line.trim_start().starts_with("store ")).unwrap();
+        assert!(row.contains("disconnected  ") && row.chars().count() < 80, "{row}");
+        assert!(row.contains("12 changes, 3.0 MiB, 41 s"), "{row}");
+        let alarm = SetStatus {
+            state: "alarm: the disk is gone".into(),
+            problems: vec!["the disk is gone".into()],
+            destinations: Vec::new(),
+            ..set
+        };
+        let text = render_set(&alarm);
+        assert!(text.starts_with("Set work (master): alarm\n"), "{text}");
+        assert_eq!(text.matches("the disk is gone").count(), 1, "{text}");
+    }
+}

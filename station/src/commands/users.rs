@@ -35,9 +35,34 @@ pub(crate) fn add(socket: &Path, options: UserAdd, screen: &Screen) -> Outcome<(
     let password = Secret(password::new_password(name.as_str(), password_stdin)?);
     let request = AccountRequest::UserAdd { user, password };
     let added: UserInfo = client::ask_one(socket, &Request::Account(request))?;
-    screen.value(&added, |UserInfo { name, uid, gid, .. }| {
-        format!("User {name} (uid {uid}, gid {gid}) can log in: keepshare login {name}@STATION\n")
-    })
+    screen.value(&added, added_text)
+}
+
+/// Says who may do what: a slip in an option is seen here, or by the wrong person.
+fn added_text(user: &UserInfo) -> String {
+    let UserInfo { name, uid, gid, groups, may_write, sets } = user;
+    let numbers =
+        |numbers: &[u32]| numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let groups = match groups.as_slice() {
+        [] => String::new(),
+        groups => format!(", groups {}", numbers(groups)),
+    };
+    let may = match may_write {
+        true => "see files and versions and bring versions back",
+        false => "see files and versions and change nothing",
+    };
+    let sets = match sets.as_deref() {
+        None => "all sets of this station, also those to come".to_owned(),
+        Some([one]) => format!("the set {one}"),
+        Some(sets) => {
+            let names: Vec<_> = sets.iter().map(ToString::to_string).collect();
+            format!("the sets {}", names.join(", "))
+        }
+    };
+    format!(
+        "User {name} (uid {uid}, gid {gid}{groups}) may {may}, in {sets}.\n\
+         They log in with keepshare login {name}@STATION\n"
+    )
 }
 
 fn no_account(name: &UserName) -> Failure {
@@ -110,5 +135,32 @@ pub(crate) fn sessions_text(ended: &Ended) -> String {
         (n, false) => format!("{n} sessions have ended."),
         (1, true) => "1 session would end.".to_owned(),
         (n, true) => format!("{n} sessions would end."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_confirmation_names_sets_and_rights() {
+        let anna = UserInfo {
+            name: "anna".into(),
+            uid: 1000,
+            gid: 100,
+            groups: vec![4, 50],
+            may_write: true,
+            sets: None,
+        };
+        let text = added_text(&anna);
+        assert!(
+            text.contains("gid 100, groups 4, 50) may see files and versions and bring"),
+            "{text}"
+        );
+        assert!(text.contains("in all sets of this station, also those to come."), "{text}");
+        let sets = ["mail", "projects"].map(|set| set.parse().unwrap());
+        let ben = UserInfo { may_write: false, groups: vec![], sets: Some(sets.to_vec()), ..anna };
+        let text = added_text(&ben);
+        assert!(text.contains("gid 100) may see files and versions and change nothing, in the sets mail, projects."), "{text}");
     }
 }

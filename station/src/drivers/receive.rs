@@ -18,7 +18,7 @@ use keepshare_base::{
     CommitId, Epoch, FileId, Name, OriginId, RequestId, Seq, SetName, StationName,
 };
 use keepshare_proto::{
-    FileLine, Frame, Message, NameLine, Place, RestoreRequest, StateDigest, Text,
+    FileLine, Frame, Message, MonoTime, NameLine, Place, RestoreRequest, StateDigest, Text,
     codec::Clocks,
     receiver::{Commit, Input, Output, Receiver, ReceiverOptions, Standing, Ticket},
     restore::{RestoreEnd, StationInput, StationOutput},
@@ -66,6 +66,8 @@ pub(crate) struct Ask {
 pub(crate) struct Receiving {
     /// The master at the other end of the link, where there is one.
     pub(crate) peer: Option<StationName>,
+    /// Since when there has been no link; none where there is one.
+    pub(crate) away_since: Option<MonoTime>,
     /// The newest change the master told of.
     pub(crate) head: Option<(Epoch, Seq)>,
     /// What a person must look at.
@@ -345,7 +347,9 @@ impl Driver {
         if let Message::Hello(greeting) = &hello.message {
             self.saw_head(greeting.epoch, greeting.head);
         }
-        self.shown.send_modify(|shown| shown.peer = Some(peer.clone()));
+        self.shown.send_modify(|shown| {
+            (shown.peer, shown.away_since) = (Some(peer.clone()), None);
+        });
         self.pump = Some(pump);
         self.handle(Input::Connected { peer });
         self.handle(Input::Received(hello));
@@ -434,7 +438,10 @@ impl Driver {
 
     fn hang_up(&mut self) {
         self.pump = None;
-        self.shown.send_modify(|shown| shown.peer = None);
+        self.shown.send_modify(|shown| {
+            shown.peer = None;
+            shown.away_since.get_or_insert_with(clock::mono);
+        });
     }
 
     fn saw_head(&self, epoch: Epoch, seq: Seq) {
@@ -448,11 +455,14 @@ impl Driver {
     }
 
     fn alarm(&self, text: &str) {
-        tracing::error!(set = %self.set, alarm = text, "replication needs a person");
-        self.shown.send_modify(|shown| {
-            if !shown.alarms.iter().any(|known| known == text) && shown.alarms.len() < ALARMS_MAX {
+        self.shown.send_if_modified(|shown| {
+            let is_new = !shown.alarms.iter().any(|known| known == text);
+            let is_shown = is_new && shown.alarms.len() < ALARMS_MAX;
+            if is_shown {
+                tracing::error!(set = %self.set, alarm = text, "replication needs a person");
                 shown.alarms.push(text.to_owned());
             }
+            is_shown
         });
     }
 }
