@@ -2,8 +2,10 @@
 
 use std::{
     fs,
+    io::Write,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -196,6 +198,130 @@ fn times_that_do_not_fit_are_answered_with_what_does() -> Result<()> {
     ensure!(hint.is_some_and(|hint| hint.contains(begin)), "the hint does not say it: {error}");
     let shown = stage.call(&["show", &format!("demo:plans/a.txt@{begin}")])?.ok()?;
     ensure!(shown.out == b"first", "what begins then is not there then");
+    stage.demo.interrupt()
+}
+
+/// The shortest command does the plain thing, and a terminal is not filled with garbage.
+#[test]
+fn show_without_a_time_is_the_present_and_never_garbage() -> Result<()> {
+    let stage = Stage::new("show")?;
+    ensure!(stage.call(&["show", "demo:plans/a.txt"])?.ok()?.out == b"first");
+    let listed = stage.call(&["show", "demo:plans", "--json"])?.json()?;
+    ensure!(listed[0]["name"] == "a.txt", "{listed}");
+    fs::write(stage.source.join("plans/b.bin"), b"\x7fELF\0\x1b[2J")?;
+    stage.versions("plans/b.bin", 1)?;
+    ensure!(stage.call(&["show", "demo:plans/b.bin"])?.ok()?.out == b"\x7fELF\0\x1b[2J");
+    let socket = stage.demo.path("socket")?;
+    let program = stage.scratch.program()?;
+    let on_terminal = |what: &str| {
+        let (program, socket) = (program.display(), socket.display());
+        let typed = format!("'{program}' show {what} --socket '{socket}'");
+        Reply::of(std::process::Command::new("script").args(["-qec", &typed, "/dev/null"]))
+    };
+    let refused = on_terminal("demo:plans/b.bin")?;
+    let shown = String::from_utf8_lossy(&refused.out).into_owned();
+    ensure!(refused.code == Some(4) && shown.contains("use > FILE"), "{refused:?}");
+    ensure!(!shown.contains('\x1b') && !shown.contains("ELF"), "{shown:?}");
+    ensure!(on_terminal("demo:plans/a.txt")?.ok()?.out == b"first");
+    let typo = stage.call(&["show", "demo:plans/a.txt@sometime", "--json"])?;
+    ensure!(typo.code == Some(3), "{typo:?}");
+    ensure!(typo.failure()?.1.is_some_and(|hint| hint.contains("'sometime' is not a time")));
+    stage.demo.interrupt()
+}
+
+/// Who mistypes a path is led to the right one, not from one command to another and back.
+#[test]
+fn a_path_that_is_not_there_is_answered_with_what_is_near() -> Result<()> {
+    let stage = Stage::new("near")?;
+    for (command, typed, meant) in [
+        ("versions", "demo:plans/b.txt", "'demo:plans/a.txt'"),
+        ("show", "demo:plnas/a.txt@latest", "'demo:plans/a.txt'"),
+        ("restore", "demo:Plans/A.TXT@latest", "'demo:plans/a.txt'"),
+    ] {
+        let reply = stage.call(&[command, typed, "--json"])?;
+        ensure!(reply.code == Some(3), "{typed}: {reply:?}");
+        let hint = reply.failure()?.1.context("no hint")?;
+        ensure!(hint.contains(&format!("did you mean {meant}?")), "{typed}: {hint}");
+        ensure!(hint.contains("keepshare find"), "{typed}: {hint}");
+    }
+    let far = stage.call(&["versions", "demo:something/quite/other", "--json"])?.failure()?.1;
+    let far = far.context("no hint")?;
+    ensure!(far.contains("keepshare find 'other'") && !far.contains("did you mean"), "{far}");
+    fs::remove_file(stage.source.join("plans/a.txt"))?;
+    wait_for(SOON, "the deletion", || {
+        let gone = stage.demo.versions(Path::new("plans/a.txt")).unwrap_or_default();
+        Ok(gone.first().is_some_and(|gone| gone["ended"] == "deleted").then_some(()))
+    })?;
+    let gone = stage.call(&["show", "demo:plans/a.txt", "--json"])?;
+    let (error, hint) = gone.failure()?;
+    ensure!(gone.code == Some(3) && error.contains("is not there now"), "{error}");
+    ensure!(hint.is_some_and(|hint| hint.contains("keepshare versions 'demo:plans/a.txt'")));
+    stage.demo.interrupt()
+}
+
+/// A log that is written without a pause is there, though it has no version in its first seconds.
+#[test]
+fn a_file_without_a_version_yet_is_said_to_have_none_yet() -> Result<()> {
+    let stage = Stage::new("no-version-yet")?;
+    let log = stage.source.join("plans/app.log");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| -> Result<()> {
+            let mut file = fs::File::create(&log)?;
+            while !stop.load(Ordering::Relaxed) {
+                file.write_all(b"one more line\n")?;
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Ok(())
+        });
+        let told = wait_for(SOON, "the file is said to have no version yet", || {
+            let asked = stage.call(&["versions", "demo:plans/app.log", "--json"])?;
+            ensure!(asked.code == Some(3), "it has versions already: {asked:?}");
+            let (error, _) = asked.failure()?;
+            Ok(error.contains("no version yet: the first is cut within 10 s").then_some(()))
+        });
+        stop.store(true, Ordering::Relaxed);
+        told
+    })?;
+    stage.versions("plans/app.log", 1)?;
+    stage.demo.interrupt()
+}
+
+/// What a limit leaves out is the oldest, never what was there between.
+#[test]
+fn a_limit_hides_no_versions_of_a_folder_that_was_made_again() -> Result<()> {
+    let stage = Stage::new("limit")?;
+    let file = |folder: &str| stage.source.join(folder).join("f");
+    let save = |folder: &str, text: &str| fs::write(file(folder), text);
+    fs::create_dir(stage.source.join("a"))?;
+    for n in 1..=3 {
+        save("a", &format!("a{n}"))?;
+        stage.versions("a/f", n)?;
+    }
+    fs::rename(stage.source.join("a"), stage.source.join("b"))?;
+    for n in 4..=7 {
+        wait_for(SOON, "b/f is known", || {
+            Ok(stage.demo.versions(Path::new("b/f")).is_ok().then_some(()))
+        })?;
+        save("b", &format!("b{n}, which is longer"))?;
+        stage.versions("b/f", n)?;
+    }
+    fs::create_dir(stage.source.join("a"))?;
+    save("a", "a again")?;
+    let all = wait_for(SOON, "the new file is known", || {
+        let all = stage.demo.versions(Path::new("a/f")).unwrap_or_default();
+        let is_new = |newest: &Value| newest["current"] == true && newest["name"] == "a/f";
+        let is_known = all.first().is_some_and(is_new);
+        Ok(is_known.then_some(all))
+    })?;
+    ensure!(all.len() == 4, "{all:?}");
+    for limit in 1..=5 {
+        let args = ["versions", "demo:a/f", "--limit", &limit.to_string(), "--json"];
+        let some = stage.call(&args)?.json()?;
+        let some = some.as_array().context("versions are an array")?;
+        let ids = |some: &[Value]| some.iter().map(|v| v["version"].clone()).collect::<Vec<_>>();
+        ensure!(ids(some) == ids(&all[..limit.min(4)]), "--limit {limit}: {some:?}");
+    }
     stage.demo.interrupt()
 }
 

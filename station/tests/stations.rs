@@ -129,6 +129,8 @@ fn what_cannot_be_read_is_told_instead_of_in_sync() -> Result<()> {
         let status = state_within(&cluster.office, "incomplete: 1 problem")?;
         ensure!(status["destinations"][0]["state"] == "incomplete: 1 problem", "{status}");
         ensure!(status["problems"].to_string().contains("closed"), "{status}");
+        let checked = cluster.office.call(["status", "--check"])?;
+        ensure!(checked.code == Some(1) && checked.err.contains("incomplete"), "{checked:?}");
         let shown = cluster.office.call(["status"])?.ok()?.out;
         let shown = String::from_utf8(shown)?;
         ensure!(!shown.contains("in-sync") && shown.contains("! closed: "), "{shown}");

@@ -110,6 +110,11 @@ fn a_user_logs_in_over_https_and_gets_a_mount_command() -> Result<()> {
     ensure!(shared["client_address"] == "192.0.2.7", "{shared}");
     let unmounted = stage.types("", &["login", &who, "--resume", "--json"])?;
     ensure!(unmounted.code == Some(3), "nothing was mounted: {unmounted:?}");
+    let folder = stage.scratch.join("mnt").to_string_lossy().into_owned();
+    let mounting = stage.types("", &["mount", &who, &folder, "--resume", "--json"])?;
+    ensure!(mounting.code == Some(2), "{mounting:?}");
+    let (error, hint) = mounting.failure()?;
+    ensure!(!error.contains("is mounted") && hint.is_some(), "nobody looked: {error}");
     let text = stage.types(&format!("{password}\n"), &["login", &who, "--password-stdin"])?.ok()?;
     for system in ["Linux", "macOS", "Windows"] {
         ensure!(lines(&text).iter().any(|line| line.trim_start().starts_with(system)), "{text:?}");
@@ -150,6 +155,12 @@ fn users_come_and_go_and_outlive_a_restart() -> Result<()> {
         |name: &'static str| [&["user", "add", name, "--password-stdin"][..], &numbers].concat();
     let added = stage.types("correct horse\n", &add("zoe"))?.ok()?.json()?;
     ensure!(added["uid"] == 4001 && added["gid"] == 4002 && added["may_write"] == true, "{added}");
+    let slip = [&add("yan")[..], &["--set", "demoo"]].concat();
+    let slip = stage.types("correct horse\n", &slip)?;
+    ensure!(slip.code == Some(3), "{slip:?}");
+    let (error, hint) = slip.failure()?;
+    ensure!(error.contains("'demoo'") && hint.is_some_and(|hint| hint.contains("demo")), "{error}");
+    ensure!(stage.log_in("yan", "correct horse", &[])?.code == Some(4), "yan was added");
     let again = stage.types("correct horse\n", &add("zoe"))?;
     ensure!(again.code == Some(4), "{again:?}");
     let short = stage.types("short\n", &add("yan"))?;
@@ -266,9 +277,24 @@ fn a_door_whose_port_is_taken_opens_when_it_is_free() -> Result<()> {
         Ok(station.status()?["problems"].to_string().contains("users cannot log in"))
     };
     wait_for(SOON, "the problem is told", || Ok(problem()?.then_some(())))?;
+    ensure!(station.status()?["https"].is_null(), "a door is shown that is shut");
+    let checked = station.call(["status", "--check", "--json"])?;
+    ensure!(checked.code == Some(1), "{checked:?}");
+    ensure!(checked.failure()?.0.contains("users cannot log in"), "{checked:?}");
+    let log = || fs::read_to_string(scratch.join("office.log"));
+    let told = |what: &str| -> Result<Option<()>> {
+        let lines = log()?.lines().filter(|line| line.contains(what)).count();
+        ensure!(lines <= 1, "told {lines} times: {what}");
+        Ok((lines == 1).then_some(()))
+    };
+    wait_for(SOON, "the log says that it began", || told("a person must act"))?;
     let at = taken.local_addr()?;
     drop(taken);
     wait_for(SOON, "the door opens", || Ok((!problem()?).then_some(())))?;
+    ensure!(station.status()?["https"] == at.to_string(), "{}", station.status()?);
+    wait_for(SOON, "the log says that it ended", || told("alarm ended"))?;
+    told("a person must act")?.context("it is told once")?;
+    station.call(["status", "--check"])?.ok()?;
     wait_for(SOON, "the door answers", || Ok(TcpStream::connect(at).ok()))?;
     station.stop()
 }
