@@ -120,6 +120,19 @@ impl Desk {
         let after = self.settled("doc.txt")?;
         ensure!(after.restored == before.restored + 1, "{before:?} {after:?}");
         ensure!(after.versions == before.versions + 1, "{before:?} {after:?}");
+        let log = fs::read_to_string(self.drive.cluster.store.state().join("audit.log"))?;
+        let of_restores = log.lines().filter(|line| line.contains("\"event\":\"restore\""));
+        let line = of_restores.last().context("the audit log tells of no restore")?;
+        for told in [
+            "\"user\":\"anna\"",
+            "\"path\":\"desk/doc.txt\"",
+            "\"result\":\"written\"",
+            "\"version\":\"v1.",
+            "\"session\":\"",
+            "\"address\":\"",
+        ] {
+            ensure!(line.contains(told), "{told} is not in {line}");
+        }
         let now = self.names("doc.txt")?;
         ensure!(names.iter().all(|name| now.contains(name)), "{names:?} are {now:?} now");
         for (name, content) in names.iter().zip(SAVED) {
