@@ -485,5 +485,5 @@ fn the_past_of_a_folder_that_was_made_again_is_whole() {
     names.retain(|name| name != "_history.csv");
     assert_eq!(names.len(), 4, "{names:?}");
     let read = |name: &String| rig.read(&bob(), &format!("a/@versions/f@/{name}")).unwrap();
-    assert_eq!(names.iter().map(read).collect::<Vec<_>>(), ["one", "two", "three", "again"]);
+    assert_eq!(names.iter().map(read).collect::<Vec<_>>(), ["again", "three", "two", "one"]);
 }
