@@ -121,8 +121,9 @@ impl Desk {
         ensure!(after.restored == before.restored + 1, "{before:?} {after:?}");
         ensure!(after.versions == before.versions + 1, "{before:?} {after:?}");
         let log = fs::read_to_string(self.drive.cluster.store.state().join("audit.log"))?;
-        let of_restores = log.lines().filter(|line| line.contains("\"event\":\"restore\""));
-        let line = of_restores.last().context("the audit log tells of no restore")?;
+        let mut of_restores =
+            log.lines().rev().filter(|line| line.contains("\"event\":\"restore\""));
+        let line = of_restores.next().context("the audit log tells of no restore")?;
         for told in [
             "\"user\":\"anna\"",
             "\"path\":\"desk/doc.txt\"",
