@@ -45,12 +45,25 @@ fn fill_a_disk(scratch: &mut Scratch) -> Result<()> {
         Ok(told.contains("waiting").then_some(told))
     })?;
     ensure!(told.contains("full") || told.contains("space"), "it says only: {told}");
+    for station in [&cluster.office, &cluster.store] {
+        let checked = station.call(["status", "--check"])?;
+        ensure!(checked.code == Some(1) && checked.err.contains("disk full"), "{checked:?}");
+    }
+    let is_logged = |what: &str| -> Result<Option<()>> {
+        let log = fs::read_to_string(scratch.join("store.log"))?;
+        let is_told = |line: &str| line.contains(what) && line.contains("disk full");
+        Ok(log.lines().any(is_told).then_some(()))
+    };
+    wait_for(SOON, "the log says that a person must act", || is_logged("a person must act"))?;
     let early = cluster.store.show(SET, Path::new("early"), "latest")?;
     ensure!(early == b"arrived in time", "reads do not go on");
     ensure!(fs::read(cluster.live()?.join("early"))? == b"arrived in time");
     fs::remove_file(disk.join("ballast"))?;
     cluster.equal_within(MIRRORED, Aspects::ALL)?;
-    cluster.in_sync_within(SOON)
+    cluster.in_sync_within(SOON)?;
+    wait_for(SOON, "the log says that nobody has to act any more", || is_logged("alarm ended"))?;
+    cluster.store.call(["status", "--check"])?.ok()?;
+    Ok(())
 }
 
 /// A master whose own disk is full says that, and not that its source is gone; it goes on by itself, and loses nothing.
