@@ -136,6 +136,9 @@ fn a_moment_that_is_written_can_be_typed() {
         assert_eq!(at(&text, Tz::Asia__Tokyo), "2026-10-25T00:30:07.999999Z", "{text}");
     }
     assert_eq!(typed(now.into(), BERLIN), "2026-10-25_02.30.07+0200");
+    let exactly = typed_exactly(now.into(), BERLIN);
+    assert_eq!(exactly, "2026-10-25_02.30.07.250000+0200");
+    assert_eq!(at(&exactly, Tz::Asia__Tokyo), "2026-10-25T00:30:07.250000Z");
 }
 
 /// In autumn 02:30 comes twice; who types it wants the latest state that had it on the clock.
