@@ -378,6 +378,7 @@ mod tests {
             client_address: "10.0.0.7".parse().unwrap(),
             client_uid: Some(1000),
             shared: false,
+            any_port: false,
             created: "2026-11-20T14:00:00Z".into(),
             last_used: "2026-11-20T14:32:07Z".into(),
             revoked: None,
