@@ -140,6 +140,8 @@ mod tests {
             live_commit: None,
             destinations: Vec::new(),
             from: None,
+            swept: None,
+            shared: None,
             away_seconds: None,
             problems: Vec::new(),
             alarms: Vec::new(),

@@ -285,6 +285,8 @@ mod tests {
                 destination("attic", "in-sync", None),
             ],
             from: None,
+            swept: None,
+            shared: None,
             away_seconds: None,
             problems: Vec::new(),
             alarms: Vec::new(),
