@@ -55,7 +55,7 @@ fn restore(
     let restore = to.share.restore(principal, moved, onto, request, asking.now).map_err(denied)?;
     let Node::Live { file: folder } = to.node else { return Err(Status::ReadOnly) };
     let task = Task {
-        by: AskedBy { session: to.session, address: asking.client.address },
+        by: AskedBy { session: to.session, address: asking.client.peer.ip() },
         share: to.share.clone(),
         principal: principal.clone(),
         folder,
