@@ -213,7 +213,7 @@ impl Replica {
             drop(turn);
             match end.map_err(|failure| RestoreError::Refused(failure.one_line()))? {
                 RestoreEnd::Answered(RestoreAnswer::Written(_) | RestoreAnswer::StillOpen(_)) => {
-                    result = WRITTEN
+                    result = WRITTEN;
                 }
                 RestoreEnd::Answered(RestoreAnswer::Equal(_)) => result = EQUAL,
                 RestoreEnd::Answered(RestoreAnswer::Failed(reason)) => {
