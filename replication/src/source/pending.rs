@@ -117,6 +117,7 @@ impl Pending {
         entry.touch.add(task.touch);
         entry.scan |= task.scan;
         entry.delayed &= task.delayed;
+        entry.tries = entry.tries.max(task.tries);
     }
 
     /// Adds a file.

@@ -41,6 +41,8 @@ pub(crate) struct NameTask {
     pub(crate) scan: bool,
     /// Its folder was not where the map had it.
     pub(crate) delayed: bool,
+    /// How often that was so.
+    pub(crate) tries: u8,
 }
 
 /// A file to look at.
@@ -128,6 +130,9 @@ pub(crate) struct Round<'a, 't> {
 /// Why a name inside is not looked behind.
 pub(crate) const MOUNTED: &str = "something is mounted here, or another file system begins; it is not replicated: make it a set of its own";
 
+/// So often a name is tried again, every 20 ms, whose folder the map cannot find from the root.
+const TRIES_MAX: u8 = 50;
+
 /// The most content of new files that one round takes on; the rest waits for the next one.
 pub(crate) const INLINE_BYTES_MAX: u64 = 16 << 20;
 
@@ -213,13 +218,26 @@ impl<'a, 't> Round<'a, 't> {
                 },
             }
         }
-        let mut missing = HashSet::new();
+        let (mut missing, mut adrift) = (HashSet::new(), HashSet::new());
         for (parent, name, task) in put_off {
             // Gone with its folder, or its folder is being moved. Either shows at the folders' own names.
             let is_known = self.tx.map.record(parent)?.is_some();
             if is_known && !self.tx.map.links(parent, 1)?.is_empty() {
-                self.found.again.push((parent, name, NameTask { delayed: true, ..task }));
+                if task.tries >= TRIES_MAX && self.tx.map.path(parent)?.is_none() {
+                    adrift.insert(parent);
+                    continue;
+                }
+                let tries = task.tries.saturating_add(1);
+                self.found.again.push((parent, name, NameTask { delayed: true, tries, ..task }));
                 missing.insert(parent);
+            }
+        }
+        for folder in adrift {
+            // The map has no way from the root to it, and no name that was told of led there: it is gone, with its names.
+            // Were it there after all, it is found as a new folder.
+            for (parent, name) in self.tx.map.links(folder, 4)? {
+                let old = self.tx.map.lookup(parent, &name)?;
+                self.set_name(parent, &name, old, None)?;
             }
         }
         for folder in missing {
