@@ -71,6 +71,8 @@ pub(super) struct Hub {
 #[derive(Debug)]
 pub(super) struct Member {
     root: PathBuf,
+    /// Goes with the source: whoever has it open keeps the file system from being unmounted.
+    mount: OwnedFd,
     marks: Mutex<Marks>,
     wake: OwnedFd,
 }
@@ -78,7 +80,6 @@ pub(super) struct Member {
 /// Which inodes handles stand for, and whose they are.
 #[derive(Debug)]
 struct Inner {
-    mount: OwnedFd,
     members: HashMap<MemberId, Arc<Member>>,
     next_member: MemberId,
     /// The sources' folders, and their files with names outside.
@@ -109,6 +110,7 @@ impl Hub {
         handle::of(root.as_fd())?;
         let device = rustix::fs::fstat(root)?.st_dev;
         let member = Arc::new(Member {
+            mount: root.try_clone()?,
             root: std::fs::read_link(fd_path(root.as_fd()))?,
             marks: Mutex::default(),
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
@@ -155,7 +157,6 @@ impl Hub {
             Some("."),
         )?;
         let inner = Inner {
-            mount: root.try_clone()?,
             members: HashMap::new(),
             next_member: 1,
             known: HashMap::new(),
@@ -454,12 +455,14 @@ impl Inner {
     }
 
     fn open(&self, handle: Handle<'_>) -> io::Result<OwnedFd> {
-        let mut opened = handle::open(self.mount.as_fd(), handle);
+        let member = self.members.values().next().ok_or(io::ErrorKind::NotFound)?;
+        let mount = member.mount.as_fd();
+        let mut opened = handle::open(mount, handle);
         for _ in 1..OPENED_MAX {
             match &opened {
                 // It passes: what it is connected to was just being moved.
                 Err(error) if error.raw_os_error() == Some(Errno::NOMEM.raw_os_error()) => {
-                    opened = handle::open(self.mount.as_fd(), handle);
+                    opened = handle::open(mount, handle);
                 }
                 _ => break,
             }
