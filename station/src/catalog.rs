@@ -20,9 +20,9 @@ use crate::{
     api::{Entry, VersionInfo, server::Reply},
     clock,
     failure::{Code, Failure, Outcome},
-    near,
 };
 
+mod missing;
 mod then;
 
 /// How much content is read and sent at once.
@@ -226,24 +226,6 @@ impl Catalog {
             Some(found) => Ok(found),
             None => Err(self.not_there_then(&view, path, typed)?),
         }
-    }
-
-    /// Says that something was not there at a time, and what there is instead.
-    fn not_there_then(&self, view: &View, path: &SetPath, typed: &str) -> Outcome<Failure> {
-        let is_known = match path.split_last() {
-            Some((folder, name)) => !self.history(view, path, (&folder, name), 1)?.is_empty(),
-            None => true,
-        };
-        if !is_known {
-            return Ok(self.no_history(view, path));
-        }
-        let set = &self.set;
-        let error = match typed {
-            "latest" => format!("{set}:{path} is not there now"),
-            _ => format!("{set}:{path} was not there at {typed}"),
-        };
-        let hint = format!("keepshare versions '{set}:{path}' lists when it was there");
-        Ok(Failure::not_found(error).hint(hint))
     }
 
     /// Says when the history begins that was asked for what was before it.
@@ -474,24 +456,6 @@ impl Catalog {
     /// Returns the set.
     pub(crate) fn set(&self) -> &SetName {
         &self.set
-    }
-
-    /// Says why a path has no versions, and what may be meant.
-    fn no_history(&self, view: &View, path: &SetPath) -> Failure {
-        let set = &self.set;
-        if matches!(view.resolve(path, view.latest()), Ok(Some(_))) {
-            return Failure::not_found(format!(
-                "{set}:{path} has no version yet: the first is cut within 10 s"
-            ))
-            .hint("it is being written; try again in a moment");
-        }
-        let failure = Failure::not_found(format!("{set}:{path} is not there and never was"));
-        let name = path.names().last().map(ToString::to_string).unwrap_or_default();
-        let find = format!("keepshare find '{name}' looks in all folders, for deleted files too");
-        match near::path(view, path) {
-            Some(near) => failure.hint(format!("did you mean '{set}:{near}'? {find}")),
-            None => failure.hint(find),
-        }
     }
 }
 
