@@ -11,6 +11,7 @@ use keepshare_versioning::{FileState, HistoryEntry};
 
 use crate::{
     Access, Attributes, Cookie, Denial, Found, Listed, Listing, Node,
+    ids::FIRST_COOKIE,
     names::{self, Label, Told},
     past::Then,
     question::{Question, locked},
@@ -28,8 +29,8 @@ const BEFORE_MAX: u64 = 64;
 /// The name of the table of all versions.
 pub(crate) const TABLE: &[u8] = b"_history.csv";
 
-const AFTER_TABLE: Cookie = 1;
-const AFTER_FOLDER: Cookie = 2;
+const AFTER_TABLE: Cookie = FIRST_COOKIE;
+const AFTER_FOLDER: Cookie = FIRST_COOKIE + 1;
 
 /// The versions of a name, newest first, as they are called.
 #[derive(Debug)]

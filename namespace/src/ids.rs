@@ -25,13 +25,13 @@ impl Hasher {
         Self(key)
     }
 
-    /// Returns the number by which clients tell a node from others: below 2⁶³ for what lives, above for all else.
+    /// Returns the number by which clients tell a node from others: below 2⁶³, as many clients hold it with a sign.
     pub(crate) fn id(&self, node: Node) -> u64 {
         match node {
             Node::Live { file } => packed(file).unwrap_or_else(|| {
-                (self.hash(b"live", &file.to_bytes()) & !PAST_BIT) | HASHED_LIVE_BIT
+                (self.hash(b"live", &file.to_bytes()) & HASH_BITS) | HASHED_BIT | LIVE_BIT
             }),
-            _ => self.hash(b"node", &node_bytes(node)) | PAST_BIT,
+            _ => (self.hash(b"node", &node_bytes(node)) & HASH_BITS) | HASHED_BIT,
         }
     }
 
@@ -40,9 +40,9 @@ impl Hasher {
         NameHash(self.hash(b"name", name))
     }
 
-    /// Returns the place after the entry with this name.
+    /// Returns the place after the entry with this name: below 2⁶³, as clients seek with signed offsets.
     pub(crate) fn cookie(&self, name: &[u8]) -> Cookie {
-        let hash = self.hash(b"cookie", name);
+        let hash = self.hash(b"cookie", name) & COOKIE_BITS;
         if hash < RESERVED_COOKIES { hash + RESERVED_COOKIES } else { hash }
     }
 
@@ -59,11 +59,20 @@ impl Hasher {
 /// Cookies below this are those of entries that are there always, in the order of listings.
 pub(crate) const RESERVED_COOKIES: u64 = 16;
 
-/// Set in the ids of everything but what lives.
-const PAST_BIT: u64 = 1 << 63;
+/// The first cookie of an entry that is there always; those below are the doors' own, for `.` and `..`.
+pub(crate) const FIRST_COOKIE: u64 = 3;
 
-/// Set in the id of a living file whose own numbers do not fit.
-const HASHED_LIVE_BIT: u64 = 1 << 62;
+/// What of a hash a cookie has.
+const COOKIE_BITS: u64 = (1 << 63) - 1;
+
+/// Set in ids that are hashes: those of everything but what lives, and of living files whose own numbers do not fit.
+const HASHED_BIT: u64 = 1 << 62;
+
+/// Set in hashes that are ids of what lives.
+const LIVE_BIT: u64 = 1 << 61;
+
+/// What of a hash an id has.
+const HASH_BITS: u64 = LIVE_BIT - 1;
 
 const ORIGIN_BITS: u32 = 10;
 const EPOCH_BITS: u32 = 12;
@@ -151,8 +160,19 @@ mod tests {
         let ids: HashSet<u64> = nodes.iter().map(|node| hasher.id(*node)).collect();
         assert_eq!(ids.len(), nodes.len());
         for node in nodes {
-            let live = matches!(node, Node::Live { .. });
-            assert_eq!(hasher.id(node) < PAST_BIT, live, "{node:?}");
+            let (id, live) = (hasher.id(node), matches!(node, Node::Live { .. }));
+            assert!(id < 1 << 63, "{node:?}");
+            assert_eq!(id & HASHED_BIT == 0 || id & LIVE_BIT != 0, live, "{node:?}");
+        }
+    }
+
+    /// `seekdir` and `lseek` take signed offsets.
+    #[test]
+    fn places_in_listings_are_numbers_that_clients_can_hold() {
+        let hasher = Hasher::new([7; 32]);
+        for name in 0..1000_u32 {
+            let cookie = hasher.cookie(&name.to_le_bytes());
+            assert!((RESERVED_COOKIES..1 << 63).contains(&cookie), "{cookie}");
         }
     }
 

@@ -8,7 +8,7 @@ use keepshare_versioning::FileState;
 
 use crate::{
     Access, Attributes, Cookie, Denial, Found, Listed, Listing, Node, Show,
-    ids::RESERVED_COOKIES,
+    ids::{FIRST_COOKIE, RESERVED_COOKIES},
     question::{Question, file_time},
     reach::{Time, unknown_root},
     rights::{Rights, Want},
@@ -18,7 +18,7 @@ use crate::{
 pub(crate) const VERSIONS: &[u8] = b"@versions";
 
 /// The place after `@versions` where it is listed: it comes first.
-const AFTER_VERSIONS: Cookie = 1;
+const AFTER_VERSIONS: Cookie = FIRST_COOKIE;
 
 impl Question<'_> {
     pub(crate) fn live_attributes(&self, file: FileId) -> Result<Attributes, Denial> {

@@ -134,7 +134,7 @@ pub struct Access {
 }
 
 /// A place in a listing; 0 is its beginning. The same cookie means the same place whatever came and went since, and
-/// after a restart.
+/// after a restart. All are below 2⁶³, and none is 1 or 2, which doors give to `.` and `..`.
 pub type Cookie = u64;
 
 /// One entry of a folder.

@@ -10,8 +10,13 @@ use std::collections::HashMap;
 use keepshare_base::{CommitId, FileId, NAME_BYTES_MAX, Name, VersionId};
 
 use crate::{
-    Access, Attributes, Cookie, Denial, Found, Listed, Listing, Node, ids::RESERVED_COOKIES, names,
-    past::POINTS_MAX, question::Question, reach::Time, rights::Want,
+    Access, Attributes, Cookie, Denial, Found, Listed, Listing, Node,
+    ids::{FIRST_COOKIE, RESERVED_COOKIES},
+    names,
+    past::POINTS_MAX,
+    question::Question,
+    reach::Time,
+    rights::Want,
 };
 
 /// The name of the text that explains `@versions`.
@@ -124,7 +129,7 @@ impl Question<'_> {
             (DELETED, Node::Deleted { folder }),
             (POINTS, Node::Points { folder }),
         ];
-        for (cookie, (name, node)) in (1..).zip(fixed) {
+        for (cookie, (name, node)) in (FIRST_COOKIE..).zip(fixed) {
             let is_here = folder == FileId::ROOT || !matches!(node, Node::Points { .. });
             if cookie > after && is_here && entries.len() < limit {
                 let attributes = match node {

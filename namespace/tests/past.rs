@@ -70,7 +70,11 @@ fn a_version_is_itself_after_a_restart() {
     assert_eq!(page.entries.len(), 1);
     assert_eq!(ids(&rig), before);
     let live_id = rig.attributes(&bob(), live(file)).unwrap().id;
-    assert!(live_id < 1 << 63 && before.iter().all(|(_, _, id, _)| *id >= 1 << 63));
+    assert!(
+        before
+            .iter()
+            .all(|(_, _, id, cookie)| *id != live_id && *id < 1 << 63 && *cookie < 1 << 63)
+    );
 }
 
 /// A name that is listed must mean one version for ever, or nothing, whatever comes in the same second.

@@ -200,11 +200,11 @@ fn bytes(asking: Asking<'_>, count: u32) -> usize {
     usize::try_from(count.min(asking.transfer_max)).unwrap_or(0)
 }
 
-/// The place after `.`; those of other entries are hashes, and never meet it but by a chance of one in 2^63.
-const DOT: Cookie = u64::MAX - 1;
+/// The place after `.`; the namespace leaves it to doors.
+const DOT: Cookie = 1;
 
 /// The place after `..`.
-const DOT_DOT: Cookie = u64::MAX;
+const DOT_DOT: Cookie = 2;
 
 const VERIFIER: [u8; 8] = *b"keepshr1";
 
