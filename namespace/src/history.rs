@@ -324,7 +324,7 @@ impl Question<'_> {
         state: &FileState,
     ) -> Result<(Node, Attributes), Denial> {
         let node = Node::Version { folder, file: state.file, position: state.position };
-        let changed = self.arrival(state.commit)?.unwrap_or(state.arrival);
+        let changed = self.changed_by(state.commit, state.arrival)?;
         Ok((node, self.attributes_of(node, &state.meta, changed)))
     }
 

@@ -3,13 +3,13 @@
 //! A live node names a file, not a path: it is reached where one of its present places is. Content comes from the
 //! store, verified, not from the plain files of the live tree.
 
-use keepshare_base::{CommitId, FileId, Kind, Name};
+use keepshare_base::{CommitId, FileId, Kind, Name, Stamp};
 use keepshare_versioning::FileState;
 
 use crate::{
     Access, Attributes, Cookie, Denial, Found, Listed, Listing, Node, Show,
     ids::{FIRST_COOKIE, RESERVED_COOKIES},
-    question::{Question, file_time},
+    question::Question,
     reach::{Time, unknown_root},
     rights::{Rights, Want},
 };
@@ -154,15 +154,17 @@ impl Question<'_> {
         if let Some(known) = self.known_attributes(file) {
             return Ok(known);
         }
-        let (commit, meta) = match self.view.meta(file, CommitId::MAX)? {
+        let (mut commit, meta) = match self.view.meta(file, CommitId::MAX)? {
             None if file == FileId::ROOT => (CommitId(0), unknown_root()),
             known => known.ok_or(Denial::Stale)?,
         };
-        let changed = self.arrival(commit)?.unwrap_or_default();
-        let mut attributes = self.attributes_of(Node::Live { file }, &meta, changed);
         if meta.kind == Kind::Dir {
-            attributes.ctime = attributes.ctime.max(file_time(self.names_changed(file)?));
-        } else {
+            // By commits, since clocks are set back.
+            commit = commit.max(self.names_changed(file)?);
+        }
+        let changed = self.changed_by(commit, Stamp(0))?;
+        let mut attributes = self.attributes_of(Node::Live { file }, &meta, changed);
+        if meta.kind != Kind::Dir {
             attributes.links = u32::try_from(self.view.link_count(file)?).unwrap_or(u32::MAX);
         }
         self.note_attributes(file, attributes);

@@ -148,7 +148,7 @@ impl Question<'_> {
         if !self.may_past(then, &state, Want::to_see(state.meta.kind))? {
             return Err(Denial::NotAllowed);
         }
-        let changed = self.arrival(state.commit)?.unwrap_or(state.arrival);
+        let changed = self.changed_by(state.commit, state.arrival)?;
         let attributes = self.attributes_of(then.node(), &state.meta, changed);
         Ok((state, attributes))
     }

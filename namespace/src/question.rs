@@ -46,7 +46,7 @@ impl<'a> Question<'a> {
     }
 
     /// Returns what is known of a thing that has these attributes.
-    pub(crate) fn attributes_of(&self, node: Node, meta: &Meta, changed: Stamp) -> Attributes {
+    pub(crate) fn attributes_of(&self, node: Node, meta: &Meta, ctime: FileTime) -> Attributes {
         let is_link = meta.kind == Kind::Symlink;
         let size = if is_link { meta.symlink.len() as u64 } else { meta.size };
         Attributes {
@@ -58,15 +58,15 @@ impl<'a> Question<'a> {
             size,
             id: self.share.hasher.id(node),
             mtime: meta.mtime,
-            ctime: file_time(changed).max(meta.mtime),
+            ctime,
         }
     }
 
     /// Returns what is known of a folder that only `@versions` has; who owns `folder` owns it.
     pub(crate) fn made_folder(&self, node: Node, folder: FileId) -> Result<Attributes, Denial> {
-        let newest = self.newest_arrival()?;
+        let mtime = self.changed_by(self.view.newest_commit()?, Stamp(0))?;
         let minute = Stamp(self.now.0 - self.now.0.rem_euclid(MINUTE_MICROS));
-        let (mtime, ctime) = (file_time(newest), file_time(newest.max(minute)));
+        let ctime = mtime.max(file_time(minute));
         Ok(Attributes { mtime, ctime, ..self.made(node, folder, Kind::Dir, 0o555, 0)? })
     }
 
@@ -90,14 +90,20 @@ impl<'a> Question<'a> {
     ) -> Result<Attributes, Denial> {
         let meta = self.view.meta(folder, CommitId::MAX)?;
         let (uid, gid) = meta.map_or((0, 0), |(_, meta)| (meta.owner.id, meta.group.id));
-        let newest = file_time(self.newest_arrival()?);
+        let newest = self.changed_by(self.view.newest_commit()?, Stamp(0))?;
         let id = self.share.hasher.id(node);
         Ok(Attributes { kind, mode, links: 1, uid, gid, size, id, mtime: newest, ctime: newest })
     }
 
-    /// Returns when the newest commit arrived.
-    pub(crate) fn newest_arrival(&self) -> Result<Stamp, Denial> {
-        Ok(self.arrival(self.view.newest_commit()?)?.unwrap_or(Stamp(0)))
+    /// Returns the ctime of what a commit changed last; it arrived at `or` where it has no row.
+    ///
+    /// Each commit has another one, though clocks stand still or mtimes lie ahead: clients keep old bytes for as long as
+    /// it stays.
+    pub(crate) fn changed_by(&self, commit: CommitId, or: Stamp) -> Result<FileTime, Denial> {
+        let time = file_time(self.arrival(commit)?.unwrap_or(or));
+        // Arrivals have no digits below a microsecond.
+        let digits = u32::try_from(commit.0 % 1000).unwrap_or(0);
+        Ok(FileTime { nanos: time.nanos + digits, ..time })
     }
 
     /// Returns when a commit arrived; `None` where it has no row.
@@ -112,18 +118,12 @@ impl<'a> Question<'a> {
         Ok(arrival)
     }
 
-    /// Returns when names of a living folder changed last, or later: never earlier.
+    /// Returns the commit that changed names of a living folder last, or a later one: never an earlier.
     ///
     /// The index knows which names a commit touched only for a while. What came meanwhile, and before the share was
     /// opened, counts as a change of every folder: a client that asks again in vain loses less than one that shows names
     /// that are gone.
-    pub(crate) fn names_changed(&self, folder: FileId) -> Result<Stamp, Denial> {
-        // By commits, since clocks are set back.
-        let changed = self.names_changed_at(folder)?;
-        Ok(self.arrival(changed)?.unwrap_or(Stamp(0)))
-    }
-
-    fn names_changed_at(&self, folder: FileId) -> Result<CommitId, Denial> {
+    pub(crate) fn names_changed(&self, folder: FileId) -> Result<CommitId, Denial> {
         let (latest, newest) = (self.view.latest(), self.view.newest_commit()?);
         let mut changes = locked(&self.share.changes);
         if changes.through > latest {

@@ -85,6 +85,25 @@ fn a_folders_ctime_moves_with_its_names() {
     assert!(ctime(&rig) >= after);
 }
 
+/// A client keeps bytes for as long as ctime stays, wherever clocks and mtimes are.
+#[test]
+fn ctime_moves_with_every_commit_of_the_file() {
+    let mut rig = Rig::new();
+    let file = rig.add(ROOT, "ahead", 0o644, b"0");
+    let ctime = |rig: &Rig| rig.attributes(&bob(), live(file)).unwrap().ctime;
+    let mut known = vec![ctime(&rig)];
+    for (round, micros) in [SECOND, 1, 0, 0, SECOND].into_iter().enumerate() {
+        let bytes = round.to_string();
+        let mut edit = edit().whole(file, 0o644, bytes.as_bytes());
+        edit.change.files[0].meta.mtime.secs = 4_000_000_000;
+        rig.apply_after(micros, edit);
+        let now = ctime(&rig);
+        assert!(known.iter().all(|before| *before < now), "{known:?}, {now:?}");
+        known.push(now);
+    }
+    assert!(known.iter().all(|ctime| ctime.secs < 4_000_000_000));
+}
+
 /// A folder may be listed by those who may not search it: they get names, and nothing else.
 #[test]
 fn names_without_search_carry_no_attributes() {
