@@ -224,6 +224,7 @@ impl Question<'_> {
             return Ok(None);
         }
         for (when, extension) in names::typed_times(text) {
+            self.note_typed(self.history_node(folder, name), when);
             let kept = match when.resolve(self.share.config.zone, self.now) {
                 Moment::Latest => chronicle.entries.iter().find(|kept| kept.listed),
                 Moment::At(stamp) => {

@@ -165,6 +165,7 @@ impl Question<'_> {
     /// Returns a folder as it was at the time, or the point, that was typed below its `@versions`.
     pub(crate) fn typed_view(&self, folder: FileId, text: &[u8]) -> Result<Found, Denial> {
         let when = typed_time(text).ok_or(Denial::NotFound)?;
+        self.note_typed(Node::Versions { folder }, when);
         let at = match when.resolve(self.share.config.zone, self.now) {
             Moment::Latest => self.view.newest_commit()?,
             Moment::At(stamp) => commit_then(&self.view, stamp, self.now)?,

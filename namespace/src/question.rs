@@ -15,6 +15,7 @@ use crate::{
     cache::Forgetful,
     reach::{Guard, Time},
     share::Inner,
+    when::When,
 };
 
 /// How many folders' newest changes are remembered; with more, all folders count as changed.
@@ -66,8 +67,17 @@ impl<'a> Question<'a> {
     pub(crate) fn made_folder(&self, node: Node, folder: FileId) -> Result<Attributes, Denial> {
         let mtime = self.changed_by(self.view.newest_commit()?, Stamp(0))?;
         let minute = Stamp(self.now.0 - self.now.0.rem_euclid(MINUTE_MICROS));
-        let ctime = mtime.max(file_time(minute));
+        // Whoever types a short time again means another moment: what it meant is not kept.
+        let typed = locked(&self.share.typed).find(&node).unwrap_or(minute);
+        let ctime = mtime.max(file_time(minute.max(typed)));
         Ok(Attributes { mtime, ctime, ..self.made(node, folder, Kind::Dir, 0o555, 0)? })
+    }
+
+    /// Notes that a time was typed in a folder that only `@versions` has, which means another moment soon.
+    pub(crate) fn note_typed(&self, node: Node, when: When) {
+        if matches!(when, When::Ago(micros) if micros < SHORT_MICROS) {
+            locked(&self.share.typed).keep(node, self.now, 1);
+        }
     }
 
     /// Returns what is known of a file that only `@versions` has.
@@ -285,3 +295,6 @@ const ATTRIBUTES_KEPT: usize = 131_072;
 const MODE_BITS: u32 = 0o777;
 const MICROS: i64 = 1_000_000;
 const MINUTE_MICROS: i64 = 60 * MICROS;
+
+/// Times that are typed and lie this far back, or farther, may be told as they were up to a minute ago.
+const SHORT_MICROS: i64 = 60 * MINUTE_MICROS;

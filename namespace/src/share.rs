@@ -87,6 +87,8 @@ pub(crate) struct Inner {
     pub(crate) changes: Mutex<Changes>,
     /// Histories of names, each as it was at the newest commit that was asked about.
     pub(crate) chronicles: Mutex<Forgetful<(FileId, Name), AsOf<Chronicle>>>,
+    /// When a short time was typed last in a folder.
+    pub(crate) typed: Mutex<Forgetful<Node, Stamp>>,
     /// Folders that stood where a folder is.
     pub(crate) formers: Mutex<Formers>,
     /// Tables of histories, each as it was at the newest commit that was asked about.
@@ -284,6 +286,7 @@ impl Share {
             arrivals: Mutex::new(Forgetful::new(ARRIVALS_KEPT)),
             changes: Mutex::default(),
             chronicles: Mutex::new(Forgetful::new(VERSIONS_KEPT)),
+            typed: Mutex::new(Forgetful::new(TYPED_KEPT)),
             formers: Mutex::new(Forgetful::new(FORMERS_KEPT)),
             tables: Mutex::new(Forgetful::new(TABLE_BYTES_KEPT)),
             walks: Turns::new(WALKS_MAX),
@@ -559,6 +562,9 @@ const NAMES_KEPT: usize = 32_768;
 
 /// How many commits' arrivals are remembered, in each half.
 const ARRIVALS_KEPT: usize = 32_768;
+
+/// How many folders are remembered as those in which short times were typed, in each half.
+const TYPED_KEPT: usize = 4096;
 
 /// How many versions are remembered in histories of names, in each half: about 20 MiB.
 const VERSIONS_KEPT: usize = 100_000;

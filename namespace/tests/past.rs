@@ -401,6 +401,29 @@ fn folders_of_versions_have_a_fresh_ctime() {
     assert_eq!(later.ctime.secs % 60, 0);
 }
 
+/// `2s` means another moment a second later: no client may go on with what it meant.
+#[test]
+fn a_short_time_that_was_typed_is_not_kept() {
+    let mut rig = Rig::new();
+    rig.add(ROOT, "a", 0o644, b"a");
+    rig.now = rig.now.plus_micros(90 * SECOND);
+    for folder in ["@versions", "@versions/a@"] {
+        let node = rig.node(&bob(), folder);
+        let ctime = |rig: &Rig| rig.attributes(&bob(), node).unwrap().ctime;
+        for typed in ["2s", "1m5s"] {
+            let known = ctime(&rig);
+            rig.now = rig.now.plus_micros(SECOND);
+            assert_eq!(ctime(&rig), known, "nothing was typed since");
+            rig.share.lookup(&bob(), node, typed.as_bytes(), rig.now).unwrap();
+            assert!(ctime(&rig) > known);
+        }
+        let known = ctime(&rig);
+        rig.now = rig.now.plus_micros(SECOND);
+        rig.share.lookup(&bob(), node, b"2h", rig.now).unwrap_err();
+        assert_eq!(ctime(&rig), known, "hours may be a minute old");
+    }
+}
+
 #[test]
 fn a_rename_carries_the_history_along() {
     let mut rig = Rig::new();
