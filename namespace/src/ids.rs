@@ -112,7 +112,7 @@ fn node_bytes(node: Node) -> Vec<u8> {
     }
 }
 
-fn position_bytes(position: Position) -> Vec<u8> {
+pub(crate) fn position_bytes(position: Position) -> Vec<u8> {
     let Position { origin, epoch, seq } = position;
     [&origin.0.to_le_bytes()[..], &epoch.number().to_le_bytes(), &seq.0.to_le_bytes()].concat()
 }

@@ -3,9 +3,12 @@
 use keepshare_base::{
     CommitId, FileId, Kind, Meta, Name, Owner, PresentFile, RequestId, RestoreGround,
 };
-use keepshare_versioning::FileState;
+use keepshare_versioning::{FileState, RestoreInfo};
 
-use crate::{Denial, Node, Restore, live::usable, question::Question, reach::Time, rights::Want};
+use crate::{
+    Denial, Node, Restore, ids::position_bytes, live::usable, question::Question, reach::Time,
+    rights::Want,
+};
 
 impl Question<'_> {
     /// Decides on moving `from` of `from_folder` onto `to` of `to_folder`.
@@ -36,10 +39,49 @@ impl Question<'_> {
         }
         let above = self.view.path_of(folder, CommitId::MAX)?.ok_or(Denial::Stale)?;
         let present = self.limit(&mut state.meta, folder, &name, target, state.file)?;
+        let request = self.unanswered(request, (folder, &name), target)?;
         let ground = RestoreGround { folder, present };
         let user = self.who.user.clone();
         let set = self.share.config.set.clone();
         Ok(Restore { set, path: above.join(name), state, user, ground, request })
+    }
+
+    /// Names a request so that what came of it is its answer for as long as clients repeat what they heard no answer to,
+    /// and only while it stands. What looks the same later is another request, and done anew: clients number their calls
+    /// from where they like after a reboot.
+    fn unanswered(
+        &self,
+        mut request: RequestId,
+        (folder, name): (FileId, &Name),
+        target: Option<(FileId, Kind)>,
+    ) -> Result<RequestId, Denial> {
+        for _ in 0..LOOKALIKES_MAX {
+            let Some(answer) = self.view.restore(request)? else { break };
+            if self.stands(&answer, (folder, name), target)? {
+                break;
+            }
+            let mut hasher = blake3::Hasher::new_derive_key("keepshare restore anew v1");
+            hasher.update(&request.0).update(&position_bytes(answer.position));
+            request = RequestId(*hasher.finalize().as_bytes());
+        }
+        Ok(request)
+    }
+
+    /// Tells whether an answer came a short while ago, and the name holds what it brought.
+    fn stands(
+        &self,
+        answer: &RestoreInfo,
+        (folder, name): (FileId, &Name),
+        target: Option<(FileId, Kind)>,
+    ) -> Result<bool, Denial> {
+        let arrived = self.arrival(answer.commit)?.unwrap_or_default();
+        if self.now.0.abs_diff(arrived.0) > REPEATED_MICROS {
+            return Ok(false);
+        }
+        let Some((file, _)) = target else { return Ok(false) };
+        let changed = self.view.meta(file, CommitId::MAX)?;
+        Ok(changed.is_some_and(|(changed, _)| changed <= answer.commit)
+            && self.view.lookup(folder, name, answer.commit)? == target)
     }
 
     /// Returns the version that is to be restored, which is one of a file that the principal may read.
@@ -121,6 +163,12 @@ impl Question<'_> {
         }
     }
 }
+
+/// For how long a client is taken to repeat a request, in microseconds.
+const REPEATED_MICROS: u64 = 5 * 60 * 1_000_000;
+
+/// How many requests are told apart that look the same.
+const LOOKALIKES_MAX: usize = 256;
 
 /// Set-id bits are nobody's to bring back by a drive.
 const PERMISSIONS: u32 = 0o777;

@@ -8,7 +8,9 @@
 mod rig;
 
 use keepshare_auth::Principal;
-use keepshare_base::{Content, Event, Kind, Meta, RequestId};
+use keepshare_base::{
+    Content, Event, Kind, Meta, RequestId, RestoreOutcome, RestoreRow, VersionId,
+};
 use keepshare_namespace::{Denial, Node};
 
 use rig::*;
@@ -467,6 +469,46 @@ fn restores_take_reading_then_and_writing_now() {
 }
 
 /// Whoever may write a file may not therefore give it an owner, a mode or a set-id bit that some version had.
+/// Clients number their calls anew after a reboot: what only looks like a repeat is done, and not answered by what was done
+/// long ago.
+#[test]
+fn a_request_is_a_repeat_for_minutes_and_while_its_result_stands() {
+    let mut rig = Rig::new();
+    let file = rig.add(ROOT, "a.txt", 0o666, b"one");
+    rig.save(file, 0o666, b"second");
+    let history = rig.node(&bob(), "@versions/a.txt@");
+    let first = rig.names(&bob(), "@versions/a.txt@").unwrap().pop().unwrap();
+    let ask = |rig: &Rig| {
+        let (from, to) = ((history, first.as_bytes()), (live(ROOT), &b"a.txt"[..]));
+        rig.share.restore(&bob(), from, to, RequestId([7; 32]), rig.now).unwrap().request
+    };
+    let restored = |rig: &mut Rig, request| {
+        let (version, outcome) = (VersionId(rig.position()), RestoreOutcome::Written);
+        let mut edit = edit().whole(file, 0o666, b"one");
+        edit.change.restore = Some(RestoreRow { request, version, outcome });
+        rig.apply(edit);
+    };
+    let mut known = vec![ask(&rig)];
+    assert_eq!(known, [RequestId([7; 32])]);
+    for round in 0..4 {
+        let request = ask(&rig);
+        assert_eq!(request, *known.last().unwrap(), "it was not answered yet");
+        restored(&mut rig, request);
+        assert_eq!(ask(&rig), request, "the answer was lost, and the result stands");
+        rig.now = rig.now.plus_micros(60 * SECOND);
+        assert_eq!(ask(&rig), request);
+        match round % 2 {
+            0 => drop(rig.save(file, 0o666, b"another")),
+            _ => rig.now = rig.now.plus_micros(600 * SECOND),
+        }
+        let next = ask(&rig);
+        assert!(!known.contains(&next), "{round}");
+        rig = rig.restart();
+        assert_eq!(ask(&rig), next);
+        known.push(next);
+    }
+}
+
 #[test]
 fn restores_bring_back_no_power() {
     let mut rig = Rig::new();

@@ -69,10 +69,18 @@ pub(crate) struct Task {
     pub(crate) restore: Restore,
 }
 
+/// When a folder's names changed, and when it changed at all. Each goes by itself: a client looks at one of them, and the
+/// other may lie ahead.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    mtime: Time,
+    ctime: Time,
+}
+
 /// Folders whose times are later than the namespace says; the oldest make room.
 #[derive(Debug, Default)]
 struct Touched {
-    times: HashMap<(ShareId, FileId), Time>,
+    times: HashMap<(ShareId, FileId), Times>,
     order: VecDeque<(ShareId, FileId)>,
 }
 
@@ -115,10 +123,10 @@ impl Restores {
         if self.is_untouched.load(Ordering::Acquire) {
             return;
         }
-        if let Some(time) = lock(&self.touched).times.get(&(share, folder)) {
-            let later = |shown: Time| if is_later(*time, shown) { *time } else { shown };
-            (attributes.mtime, attributes.ctime) =
-                (later(attributes.mtime), later(attributes.ctime));
+        if let Some(times) = lock(&self.touched).times.get(&(share, folder)) {
+            let later = |time: Time, shown: Time| if is_later(time, shown) { time } else { shown };
+            attributes.mtime = later(times.mtime, attributes.mtime);
+            attributes.ctime = later(times.ctime, attributes.ctime);
         }
     }
 
@@ -165,14 +173,14 @@ impl Restores {
     /// Makes the folder's times later than anybody has seen them.
     fn touch_anew(&self, task: &Task) {
         let (now, node) = ((self.clock)(), Node::Live { file: task.folder });
-        let mut time = attributes::time_of(now);
+        let time = attributes::time_of(now);
+        let mut times = Times { mtime: time, ctime: time };
         // A master's clock may be ahead of ours, and so the folder's own times.
         if let Ok(known) = task.share.attributes(&task.principal, node, now) {
-            for own in [known.mtime, known.ctime].map(attributes::time) {
-                time = if is_later(time, own) { time } else { a_microsecond_after(own) };
-            }
+            times.mtime = later_than(attributes::time(known.mtime), time);
+            times.ctime = later_than(attributes::time(known.ctime), time);
         }
-        lock(&self.touched).touch((task.share.id(), task.folder), time);
+        lock(&self.touched).touch((task.share.id(), task.folder), times);
         self.is_untouched.store(false, Ordering::Release);
     }
 }
@@ -184,9 +192,9 @@ impl fmt::Debug for Restores {
 }
 
 impl Touched {
-    /// Makes a folder's time this one, or a microsecond later than it was where that is later still.
-    fn touch(&mut self, folder: (ShareId, FileId), now: Time) {
-        let Some(time) = self.times.get_mut(&folder) else {
+    /// Makes a folder's times these, or a microsecond later than they were where that is later still.
+    fn touch(&mut self, folder: (ShareId, FileId), now: Times) {
+        let Some(times) = self.times.get_mut(&folder) else {
             if self.order.len() >= TOUCHED_MAX
                 && let Some(oldest) = self.order.pop_front()
             {
@@ -196,7 +204,8 @@ impl Touched {
             self.times.insert(folder, now);
             return;
         };
-        *time = if is_later(now, *time) { now } else { a_microsecond_after(*time) };
+        times.mtime = later_than(times.mtime, now.mtime);
+        times.ctime = later_than(times.ctime, now.ctime);
     }
 }
 
@@ -231,6 +240,11 @@ fn status_of(error: &RestoreError) -> Status {
 
 fn is_later(a: Time, b: Time) -> bool {
     (a.secs, a.nanos) > (b.secs, b.nanos)
+}
+
+/// Returns now, or a moment right after `before` where that is later.
+fn later_than(before: Time, now: Time) -> Time {
+    if is_later(now, before) { now } else { a_microsecond_after(before) }
 }
 
 fn a_microsecond_after(time: Time) -> Time {
