@@ -102,12 +102,31 @@ impl Question<'_> {
 
     /// Returns the present state of a file whose content the principal may read.
     pub(crate) fn live_readable(&self, file: FileId) -> Result<(FileState, Attributes), Denial> {
+        if !self.is_living(file)? {
+            return self.gone_readable(file);
+        }
         if !self.living(file)?.allow(self.who, Want::Read) {
             return Err(Denial::NotAllowed);
         }
         let attributes = self.attributes_now(file)?;
         let state = self.view.file(file, CommitId::MAX)?.ok_or(Denial::Stale)?;
         Ok((state, attributes))
+    }
+
+    /// Returns the last version of a file that was replaced or removed, for those who may read it as a version: whoever has
+    /// it open reads on. Only that: who asks for its attributes, as at an open, hears that it is gone, and finds what is
+    /// there now.
+    fn gone_readable(&self, file: FileId) -> Result<(FileState, Attributes), Denial> {
+        let (at, places) = self.view.last_links(file)?;
+        let state = self.view.file(file, at)?.ok_or(Denial::Stale)?;
+        for (folder, _) in places {
+            if self.is_attached(folder)? && self.may_read_version(folder, &state)? {
+                let changed = self.changed_by(state.commit, state.arrival)?;
+                let attributes = self.attributes_of(Node::Live { file }, &state.meta, changed);
+                return Ok((state, attributes));
+            }
+        }
+        Err(Denial::Stale)
     }
 
     /// Returns the rights of a living thing that the principal can reach.

@@ -104,6 +104,30 @@ fn ctime_moves_with_every_commit_of_the_file() {
     assert!(known.iter().all(|ctime| ctime.secs < 4_000_000_000));
 }
 
+/// Programs save by renaming a new file over the old one: who is reading that reads on.
+#[test]
+fn a_file_that_was_replaced_is_read_to_its_end() {
+    let mut rig = Rig::new();
+    let dir = rig.add_dir(ROOT, "dir", 0o755);
+    let old = rig.add(dir, "report", 0o644, b"the old one");
+    let hidden = rig.add(dir, "hidden", 0o600, b"anna's");
+    let new = rig.add(dir, "new", 0o644, b"the new one");
+    rig.apply(edit().gone(dir, "new").put(dir, "report", new));
+    rig.apply(edit().gone(dir, "hidden"));
+    assert_eq!(rig.read_node(&bob(), live(old)).unwrap(), "the old one");
+    assert_eq!(rig.read_node(&anna(), live(hidden)).unwrap(), "anna's");
+    assert!(matches!(rig.read_node(&bob(), live(hidden)), Err(Denial::Stale)));
+    // Whoever opens it hears that it is gone, and looks again.
+    assert!(matches!(rig.attributes(&bob(), live(old)), Err(Denial::Stale)));
+    assert!(matches!(rig.share.access(&bob(), live(old), rig.now), Err(Denial::Stale)));
+    assert_eq!(rig.read(&bob(), "dir/report").unwrap(), "the new one");
+    // Nor is there a way around a folder that was closed since.
+    rig.apply(edit().dir(dir, 0o700));
+    assert!(matches!(rig.read_node(&bob(), live(old)), Err(Denial::Stale)));
+    rig.apply(edit().gone(dir, "report").gone(ROOT, "dir"));
+    assert!(matches!(rig.read_node(&anna(), live(old)), Err(Denial::Stale)));
+}
+
 /// A folder may be listed by those who may not search it: they get names, and nothing else.
 #[test]
 fn names_without_search_carry_no_attributes() {
