@@ -428,12 +428,11 @@ fn what_a_restore_writes_is_closed_to_others() {
 fn the_note_of_a_file_that_cannot_be_removed_is_kept() {
     const FORMER: redb::TableDefinition<'_, &[u8], ()> = redb::TableDefinition::new("aside");
     let mut rig = Rig::new(captures()[0]);
-    let path = rig.config.state_dir.join("test.redb");
     // As a build before this one noted it.
     let name = format!("{PREFIX}00");
     let key = [FileId::ROOT.to_bytes().as_slice(), name.as_bytes()].concat();
     rig.handle.shutdown();
-    let database = redb::Database::open(&path).unwrap();
+    let database = crate::support::database(&rig.config).unwrap();
     let transaction = database.begin_write().unwrap();
     transaction.open_table(FORMER).unwrap().insert(key.as_slice(), ()).unwrap();
     transaction.commit().unwrap();
@@ -444,7 +443,7 @@ fn the_note_of_a_file_that_cannot_be_removed_is_kept() {
         rig.handle = open(&rig.config);
         assert!(rig.handle.wait_scanned());
         rig.handle.shutdown();
-        let database = redb::Database::open(&path).unwrap();
+        let database = crate::support::database(&rig.config).unwrap();
         let transaction = database.begin_write().unwrap();
         let known = transaction.open_table(FORMER).unwrap().get(key.as_slice()).unwrap().is_some();
         assert_eq!(known, is_known);
