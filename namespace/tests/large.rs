@@ -4,9 +4,13 @@
 
 mod rig;
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::{Duration, Instant},
+};
 
 use keepshare_base::FileId;
+use keepshare_namespace::Show;
 
 use rig::*;
 
@@ -110,4 +114,35 @@ fn a_long_history_is_listed_whole() {
     }
     let table = rig.read(&bob(), "@versions/log.txt@/_history.csv").unwrap();
     assert_eq!(table.lines().count(), VERSIONS + 1);
+}
+
+/// What happens to other files costs a long history nothing: it is not walked again.
+#[test]
+fn a_long_history_is_looked_into_while_other_files_change() {
+    let mut rig = Rig::new();
+    let file = rig.add(ROOT, "long", 0o644, b"");
+    let other = rig.add(ROOT, "other", 0o644, b"");
+    for number in 0..VERSIONS / 4 {
+        rig.commit_after(SECOND, edit().whole(file, 0o644, &number.to_le_bytes()));
+    }
+    rig.store.sync().unwrap();
+    let name = rig.names(&bob(), "@versions/long@").unwrap().pop().unwrap();
+    let node = rig.node(&bob(), "@versions/long@");
+    let look = |rig: &Rig| {
+        let began = Instant::now();
+        rig.share.lookup(&bob(), node, name.as_bytes(), rig.now).unwrap();
+        began.elapsed()
+    };
+    let (mut cold, mut warm) = (Duration::ZERO, Duration::ZERO);
+    for _ in 0..20 {
+        rig.apply_after(1000, edit().whole(other, 0o644, b"another"));
+        warm += look(&rig);
+        rig.show(Show::Root);
+        cold += look(&rig);
+        look(&rig);
+    }
+    assert!(
+        warm * 2 < cold,
+        "{warm:?} beside changes of another file, {cold:?} with nothing known"
+    );
 }

@@ -5,7 +5,7 @@
 mod rig;
 
 use keepshare_base::Kind;
-use keepshare_namespace::{Denial, Node};
+use keepshare_namespace::{Denial, Node, Show};
 
 use rig::*;
 
@@ -399,6 +399,42 @@ fn folders_of_versions_have_a_fresh_ctime() {
     assert_eq!(first.mtime, first.ctime);
     assert!(later.ctime > first.ctime);
     assert_eq!(later.ctime.secs % 60, 0);
+}
+
+/// A history as it was before this one's file, name or folders changed must not be told.
+#[test]
+fn a_history_is_told_as_it_is_after_every_change() {
+    let mut rig = Rig::new();
+    let dir = rig.add_dir(ROOT, "dir", 0o755);
+    let other = rig.add(ROOT, "other", 0o644, b"0");
+    let (first, second) = (rig.file(), rig.file());
+    let names = |rig: &Rig| rig.names(&bob(), "dir/@versions/a@").unwrap();
+    rig.apply(edit().put(dir, "a", first).whole(first, 0o644, b"1"));
+    let mut longest = names(&rig).len();
+    for edit in [
+        edit().whole(first, 0o644, b"2"),
+        edit().mode(first, 0o640, 1),
+        edit().put(dir, "b", second).whole(second, 0o644, b"3"),
+        edit().put(dir, "a", second),
+        edit().put(dir, "c", first).put(dir, "a", first),
+        edit().whole(second, 0o644, b"elsewhere"),
+        edit().whole(first, 0o644, b"4"),
+        edit().gone(dir, "a"),
+        edit().put(dir, "a", second),
+        edit().gone(ROOT, "dir").put_dir(ROOT, "moved", dir),
+        edit().gone(ROOT, "moved").put_dir(ROOT, "dir", dir),
+    ] {
+        rig.apply(edit);
+        rig.save(other, 0o644, b"another");
+        let Ok(told) = rig.names(&bob(), "dir/@versions/a@") else { continue };
+        // A share that knows nothing yet says the same.
+        rig.show(Show::Root);
+        assert_eq!(told, names(&rig));
+        rig.save(other, 0o644, b"yet another");
+        assert_eq!(names(&rig), told);
+        longest = longest.max(told.len());
+    }
+    assert!(longest >= 7, "{longest}");
 }
 
 /// `2s` means another moment a second later: no client may go on with what it meant.
