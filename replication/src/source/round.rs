@@ -221,7 +221,9 @@ impl<'a, 't> Round<'a, 't> {
         let (mut missing, mut adrift) = (HashSet::new(), HashSet::new());
         for (parent, name, task) in put_off {
             // Gone with its folder, or its folder is being moved. Either shows at the folders' own names.
-            let is_known = self.tx.map.record(parent)?.is_some();
+            // The number of a folder that is gone may be a file's by now.
+            let known = self.tx.map.record(parent)?;
+            let is_known = known.is_some_and(|record| record.meta.kind == Kind::Dir);
             if is_known && !self.tx.map.links(parent, 1)?.is_empty() {
                 if task.tries >= TRIES_MAX && self.tx.map.path(parent)?.is_none() {
                     adrift.insert(parent);
