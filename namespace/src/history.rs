@@ -49,13 +49,19 @@ pub(crate) struct Chronicle {
     shared: HashSet<Vec<u8>>,
 }
 
+/// What a name stood for.
+type Held = Option<(FileId, Kind)>;
+
+/// The commit of a state, the position that tells it, and whether it is a version.
+type Newest = (CommitId, Position, bool);
+
 /// What tells whether a history has changed: a few rows, whatever the set's other files do.
 #[derive(Debug, Eq, PartialEq)]
 struct Sign {
     /// The name, and those of the folders above it, each with what it stood for most recently.
-    places: Vec<(FileId, Name, Vec<Option<(FileId, Kind)>>)>,
+    places: Vec<(FileId, Name, Vec<Held>)>,
     /// The newest states of the files among these of the name itself.
-    newest: Vec<(FileId, Option<(CommitId, Position, bool)>)>,
+    newest: Vec<(FileId, Option<Newest>)>,
 }
 
 /// One version in it.
