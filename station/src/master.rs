@@ -309,7 +309,7 @@ async fn scan_at(at: Weekly, zone: Tz, source: SourceHandle, mut stopping: watch
 /// Returns the files that are open for writing, as they are shown.
 fn swept(source: &SourceStatus) -> Option<SweptStatus> {
     let Swept { files, ago } = source.swept;
-    (files > 0).then(|| SweptStatus { files, seconds: ago.as_secs() })
+    (files > 0).then_some(SweptStatus { files, seconds: ago.as_secs() })
 }
 
 /// Returns where others write to the source, as it is shown.
