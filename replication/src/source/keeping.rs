@@ -148,12 +148,12 @@ fn begin(ship: &mut Ship<'_, '_>, open: OwnedFd) -> Result<io::Result<Transfer>,
     Transfer::begin(ship.tx, ship.owners, open, file, &record, true)
 }
 
+/// A folder, a name in it and what stands there.
+type Standing = (FileId, Name, Option<(FileId, Kind)>);
+
 /// Returns a place for a version that is late, and what stands there: where it was saved, unless its folder is gone or a
 /// folder has taken its name, which is not moved away for it.
-fn free_place(
-    tx: &Tx<'_>,
-    (parent, name): &(FileId, Name),
-) -> Result<(FileId, Name, Option<(FileId, Kind)>), SourceError> {
+fn free_place(tx: &Tx<'_>, (parent, name): &(FileId, Name)) -> Result<Standing, SourceError> {
     let folder = tx.map.record(*parent)?.filter(|record| record.meta.kind == Kind::Dir);
     let now = tx.map.lookup(*parent, name)?;
     match (folder, now) {

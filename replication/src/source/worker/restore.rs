@@ -63,6 +63,7 @@ pub(crate) type Attempt = u64;
 
 /// How far a restore is.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there are as many as restores under way: few")]
 pub(super) enum Stage {
     /// Nothing was written.
     New,
@@ -92,6 +93,7 @@ pub(super) enum Next {
 }
 
 /// What is found where a restore goes.
+#[expect(clippy::large_enum_variant, reason = "looked at once and taken apart")]
 enum Look {
     /// This very request was answered before.
     Answered(RestoreAnswer),
