@@ -264,20 +264,20 @@ fn index_and_live_tree_go_on_after_the_disk_failed() {
         set.tick(Stamp(now));
     };
     for seq in 1..=6_u8 {
-        let answers = submit(&set, change(u64::from(seq), &[seq; 3000]));
-        let commit = answers.recv_timeout(PATIENCE).unwrap().unwrap();
-        wait_for(&set, |status| status.live >= commit);
-        match seq {
-            // Both the index and the records may be what is synced next.
-            2 | 3 => (1..=2).for_each(|n| disk.fail_sync(disk.syncs() + n)),
-            4 => disk.set_capacity(Some(disk.used_bytes())),
-            5 => disk.set_capacity(None),
-            _ => {}
-        }
         if seq == 4 {
-            (0..3).for_each(|_| tick(&set));
+            disk.set_capacity(Some(disk.used_bytes()));
+        }
+        let answers = submit(&set, change(u64::from(seq), &[seq; 3000]));
+        if seq == 4 {
             wait_for(&set, |status| status.full);
             disk.set_capacity(None);
+            tick(&set);
+        }
+        let commit = answers.recv_timeout(PATIENCE).unwrap().unwrap();
+        wait_for(&set, |status| status.live >= commit);
+        if seq == 2 || seq == 3 {
+            // Both the index and the records may be what is synced next.
+            (1..=2).for_each(|n| disk.fail_sync(disk.syncs() + n));
         }
         let began = std::time::Instant::now();
         while set.status().live_synced < commit || set.status().full {

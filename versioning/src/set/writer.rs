@@ -216,8 +216,10 @@ impl Writer<'_> {
             self.unsynced = true;
         }
         let ticked = taken.now.is_some();
-        // Kept until it is tried again, so that nobody is told that it is over while it is not.
-        let held = if ticked { self.held.take() } else { None };
+        if ticked {
+            // It is tried again; what is shown stays until that came to something.
+            self.held = None;
+        }
         let busy = !taken.group.is_empty();
         self.commit(taken.group);
         self.sync();
@@ -231,7 +233,7 @@ impl Writer<'_> {
         if ticked || (self.more_upkeep && self.busy_groups >= GROUPS_PER_UPKEEP) {
             self.upkeep();
         }
-        if ticked && self.held.is_none() && held.is_some() {
+        if ticked && self.held.is_none() {
             self.go_on();
         }
     }
@@ -291,6 +293,10 @@ impl Writer<'_> {
                 Ok(durable) => {
                     self.unsynced = false;
                     self.dirty = true;
+                    if self.held.is_none() {
+                        // Before anybody hears that a change was taken.
+                        self.go_on();
+                    }
                     // Users see it before the master hears of it.
                     self.shared.follower.durable(durable);
                     self.shared.update(|status| status.durable = durable);
@@ -354,8 +360,11 @@ impl Writer<'_> {
         self.held = Some(why);
     }
 
-    /// Says that changes are taken again.
-    fn go_on(&mut self) {
+    /// Says that changes are taken again, where it was said that they wait.
+    fn go_on(&self) {
+        if self.shared.held().is_none() {
+            return;
+        }
         tracing::info!("the disk takes changes again");
         self.shared.update(|status| (status.full, status.failing) = (false, None));
     }
