@@ -9,7 +9,8 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ContentHash, FileId, Kind, Meta, MetaError, Name, OriginId, RequestId, Stamp, VersionId,
+    ContentHash, FileId, Kind, Meta, MetaError, Name, OriginId, Position, RequestId, Stamp,
+    VersionId,
 };
 
 /// The most content one change carries, in bytes. Longer content comes in several changes, the last of which cuts.
@@ -87,6 +88,9 @@ pub enum ChangeError {
     /// A payload that is not what the origin read.
     #[error("the content of {0} does not match its hash")]
     Hash(FileId),
+    /// A state that is no version, or of another origin, said to be made a version by some change.
+    #[error("{0} is said to be a version that it cannot be")]
+    Made(FileId),
 }
 
 /// What happened to a file, for its history.
@@ -159,6 +163,17 @@ pub struct FileRow {
     pub cut: bool,
     /// The file kept changing while it was read: bytes of several moments.
     pub fuzzy: bool,
+}
+
+/// The change by which an origin made a file's state a version: what a version is called and dated by, on every station.
+#[derive(Clone, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
+pub struct Made {
+    /// Its place in the origin's journal.
+    pub position: Position,
+    /// The origin's time there.
+    pub stamp: Stamp,
+    /// Who brought the state, where the origin knew.
+    pub user: Option<String>,
 }
 
 /// How consistent a point is.
@@ -246,6 +261,9 @@ pub struct Change {
     pub point: Option<Point>,
     /// The request that this change answers.
     pub restore: Option<RestoreRow>,
+    /// In a mirror: by which changes the origin made states of `files` versions, in the order of `files`. A version that
+    /// is not named here is made by this very change.
+    pub made: Vec<(FileId, Made)>,
 }
 
 /// A change and its payload.
@@ -271,6 +289,7 @@ impl Change {
         )?;
         self.check_names(origin)?;
         self.check_files(origin)?;
+        self.check_made(origin)?;
         self.cuts.iter().try_for_each(|file| own(*file, origin))
     }
 
@@ -331,6 +350,32 @@ impl Change {
     }
 }
 
+impl Change {
+    /// Returns by which change the origin made each file row's state a version, where that is said; in order of `files`.
+    pub fn made(&self) -> impl Iterator<Item = Option<&Made>> {
+        let mut made = self.made.iter().peekable();
+        self.files
+            .iter()
+            .map(move |row| made.next_if(|(file, _)| *file == row.file).map(|(_, made)| made))
+    }
+
+    fn check_made(&self, origin: OriginId) -> Result<(), ChangeError> {
+        let mut found = 0;
+        for (row, made) in self.files.iter().zip(self.made()) {
+            let Some(made) = made else { continue };
+            found += 1;
+            limit("bytes in its user", made.user.as_ref().map_or(0, String::len), LABEL_BYTES_MAX)?;
+            if !row.is_version() || made.position.origin != origin {
+                return Err(ChangeError::Made(row.file));
+            }
+        }
+        match self.made.get(found) {
+            Some((file, _)) => Err(ChangeError::Made(*file)),
+            None => Ok(()),
+        }
+    }
+}
+
 impl FilledChange {
     /// Checks the change and that the payload is what its origin read.
     pub fn check(&self, origin: OriginId) -> Result<(), ChangeError> {
@@ -365,6 +410,12 @@ impl FilledChange {
 }
 
 impl FileRow {
+    /// Tells whether this state is a version at once: where the origin says so, and for everything but files. What a folder
+    /// was is small, and the whole set at some moment needs it.
+    pub fn is_version(&self) -> bool {
+        self.cut || self.meta.kind != Kind::File
+    }
+
     /// Checks the extents and returns how many there are.
     fn check_content(&self) -> Result<usize, ChangeError> {
         if self.meta.size > SIZE_MAX {

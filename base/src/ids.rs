@@ -28,6 +28,9 @@ pub enum IdError {
 pub struct OriginId(pub u32);
 
 impl OriginId {
+    /// The set itself, of which no master sends anything.
+    pub const SET: Self = Self(0);
+
     /// The origin of a set with one master.
     pub const FIRST: Self = Self(1);
 }
@@ -122,16 +125,34 @@ impl fmt::Display for Position {
     }
 }
 
-/// The id of a version: the position of its cut, written `v1.1.42`.
+/// The id of a version: the position of its cut, written `v1.1.42`, the same on every station.
+///
+/// A version that a station cut by itself is its own: its id is the station's commit that brought it, written `s42`. Its position is of
+/// [`OriginId::SET`], which no master has.
 ///
 /// Together with a file it is unique; one change cuts a file at most once, and may cut many files, so that a name is not
 /// enough: another file of the same change may take it.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct VersionId(pub Position);
 
+impl VersionId {
+    /// Returns the id of a version that a station cut by itself; this commit brought its state.
+    pub fn of_station(brought: CommitId) -> Self {
+        Self(Position { origin: OriginId::SET, epoch: Epoch::FIRST, seq: Seq(brought.0) })
+    }
+
+    /// Returns the commit that brought a version which its station cut by itself; `None` where its origin did.
+    pub fn station_commit(self) -> Option<CommitId> {
+        (self.0.origin == OriginId::SET).then_some(CommitId(self.0.seq.0))
+    }
+}
+
 impl fmt::Display for VersionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "v{}", self.0)
+        match self.station_commit() {
+            Some(cut) => write!(f, "s{cut}"),
+            None => write!(f, "v{}", self.0),
+        }
     }
 }
 
@@ -140,12 +161,17 @@ impl FromStr for VersionId {
 
     fn from_str(text: &str) -> Result<Self, IdError> {
         let wrong = || IdError::Version(text.to_owned());
+        if let Some(cut) = text.strip_prefix('s') {
+            let is_number = !cut.is_empty() && cut.bytes().all(|byte| byte.is_ascii_digit());
+            let cut = if is_number { cut.parse().ok() } else { None };
+            return cut.map(|cut| Self::of_station(CommitId(cut))).ok_or_else(wrong);
+        }
         let mut parts = text.strip_prefix('v').ok_or_else(wrong)?.split('.');
         let mut number = || parts.next()?.parse::<u64>().ok();
         let origin = number().and_then(|n| u32::try_from(n).ok()).ok_or_else(wrong)?;
         let epoch = number().and_then(Epoch::new).ok_or_else(wrong)?;
         let seq = number().ok_or_else(wrong)?;
-        if parts.next().is_some() {
+        if parts.next().is_some() || origin == OriginId::SET.0 {
             return Err(wrong());
         }
         Ok(Self(Position { origin: OriginId(origin), epoch, seq: Seq(seq) }))
@@ -356,8 +382,22 @@ mod tests {
     fn version_ids_read_back_and_wrong_ones_do_not() {
         let id: VersionId = "v1.2.42".parse().unwrap();
         assert_eq!(id.to_string(), "v1.2.42");
-        for wrong in ["", "v", "1.1.1", "v1.0.1", "v1.1", "v1.1.1.1", "v-1.1.1", "v4294967296.1.1"]
-        {
+        let own = VersionId::of_station(CommitId(42));
+        assert_eq!((own.to_string().as_str(), "s42".parse()), ("s42", Ok(own)));
+        for wrong in [
+            "",
+            "s",
+            "s+4",
+            "s4.1",
+            "v0.1.4",
+            "v",
+            "1.1.1",
+            "v1.0.1",
+            "v1.1",
+            "v1.1.1.1",
+            "v-1.1.1",
+            "v4294967296.1.1",
+        ] {
             assert!(wrong.parse::<VersionId>().is_err(), "{wrong} was taken");
         }
     }

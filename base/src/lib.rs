@@ -12,8 +12,8 @@ mod time;
 
 pub use change::{
     Change, ChangeError, Content, EXTENT_BYTES_MAX, Event, Extent, FILES_PER_CHANGE_MAX, FileRow,
-    FilledChange, NAMES_PER_CHANGE_MAX, NameRow, PAYLOAD_BYTES_MAX, Point, PointKind, PresentFile,
-    RestoreGround, RestoreOutcome, RestoreRow,
+    FilledChange, Made, NAMES_PER_CHANGE_MAX, NameRow, PAYLOAD_BYTES_MAX, Point, PointKind,
+    PresentFile, RestoreGround, RestoreOutcome, RestoreRow,
 };
 pub use ids::{
     CommitId, ContentHash, Epoch, FileId, IdError, OriginId, Position, RequestId, RunningHash, Seq,

@@ -368,15 +368,8 @@ impl Question<'_> {
 
     /// Returns the version of a file that was cut at a position; `None` where it expired.
     fn version_state(&self, file: FileId, position: Position) -> Result<Option<FileState>, Denial> {
-        let Some(at) = self.view.commit_of(position)? else { return Ok(None) };
-        let is_it = |state: &FileState| state.cut && !state.expired && state.position == position;
-        let Some(state) = self.view.file(file, at)? else { return Ok(None) };
-        if is_it(&state) {
-            return Ok(Some(state));
-        }
-        // The change that cut it brought a newer state, too.
-        let before = CommitId(state.commit.0.saturating_sub(1));
-        Ok(self.view.file(file, before)?.filter(is_it))
+        let state = self.view.version(file, VersionId(position))?;
+        Ok(state.filter(|state| !state.expired))
     }
 
     /// Returns the folder that a name stood for until it was removed, as it was right before.

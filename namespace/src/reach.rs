@@ -161,7 +161,7 @@ impl Question<'_> {
     /// Returns the commit at which a version's folders are looked at: that of its cut. What was cut before a change
     /// took its name or its place was where it was right before.
     pub(crate) fn then(&self, state: &FileState) -> Result<Option<CommitId>, Denial> {
-        let cut = self.view.commit_of(state.position)?.unwrap_or(state.commit);
+        let cut = state.cut_at;
         let at = if cut > state.commit { CommitId(cut.0 - 1) } else { state.commit };
         Ok(self.view.first_linked(state.file, at)?)
     }

@@ -13,7 +13,7 @@ use chrono::{
 };
 use chrono_tz::Tz;
 
-use keepshare_base::{CommitId, Epoch, FileId, Stamp, VersionId};
+use keepshare_base::{CommitId, Epoch, FileId, OriginId, Stamp, VersionId};
 use keepshare_versioning::{ReadError, View};
 
 /// A text that is no time.
@@ -164,9 +164,16 @@ fn parse_word(text: &str) -> Option<When> {
 
 /// Writes `v1.1.42-7`: the position, and the file's number in the epoch of that position. One change may bring many
 /// files, and each of them may take any name later: without the file, an id would not mean one thing for ever. A file
-/// of another epoch is written with it, `v1.2.42-1.7`; the root folder is of no origin and needs no number.
+/// of another epoch is written with it, `v1.2.42-1.7`, and one of a version that a station cut by itself with its origin,
+/// too, `s42-1.1.7`; the root folder is of no origin and needs no number.
 fn write_version(f: &mut fmt::Formatter<'_>, id: VersionId, file: Option<FileId>) -> fmt::Result {
     fmt::Display::fmt(&id, f)?;
+    if id.station_commit().is_some() {
+        return match file.filter(|file| *file != FileId::ROOT) {
+            Some(FileId { origin, epoch, counter }) => write!(f, "-{origin}.{epoch}.{counter}"),
+            None => Ok(()),
+        };
+    }
     match file.filter(|file| file.origin == id.0.origin) {
         Some(FileId { epoch, counter, .. }) if epoch == id.0.epoch => write!(f, "-{counter}"),
         Some(FileId { epoch, counter, .. }) => write!(f, "-{epoch}.{counter}"),
@@ -181,6 +188,13 @@ fn parse_version(text: &str) -> Option<When> {
     };
     let id: VersionId = id.parse().ok()?;
     let number = |text: &str| if all_digits(text) { text.parse().ok() } else { None };
+    if id.station_commit().is_some() {
+        let (origin, file) = file.split_once('.')?;
+        let (epoch, counter) = file.split_once('.')?;
+        let origin = OriginId(u32::try_from(number(origin)?).ok()?);
+        let file = FileId { origin, epoch: Epoch::new(number(epoch)?)?, counter: number(counter)? };
+        return Some(When::Version(id, Some(file)));
+    }
     let (epoch, counter) = match file.split_once('.') {
         Some((epoch, counter)) => (number(epoch).and_then(Epoch::new)?, number(counter)?),
         None => (id.0.epoch, number(file)?),

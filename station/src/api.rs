@@ -329,6 +329,8 @@ pub(crate) struct VersionInfo {
     pub(crate) user: Option<String>,
     /// `created`, `saved`, `attributes`, `restored`, `mirrored`.
     pub(crate) event: String,
+    /// Who made it a version: `master`, or `station`, where the master left the file open. The latter is this station's alone.
+    pub(crate) cut_by: String,
     /// The path by which it was known then.
     pub(crate) name: String,
     /// Whether this is the present state.

@@ -531,6 +531,7 @@ fn root_version(state: &FileState, view: &View) -> VersionInfo {
 
 fn state_info(state: &FileState, name: String) -> VersionInfo {
     let Meta { kind, size, mode, owner, group, mtime, .. } = &state.meta;
+    let is_own = state.version().is_some_and(|id| id.station_commit().is_some());
     VersionInfo {
         version: Moment::Version(VersionId(state.position), Some(state.file)).to_string(),
         time: state.stamp.to_string(),
@@ -538,6 +539,7 @@ fn state_info(state: &FileState, name: String) -> VersionInfo {
         size: *size,
         user: state.user.clone(),
         event: event_word(state.event).to_owned(),
+        cut_by: if is_own { "station" } else { "master" }.to_owned(),
         name,
         current: false,
         kind: crate::commands::kind_word(*kind).to_owned(),

@@ -381,7 +381,7 @@ impl Replica {
         let place = place.flatten();
         let durable = place.and_then(|place| place.last);
         let head = shown.head.max(durable.map(|(epoch, seq, _)| (epoch, seq)));
-        let mirroring = place.is_some_and(|place| place.mirroring);
+        let mirroring = place.is_some_and(|place| place.mirror.is_some());
         let has_all = head == durable.map(|(epoch, seq, _)| (epoch, seq));
         let trouble = gone
             .map(|why| format!("alarm: {why}"))

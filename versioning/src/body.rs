@@ -16,7 +16,7 @@ use crate::{
 
 pub(crate) use read::{ReadPlan, plan_read};
 pub(crate) use sweep::Sweep;
-pub(crate) use write::{Old, write};
+pub(crate) use write::{Old, small_content, write};
 
 /// Why content could not be read or written.
 #[derive(Debug, thiserror::Error)]

@@ -12,7 +12,7 @@ use crate::{
     error::Refusal,
     index::{IndexError, Rows, files, names},
     record::Body,
-    state::Place,
+    state::{MirrorMark, Place},
     store::Incoming,
 };
 
@@ -27,56 +27,96 @@ pub(crate) enum CheckError {
     Index(#[from] IndexError),
 }
 
-/// Checks a change and returns the origin's place after it.
-pub(crate) fn check(rows: &impl Rows, incoming: &Incoming) -> Result<Place, CheckError> {
+/// Checks a change, which will be commit `at`, and returns the origin's place after it.
+pub(crate) fn check(
+    rows: &impl Rows,
+    at: CommitId,
+    incoming: &Incoming,
+) -> Result<Place, CheckError> {
     let origin = incoming.position.origin;
     incoming.filled.check(origin).map_err(Refusal::from)?;
     let before = files::place(rows, origin)?;
-    let place = next_place(before, incoming.position, incoming.complete, incoming.running)?;
+    // Only a mirror's beginning has to be above everything.
+    let highest = if incoming.complete { None } else { files::highest(rows, origin)? };
+    let Incoming { position, complete, running, .. } = *incoming;
+    let step = Step { at, got: position, complete, running };
+    let place = next_place(before, highest, step)?;
     let change = &incoming.filled.change;
+    let in_mirror = !complete || before.is_some_and(|before| before.mirror.is_some());
+    for (file, made) in &change.made {
+        let of = (made.position.epoch, made.position.seq);
+        if !in_mirror || of >= (position.epoch, position.seq) {
+            return Err(Refusal::Made { file: *file, got: made.position }.into());
+        }
+    }
     check_files(rows, change)?;
     Names::new(rows, change).check()?;
     Ok(place)
 }
 
-/// Returns the place after a change, if it may come now.
-///
-/// A complete change is the very next one of its epoch, the first one of a new epoch, or the end of a mirror, which may
-/// jump ahead. Parts of a mirror never move the place back or forth.
-fn next_place(
-    before: Option<Place>,
+/// Where a change says that it belongs.
+#[derive(Clone, Copy)]
+struct Step {
+    /// The commit that it will be.
+    at: CommitId,
     got: Position,
     complete: bool,
     running: RunningHash,
+}
+
+/// Returns the place after a change, if it may come now.
+///
+/// A complete change is the very next one of its epoch, the first one of a new epoch, or the end of the mirror that runs.
+/// Parts of a mirror never move the place. A mirror begins at a place above everything that its origin ever sent, so that
+/// no version's place is ever given to another.
+fn next_place(
+    before: Option<Place>,
+    highest: Option<(Epoch, Seq)>,
+    step: Step,
 ) -> Result<Place, Refusal> {
-    let before = before.unwrap_or(Place { last: None, fence: Epoch::FIRST, mirroring: false });
+    let Step { at, got, complete, running } = step;
+    let before = before.unwrap_or(Place { last: None, fence: Epoch::FIRST, mirror: None });
     if got.epoch < before.fence {
         return Err(Refusal::Fenced { got: got.epoch, fence: before.fence });
     }
     if !got.epoch.may_follow(before.fence) || got.seq > Seq::MAX {
         return Err(Refusal::Beyond { got, fence: before.fence });
     }
-    let last = before.last.map(|(epoch, seq, _)| Position { origin: got.origin, epoch, seq });
-    let mirror = before.mirroring || !complete;
-    match last {
-        Some(last) if got.epoch < last.epoch => return Err(Refusal::Old { got, last }),
-        Some(last) if got.epoch == last.epoch => {
-            if got.seq < last.seq || (!mirror && got.seq == last.seq) {
-                return Err(Refusal::Old { got, last });
-            }
-            if !mirror && got.seq != last.seq.next() {
-                return Err(Refusal::Gap { got, want: last.seq.next() });
-            }
-        }
-        _ if !mirror && got.seq != Seq(1) => return Err(Refusal::Gap { got, want: Seq(1) }),
-        _ => {}
-    }
     let fence = before.fence.max(got.epoch);
-    Ok(if complete {
-        Place { last: Some((got.epoch, got.seq, running)), fence, mirroring: false }
-    } else {
-        Place { fence, mirroring: true, ..before }
-    })
+    let last = before.last.map(|(epoch, seq, _)| (epoch, seq));
+    let is_running = |mirror: &MirrorMark| {
+        got.seq > Seq(0) && (mirror.epoch, mirror.seq) == (got.epoch, got.seq)
+    };
+    if before.mirror.is_some_and(|mirror| is_running(&mirror)) {
+        return Ok(if complete {
+            Place { last: Some((got.epoch, got.seq, running)), fence, mirror: None }
+        } else {
+            Place { fence, ..before }
+        });
+    }
+    let at_place = |(epoch, seq): (Epoch, Seq)| Position { origin: got.origin, epoch, seq };
+    if !complete {
+        let above = highest.max(last).unwrap_or((Epoch::FIRST, Seq(0)));
+        if (got.epoch, got.seq) <= above || got.seq == Seq(0) {
+            return Err(Refusal::MirrorPlace { got, above: at_place(above) });
+        }
+        // A mirror begun again goes on with what it brought; that of another epoch is another's.
+        let known = |mirror: &MirrorMark| mirror.began < CommitId::MAX;
+        let again = before.mirror.filter(known).filter(|mirror| mirror.epoch == got.epoch);
+        let began = again.map_or(at, |mirror| mirror.began);
+        let mirror = Some(MirrorMark { began, epoch: got.epoch, seq: got.seq });
+        return Ok(Place { fence, mirror, ..before });
+    }
+    let want = match last {
+        Some((epoch, seq)) if got.epoch == epoch => seq.next(),
+        _ => Seq(1),
+    };
+    match last.filter(|last| (got.epoch, got.seq) <= *last) {
+        Some(last) => Err(Refusal::Old { got, last: at_place(last) }),
+        // The tree is a mixture of two places: it takes nothing but the rest of the mirror.
+        None if got.seq != want || before.mirror.is_some() => Err(Refusal::Gap { got, want }),
+        None => Ok(Place { last: Some((got.epoch, got.seq, running)), fence, mirror: None }),
+    }
 }
 
 fn check_files(rows: &impl Rows, change: &Change) -> Result<(), CheckError> {
@@ -208,45 +248,73 @@ mod tests {
         Position { origin: OriginId(1), epoch: Epoch::new(epoch).unwrap(), seq: Seq(seq) }
     }
 
-    fn place(epoch: u64, seq: u64, fence: u64, mirroring: bool) -> Place {
+    fn place(epoch: u64, seq: u64, fence: u64) -> Place {
         let position = at(epoch, seq);
         Place {
             last: Some((position.epoch, position.seq, RunningHash::EMPTY)),
             fence: Epoch::new(fence).unwrap(),
-            mirroring,
+            mirror: None,
         }
     }
 
+    fn mirroring(place: Place, began: u64, epoch: u64, seq: u64) -> Place {
+        let Position { epoch, seq, .. } = at(epoch, seq);
+        Place { mirror: Some(MirrorMark { began: CommitId(began), epoch, seq }), ..place }
+    }
+
+    /// What comes at commit 100 to a set in which nothing is above the last change and the running mirror.
     fn next(before: Option<Place>, got: Position, complete: bool) -> Result<Place, Refusal> {
-        next_place(before, got, complete, RunningHash::EMPTY)
+        let mirror = before.and_then(|place| place.mirror).map(|mirror| (mirror.epoch, mirror.seq));
+        let step = Step { at: CommitId(100), got, complete, running: RunningHash::EMPTY };
+        next_place(before, mirror, step)
     }
 
     /// A change passed over is a version no one can restore; one taken twice may undo a newer one.
     #[test]
     fn only_the_next_change_comes_next() {
-        assert_eq!(next(None, at(1, 1), true), Ok(place(1, 1, 1, false)));
+        assert_eq!(next(None, at(1, 1), true), Ok(place(1, 1, 1)));
         assert!(matches!(next(None, at(1, 2), true), Err(Refusal::Gap { want: Seq(1), .. })));
-        let here = Some(place(1, 5, 1, false));
-        assert_eq!(next(here, at(1, 6), true), Ok(place(1, 6, 1, false)));
+        let here = Some(place(1, 5, 1));
+        assert_eq!(next(here, at(1, 6), true), Ok(place(1, 6, 1)));
         assert!(matches!(next(here, at(1, 7), true), Err(Refusal::Gap { want: Seq(6), .. })));
         assert!(matches!(next(here, at(1, 5), true), Err(Refusal::Old { .. })));
-        assert_eq!(next(here, at(2, 1), true), Ok(place(2, 1, 2, false)));
+        assert_eq!(next(here, at(2, 1), true), Ok(place(2, 1, 2)));
         assert!(matches!(next(here, at(2, 3), true), Err(Refusal::Gap { want: Seq(1), .. })));
     }
 
+    /// A mirror has a place of its own: were it at one that is taken, its versions would be called as others are.
     #[test]
-    fn only_a_mirror_may_jump_and_never_back() {
-        let here = Some(place(1, 5, 1, false));
-        let mirroring = next(here, at(1, 9), false).unwrap();
-        assert_eq!(mirroring, place(1, 5, 1, true), "a part does not move the place");
-        assert_eq!(next(Some(mirroring), at(1, 9), true), Ok(place(1, 9, 1, false)));
-        assert!(matches!(next(Some(mirroring), at(1, 4), true), Err(Refusal::Old { .. })));
-        assert_eq!(next(Some(mirroring), at(2, 40), true), Ok(place(2, 40, 2, false)));
+    fn a_mirror_leads_above_everything_and_ends_where_it_began() {
+        let here = Some(place(1, 5, 1));
+        for taken in [at(1, 5), at(1, 4)] {
+            assert!(matches!(next(here, taken, false), Err(Refusal::MirrorPlace { .. })));
+        }
+        let running = next(here, at(1, 9), false).unwrap();
+        assert_eq!(running, mirroring(place(1, 5, 1), 100, 1, 9), "a part does not move the place");
+        assert_eq!(next(Some(running), at(1, 9), false), Ok(running));
+        assert_eq!(next(Some(running), at(1, 9), true), Ok(place(1, 9, 1)));
+        for other in [at(1, 6), at(1, 8), at(1, 10), at(2, 1)] {
+            assert!(
+                matches!(next(Some(running), other, true), Err(Refusal::Gap { .. })),
+                "{other}"
+            );
+        }
+        assert!(matches!(next(Some(running), at(1, 4), true), Err(Refusal::Old { .. })));
+    }
+
+    /// What the first try brought may come once more; another master's mirror is not this one's to go on with.
+    #[test]
+    fn a_mirror_begun_again_goes_on_in_its_epoch_only() {
+        let running = mirroring(place(1, 5, 1), 40, 1, 9);
+        assert_eq!(next(Some(running), at(1, 12), false), Ok(mirroring(place(1, 5, 1), 40, 1, 12)));
+        let other = next(Some(running), at(2, 3), false);
+        assert_eq!(other, Ok(mirroring(place(1, 5, 2), 100, 2, 3)));
+        assert!(matches!(next(Some(running), at(1, 8), false), Err(Refusal::MirrorPlace { .. })));
     }
 
     #[test]
     fn a_replaced_master_is_fenced() {
-        let here = Some(place(1, 5, 3, false));
+        let here = Some(place(1, 5, 3));
         assert!(matches!(next(here, at(2, 1), true), Err(Refusal::Fenced { .. })));
         assert!(matches!(next(here, at(1, 6), true), Err(Refusal::Fenced { .. })));
         assert!(next(here, at(3, 1), true).is_ok());

@@ -45,6 +45,22 @@ pub enum Refusal {
         /// What comes next.
         want: Seq,
     },
+    /// A mirror that does not lead above everything that its origin sent, nor is the one that runs.
+    #[error("a mirror to {got} is none: {above} is here already")]
+    MirrorPlace {
+        /// Where it says that it leads.
+        got: Position,
+        /// The highest place of the origin.
+        above: Position,
+    },
+    /// A version said to be from after the mirror that brings it, or brought by no mirror.
+    #[error("a version of {file} is said to be of {got}, which is not before a mirror's place")]
+    Made {
+        /// Whose.
+        file: FileId,
+        /// Where it is said to be from.
+        got: Position,
+    },
     /// A name in a folder that is not here.
     #[error("there is no folder {0}")]
     NoParent(FileId),

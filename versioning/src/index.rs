@@ -127,6 +127,10 @@ tables! {
     Position = "position",
     /// Derived: body, level, stretch of commits → smallest first byte of their voids.
     Voids = "voids",
+    /// Derived: file, position → state, of versions that a mirror brought.
+    Version = "version",
+    /// Derived: file → its state that is no version yet.
+    Open = "open",
     /// Derived: body → its file and how many of its states use it.
     Body = "body",
     /// Derived: frame of a blob → how many states use it.

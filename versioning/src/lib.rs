@@ -28,7 +28,7 @@ pub use index::IndexError;
 pub use moment::{Arrival, ClockAlarm, Sent};
 pub use reader::{Damage, READ_BYTES_MAX, Reader, View};
 pub use state::{
-    BodyChanges, BodyRef, CommitInfo, Ended, Entry, FileState, HistoryEntry, Place, PointInfo,
-    RestoreInfo, Touched,
+    BodyChanges, BodyRef, CommitInfo, Ended, Entry, FileState, HistoryEntry, MirrorMark, Place,
+    PointInfo, RestoreInfo, Touched,
 };
 pub use store::{Incoming, OpenReport, Store, StoreOptions};

@@ -7,7 +7,8 @@ use std::{
 };
 
 use keepshare_base::{
-    CommitId, ContentHash, FileId, Kind, Meta, Name, OriginId, Position, RequestId, SetPath, Stamp,
+    CommitId, ContentHash, Epoch, FileId, Kind, Meta, Name, OriginId, Position, RequestId, Seq,
+    SetPath, Stamp, VersionId,
 };
 
 use crate::{
@@ -318,6 +319,11 @@ impl View {
         self.ask(|rows| files::versions(rows, file))
     }
 
+    /// Returns the version of a file with an id, marked where it expired.
+    pub fn version(&self, file: FileId, id: VersionId) -> Result<Option<FileState>, ReadError> {
+        self.ask(|rows| files::version(rows, file, id))
+    }
+
     /// Returns what a name held, newest first, and what its file was called before; expired versions are marked.
     pub fn history(
         &self,
@@ -361,6 +367,11 @@ impl View {
     /// Returns how far an origin's changes have come; `None` where nothing is known of it.
     pub fn position(&self, origin: OriginId) -> Result<Option<Place>, ReadError> {
         self.ask(|rows| files::place(rows, origin))
+    }
+
+    /// Returns the highest place of an origin that anything here has: a mirror must lead above it.
+    pub fn highest(&self, origin: OriginId) -> Result<Option<(Epoch, Seq)>, ReadError> {
+        self.ask(|rows| files::highest(rows, origin))
     }
 
     /// Returns the answer to a request to restore, where it has come.

@@ -7,17 +7,16 @@
 use serde::{Deserialize, Serialize};
 
 use keepshare_base::{
-    CommitId, ContentHash, Event, FileId, Kind, Meta, Name, OriginId, Point, Position, RestoreRow,
-    Stamp,
+    CommitId, ContentHash, Event, FileId, Kind, Made, Meta, Name, OriginId, Point, Position,
+    RestoreRow, Stamp,
 };
 
 use crate::{pack::PackLoc, state::Place};
 
-/// The version of the encoding. What version 1 wrote is read, too: new rows have only come to its end.
-pub(crate) const FORMAT: u8 = 2;
+mod former;
 
-/// The oldest version that is read.
-const FORMAT_MIN: u8 = 1;
+/// The version of the encoding; older ones are read.
+pub(crate) const FORMAT: u8 = 2;
 
 /// The most bytes of rows in one record.
 pub(crate) const RECORD_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -84,6 +83,21 @@ pub(crate) struct FileValue {
     /// The commit that gave the content its present bytes.
     pub(crate) since: CommitId,
     pub(crate) body: Body,
+    /// Who made it a version.
+    pub(crate) mark: Mark,
+}
+
+/// Who made a state a version, which is what the version is called and dated by.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Mark {
+    /// The change of the commit that cut it.
+    Change,
+    /// This change of its origin; a mirror brought it.
+    Origin(Made),
+    /// This station, which got no word from the origin.
+    Station,
+    /// Nobody yet: it, and states before it that are not kept, are open since this commit.
+    Open(CommitId),
 }
 
 /// What a commit is.
@@ -199,14 +213,17 @@ pub(crate) fn encode(rows: &[Row]) -> Vec<u8> {
 /// Reads what [`encode`] wrote.
 pub(crate) fn decode(body: &[u8]) -> Result<Vec<Row>, RecordError> {
     match body {
-        [FORMAT_MIN..=FORMAT, rows @ ..] => {
-            // Postcard allocates by what there is to read, not by a length announced.
-            let (rows, rest) = postcard::take_from_bytes(rows).map_err(|_| RecordError::Broken)?;
-            if rest.is_empty() { Ok(rows) } else { Err(RecordError::Broken) }
-        }
+        [FORMAT, rows @ ..] => whole(rows),
+        [1, rows @ ..] => Ok(former::rows(whole(rows)?)),
         [format, ..] if *format > FORMAT => Err(RecordError::Newer(*format)),
         _ => Err(RecordError::Broken),
     }
+}
+
+/// Reads all of the bytes. Postcard allocates by what there is to read, not by a length announced.
+fn whole<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, RecordError> {
+    let (rows, rest) = postcard::take_from_bytes(bytes).map_err(|_| RecordError::Broken)?;
+    if rest.is_empty() { Ok(rows) } else { Err(RecordError::Broken) }
 }
 
 #[cfg(test)]
@@ -216,6 +233,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::state::MirrorMark;
 
     /// One row of every kind.
     fn rows() -> Vec<Row> {
@@ -237,6 +255,7 @@ mod tests {
             rdev: 0,
             xattrs: vec![(b"user.a".to_vec(), b"b".to_vec())],
         };
+        let made = Made { position, stamp: Stamp(-4), user: Some("anna".into()) };
         let value = |body| FileValue {
             event: Event::Saved,
             meta: meta.clone(),
@@ -245,6 +264,7 @@ mod tests {
             cut: Some(at),
             since: CommitId(2),
             body,
+            mark: Mark::Origin(made.clone()),
         };
         let first = FirstCommitValue {
             arrival: Stamp(5),
@@ -265,7 +285,7 @@ mod tests {
         let place = Place {
             last: Some((Epoch::FIRST, Seq(7), RunningHash([1; 32]))),
             fence: Epoch::FIRST,
-            mirroring: false,
+            mirror: Some(MirrorMark { began: at, epoch: Epoch::FIRST, seq: Seq(8) }),
         };
         let point = Point { name: "release-7".into(), kind: PointKind::App };
         let restore = RestoreRow {
@@ -302,15 +322,27 @@ mod tests {
         let body = encode(&rows());
         assert_eq!(decode(&body), Ok(rows()));
         let hash = ContentHash::of(&body).to_string();
-        assert_eq!((body.len(), &hash[..16]), (529, "0ba09d061d2cc4bd"));
-        // What version 1 wrote is read on.
-        let mut first = rows();
-        first.pop();
-        let mut body = encode(&first);
-        body[0] = 1;
+        assert_eq!((body.len(), &hash[..16]), (559, "aeabbf9b4c81a4a0"));
+    }
+
+    /// Logs of format 1 are read for ever: their versions are called as their commits say.
+    #[test]
+    fn records_of_format_1_are_read() {
+        let mut then = rows();
+        then.pop();
+        let former: Vec<_> = then.into_iter().map(former::FormerRow::of).collect();
+        let body = postcard::to_extend(&former, vec![1]).unwrap();
         let hash = ContentHash::of(&body).to_string();
-        assert_eq!((body.len(), &hash[..16]), (511, "80f5f3a8016e3ffc"));
-        assert_eq!(decode(&body), Ok(first));
+        assert_eq!((body.len(), &hash[..16]), (511, "80f5f3a8016e3ffc"), "not as it was written");
+        let read = decode(&body).unwrap();
+        assert_eq!(read.len(), rows().len() - 1);
+        for row in read {
+            match row {
+                Row::File { value, .. } => assert_eq!(value.mark, Mark::Change),
+                Row::Place { place, .. } => assert_eq!(place.mirror, None),
+                row => assert!(rows().contains(&row), "{row:?}"),
+            }
+        }
     }
 
     #[test]

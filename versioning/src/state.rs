@@ -50,11 +50,14 @@ pub struct FileState {
     pub file: FileId,
     /// The commit that brought this state.
     pub commit: CommitId,
-    /// The position of the cut where this is a version, else of the commit that brought it.
+    /// The commit that made it a version here; the one that brought it where it is none.
+    pub cut_at: CommitId,
+    /// The position of the cut where this is a version, else of the commit that brought it. Of no origin where the station
+    /// cut it by itself, see [`VersionId::station_commit`].
     pub position: Position,
     /// The origin's time there.
     pub stamp: Stamp,
-    /// This station's time there.
+    /// When this station had it.
     pub arrival: Stamp,
     /// What happened to the file.
     pub event: Event,
@@ -130,8 +133,19 @@ pub struct Place {
     pub last: Option<(Epoch, Seq, RunningHash)>,
     /// Changes of epochs below this one are refused.
     pub fence: Epoch,
-    /// A mirror has begun and not ended: the set is of no one moment.
-    pub mirroring: bool,
+    /// The mirror that has begun and not ended, while the set is of no one moment.
+    pub mirror: Option<MirrorMark>,
+}
+
+/// A mirror that runs, or broke off and was not begun again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct MirrorMark {
+    /// The commit at which it began: what was cut later, and by nothing but it, it may bring once more.
+    pub began: CommitId,
+    /// The epoch of the place that it leads to.
+    pub epoch: Epoch,
+    /// The place.
+    pub seq: Seq,
 }
 
 /// What commits after some commit touched.

@@ -8,6 +8,7 @@ mod clocks;
 mod frames;
 mod maintain;
 mod open;
+mod open_states;
 mod plan;
 
 use std::sync::Arc;
@@ -189,7 +190,7 @@ impl Store {
         self.check_writable(Room::Reserve)?;
         let at = self.latest().next();
         let before = self.asked(|rows| files::place(rows, origin))?;
-        let before = before.unwrap_or(Place { last: None, fence: Epoch::FIRST, mirroring: false });
+        let before = before.unwrap_or(Place { last: None, fence: Epoch::FIRST, mirror: None });
         if !epoch.may_follow(before.fence) {
             let got = Position { origin, epoch, seq: Seq(0) };
             return Err(Refusal::Beyond { got, fence: before.fence }.into());

@@ -264,6 +264,8 @@ pub struct FileLine {
     pub file: FileId,
     /// The digest of its present state.
     pub digest: StateDigest,
+    /// Where in the origin's journal that state was made a version; `None` where the origin has not said that it is one.
+    pub version: Option<(Epoch, Seq)>,
 }
 
 /// A short digest of a file's attributes and content, to find what differs between two trees.

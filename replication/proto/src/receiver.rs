@@ -74,8 +74,10 @@ struct Open {
     received: Option<Seq>,
     /// The last durable one.
     durable: Option<Seq>,
-    /// No mirror may lead behind it.
+    /// A mirror leads above it.
     floor: Seq,
+    /// Where the mirror leads that broke off: one may go on with it.
+    broken_off: Option<Seq>,
     gap: Option<Gap>,
     resends: u32,
     mirror: Option<Mirroring>,
@@ -299,13 +301,16 @@ impl Receiver {
     fn open(&mut self, now: MonoTime, standing: Standing) {
         let epoch = standing.fence;
         let here = standing.place.filter(|place| place.epoch == epoch).map(|place| place.seq);
+        let of_epoch = |(of, seq): (Epoch, Seq)| (of == epoch).then_some(seq);
+        let highest = standing.highest.and_then(of_epoch);
         // A tree that is a mixture of two places takes nothing but a mirror.
-        let received = here.filter(|seq| *seq > Seq(0) && !standing.mirroring);
+        let received = here.filter(|seq| *seq > Seq(0) && standing.mirror.is_none());
         self.state = State::Open(Open {
             epoch,
             received,
             durable: received,
-            floor: here.unwrap_or_default(),
+            floor: here.max(highest).unwrap_or_default(),
+            broken_off: standing.mirror.and_then(of_epoch),
             gap: None,
             resends: 0,
             mirror: None,
@@ -318,8 +323,8 @@ impl Receiver {
     }
 
     fn send_welcome(&mut self, standing: Standing) {
-        let Standing { place, fence, mirroring } = standing;
-        self.send(Message::Welcome(Welcome { place, fence, mirroring }));
+        let Standing { place, fence, mirror, .. } = standing;
+        self.send(Message::Welcome(Welcome { place, fence, mirroring: mirror.is_some() }));
     }
 
     /// Hands a change to the store.

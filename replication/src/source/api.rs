@@ -116,8 +116,8 @@ pub struct Head {
 pub struct Listing {
     /// Every present name and what it stands for.
     pub names: HashMap<(FileId, Name), (FileId, Kind)>,
-    /// Every present file's digest of its state .
-    pub files: HashMap<FileId, StateDigest>,
+    /// Every present file's digest of its state, and where the origin made that a version, as far as it said so.
+    pub files: HashMap<FileId, (StateDigest, Option<(Epoch, Seq)>)>,
 }
 
 /// One part of a mirror, all of which share the position of the head it was taken at.

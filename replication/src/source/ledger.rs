@@ -8,13 +8,13 @@ use redb::{Durability, ReadableTable, Table, TableDefinition};
 
 use super::{
     Head, RestoreAnswer, SourceError,
-    map::{MapTx, MapView, State, decode, encode},
+    map::{MapTx, MapView, State, decode, decode_grown, encode},
 };
 
 mod aside;
 
 /// The format of all tables together.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
 const STALE: TableDefinition<'_, &[u8], (u64, u64)> = TableDefinition::new("stale");
@@ -314,6 +314,12 @@ pub(crate) struct Snapshot {
     tx: redb::ReadTransaction,
 }
 
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot").field("head", &self.state.head()).finish_non_exhaustive()
+    }
+}
+
 impl Snapshot {
     /// Takes the last durable state.
     pub(crate) fn open(database: &SharedDb) -> Result<Self, SourceError> {
@@ -383,10 +389,12 @@ impl State {
 fn read_state(bytes: &[u8]) -> Result<State, SourceError> {
     let (found, _) = postcard::take_from_bytes::<u32>(bytes)
         .map_err(|_| SourceError::Damaged("the journal's state"))?;
-    if found != FORMAT {
+    // Format 1 lacks the fields at the end of three kinds of rows.
+    if !(1..=FORMAT).contains(&found) {
         return Err(SourceError::Format { found, known: FORMAT });
     }
-    decode(bytes, "the journal's state")
+    let state: State = decode_grown(bytes, "the journal's state")?;
+    Ok(State { format: FORMAT, ..state })
 }
 
 impl SourceError {

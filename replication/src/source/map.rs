@@ -3,7 +3,8 @@
 //! The tables and their bytes are described in `docs/formats/journal.md`. Nothing here touches the source's files.
 
 use keepshare_base::{
-    Change, ContentHash, DEPTH_MAX, FileId, FileTime, Kind, Meta, Name, RunningHash, Seq, Stamp,
+    Change, ContentHash, DEPTH_MAX, Epoch, Event, FileId, FileTime, Kind, Meta, Name, RunningHash,
+    Seq, Stamp,
 };
 use redb::{
     ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
@@ -64,6 +65,29 @@ pub(crate) struct FileRecord {
     pub(crate) forgotten: bool,
     /// Since when there is a state that is no version yet.
     pub(crate) uncut: Option<Stamp>,
+    /// What the journal last said of it; `None` where that was not noted, or nothing was said since the first scan.
+    pub(crate) told: Option<Told>,
+}
+
+/// What the journal last said of a file's state.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Told {
+    /// What happened.
+    pub(crate) event: Event,
+    /// Who did it.
+    pub(crate) user: Option<String>,
+    /// The content was of several moments.
+    pub(crate) fuzzy: bool,
+    /// The change that made it a version; `None` while it is none.
+    pub(crate) cut: Option<CutPlace>,
+}
+
+/// The place and time of a change.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) struct CutPlace {
+    pub(crate) epoch: Epoch,
+    pub(crate) seq: Seq,
+    pub(crate) stamp: Stamp,
 }
 
 impl From<Inode> for Object {
@@ -75,8 +99,8 @@ impl From<Inode> for Object {
 impl FileRecord {
     /// Returns the record of a file of which only the attributes are known.
     pub(crate) fn new(inode: Inode, signature: Signature, meta: Meta) -> Self {
-        let (hash, uncut) = (None, None);
-        Self { inode, signature, meta, hash, blocks: false, forgotten: false, uncut }
+        let (hash, uncut, told) = (None, None, None);
+        Self { inode, signature, meta, hash, blocks: false, forgotten: false, uncut, told }
     }
 }
 
@@ -111,6 +135,17 @@ pub(crate) struct State {
     pub(crate) dropped_running: [u8; 32],
     /// Files without a name yet, of whose content parts are journaled, and the name that each of them will get.
     pub(crate) reading: Vec<(FileId, FileId, Name)>,
+    /// The change that stands for all that made versions of states of which nothing else is noted: the end of the first
+    /// scan, or the first mirror by a journal of format 1.
+    pub(crate) base: Option<CutPlace>,
+}
+
+impl State {
+    /// Returns the last change's place and time.
+    pub(crate) fn here(&self) -> CutPlace {
+        let epoch = Epoch::new(self.epoch).unwrap_or(Epoch::FIRST);
+        CutPlace { epoch, seq: Seq(self.head), stamp: self.stamp }
+    }
 }
 
 /// The tables, in a snapshot ([`MapView`]) or in a running transaction ([`MapTx`]).
@@ -243,7 +278,7 @@ where
     /// Returns what is known of a file.
     pub(crate) fn record(&self, file: FileId) -> Result<Option<FileRecord>, SourceError> {
         match self.files.get(file.to_bytes().as_slice())? {
-            Some(value) => Ok(Some(decode(value.value(), "a file record")?)),
+            Some(value) => Ok(Some(decode_grown(value.value(), "a file record")?)),
             None => Ok(None),
         }
     }
@@ -262,7 +297,7 @@ where
     pub(crate) fn content_bytes(&self) -> Result<u64, SourceError> {
         let mut bytes: u64 = 0;
         for row in self.files.iter()? {
-            let record: FileRecord = decode(row?.1.value(), "a file record")?;
+            let record: FileRecord = decode_grown(row?.1.value(), "a file record")?;
             bytes = bytes.saturating_add(record.meta.size);
         }
         Ok(bytes)
@@ -368,7 +403,7 @@ impl<'t> MapTx<'t> {
         let key = file.to_bytes();
         let former = self.files.insert(key.as_slice(), value.as_slice())?;
         let former: Option<FileRecord> =
-            former.map(|row| decode(row.value(), "a file record")).transpose()?;
+            former.map(|row| decode_grown(row.value(), "a file record")).transpose()?;
         let number = record.inode.number;
         if former.is_none_or(|former| former.inode.number != number) {
             self.inodes.insert(number, key.as_slice())?;
@@ -408,6 +443,18 @@ impl<'t> MapTx<'t> {
             }
         }
         Ok(())
+    }
+
+    /// Notes what a journaled change said of a file.
+    pub(crate) fn set_told(
+        &mut self,
+        file: FileId,
+        tell: impl FnOnce(Option<Told>) -> Told,
+    ) -> Result<(), SourceError> {
+        // What has lost its last name is known no more.
+        let Some(mut record) = self.record(file)? else { return Ok(()) };
+        record.told = Some(tell(record.told.take()));
+        self.set_record(file, &record)
     }
 
     /// Forgets everything but restores and destinations.
@@ -538,6 +585,17 @@ pub(crate) fn decode<T: DeserializeOwned>(
     postcard::from_bytes(bytes).map_err(|_| SourceError::Damaged(what))
 }
 
+/// Decodes a row that got one more field at its end since format 1: what ends before it has none there.
+pub(crate) fn decode_grown<T: DeserializeOwned>(
+    bytes: &[u8],
+    what: &'static str,
+) -> Result<T, SourceError> {
+    match postcard::from_bytes(bytes) {
+        Err(postcard::Error::DeserializeUnexpectedEnd) => decode(&[bytes, &[0]].concat(), what),
+        read => read.map_err(|_| SourceError::Damaged(what)),
+    }
+}
+
 fn read_journal_row(
     seq: Seq,
     before: RunningHash,
@@ -547,7 +605,7 @@ fn read_journal_row(
     if before.extended(bytes).0 != *hash {
         return Err(SourceError::DamagedChange(seq));
     }
-    Ok((RunningHash(*hash), decode(bytes, "a journaled change")?))
+    Ok((RunningHash(*hash), decode_grown(bytes, "a journaled change")?))
 }
 
 fn name_key(parent: FileId, name: &Name) -> Vec<u8> {
@@ -597,5 +655,40 @@ fn kind_byte(kind: Kind) -> u8 {
         Kind::Socket => 4,
         Kind::BlockDevice => 5,
         Kind::CharDevice => 6,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Journals of format 1 are opened for ever, and what they still hold is sent.
+    #[test]
+    fn rows_of_format_1_are_read() {
+        let meta = Meta {
+            kind: Kind::File,
+            size: 3,
+            mode: 0o640,
+            owner: keepshare_base::Owner::default(),
+            group: keepshare_base::Owner::default(),
+            mtime: FileTime { secs: 1, nanos: 2 },
+            symlink: vec![],
+            rdev: 0,
+            xattrs: vec![],
+        };
+        let record = FileRecord {
+            uncut: Some(Stamp(7)),
+            ..FileRecord::new(Inode::default(), Signature::default(), meta)
+        };
+        // A field that is not there is one byte that is not there.
+        let bytes = encode(&record);
+        assert_eq!(decode_grown(&bytes[..bytes.len() - 1], "a file record").ok(), Some(record));
+        let change = Change { stamp: Stamp(5), user: Some("anna".into()), ..Change::default() };
+        let bytes = encode(&change);
+        assert_eq!(decode_grown(&bytes[..bytes.len() - 1], "a change").ok(), Some(change));
+        let state = State { epoch: 3, head: 9, ..State::default() };
+        let bytes = encode(&state);
+        assert_eq!(decode_grown(&bytes[..bytes.len() - 1], "the state").ok(), Some(state));
+        assert!(decode_grown::<State>(&bytes[..4], "the state").is_err());
     }
 }

@@ -19,8 +19,9 @@ use std::{
 };
 
 use keepshare_base::{
-    Content, EXTENT_BYTES_MAX, Event, FILES_PER_CHANGE_MAX, FileId, FileRow, FilledChange, Kind,
-    NAMES_PER_CHANGE_MAX, Name, NameRow, PAYLOAD_BYTES_MAX, Seq, Stamp,
+    Content, ContentHash, EXTENT_BYTES_MAX, Event, FILES_PER_CHANGE_MAX, FileId, FileRow,
+    FilledChange, Kind, Made, NAMES_PER_CHANGE_MAX, Name, NameRow, OriginId, PAYLOAD_BYTES_MAX,
+    Position, Seq, Stamp,
 };
 use keepshare_proto::StateDigest;
 
@@ -56,7 +57,7 @@ impl std::fmt::Debug for Mirror {
 impl Mirror {
     pub(crate) fn begin(shared: Arc<Shared>) -> Result<Self, SourceError> {
         shared.wait_scanned()?;
-        let snapshot = Snapshot::open(&shared.database()?)?;
+        let snapshot = shared.ask(Request::Mirror)?;
         Ok(Self { shared, snapshot })
     }
 
@@ -217,11 +218,12 @@ impl Run<'_> {
     /// Sends the row of something that has no content, if it differs.
     fn attributes(&mut self, file: FileId, record: &FileRecord) -> Result<(), SourceError> {
         let digest = StateDigest::of(&record.meta, record.hash.as_ref());
-        if self.listing.files.get(&file) == Some(&digest) {
+        if self.listing.files.get(&file).is_some_and(|(there, _)| *there == digest) {
             return Ok(());
         }
         let row = row(file, record, Content::Same);
-        self.push(FileRow { cut: record.meta.kind != Kind::File, ..row }, Vec::new())
+        let cut = record.meta.kind != Kind::File;
+        self.push(FileRow { cut, ..row }, Vec::new(), self.made(record))
     }
 
     /// Sends a file, if it differs.
@@ -232,10 +234,12 @@ impl Run<'_> {
         record: &FileRecord,
     ) -> Result<(), SourceError> {
         let file = entry.file;
-        let there = self.listing.files.get(&file).copied();
+        let listed = self.listing.files.get(&file).copied();
+        let there = listed.map(|(digest, _)| digest);
+        let is_cut = listed.is_some_and(|(_, version)| version.is_some());
         let digest = |record: &FileRecord| StateDigest::of(&record.meta, record.hash.as_ref());
         if there == Some(digest(record)) && record.hash.is_some() && !record.forgotten {
-            return Ok(());
+            return if is_cut { Ok(()) } else { self.late_cut(file, record, record.hash) };
         }
         let folder = self.folder(parent)?;
         let open = folder.and_then(|folder| tree::open_file(folder.as_fd(), &entry.name).ok());
@@ -248,6 +252,9 @@ impl Run<'_> {
             let hash = mirror_read::hash_of(&mut read)?;
             if hash.is_some() && there == Some(StateDigest::of(&record.meta, hash.as_ref())) {
                 self.learned.learn(read.finish(hash));
+                if !is_cut {
+                    self.late_cut(file, record, hash)?;
+                }
                 return self.learned.keep_some(&self.shared.database()?);
             }
             read.rewind();
@@ -265,13 +272,43 @@ impl Run<'_> {
                 let mut last = row(file, record, content);
                 last.hash = hash;
                 last.cut = record.uncut.is_none();
-                self.push(last, payload)?;
+                let made = if last.cut { self.made(record) } else { None };
+                self.push(last, payload, made)?;
                 self.learned.learn(read.finish(hash));
                 return self.learned.keep_some(&self.shared.database()?);
             }
-            self.push(row(file, record, content), payload)?;
+            self.push(row(file, record, content), payload, None)?;
             self.flush(false)?;
         }
+    }
+
+    /// Says that a state which is there is a version, where the destination was not told so.
+    fn late_cut(
+        &mut self,
+        file: FileId,
+        record: &FileRecord,
+        hash: Option<ContentHash>,
+    ) -> Result<(), SourceError> {
+        if record.uncut.is_some() {
+            return Ok(());
+        }
+        let row = FileRow { hash, cut: true, ..row(file, record, Content::Same) };
+        self.push(row, Vec::new(), self.made(record))
+    }
+
+    /// Returns the change that made a file's state a version; `None`: the mirror does, since this content was never told.
+    fn made(&self, record: &FileRecord) -> Option<Made> {
+        let (cut, user) = match &record.told {
+            _ if record.forgotten => return None,
+            Some(told) if told.fuzzy => return None,
+            Some(told) => (told.cut?, told.user.clone()),
+            None => (self.snapshot.state.base?, None),
+        };
+        let origin = OriginId(self.snapshot.state.origin);
+        let position = Position { origin, epoch: cut.epoch, seq: cut.seq };
+        // What was learnt of right at the mirror's beginning is its own.
+        let is_before = (cut.epoch, cut.seq) < (self.head.epoch, self.head.seq);
+        is_before.then_some(Made { position, stamp: cut.stamp, user })
     }
 
     /// Returns a folder where the map has it; `None` where it cannot be opened there.
@@ -291,11 +328,17 @@ impl Run<'_> {
             return Ok(());
         }
         let row = provider::placeholder(&row(file, record, Content::Same));
-        self.push(row, Vec::new())
+        self.push(row, Vec::new(), None)
     }
 
-    fn push(&mut self, row: FileRow, payload: Vec<u8>) -> Result<(), SourceError> {
+    fn push(
+        &mut self,
+        row: FileRow,
+        payload: Vec<u8>,
+        made: Option<Made>,
+    ) -> Result<(), SourceError> {
         self.room(0, 1, payload.len(), row.content.zeros_len())?;
+        self.part.change.made.extend(made.map(|made| (row.file, made)));
         self.part.change.files.push(row);
         if self.part.payload.is_empty() {
             self.part.payload = payload;
@@ -349,7 +392,8 @@ fn extents(row: &FileRow) -> usize {
 }
 
 fn row(file: FileId, record: &FileRecord, content: Content) -> FileRow {
-    let (event, meta) = (Event::Mirrored, record.meta.clone());
+    let event = record.told.as_ref().map_or(Event::Mirrored, |told| told.event);
+    let meta = record.meta.clone();
     FileRow { file, event, meta, content, hash: None, cut: false, fuzzy: false }
 }
 

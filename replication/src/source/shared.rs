@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::{
     Head, Listing, RestoreAnswer, RestoreRequest, SourceAlarm, SourceConfig, SourceError,
     SourceStatus,
+    ledger::Snapshot,
     payloads::Payloads,
     problems::Place,
     sweep::Sweep,
@@ -90,6 +91,8 @@ pub(crate) enum Request {
     Synced(RequestId, io::Result<()>),
     /// What a restore replaced was looked at again.
     Looked(LookedAgain),
+    /// Journal that a mirror begins, and give what there is at that place.
+    Mirror(Reply<Snapshot>),
     /// Begin an epoch.
     NewEpoch(Epoch, Option<Box<Listing>>, Reply<Head>),
     /// Take the folder that is there for the source.

@@ -22,7 +22,7 @@ use super::{
     cutting::Cutting,
     folders::Folders,
     ledger::Tx,
-    map::{FileRecord, Inode, Signature},
+    map::{FileRecord, Inode, Signature, Told},
     owners::Owners,
     pass::Regions,
     plan::{self, NameDiff},
@@ -611,8 +611,10 @@ impl<'a, 't> Ship<'a, 't> {
             cuts,
             point: None,
             restore: restore.as_ref().map(|note| note.row.clone()),
+            made: Vec::new(),
         };
         let seq = self.tx.append(&change)?;
+        self.note_told(&change)?;
         if let Some(note) = restore {
             let epoch =
                 Epoch::new(self.tx.state.epoch).ok_or(SourceError::Damaged("epoch zero"))?;
@@ -624,6 +626,31 @@ impl<'a, 't> Ship<'a, 't> {
         }
         if !payload.is_empty() {
             self.out.payloads.push((seq, payload));
+        }
+        Ok(())
+    }
+}
+
+impl Ship<'_, '_> {
+    /// Notes what a change that was just journaled says of its files: a mirror says the same of them.
+    fn note_told(&mut self, change: &Change) -> Result<(), SourceError> {
+        let here = self.tx.state.here();
+        for file in &change.cuts {
+            self.tx.map.set_told(*file, |told| {
+                let unknown = Told { event: Event::Saved, user: None, fuzzy: false, cut: None };
+                Told { cut: Some(here), ..told.unwrap_or(unknown) }
+            })?;
+        }
+        for row in &change.files {
+            self.tx.map.set_told(row.file, |told| {
+                let was_fuzzy = row.content == Content::Same && told.is_some_and(|told| told.fuzzy);
+                Told {
+                    event: row.event,
+                    user: change.user.clone(),
+                    fuzzy: row.fuzzy || was_fuzzy,
+                    cut: row.is_version().then_some(here),
+                }
+            })?;
         }
         Ok(())
     }

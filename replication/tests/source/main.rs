@@ -12,5 +12,6 @@ mod mounts;
 mod problems;
 mod restores;
 mod silent;
+mod stations;
 mod storms;
 mod support;

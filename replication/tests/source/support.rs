@@ -315,7 +315,9 @@ impl MirrorSink for Sink<'_> {
 pub(crate) fn listing(model: &Model) -> Listing {
     let names = model.names.iter().map(|(key, target)| (key.clone(), *target)).collect();
     let digest = |file: &ModelFile| StateDigest::of(&file.meta, file.hash.as_ref());
-    let files = model.files.iter().map(|(id, file)| (*id, digest(file))).collect();
+    let version = Some((keepshare_base::Epoch::FIRST, keepshare_base::Seq(1)));
+    let listed = |file: &ModelFile| (digest(file), version.filter(|_| !file.uncut));
+    let files = model.files.iter().map(|(id, file)| (*id, listed(file))).collect();
     Listing { names, files }
 }
 

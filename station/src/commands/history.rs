@@ -58,7 +58,10 @@ fn render_versions(versions: &[VersionInfo]) -> String {
             time_text(&version.time, zone),
             bytes_text(version.size),
             version.user.as_deref().map_or_else(|| "–".to_owned(), safe),
-            version.event.clone(),
+            match version.cut_by.as_str() {
+                "station" => format!("{}, cut by the station", version.event),
+                _ => version.event.clone(),
+            },
             // The set itself has no name.
             if version.name.is_empty() { ".".to_owned() } else { safe(&version.name) },
             ended,

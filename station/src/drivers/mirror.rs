@@ -12,7 +12,7 @@ use tokio::sync::{Notify, mpsc};
 use super::agreement::Agreement;
 use keepshare_base::{Epoch, FilledChange};
 use keepshare_proto::{
-    NameLine, Place, Text,
+    FileLine, NameLine, Place, Text,
     shipper::{Input, MirrorId, Page},
 };
 use keepshare_replication::source::{
@@ -241,7 +241,8 @@ impl Sink {
                     listing.names.extend(lines.into_iter().map(named));
                 }
                 Page::Files(lines) => {
-                    listing.files.extend(lines.into_iter().map(|line| (line.file, line.digest)));
+                    let listed = |line: FileLine| (line.file, (line.digest, line.version));
+                    listing.files.extend(lines.into_iter().map(listed));
                 }
                 Page::End => return Ok(listing),
             }

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use keepshare_base::{
-    CommitId, Epoch, FileId, Name, OriginId, RequestId, Seq, SetName, StationName,
+    CommitId, Epoch, FileId, Name, OriginId, RequestId, Seq, SetName, StationName, VersionId,
 };
 use keepshare_proto::{
     FileLine, Frame, Message, MonoTime, NameLine, Place, RestoreRequest, StateDigest, Text,
@@ -516,9 +516,10 @@ fn standing(view: &View, origin: OriginId) -> Result<Standing, ReadError> {
         Some(known) => Standing {
             place: known.last.map(|(epoch, seq, running)| Place { epoch, seq, running }),
             fence: known.fence,
-            mirroring: known.mirroring,
+            highest: view.highest(origin)?,
+            mirror: known.mirror.map(|mirror| (mirror.epoch, mirror.seq)),
         },
-        None => Standing { place: None, fence: Epoch::FIRST, mirroring: false },
+        None => Standing { place: None, fence: Epoch::FIRST, highest: None, mirror: None },
     })
 }
 
@@ -547,6 +548,10 @@ fn files_page(
     let line = |state: FileState| FileLine {
         file: state.file,
         digest: StateDigest::of(&state.meta, state.hash.as_ref()),
+        version: state
+            .version()
+            .filter(|id| id.station_commit().is_none())
+            .map(|VersionId(at)| (at.epoch, at.seq)),
     };
     Ok(files.into_iter().map(line).collect())
 }

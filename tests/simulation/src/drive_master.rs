@@ -159,8 +159,13 @@ impl World {
         mirror: shipper::MirrorId,
     ) -> shipper::Input {
         self.seen.mirrors += 1;
-        let (stamp, source) = (self.stamp(), &self.masters[master].source);
-        let (at, tree) = (source.place(), source.tree.clone());
+        let (stamp, kept) = (self.stamp(), &mut self.masters[master]);
+        let (at, tree) = (kept.source.begin_mirror(stamp), kept.source.tree.clone());
+        let (head, start) = (kept.source.head(), kept.start);
+        for station in 0..self.stations.len() {
+            let input = Box::new(shipper::Input::Journal(head));
+            self.schedule(1, Event::Shipper { master, station, start, input });
+        }
         let (names, files, parts) = (Vec::new(), Vec::new(), None);
         let kept = Mirror { id: mirror, stamp, tree, names, files, parts };
         self.masters[master].destinations[station].mirror = Some(kept);

@@ -121,6 +121,13 @@ impl Source {
         self.append(filled);
     }
 
+    /// Journals that a mirror begins: it has a place of its own.
+    pub(crate) fn begin_mirror(&mut self, stamp: Stamp) -> Place {
+        let change = Change { stamp, ..Change::default() };
+        self.append(FilledChange { change, payload: Vec::new() });
+        self.place()
+    }
+
     /// Begins an epoch above `above` with an empty journal.
     ///
     /// The first change carries the time: were it the same in all journals, two that begin one epoch could not be told

@@ -96,13 +96,15 @@ impl Store {
         assert_eq!(position.epoch, standing.fence, "an epoch was committed before it was agreed");
         let here = standing.place.filter(|place| place.epoch == position.epoch);
         let reached = here.map_or(Seq(0), |place| place.seq);
-        if complete && !standing.mirroring {
+        if complete && standing.mirror.is_none() {
             assert!(here.is_some(), "{position} was committed without a mirror before it");
             assert_eq!(position.seq, reached.next(), "changes were committed out of order");
         } else {
-            assert!(position.seq >= reached, "a mirror led from {reached} back to {position}");
+            let at = Some((position.epoch, position.seq));
+            let fits = at > standing.highest || (standing.mirror == at && at == standing.highest);
+            assert!(fits, "a mirror led to {position}, and {:?} was there", standing.highest);
         }
-        let jump = complete && standing.mirroring;
+        let jump = complete && standing.mirror.is_some();
         self.append(Record { position, running, complete, jump, filled });
     }
 
@@ -144,8 +146,10 @@ impl Store {
             seq: record.position.seq,
             running: record.running,
         });
-        let mirroring = records.last().is_some_and(|record| !record.complete);
-        Standing { place, fence: fence.unwrap_or(Epoch::FIRST), mirroring }
+        let at = |record: &Record| (record.position.epoch, record.position.seq);
+        let mirror = records.last().filter(|record| !record.complete).map(at);
+        let highest = records.iter().map(at).max();
+        Standing { place, fence: fence.unwrap_or(Epoch::FIRST), highest, mirror }
     }
 }
 
@@ -197,7 +201,7 @@ impl Station {
             let next = Store::standing_of(&self.store.records, self.store.fence);
             let follows = !self.refused
                 || !commit.complete
-                || next.mirroring
+                || next.mirror.is_some()
                 || next.place.is_some_and(|place| place.seq.next() == commit.position.seq);
             if self.refuses > 0 || !follows {
                 self.refuses = self.refuses.saturating_sub(1);

@@ -64,7 +64,8 @@ impl Tree {
     /// Returns the files from `after` on, and whether there are no more.
     pub fn files_page(&self, after: Option<FileId>, limit: usize) -> (Vec<FileLine>, bool) {
         let mut rest = self.files.keys().filter(|file| after.is_none_or(|after| **file > after));
-        let line = |file: &FileId| FileLine { file: *file, digest: self.digest(*file) };
+        let line =
+            |file: &FileId| FileLine { file: *file, digest: self.digest(*file), version: None };
         let lines = rest.by_ref().take(limit).map(line).collect();
         (lines, rest.next().is_none())
     }

@@ -240,8 +240,8 @@ impl World {
     pub fn is_settled(&self) -> bool {
         let source = &self.masters[self.holder()].source;
         self.stations.iter().all(|station| {
-            let Standing { place, mirroring, .. } = station.store.standing();
-            place == Some(source.place()) && !mirroring && station.queue.is_empty()
+            let Standing { place, mirror, .. } = station.store.standing();
+            place == Some(source.place()) && mirror.is_none() && station.queue.is_empty()
         })
     }
 

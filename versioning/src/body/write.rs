@@ -122,7 +122,7 @@ fn spans<'b>(content: &Content, mut bytes: &'b [u8]) -> (bool, Vec<Span<'b>>) {
 }
 
 /// Returns the first `size` bytes of small content, with zeros behind where it is shorter.
-fn small_content(
+pub(crate) fn small_content(
     rows: &impl Rows,
     frames: &impl FramesMut,
     old: Option<Old<'_>>,

@@ -13,7 +13,7 @@ use crate::{
     log::LogPosition,
     moment::{Verdict, moment, stopped_for},
     pack::PackLoc,
-    record::{Body, BodyId, CommitValue, FileValue, FirstCommitValue, Piece, Row},
+    record::{Body, BodyId, CommitValue, FileValue, FirstCommitValue, Mark, Piece, Row},
 };
 
 use super::{IndexError, Rows, Table, WriteRows, files, keys, voids};
@@ -269,6 +269,12 @@ impl Apply<'_, '_> {
         let key = keys::file(file, at);
         let before = self.state(&key)?;
         self.rows.put(Table::File, &key, &encode(value))?;
+        if let Some(before) = &before
+            && before.mark != value.mark
+        {
+            self.unmark(at, file, before)?;
+        }
+        self.mark(at, file, value)?;
         if before.as_ref().map(|before| &before.body) != Some(&value.body) {
             self.use_body(file, &value.body)?;
             if let Some(before) = before {
@@ -285,7 +291,34 @@ impl Apply<'_, '_> {
         let key = keys::file(file, at);
         let Some(before) = self.state(&key)? else { return Ok(()) };
         self.rows.remove(Table::File, &key)?;
+        self.unmark(at, file, &before)?;
         self.drop_body(&before.body)
+    }
+
+    /// Notes under which id a state is found, or that it has none yet.
+    fn mark(&mut self, at: CommitId, file: FileId, value: &FileValue) -> Result<(), IndexError> {
+        match &value.mark {
+            Mark::Origin(made) => {
+                let key = keys::version(file, made.position);
+                self.rows.put(Table::Version, &key, &at.0.to_be_bytes())
+            }
+            Mark::Open(_) => self.rows.put(Table::Open, &file.to_bytes(), &at.0.to_be_bytes()),
+            Mark::Change | Mark::Station => Ok(()),
+        }
+    }
+
+    /// Forgets what [`Self::mark`] noted, unless it is of another state by now.
+    fn unmark(&mut self, at: CommitId, file: FileId, value: &FileValue) -> Result<(), IndexError> {
+        let (table, key) = match &value.mark {
+            Mark::Origin(made) => (Table::Version, keys::version(file, made.position)),
+            Mark::Open(_) => (Table::Open, file.to_bytes().to_vec()),
+            Mark::Change | Mark::Station => return Ok(()),
+        };
+        let noted = match self.rows.get(table, &key)? {
+            Some(noted) => decode_u64(table, noted.value())?,
+            None => return Ok(()),
+        };
+        if noted == at.0 { self.rows.remove(table, &key).map(drop) } else { Ok(()) }
     }
 
     fn state(&self, key: &[u8]) -> Result<Option<FileValue>, IndexError> {

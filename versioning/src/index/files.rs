@@ -8,10 +8,12 @@ use std::{
     },
 };
 
-use keepshare_base::{CommitId, FileId, Name, OriginId, Position, RequestId, RestoreRow, Stamp};
+use keepshare_base::{
+    CommitId, Epoch, FileId, Name, OriginId, Position, RequestId, RestoreRow, Seq, Stamp, VersionId,
+};
 
 use crate::{
-    record::{Body, BodyId, CommitValue, FileValue, Grain, Piece},
+    record::{Body, BodyId, CommitValue, FileValue, Grain, Mark, Piece},
     state::{BodyChanges, BodyRef, CommitInfo, FileState, Place, PointInfo, RestoreInfo, Touched},
 };
 
@@ -26,6 +28,9 @@ const TOUCHED_ROWS_MAX: usize = 100_000;
 
 /// The most commits of other origins that are looked through for one of this origin.
 const OTHER_ORIGINS_MAX: usize = 64;
+
+/// So many states of a file are looked through for the one that a place stands for: nearly always it is the first or second.
+const STATES_OF_PLACE_MAX: usize = 64;
 
 /// The most ranges that [`body_changes`] gives; more is everything.
 const RANGES_MAX: usize = 100_000;
@@ -222,6 +227,46 @@ pub(crate) fn file(
     nearest.map(|(commit, value)| states.state(file, commit, value)).transpose()
 }
 
+/// Returns the version of a file with an id, whether or not its content is kept.
+pub(crate) fn version(
+    rows: &impl Rows,
+    file: FileId,
+    id: VersionId,
+) -> Result<Option<FileState>, IndexError> {
+    let brought = rows.get(Table::Version, &keys::version(file, id.0))?;
+    let cut = match (brought, id.station_commit()) {
+        (Some(at), _) => Some(CommitId(decode_u64(Table::Version, at.value())?)),
+        (None, Some(cut)) => Some(cut),
+        (None, None) => commit_of(rows, id.0)?,
+    };
+    let mut states = States::new(rows);
+    let mut at = cut;
+    // The change that cut it may have brought a newer state, too, and other parts of its mirror more.
+    for _ in 0..STATES_OF_PLACE_MAX {
+        let Some((commit, value)) = at.map_or(Ok(None), |at| newest(rows, file, at))? else {
+            break;
+        };
+        let state = states.state(file, commit, value)?;
+        if state.version() == Some(id) {
+            return Ok(Some(state));
+        }
+        at = commit.0.checked_sub(1).map(CommitId);
+    }
+    Ok(None)
+}
+
+/// Returns the highest place of an origin that any commit has.
+pub(crate) fn highest(
+    rows: &impl Rows,
+    origin: OriginId,
+) -> Result<Option<(Epoch, Seq)>, IndexError> {
+    let prefix = keys::origin(origin);
+    match rows.under(Table::Position, &prefix, &prefix)?.next_back().transpose()? {
+        Some((key, _)) => keys::read_position(key.value()).map(|at| Some((at.epoch, at.seq))),
+        None => Ok(None),
+    }
+}
+
 /// Returns the versions of a file, newest first.
 pub(crate) fn versions(rows: &impl Rows, file: FileId) -> Result<Vec<FileState>, IndexError> {
     let mut states = States::new(rows);
@@ -246,14 +291,27 @@ impl<'a, R: Rows> States<'a, R> {
         commit: CommitId,
         value: FileValue,
     ) -> Result<FileState, IndexError> {
-        let user = self.commit(commit)?.user.clone();
-        let cut = self.commit(value.cut.unwrap_or(commit))?;
+        let by = value.cut.unwrap_or(commit);
+        let (position, stamp, user, arrival) = match value.mark {
+            Mark::Origin(made) => (made.position, made.stamp, made.user, self.commit(by)?.arrival),
+            Mark::Station => {
+                let brought = self.commit(commit)?;
+                let VersionId(position) = VersionId::of_station(commit);
+                (position, brought.stamp, brought.user.clone(), brought.arrival)
+            }
+            Mark::Change | Mark::Open(_) => {
+                let user = self.commit(commit)?.user.clone();
+                let cut = self.commit(by)?;
+                (cut.position, cut.stamp, user, cut.arrival)
+            }
+        };
         Ok(FileState {
             file,
             commit,
-            position: cut.position,
-            stamp: cut.stamp,
-            arrival: cut.arrival,
+            cut_at: by,
+            position,
+            stamp,
+            arrival,
             event: value.event,
             user,
             meta: value.meta,

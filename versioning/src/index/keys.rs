@@ -3,7 +3,7 @@
 //! Numbers are big-endian; a commit that sorts newest first is stored as its complement. Names hold no NUL, so a NUL
 //! ends them.
 
-use keepshare_base::{CommitId, FileId, Name, OriginId, Position, Stamp};
+use keepshare_base::{CommitId, Epoch, FileId, Name, OriginId, Position, Seq, Stamp};
 
 use crate::record::{BodyId, Grain, Piece};
 
@@ -187,6 +187,25 @@ pub(crate) fn position(position: Position) -> Vec<u8> {
     key.extend_from_slice(&position.epoch.number().to_be_bytes());
     key.extend_from_slice(&position.seq.0.to_be_bytes());
     key
+}
+
+/// Reads a `position` key.
+pub(crate) fn read_position(key: &[u8]) -> Result<Position, IndexError> {
+    let read = || {
+        let (origin, rest) = key.split_first_chunk::<4>()?;
+        let (epoch, seq) = rest.split_first_chunk::<NUMBER>()?;
+        Some(Position {
+            origin: OriginId(u32::from_be_bytes(*origin)),
+            epoch: Epoch::new(u64::from_be_bytes(*epoch))?,
+            seq: Seq(u64::from_be_bytes(seq.try_into().ok()?)),
+        })
+    };
+    read().ok_or_else(|| Table::Position.broken())
+}
+
+/// `version`.
+pub(crate) fn version(file: FileId, at: Position) -> Vec<u8> {
+    [&file.to_bytes()[..], &position(at)].concat()
 }
 
 /// `blob`.

@@ -222,6 +222,9 @@ impl Writer<'_> {
         }
         let busy = !taken.group.is_empty();
         self.commit(taken.group);
+        if let Some(now) = taken.now.filter(|_| self.held.is_none() && !self.poisoned) {
+            self.cut_open(now);
+        }
         self.sync();
         if let Some(now) = taken.now {
             self.flush_if_due(now);
@@ -283,6 +286,17 @@ impl Writer<'_> {
                 }
                 status.clock_alarm = (times + 1, Some(alarm));
             });
+        }
+    }
+
+    /// Makes states versions that were left open for too long.
+    fn cut_open(&mut self, now: Stamp) {
+        match self.store.cut_open(now) {
+            Ok(any) => self.unsynced |= any,
+            // Nothing is lost: they stay what they are until there is space.
+            Err(CommitError::Full | CommitError::Refused(_)) => {}
+            Err(CommitError::Poisoned) => self.fail(&StoreError::Poisoned),
+            Err(CommitError::Store(error)) => self.fail(&error),
         }
     }
 

@@ -65,6 +65,8 @@ pub(super) struct Housekeeping {
     look_at_packs: bool,
     /// The log's snapshot did not fit on the disk.
     no_room_for_log: bool,
+    /// After which file the next look at open states goes on.
+    pub(super) open_after: Option<keepshare_base::FileId>,
 }
 
 /// The log on its way to the next generation.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use keepshare_base::{CommitId, FileId, FileRow, Kind};
+use keepshare_base::{CommitId, FileId, FileRow, Made};
 
 use crate::{
     Incoming, Refusal, StoreError,
@@ -12,10 +12,13 @@ use crate::{
     index::{IndexError, Rows, apply::body_users, files, names},
     moment::{Told, moment},
     pack::PackError,
-    record::{Body, BodyId, CommitValue, FileValue, Row},
+    record::{Body, BodyId, CommitValue, FileValue, Mark, Row},
 };
 
+use self::fate::Fate;
 use super::frames::Frames;
+
+pub(super) mod fate;
 
 /// Why there is no record.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +43,16 @@ impl From<CheckError> for PlanError {
     }
 }
 
+impl PlanError {
+    fn of_body(error: BodyError, file: FileId) -> Self {
+        match error {
+            BodyError::Index(error) => Self::Index(error),
+            BodyError::Pack(error) => Self::Pack(error),
+            BodyError::Expired => Self::Refused(Refusal::NoFile(file)),
+        }
+    }
+}
+
 impl From<PlanError> for CommitError {
     fn from(error: PlanError) -> Self {
         match error {
@@ -58,7 +71,11 @@ pub(super) fn change(
     told: &Told,
     incoming: &Incoming,
 ) -> Result<Vec<Row>, PlanError> {
-    let place = check(rows, incoming)?;
+    let origin = incoming.position.origin;
+    let place_before = files::place(rows, origin)?;
+    let place = check(rows, at, incoming)?;
+    // The end of a mirror belongs to it.
+    let mirror = place.mirror.or(place_before.and_then(|before| before.mirror));
     let position = incoming.position;
     let change = &incoming.filled.change;
     let before = files::moment_before(rows, position.origin, at)?;
@@ -71,12 +88,15 @@ pub(super) fn change(
         stamp: change.stamp,
         user: change.user.clone(),
     };
-    let mut plan = Plan { rows, frames, at, incoming, out: vec![Row::Commit { at, value }] };
+    let began = mirror.map(|mirror| mirror.began);
+    let out = vec![Row::Commit { at, value }];
+    let now_micros = told.running_micros;
+    let mut plan = Plan { rows, frames, at, now_micros, began, incoming, out };
     plan.cuts()?;
     plan.files()?;
     plan.names()?;
     let mut out = plan.out;
-    out.push(Row::Place { origin: position.origin, place });
+    out.push(Row::Place { origin, place });
     out.extend(change.point.clone().map(|point| Row::Point { at, point, position }));
     out.extend(change.restore.clone().map(|row| Row::Restore { at, row, position }));
     Ok(out)
@@ -86,6 +106,10 @@ struct Plan<'a, 'f, R> {
     rows: &'a R,
     frames: &'a mut Frames<'f>,
     at: CommitId,
+    /// The running time.
+    now_micros: u64,
+    /// In a mirror, the commit at which it began.
+    began: Option<CommitId>,
     incoming: &'a Incoming,
     out: Vec<Row>,
 }
@@ -93,14 +117,25 @@ struct Plan<'a, 'f, R> {
 impl<R: Rows> Plan<'_, '_, R> {
     /// Makes present states versions of this commit.
     fn cuts(&mut self) -> Result<(), PlanError> {
-        let cuts: HashSet<FileId> = self.incoming.filled.change.cuts.iter().copied().collect();
+        let change = &self.incoming.filled.change;
+        let cuts: HashSet<FileId> = change.cuts.iter().copied().collect();
+        let versions = change.files.iter().filter(|row| row.is_version()).map(|row| row.file);
+        let versions: HashSet<FileId> = versions.collect();
         for file in cuts {
-            if let Some((at, value)) = files::newest(self.rows, file, CommitId::MAX)?
-                && value.cut.is_none()
-            {
-                let value = FileValue { cut: Some(self.at), ..value };
-                self.out.push(Row::File { at, file, value });
-            }
+            let Some((at, value)) = files::newest(self.rows, file, CommitId::MAX)? else {
+                continue;
+            };
+            // A mirror knows that a state ends here, and not what the origin called it. What this station cut before the
+            // origin's word came is the origin's from now on.
+            let mark = match (&value.mark, self.began) {
+                (Mark::Open(_), Some(_)) => Mark::Station,
+                (Mark::Open(_), None) => Mark::Change,
+                // One place names one version of a file: where the change brings another, this one stays the station's.
+                (Mark::Station, None) if !versions.contains(&file) => Mark::Change,
+                _ => continue,
+            };
+            let value = FileValue { cut: Some(self.at), mark, ..value };
+            self.out.push(Row::File { at, file, value });
         }
         Ok(())
     }
@@ -122,17 +157,43 @@ impl<R: Rows> Plan<'_, '_, R> {
 
     fn files(&mut self) -> Result<(), PlanError> {
         let incoming = self.incoming;
-        for (index, (row, bytes)) in incoming.filled.contents().enumerate() {
-            self.file(index, row, bytes)?;
+        for ((index, (row, bytes)), made) in
+            incoming.filled.contents().enumerate().zip(incoming.filled.change.made())
+        {
+            self.file(index, row, bytes, made)?;
         }
         Ok(())
     }
 
-    fn file(&mut self, index: usize, row: &FileRow, bytes: &[u8]) -> Result<(), PlanError> {
+    fn file(
+        &mut self,
+        index: usize,
+        row: &FileRow,
+        bytes: &[u8],
+        made: Option<&Made>,
+    ) -> Result<(), PlanError> {
         let before = files::newest(self.rows, row.file, CommitId::MAX)?;
-        // A state that became no version goes when the next one comes.
+        if let Some((at, value)) = &before
+            && let Some(made) = made
+            && self.is_late_cut(row, value)
+            && self.newest_place(row.file)?.is_below(made.position)
+        {
+            // Only that it is a version, and which, was missing.
+            let (cut, mark) = (Some(self.at), Mark::Origin(made.clone()));
+            let value = FileValue { event: row.event, cut, mark, ..value.clone() };
+            self.out.push(Row::File { at: *at, file: row.file, value });
+            return Ok(());
+        }
+        let fate = match &before {
+            Some(before) => self.fate(row, bytes, made, before)?,
+            None => Fate::Stays,
+        };
+        if let (Fate::Cut, Some((at, value))) = (fate, &before) {
+            let value = FileValue { cut: Some(self.at), mark: Mark::Station, ..value.clone() };
+            self.out.push(Row::File { at: *at, file: row.file, value });
+        }
         let (kept, gone) = match &before {
-            Some((before_at, value)) if self.goes(row, value)? => {
+            Some((before_at, value)) if fate == Fate::Goes => {
                 let earlier = CommitId(before_at.0.saturating_sub(1));
                 let kept = files::newest(self.rows, row.file, earlier)?;
                 (kept.map_or(CommitId(0), |(kept, _)| kept), Some((*before_at, value)))
@@ -142,11 +203,7 @@ impl<R: Rows> Plan<'_, '_, R> {
         };
         let old = before.as_ref().map(|(at, value)| Old { at: *at, value, kept });
         let written = write(self.rows, self.frames, self.at, index, old, row, bytes);
-        let written = written.map_err(|error| match error {
-            BodyError::Index(error) => PlanError::Index(error),
-            BodyError::Pack(error) => PlanError::Pack(error),
-            BodyError::Expired => PlanError::Refused(Refusal::NoFile(row.file)),
-        })?;
+        let written = written.map_err(|error| PlanError::of_body(error, row.file))?;
         let unused = match gone {
             Some((_, FileValue { body: Body::Mapped(body), .. }))
                 if written.body != Body::Mapped(*body) =>
@@ -155,14 +212,25 @@ impl<R: Rows> Plan<'_, '_, R> {
             }
             _ => None,
         };
+        let is_version = row.is_version();
+        let mark = if is_version {
+            self.mark(row.file, made, gone.is_some_and(|(_, value)| value.cut.is_some()))?
+        } else {
+            let since = match gone {
+                Some((_, FileValue { mark: Mark::Open(since), .. })) => *since,
+                _ => self.at,
+            };
+            Mark::Open(since)
+        };
         let value = FileValue {
             event: row.event,
             meta: row.meta.clone(),
             hash: row.hash,
             fuzzy: row.fuzzy,
-            cut: is_version(row).then_some(self.at),
+            cut: is_version.then_some(self.at),
             since: written.since,
             body: written.body,
+            mark,
         };
         self.out.push(Row::File { at: self.at, file: row.file, value });
         self.out.extend(written.rows);
@@ -171,25 +239,10 @@ impl<R: Rows> Plan<'_, '_, R> {
         Ok(())
     }
 
-    /// Tells whether a file's present state goes when `row` comes: it is no version, or one of the very position that
-    /// the new one gets, which happens when a mirror is begun again.
-    fn goes(&self, row: &FileRow, value: &FileValue) -> Result<bool, PlanError> {
-        let change = &self.incoming.filled.change;
-        let Some(cut) = value.cut else { return Ok(!change.cuts.contains(&row.file)) };
-        let Some(cut) = files::commit(self.rows, cut)? else { return Ok(false) };
-        Ok(is_version(row) && value.body != Body::Expired && cut.position == self.incoming.position)
-    }
-
     /// Returns a body where only one state uses it.
     fn unused_without(&self, body: BodyId, file: FileId) -> Result<Option<BodyId>, PlanError> {
         Ok(body_users(self.rows, body)?.filter(|users| *users == (file, 1)).map(|_| body))
     }
-}
-
-/// Tells whether a row is a version at once: where the origin says so, and for everything but files. What a folder was
-/// is small, and the whole set at some moment needs it.
-fn is_version(row: &FileRow) -> bool {
-    row.cut || row.meta.kind != Kind::File
 }
 
 /// Returns the rows that remove a version's content.

@@ -12,6 +12,7 @@ mod damage;
 mod full;
 mod histories;
 mod housekeeping;
+mod identity;
 mod model;
 mod moments;
 mod refusals;

@@ -202,7 +202,7 @@ impl Run {
         let (Some(got), Some(want)) = (got, want) else { return };
         assert_eq!(
             (got.meta.size, got.cut, got.expired),
-            (want.content.len(), want.cut.is_some(), want.expired.is_some()),
+            (want.content.len(), want.is_cut(), want.expired.is_some()),
         );
         if got.expired {
             assert!(self.rig.reader().read(&got, 0, 1).is_err() || got.meta.size == 0);

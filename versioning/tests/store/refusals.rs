@@ -77,7 +77,7 @@ fn one_change_cuts_a_file_once() {
     let refusal = rig.refused(edit().cut(file).whole(file, b"next", true));
     assert_eq!(refusal, Refusal::CutTwice(file));
     // A cut of what is a version already says nothing new.
-    rig.apply(edit().whole(file, b"closed", true));
+    rig.apply(edit().whole(file, b"open and closed", true));
     rig.apply(edit().cut(file).whole(file, b"next", true));
     assert_eq!(rig.view().versions(file).unwrap().len(), 2);
 }

@@ -128,6 +128,7 @@ fn change() -> impl Strategy<Value = Change> {
             cuts,
             point,
             restore,
+            made: Vec::new(),
         },
     )
 }
@@ -177,8 +178,10 @@ fn about_mirrors() -> impl Strategy<Value = Frame> {
     let more = any::<u32>().prop_map(|pages| Message::ListMore { pages });
     let name_line = (file_id(), name(), file_id(), kind())
         .prop_map(|(parent, name, file, kind)| NameLine { parent, name, file, kind });
-    let file_line = (file_id(), any::<[u8; 16]>())
-        .prop_map(|(file, digest)| FileLine { file, digest: StateDigest(digest) });
+    let version = option::of((epoch(), any::<u64>().prop_map(Seq)));
+    let file_line = (file_id(), any::<[u8; 16]>(), version).prop_map(|(file, digest, version)| {
+        FileLine { file, digest: StateDigest(digest), version }
+    });
     let names = vec(name_line, 0..20).prop_map(Message::ListNames);
     let files = vec(file_line, 0..20).prop_map(Message::ListFiles);
     prop_oneof![start, more, names, files, Just(Message::ListEnd)].prop_map(Frame::from)

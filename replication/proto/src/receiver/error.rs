@@ -37,7 +37,7 @@ pub(super) enum Wrong {
     Part(u64),
     #[error("a mirror began inside another")]
     SecondMirror,
-    #[error("a mirror leads to {at}, behind {floor}")]
+    #[error("a mirror leads to {at}, and {floor} is here already")]
     MirrorBack { at: Seq, floor: Seq },
     #[error("change {seq} must not be kept: {source}")]
     Change { seq: Seq, source: ChangeError },

@@ -29,8 +29,10 @@ pub struct Standing {
     pub place: Option<Place>,
     /// The highest epoch agreed to.
     pub fence: Epoch,
-    /// A mirror began and did not end.
-    pub mirroring: bool,
+    /// The highest place of the origin that anything there has.
+    pub highest: Option<(Epoch, Seq)>,
+    /// Where the mirror leads that began and did not end.
+    pub mirror: Option<(Epoch, Seq)>,
 }
 
 /// A change for the store, checked as far as it can be without knowing the set.

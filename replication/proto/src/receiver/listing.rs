@@ -44,7 +44,8 @@ impl Receiver {
             return Err(Wrong::Beyond(at.seq));
         }
         let floor = open.floor.max(open.received.unwrap_or_default());
-        if at.seq < floor {
+        // A place that is taken names versions already; only the mirror that broke off may be at its own.
+        if at.seq <= floor && open.broken_off != Some(at.seq) {
             return Err(Wrong::MirrorBack { at: at.seq, floor });
         }
         let position = self.position(at);
@@ -150,6 +151,7 @@ impl Receiver {
             open.mirror = None;
             open.received = Some(at.seq);
             open.floor = at.seq;
+            open.broken_off = None;
         }
     }
 

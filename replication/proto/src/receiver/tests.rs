@@ -73,8 +73,12 @@ impl Station {
     fn open_at(seq: u64) -> Self {
         let mut station = Self::connected();
         station.say(hello(1));
-        let standing =
-            Standing { place: Some(place(1, seq)), fence: Epoch::FIRST, mirroring: false };
+        let standing = Standing {
+            place: Some(place(1, seq)),
+            fence: Epoch::FIRST,
+            highest: None,
+            mirror: None,
+        };
         station.give(Input::Standing(standing));
         station.outputs();
         station
@@ -137,7 +141,8 @@ fn a_master_is_welcomed_with_the_place_of_the_store() {
     let mut station = Station::connected();
     station.say(hello(1));
     assert_eq!(station.outputs(), [Output::ReadStanding]);
-    let standing = Standing { place: Some(place(1, 4)), fence: Epoch::FIRST, mirroring: false };
+    let standing =
+        Standing { place: Some(place(1, 4)), fence: Epoch::FIRST, highest: None, mirror: None };
     station.give(Input::Standing(standing));
     let welcome = Welcome { place: Some(place(1, 4)), fence: Epoch::FIRST, mirroring: false };
     assert_eq!(station.sent(), [Message::Welcome(welcome)]);
@@ -148,7 +153,8 @@ fn a_master_is_welcomed_with_the_place_of_the_store() {
 fn a_new_epoch_is_agreed_durably_before_it_is_welcomed() {
     let mut station = Station::connected();
     station.say(hello(3));
-    let standing = Standing { place: Some(place(1, 4)), fence: epoch(2), mirroring: false };
+    let standing =
+        Standing { place: Some(place(1, 4)), fence: epoch(2), highest: None, mirror: None };
     station.give(Input::Standing(standing));
     assert_eq!(station.outputs()[1..], [Output::Fence { epoch: epoch(3) }]);
     station.give(Input::Fenced { epoch: epoch(3) });
@@ -163,7 +169,8 @@ fn a_new_epoch_is_agreed_durably_before_it_is_welcomed() {
 fn a_master_of_an_epoch_that_is_over_is_refused() {
     let mut station = Station::connected();
     station.say(hello(1));
-    let standing = Standing { place: Some(place(2, 4)), fence: epoch(2), mirroring: false };
+    let standing =
+        Standing { place: Some(place(2, 4)), fence: epoch(2), highest: None, mirror: None };
     station.give(Input::Standing(standing));
     station.assert_refused(Refusal::Epoch, "epoch 1 is over, 2 is agreed");
     station.say(change(1, 5));
@@ -265,13 +272,14 @@ fn a_replay_is_acknowledged_again_and_not_kept() {
 
 #[test]
 fn frames_that_do_not_belong_there_are_refused() {
-    let wrong: [(Message, Refusal, &str); 9] = [
+    let wrong: [(Message, Refusal, &str); 10] = [
         (hello(1), Refusal::Order, "second hello"),
         (change(2, 5), Refusal::Epoch, "epoch 2 is not the agreed epoch 1"),
         (change_of(2, 1, 5, Step::Next, Change::default()), Refusal::Unknown, "origin 2"),
         (part(9, 1), Refusal::Order, "part 1 of a mirror came outside one"),
         (start(2, 9), Refusal::Epoch, "epoch 2"),
-        (start(1, 3), Refusal::Order, "a mirror leads to 3, behind 4"),
+        (start(1, 3), Refusal::Order, "a mirror leads to 3, and 4 is here already"),
+        (start(1, 4), Refusal::Order, "a mirror leads to 4, and 4 is here already"),
         (Message::Ack { through: Seq(9) }, Refusal::Order, "what stations say"),
         (Message::ListEnd, Refusal::Order, "what stations say"),
         (Message::Resumed, Refusal::Order, "what stations say"),
@@ -378,7 +386,7 @@ fn a_mirror_lists_and_then_takes_parts() {
     station.give(Input::NamesPage { listing, lines: vec![], end: true });
     let files = Output::ListFiles { listing, after: None, limit: PAGE_LINES_MAX };
     assert_eq!(station.outputs(), [files]);
-    let lines = vec![FileLine { file, digest: crate::StateDigest([1; 16]) }];
+    let lines = vec![FileLine { file, digest: crate::StateDigest([1; 16]), version: None }];
     station.give(Input::FilesPage { listing, lines: lines.clone(), end: true });
     assert_eq!(station.sent(), [Message::ListFiles(lines), Message::ListEnd]);
 
@@ -456,7 +464,12 @@ fn a_listing_stops_when_the_master_takes_no_more() {
 fn after_an_interrupted_mirror_only_a_mirror_goes_on() {
     let mut station = Station::connected();
     station.say(hello(1));
-    let standing = Standing { place: Some(place(1, 4)), fence: Epoch::FIRST, mirroring: true };
+    let standing = Standing {
+        place: Some(place(1, 4)),
+        fence: Epoch::FIRST,
+        highest: Some((Epoch::FIRST, Seq(9))),
+        mirror: Some((Epoch::FIRST, Seq(9))),
+    };
     station.give(Input::Standing(standing));
     station.outputs();
     station.say(change(1, 5));

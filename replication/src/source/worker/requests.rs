@@ -7,7 +7,7 @@ use keepshare_base::{Change, Epoch, FileId, Seq};
 use super::{Worker, now};
 use crate::source::{
     Head, SourceAlarm, SourceError, kept,
-    ledger::Tx,
+    ledger::{Snapshot, Tx},
     map::Inode,
     pass::Regions,
     round::{FileTask, Seed},
@@ -28,6 +28,7 @@ impl Worker {
             Request::Filled(id, attempt, filled) => self.filled(id, attempt, filled),
             Request::Synced(id, synced) => self.synced(id, synced),
             Request::Looked(looked) => self.looked_again(looked),
+            Request::Mirror(reply) => drop(reply.send(self.begin_mirror())),
             Request::NewEpoch(above, seed, reply) => {
                 drop(reply.send(self.new_epoch(above, seed.map(|seed| seed.names))));
             }
@@ -70,6 +71,20 @@ impl Worker {
             self.pending.add_file(*file, FileTask { verify: true, ..FileTask::default() });
         }
         Ok(())
+    }
+
+    /// Journals that a mirror begins, so that it leads to a place that is its own, and takes what there is there.
+    fn begin_mirror(&mut self) -> Result<Snapshot, SourceError> {
+        self.ledger.write(|tx| {
+            let stamp = now();
+            tx.append(&Change { stamp, ..Change::default() })?;
+            tx.state.base = tx.state.base.or(Some(tx.state.here()));
+            Ok(())
+        })?;
+        let snapshot = Snapshot::open(&self.ledger.database())?;
+        let head = self.ledger.state().head();
+        self.shared.head.send_if_modified(|shown| std::mem::replace(shown, head) != head);
+        Ok(snapshot)
     }
 
     /// Begins an epoch. With a seed the map is made anew, with the ids that a station knows.
@@ -152,6 +167,7 @@ fn begin_epoch(tx: &mut Tx<'_>, epoch: Epoch, anew: bool) -> Result<(), SourceEr
         tx.map.clear()?;
         tx.state.root = Inode::default();
         tx.state.scanned = false;
+        tx.state.base = None;
     } else if tx.state.scanned {
         let stamp = now();
         tx.append(&Change { stamp, ..Change::default() })?;

@@ -562,6 +562,7 @@ impl<'t> Turn<'_, 't> {
             self.pending.seed = std::collections::HashMap::new();
             let stamp = now();
             self.tx.append(&Change { stamp, ..Change::default() })?;
+            self.tx.state.base = self.tx.state.base.or(Some(self.tx.state.here()));
         }
         Ok(())
     }

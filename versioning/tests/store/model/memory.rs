@@ -5,7 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use keepshare_base::{CommitId, Content, FileId, Kind, Name, Position, Stamp};
+use keepshare_base::{
+    CommitId, Content, Extent, FileId, FileRow, Kind, Name, Position, Stamp, VersionId,
+};
 use keepshare_versioning::{Incoming, disk::sim::Dice};
 
 use crate::rig::{NOW, SECOND};
@@ -71,9 +73,19 @@ pub(crate) struct Row {
     pub(crate) at: CommitId,
     pub(crate) content: Bytes,
     pub(crate) cut: Option<CommitId>,
+    /// When the station cut it by itself.
+    own: Option<CommitId>,
+    /// Since when its file is open.
+    since: CommitId,
     /// When a newer state took the place of this one, which was no version.
     gone: Option<CommitId>,
     pub(crate) expired: Option<CommitId>,
+}
+
+impl Row {
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.or(self.own).is_some()
+    }
 }
 
 #[derive(Default)]
@@ -90,9 +102,13 @@ impl Memory {
         self.commits.insert(at, (incoming.position, change.stamp));
         for file in &change.cuts {
             let newest = self.files.get_mut(file).and_then(|rows| rows.last_mut()).unwrap();
-            newest.cut = newest.cut.or(Some(at));
+            let brings_another = change.files.iter().any(|row| row.file == *file && row.cut);
+            if newest.own.is_none() || !brings_another {
+                newest.cut = newest.cut.or(Some(at));
+            }
         }
         for (row, mut bytes) in incoming.filled.contents() {
+            let named = self.present.values().any(|(file, _)| *file == row.file);
             let rows = self.files.entry(row.file).or_default();
             let mut content = rows.last().map(|row| row.content.clone()).unwrap_or_default();
             if let Content::Extents { fresh: true, .. } = row.content {
@@ -110,11 +126,25 @@ impl Memory {
                     }
                 }
             }
-            if let Some(last) = rows.last_mut().filter(|last| last.cut.is_none()) {
-                last.gone = Some(at);
+            let mut since = at;
+            if let Some(open) = rows.last().filter(|last| !last.is_cut()).cloned() {
+                let long = |then: CommitId| {
+                    self.commits[&at].1.micros_since(self.commits[&then].1) >= 10 * SECOND
+                };
+                let own_before = rows.iter().rev().skip(1).find(|row| row.gone.is_none());
+                let own_before = own_before
+                    .is_some_and(|row| row.cut.is_none() && row.own.is_some() && !long(row.at));
+                let most = 2 * replaced(&open.content, &content, row) > open.content.len();
+                let last = rows.last_mut().unwrap();
+                if named && (long(open.since) || (most && !own_before)) {
+                    last.own = Some(at);
+                } else {
+                    last.gone = Some(at);
+                    since = open.since;
+                }
             }
             let cut = row.cut.then_some(at);
-            rows.push(Row { at, content, cut, gone: None, expired: None });
+            rows.push(Row { at, content, cut, own: None, since, gone: None, expired: None });
         }
         for row in &change.names {
             let key = (row.parent, row.name.clone());
@@ -137,6 +167,7 @@ impl Memory {
             rows.retain(|row| row.at <= latest);
             for row in rows {
                 keep(&mut row.cut);
+                keep(&mut row.own);
                 keep(&mut row.gone);
                 keep(&mut row.expired);
             }
@@ -208,7 +239,9 @@ impl Memory {
     }
 
     pub(crate) fn versions(&self, file: FileId) -> Vec<(CommitId, Position)> {
-        let version = |row: &Row| Some((row.at, self.commits[&row.cut?].0));
+        let by_master = |row: &Row| Some(self.commits[&row.cut?].0);
+        let by_itself = |row: &Row| row.own.map(|_| VersionId::of_station(row.at).0);
+        let version = |row: &Row| Some((row.at, by_master(row).or_else(|| by_itself(row))?));
         self.kept(file).filter_map(version).collect()
     }
 
@@ -231,7 +264,7 @@ impl Memory {
             let first = self.kept(file).find(|row| row.at <= start).map_or(start, |row| row.at);
             for row in self.kept(file).filter(|row| row.at >= first && row.at < end) {
                 let same = history.last().is_some_and(|last| (last.0, last.1) == (file, row.at));
-                if row.cut.is_some() && !same {
+                if row.is_cut() && !same {
                     history.push((file, row.at, spot.0, spot.1.clone()));
                 }
             }
@@ -266,7 +299,7 @@ impl Memory {
             let rows: Vec<_> = self.kept(file).collect();
             let newest = rows[0].at;
             let may = rows.into_iter().filter(|row| {
-                row.cut.is_some()
+                row.is_cut()
                     && row.expired.is_none()
                     && !(row.at == newest && living.contains(&file))
             });
@@ -281,6 +314,22 @@ impl Memory {
             rows.iter_mut().find(|row| row.at == *commit).unwrap().expired = Some(at);
         }
     }
+}
+
+/// Returns how many bytes of a state the next one cuts off or writes over.
+fn replaced(old: &Bytes, new: &Bytes, row: &FileRow) -> u64 {
+    let both = old.len().min(new.len());
+    let gone = old.len() - both;
+    let Content::Extents { fresh, extents, .. } = &row.content else { return gone };
+    if *fresh && old.len().max(new.len()) > 65_536 {
+        return old.len();
+    }
+    if *fresh {
+        let (old, new) = (old.slice(0, both), new.slice(0, both));
+        return gone + old.iter().zip(&new).filter(|(old, new)| old != new).count() as u64;
+    }
+    let over = |extent: &Extent| (extent.offset + extent.len).min(both).max(extent.offset);
+    gone + extents.iter().map(|extent| over(extent) - extent.offset).sum::<u64>()
 }
 
 /// Returns any one of some.

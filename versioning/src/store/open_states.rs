@@ -1,0 +1,66 @@
+//! Versions that this station cuts by itself: of files whose origin leaves their state open.
+
+use std::ops::Bound;
+
+use keepshare_base::{CommitId, FileId};
+
+use super::{Room, Store, plan::fate::OPEN_MICROS_MAX};
+use crate::{
+    error::CommitError,
+    index::{IndexError, Rows, Table, apply::decode_u64, files, keys, names},
+    moment::Arrival,
+    record::{FileValue, Mark, Row},
+};
+
+/// So many open states are looked at in one step.
+const LOOKED_AT_MAX: usize = 1024;
+
+impl Store {
+    /// Makes states versions that were open, and the same, for ten seconds: their origin should have said long ago that they
+    /// are. Returns whether any was; they are durable with the next sync. Looks at a bounded number of states each time.
+    pub fn cut_open(&mut self, arrival: impl Into<Arrival>) -> Result<bool, CommitError> {
+        self.check_writable(Room::BeyondReserve)?;
+        let now = self.clock.tell(&arrival.into()).running_micros;
+        let (at, after) = (self.latest().next(), self.housekeeping.open_after);
+        let (rows, next) = self.asked(|rows| overdue(rows, at, now, after))?;
+        self.housekeeping.open_after = next;
+        if rows.is_empty() {
+            return Ok(false);
+        }
+        self.append(at, &rows)?;
+        Ok(true)
+    }
+}
+
+/// Returns the rows that make open states after `after` versions at `at`, and after which file to go on.
+fn overdue(
+    rows: &impl Rows,
+    at: CommitId,
+    now_micros: u64,
+    after: Option<FileId>,
+) -> Result<(Vec<Row>, Option<FileId>), IndexError> {
+    let mut out = Vec::new();
+    let after = after.map(FileId::to_bytes);
+    let from = after.as_ref().map_or(Bound::Unbounded, |after| Bound::Excluded(&after[..]));
+    for (looked_at, row) in rows.range(Table::Open, from, Bound::Unbounded)?.enumerate() {
+        let (key, value) = row?;
+        let file = keys::file_of(Table::Open, key.value())?;
+        if looked_at == LOOKED_AT_MAX {
+            return Ok((out, Some(file)));
+        }
+        let commit = CommitId(decode_u64(Table::Open, value.value())?);
+        let then = files::commit(rows, commit)?.map(|commit| commit.running_micros);
+        if then.is_some_and(|then| now_micros.saturating_sub(then) < OPEN_MICROS_MAX) {
+            continue;
+        }
+        // What a mirror that broke off left is no state of any moment, and what has no name is being written.
+        let mirrors = files::place(rows, file.origin)?.is_some_and(|place| place.mirror.is_some());
+        if mirrors || names::count(rows, file)? == 0 {
+            continue;
+        }
+        let Some(value) = files::exactly(rows, file, commit)? else { continue };
+        let value = FileValue { cut: Some(at), mark: Mark::Station, ..value };
+        out.push(Row::File { at: commit, file, value });
+    }
+    Ok((out, None))
+}
