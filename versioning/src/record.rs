@@ -162,6 +162,7 @@ impl Piece {
 }
 
 /// One resulting row. New kinds go to the end: the place in this list is the encoding.
+#[expect(clippy::large_enum_variant, reason = "most rows are of files, the largest kind")]
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Row {
     /// A commit, as version 1 wrote it; its moment follows when it is applied.
