@@ -169,7 +169,9 @@ impl Question<'_> {
         let at = match when.resolve(self.share.config.zone, self.now) {
             Moment::Latest => self.view.newest_commit()?,
             Moment::At(stamp) => commit_then(&self.view, stamp, self.now)?,
-            Moment::Version(id, _) => self.view.commit_of(id.0)?.ok_or(Denial::NotFound)?,
+            Moment::Version(id, file) => {
+                self.view.commit_with(id, file)?.ok_or(Denial::NotFound)?
+            }
         };
         self.view_at(folder, at)
     }

@@ -529,7 +529,7 @@ fn failed_status(record: &SetRecord, failure: &Failure) -> SetStatus {
         swept: None,
         shared: None,
         away_seconds: None,
-        problems: vec![failure.one_line()],
+        problems: vec![failure.with_hint()],
         alarms: Vec::new(),
     }
 }

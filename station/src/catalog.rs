@@ -265,7 +265,8 @@ impl Catalog {
             }
         }
         // A folder is asked for by the versions of what is in it, too.
-        let Some(commit) = view.commit_of(id.0).map_err(read_failure)? else { return Ok(None) };
+        let commit = view.commit_with(id, file).map_err(read_failure)?;
+        let Some(commit) = commit else { return Ok(None) };
         let found = self.at_commit(view, path, commit)?;
         Ok(found.filter(|found| found.state.meta.kind == Kind::Dir || is_meant(&found.state)))
     }

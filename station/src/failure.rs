@@ -106,6 +106,12 @@ impl Failure {
         self.chain.iter().any(says)
     }
 
+    /// Returns the whole chain on one line, with what to do next.
+    pub(crate) fn with_hint(&self) -> String {
+        let said = self.one_line();
+        self.hint.as_ref().map_or(said.clone(), |hint| format!("{said} ({hint})"))
+    }
+
     /// Returns the whole chain on one line.
     pub(crate) fn one_line(&self) -> String {
         self.chain.join(": ")

@@ -358,17 +358,26 @@ fn read_and_take_nothing(
     let began = Instant::now();
     let mut took = Vec::new();
     while took.len() < 50 || began.elapsed() < during {
-        let mut honest = Drive::connect(demo)?;
         let began = Instant::now();
-        let file = honest.lookup(root, b"big")?;
-        let record = honest.read_record(&file, 4096)?;
-        ensure!(honest.ask(&record)?.len() > 4096, "the bytes are there");
-        let record = honest.read_record(&file, 1 << 20)?;
-        ensure!(honest.ask(&record)?.len() >= 32 << 10, "a part at least");
+        // All come from one address, and who makes room among them is nobody's choice: like a kernel, it connects again.
+        while let Err(error) = read_honestly(demo, root) {
+            ensure!(error.is::<std::io::Error>() && began.elapsed() < PATIENCE, "{error:#}");
+        }
         took.push(began.elapsed());
     }
     print_times("reads beside them", took);
     drop(held);
+    Ok(())
+}
+
+/// Reads as a client does that means no harm.
+fn read_honestly(demo: &Demo, root: &[u8]) -> Result<()> {
+    let mut honest = Drive::connect(demo)?;
+    let file = honest.lookup(root, b"big")?;
+    let record = honest.read_record(&file, 4096)?;
+    ensure!(honest.ask(&record)?.len() > 4096, "the bytes are there");
+    let record = honest.read_record(&file, 1 << 20)?;
+    ensure!(honest.ask(&record)?.len() >= 32 << 10, "a part at least");
     Ok(())
 }
 

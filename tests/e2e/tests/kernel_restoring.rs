@@ -176,6 +176,8 @@ impl Desk {
             self.drive.versions_within(SOON, "desk/doc.txt", versions + 1)?;
         }
         self.settled("doc.txt")?;
+        // A name without microseconds means one version only while its second holds no other.
+        next_second()?;
         let names = self.names("doc.txt")?;
         let newest = &names[names.len() - contents.len()..];
         let moves: Vec<String> =

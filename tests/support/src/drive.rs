@@ -175,7 +175,8 @@ pub fn next_second() -> Result<()> {
     wait_until(Duration::from_secs(20), "another second", || now().is_ok_and(|now| now > began))
 }
 
-/// Returns when a version was cut, as `versions --json` prints it.
+/// Returns a moment at which a version was there, as `versions --json` prints it. Its own time is that of its origin, and what
+/// a first mirror brought was made before the history begins.
 pub fn time_of(version: &Value) -> Result<&str> {
-    version["time"].as_str().context("a version has a time")
+    version["arrived"].as_str().context("a version has arrived")
 }
