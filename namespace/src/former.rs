@@ -136,7 +136,7 @@ impl Question<'_> {
 /// Returns the first `limit` of what fits, in the order in which it is read.
 ///
 /// `read` gives as many from the beginning as it is asked for. What does not fit takes no place from what does: more is
-/// read until there is enough, or nothing more, or [`READ_MAX`] were gone through.
+/// read until there is enough, or nothing more, or 100,000 were gone through.
 pub fn first_fitting<T, E>(
     limit: usize,
     mut read: impl FnMut(usize) -> Result<Vec<T>, E>,

@@ -117,7 +117,7 @@ fn a_mirrored_version_is_what_its_origin_made_it() {
         let found = rig.view().version(files[1], id("v1.1.1")).unwrap();
         assert_eq!(found.as_ref(), Some(&state), "round {round}");
         assert_eq!(rig.view().version(files[1], id("v1.1.2")).unwrap(), None);
-        let mut disk = rig.disk.reopen(Crash::LoseAll);
+        let disk = rig.disk.reopen(Crash::LoseAll);
         // Whatever the index said, the log says the same.
         let _ = keepshare_versioning::disk::Disk::remove(&disk, "index.redb");
         rig.reopen_on(disk);
