@@ -13,7 +13,10 @@ use keepshare_base::Stamp;
 use serde_json::Value;
 
 use keepshare_e2e::SOON;
-use keepshare_support::{Scratch, Station, cluster::SET, in_scratch, wait_until};
+use keepshare_support::{Scratch, Station, in_scratch, wait_until};
+
+/// The set in it.
+const SET: &str = "projects";
 
 /// Where the paths of the fixture begin.
 const MADE_AT: &str = "/tmp/keepshare-fixture";
@@ -31,8 +34,15 @@ fn open_it(scratch: &mut Scratch) -> Result<()> {
     renew_certificates(&office, &store)?;
     store.start()?;
     office.start()?;
-    wait_until(SOON, "the link stands and everything has arrived", || {
-        store.set_status(SET).is_ok_and(|set| set["state"] == "in-sync" && set["from"] == "office")
+    let head = office.set_status(SET)?["head"].clone();
+    wait_until(SOON, "the link stands and goes on where it was", || {
+        office.set_status(SET).is_ok_and(|set| {
+            let destination = &set["destinations"][0];
+            destination["connected"] == true && destination["acknowledged"] == head
+        })
+    })?;
+    wait_until(SOON, "the live tree is adopted", || {
+        store.set_status(SET).is_ok_and(|set| set["state"] == "in-sync")
     })?;
     holds_everything(&store)?;
     let log = fs::read_to_string(scratch.join("office.log"))?;
