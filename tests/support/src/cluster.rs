@@ -3,10 +3,11 @@
 use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU16, Ordering},
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::{
@@ -177,8 +178,22 @@ impl Cluster {
     }
 }
 
-/// Returns an address of this machine where nobody listens.
+/// Returns an address of this machine where nobody listens, and where no connection of anybody's begins.
+///
+/// The kernel takes the ports of connections from 32768 on (`ip_local_port_range`): one that is free there now may be
+/// the end of another test's connection when the station comes to listen.
 pub fn free_address() -> Result<SocketAddr> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).context("cannot find a free port")?;
-    Ok(listener.local_addr()?)
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 12_000;
+    const PORTS: u16 = 20_000;
+    // Processes begin apart, so that two that run at once seldom try the same.
+    let begin = u16::try_from(std::process::id() * 97 % u32::from(PORTS))?;
+    for _ in 0..PORTS {
+        let turn = NEXT.fetch_add(1, Ordering::Relaxed) % PORTS;
+        let port = FIRST + (begin + turn) % PORTS;
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return Ok(listener.local_addr()?);
+        }
+    }
+    bail!("no port of this machine is free")
 }
