@@ -256,10 +256,12 @@ fn a_copy_that_was_cut_off_is_adopted_all_the_same() {
 fn a_busy_set_has_no_differences() {
     let seed = seed();
     let (mut bench, mut master) = (Bench::new(false), Master::new(seed));
-    for _ in 0..100 {
-        master.mutate();
+    for _ in 0..20 {
+        for _ in 0..5 {
+            master.mutate();
+        }
+        bench.send(&mut master);
     }
-    bench.send(&mut master);
     let reader = bench.store.reader();
     for _ in 0..20 {
         let mut checking = Checking::new(true);
