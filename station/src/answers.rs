@@ -315,11 +315,12 @@ impl Answers for StationAnswers {
                 reply.item(&self.set_address(&name, &address)?)
             }
             Request::SetAdd { name, source, to } => reply.item(&self.add_set(name, source, to)?),
-            Request::SetMirror { name, to, new_epoch, take_over } => {
-                let kind = match (take_over, new_epoch) {
-                    (true, _) => MirrorKind::TakeOver,
-                    (false, true) => MirrorKind::NewEpoch,
-                    (false, false) => MirrorKind::Same,
+            Request::SetMirror { name, to, new_epoch, take_over, new_source } => {
+                let kind = match (new_source, take_over, new_epoch) {
+                    (true, _, _) => MirrorKind::NewSource,
+                    (false, true, _) => MirrorKind::TakeOver,
+                    (false, false, true) => MirrorKind::NewEpoch,
+                    (false, false, false) => MirrorKind::Same,
                 };
                 reply.item(&self.mirror_set(&name, to.as_ref(), kind)?)
             }

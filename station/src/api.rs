@@ -64,6 +64,9 @@ pub(crate) enum Request {
         new_epoch: bool,
         /// In an epoch of its own, though another master has the set.
         take_over: bool,
+        /// In an epoch of its own, with the folder that is at the source's path now.
+        #[serde(default)]
+        new_source: bool,
     },
     /// A file's or folder's versions: [`VersionInfo`]s, newest first.
     Versions {

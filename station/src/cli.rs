@@ -212,6 +212,9 @@ pub(crate) enum Set {
         /// Take the set back from another master that took it on
         #[arg(long, conflicts_with = "to")]
         take_over: bool,
+        /// Take the folder that is at the source's path now, after a disk was replaced or a backup brought back
+        #[arg(long, conflicts_with_all = ["to", "new_epoch", "take_over"])]
+        new_source: bool,
     },
 }
 
@@ -447,7 +450,8 @@ const STATUS_EXAMPLES: &str = "Examples:
 
 const SET_MIRROR_EXAMPLES: &str = "Examples:
   keepshare set mirror projects
-  keepshare set mirror projects --to store --new-epoch";
+  keepshare set mirror projects --to store --new-epoch
+  keepshare set mirror projects --new-source";
 
 const ADDRESS_EXAMPLES: &str = "Examples:
   keepshare station set-address store 10.0.0.7

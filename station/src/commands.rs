@@ -47,8 +47,8 @@ pub(crate) fn execute(cli: Cli, screen: &Screen) -> Outcome<()> {
         Command::Set(Set::Add { name, source, to }) => {
             sets::add(&socket(&global)?, name, &source, to, screen)
         }
-        Command::Set(Set::Mirror { name, to, new_epoch, take_over }) => {
-            let request = Request::SetMirror { name, to, new_epoch, take_over };
+        Command::Set(Set::Mirror { name, to, new_epoch, take_over, new_source }) => {
+            let request = Request::SetMirror { name, to, new_epoch, take_over, new_source };
             sets::mirror(&socket(&global)?, &request, screen)
         }
         Command::Set(Set::List) => sets::list(&socket(&global)?, screen),

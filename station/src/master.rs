@@ -74,6 +74,8 @@ pub(crate) enum MirrorKind {
     NewEpoch,
     /// In a new one, though another master took the set on.
     TakeOver,
+    /// In a new one, with the folder that is at the source's path now.
+    NewSource,
 }
 
 impl Master {
@@ -245,7 +247,7 @@ impl Master {
         let fenced = self.agreement.fenced().borrow().clone();
         let name = &self.name;
         match (kind, fenced) {
-            (MirrorKind::Same | MirrorKind::NewEpoch, Some(by)) => {
+            (MirrorKind::Same | MirrorKind::NewEpoch | MirrorKind::NewSource, Some(by)) => {
                 return Err(Failure::refused(format!(
                     "{by} tells that another master has taken set {name} on; nothing is sent from here"
                 ))
@@ -268,6 +270,18 @@ impl Master {
                 let head = self.agreement.begin_epoch(&self.source, epoch);
                 let head = head.context("cannot begin a new epoch")?;
                 tracing::warn!(set = %self.name, epoch = %head.epoch, "a new epoch was asked for");
+            }
+            (MirrorKind::NewSource, None) => {
+                let is_gone = |alarm: &SourceAlarm| matches!(alarm, SourceAlarm::Vanished(_));
+                if !self.source.status().alarms.iter().any(is_gone) {
+                    return Err(Failure::refused(format!(
+                        "the source folder of set {name} is the one it was; there is no other to take"
+                    ))
+                    .hint(format!("keepshare set mirror {name} mirrors it as it is")));
+                }
+                let head = self.agreement.take_source(&self.source);
+                let head = head.context("cannot take the folder that is there")?;
+                tracing::warn!(set = %self.name, epoch = %head.epoch, "another source folder was taken");
             }
         }
         Ok(())
@@ -473,7 +487,10 @@ fn source_problems(source: &SourceStatus) -> Vec<String> {
 
 fn alarms(source: &SourceStatus) -> Vec<String> {
     let text = |alarm: &SourceAlarm| match alarm {
-        SourceAlarm::Vanished(why) => format!("the source folder is gone: {why}"),
+        SourceAlarm::Vanished(why) => format!(
+            "the source folder is gone: {why}; nothing is deleted anywhere. Where a new one is in its place on purpose: \
+             keepshare set mirror SET --new-source"
+        ),
         SourceAlarm::Journal(why) => format!(
             "the journal cannot be used: {why}; it is tried again, and if that does not help: stop the station, move \
              the set's file out of the folder journal of its state, and start it: everything is compared again"

@@ -186,9 +186,10 @@ impl SourceHandle {
     }
 
     /// Takes the folder that is at the source's path now for the source, after
-    /// [`SourceAlarm::Vanished`](super::SourceAlarm::Vanished). Begins a new epoch.
-    pub fn accept_root(&self) -> Result<(), SourceError> {
-        self.shared.ask(Request::AcceptRoot)
+    /// [`SourceAlarm::Vanished`](super::SourceAlarm::Vanished). Begins a new epoch, after `above`. Where there is no folder
+    /// it does nothing.
+    pub fn accept_root(&self, above: Epoch) -> Result<Head, SourceError> {
+        self.shared.ask(|reply| Request::AcceptRoot(above, reply))
     }
 
     /// Compares everything with the map, whatever the events said. Does not block.

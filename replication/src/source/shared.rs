@@ -96,7 +96,7 @@ pub(crate) enum Request {
     /// Begin an epoch.
     NewEpoch(Epoch, Option<Box<Listing>>, Reply<Head>),
     /// Take the folder that is there for the source.
-    AcceptRoot(Reply<()>),
+    AcceptRoot(Epoch, Reply<Head>),
     /// End.
     Shutdown,
 }

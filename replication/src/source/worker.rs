@@ -375,11 +375,16 @@ impl Worker {
         Ok(())
     }
 
+    fn open_root(&self) -> Result<Tree, SourceError> {
+        Tree::open(&self.shared.config.root)
+            .map_err(|error| SourceError::Vanished(error.to_string()))
+    }
+
     fn try_attach(&mut self) -> Result<(), SourceError> {
         let gone = |error: std::io::Error| SourceError::Vanished(error.to_string());
         // The table first: what is mounted from here on wakes us.
         let mounts = Mounts::open(&self.shared.config.root);
-        let tree = Tree::open(&self.shared.config.root).map_err(gone)?;
+        let tree = self.open_root()?;
         let known = self.ledger.state().root;
         if known != Inode::default() && known != tree.root_seen().inode {
             let reason = "another folder is in its place (is a disk not mounted?)";

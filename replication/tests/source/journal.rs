@@ -228,7 +228,7 @@ fn another_folder_is_accepted_when_asked() {
     fs::write(rig.path("b"), "two").unwrap();
     rig.handle.rescan();
     rig.wait("the alarm", |rig| !rig.handle.status().alarms.is_empty());
-    rig.handle.accept_root().unwrap();
+    rig.handle.accept_root(keepshare_base::Epoch::FIRST).unwrap();
     rig.mirror();
     rig.settle();
     assert_eq!(rig.file("a"), a);

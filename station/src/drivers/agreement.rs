@@ -80,6 +80,13 @@ impl Agreement {
         Ok(head)
     }
 
+    /// Takes the folder that is at the source's path now, in an epoch above everything that is known. Blocks.
+    pub(crate) fn take_source(&self, source: &SourceHandle) -> Result<Head, SourceError> {
+        let head = source.accept_root(self.lock().highest())?;
+        self.lock().began(head.epoch);
+        Ok(head)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Epochs> {
         self.epochs.lock().unwrap_or_else(PoisonError::into_inner)
     }

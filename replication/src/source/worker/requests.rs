@@ -32,7 +32,7 @@ impl Worker {
             Request::NewEpoch(above, seed, reply) => {
                 drop(reply.send(self.new_epoch(above, seed.map(|seed| seed.names))));
             }
-            Request::AcceptRoot(reply) => drop(reply.send(self.accept_root())),
+            Request::AcceptRoot(above, reply) => drop(reply.send(self.accept_root(above))),
             Request::Shutdown => self.stopping = true,
         }
     }
@@ -142,7 +142,9 @@ impl Worker {
     }
 
     /// Takes the folder that is there now; files keep their ids by name.
-    fn accept_root(&mut self) -> Result<(), SourceError> {
+    fn accept_root(&mut self, above: Epoch) -> Result<Head, SourceError> {
+        // Nothing ends before there is a folder to go on with.
+        drop(self.open_root()?);
         let own = Epoch::new(self.ledger.state().epoch).unwrap_or(Epoch::FIRST);
         let seed = self.ledger.write(|tx| {
             let mut seed = HashMap::new();
@@ -157,7 +159,7 @@ impl Worker {
             }
             Ok(seed)
         })?;
-        self.new_epoch(own, Some(seed)).map(|_| ())
+        self.new_epoch(above.max(own), Some(seed))
     }
 }
 
