@@ -340,6 +340,9 @@ pub enum SourceError {
     /// The source's folder is not there.
     #[error("the source is not there: {0}")]
     Vanished(String),
+    /// The folder was not gone through yet since it was opened, so nobody knows what is gone.
+    #[error("the source is not looked through yet")]
+    NotLooked,
     /// A restore that is not done.
     #[error("cannot restore: {0}")]
     Refused(String),

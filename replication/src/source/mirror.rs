@@ -32,7 +32,7 @@ use super::{
     mirror_read::{self, Learned, Read},
     problems::Place,
     provider,
-    shared::{Request, Shared, lock},
+    shared::{Request, Shared, Unseen, lock},
     tree::{self, Tree},
 };
 
@@ -57,6 +57,7 @@ impl std::fmt::Debug for Mirror {
 impl Mirror {
     pub(crate) fn begin(shared: Arc<Shared>) -> Result<Self, SourceError> {
         shared.wait_scanned()?;
+        shared.wait_looked()?;
         let snapshot = shared.ask(Request::Mirror)?;
         Ok(Self { shared, snapshot })
     }
@@ -145,10 +146,16 @@ impl Run<'_> {
             .map(|((parent, name), (file, _))| (*file, (*parent, name)))
             .collect();
         let unseen = lock(&self.shared.unseen).clone();
+        let unseen = match &unseen {
+            // It was opened anew since the mirror began.
+            Unseen::NotYetKnown => return Err(SourceError::NotLooked),
+            Unseen::Places(places) => Some(&**places),
+            Unseen::TooMany => None,
+        };
         wrong.retain(|(parent, name, ..)| {
             // A name that stands for something else now was seen.
             let is_gone = !matches!(self.snapshot.map.lookup(*parent, name), Ok(Some(_)));
-            !is_gone || !is_unseen(unseen.as_deref(), &folders, *parent, name)
+            !is_gone || !is_unseen(unseen, &folders, *parent, name)
         });
         wrong.sort_by_cached_key(|(parent, name, ..)| {
             (std::cmp::Reverse(depth(&folders, *parent)), *parent, (*name).clone())

@@ -5,6 +5,7 @@ use std::{
     io,
     os::fd::OwnedFd,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
+    time::{Duration, Instant},
 };
 
 use keepshare_base::{Epoch, FileId, RequestId, Seq};
@@ -36,8 +37,8 @@ pub(crate) struct Shared {
     pub(crate) acks: Mutex<Acks>,
     /// For whoever asks.
     pub(crate) status: Mutex<SourceStatus>,
-    /// What could not be looked at, and may be there for all we know; `None`: anything.
-    pub(crate) unseen: Mutex<Option<Arc<HashSet<Place>>>>,
+    /// What could not be looked at, and may be there for all we know.
+    pub(crate) unseen: Mutex<Unseen>,
     /// Files that are asked about whether somebody has them open.
     pub(crate) sweep: Mutex<Sweep>,
     /// The folder, while it is there.
@@ -46,6 +47,17 @@ pub(crate) struct Shared {
     phase_changed: Condvar,
     requests: Mutex<Vec<Request>>,
     wake: OwnedFd,
+}
+
+/// What of the folder may be there though the map does not have it.
+#[derive(Clone, Debug)]
+pub(crate) enum Unseen {
+    /// Nobody has gone through the folder since it was opened: anything.
+    NotYetKnown,
+    /// These places.
+    Places(Arc<HashSet<Place>>),
+    /// More than are remembered: anything.
+    TooMany,
 }
 
 /// How far the source's thread is.
@@ -58,6 +70,9 @@ pub(crate) enum Phase {
     /// It has ended.
     Ended,
 }
+
+/// How long a mirror waits for the folder to be gone through.
+const LOOKED_PATIENCE: Duration = Duration::from_secs(20);
 
 /// What every destination has.
 #[derive(Debug)]
@@ -121,7 +136,7 @@ impl Shared {
             payloads: Mutex::new(payloads),
             acks: Mutex::new(Acks { epoch: head.epoch, through: acks, changed: BTreeMap::new() }),
             status: Mutex::default(),
-            unseen: Mutex::new(Some(Arc::default())),
+            unseen: Mutex::new(Unseen::NotYetKnown),
             phase: Mutex::new(Phase::Scanning),
             phase_changed: Condvar::new(),
             sweep: Mutex::default(),
@@ -198,6 +213,25 @@ impl Shared {
             Phase::Ended => Err(SourceError::Closed),
             Phase::Scanning | Phase::Running => Ok(()),
         }
+    }
+
+    /// Waits until the folder was gone through since it was opened, so that what it does not hold is known. Not for long:
+    /// whoever waits for it asks again.
+    pub(crate) fn wait_looked(&self) -> Result<(), SourceError> {
+        let deadline = Instant::now() + LOOKED_PATIENCE;
+        let mut phase = lock(&self.phase);
+        while matches!(*lock(&self.unseen), Unseen::NotYetKnown) {
+            if *phase == Phase::Ended {
+                return Err(SourceError::Closed);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(SourceError::NotLooked);
+            }
+            let waited = self.phase_changed.wait_timeout(phase, left);
+            phase = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok(())
     }
 
     /// Waits until the thread has ended.

@@ -26,7 +26,7 @@ use super::{
     pending::Pending,
     problems::Problems,
     round::{FileTask, NameTask},
-    shared::{Phase, Shared, lock},
+    shared::{Phase, Shared, Unseen, lock},
     sweeper::Sweeper,
     tree::{self, Tree},
 };
@@ -446,7 +446,7 @@ impl Worker {
         self.aside = None;
         self.problems = Problems::default();
         self.linked = Linked::default();
-        *lock(&self.shared.unseen) = None;
+        *lock(&self.shared.unseen) = Unseen::NotYetKnown;
         self.cutting = Cutting::new(self.shared.config.cut);
         let seed = std::mem::take(&mut self.pending.seed);
         self.pending = Pending::default();

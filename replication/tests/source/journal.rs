@@ -176,6 +176,7 @@ fn a_new_epoch_recopies_nothing_that_is_equal() {
         rig.handle.shutdown();
         fs::remove_file(rig.config.state_dir.join("test.redb")).unwrap();
         fs::write(rig.path("while-lost"), "new").unwrap();
+        fs::remove_file(rig.path("a/b/7")).unwrap();
         rig.handle = open(&rig.config);
         let above = Epoch::new(7).unwrap();
         let head = rig.handle.new_epoch(above, Some(listing(&rig.model))).unwrap();
@@ -184,6 +185,7 @@ fn a_new_epoch_recopies_nothing_that_is_equal() {
         let bytes: usize = parts.iter().map(|part| part.filled.payload.len()).sum();
         assert_eq!(bytes, 3, "only what is new is sent");
         assert_eq!((rig.file("a/b"), rig.file("large")), (b, large));
+        assert!(rig.model.resolve("a/b/7").is_none(), "what is gone is gone there, too");
         rig.settle();
         assert_eq!(rig.file("while-lost").epoch, head.epoch);
     }
@@ -212,6 +214,14 @@ fn a_source_that_vanished_is_an_alarm_and_never_a_delete() {
         rig.settle();
         assert!(rig.model.resolve("poke").is_some());
         assert!(rig.handle.status().alarms.is_empty());
+        // A station that missed a removal meanwhile is mirrored.
+        let before = rig.model.clone();
+        fs::remove_file(rig.path("poke")).unwrap();
+        rig.settle();
+        rig.model = before;
+        assert!(rig.model.resolve("poke").is_some());
+        rig.mirror();
+        assert!(rig.model.resolve("poke").is_none(), "what is gone is gone there, too");
     }
 }
 

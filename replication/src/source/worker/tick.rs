@@ -12,7 +12,7 @@ use crate::source::{
     PROBLEMS_MAX, SourceAlarm, SourceError, SourceLimits,
     ledger::Tx,
     round::FileTask,
-    shared::{Shared, lock},
+    shared::{Shared, Unseen, lock},
 };
 
 /// How often recently written files are looked at, whatever the events said.
@@ -154,12 +154,18 @@ impl Worker {
         status.spool_bytes = lock(&self.shared.payloads).spool_bytes();
     }
 
-    /// Shows what cannot be read, if that changed.
-    pub(super) fn show_problems(&mut self) {
-        if !self.problems.take_changed() {
+    /// Shows what cannot be read, if that changed. What is not in the folder is known once a scan has ended.
+    pub(super) fn show_problems(&mut self, scan_ended: bool) {
+        let mut unseen = lock(&self.shared.unseen);
+        let is_known = scan_ended || !matches!(*unseen, Unseen::NotYetKnown);
+        if !self.problems.take_changed() && !scan_ended {
             return;
         }
-        *lock(&self.shared.unseen) = self.problems.places().map(Arc::new);
+        if is_known {
+            let places = self.problems.places();
+            *unseen = places.map_or(Unseen::TooMany, |places| Unseen::Places(Arc::new(places)));
+        }
+        drop(unseen);
         let mut status = lock(&self.shared.status);
         status.problem_count = self.problems.count();
         status.problems = self.problems.shown().take(PROBLEMS_MAX).cloned().collect();

@@ -177,7 +177,7 @@ impl Worker {
         self.linked.note(left.linked, &left.lost);
         self.break_restores(&left.lost, &left.problems);
         self.problems.update(left.looked, left.problems, left.partial);
-        self.show_problems();
+        self.show_problems(left.scan_ended);
         if left.scan_ended {
             shared.set_phase(Phase::Running);
             // One that takes long is not followed by the next at once.
