@@ -11,8 +11,8 @@ use keepshare_base::{FileId, Kind, NAME_BYTES_MAX, Name, Stamp, VersionId};
 
 use crate::when::{Moment, When, typed, typed_exactly};
 
-/// The longest part that says who made a version, in characters.
-const USER_CHARS_MAX: usize = 20;
+/// The longest part that says who made a version, in characters: `host`, an IPv6 address and a uid have room.
+const USER_CHARS_MAX: usize = 64;
 
 /// The longest extension that a version keeps, in characters.
 const EXTENSION_CHARS_MAX: usize = 10;

@@ -32,7 +32,7 @@ const POINTS: &[u8] = b"_points";
 pub(crate) const README_TEXT: &str = "\
 This folder shows how the folder above it was at other times. Nothing here can be changed or removed.\r
 \r
-NAME@                 the versions of the file NAME, newest first; _history.csv lists them\r
+NAME@                 the versions of the file NAME; _history.csv lists them, newest first\r
 NAME@/latest          the newest version of it (not listed; type it)\r
 _deleted              files and folders that are gone\r
 _points               named moments of the whole drive (in the drive's first folder)\r
