@@ -55,6 +55,8 @@ pub struct Shipper {
     /// Mirrors begun, over all links.
     mirrors: u64,
     mirror_wanted: Option<MirrorReason>,
+    /// Where the journal was when somebody asked for a mirror: what is in it goes first, a mirror has no versions.
+    mirror_after: Option<(Epoch, Seq)>,
     refusals: u32,
     alarmed: Vec<AlarmKind>,
     waiting: Option<Text>,
@@ -113,6 +115,7 @@ impl Shipper {
             reading: None,
             mirrors: 0,
             mirror_wanted: None,
+            mirror_after: None,
             refusals: 0,
             alarmed: Vec::new(),
             waiting: None,
@@ -354,7 +357,7 @@ impl Shipper {
         let kept = running.is_some() && place.seq.next() >= head.oldest;
         if running.is_some_and(|running| running != place.running) {
             self.disagree(Some(place), head.epoch, Disagreement::Differs);
-        } else if let Some(reason) = self.mirror_wanted {
+        } else if let Some(reason) = self.mirror_wanted.filter(|_| self.is_mirror_due(place)) {
             self.begin_mirror(Some(place), reason);
         } else if mirroring {
             self.begin_mirror(Some(place), MirrorReason::Interrupted);
@@ -405,7 +408,7 @@ impl Shipper {
                 self.alarm(AlarmKind::Refused, reason.as_str());
                 self.refusals += 1;
                 if self.refusals >= REFUSALS_BEFORE_MIRROR {
-                    self.mirror_wanted.get_or_insert(MirrorReason::Refused);
+                    self.mirror_wanted = Some(MirrorReason::Refused);
                 }
                 self.backoff.failed()
             }
@@ -416,10 +419,25 @@ impl Shipper {
 
     fn on_mirror_wanted(&mut self, now: MonoTime) {
         self.mirror_wanted = Some(MirrorReason::Asked);
-        if matches!(self.state, State::Following(_)) {
+        self.mirror_after = self.head.map(|head| (head.epoch, head.seq));
+        self.begin_asked(now);
+    }
+
+    /// Connects anew for a mirror that was asked for, once the destination has what was in the journal then.
+    fn begin_asked(&mut self, now: MonoTime) {
+        let is_asked = self.mirror_wanted == Some(MirrorReason::Asked);
+        let is_due = self.acked.is_none_or(|acked| self.is_mirror_due(acked));
+        if is_asked && is_due && matches!(self.state, State::Following(_)) {
             self.disconnect(now, "a mirror was asked for", Duration::ZERO);
             self.on_timeout(now);
         }
+    }
+
+    /// Tells whether the mirror that is wanted may begin for a destination at this place.
+    fn is_mirror_due(&self, at: Place) -> bool {
+        let waits = self.mirror_wanted == Some(MirrorReason::Asked);
+        let after = self.mirror_after.filter(|(epoch, _)| waits && *epoch == at.epoch);
+        after.is_none_or(|(_, seq)| at.seq >= seq)
     }
 
     fn on_moved(&mut self, now: MonoTime) {

@@ -94,6 +94,7 @@ impl Shipper {
                 if let (Some(running), Some(epoch)) = (following.window.acked(through.0), epoch) {
                     self.last_step = now;
                     self.set_acked(Place { epoch, seq: through, running });
+                    self.begin_asked(now);
                 }
                 self.read_on();
                 Ok(())

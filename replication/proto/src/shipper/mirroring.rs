@@ -177,7 +177,7 @@ impl Shipper {
         let mirror = mirroring.id;
         match mirroring.at {
             Some((at, _)) if mirroring.last_sent && through == at.seq => {
-                self.mirror_wanted = None;
+                (self.mirror_wanted, self.mirror_after) = (None, None);
                 self.outputs.push_back(Output::StopMirror { mirror });
                 self.set_acked(at);
                 self.follow(at);

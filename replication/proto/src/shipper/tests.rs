@@ -432,14 +432,38 @@ fn changes_refused_again_and_again_bring_a_mirror() {
 
 #[test]
 fn a_wish_for_a_mirror_is_kept_until_it_is_done() {
-    let mut master = Master::following(7);
+    let mut master = Master::following(20);
     master.outputs();
     master.give(Input::MirrorWanted);
     assert!(matches!(master.outputs()[..], [Output::Disconnect { .. }, Output::Connect]));
     master.give(Input::Connected);
+    let welcome = Welcome { place: Some(place(2, 20)), fence: epoch(2), mirroring: false };
+    master.say(Message::Welcome(welcome));
+    master.give(Input::JournalHash { seq: Seq(20), running: Some(running(20)) });
+    assert!(master.outputs().contains(&mirror(MirrorReason::Asked)));
+}
+
+/// A mirror brings what is there now: the versions of before are in the journal, and go first.
+#[test]
+fn a_mirror_that_is_asked_for_costs_no_version() {
+    let mut master = Master::greeting(None);
+    master.give(Input::MirrorWanted);
     let welcome = Welcome { place: Some(place(2, 7)), fence: epoch(2), mirroring: false };
     master.say(Message::Welcome(welcome));
     master.give(Input::JournalHash { seq: Seq(7), running: Some(running(7)) });
+    master.give(Input::JournalRead((8..=20).map(|seq| entry(seq, 10)).collect()));
+    master.say(Message::Ack { through: Seq(19) });
+    assert_eq!(master.0.doing(), Doing::Following);
+    master.outputs();
+    master.say(Message::Ack { through: Seq(20) });
+    assert!(matches!(
+        master.outputs()[..],
+        [Output::Acked(_), Output::Disconnect { .. }, Output::Connect]
+    ));
+    master.give(Input::Connected);
+    let welcome = Welcome { place: Some(place(2, 20)), fence: epoch(2), mirroring: false };
+    master.say(Message::Welcome(welcome));
+    master.give(Input::JournalHash { seq: Seq(20), running: Some(running(20)) });
     assert!(master.outputs().contains(&mirror(MirrorReason::Asked)));
 }
 
