@@ -13,7 +13,7 @@ use keepshare_base::{
     unescape_name, xattr_allowed,
 };
 use rustix::{
-    fs::{self, AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags},
+    fs::{self, Access, AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags},
     io::Errno,
 };
 
@@ -259,6 +259,17 @@ pub(crate) fn look_at(file: BorrowedFd<'_>) -> io::Result<Seen> {
 pub(crate) fn open_file(folder: BorrowedFd<'_>, name: &Name) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     Ok(fs::openat(folder, unescape_name(name), flags, Mode::empty())?)
+}
+
+/// Tells whether a file can be opened for reading, as far as its rights say; asks where the mode alone does not tell.
+pub(crate) fn may_read(folder: BorrowedFd<'_>, name: &Name, seen: &Seen) -> io::Result<()> {
+    const ALL: u32 = 0o444;
+    if seen.mode & ALL == ALL {
+        return Ok(());
+    }
+    let flags = AtFlags::EACCESS | AtFlags::SYMLINK_NOFOLLOW;
+    fs::accessat(folder, unescape_name(name), Access::READ_OK, flags)?;
+    Ok(())
 }
 
 /// Lists a folder; names that a set cannot hold come as the second list.

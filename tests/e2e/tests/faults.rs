@@ -235,6 +235,8 @@ fn name_what_cannot_be_read(scratch: &mut Scratch) -> Result<()> {
     wait_until(SOON, "the master says that it is incomplete", || {
         cluster.office.set_status(SET).is_ok_and(|s| s["state"] == "incomplete: 2 problems")
     })?;
+    // Better nothing than a file without content, which a restore would give out.
+    ensure!(!live.join("closed-file").exists(), "an empty file stands for what cannot be read");
     set("closed-file", 0o600)?;
     set("closed-folder", 0o700)?;
     cluster.equal_within(SOON * 2, Aspects::ORDINARY)?;
