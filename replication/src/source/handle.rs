@@ -46,6 +46,11 @@ impl Source {
                 reason: error.to_string(),
             })?;
         }
+        if let Some(folder) = &config.keep_journals
+            && let Err(error) = kept::forget_unfinished(folder, &config.set)
+        {
+            tracing::warn!(set = %config.set, %error, "what is left of an ended journal stays");
+        }
         let io = |source| {
             let what = format!("cannot prepare {}", config.spool_dir.display());
             SourceError::Io { what, source }
