@@ -7,7 +7,7 @@ use std::{
     fmt, io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -55,8 +55,8 @@ pub struct Damage(Arc<Met>);
 #[derive(Debug, Default)]
 struct Met {
     damage: AtomicBool,
-    /// The file was opened anew: nothing may go through this one any more.
-    retired: AtomicBool,
+    /// The file was opened anew: nothing may go through this one any more. Whoever writes holds it meanwhile.
+    retired: RwLock<bool>,
     /// The first error of the disk, as its number where it has one.
     disk: Mutex<Option<(Option<i32>, io::ErrorKind)>>,
 }
@@ -90,15 +90,18 @@ impl Damage {
         }
     }
 
+    /// Lets nothing more through, and waits for what is being written.
     fn retire(&self) {
-        self.0.retired.store(true, Ordering::SeqCst);
+        *self.0.retired.write().unwrap_or_else(PoisonError::into_inner) = true;
     }
 
-    fn check_in_use(&self) -> io::Result<()> {
-        if self.0.retired.load(Ordering::SeqCst) {
+    /// Returns the right to write to the file; until it is dropped, nobody opens the file anew.
+    fn in_use(&self) -> io::Result<RwLockReadGuard<'_, bool>> {
+        let retired = self.0.retired.read().unwrap_or_else(PoisonError::into_inner);
+        if *retired {
             return Err(io::Error::other("the database was opened anew"));
         }
-        Ok(())
+        Ok(retired)
     }
 
     fn disk(&self) -> MutexGuard<'_, Option<(Option<i32>, io::ErrorKind)>> {
@@ -134,7 +137,8 @@ impl CheckedDb {
         &self.damage
     }
 
-    /// Lets nothing more through to the file, so that it can be opened anew while somebody still reads from this one.
+    /// Lets nothing more through to the file, so that it can be opened anew while somebody still uses this one. What is
+    /// being written is waited for.
     pub fn retire(&self) {
         self.damage.retire();
     }

@@ -76,15 +76,12 @@ impl SharedDb {
 
     /// Tells whether it gives nothing more before it is opened anew.
     pub fn failed(&self) -> bool {
-        self.damage().is_some_and(|damage| damage.failed())
+        self.current().damage().is_some_and(Damage::failed)
     }
 
     /// Returns what was met since it was opened last; `None` for one that is not checked.
     pub fn damage(&self) -> Option<Damage> {
-        match &**self.current() {
-            Opened::Checked(database) => Some(database.damage().clone()),
-            Opened::Plain(_) => None,
-        }
+        self.current().damage().cloned()
     }
 
     /// Returns how many more bytes its disk takes; `None` where that is not known.
@@ -96,13 +93,18 @@ impl SharedDb {
     pub fn reopen(&self) -> Result<(), CheckedError> {
         let Some(file) = &self.0.file else { return Ok(()) };
         let mut current = self.0.current.write().unwrap_or_else(PoisonError::into_inner);
-        if let Opened::Checked(former) = &**current {
-            former.retire();
+        file.reopen(&mut current)
+    }
+
+    /// Opens the file anew if it failed. Of several that meet the failure together one does: what is good again is good for
+    /// all of them, and somebody may have committed to it already.
+    fn heal(&self, file: &File) -> Result<(), CheckedError> {
+        let mut current = self.0.current.write().unwrap_or_else(PoisonError::into_inner);
+        if current.damage().is_some_and(Damage::failed) {
+            file.reopen(&mut current)
+        } else {
+            Ok(())
         }
-        let opened = open_checked(&file.disk, &file.name, file.options.cache_bytes)?;
-        tracing::warn!(name = file.name, "a database was opened anew after a failure");
-        *current = Arc::new(Opened::Checked(opened));
-        Ok(())
     }
 
     /// Runs `work`, and turns a panic, which redb answers some failures with, into an error where it failed.
@@ -116,9 +118,10 @@ impl SharedDb {
     }
 
     fn in_use(&self) -> Result<Arc<Opened>, TransactionError> {
-        let heals = self.0.file.as_ref().is_some_and(|file| file.options.heals);
-        if heals && self.failed() {
-            self.reopen().map_err(|error| TransactionError::Storage(as_storage(error)))?;
+        if let Some(file) = self.0.file.as_ref().filter(|file| file.options.heals)
+            && self.failed()
+        {
+            self.heal(file).map_err(|error| TransactionError::Storage(as_storage(error)))?;
         }
         Ok(Arc::clone(&self.current()))
     }
@@ -128,7 +131,28 @@ impl SharedDb {
     }
 }
 
+impl File {
+    /// Lets go of the former database, whatever still uses it, and opens the file anew.
+    fn reopen(&self, current: &mut Arc<Opened>) -> Result<(), CheckedError> {
+        if let Opened::Checked(former) = &**current {
+            former.retire();
+        }
+        let opened = open_checked(&self.disk, &self.name, self.options.cache_bytes)?;
+        tracing::warn!(name = self.name, "a database was opened anew after a failure");
+        *current = Arc::new(Opened::Checked(opened));
+        Ok(())
+    }
+}
+
 impl Opened {
+    /// Returns what was met since it was opened; `None` for one that is not checked.
+    fn damage(&self) -> Option<&Damage> {
+        match self {
+            Self::Checked(database) => Some(database.damage()),
+            Self::Plain(_) => None,
+        }
+    }
+
     fn database(&self) -> &Database {
         match self {
             Self::Checked(database) => database.database(),

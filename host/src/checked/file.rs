@@ -129,7 +129,7 @@ impl CheckedFile {
             stored.resize(bytes, 0);
             let read = self.file.read_exact_at(&mut stored, block_start(blocks.start));
             // Whoever opened the file anew may have written there meanwhile.
-            self.damage.check_in_use()?;
+            drop(self.damage.in_use()?);
             match read {
                 Err(error) if is_unreadable(&error) && self.is_repairing() => stored.fill(0),
                 Err(error) if is_unreadable(&error) => return Err(self.damaged(blocks.start)),
@@ -194,7 +194,6 @@ impl CheckedFile {
     /// Writes everything, the header last, and returns the header's bytes and slot if there was a new one.
     fn write_all(&self) -> io::Result<Option<(Vec<u8>, usize)>> {
         let mut state = self.state();
-        self.damage.check_in_use()?;
         self.write_waiting(&mut state)?;
         if !state.header_dirty {
             return Ok(None);
@@ -208,7 +207,7 @@ impl CheckedFile {
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.damage.check_in_use()?;
+        drop(self.damage.in_use()?);
         if let Some(range) = in_header(offset, out.len()) {
             out.copy_from_slice(&self.state().header[range]);
             return Ok(());
@@ -226,16 +225,16 @@ impl CheckedFile {
         if !len.is_multiple_of(BLOCK_BYTES as u64) || blocks > BLOCKS_MAX {
             return Err(not_blocks());
         }
+        let _in_use = self.damage.in_use()?;
         let mut state = self.state();
-        self.damage.check_in_use()?;
         self.file.set_len(file_len(blocks))?;
         state.waiting.split_off(&blocks);
         Ok(())
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let _in_use = self.damage.in_use()?;
         let mut state = self.state();
-        self.damage.check_in_use()?;
         if let Some(range) = in_header(offset, data.len()) {
             state.header[range].copy_from_slice(data);
             state.header_dirty = true;
@@ -263,6 +262,8 @@ impl CheckedFile {
         if self.failed.load(Ordering::Acquire) {
             return Err(io::Error::other("an earlier sync failed"));
         }
+        // Whoever opens the file anew finds what is synced here, or what says that it was not.
+        let _in_use = self.damage.in_use()?;
         let header = self.write_all()?;
         self.file.sync_data().inspect_err(|_| self.fail())?;
         if let Some((stored, slot)) = header {

@@ -4,7 +4,8 @@
 //! anything is set aside for them, and a decoder never holds more than one frame and what was fed to it at once. What
 //! decodes is only well formed: whether it belongs there is for the machines to say.
 
-use keepshare_base::{Change, PAYLOAD_BYTES_MAX, Stamp};
+use keepshare_base::{Change, FileRow, PAYLOAD_BYTES_MAX, Stamp};
+use serde::Serialize;
 
 use crate::{Frame, Hello, Message, PROTOCOL, Refusal, Text};
 
@@ -14,8 +15,15 @@ pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
 /// The most bytes of a frame's header.
 pub const HEADER_BYTES_MAX: usize = 384 * 1024;
 
-/// The most encoded bytes of one change's rows: what a header has room for.
+/// The most encoded bytes of one change: what a header has room for. Nobody sends what takes more.
 pub const CHANGE_BYTES_MAX: usize = HEADER_BYTES_MAX - 128;
+
+/// The most bytes, by [`row_len`] and [`file_row_len`], of all rows of one change: beside them there is room for all else
+/// that a change says.
+pub const ROWS_BYTES_MAX: usize = CHANGE_BYTES_MAX - 1024;
+
+/// By how much a file row grows at most where it goes without its content: an empty content has a hash.
+const WITHHELD_BYTES: usize = 40;
 
 /// The bytes of the two lengths.
 const LENGTHS_BYTES: usize = 8;
@@ -156,9 +164,25 @@ pub fn set_clocks(head: &mut [u8], clocks: Clocks) {
     }
 }
 
-/// Returns how many bytes a change's rows take when encoded, for splitting what is over [`CHANGE_BYTES_MAX`].
+/// Returns how many bytes a change takes when encoded; no frame has room for more than [`CHANGE_BYTES_MAX`].
 pub fn change_len(change: &Change) -> usize {
-    postcard::experimental::serialized_size(change).expect("a change always encodes")
+    row_len(change)
+}
+
+/// Returns how many bytes a row of a change takes when encoded: whoever puts a change together counts them, so that they
+/// stay below [`ROWS_BYTES_MAX`].
+pub fn row_len(row: &impl Serialize) -> usize {
+    postcard::experimental::serialized_size(row).expect("a row always encodes")
+}
+
+/// Returns how many bytes a file row takes when encoded, also where it goes without its content.
+pub fn file_row_len(row: &FileRow) -> usize {
+    row_len(row) + WITHHELD_BYTES
+}
+
+/// Tells whether a frame has room for a change's rows.
+pub fn has_room(change: &Change) -> bool {
+    change_len(change) <= CHANGE_BYTES_MAX
 }
 
 /// Turns the bytes of a stream into frames.

@@ -4,7 +4,7 @@
 //! what was made in it between its birth and the watch is then found by reading.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     mem::MaybeUninit,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
@@ -28,8 +28,8 @@ const FILES_MAX: usize = 1 << 14;
 pub(crate) struct Inotify {
     queue: OwnedFd,
     folders: HashMap<i32, u64>,
-    /// Watches of files by themselves.
-    files: usize,
+    /// Those of the watches that are of files by themselves.
+    files: HashSet<i32>,
     watches: HashMap<u64, i32>,
     buffer: Box<[MaybeUninit<u8>]>,
 }
@@ -40,7 +40,7 @@ impl Inotify {
         Ok(Self {
             queue: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?,
             folders: HashMap::new(),
-            files: 0,
+            files: HashSet::new(),
             watches: HashMap::new(),
             buffer: vec![MaybeUninit::uninit(); BUFFER_BYTES].into_boxed_slice(),
         })
@@ -73,6 +73,7 @@ impl Capture for Inotify {
             let Some(folder) = self.folders.get(&event.wd()).copied() else { continue };
             if flags.contains(ReadFlags::IGNORED) {
                 self.folders.remove(&event.wd());
+                self.files.remove(&event.wd());
                 if self.watches.get(&folder) == Some(&event.wd()) {
                     self.watches.remove(&folder);
                 }
@@ -110,12 +111,12 @@ impl Capture for Inotify {
     }
 
     fn watch_file(&mut self, inode: u64, file: BorrowedFd<'_>) -> io::Result<()> {
-        if self.files >= FILES_MAX {
+        if self.files.len() >= FILES_MAX && !self.watches.contains_key(&inode) {
             return Err(io::Error::other("too many files with names outside of the source"));
         }
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let watch = inotify::add_watch(&self.queue, path, FILE_EVENTS)?;
-        self.files += 1;
+        self.files.insert(watch);
         self.folders.insert(watch, inode);
         self.watches.insert(inode, watch);
         Ok(())
@@ -124,6 +125,7 @@ impl Capture for Inotify {
     fn unwatch(&mut self, inode: u64) {
         if let Some(watch) = self.watches.remove(&inode) {
             self.folders.remove(&watch);
+            self.files.remove(&watch);
             // It is gone by itself when the folder is.
             let _ = inotify::remove_watch(&self.queue, watch);
         }
@@ -140,3 +142,34 @@ const EVENTS: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::MODIFY)
     .union(WatchFlags::CLOSE_WRITE)
     .union(WatchFlags::ATTRIB);
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, os::unix::fs::MetadataExt};
+
+    use super::*;
+
+    /// Files come and go for as long as a source runs: those that went leave their places to others.
+    #[test]
+    fn files_that_are_watched_no_more_make_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |name: &str| File::create(folder.path().join(name)).unwrap();
+        let (one, other) = (open("one"), open("other"));
+        let inode = |file: &File| file.metadata().unwrap().ino();
+        let mut capture = Inotify::open().unwrap();
+        for _ in 0..=FILES_MAX {
+            capture.watch_file(inode(&one), one.as_fd()).unwrap();
+            // Once more is not one more.
+            capture.watch_file(inode(&one), one.as_fd()).unwrap();
+            capture.unwatch(inode(&one));
+        }
+        // What was told of all these would leave no place in the queue.
+        while !capture.drain(&mut Marks::default()).unwrap() {}
+        capture.watch_file(inode(&other), other.as_fd()).unwrap();
+        assert_eq!((capture.files.len(), capture.watches.len()), (1, 1));
+        drop(other);
+        std::fs::remove_file(folder.path().join("other")).unwrap();
+        capture.drain(&mut Marks::default()).unwrap();
+        assert_eq!((capture.files.len(), capture.watches.len()), (0, 0), "it is gone by itself");
+    }
+}

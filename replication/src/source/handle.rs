@@ -14,8 +14,8 @@ use tokio::sync::watch;
 
 use super::{
     ChangeSize, Entry, Head, Listing, Mirror, RestoreAnswer, RestoreRequest, Source, SourceAlarm,
-    SourceConfig, SourceError, SourceStatus, Swept,
-    ledger::{Ledger, Snapshot},
+    SourceConfig, SourceError, SourceStatus, Swept, kept,
+    ledger::{Ledger, Snapshot, contained},
     payloads::Payloads,
     provider,
     shared::{Request, Shared, lock},
@@ -45,6 +45,11 @@ impl Source {
                 path: config.root.clone(),
                 reason: error.to_string(),
             })?;
+        }
+        if let Some(folder) = &config.keep_journals
+            && let Err(error) = kept::forget_unfinished(folder, &config.set)
+        {
+            tracing::warn!(set = %config.set, %error, "what is left of an ended journal stays");
         }
         let io = |source| {
             let what = format!("cannot prepare {}", config.spool_dir.display());
@@ -94,8 +99,9 @@ impl SourceHandle {
     /// Returns the oldest change that the journal can give with all after it; the one after the head where it is empty.
     /// The running hash of the place right before it is still known.
     pub fn oldest(&self) -> Result<Seq, SourceError> {
-        let snapshot = self.snapshot()?;
-        let oldest = snapshot.map.oldest()?.unwrap_or(Seq(snapshot.state.head).next());
+        let oldest = self.look(|snapshot| {
+            Ok(snapshot.map.oldest()?.unwrap_or(Seq(snapshot.state.head).next()))
+        })?;
         // What is damaged, and what is before it, nobody gets any more.
         let damaged = |alarm: &SourceAlarm| match alarm {
             SourceAlarm::Damaged { seq } => Some(seq.next()),
@@ -107,27 +113,30 @@ impl SourceHandle {
 
     /// Returns the running hash with change `seq`; `None` where the journal does not know it (any more).
     pub fn running_at(&self, seq: Seq) -> Result<Option<RunningHash>, SourceError> {
-        let snapshot = self.snapshot()?;
-        let state = &snapshot.state;
-        if seq.0 == state.head {
-            return Ok(Some(RunningHash(state.running)));
-        }
-        if seq.0 == state.dropped {
-            return Ok(Some(RunningHash(state.dropped_running)));
-        }
-        snapshot.map.running(seq)
+        self.look(|snapshot| {
+            let state = &snapshot.state;
+            if seq.0 == state.head {
+                return Ok(Some(RunningHash(state.running)));
+            }
+            if seq.0 == state.dropped {
+                return Ok(Some(RunningHash(state.dropped_running)));
+            }
+            snapshot.map.running(seq)
+        })
     }
 
     /// Returns how large journaled changes are, from `from` on or the oldest after it, at most so many.
     pub fn sizes(&self, from: Seq, limit: usize) -> Result<Vec<ChangeSize>, SourceError> {
-        self.snapshot()?.map.sizes(from, limit)
+        self.look(|snapshot| snapshot.map.sizes(from, limit))
     }
 
     /// Returns changes from `from` on, at least one where there is one, until their content passes `bytes_max`.
     ///
     /// Empty when `from` is after the head; [`SourceError::Gone`] when it is before the oldest.
     pub fn entries(&self, from: Seq, bytes_max: u64) -> Result<Vec<Entry>, SourceError> {
-        provider::entries(&self.shared, from, bytes_max).inspect_err(|error| {
+        let database = self.shared.database()?;
+        let entries = contained(&database, || provider::entries(&self.shared, from, bytes_max));
+        entries.inspect_err(|error| {
             if let SourceError::DamagedChange(seq) = error {
                 self.shared.alarm(SourceAlarm::Damaged { seq: *seq });
             }
@@ -200,9 +209,7 @@ impl SourceHandle {
     /// Asks whether everything that happened in the folder until now is examined. Does not block; the answer does.
     pub fn ask_settled(&self) -> Settled {
         let (reply, answer) = mpsc::sync_channel(1);
-        if !self.shared.has_ended() {
-            self.shared.request(Request::Settled(reply));
-        }
+        self.shared.request(Request::Settled(reply));
         Settled(answer)
     }
 
@@ -211,9 +218,7 @@ impl SourceHandle {
         let mut status = lock(&self.shared.status).clone();
         let (files, ago) = lock(&self.shared.sweep).shown_open(Instant::now());
         status.swept = Swept { files, ago };
-        if let Ok(snapshot) = self.snapshot() {
-            status.files = snapshot.map.file_count().unwrap_or(0);
-        }
+        status.files = self.look(|snapshot| snapshot.map.file_count()).unwrap_or(0);
         status
     }
 
@@ -228,8 +233,14 @@ impl SourceHandle {
         self.shared.wait_ended();
     }
 
-    fn snapshot(&self) -> Result<Snapshot, SourceError> {
-        Snapshot::open(&self.shared.database()?).inspect_err(|_| self.shared.wake_up())
+    /// Reads something from the last durable state. A journal that fails is opened anew.
+    fn look<T>(
+        &self,
+        read: impl FnOnce(&Snapshot) -> Result<T, SourceError>,
+    ) -> Result<T, SourceError> {
+        let database = self.shared.database()?;
+        let looked = contained(&database, || read(&Snapshot::open(&database)?));
+        looked.inspect_err(|_| self.shared.wake_up())
     }
 }
 

@@ -5,7 +5,7 @@
 use std::{
     fs::{self, File},
     io,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use keepshare_base::{Epoch, SetName};
@@ -13,15 +13,50 @@ use keepshare_base::{Epoch, SetName};
 /// The most journals kept of one set.
 const KEPT_MAX: usize = 2;
 
+/// What must be free beside a copy, in bytes: the journal itself has to go on.
+const FREE_BYTES_MIN: u64 = 256 << 20;
+
 /// Copies the journal of a set as that of an epoch that ends. Nobody may write to it meanwhile.
 pub(crate) fn keep(folder: &Path, set: &SetName, epoch: Epoch) -> io::Result<()> {
     let from = folder.join(format!("{set}.redb"));
-    let unfinished = folder.join(format!("{set}.epoch.new"));
-    fs::copy(&from, &unfinished)?;
-    File::open(&unfinished)?.sync_all()?;
-    fs::rename(&unfinished, folder.join(format!("{set}.epoch-{epoch}.redb")))?;
+    let disk = rustix::fs::statvfs(folder)?;
+    check_space(fs::metadata(&from)?.len(), disk.f_bavail.saturating_mul(disk.f_frsize))?;
+    let unfinished = unfinished(folder, set);
+    let to = folder.join(format!("{set}.epoch-{epoch}.redb"));
+    let copied = copy(&from, &unfinished).and_then(|()| fs::rename(&unfinished, to));
+    if let Err(error) = copied {
+        forget_unfinished(folder, set)?;
+        return Err(error);
+    }
     File::open(folder)?.sync_all()?;
     forget_older(folder, set)
+}
+
+/// Removes a copy that did not get done: nobody else would, and it may be most of a full disk.
+pub(crate) fn forget_unfinished(folder: &Path, set: &SetName) -> io::Result<()> {
+    match fs::remove_file(unfinished(folder, set)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn unfinished(folder: &Path, set: &SetName) -> PathBuf {
+    folder.join(format!("{set}.epoch.new"))
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::copy(from, to)?;
+    File::open(to)?.sync_all()
+}
+
+/// Refuses a copy that would leave the journal no space to go on.
+fn check_space(bytes: u64, free_bytes: u64) -> io::Result<()> {
+    let needed = bytes.saturating_add(FREE_BYTES_MIN);
+    if free_bytes < needed {
+        let reason = format!("{free_bytes} bytes are free, a copy needs {needed}");
+        return Err(io::Error::new(io::ErrorKind::StorageFull, reason));
+    }
+    Ok(())
 }
 
 fn forget_older(folder: &Path, set: &SetName) -> io::Result<()> {
@@ -46,6 +81,29 @@ fn epoch_of(name: &str, set: &SetName) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A copy that fills the disk ends all replication: an ended journal is kept where there is room for it.
+    #[test]
+    fn a_copy_leaves_the_journal_room_to_go_on() {
+        assert!(check_space(2 << 30, 1 << 30).is_err());
+        assert!(check_space(2 << 30, (2 << 30) + FREE_BYTES_MIN - 1).is_err());
+        assert!(check_space(2 << 30, (2 << 30) + FREE_BYTES_MIN).is_ok());
+    }
+
+    #[test]
+    fn what_fails_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let set: SetName = "projects".parse().unwrap();
+        fs::write(folder.path().join("projects.redb"), "now").unwrap();
+        // A folder that is not empty gives its name to no file.
+        fs::create_dir_all(folder.path().join("projects.epoch-3.redb/x")).unwrap();
+        keep(folder.path(), &set, Epoch::new(3).unwrap()).unwrap_err();
+        assert!(!unfinished(folder.path(), &set).exists());
+        fs::write(unfinished(folder.path(), &set), "of a start before").unwrap();
+        forget_unfinished(folder.path(), &set).unwrap();
+        forget_unfinished(folder.path(), &set).unwrap();
+        assert!(!unfinished(folder.path(), &set).exists());
+    }
 
     #[test]
     fn the_newest_journals_are_kept_and_those_of_other_sets_left_alone() {

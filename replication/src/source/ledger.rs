@@ -70,8 +70,7 @@ pub(crate) struct SpoolPlace {
 impl Ledger {
     /// Opens the tables in `database`, or makes them for `origin`.
     pub(crate) fn open(database: SharedDb, origin: OriginId) -> Result<Self, SourceError> {
-        let opened = database.contain(|| Self::open_tables(database.clone(), origin));
-        opened.map_err(SourceError::journal)?
+        contained(&database, || Self::open_tables(database.clone(), origin))
     }
 
     fn open_tables(database: SharedDb, origin: OriginId) -> Result<Self, SourceError> {
@@ -146,7 +145,7 @@ impl Ledger {
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, SourceError>,
     ) -> Result<T, SourceError> {
         let database = self.database.clone();
-        database.contain(|| self.write_all(work)).map_err(SourceError::journal)?
+        contained(&database, || self.write_all(work))
     }
 
     fn write_all<T>(
@@ -172,6 +171,15 @@ impl Ledger {
         self.state = state;
         Ok(done)
     }
+}
+
+/// Does something with the database. redb answers some failures with a panic, which must end no thread: it becomes an
+/// error, after which the database is opened anew.
+pub(crate) fn contained<T>(
+    database: &SharedDb,
+    work: impl FnOnce() -> Result<T, SourceError>,
+) -> Result<T, SourceError> {
+    database.contain(work).map_err(SourceError::journal)?
 }
 
 impl<'t> Tx<'t> {
@@ -323,10 +331,12 @@ impl std::fmt::Debug for Snapshot {
 impl Snapshot {
     /// Takes the last durable state.
     pub(crate) fn open(database: &SharedDb) -> Result<Self, SourceError> {
-        let tx = database.begin_read()?;
-        let bytes = tx.open_table(STATE)?.get(NOW)?.map(|row| row.value().to_vec());
-        let state = read_state(&bytes.ok_or(SourceError::Damaged("no state"))?)?;
-        Ok(Self { map: MapView::open(&tx)?, state, tx })
+        contained(database, || {
+            let tx = database.begin_read()?;
+            let bytes = tx.open_table(STATE)?.get(NOW)?.map(|row| row.value().to_vec());
+            let state = read_state(&bytes.ok_or(SourceError::Damaged("no state"))?)?;
+            Ok(Self { map: MapView::open(&tx)?, state, tx })
+        })
     }
 
     /// Returns the running hash right before a change; `None` where the journal does not know it.

@@ -337,7 +337,7 @@ where
             let (seq, row) = row?;
             // Behind the running hash, which says nothing of its size.
             let rest = row.value().get(32..).unwrap_or_default();
-            let change: Change = decode(rest, "a change's size")?;
+            let change: Change = decode_grown(rest, "a change's size")?;
             let bytes = change.payload_len().saturating_add(row.value().len() as u64);
             sizes.push(ChangeSize { seq: Seq(seq.value()), stamp: change.stamp, bytes });
         }
@@ -686,6 +686,15 @@ mod tests {
         let change = Change { stamp: Stamp(5), user: Some("anna".into()), ..Change::default() };
         let bytes = encode(&change);
         assert_eq!(decode_grown(&bytes[..bytes.len() - 1], "a change").ok(), Some(change));
+        let database = redb::Database::builder()
+            .create_with_backend(redb::backends::InMemoryBackend::new())
+            .unwrap();
+        let tx = database.begin_write().unwrap();
+        let mut map = MapTx::open(&tx).unwrap();
+        let row = [&[0; 32][..], &bytes[..bytes.len() - 1]].concat();
+        map.journal.insert(1, row.as_slice()).unwrap();
+        let sizes = map.sizes(Seq(1), 9).unwrap();
+        assert_eq!((sizes[0].stamp, sizes[0].bytes), (Stamp(5), row.len() as u64));
         let state = State { epoch: 3, head: 9, ..State::default() };
         let bytes = encode(&state);
         assert_eq!(decode_grown(&bytes[..bytes.len() - 1], "the state").ok(), Some(state));

@@ -19,14 +19,14 @@ use std::{
 };
 
 use keepshare_base::{
-    Content, ContentHash, EXTENT_BYTES_MAX, Event, FILES_PER_CHANGE_MAX, FileId, FileRow,
-    FilledChange, Kind, Made, NAMES_PER_CHANGE_MAX, Name, NameRow, OriginId, PAYLOAD_BYTES_MAX,
-    Position, Seq, Stamp,
+    Content, ContentHash, Event, FileId, FileRow, FilledChange, Kind, Made, Name, NameRow,
+    OriginId, Position, Seq, Stamp,
 };
 use keepshare_proto::StateDigest;
 
 use super::{
     Head, Listing, MirrorPart, MirrorProgress, MirrorSink, SourceError,
+    fitting::Load,
     ledger::Snapshot,
     map::{Entry, FileRecord},
     mirror_read::{self, Learned, Read},
@@ -92,6 +92,7 @@ impl Mirror {
             head,
             stamp: self.stamp(),
             part: FilledChange::default(),
+            load: Load::default(),
             progress,
             lost,
             learned: Learned::default(),
@@ -121,6 +122,8 @@ struct Run<'a> {
     head: Head,
     stamp: Stamp,
     part: FilledChange,
+    /// What its rows come to.
+    load: Load,
     progress: MirrorProgress,
     lost: Vec<(FileId, Seq)>,
     learned: Learned,
@@ -161,12 +164,12 @@ impl Run<'_> {
             (std::cmp::Reverse(depth(&folders, *parent)), *parent, (*name).clone())
         });
         for (parent, name, file, kind) in wrong {
-            self.room(1, 0, 0, 0)?;
             let row = NameRow { parent, name: name.clone(), target: None };
+            let ends = kind == Kind::File && self.snapshot.map.links(file, 1)?.is_empty();
+            let cut = if ends { Load::of_cut(file) } else { Load::default() };
+            self.room(Load::of_name(&row).with(cut))?;
             self.part.change.names.push(row);
-            if kind == Kind::File && self.snapshot.map.links(file, 1)?.is_empty() {
-                self.part.change.cuts.push(file);
-            }
+            self.part.change.cuts.extend(ends.then_some(file));
         }
         // A name that is taken away may come again: not in one change.
         self.flush(false)
@@ -215,9 +218,10 @@ impl Run<'_> {
         }
         let there = self.listing.names.get(&(parent, entry.name.clone()));
         if there != Some(&(entry.file, entry.kind)) {
-            self.room(1, 0, 0, 0)?;
             let target = Some((entry.file, entry.kind));
-            self.part.change.names.push(NameRow { parent, name: entry.name.clone(), target });
+            let row = NameRow { parent, name: entry.name.clone(), target };
+            self.room(Load::of_name(&row))?;
+            self.part.change.names.push(row);
         }
         Ok(())
     }
@@ -344,8 +348,10 @@ impl Run<'_> {
         payload: Vec<u8>,
         made: Option<Made>,
     ) -> Result<(), SourceError> {
-        self.room(0, 1, payload.len(), row.content.zeros_len())?;
-        self.part.change.made.extend(made.map(|made| (row.file, made)));
+        let made = made.map(|made| (row.file, made));
+        let said = made.as_ref().map_or(Load::default(), Load::of_made);
+        self.room(Load::of_file(&row).with(said))?;
+        self.part.change.made.extend(made);
         self.part.change.files.push(row);
         if self.part.payload.is_empty() {
             self.part.payload = payload;
@@ -355,27 +361,18 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Makes room in the part.
-    fn room(
-        &mut self,
-        names: usize,
-        files: usize,
-        bytes: usize,
-        zeros: u64,
-    ) -> Result<(), SourceError> {
-        let change = &self.part.change;
-        let zeros_before: u64 = change.files.iter().map(|row| row.content.zeros_len()).sum();
-        let fits = change.names.len() + names <= NAMES_PER_CHANGE_MAX
-            && change.files.len() + files <= FILES_PER_CHANGE_MAX
-            && change.cuts.len() < FILES_PER_CHANGE_MAX
-            && (self.part.payload.len() + bytes) as u64 <= PAYLOAD_BYTES_MAX
-            && zeros_before + zeros <= EXTENT_BYTES_MAX
-            && change.files.iter().map(extents).sum::<usize>() < EXTENTS_PER_PART_MAX;
-        if fits { Ok(()) } else { self.flush(false) }
+    /// Makes room in the part for rows that come next.
+    fn room(&mut self, more: Load) -> Result<(), SourceError> {
+        if !self.load.add(more) {
+            self.flush(false)?;
+            self.load = more;
+        }
+        Ok(())
     }
 
     fn flush(&mut self, complete: bool) -> Result<(), SourceError> {
         let mut filled = std::mem::take(&mut self.part);
+        self.load = Load::default();
         let change = &filled.change;
         let empty = change.names.is_empty() && change.files.is_empty() && change.cuts.is_empty();
         if empty && !complete {
@@ -385,16 +382,6 @@ impl Run<'_> {
         self.sink.progress(self.progress);
         let part = MirrorPart { head: self.head, complete, filled };
         if self.sink.part(part) { Ok(()) } else { Err(SourceError::GivenUp) }
-    }
-}
-
-/// The most extents put into one part, below what a change may have.
-const EXTENTS_PER_PART_MAX: usize = 2048;
-
-fn extents(row: &FileRow) -> usize {
-    match &row.content {
-        Content::Same => 0,
-        Content::Extents { extents, .. } => extents.len(),
     }
 }
 

@@ -6,7 +6,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use keepshare_base::{FileId, Kind, NAMES_PER_CHANGE_MAX, Name};
+use keepshare_base::{FileId, Kind, Name};
+
+use super::fitting::{Load, in_pieces};
 
 /// How one name changed.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -29,7 +31,8 @@ pub(crate) fn group(diffs: Vec<NameDiff>) -> Vec<Vec<NameDiff>> {
     let mut sets = Sets::new(diffs.len());
     let gained = row_of(&diffs, |diff| diff.new);
     let lost = row_of(&diffs, |diff| diff.old);
-    let tree_fits = diffs.len() <= NAMES_PER_CHANGE_MAX;
+    let all = diffs.iter().map(Load::of_diff).fold(Load::default(), Load::with);
+    let tree_fits = all.fits();
     for (i, diff) in diffs.iter().enumerate() {
         for (file, _) in diff.old.iter().chain(&diff.new) {
             for other in [gained.get(file), lost.get(file)].into_iter().flatten() {
@@ -61,10 +64,18 @@ pub(crate) fn group(diffs: Vec<NameDiff>) -> Vec<Vec<NameDiff>> {
     }
     let order = order(&diffs, &groups, &first_seen, &born);
     let mut diffs: Vec<Option<NameDiff>> = diffs.into_iter().map(Some).collect();
-    order
+    let groups = order
         .into_iter()
-        .map(|root| groups[&root].iter().filter_map(|row| diffs[*row].take()).collect())
-        .collect()
+        .map(|root| groups[&root].iter().filter_map(|row| diffs[*row].take()).collect());
+    if tree_fits { groups.collect() } else { join_removals(groups) }
+}
+
+/// Puts what goes, which comes last, into as few groups as changes have room for: one each would be a commit for each.
+fn join_removals(groups: impl Iterator<Item = Vec<NameDiff>>) -> Vec<Vec<NameDiff>> {
+    let removes = |group: &Vec<NameDiff>| group.iter().all(|diff| diff.new.is_none());
+    let (gone, mut joined): (Vec<_>, Vec<_>) = groups.partition(removes);
+    joined.extend(in_pieces(gone.into_iter().flatten().collect(), Load::of_diff));
+    joined
 }
 
 /// Removals last; every other group after the groups that make its folders.
@@ -190,6 +201,21 @@ mod tests {
             diff(ROOT, "b", 0, 2, dir),
         ];
         assert_eq!(shown(diffs), ["a a b b"]);
+    }
+
+    /// One change has no room for them; names one by one would be a commit each.
+    #[test]
+    fn a_large_folder_goes_in_few_changes() {
+        let name = |n| format!("{n:0110}");
+        let mut diffs: Vec<_> =
+            (2..4002).map(|n| diff(id(1), &name(n), n, 0, Kind::File)).collect();
+        diffs.push(diff(ROOT, "d", 1, 0, Kind::Dir));
+        let groups = group(diffs);
+        assert_eq!(groups.len(), 2);
+        for group in &groups {
+            assert!(group.iter().map(Load::of_diff).fold(Load::default(), Load::with).fits());
+        }
+        assert_eq!(groups[1].last().unwrap().name, Name::new(b"d").unwrap(), "the folder last");
     }
 
     #[test]

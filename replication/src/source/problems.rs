@@ -9,7 +9,8 @@ use keepshare_base::{FileId, Name};
 
 use super::FileProblem;
 
-/// The most problems remembered one by one; what is beyond is found by scans only.
+/// The most problems remembered one by one of what is not replicated, and as many of what is replicated in part; what is
+/// beyond is found by scans only.
 const KEPT_MAX: usize = 1 << 16;
 
 /// When a problem is tried again for the first time, and, doubled each time, at the latest.
@@ -25,8 +26,12 @@ pub(crate) type Place = (FileId, Option<Name>);
 #[derive(Debug, Default)]
 pub(crate) struct Problems {
     places: BTreeMap<Place, Problem>,
+    /// How many of them keep only something of a name back.
+    partial: usize,
     /// So many more did not find room.
-    more: u64,
+    more_unseen: u64,
+    /// And so many that keep only something of a name back: how many there are must not hide what is not replicated.
+    more_partial: u64,
     next: Option<Instant>,
     changed: bool,
 }
@@ -43,12 +48,16 @@ struct Problem {
 impl Problems {
     /// Tells whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
-        self.places.is_empty() && self.more == 0
+        self.places.is_empty() && self.more() == 0
     }
 
     /// Returns how many there are.
     pub(crate) fn count(&self) -> u64 {
-        self.places.len() as u64 + self.more
+        self.places.len() as u64 + self.more()
+    }
+
+    fn more(&self) -> u64 {
+        self.more_unseen + self.more_partial
     }
 
     /// Returns them as they are shown.
@@ -59,7 +68,7 @@ impl Problems {
     /// Returns all places that are not replicated; `None` when there are more than are remembered.
     pub(crate) fn places(&self) -> Option<HashSet<Place>> {
         let unseen = self.places.iter().filter(|(_, problem)| !problem.partial);
-        (self.more == 0).then(|| unseen.map(|(place, _)| place.clone()).collect())
+        (self.more_unseen == 0).then(|| unseen.map(|(place, _)| place.clone()).collect())
     }
 
     /// Tells whether a folder could not be listed.
@@ -83,6 +92,7 @@ impl Problems {
         let now = Instant::now();
         let former: BTreeMap<Place, Problem> =
             looked.iter().filter_map(|place| self.places.remove_entry(place)).collect();
+        self.partial -= former.values().filter(|problem| problem.partial).count();
         let partial = partial.into_iter().map(|(place, shown)| (place, shown, true));
         let found = found.into_iter().map(|(place, shown)| (place, shown, false));
         for (place, shown, partial) in partial.chain(found) {
@@ -93,19 +103,22 @@ impl Problems {
                 Some(problem) => (now + problem.wait, (2 * problem.wait).min(most)),
                 None => (now + first, 2 * first),
             };
-            if self.places.len() >= KEPT_MAX && !self.places.contains_key(&place) {
-                self.more += 1;
+            let kept = if partial { self.partial } else { self.places.len() - self.partial };
+            if kept >= KEPT_MAX && !self.places.contains_key(&place) {
+                *(if partial { &mut self.more_partial } else { &mut self.more_unseen }) += 1;
                 continue;
             }
             self.next = Some(self.next.map_or(again, |next| next.min(again)));
-            self.places.insert(place, Problem { shown, again, wait, partial });
+            let before = self.places.insert(place, Problem { shown, again, wait, partial });
+            self.partial -= usize::from(before.is_some_and(|before| before.partial));
+            self.partial += usize::from(partial);
         }
     }
 
     /// Forgets those that were not remembered one by one: a scan finds them again.
     pub(crate) fn begin_scan(&mut self) {
-        self.changed |= self.more > 0;
-        self.more = 0;
+        self.changed |= self.more() > 0;
+        (self.more_unseen, self.more_partial) = (0, 0);
     }
 
     /// Tells whether they changed since the last call.
@@ -175,6 +188,27 @@ mod tests {
         }
         assert_eq!(problems.next_try(), Some(at));
         assert!(problems.is_closed(FileId::ROOT));
+    }
+
+    /// However many files lack attributes: what a mirror may not remove is known all the same.
+    #[test]
+    fn what_is_partly_replicated_hides_nothing_that_is_unseen() {
+        let place = |n: usize| (FileId::ROOT, Some(Name::new(n.to_string().as_bytes()).unwrap()));
+        let partial = (0..=KEPT_MAX).map(|n| (place(n), problem())).collect();
+        let mut problems = Problems::default();
+        problems.update(vec![], vec![], partial);
+        problems.update(vec![], vec![((FileId::ROOT, None), problem())], vec![]);
+        assert_eq!(problems.count(), KEPT_MAX as u64 + 2);
+        assert_eq!(problems.places(), Some(HashSet::from([(FileId::ROOT, None)])));
+        // What is partly replicated first and not at all then is of the other kind.
+        problems.update(vec![place(0)], vec![(place(0), problem())], vec![]);
+        assert_eq!(problems.places().map(|places| places.len()), Some(2));
+        let unseen = (0..KEPT_MAX).map(|n| (place(n + KEPT_MAX + 1), problem())).collect();
+        problems.update(vec![], unseen, vec![]);
+        assert_eq!(problems.places(), None);
+        problems.begin_scan();
+        problems.update((0..3 * KEPT_MAX).map(place).collect(), vec![], vec![]);
+        assert_eq!(problems.places(), Some(HashSet::from([(FileId::ROOT, None)])));
     }
 
     /// A file that lacks an attribute is a problem, and is replicated all the same: it goes where it is removed.

@@ -146,10 +146,15 @@ impl Shared {
         })
     }
 
-    /// Asks something of the source's thread.
+    /// Asks something of the source's thread. When that has ended, whoever waits for an answer hears so.
     pub(crate) fn request(&self, request: Request) {
-        lock(&self.requests).push(request);
-        self.wake_up();
+        let mut requests = lock(&self.requests);
+        // Under the same lock as the end takes what was asked: nothing is left behind that nobody answers.
+        if !self.has_ended() {
+            requests.push(request);
+            drop(requests);
+            self.wake_up();
+        }
     }
 
     /// Has the source's thread look for what there is to do.
@@ -163,9 +168,6 @@ impl Shared {
         &self,
         request: impl FnOnce(Reply<T>) -> Request,
     ) -> Result<T, SourceError> {
-        if self.has_ended() {
-            return Err(SourceError::Closed);
-        }
         let (reply, answer) = mpsc::sync_channel(1);
         self.request(request(reply));
         answer.recv().unwrap_or(Err(SourceError::Closed))
@@ -264,4 +266,56 @@ impl Shared {
 /// Locks; a thread that panicked while holding the lock left nothing half done.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, thread, time::Duration};
+
+    use keepshare_base::{OriginId, RunningHash};
+    use keepshare_proto::cut::CutRule;
+    use redb::{Database, backends::InMemoryBackend};
+
+    use super::*;
+    use crate::source::{CaptureMode, RestoreTimes, SourceLimits};
+
+    fn shared(folder: &Path, database: SharedDb) -> Shared {
+        let config = SourceConfig {
+            set: "test".parse().unwrap(),
+            origin: OriginId::FIRST,
+            root: folder.to_owned(),
+            spool_dir: folder.to_owned(),
+            state_dir: folder.to_owned(),
+            capture: CaptureMode::Inotify,
+            limits: SourceLimits::default(),
+            cut: CutRule::new(300, 3000).unwrap(),
+            rescan_every: Duration::from_secs(3600),
+            rescan_shared_every: Duration::from_secs(300),
+            keep_journals: None,
+            restores: RestoreTimes::default(),
+        };
+        let payloads = Payloads::open(&config.set, folder, 0, 0, BTreeMap::new());
+        let head = Head { epoch: Epoch::FIRST, seq: Seq(0), running: RunningHash::EMPTY };
+        Shared::new(config, database, head, payloads, BTreeMap::new()).unwrap()
+    }
+
+    /// Whoever asks while the source's thread ends hears that it has ended, and waits for nobody.
+    #[test]
+    fn what_is_asked_at_the_end_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+        let database = SharedDb::from(database);
+        for round in 0..3000 {
+            let shared = Arc::new(shared(folder.path(), database.clone()));
+            let (done, ended) = mpsc::channel();
+            let asking = Arc::clone(&shared);
+            thread::spawn(move || drop(done.send(asking.ask(Request::Settled))));
+            for _ in 0..round {
+                std::hint::spin_loop();
+            }
+            shared.end();
+            let answer = ended.recv_timeout(Duration::from_secs(60)).expect("nobody answers");
+            assert!(matches!(answer, Err(SourceError::Closed)), "{answer:?}");
+        }
+    }
 }

@@ -12,14 +12,14 @@ use std::{
 };
 
 use keepshare_base::{
-    Change, Content, EXTENT_BYTES_MAX, Epoch, Event, FILES_PER_CHANGE_MAX, FileId, FileRow, Kind,
-    NAMES_PER_CHANGE_MAX, Name, NameRow, OriginId, PAYLOAD_BYTES_MAX, Position, RestoreRow, Seq,
-    Stamp,
+    Change, Content, Epoch, Event, FILES_PER_CHANGE_MAX, FileId, FileRow, Kind, Name, NameRow,
+    OriginId, Position, RestoreRow, Seq, Stamp,
 };
 
 use super::{
     RestoreAnswer, SourceError,
     cutting::Cutting,
+    fitting::{self, Rows},
     folders::Folders,
     ledger::Tx,
     map::{FileRecord, Inode, Signature, Told},
@@ -567,29 +567,13 @@ impl<'a, 't> Ship<'a, 't> {
         }
         cuts.sort_unstable();
         cuts.dedup();
-        let fits = |files: &[Row]| {
-            let bytes: usize = files.iter().map(|row| row.payload.len()).sum();
-            let zeros: u64 = files.iter().map(|row| row.row.content.zeros_len()).sum();
-            bytes as u64 <= PAYLOAD_BYTES_MAX
-                && zeros <= EXTENT_BYTES_MAX
-                && files.len() <= FILES_PER_CHANGE_MAX
-        };
-        while !fits(&files) {
-            let ahead = files.pop().into_iter().collect();
-            self.journal(Vec::new(), ahead, Vec::new())?;
-        }
-        while cuts.len() > FILES_PER_CHANGE_MAX {
-            let ahead = cuts.split_off(cuts.len() - FILES_PER_CHANGE_MAX);
-            self.journal(Vec::new(), Vec::new(), ahead)?;
-        }
         let to_row =
             |diff: NameDiff| NameRow { parent: diff.parent, name: diff.name, target: diff.new };
-        let mut names: Vec<NameRow> = group.into_iter().map(to_row).collect();
-        while names.len() > NAMES_PER_CHANGE_MAX {
-            let rest = names.split_off(NAMES_PER_CHANGE_MAX);
-            self.journal(std::mem::replace(&mut names, rest), Vec::new(), Vec::new())?;
+        let names = group.into_iter().map(to_row).collect();
+        for Rows { names, files, cuts } in fitting::changes(names, files, cuts) {
+            self.journal(names, files, cuts)?;
         }
-        self.journal(names, files, cuts)
+        Ok(())
     }
 
     pub(crate) fn journal(

@@ -1,6 +1,12 @@
 //! Everyday edits: what they become in the journal, by both kinds of events.
 
-use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use keepshare_base::{Event, FileId, Kind};
 use keepshare_proto::cut::CutRule;
@@ -297,6 +303,31 @@ fn thousands_of_files_moved_between_folders_stay_who_they_are() {
             assert!(before == after, "{mode:?}: files lost their identity");
             assert_eq!(rig.payload_bytes, 0, "{mode:?}: content was sent again");
         }
+    }
+}
+
+/// A folder whose names take more than a frame has room for goes all the same, by changes and by a mirror.
+#[test]
+fn a_folder_with_long_names_can_go() {
+    const FILES: usize = 3500;
+    for mirrored in [false, true] {
+        let prepare = |root: &Path| {
+            fs::create_dir(root.join("d")).unwrap();
+            for i in 0..FILES {
+                // Two bytes each, as in many languages.
+                let name = format!("{}{i}", "\u{436}".repeat(100));
+                fs::write(root.join("d").join(name), "").unwrap();
+            }
+        };
+        let mut rig = Rig::with(Inotify, prepare, |_| {});
+        rig.begin();
+        fs::rename(rig.path("d"), rig.dir.path().join("out")).unwrap();
+        if mirrored {
+            assert!(rig.handle.ask_settled().wait(Instant::now() + Duration::from_secs(60)));
+            rig.mirror();
+        }
+        rig.settle();
+        assert!(rig.changes.len() < 20, "{} changes", rig.changes.len());
     }
 }
 

@@ -209,6 +209,9 @@ fn a_source_that_vanished_is_an_alarm_and_never_a_delete() {
             alarms.iter().any(|alarm| matches!(alarm, SourceAlarm::Vanished(_)))
         });
         assert!(rig.model.resolve("a").is_some(), "nothing was deleted");
+        let head = rig.handle.head();
+        assert!(rig.handle.mirror().is_err());
+        assert_eq!(rig.handle.head(), head, "a mirror that cannot begin was journaled");
         fs::remove_dir(rig.root()).unwrap();
         fs::rename(&aside, rig.root()).unwrap();
         rig.settle();

@@ -17,7 +17,7 @@ use keepshare_host::{
     disk::RealDisk,
     shared::{DbOptions, SharedDb},
 };
-use keepshare_proto::{StateDigest, cut::CutRule};
+use keepshare_proto::{StateDigest, codec::has_room, cut::CutRule};
 use keepshare_replication::source::{
     CaptureMode, Listing, MirrorPart, MirrorProgress, MirrorSink, RestoreTimes, Source,
     SourceConfig, SourceHandle, SourceLimits,
@@ -325,6 +325,7 @@ impl Model {
     /// Applies a change as a station would, refusing what it would refuse.
     pub(crate) fn apply(&mut self, filled: &FilledChange, mirrored: bool) {
         filled.check(ORIGIN).unwrap();
+        assert!(has_room(&filled.change), "no frame has room for it");
         let change = &filled.change;
         for file in &change.cuts {
             self.cut(*file);

@@ -122,6 +122,7 @@ impl Apply<'_, '_> {
             Row::Commit { at, value } => self.commit(*at, value),
             Row::Name { at, parent, name, target } => self.name(*at, *parent, name, *target),
             Row::File { at, file, value } => self.file(*at, *file, value),
+            Row::Cut { at, file, cut, mark } => self.cut(*at, *file, *cut, mark),
             Row::FileGone { at, file } => self.file_gone(*at, *file),
             Row::Content { piece, loc } => self.content(piece, *loc),
             Row::ContentGone { piece } => self.content_gone(piece),
@@ -285,6 +286,23 @@ impl Apply<'_, '_> {
             self.rows.put(Table::Touched, &keys::touched_file(at, file), &[])?;
         }
         Ok(())
+    }
+
+    /// Makes a state a version. One that is not there went later, and this record is being applied again.
+    fn cut(
+        &mut self,
+        at: CommitId,
+        file: FileId,
+        cut: CommitId,
+        mark: &Mark,
+    ) -> Result<(), IndexError> {
+        match self.state(&keys::file(file, at))? {
+            Some(value) => {
+                let value = FileValue { cut: Some(cut), mark: mark.clone(), ..value };
+                self.file(at, file, &value)
+            }
+            None => Ok(()),
+        }
     }
 
     fn file_gone(&mut self, at: CommitId, file: FileId) -> Result<(), IndexError> {

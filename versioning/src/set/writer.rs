@@ -294,7 +294,10 @@ impl Writer<'_> {
         match self.store.cut_open(now) {
             Ok(any) => self.unsynced |= any,
             // Nothing is lost: they stay what they are until there is space.
-            Err(CommitError::Full | CommitError::Refused(_)) => {}
+            Err(CommitError::Full) => {}
+            Err(CommitError::Refused(refusal)) => {
+                tracing::error!(%refusal, "open states cannot be made versions");
+            }
             Err(CommitError::Poisoned) => self.fail(&StoreError::Poisoned),
             Err(CommitError::Store(error)) => self.fail(&error),
         }

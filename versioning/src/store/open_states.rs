@@ -9,7 +9,7 @@ use crate::{
     error::CommitError,
     index::{IndexError, Rows, Table, apply::decode_u64, files, keys, names},
     moment::Arrival,
-    record::{FileValue, Mark, Row},
+    record::{Mark, Row},
 };
 
 /// So many open states are looked at in one step.
@@ -58,9 +58,10 @@ fn overdue(
         if mirrors || names::count(rows, file)? == 0 {
             continue;
         }
-        let Some(value) = files::exactly(rows, file, commit)? else { continue };
-        let value = FileValue { cut: Some(at), mark: Mark::Station, ..value };
-        out.push(Row::File { at: commit, file, value });
+        if files::exactly(rows, file, commit)?.is_none() {
+            continue;
+        }
+        out.push(Row::Cut { at: commit, file, cut: at, mark: Mark::Station });
     }
     Ok((out, None))
 }

@@ -134,8 +134,7 @@ impl<R: Rows> Plan<'_, '_, R> {
                 (Mark::Station, None) if !versions.contains(&file) => Mark::Change,
                 _ => continue,
             };
-            let value = FileValue { cut: Some(self.at), mark, ..value };
-            self.out.push(Row::File { at, file, value });
+            self.out.push(Row::Cut { at, file, cut: self.at, mark });
         }
         Ok(())
     }
@@ -188,9 +187,9 @@ impl<R: Rows> Plan<'_, '_, R> {
             Some(before) => self.fate(row, bytes, made, before)?,
             None => Fate::Stays,
         };
-        if let (Fate::Cut, Some((at, value))) = (fate, &before) {
-            let value = FileValue { cut: Some(self.at), mark: Mark::Station, ..value.clone() };
-            self.out.push(Row::File { at: *at, file: row.file, value });
+        if let (Fate::Cut, Some((at, _))) = (fate, &before) {
+            let (at, cut) = (*at, self.at);
+            self.out.push(Row::Cut { at, file: row.file, cut, mark: Mark::Station });
         }
         let (kept, gone) = match &before {
             Some((before_at, value)) if fate == Fate::Goes => {

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use keepshare_base::{CommitId, Epoch, FileId, Made, OriginId, Position, Seq, Stamp, VersionId};
+use keepshare_base::{
+    CommitId, Content, Epoch, FileId, Kind, Made, Meta, OriginId, Position, Seq, Stamp, VersionId,
+};
 use keepshare_versioning::{
     CommitError, FileState, Incoming, Refusal,
     disk::sim::{Crash, Dice},
 };
 
-use crate::rig::{Edit, NOW, ROOT, Rig, SECOND, START, bytes, edit, seed};
+use crate::rig::{Edit, NOW, ROOT, Rig, SECOND, START, bytes, edit, meta, seed};
 
 fn made(seq: u64) -> Made {
     let position = Position { origin: OriginId::FIRST, epoch: Epoch::FIRST, seq: Seq(seq) };
@@ -275,6 +277,56 @@ fn most_of_a_state_is_not_replaced_unseen() {
         rig.apply(edit().whole(file, &bytes(round, 1000), false));
     }
     assert!(rig.ids(file).len() <= 2, "{}", rig.ids(file).len());
+}
+
+/// However large the attributes are of what is cut together: a record refused would be sent again for ever.
+#[test]
+fn states_with_large_attributes_are_cut_together() {
+    const FILES: usize = 140;
+    for how in ["by the change", "by this station", "by a mirror", "by what a mirror brings"] {
+        let mut rig = Rig::new();
+        let files: Vec<FileId> = (0..FILES).map(|_| rig.master.file()).collect();
+        for (n, file) in files.iter().enumerate() {
+            let meta = Meta {
+                xattrs: vec![(b"user.acl".to_vec(), vec![7; 65_000])],
+                ..meta(Kind::File, 4)
+            };
+            let row = edit().row(*file, meta, Content::Same, false);
+            rig.apply(row.put(ROOT, &format!("f{n}"), *file));
+        }
+        let all = |edit: Edit, with: fn(Edit, FileId) -> Edit| {
+            files.iter().fold(edit, |edit, file| with(edit, *file))
+        };
+        match how {
+            "by the change" => drop(rig.apply(all(edit(), Edit::cut))),
+            "by this station" => {
+                let later = rig.master.now.plus_micros(20 * SECOND);
+                assert!(rig.store.cut_open(later).unwrap());
+                rig.store.sync().unwrap();
+            }
+            _ => {
+                rig.marker();
+                rig.mirror(edit(), false);
+                let brings = how != "by a mirror";
+                let with =
+                    if brings { |edit: Edit, file| edit.resize(file, 4, true) } else { Edit::cut };
+                rig.mirror(all(edit(), with), false);
+                rig.mirror(edit(), true);
+            }
+        }
+        let versions = |rig: &Rig| -> Vec<Vec<FileState>> {
+            files.iter().map(|file| rig.view().versions(*file).unwrap()).collect()
+        };
+        let cut = versions(&rig);
+        for versions in &cut {
+            let oldest = versions.last().unwrap();
+            assert_eq!(oldest.meta.xattrs[0].1.len(), 65_000, "{how}");
+        }
+        let disk = rig.disk.reopen(Crash::LoseAll);
+        keepshare_versioning::disk::Disk::remove(&disk, "index.redb").unwrap();
+        rig.reopen_on(disk);
+        assert!(versions(&rig) == cut, "{how}: the log tells something else");
+    }
 }
 
 /// Every message of a master in any order, with crashes between them: no version goes, and no id means two.

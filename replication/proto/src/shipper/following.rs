@@ -1,10 +1,13 @@
 //! Sending changes as the journal gets them.
 
+use std::time::Duration;
+
 use keepshare_base::{RunningHash, Seq};
 
 use super::{Broken, JournalEntry, Output, Shipper, State};
 use crate::{
-    Frame, Message, MonoTime, Place, Step,
+    Frame, Message, MirrorReason, MonoTime, Place, Step,
+    codec::has_room,
     window::{Window, weight},
 };
 
@@ -70,6 +73,9 @@ impl Shipper {
             if seq != following.next || following.window.room() == 0 {
                 break;
             }
+            if !has_room(&entry.filled.change) {
+                return self.on_unsendable(now);
+            }
             following.next = seq.next();
             following.window.push(seq.0, weight(&entry.filled), entry.running);
             self.send_change(now, entry);
@@ -85,6 +91,14 @@ impl Shipper {
                 self.disconnect_for_a_while(now, "the journal dropped what the station lacks");
             }
         }
+    }
+
+    /// The journal has a change that no frame has room for, as builds before this one could journal: sent again and again
+    /// it would hold up all that comes after it. What it did is sent by a mirror.
+    fn on_unsendable(&mut self, now: MonoTime) {
+        self.mirror_wanted.get_or_insert(MirrorReason::Dropped);
+        self.disconnect(now, "no frame has room for a change of the journal", Duration::ZERO);
+        self.on_timeout(now);
     }
 
     pub(super) fn on_ack(&mut self, now: MonoTime, through: Seq) -> Result<(), Broken> {

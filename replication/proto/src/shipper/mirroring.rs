@@ -5,6 +5,7 @@ use keepshare_base::{Change, FileId, FilledChange, Name, Position, Seq, Stamp};
 use super::{AlarmKind, Broken, MirrorId, Output, Page, Shipper, State};
 use crate::{
     Frame, Message, MirrorReason, MonoTime, PAGE_LINES_MAX, PAGES_AHEAD, Place, Step, Text,
+    codec::has_room,
     window::{Window, weight},
 };
 
@@ -137,6 +138,11 @@ impl Shipper {
         let Some(mirroring) = self.mirroring(mirror) else { return };
         mirroring.reading = false;
         for part in parts {
+            if !has_room(&part.change) {
+                let reason = "no frame has room for a part of the mirror";
+                self.alarm(AlarmKind::Mirror, reason);
+                return self.disconnect_for_a_while(now, reason);
+            }
             self.send_part(now, part, false);
         }
         self.read_mirror_on();

@@ -1,7 +1,7 @@
 use keepshare_base::{Change, FileId, FilledChange, Kind, Name, OriginId, Position, Stamp};
 
 use super::*;
-use crate::{NameLine, PAGES_AHEAD, SetSettings, Step, WINDOW_BYTES_MAX};
+use crate::{NameLine, PAGES_AHEAD, SetSettings, Step, WINDOW_BYTES_MAX, codec::CHANGE_BYTES_MAX};
 
 fn at(seconds: u64) -> MonoTime {
     MonoTime(0) + Duration::from_secs(seconds)
@@ -242,6 +242,47 @@ fn a_place_that_the_journal_forgot_is_mirrored() {
     master.outputs();
     master.give(Input::JournalHash { seq: Seq(1), running: None });
     assert_eq!(master.outputs(), [mirror(MirrorReason::Dropped)]);
+}
+
+/// An entry whose rows take more than a frame has room for.
+fn too_large(seq: u64) -> JournalEntry {
+    let user = Some("x".repeat(CHANGE_BYTES_MAX));
+    let JournalEntry { position, running, filled } = entry(seq, 0);
+    let change = Change { user, ..filled.change };
+    JournalEntry { position, running, filled: FilledChange { change, payload: Vec::new() } }
+}
+
+/// Tried again and again it would hold up everything that comes after it.
+#[test]
+fn a_change_that_no_frame_has_room_for_is_brought_by_a_mirror() {
+    let mut master = Master::following(7);
+    master.outputs();
+    master.give(Input::JournalRead(vec![entry(8, 0), too_large(9), entry(10, 0)]));
+    let outputs = master.outputs();
+    assert!(matches!(&outputs[0], Output::Send(frame) if is_change(&frame.message, 8)));
+    assert!(matches!(outputs[1..], [Output::Disconnect { .. }, Output::Connect]), "{outputs:?}");
+    master.give(Input::Connected);
+    let welcome = Welcome { place: Some(place(2, 8)), fence: epoch(2), mirroring: false };
+    master.say(Message::Welcome(welcome));
+    master.outputs();
+    master.give(Input::JournalHash { seq: Seq(8), running: Some(running(8)) });
+    assert_eq!(master.outputs(), [mirror(MirrorReason::Dropped)]);
+}
+
+/// A part is made anew by each try: what no frame has room for is a person's to see.
+#[test]
+fn a_part_that_no_frame_has_room_for_is_told() {
+    let mut master = Master::welcomed(None, None, 2, false);
+    master.give(mirror_started(1, 20));
+    master.say(Message::ListEnd);
+    master.outputs();
+    let parts = vec![too_large(20).filled];
+    master.give(Input::MirrorParts { mirror: MirrorId(1), parts });
+    master.assert_left(AlarmKind::Mirror);
+}
+
+fn is_change(message: &Message, seq: u64) -> bool {
+    matches!(message, Message::Change { position, .. } if position.seq == Seq(seq))
 }
 
 /// Left at an older head it would wait for the next edit before it sent the last one.

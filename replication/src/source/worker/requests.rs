@@ -39,6 +39,7 @@ impl Worker {
 
     /// What destinations have of these files cannot be relied on: they are sent whole.
     fn forget(&mut self, files: &[(FileId, Seq)]) -> Result<(), SourceError> {
+        self.ledger.check_space()?;
         for (file, _) in files {
             // A new file that is being read has no name yet: it begins anew, as another file.
             if self.pending.transfers.iter().any(|transfer| transfer.file == *file) {
@@ -75,6 +76,11 @@ impl Worker {
 
     /// Journals that a mirror begins, so that it leads to a place that is its own, and takes what there is there.
     fn begin_mirror(&mut self) -> Result<Snapshot, SourceError> {
+        // Nothing is journaled for a mirror that cannot begin: it is tried again and again.
+        if self.attached.is_none() {
+            return Err(SourceError::Vanished("the folder".to_owned()));
+        }
+        self.ledger.check_space()?;
         self.ledger.write(|tx| {
             let stamp = now();
             tx.append(&Change { stamp, ..Change::default() })?;
