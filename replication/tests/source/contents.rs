@@ -1,9 +1,12 @@
 //! What travels of a file's content.
 
 use std::{
+    collections::HashMap,
     fs,
+    io::Write,
     os::unix::fs::FileExt,
     sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
 use keepshare_replication::source::CaptureMode::Scan;
@@ -153,6 +156,40 @@ fn growing_shrinking_and_holes_are_followed() {
             drop(file);
             rig.settle();
         }
+    }
+}
+
+/// Who writes beside and renames over never shows half a file; nor may a station.
+#[test]
+fn a_name_comes_with_the_content_that_was_written_for_it() {
+    const LEN: usize = 3_000_000;
+    for mode in captures() {
+        let mut rig = Rig::new(mode);
+        rig.model.keep_versions = false;
+        fs::write(rig.path("doc"), noise(LEN, 0)).unwrap();
+        rig.begin();
+        for round in 1..=20 {
+            let mut file = fs::File::create(rig.path("new")).unwrap();
+            for piece in noise(LEN, round).chunks(LEN / 10) {
+                file.write_all(piece).unwrap();
+                // It is looked at in the middle, and takes long enough to read to be left alone then.
+                rig.catch_up();
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            drop(file);
+            fs::rename(rig.path("new"), rig.path("doc")).unwrap();
+        }
+        rig.settle();
+        let (mut sizes, mut taken) = (HashMap::new(), 0);
+        for (_, change) in &rig.changes {
+            sizes.extend(change.files.iter().map(|row| (row.file, row.meta.size)));
+            for row in change.names.iter().filter(|row| row.name.as_bytes() == b"doc") {
+                let Some((file, _)) = row.target else { continue };
+                assert_eq!(sizes.get(&file), Some(&(LEN as u64)), "{mode:?}: {change:?}");
+                taken += 1;
+            }
+        }
+        assert!(taken > 0);
     }
 }
 
