@@ -505,9 +505,9 @@ impl<'a, 't> Ship<'a, 't> {
             return Ok(());
         }
         for diff in diffs.values_mut().filter(|diff| diff.new.is_some_and(|(f, _)| f == file)) {
-            let old = diff.old.filter(|_| error.kind() != io::ErrorKind::NotFound);
-            diff.new = match old {
-                // The stations keep what was replaced until its successor can be read.
+            diff.new = match diff.old {
+                // The stations keep what was replaced until its successor can be read: one that was itself replaced
+                // while it was read never left the name empty.
                 Some((old, kind)) if self.is_kept(old, lost)? => Some((old, kind)),
                 // What the name stood for before is elsewhere, whatever stands there now.
                 _ => None,

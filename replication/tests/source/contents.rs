@@ -193,6 +193,28 @@ fn a_name_comes_with_the_content_that_was_written_for_it() {
     }
 }
 
+/// Who renames over and over never takes the name away; nor may a station.
+#[test]
+fn a_name_that_is_renamed_over_without_a_pause_is_never_gone() {
+    for mode in captures() {
+        let mut rig = Rig::new(mode);
+        rig.model.keep_versions = false;
+        fs::write(rig.path("doc"), noise(300_000, 0)).unwrap();
+        rig.begin();
+        for round in 1..=300 {
+            let new = rig.path(&format!("new-{round}"));
+            fs::write(&new, noise(300_000, round)).unwrap();
+            fs::rename(new, rig.path("doc")).unwrap();
+        }
+        rig.settle();
+        let names = rig.changes.iter().flat_map(|(_, change)| &change.names);
+        let targets: Vec<_> = names.filter(|row| row.name.as_bytes() == b"doc").collect();
+        assert!(!targets.is_empty());
+        let gone = targets.iter().filter(|row| row.target.is_none()).count();
+        assert_eq!(gone, 0, "{mode:?}: of {}", targets.len());
+    }
+}
+
 /// A file that never stops changing is shipped all the same, never as a state that it did not claim to be.
 #[test]
 fn a_file_that_never_rests_still_travels() {
