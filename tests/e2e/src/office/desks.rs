@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, SystemTime},
 };
 
 use anyhow::Result;
@@ -27,21 +27,14 @@ pub struct Save {
     /// What it left.
     pub hash: blake3::Hash,
     /// When it was finished.
-    pub since: Instant,
+    pub since: SystemTime,
     /// When the next one began.
-    pub until: Option<Instant>,
+    pub until: Option<SystemTime>,
     /// Whether a master said that it had looked, while it stood.
     pub is_seen: bool,
     /// From which its content can be made again.
     seed: u64,
     len: usize,
-}
-
-impl Save {
-    /// Returns how long it stood, or has until now.
-    pub fn stood(&self) -> Duration {
-        self.until.unwrap_or_else(Instant::now).saturating_duration_since(self.since)
-    }
 }
 
 /// A document and all its saves.
@@ -79,7 +72,7 @@ impl Desk {
             let mut kept = self.lock();
             kept.turns += 1;
             if let Some(last) = kept.saves.last_mut() {
-                last.until = Some(Instant::now());
+                last.until = Some(SystemTime::now());
             }
             let least = BYTES_MIN << kept.random.random_range(0..=DOUBLINGS_MAX);
             let len = kept.random.random_range(least..2 * least);
@@ -91,14 +84,14 @@ impl Desk {
             Shows::Whole | Shows::Beginning => content = text(seed, len),
         }
         let (hash, len) = (blake3::hash(&content), content.len());
-        let save = Save { hash, since: Instant::now(), until: None, is_seen: false, seed, len };
+        let save = Save { hash, since: SystemTime::now(), until: None, is_seen: false, seed, len };
         self.lock().begun = Some(save);
         let number = self.lock().turns;
         (self.document.save)(&self.folder, self.document.name, &content, number)?;
         let mut kept = self.lock();
         kept.content = content;
         kept.begun = None;
-        kept.saves.push(Save { since: Instant::now(), ..save });
+        kept.saves.push(Save { since: SystemTime::now(), ..save });
         kept.turns += 1;
         // Mostly somebody types on, now and then there is a telephone call.
         let rest = if kept.random.random_bool(0.2) { 4000 } else { 1500 };
