@@ -96,6 +96,8 @@ pub(crate) enum Request {
     Compare(Vec<(FileId, bool)>),
     /// Answer when all that was noticed until now is examined.
     Settled(Reply<()>),
+    /// The files that are open were looked at for this question and all before it.
+    Swept(u64),
     /// Write a version back.
     Restore(Box<RestoreRequest>, Reply<RestoreAnswer>),
     /// The content of a restore is written beside, or is what is there already.

@@ -35,6 +35,9 @@ use crate::capture::Touch;
 /// A file up to this size is read within its round; a longer one in steps between rounds.
 pub(crate) const STEPLESS_BYTES_MAX: u64 = 4 << 20;
 
+/// The most that is read beyond a round's share, of files that take names.
+const NAMED_BYTES_MAX: u64 = 64 << 20;
+
 /// A file that was read faster than this may be read again at once.
 const REST_FROM: Duration = Duration::from_millis(5);
 
@@ -68,6 +71,9 @@ pub(crate) struct Ship<'a, 't> {
     late_cuts: Vec<FileId>,
     folders: Folders,
     left: u64,
+    /// Files that have taken a name in this round.
+    named: HashSet<FileId>,
+    named_left: u64,
 }
 
 /// A restore that is waiting for its change.
@@ -152,6 +158,8 @@ impl<'a, 't> Ship<'a, 't> {
             late_cuts: Vec::new(),
             folders: Folders::default(),
             left: super::round::INLINE_BYTES_MAX,
+            named: HashSet::new(),
+            named_left: NAMED_BYTES_MAX,
         }
     }
 
@@ -159,6 +167,8 @@ impl<'a, 't> Ship<'a, 't> {
     pub(crate) fn ship(mut self, mut found: Findings) -> Result<Shipped, SourceError> {
         let mut rows = std::mem::take(&mut self.ready);
         let (mut cuts, mut failed) = (Vec::new(), Vec::new());
+        let named = found.diffs.values().filter(|diff| diff.old != diff.new);
+        self.named = named.filter_map(|diff| diff.new).map(|(file, _)| file).collect();
         for (file, seen_file) in &found.files {
             if let Some(row) = rows.get(file) {
                 self.note_left_out(seen_file, row.row.meta.left_out());
@@ -337,7 +347,8 @@ impl<'a, 't> Ship<'a, 't> {
         let owed = at.born || record.forgotten || self.restores.contains_key(&file);
         if is_file && (written || owed || at.verify) {
             let resting = self.resting.and_then(|resting| resting.get(&file).copied());
-            if let (Some(until), false) = (resting, owed) {
+            // Who writes beside and renames over shows nobody half of it: the name comes with what was written for it.
+            if let (Some(until), false) = (resting, owed || self.named.contains(&file)) {
                 let touch = Touch { modified: true, ..at.touch };
                 let until = until.min(Instant::now() + REST_MAX);
                 self.out.put_off.push((file, touch, until));
@@ -393,7 +404,8 @@ impl<'a, 't> Ship<'a, 't> {
         record: &FileRecord,
     ) -> Result<io::Result<Option<Row>>, SourceError> {
         let size = at.seen.signature.size;
-        if size > self.left && size <= STEPLESS_BYTES_MAX && !at.born {
+        let is_too_much = size > self.left && size <= STEPLESS_BYTES_MAX && !at.born;
+        if is_too_much && !self.takes_name(file, size) {
             self.out.again.push((file, Touch { modified: true, ..at.touch }));
             self.out.racy.extend(at.verify.then_some(file));
             return Ok(Ok(None));
@@ -454,6 +466,15 @@ impl<'a, 't> Ship<'a, 't> {
         }
     }
 
+    /// Tells whether a file takes a name, and may be read for it although much was read in this round.
+    fn takes_name(&mut self, file: FileId, size: u64) -> bool {
+        let takes = self.named.contains(&file) && size <= self.named_left;
+        if takes {
+            self.named_left -= size;
+        }
+        takes
+    }
+
     /// Forgets what is known of a content whose reading broke off: block hashes may be of bytes that never left.
     pub(crate) fn give_up(&mut self, file: FileId) -> Result<(), SourceError> {
         let Some(record) = self.tx.map.record(file)? else { return Ok(()) };
@@ -484,9 +505,9 @@ impl<'a, 't> Ship<'a, 't> {
             return Ok(());
         }
         for diff in diffs.values_mut().filter(|diff| diff.new.is_some_and(|(f, _)| f == file)) {
-            let old = diff.old.filter(|_| error.kind() != io::ErrorKind::NotFound);
-            diff.new = match old {
-                // The stations keep what was replaced until its successor can be read.
+            diff.new = match diff.old {
+                // The stations keep what was replaced until its successor can be read: one that was itself replaced
+                // while it was read never left the name empty.
                 Some((old, kind)) if self.is_kept(old, lost)? => Some((old, kind)),
                 // What the name stood for before is elsewhere, whatever stands there now.
                 _ => None,

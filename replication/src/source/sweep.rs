@@ -31,6 +31,9 @@ pub(crate) const STORE_BYTES_MIN: u64 = 1 << 20;
 /// A file up to this size is compared when it is first seen to be open, a longer one only where its times differ.
 const COMPARED_BYTES_MAX: u64 = 64 << 20;
 
+/// A later store leaves other times than these once they are so old: clocks of file systems tick.
+const TIMES_TELL_AFTER: Duration = Duration::from_millis(10);
+
 /// So much of a file tells what it is.
 pub(crate) const HEAD_BYTES: usize = 4096;
 
@@ -57,7 +60,8 @@ struct Candidate {
 /// A file that somebody has open for writing.
 #[derive(Clone, Copy, Debug)]
 struct Open {
-    /// How it was when it was last written back: as long as it is so, nobody has stored into it.
+    /// How it was when it was last written back: as long as it is so, nobody has stored into it. `None`: its times were so
+    /// new then that a store right after may have left the same.
     sealed: Option<Signature>,
     looked: Instant,
 }
@@ -171,22 +175,24 @@ impl Sweep {
         self.files.len()
     }
 
-    /// Hears what came of looking at a file, and says what is to be done.
+    /// Hears what came of looking at a file whose times were that old, and says what is to be done.
     pub(crate) fn looked(
         &mut self,
         now: Instant,
         file: FileId,
         writer: Writer,
         seen: Signature,
+        age: Duration,
     ) -> Verdict {
         let Some(candidate) = self.files.get_mut(&file) else { return Verdict::Rest };
         let was_open = candidate.open.is_some();
         match writer {
             Writer::Some => {
                 let sealed = candidate.open.and_then(|open| open.sealed);
-                candidate.open = Some(Open { sealed: Some(seen), looked: now });
+                let is_sure = age >= TIMES_TELL_AFTER;
+                candidate.open = Some(Open { sealed: is_sure.then_some(seen), looked: now });
                 self.open.insert(file);
-                let verify = sealed.is_some() || seen.size <= COMPARED_BYTES_MAX;
+                let verify = was_open || seen.size <= COMPARED_BYTES_MAX;
                 if sealed == Some(seen) { Verdict::Rest } else { Verdict::Seal { verify } }
             }
             Writer::None | Writer::Unknown => {
@@ -403,8 +409,9 @@ mod tests {
     fn an_open_file_is_written_back_and_compared_until_it_rests() {
         let (mut sweep, now) = (Sweep::default(), Instant::now());
         sweep.shown(now, file(1));
-        let looked =
-            |sweep: &mut Sweep, writer, secs| sweep.looked(now, file(1), writer, signature(secs));
+        let looked = |sweep: &mut Sweep, writer, secs| {
+            sweep.looked(now, file(1), writer, signature(secs), LONG_AGO)
+        };
         assert_eq!(looked(&mut sweep, Writer::None, 1), Verdict::Rest);
         let seal = Verdict::Seal { verify: true };
         assert_eq!(looked(&mut sweep, Writer::Some, 1), seal, "nobody knows since when");
@@ -419,13 +426,29 @@ mod tests {
         assert_eq!(sweep.shown_open(now), (0, Duration::ZERO));
     }
 
+    /// Two stores within a tick of the file system's clock leave the same times.
+    #[test]
+    fn times_of_a_moment_ago_are_no_seal() {
+        let (mut sweep, now) = (Sweep::default(), Instant::now());
+        sweep.shown(now, file(1));
+        let mut looked = |secs, age| {
+            let age = Duration::from_millis(age);
+            sweep.looked(now, file(1), Writer::Some, signature(secs), age)
+        };
+        let seal = Verdict::Seal { verify: true };
+        assert_eq!(looked(1, 5000), seal);
+        assert_eq!(looked(2, 3), seal);
+        assert_eq!(looked(2, 2003), seal, "a store may have come right after the look");
+        assert_eq!(looked(2, 4003), Verdict::Rest);
+    }
+
     #[test]
     fn no_more_than_so_many_are_asked_about_and_the_newest_stay() {
         let (mut sweep, now) = (Sweep::default(), Instant::now());
         for n in 0..FILES_MAX as u64 {
             note(&mut sweep, now, n, "f", 1, Duration::from_secs(100));
         }
-        sweep.looked(now, file(0), Writer::Some, signature(1));
+        sweep.looked(now, file(0), Writer::Some, signature(1), LONG_AGO);
         note(&mut sweep, now, 1 << 20, "older", 1, Duration::from_secs(200));
         note(&mut sweep, now, 1 << 21, "newer", 1, Duration::from_secs(50));
         note(&mut sweep, now, 1 << 22, "t.ibd", 1 << 20, LONG_AGO);

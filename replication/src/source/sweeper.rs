@@ -22,6 +22,7 @@ use super::{
     shared::{Request, Shared, lock},
     sweep::{HEAD_BYTES, SWEEP_EVERY, Verdict, Writer, is_store},
     tree::{self, Tree},
+    worker,
 };
 use crate::lease::{Lease, NoLease};
 
@@ -43,6 +44,9 @@ const HEADS_PER_ROUND: usize = 20;
 /// The most folders that are held open during a round.
 const FOLDERS_MAX: usize = 128;
 
+/// So many open files are looked at for a question; the rest is left to the sweeps.
+const ASKED_MAX: usize = 1000;
+
 /// An open file, its state and the one that is known of it.
 type Opened = (OwnedFd, Signature, Signature);
 
@@ -59,31 +63,55 @@ struct Round<'a> {
 /// The running thread; it ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Sweeper {
-    stop: Arc<Stop>,
+    desk: Arc<Desk>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// Where the thread finds what is asked of it.
 #[derive(Debug, Default)]
-struct Stop {
-    stopped: Mutex<bool>,
+struct Desk {
+    orders: Mutex<Orders>,
     changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Orders {
+    stopped: bool,
+    /// The newest question for which open files are to be looked at.
+    question: Option<u64>,
+}
+
+/// Why the thread goes on.
+enum Woken {
+    /// It is to end.
+    Stopped,
+    /// Somebody asks.
+    Asked(u64),
+    /// It is time.
+    Due,
 }
 
 impl Sweeper {
     /// Starts the thread of a source.
     pub(crate) fn start(shared: &Arc<Shared>) -> std::io::Result<Self> {
-        let stop = Arc::new(Stop::default());
+        let desk = Arc::new(Desk::default());
         let name = format!("sweep-{}", shared.config.set);
-        let (shared, stopped) = (shared.clone(), stop.clone());
-        let thread = thread::Builder::new().name(name).spawn(move || run(&shared, &stopped))?;
-        Ok(Self { stop, thread: Some(thread) })
+        let (shared, orders) = (shared.clone(), desk.clone());
+        let thread = thread::Builder::new().name(name).spawn(move || run(&shared, &orders))?;
+        Ok(Self { desk, thread: Some(thread) })
+    }
+
+    /// Has the open files looked at for a question; [`Request::Swept`] follows what that shows.
+    pub(crate) fn ask(&self, question: u64) {
+        lock(&self.desk.orders).question = Some(question);
+        self.desk.changed.notify_all();
     }
 }
 
 impl Drop for Sweeper {
     fn drop(&mut self) {
-        *lock(&self.stop.stopped) = true;
-        self.stop.changed.notify_all();
+        lock(&self.desk.orders).stopped = true;
+        self.desk.changed.notify_all();
         if let Some(thread) = self.thread.take() {
             // Had it ended by a fault, there is nothing to wait for.
             let _ = thread.join();
@@ -91,21 +119,26 @@ impl Drop for Sweeper {
     }
 }
 
-impl Stop {
-    fn is_asked(&self) -> bool {
-        *lock(&self.stopped)
+impl Desk {
+    fn is_stopped(&self) -> bool {
+        lock(&self.orders).stopped
     }
 
-    /// Waits until then; tells whether to end.
-    fn wait_until(&self, until: Instant) -> bool {
+    /// Waits until then, or until something is asked.
+    fn wait_until(&self, until: Instant) -> Woken {
         let patience = until.saturating_duration_since(Instant::now());
-        let stopped = lock(&self.stopped);
-        let waited = self.changed.wait_timeout_while(stopped, patience, |stopped| !*stopped);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+        let is_idle = |orders: &mut Orders| !orders.stopped && orders.question.is_none();
+        let waited = self.changed.wait_timeout_while(lock(&self.orders), patience, is_idle);
+        let mut orders = waited.unwrap_or_else(PoisonError::into_inner).0;
+        match orders.question.take() {
+            _ if orders.stopped => Woken::Stopped,
+            Some(question) => Woken::Asked(question),
+            None => Woken::Due,
+        }
     }
 }
 
-fn run(shared: &Shared, stop: &Stop) {
+fn run(shared: &Shared, desk: &Desk) {
     let mut next_processes = Instant::now();
     loop {
         let (began, spent) = (Instant::now(), cost());
@@ -117,19 +150,42 @@ fn run(shared: &Shared, stop: &Stop) {
             next_processes = began + PROCESSES_EVERY.max(took * PROCESSES_FACTOR);
         }
         let spent = cost();
-        if let Err(error) = round(shared, stop) {
+        if let Err(error) = round(shared, desk) {
             // The source's own thread tells of a journal that fails.
             tracing::debug!(set = %shared.config.set, %error, "cannot sweep");
         }
-        let rest = SWEEP_EVERY.max(cost().saturating_sub(spent) * COST_FACTOR);
-        if stop.wait_until(began + rest) {
-            return;
+        let next = began + SWEEP_EVERY.max(cost().saturating_sub(spent) * COST_FACTOR);
+        loop {
+            match desk.wait_until(next) {
+                Woken::Stopped => return,
+                Woken::Due => break,
+                Woken::Asked(question) => match look_at_open(shared, desk) {
+                    Ok(()) => shared.request(Request::Swept(question)),
+                    Err(error) => {
+                        tracing::debug!(set = %shared.config.set, %error, "cannot sweep");
+                    }
+                },
+            }
         }
     }
 }
 
+/// Looks at the files that are open, because somebody asks: a store into a page that is dirty already leaves no time, so
+/// only what was written back since can be told to be as it is known.
+fn look_at_open(shared: &Shared, desk: &Desk) -> Result<(), SourceError> {
+    let Some(tree) = lock(&shared.tree).clone() else { return Ok(()) };
+    let snapshot = Snapshot::open(&shared.database()?)?;
+    let mut round =
+        Round { shared, tree: &tree, snapshot, folders: HashMap::new(), changed: Vec::new() };
+    let mut open = lock(&shared.sweep).open();
+    open.truncate(ASKED_MAX);
+    round.look_at_all(open, desk)?;
+    round.tell();
+    Ok(())
+}
+
 /// Looks at the files that are open, at some of the others, and at a few first bytes.
-fn round(shared: &Shared, stop: &Stop) -> Result<(), SourceError> {
+fn round(shared: &Shared, desk: &Desk) -> Result<(), SourceError> {
     let Some(tree) = lock(&shared.tree).clone() else { return Ok(()) };
     if lock(&shared.sweep).is_idle() {
         return Ok(());
@@ -138,16 +194,11 @@ fn round(shared: &Shared, stop: &Stop) -> Result<(), SourceError> {
     let mut round =
         Round { shared, tree: &tree, snapshot, folders: HashMap::new(), changed: Vec::new() };
     let open = lock(&shared.sweep).open();
-    for file in open {
-        if stop.is_asked() {
-            return Ok(());
-        }
-        round.look(file)?;
-    }
+    round.look_at_all(open, desk)?;
     let began = cost();
     let most = lock(&shared.sweep).len();
     for _ in 0..most {
-        if stop.is_asked() || cost().saturating_sub(began) >= ROUND_COST {
+        if desk.is_stopped() || cost().saturating_sub(began) >= ROUND_COST {
             break;
         }
         let Some(file) = lock(&shared.sweep).next(Instant::now()) else { break };
@@ -157,13 +208,28 @@ fn round(shared: &Shared, stop: &Stop) -> Result<(), SourceError> {
         let Some(file) = lock(&shared.sweep).next_head() else { break };
         round.look_at_head(file)?;
     }
-    if !round.changed.is_empty() {
-        shared.request(Request::Compare(round.changed));
-    }
+    round.tell();
     Ok(())
 }
 
 impl Round<'_> {
+    fn look_at_all(&mut self, files: Vec<FileId>, desk: &Desk) -> Result<(), SourceError> {
+        for file in files {
+            if desk.is_stopped() {
+                break;
+            }
+            self.look(file)?;
+        }
+        Ok(())
+    }
+
+    /// Has the source's thread look at what changed.
+    fn tell(self) {
+        if !self.changed.is_empty() {
+            self.shared.request(Request::Compare(self.changed));
+        }
+    }
+
     fn look(&mut self, file: FileId) -> Result<(), SourceError> {
         let Some((open, seen, known)) = self.open(file)? else {
             lock(&self.shared.sweep).forget(file);
@@ -174,7 +240,8 @@ impl Round<'_> {
             Err(NoLease::Open) => Writer::Some,
             Err(NoLease::Unknown(_)) => Writer::Unknown,
         };
-        let verdict = lock(&self.shared.sweep).looked(Instant::now(), file, writer, seen);
+        let age = age_of(seen);
+        let verdict = lock(&self.shared.sweep).looked(Instant::now(), file, writer, seen, age);
         match verdict {
             // Somebody wrote to it by a name outside of the source, or nobody told.
             Verdict::Rest if seen != known => self.changed.push((file, false)),
@@ -235,6 +302,11 @@ fn look_at_processes(shared: &Shared) -> Result<(), SourceError> {
         }
     }
     Ok(())
+}
+
+/// Returns how far from now the moment is when something changed: clocks are set back, too.
+fn age_of(seen: Signature) -> Duration {
+    Duration::from_micros(worker::now().micros_since(seen.ctime.to_stamp()).unsigned_abs())
 }
 
 /// Returns what this thread has cost until now, in time of a processor.

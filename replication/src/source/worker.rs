@@ -75,6 +75,7 @@ pub(crate) struct Worker {
     problems: Problems,
     linked: Linked,
     questions: Vec<Question>,
+    asked: u64,
     sweeper: Option<Sweeper>,
     restoring: HashMap<RequestId, Restoring>,
     attempts: u64,
@@ -125,6 +126,7 @@ impl Worker {
             problems: Problems::default(),
             linked: Linked::default(),
             questions: Vec::new(),
+            asked: 0,
             sweeper: None,
             restoring: HashMap::new(),
             attempts: 0,
@@ -484,7 +486,7 @@ fn open_capture(mode: CaptureMode, tree: &Tree) -> std::io::Result<Box<dyn Captu
 }
 
 /// Returns the time of day.
-fn now() -> Stamp {
+pub(super) fn now() -> Stamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     Stamp(since.map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX)))
 }

@@ -1,9 +1,12 @@
 //! What travels of a file's content.
 
 use std::{
+    collections::HashMap,
     fs,
+    io::Write,
     os::unix::fs::FileExt,
     sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
 use keepshare_replication::source::CaptureMode::Scan;
@@ -153,6 +156,62 @@ fn growing_shrinking_and_holes_are_followed() {
             drop(file);
             rig.settle();
         }
+    }
+}
+
+/// Who writes beside and renames over never shows half a file; nor may a station.
+#[test]
+fn a_name_comes_with_the_content_that_was_written_for_it() {
+    const LEN: usize = 3_000_000;
+    for mode in captures() {
+        let mut rig = Rig::new(mode);
+        rig.model.keep_versions = false;
+        fs::write(rig.path("doc"), noise(LEN, 0)).unwrap();
+        rig.begin();
+        for round in 1..=20 {
+            let mut file = fs::File::create(rig.path("new")).unwrap();
+            for piece in noise(LEN, round).chunks(LEN / 10) {
+                file.write_all(piece).unwrap();
+                // It is looked at in the middle, and takes long enough to read to be left alone then.
+                rig.catch_up();
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            drop(file);
+            fs::rename(rig.path("new"), rig.path("doc")).unwrap();
+        }
+        rig.settle();
+        let (mut sizes, mut taken) = (HashMap::new(), 0);
+        for (_, change) in &rig.changes {
+            sizes.extend(change.files.iter().map(|row| (row.file, row.meta.size)));
+            for row in change.names.iter().filter(|row| row.name.as_bytes() == b"doc") {
+                let Some((file, _)) = row.target else { continue };
+                assert_eq!(sizes.get(&file), Some(&(LEN as u64)), "{mode:?}: {change:?}");
+                taken += 1;
+            }
+        }
+        assert!(taken > 0);
+    }
+}
+
+/// Who renames over and over never takes the name away; nor may a station.
+#[test]
+fn a_name_that_is_renamed_over_without_a_pause_is_never_gone() {
+    for mode in captures() {
+        let mut rig = Rig::new(mode);
+        rig.model.keep_versions = false;
+        fs::write(rig.path("doc"), noise(300_000, 0)).unwrap();
+        rig.begin();
+        for round in 1..=300 {
+            let new = rig.path(&format!("new-{round}"));
+            fs::write(&new, noise(300_000, round)).unwrap();
+            fs::rename(new, rig.path("doc")).unwrap();
+        }
+        rig.settle();
+        let names = rig.changes.iter().flat_map(|(_, change)| &change.names);
+        let targets: Vec<_> = names.filter(|row| row.name.as_bytes() == b"doc").collect();
+        assert!(!targets.is_empty());
+        let gone = targets.iter().filter(|row| row.target.is_none()).count();
+        assert_eq!(gone, 0, "{mode:?}: of {}", targets.len());
     }
 }
 

@@ -93,6 +93,26 @@ fn an_answer_that_all_is_examined_is_true_of_the_moment_of_the_question() {
     }
 }
 
+/// A store into a page that is dirty already leaves no time: the answer holds for it as for every save.
+#[test]
+fn an_answer_is_true_of_what_was_stored_through_a_map_before_the_question() {
+    for mode in captures() {
+        let mut rig = Rig::with_place(mode, &disk());
+        fs::write(rig.path("map"), vec![b'a'; LEN]).unwrap();
+        rig.begin();
+        let map = Mapped::of(&rig.path("map"));
+        rig.wait("that it is open", |rig| rig.handle.status().swept.files == 1);
+        for i in 0..100 {
+            map.store(i, b'b');
+            let asked = rig.handle.ask_settled();
+            assert!(asked.wait(Instant::now() + Duration::from_secs(30)), "{mode:?}: no answer");
+            rig.catch_up();
+            let bytes = rig.model.files[&rig.file("map")].bytes.to_vec();
+            assert_eq!(bytes[i], b'b', "{mode:?}: the answer came before store {i}");
+        }
+    }
+}
+
 #[test]
 fn nobody_waits_for_a_source_that_has_ended() {
     let rig = Rig::new(captures()[0]);

@@ -3,6 +3,8 @@
 //! Each file in `tests/` is about one of them. What they share is here: how large a run is, what a history shows, and
 //! what an independent program says about two trees.
 
+pub mod office;
+
 use std::{
     ffi::OsStr,
     path::{Path, PathBuf},
@@ -44,6 +46,11 @@ pub fn cut_time() -> Duration {
 /// Returns how often a station dies in the middle of a restore: `KEEPSHARE_E2E_RESTORE_KILLS`.
 pub fn restore_kills() -> usize {
     tools::param("KEEPSHARE_E2E_RESTORE_KILLS", 20)
+}
+
+/// Returns how long a day of an office is: `KEEPSHARE_E2E_OFFICE_SECONDS`.
+pub fn office_time() -> Duration {
+    Duration::from_secs(tools::param("KEEPSHARE_E2E_OFFICE_SECONDS", 40))
 }
 
 /// Returns how many entries a large folder has: `KEEPSHARE_E2E_FOLDER_ENTRIES`.

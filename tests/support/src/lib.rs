@@ -16,6 +16,7 @@ pub mod netns;
 pub mod process;
 pub mod relay;
 pub mod scratch;
+pub mod shift;
 pub mod station;
 pub mod tools;
 pub mod tree;
@@ -31,6 +32,7 @@ pub use self::{
     netns::Network,
     relay::Relay,
     scratch::{Scratch, in_scratch, in_scratch_as_ordinary_user},
+    shift::Shift,
     station::{Demo, Doors, Reply, Station},
     wait::{wait_for, wait_until},
     wrong_clock::WrongClock,

@@ -14,14 +14,13 @@ use crate::source::{
 /// For how long an answer is worth anything to whoever asked.
 const ASKED_FOR: Duration = Duration::from_secs(1);
 
-/// So many open files are looked at for a question; the rest is left to the sweeps.
-const OPEN_MAX: usize = 1000;
-
 /// Somebody waits until everything is examined that was noticed before the question.
 pub(super) struct Question {
     reply: Reply<()>,
+    number: u64,
     asked: Instant,
     drained: bool,
+    swept: bool,
 }
 
 impl Question {
@@ -35,13 +34,21 @@ impl Worker {
     /// Takes a question. Files that are open for writing raise no events: they are looked at because of it.
     pub(super) fn ask(&mut self, reply: Reply<()>) {
         self.questions.retain(|question| question.asked.elapsed() < ASKED_FOR);
-        self.questions.push(Question { reply, asked: Instant::now(), drained: false });
-        if self.attached.is_some() {
-            let open = lock(&self.shared.sweep).open();
-            for file in open.into_iter().take(OPEN_MAX) {
-                self.pending.add_file(file, FileTask { suspect: true, ..FileTask::default() });
-            }
-        }
+        self.asked += 1;
+        let number = self.asked;
+        let sweeper = self.sweeper.as_ref().filter(|_| {
+            self.attached.is_some() && lock(&self.shared.sweep).shown_open(Instant::now()).0 > 0
+        });
+        // They are written back for it, which may take long: not in this thread.
+        sweeper.inspect(|sweeper| sweeper.ask(number));
+        let (asked, swept) = (Instant::now(), sweeper.is_none());
+        self.questions.push(Question { reply, number, asked, drained: false, swept });
+    }
+
+    /// Hears that open files were looked at for a question; what changed of them was told before.
+    pub(super) fn swept(&mut self, number: u64) {
+        let earlier = self.questions.iter_mut().filter(|question| question.number <= number);
+        earlier.for_each(|question| question.swept = true);
     }
 
     /// Answers what can be answered.
@@ -54,8 +61,9 @@ impl Worker {
         if !is_away && self.dirty() > 0 {
             return;
         }
-        let (answered, waiting): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.questions).into_iter().partition(|q| is_away || q.drained);
+        let (answered, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.questions)
+            .into_iter()
+            .partition(|q| is_away || q.drained && q.swept);
         self.questions = waiting;
         for question in answered {
             // Whoever asked may have gone away.

@@ -23,6 +23,7 @@ impl Worker {
             Request::Rescan => self.begin_scan(),
             Request::Compare(files) => self.compare(files),
             Request::Settled(reply) => self.ask(reply),
+            Request::Swept(question) => self.swept(question),
             Request::Restore(request, reply) => self.restore(request, reply),
             Request::Wrote(id, attempt, wrote) => self.wrote(id, attempt, wrote),
             Request::Filled(id, attempt, filled) => self.filled(id, attempt, filled),
