@@ -11,7 +11,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use keepshare_base::{FileId, Kind, Name};
+use keepshare_base::{DEPTH_MAX, FileId, Kind, Name};
 
 use super::{
     SourceError,
@@ -129,6 +129,10 @@ pub(crate) struct Round<'a, 't> {
 
 /// Why a name inside is not looked behind.
 pub(crate) const MOUNTED: &str = "something is mounted here, or another file system begins; it is not replicated: make it a set of its own";
+
+/// What is said of a folder in which a file would lie deeper than a set's paths go.
+const TOO_DEEP: &str =
+    "too many folders inside each other; it is not replicated, with all below it";
 
 /// So often a name is tried again, every 20 ms, whose folder the map cannot find from the root.
 const TRIES_MAX: u8 = 50;
@@ -293,6 +297,10 @@ impl<'a, 't> Round<'a, 't> {
         touch.add(self.strange.take(seen.inode.into()));
         if self.reading.contains_key(&seen.inode.number) {
             self.found.big.push((parent, name, seen, touch));
+            return Ok(());
+        }
+        if seen.kind == Kind::Dir && self.tx.map.places(parent)?.len() + 2 > DEPTH_MAX {
+            self.found.problems.push((parent, Some(name), TOO_DEEP.to_owned()));
             return Ok(());
         }
         let known = self.identify(&seen)?;

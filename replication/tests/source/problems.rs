@@ -7,9 +7,13 @@ use std::{
     path::Path,
 };
 
+use keepshare_base::DEPTH_MAX;
 use keepshare_replication::source::{CaptureMode::Inotify, SourceError};
 
-use crate::support::{Rig, as_ordinary_user};
+use crate::{
+    edits::captures,
+    support::{Rig, as_ordinary_user},
+};
 
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -189,4 +193,27 @@ fn a_symlink_in_the_place_of_a_folder_is_no_problem() {
     }
     rig.settle();
     assert_eq!(rig.handle.status().problems, []);
+}
+
+/// What lies deeper than a set's paths go is named, and everything else goes on.
+#[test]
+fn folders_too_deep_inside_each_other_stop_nothing_else() {
+    let mut rig = Rig::new(captures()[0]);
+    rig.begin();
+    let deep = ["d"; 1030].join("/");
+    fs::create_dir_all(rig.path(&deep)).unwrap();
+    fs::write(rig.path(&format!("{deep}/file")), "x").unwrap();
+    fs::write(rig.path("mark"), "x").unwrap();
+    rig.wait("the problem", |rig| rig.handle.status().problem_count > 0);
+    rig.wait("the mark", |rig| rig.model.resolve("mark").is_some());
+    let told = rig.handle.status().problems;
+    assert!(told[0].reason.contains("inside each other"), "{told:?}");
+    assert!(rig.model.resolve(&["d"; DEPTH_MAX - 1].join("/")).is_some());
+    assert!(rig.model.resolve(&["d"; DEPTH_MAX].join("/")).is_none(), "a file in it has no path");
+    fs::write(rig.path("mark"), "y").unwrap();
+    rig.wait("the save", |rig| {
+        rig.model
+            .resolve("mark")
+            .is_some_and(|(mark, _)| rig.model.files[&mark].bytes.to_vec() == b"y")
+    });
 }
