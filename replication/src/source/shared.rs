@@ -91,6 +91,8 @@ pub(crate) enum Request {
     Synced(RequestId, io::Result<()>),
     /// What a restore replaced was looked at again.
     Looked(LookedAgain),
+    /// That these files are gone from the private folder is on disk.
+    Gone(Vec<String>, io::Result<()>),
     /// Journal that a mirror begins, and give what there is at that place.
     Mirror(Reply<Snapshot>),
     /// Begin an epoch.

@@ -13,7 +13,9 @@ use std::{
 use keepshare_base::{FileId, Name, RequestId, Stamp};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use self::{linked::Linked, questions::Question, replaced::Replaced, restore::Restoring};
+use self::{
+    gone::Gone, linked::Linked, questions::Question, replaced::Replaced, restore::Restoring,
+};
 use super::{
     CaptureMode, SharedFileSystem, SourceAlarm, SourceError,
     aside::Aside,
@@ -32,6 +34,7 @@ use super::{
 };
 use crate::capture::{self, Capture, Fanotify, Inotify, Marks, ScanOnly};
 
+mod gone;
 mod linked;
 mod noted;
 mod place;
@@ -80,6 +83,7 @@ pub(crate) struct Worker {
     attempts: u64,
     aside: Option<Aside>,
     replaced: Vec<Replaced>,
+    gone: Gone,
     next_scan: Instant,
     scan_began: Instant,
     next_tick: Instant,
@@ -130,6 +134,7 @@ impl Worker {
             attempts: 0,
             aside: None,
             replaced: Vec::new(),
+            gone: Gone::default(),
             next_tick: now,
             next_sweep: now,
             next_attach: now,
@@ -443,6 +448,7 @@ impl Worker {
         // Whoever waits for a restore gets no answer, and asks again under the same id.
         self.restoring.clear();
         self.replaced.clear();
+        self.gone = Gone::default();
         self.aside = None;
         self.problems = Problems::default();
         self.linked = Linked::default();

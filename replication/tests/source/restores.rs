@@ -306,6 +306,32 @@ fn a_file_that_appears_meanwhile_is_not_replaced_unseen() {
     }
 }
 
+/// What only a few could reach stays theirs, also where its folder is gone by the time that it is a version.
+#[test]
+fn a_late_version_whose_folder_is_gone_is_its_owners_alone() {
+    let mut scene = Scene::new(captures()[0]);
+    fs::create_dir(scene.rig.path("secret")).unwrap();
+    fs::write(scene.rig.path("secret/a"), "hidden").unwrap();
+    fs::set_permissions(scene.rig.path("secret/a"), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(scene.rig.path("secret"), fs::Permissions::from_mode(0o700)).unwrap();
+    scene.rig.settle();
+    let mut writer = OpenOptions::new().append(true).open(scene.rig.path("secret/a")).unwrap();
+    let request = request("secret/a", 1, &scene.content);
+    assert!(scene.rig.handle.restore(request).unwrap().still_open);
+    fs::remove_dir_all(scene.rig.path("secret")).unwrap();
+    scene.rig.wait("the folder to go", |rig| rig.model.resolve("secret").is_none());
+    writer.write_all(b", and more").unwrap();
+    drop(writer);
+    let late = |rig: &Rig| {
+        let mut versions = rig.model.versions.iter();
+        versions.find(|version| version.bytes.to_vec() == b"hidden, and more").map(|v| v.file)
+    };
+    scene.rig.wait("the version", |rig| late(rig).is_some());
+    let file = late(&scene.rig).unwrap();
+    assert_eq!(scene.rig.model.files[&file].meta.mode, 0o600);
+    scene.wait_over();
+}
+
 /// The process may end while what was replaced waits in the private folder: whoever starts next looks at it again.
 #[test]
 fn what_was_replaced_is_looked_at_again_after_a_restart() {
