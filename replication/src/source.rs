@@ -9,6 +9,7 @@ mod aside;
 mod blocks;
 mod boundary;
 mod cutting;
+mod filling;
 mod folders;
 mod handle;
 mod keeping;

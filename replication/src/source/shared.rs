@@ -14,12 +14,13 @@ use tokio::sync::watch;
 use super::{
     Head, Listing, RestoreAnswer, RestoreRequest, SourceAlarm, SourceConfig, SourceError,
     SourceStatus,
+    filling::Filled,
     ledger::Snapshot,
     payloads::Payloads,
     problems::Place,
     sweep::Sweep,
     tree::Tree,
-    writing::{Filled, LookedAgain, Wrote},
+    writing::{LookedAgain, Wrote},
 };
 
 /// Shared by everyone who works for one source.

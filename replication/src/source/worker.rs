@@ -14,7 +14,8 @@ use keepshare_base::{FileId, Name, RequestId, Stamp};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::{
-    gone::Gone, linked::Linked, questions::Question, replaced::Replaced, restore::Restoring,
+    fills::Fills, gone::Gone, linked::Linked, questions::Question, replaced::Replaced,
+    restore::Restoring,
 };
 use super::{
     CaptureMode, SharedFileSystem, SourceAlarm, SourceError,
@@ -34,6 +35,7 @@ use super::{
 };
 use crate::capture::{self, Capture, Fanotify, Inotify, Marks, ScanOnly};
 
+mod fills;
 mod gone;
 mod linked;
 mod noted;
@@ -81,6 +83,7 @@ pub(crate) struct Worker {
     sweeper: Option<Sweeper>,
     restoring: HashMap<RequestId, Restoring>,
     attempts: u64,
+    fills: Fills,
     aside: Option<Aside>,
     replaced: Vec<Replaced>,
     gone: Gone,
@@ -132,6 +135,7 @@ impl Worker {
             sweeper: None,
             restoring: HashMap::new(),
             attempts: 0,
+            fills: Fills::default(),
             aside: None,
             replaced: Vec::new(),
             gone: Gone::default(),

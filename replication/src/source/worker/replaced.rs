@@ -89,7 +89,11 @@ impl Worker {
         };
         let aside = Aside::make(&tree).map_err(failed)?;
         tree.hide(Some(aside.inode()));
-        self.ledger.set_home(Some(aside.home()))?;
+        if let Err(error) = self.ledger.set_home(Some(aside.home())) {
+            aside.remove();
+            tree.hide(None);
+            return Err(error);
+        }
         self.aside = Some(aside);
         Ok(())
     }
@@ -98,6 +102,8 @@ impl Worker {
     pub(super) fn find_aside(&mut self, tree: &Arc<Tree>) -> Result<(), SourceError> {
         self.clear_former(tree)?;
         let home = self.ledger.home()?;
+        let notes = self.ledger.notes()?;
+        let notes = self.find_torn(tree, notes)?;
         let failed = |source| SourceError::Io {
             what: "cannot open the private folder in the source".to_owned(),
             source,
@@ -108,7 +114,6 @@ impl Worker {
             self.ledger.set_home(Some(aside.home()))?;
         }
         let names = aside.names().map_err(failed)?;
-        let notes = self.ledger.notes()?;
         for name in names.iter().filter(|name| notes.iter().all(|(noted, _)| noted != *name)) {
             // Whoever noted it lost its journal: nobody knows what it was called.
             let known = Name::new(name.as_bytes()).map_err(|_| SourceError::Damaged("a note"))?;

@@ -134,6 +134,7 @@ impl Worker {
 
     /// Ends in order: what only memory holds goes to disk.
     pub(super) fn close(mut self) {
+        self.end_fills();
         let acked = self.shared.acked_by_all().unwrap_or(Seq(u64::MAX));
         lock(&self.shared.payloads).spool_all(acked);
         self.keep_notes();
