@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use keepshare_base::{Epoch, Seq};
 use keepshare_replication::{
     lease::Lease,
     source::{CaptureMode::Inotify, RestoreAnswer, SourceError},
@@ -16,7 +17,7 @@ use keepshare_replication::{
 use crate::{
     edits::captures,
     journal::request,
-    support::{Rig, as_ordinary_user, open},
+    support::{Rig, as_ordinary_user, listing, open},
 };
 
 /// A source whose own folder takes no new names, with `in/doc` in it, and the content of another version of that.
@@ -128,6 +129,28 @@ fn a_restore_that_was_not_begun_is_not_told() {
         closed.rig.handle = open(&closed.rig.config);
         assert!(closed.rig.handle.wait_scanned());
         assert_eq!((closed.doc(), closed.torn()), (after, vec![]));
+    });
+}
+
+/// What is known by its name only is no version yet, and written over it would be lost.
+#[test]
+fn what_nobody_has_read_is_a_version_before_it_is_written_over() {
+    let mut rig = Rig::new(captures()[0]);
+    fs::write(rig.path("doc"), "what it was").unwrap();
+    fs::hard_link(rig.path("doc"), rig.path("again")).unwrap();
+    rig.begin();
+    let content = rig.config.state_dir.join("version");
+    fs::write(&content, "right").unwrap();
+    // As after the loss of the journal.
+    let seed = listing(&rig.model);
+    rig.handle.new_epoch(Epoch::FIRST, Some(seed)).unwrap();
+    assert!(rig.handle.wait_scanned());
+    (rig.at, rig.model.versions) = (Seq(0), Vec::new());
+    rig.handle.restore(request("doc", 1, &content)).unwrap();
+    assert_eq!(fs::read(rig.path("again")).unwrap(), b"right");
+    let doc = rig.file("doc");
+    rig.wait("both versions", |rig| {
+        rig.versions(doc) == [b"what it was".to_vec(), b"right".to_vec()]
     });
 }
 
