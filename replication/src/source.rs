@@ -9,6 +9,7 @@ mod aside;
 mod blocks;
 mod boundary;
 mod cutting;
+mod filling;
 mod fitting;
 mod folders;
 mod handle;

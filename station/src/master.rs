@@ -194,8 +194,14 @@ impl Master {
         let still_open = source.still_open.iter().map(|path| {
             format!("{path}: what a restore replaced is still open by a writer; what that writes becomes a version")
         });
-        let problems =
-            alarms.iter().cloned().chain(source_problems(&source)).chain(still_open).collect();
+        let torn = source.torn.iter().map(|path| {
+            format!(
+                "{path}: half of one version and half of another, because a restore was cut off while it was written; \
+                 restore it again"
+            )
+        });
+        let problems = alarms.iter().cloned().chain(source_problems(&source));
+        let problems = problems.chain(torn).chain(still_open).collect();
         SetStatus {
             name: self.name.to_string(),
             role: "master".to_owned(),

@@ -257,6 +257,9 @@ pub struct SourceStatus {
     pub problem_count: u64,
     /// Names whose files were replaced by a restore and are still open by a writer, the first [`PROBLEMS_MAX`].
     pub still_open: Vec<String>,
+    /// Names whose files are half of one version and half of another, because a restore was cut off while it was written where
+    /// it is, the first [`PROBLEMS_MAX`].
+    pub torn: Vec<String>,
     /// What a person must look at.
     pub alarms: Vec<SourceAlarm>,
     /// Files that are open for writing.

@@ -82,6 +82,8 @@ pub(crate) enum Exchanged {
     Moved,
     /// It cannot be done on this file system, or not from this folder.
     Impossible(io::Error),
+    /// It was not done, and may be later: the disk is full, or failed.
+    Failed(io::Error),
 }
 
 impl Aside {
@@ -190,7 +192,7 @@ impl Aside {
                 match fs::linkat(&self.folder, name, folder, live, AtFlags::empty()) {
                     Ok(()) => Exchanged::Done,
                     Err(Errno::EXIST) => Exchanged::Moved,
-                    Err(error) => Exchanged::Impossible(error.into()),
+                    Err(error) => not_exchanged(error),
                 }
             }
             exchanged => exchanged,
@@ -207,8 +209,24 @@ impl Aside {
         match fs::renameat_with(&self.folder, name, folder, live, flags) {
             Ok(()) => Exchanged::Done,
             Err(Errno::NOENT | Errno::EXIST) => Exchanged::Moved,
-            Err(error) => Exchanged::Impossible(error.into()),
+            Err(error) => not_exchanged(error),
         }
+    }
+}
+
+/// Tells whether it can never be done here, as opposed to not just now.
+pub(crate) fn is_impossible(error: &io::Error) -> bool {
+    let never = [Errno::ROFS, Errno::ACCESS, Errno::PERM, Errno::OPNOTSUPP];
+    never.iter().any(|never| error.raw_os_error() == Some(never.raw_os_error()))
+}
+
+fn not_exchanged(error: Errno) -> Exchanged {
+    let unknown_here = matches!(error, Errno::INVAL | Errno::NOSYS | Errno::XDEV);
+    let error = io::Error::from(error);
+    if unknown_here || is_impossible(&error) {
+        Exchanged::Impossible(error)
+    } else {
+        Exchanged::Failed(error)
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use keepshare_base::{ContentHash, FileId, Kind, Name, NameRow, Seq};
+use keepshare_base::{ContentHash, FileId, Kind, Meta, Name, NameRow, Seq};
 
 use super::{
     SourceError,
@@ -36,7 +36,11 @@ pub(crate) struct Keeping {
     /// Its name in the private folder.
     pub(crate) aside: String,
     place: (FileId, Name),
+    /// Where it was is not known.
+    is_stray: bool,
     changes: Vec<Seq>,
+    /// What was journaled of it is in no journal any more.
+    is_broken: bool,
     open: Option<OwnedFd>,
     transfer: Option<Transfer>,
 }
@@ -67,8 +71,14 @@ pub(crate) struct Version {
 
 impl Keeping {
     /// Begins with a file that was replaced at a place.
-    pub(crate) fn new(aside: String, open: OwnedFd, place: (FileId, Name)) -> Self {
-        Self { aside, changes: Vec::new(), place, open: Some(open), transfer: None }
+    pub(crate) fn new(aside: String, open: OwnedFd, place: (FileId, Name), is_stray: bool) -> Self {
+        let (changes, open) = (Vec::new(), Some(open));
+        Self { aside, changes, is_broken: false, place, is_stray, open, transfer: None }
+    }
+
+    /// Hears that a new epoch began: a content of which a part is in the journal that ended is journaled anew.
+    pub(crate) fn begin_epoch(&mut self) {
+        self.is_broken = !self.changes.is_empty();
     }
 
     /// Reads on, and journals what was read.
@@ -95,6 +105,10 @@ impl Keeping {
         };
         let until = transfer.read_bytes() + STEP_BYTES;
         let began = Instant::now();
+        if self.is_broken {
+            forget(ship, transfer.file)?;
+            return Ok(Kept::Failed(io::Error::other("a new epoch began")));
+        }
         loop {
             let budget = until.saturating_sub(transfer.read_bytes());
             match transfer.step(ship.tx, ship.owners, budget)? {
@@ -111,8 +125,7 @@ impl Keeping {
                 }
                 Step::Done(done) => return self.end(ship, transfer.file, *done),
                 Step::Failed(error) => {
-                    ship.tx.map.clear_blocks(transfer.file, 0)?;
-                    ship.tx.map.remove_file(transfer.file)?;
+                    forget(ship, transfer.file)?;
                     return Ok(Kept::Failed(error));
                 }
             }
@@ -122,16 +135,23 @@ impl Keeping {
     fn end(&self, ship: &mut Ship<'_, '_>, file: FileId, done: Done) -> Result<Kept, SourceError> {
         let (signature, hash) = (done.seen.signature, done.row.row.hash);
         let closed = Touch { closed: true, ..Touch::default() };
-        let row = ship.finish(file, done, closed)?;
+        let mut row = ship.finish(file, done, closed)?;
         let (parent, name, now) = free_place(ship.tx, &self.place)?;
+        if self.is_stray || parent != self.place.0 {
+            row.iter_mut().for_each(|row| narrow(&mut row.row.meta));
+        }
         let name_row = |target| NameRow { parent, name: name.clone(), target };
         let held = vec![name_row(Some((file, Kind::File)))];
         ship.journal(held, row.into_iter().collect(), Vec::new())?;
         ship.journal(vec![name_row(now)], Vec::new(), Vec::new())?;
-        ship.tx.map.clear_blocks(file, 0)?;
-        ship.tx.map.remove_file(file)?;
+        forget(ship, file)?;
         Ok(Kept::Done(Version { file, signature, hash, changes: Vec::new() }))
     }
+}
+
+fn forget(ship: &mut Ship<'_, '_>, file: FileId) -> Result<(), SourceError> {
+    ship.tx.map.clear_blocks(file, 0)?;
+    ship.tx.map.remove_file(file)
 }
 
 fn begin(ship: &mut Ship<'_, '_>, open: OwnedFd) -> Result<io::Result<Transfer>, SourceError> {
@@ -146,6 +166,12 @@ fn begin(ship: &mut Ship<'_, '_>, open: OwnedFd) -> Result<io::Result<Transfer>,
     let record = FileRecord::new(Inode::default(), Signature::default(), meta);
     ship.tx.map.set_record(file, &record)?;
     Transfer::begin(ship.tx, ship.owners, open, file, &record, true)
+}
+
+/// Leaves only the owner's rights to a file whose folder is not known any more: that may have been closed to all others.
+fn narrow(meta: &mut Meta) {
+    meta.mode &= 0o600;
+    meta.xattrs.retain(|(name, _)| !name.starts_with(b"system.posix_acl_"));
 }
 
 /// A folder, a name in it and what stands there.

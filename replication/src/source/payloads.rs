@@ -2,10 +2,11 @@
 //!
 //! In memory as long as it fits, and in spool files for changes that some destination still lacks after a moment, so that
 //! an hour offline keeps every save, also when the process is killed meanwhile. What is in neither is read again from the source's files, if they are still what they were.
-//! The spool is not synced: rows carry the hash of their content, so what a crash tore is noticed and read again.
+//! The spool is not synced: rows carry the hash of their content, so what a crash tore is noticed and read again. Only where
+//! there is nothing to read again, because the last other copy is about to go, is it synced first ([`SpoolSync`]).
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File, OpenOptions},
     io,
     os::unix::fs::{FileExt, OpenOptionsExt},
@@ -27,6 +28,13 @@ pub(crate) struct Payloads {
     memory_bytes: u64,
     memory_bytes_max: u64,
     spool: BTreeMap<Seq, SpoolPlace>,
+    /// The spooled changes whose places the journal has.
+    noted: BTreeSet<Seq>,
+    /// Those that are on disk, as far as they were synced.
+    synced: BTreeSet<Seq>,
+    /// Segments that could not be synced: what the kernel says of them after that means nothing.
+    unsure: BTreeSet<u64>,
+    is_syncing: bool,
     spool_bytes: u64,
     spool_bytes_max: u64,
     spooled: Vec<(Seq, SpoolPlace)>,
@@ -37,6 +45,13 @@ pub(crate) struct Payloads {
     /// What is before was spooled, or had no room.
     waiting_from: Seq,
     prefix: PathBuf,
+}
+
+/// Spooled content on its way to the disk.
+#[derive(Debug)]
+pub(crate) struct SpoolSync {
+    places: Vec<(Seq, SpoolPlace)>,
+    files: BTreeMap<u64, PathBuf>,
 }
 
 /// Where content is.
@@ -64,7 +79,11 @@ impl Payloads {
             memory: BTreeMap::new(),
             memory_bytes: 0,
             memory_bytes_max,
+            noted: spool.keys().copied().collect(),
             spool,
+            synced: BTreeSet::new(),
+            unsure: BTreeSet::new(),
+            is_syncing: false,
             spool_bytes,
             spool_bytes_max,
             spooled: Vec::new(),
@@ -128,9 +147,61 @@ impl Payloads {
         newest.is_some_and(|newest| newest > acked && newest >= self.waiting_from)
     }
 
-    /// Tells whether the content of a change is in a spool file.
-    pub(crate) fn is_spooled(&self, seq: Seq) -> bool {
-        self.spool.contains_key(&seq)
+    /// Tells whether the content of a change is in the spool, whatever comes: on disk, and noted in the journal.
+    pub(crate) fn is_safe(&self, seq: Seq) -> bool {
+        self.noted.contains(&seq) && self.synced.contains(&seq)
+    }
+
+    /// Hears that the journal has these places, durably.
+    pub(crate) fn noted(&mut self, places: &[(Seq, SpoolPlace)]) {
+        let still = places.iter().filter(|(seq, place)| self.spool.get(seq) == Some(place));
+        self.noted.extend(still.map(|(seq, _)| *seq));
+    }
+
+    /// Hears that the journal could not take these places: they are given anew.
+    pub(crate) fn note_again(&mut self, places: Vec<(Seq, SpoolPlace)>) {
+        let later = std::mem::replace(&mut self.spooled, places);
+        self.spooled.extend(later);
+    }
+
+    /// Begins to write what is spooled of these changes to disk; `None` where there is nothing to do, or it is being done.
+    pub(crate) fn begin_sync(&mut self, seqs: impl Iterator<Item = Seq>) -> Option<SpoolSync> {
+        if self.is_syncing {
+            return None;
+        }
+        let places = seqs.filter(|seq| !self.synced.contains(seq));
+        let places = places.filter_map(|seq| self.spool.get(&seq).map(|place| (seq, *place)));
+        let is_sure = |(_, place): &(Seq, SpoolPlace)| !self.unsure.contains(&place.segment);
+        let places: Vec<_> = places.filter(is_sure).collect();
+        let segments = places.iter().map(|(_, place)| place.segment);
+        let files = segments.map(|segment| (segment, self.path(segment))).collect();
+        self.is_syncing = !places.is_empty();
+        self.is_syncing.then_some(SpoolSync { places, files })
+    }
+
+    /// Hears what came of it.
+    pub(crate) fn end_sync(&mut self, sync: &SpoolSync, done: io::Result<()>) {
+        self.is_syncing = false;
+        if let Err(error) = done {
+            tracing::warn!(%error, "cannot sync the spool");
+            self.unsure.extend(sync.files.keys());
+            // What comes goes elsewhere.
+            self.end_segment();
+            return;
+        }
+        let still = sync.places.iter().filter(|(seq, place)| self.spool.get(seq) == Some(place));
+        self.synced.extend(still.map(|(seq, _)| *seq));
+    }
+
+    /// Hears that it was not begun.
+    pub(crate) fn give_sync_up(&mut self) {
+        self.is_syncing = false;
+    }
+
+    fn end_segment(&mut self) {
+        if self.open.take().is_some() {
+            self.segment += 1;
+        }
     }
 
     /// Returns what was spooled since the last call, to be remembered in the journal.
@@ -158,6 +229,8 @@ impl Payloads {
             return;
         }
         self.spool_bytes -= dropped.values().map(|place| place.len).sum::<u64>();
+        self.noted = self.noted.split_off(&keep);
+        self.synced = self.synced.split_off(&keep);
         let oldest = self.spool.values().map(|place| place.segment).min();
         let oldest = oldest.unwrap_or(self.segment + 1);
         let newest = dropped.values().map(|place| place.segment).max().unwrap_or(0);
@@ -200,8 +273,7 @@ impl Payloads {
 
     fn write(&mut self, payload: &[u8]) -> io::Result<SpoolPlace> {
         if self.open.as_ref().is_some_and(|(_, len)| *len >= SEGMENT_BYTES) {
-            self.open = None;
-            self.segment += 1;
+            self.end_segment();
         }
         if self.open.is_none() {
             let mut options = OpenOptions::new();
@@ -239,6 +311,18 @@ impl Payloads {
     }
 }
 
+impl SpoolSync {
+    /// Writes it to disk.
+    pub(crate) fn run(&self) -> io::Result<()> {
+        for path in self.files.values() {
+            File::open(path)?.sync_data()?;
+            let folder = path.parent().ok_or(io::ErrorKind::NotFound)?;
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
 impl Held {
     /// Returns the content; what cannot be read is not there.
     pub(crate) fn read(&self) -> Option<Vec<u8>> {
@@ -269,6 +353,61 @@ mod tests {
         payloads.insert(Seq(2), vec![2; 10], Seq(1));
         payloads.spool_all(Seq(1));
         assert_eq!(payloads.spool_bytes(), 10);
+        assert!(!payloads.is_safe(Seq(2)));
         assert_eq!(payloads.find(Seq(2)).unwrap().read().unwrap(), [2; 10]);
+    }
+    fn spooled(dir: &tempfile::TempDir) -> Payloads {
+        let set = "work".parse().unwrap();
+        let mut payloads = Payloads::open(&set, dir.path(), 5, 1000, BTreeMap::new());
+        payloads.insert(Seq(1), vec![1; 10], Seq(0));
+        payloads
+    }
+
+    /// What is unlinked because the spool has it must be there after a loss of power, and known.
+    #[test]
+    fn spooled_content_is_safe_when_it_is_synced_and_noted() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut payloads = spooled(&dir);
+        let places = payloads.take_spooled();
+        assert!(!payloads.is_safe(Seq(1)));
+        let sync = payloads.begin_sync([Seq(1), Seq(2)].into_iter()).unwrap();
+        assert!(payloads.begin_sync([Seq(1)].into_iter()).is_none(), "it is being done");
+        payloads.end_sync(&sync, sync.run());
+        assert!(!payloads.is_safe(Seq(1)), "nobody would find it");
+        payloads.noted(&places);
+        assert!(payloads.is_safe(Seq(1)) && !payloads.is_safe(Seq(2)));
+        assert!(payloads.begin_sync([Seq(1)].into_iter()).is_none(), "it is done");
+        // Another epoch counts from one again.
+        payloads.clear();
+        assert!(!payloads.is_safe(Seq(1)));
+    }
+
+    /// After an error the kernel takes what it could not write for written.
+    #[test]
+    fn what_could_not_be_synced_once_is_never_safe() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut payloads = spooled(&dir);
+        let places = payloads.take_spooled();
+        payloads.noted(&places);
+        let sync = payloads.begin_sync([Seq(1)].into_iter()).unwrap();
+        payloads.end_sync(&sync, Err(io::Error::other("the disk failed")));
+        assert!(payloads.begin_sync([Seq(1)].into_iter()).is_none());
+        assert!(!payloads.is_safe(Seq(1)));
+        payloads.insert(Seq(2), vec![2; 10], Seq(0));
+        let sync = payloads.begin_sync([Seq(1), Seq(2)].into_iter()).unwrap();
+        payloads.end_sync(&sync, sync.run());
+        let places = payloads.take_spooled();
+        payloads.noted(&places);
+        assert!(payloads.is_safe(Seq(2)) && !payloads.is_safe(Seq(1)), "it goes elsewhere");
+    }
+
+    /// A place that the journal did not take is known to nobody after a restart.
+    #[test]
+    fn a_place_that_was_not_noted_is_given_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut payloads = spooled(&dir);
+        let places = payloads.take_spooled();
+        payloads.note_again(places.clone());
+        assert_eq!(payloads.take_spooled(), places);
     }
 }

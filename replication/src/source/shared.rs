@@ -15,12 +15,13 @@ use tokio::sync::watch;
 use super::{
     Head, Listing, RestoreAnswer, RestoreRequest, SourceAlarm, SourceConfig, SourceError,
     SourceStatus,
+    filling::Filled,
     ledger::Snapshot,
     payloads::Payloads,
     problems::Place,
     sweep::Sweep,
     tree::Tree,
-    writing::{Filled, LookedAgain, Wrote},
+    writing::{LookedAgain, Wrote},
 };
 
 /// Shared by everyone who works for one source.
@@ -108,6 +109,8 @@ pub(crate) enum Request {
     Synced(RequestId, io::Result<()>),
     /// What a restore replaced was looked at again.
     Looked(LookedAgain),
+    /// That these files are gone from the private folder is on disk.
+    Gone(Vec<String>, io::Result<()>),
     /// Journal that a mirror begins, and give what there is at that place.
     Mirror(Reply<Snapshot>),
     /// Begin an epoch.

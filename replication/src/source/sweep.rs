@@ -48,6 +48,8 @@ pub(crate) struct Sweep {
     /// Files whose first bytes may tell that they are databases or images.
     heads: VecDeque<FileId>,
     open: HashSet<FileId>,
+    /// Files that are left alone: a restore writes into them, and whoever opens one has it hurry.
+    left: HashSet<FileId>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -201,6 +203,21 @@ impl Sweep {
                 if was_open { Verdict::Last } else { Verdict::Rest }
             }
         }
+    }
+
+    /// Leaves a file alone until it is taken up again.
+    pub(crate) fn leave(&mut self, file: FileId) {
+        self.left.insert(file);
+    }
+
+    /// Looks at a file again that was left alone.
+    pub(crate) fn take_up(&mut self, file: FileId) {
+        self.left.remove(&file);
+    }
+
+    /// Tells whether a file is left alone.
+    pub(crate) fn is_left(&self, file: FileId) -> bool {
+        self.left.contains(&file)
     }
 
     /// A file is there no more, or cannot be looked at.

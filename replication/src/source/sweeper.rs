@@ -4,6 +4,7 @@
 
 use std::{
     collections::HashMap,
+    io::ErrorKind,
     os::fd::{AsFd, OwnedFd},
     rc::Rc,
     sync::{Arc, Condvar, Mutex, PoisonError},
@@ -49,6 +50,16 @@ const ASKED_MAX: usize = 1000;
 
 /// An open file, its state and the one that is known of it.
 type Opened = (OwnedFd, Signature, Signature);
+
+/// What is found of a file.
+enum Found {
+    /// It is open.
+    Open(Opened),
+    /// A lease is on it: it is looked at another time, and whoever holds the lease is not made to hurry by us.
+    Held,
+    /// Something else is there.
+    Nothing,
+}
 
 /// What one round works with.
 struct Round<'a> {
@@ -231,9 +242,13 @@ impl Round<'_> {
     }
 
     fn look(&mut self, file: FileId) -> Result<(), SourceError> {
-        let Some((open, seen, known)) = self.open(file)? else {
-            lock(&self.shared.sweep).forget(file);
-            return Ok(());
+        let (open, seen, known) = match self.open(file)? {
+            Found::Open(opened) => opened,
+            Found::Held => return Ok(()),
+            Found::Nothing => {
+                lock(&self.shared.sweep).forget(file);
+                return Ok(());
+            }
         };
         let writer = match Lease::read(&open) {
             Ok(_) => Writer::None,
@@ -258,7 +273,7 @@ impl Round<'_> {
     }
 
     fn look_at_head(&mut self, file: FileId) -> Result<(), SourceError> {
-        let Some((open, ..)) = self.open(file)? else { return Ok(()) };
+        let Found::Open((open, ..)) = self.open(file)? else { return Ok(()) };
         let mut head = vec![0; HEAD_BYTES];
         let len = pass::read_full(&open, &mut head, 0).unwrap_or(0);
         if is_store(&head[..len]) {
@@ -267,11 +282,14 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Opens a file where the map has it, with its state and the one that is known; `None` when something else is there.
-    fn open(&mut self, file: FileId) -> Result<Option<Opened>, SourceError> {
+    /// Opens a file where the map has it, with its state and the one that is known.
+    fn open(&mut self, file: FileId) -> Result<Found, SourceError> {
+        if lock(&self.shared.sweep).is_left(file) {
+            return Ok(Found::Held);
+        }
         let map = &self.snapshot.map;
-        let Some(record) = map.record(file)? else { return Ok(None) };
-        let Some((parent, name)) = map.links(file, 1)?.pop() else { return Ok(None) };
+        let Some(record) = map.record(file)? else { return Ok(Found::Nothing) };
+        let Some((parent, name)) = map.links(file, 1)?.pop() else { return Ok(Found::Nothing) };
         if !self.folders.contains_key(&parent) {
             if self.folders.len() >= FOLDERS_MAX {
                 self.folders.clear();
@@ -280,11 +298,16 @@ impl Round<'_> {
             let open = path.and_then(|path| self.tree.folder(&path).ok()).map(Rc::new);
             self.folders.insert(parent, open);
         }
-        let Some(Some(folder)) = self.folders.get(&parent) else { return Ok(None) };
-        let Ok(open) = tree::open_file(folder.as_fd(), &name) else { return Ok(None) };
-        let Ok(seen) = self.tree.look_at(open.as_fd()) else { return Ok(None) };
+        let Some(Some(folder)) = self.folders.get(&parent) else { return Ok(Found::Nothing) };
+        let open = match tree::open_file(folder.as_fd(), &name) {
+            Ok(open) => open,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Found::Held),
+            Err(_) => return Ok(Found::Nothing),
+        };
+        let Ok(seen) = self.tree.look_at(open.as_fd()) else { return Ok(Found::Nothing) };
         let is_it = seen.kind == Kind::File && seen.inode == record.inode;
-        Ok(is_it.then_some((open, seen.signature, record.signature)))
+        let opened = (open, seen.signature, record.signature);
+        Ok(if is_it { Found::Open(opened) } else { Found::Nothing })
     }
 }
 

@@ -13,7 +13,10 @@ use std::{
 use keepshare_base::{FileId, Name, RequestId, Stamp};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use self::{linked::Linked, questions::Question, replaced::Replaced, restore::Restoring};
+use self::{
+    fills::Fills, gone::Gone, linked::Linked, questions::Question, replaced::Replaced,
+    restore::Restoring,
+};
 use super::{
     CaptureMode, SharedFileSystem, SourceAlarm, SourceError,
     aside::Aside,
@@ -32,6 +35,8 @@ use super::{
 };
 use crate::capture::{self, Capture, Fanotify, Inotify, Marks, ScanOnly};
 
+mod fills;
+mod gone;
 mod linked;
 mod noted;
 mod place;
@@ -79,8 +84,10 @@ pub(crate) struct Worker {
     sweeper: Option<Sweeper>,
     restoring: HashMap<RequestId, Restoring>,
     attempts: u64,
+    fills: Fills,
     aside: Option<Aside>,
     replaced: Vec<Replaced>,
+    gone: Gone,
     next_scan: Instant,
     scan_began: Instant,
     next_tick: Instant,
@@ -130,8 +137,10 @@ impl Worker {
             sweeper: None,
             restoring: HashMap::new(),
             attempts: 0,
+            fills: Fills::default(),
             aside: None,
             replaced: Vec::new(),
+            gone: Gone::default(),
             next_tick: now,
             next_sweep: now,
             next_attach: now,
@@ -445,6 +454,7 @@ impl Worker {
         // Whoever waits for a restore gets no answer, and asks again under the same id.
         self.restoring.clear();
         self.replaced.clear();
+        self.gone = Gone::default();
         self.aside = None;
         self.problems = Problems::default();
         self.linked = Linked::default();

@@ -3,7 +3,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read as _},
+    io::{self, Read},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::FileExt,
@@ -11,21 +11,23 @@ use std::{
     path::Path,
 };
 
-use keepshare_base::{ContentHash, LEFT_OUT_XATTR, Meta, Name, unescape_name, xattr_allowed};
+use keepshare_base::{ContentHash, LEFT_OUT_XATTR, Meta, Name, xattr_allowed};
 use rustix::{
-    fs::{self, Gid, Mode, OFlags, SeekFrom, Timespec, Timestamps, Uid, XattrFlags},
+    fs::{self, Gid, Mode, SeekFrom, Timespec, Timestamps, Uid, XattrFlags},
     io::Errno,
 };
 
 use super::{
-    aside::Kept,
     map::Signature,
     tree::{self, Seen, Tree},
 };
-use crate::lease::{Lease, NoLease};
+use crate::lease::Lease;
 
 /// So much is read at once.
 const STEP: usize = 256 * 1024;
+
+/// The attribute that is a file's access list.
+const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
 
 /// What came of writing a version beside the live file.
 #[derive(Debug)]
@@ -56,17 +58,6 @@ pub(crate) enum Settled {
     Seen(OwnedFd, Signature),
 }
 
-/// What came of writing into a file that is in place.
-#[derive(Debug)]
-pub(crate) enum Filled {
-    /// It has the content and attributes.
-    Done(Seen),
-    /// Nothing was written: it is not what was looked at.
-    Differs,
-    /// Nothing was written: somebody has it open.
-    Open,
-}
-
 /// Writes a version into a new file of ours; holes stay holes.
 pub(crate) fn copy(tree: &Tree, into: OwnedFd, content: &Path, meta: &Meta) -> io::Result<Seen> {
     let (from, into) = (File::open(content)?, File::from(into));
@@ -87,67 +78,6 @@ pub(crate) fn copy(tree: &Tree, into: OwnedFd, content: &Path, meta: &Meta) -> i
     put_attributes(&into, meta)?;
     into.sync_all()?;
     tree.look_at(into.as_fd())
-}
-
-/// Writes a version into a file that stays where it is, while nobody else has it open.
-///
-/// `kept` is what was captured of it last: what was written since, seen or unseen, is not overwritten.
-pub(crate) fn fill(
-    tree: &Tree,
-    folder: BorrowedFd<'_>,
-    name: &Name,
-    now: &Seen,
-    kept: &Kept,
-    (content, meta): (&Path, &Meta),
-) -> io::Result<Filled> {
-    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = match fs::openat(folder, unescape_name(name), flags, Mode::empty()) {
-        Ok(file) => File::from(file),
-        Err(Errno::NOENT | Errno::LOOP) => return Ok(Filled::Differs),
-        Err(Errno::TXTBSY | Errno::AGAIN) => return Ok(Filled::Open),
-        Err(error) => return Err(error.into()),
-    };
-    let lease = match Lease::write(file.as_fd()) {
-        Ok(lease) => lease,
-        Err(NoLease::Open) => return Ok(Filled::Open),
-        Err(NoLease::Unknown(error)) => {
-            let text = format!(
-                "it can only be written where it is, and nobody can tell whether it is open: {error}"
-            );
-            return Err(io::Error::other(text));
-        }
-    };
-    let seen = tree.look_at(file.as_fd())?;
-    let is_it = seen.inode == now.inode && seen.signature == now.signature;
-    if !is_it || (kept.hash.is_some() && kept.hash != Some(hash_of(&file)?)) {
-        return Ok(Filled::Differs);
-    }
-    let mut from = File::open(content)?;
-    reserve(&file, from.metadata()?.len())?;
-    fs::seek(&file, SeekFrom::Start(0))?;
-    let mut into = &file;
-    let len = io::copy(&mut from, &mut into)?;
-    file.set_len(len)?;
-    put_attributes(&file, meta)?;
-    if !lease.is_held() {
-        tracing::debug!("somebody waited to open a file that was restored where it is");
-    }
-    drop(lease);
-    file.sync_all()?;
-    Ok(Filled::Done(tree.look_at(file.as_fd())?))
-}
-
-/// Makes a file at a name that stands for nothing, where it cannot be moved there.
-pub(crate) fn create(
-    tree: &Tree,
-    folder: BorrowedFd<'_>,
-    name: &Name,
-    content: &Path,
-    meta: &Meta,
-) -> io::Result<Seen> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = fs::openat(folder, unescape_name(name), flags, Mode::from_raw_mode(0o600))?;
-    copy(tree, file, content, meta)
 }
 
 /// Tells whether a live file, as it was seen, has this content.
@@ -207,13 +137,21 @@ impl Settled {
 }
 
 /// Returns the hash of a file's content.
-pub(crate) fn hash_of(file: &File) -> io::Result<ContentHash> {
+fn hash_of(file: &File) -> io::Result<ContentHash> {
+    hash_while(file, || true)?.ok_or_else(|| io::ErrorKind::Interrupted.into())
+}
+
+/// Returns the hash of a file's content, if it was read to its end.
+pub(super) fn hash_while(
+    file: &File,
+    mut goes_on: impl FnMut() -> bool,
+) -> io::Result<Option<ContentHash>> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; STEP];
     let mut at = 0;
-    loop {
+    while goes_on() {
         match file.read_at(&mut buffer, at) {
-            Ok(0) => return Ok(ContentHash(*hasher.finalize().as_bytes())),
+            Ok(0) => return Ok(Some(ContentHash(*hasher.finalize().as_bytes()))),
             Ok(len) => {
                 hasher.update(&buffer[..len]);
                 at += len as u64;
@@ -222,6 +160,7 @@ pub(crate) fn hash_of(file: &File) -> io::Result<ContentHash> {
             Err(error) => return Err(error),
         }
     }
+    Ok(None)
 }
 
 /// Tells whether a file has the attributes of a version, as far as they can be given to it.
@@ -265,7 +204,8 @@ fn same_bytes(mut a: &File, mut b: &File) -> io::Result<bool> {
     }
 }
 
-fn read_step(from: &mut &File, into: &mut [u8]) -> io::Result<usize> {
+/// Reads until the buffer is full or nothing is left.
+pub(super) fn read_step(from: &mut impl Read, into: &mut [u8]) -> io::Result<usize> {
     let mut len = 0;
     while len < into.len() {
         match from.read(&mut into[len..]) {
@@ -278,37 +218,85 @@ fn read_step(from: &mut &File, into: &mut [u8]) -> io::Result<usize> {
     Ok(len)
 }
 
-/// Takes the room that a content needs before a byte of the present one is gone.
-fn reserve(file: &File, len: u64) -> io::Result<()> {
-    match fs::fallocate(file, fs::FallocateFlags::KEEP_SIZE, 0, len) {
-        _ if len == 0 => Ok(()),
-        // There are file systems that cannot tell.
-        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
-        Err(error) => {
-            // What it got of it lies behind the end, where nobody would ever find it.
-            let size = tree::look_at(file.as_fd())?.signature.size;
-            fs::ftruncate(file, size)?;
-            Err(error.into())
-        }
-    }
-}
-
-fn put_attributes(file: &File, meta: &Meta) -> io::Result<()> {
+/// Gives a file the attributes of a version, as far as they can be given to it.
+pub(super) fn put_attributes(file: &File, meta: &Meta) -> io::Result<()> {
     let (owner, group) = (Uid::from_raw(meta.owner.id), Some(Gid::from_raw(meta.group.id)));
     // Not ours to give without root; then the file belongs to whoever runs this, and to a group that they are in.
-    let _ = fs::fchown(file, Some(owner), group).or_else(|_| fs::fchown(file, None, group));
+    let owned =
+        fs::fchown(file, Some(owner), group).or_else(|_| fs::fchown(file, None, group)).is_ok();
+    let is_theirs = owned || fs::fstat(file)?.st_gid == meta.group.id;
     // Set-id bits are not given back: whoever could choose the version could choose the program.
-    fs::fchmod(file, Mode::from_raw_mode(meta.mode & 0o1777))?;
+    let mut mode = meta.mode & 0o1777;
+    if !put_xattrs(file, meta) || !is_theirs {
+        // With an access list these bits are its mask: without it, or for another group, they would give all of that away.
+        mode &= !0o070;
+    }
+    fs::fchmod(file, Mode::from_raw_mode(mode))?;
+    let mtime = Timespec { tv_sec: meta.mtime.secs, tv_nsec: meta.mtime.nanos.into() };
+    Ok(fs::futimens(file, &Timestamps { last_access: mtime, last_modification: mtime })?)
+}
+
+/// Gives a file the extended attributes of a version, as far as the file system takes them; tells whether its access list is
+/// the version's.
+fn put_xattrs(file: &File, meta: &Meta) -> bool {
+    let mut is_right = true;
     let mut names = vec![0; keepshare_base::XATTR_BYTES_MAX];
-    let len = fs::flistxattr(file, names.as_mut_slice()).unwrap_or(0);
+    let len = match fs::flistxattr(file, names.as_mut_slice()) {
+        Ok(len) => len,
+        Err(error) => {
+            is_right = error == Errno::OPNOTSUPP;
+            0
+        }
+    };
     for name in names[..len].split(|byte| *byte == 0).filter(|name| xattr_allowed(name)) {
-        if !meta.xattrs.iter().any(|(wanted, _)| wanted == name) {
-            let _ = fs::fremovexattr(file, name);
+        if !meta.xattrs.iter().any(|(wanted, _)| wanted == name)
+            && fs::fremovexattr(file, name).is_err()
+            && name == ACCESS_LIST
+        {
+            is_right = false;
         }
     }
     for (name, value) in meta.xattrs.iter().filter(|(name, _)| name != LEFT_OUT_XATTR) {
-        let _ = fs::fsetxattr(file, name.as_slice(), value, XattrFlags::empty());
+        if fs::fsetxattr(file, name.as_slice(), value, XattrFlags::empty()).is_err() {
+            // Without it is right but for what is left out; with an older value it would be wrong.
+            let _ = fs::fremovexattr(file, name.as_slice());
+            is_right &= name != ACCESS_LIST;
+        }
     }
-    let mtime = Timespec { tv_sec: meta.mtime.secs, tv_nsec: meta.mtime.nanos.into() };
-    Ok(fs::futimens(file, &Timestamps { last_access: mtime, last_modification: mtime })?)
+    is_right
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use keepshare_base::{FileTime, Kind, Owner};
+
+    use super::*;
+
+    /// Returns attributes that anybody can give to a file.
+    pub(crate) fn meta() -> Meta {
+        Meta {
+            kind: Kind::File,
+            size: 0,
+            mode: 0o664,
+            owner: Owner { id: rustix::process::geteuid().as_raw(), name: String::new() },
+            group: Owner { id: rustix::process::getegid().as_raw(), name: String::new() },
+            mtime: FileTime { secs: 5, nanos: 7 },
+            symlink: vec![],
+            rdev: 0,
+            xattrs: vec![],
+        }
+    }
+
+    /// Of a file with an access list the group's bits are the mask: without the list they would be the group's rights.
+    #[test]
+    fn a_list_that_cannot_be_set_gives_the_group_nothing() {
+        let file = tempfile::tempfile().unwrap();
+        let no_list = vec![(ACCESS_LIST.to_vec(), vec![9; 8])];
+        put_attributes(&file, &Meta { xattrs: no_list, ..meta() }).unwrap();
+        assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o604);
+        put_attributes(&file, &meta()).unwrap();
+        assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o664);
+    }
 }

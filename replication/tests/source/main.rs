@@ -7,6 +7,7 @@ mod contents;
 mod crashes;
 mod damage;
 mod edits;
+mod fills;
 mod journal;
 mod mounts;
 mod problems;

@@ -11,7 +11,7 @@ use std::{
 
 use redb::ReadableTable as _;
 
-use keepshare_base::{FileId, PresentFile, RestoreGround, RestoreOutcome};
+use keepshare_base::{Epoch, FileId, PresentFile, RestoreGround, RestoreOutcome, Seq};
 use keepshare_replication::{
     lease::Lease,
     source::{
@@ -304,6 +304,51 @@ fn a_file_that_appears_meanwhile_is_not_replaced_unseen() {
             assert_eq!(fs::read(scene.rig.path("doc")).unwrap(), now);
         }
     }
+}
+
+/// What only a few could reach stays theirs, also where its folder is gone by the time that it is a version.
+#[test]
+fn a_late_version_whose_folder_is_gone_is_its_owners_alone() {
+    let mut scene = Scene::new(captures()[0]);
+    fs::create_dir(scene.rig.path("secret")).unwrap();
+    fs::write(scene.rig.path("secret/a"), "hidden").unwrap();
+    fs::set_permissions(scene.rig.path("secret/a"), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(scene.rig.path("secret"), fs::Permissions::from_mode(0o700)).unwrap();
+    scene.rig.settle();
+    let mut writer = OpenOptions::new().append(true).open(scene.rig.path("secret/a")).unwrap();
+    let request = request("secret/a", 1, &scene.content);
+    assert!(scene.rig.handle.restore(request).unwrap().still_open);
+    fs::remove_dir_all(scene.rig.path("secret")).unwrap();
+    scene.rig.wait("the folder to go", |rig| rig.model.resolve("secret").is_none());
+    writer.write_all(b", and more").unwrap();
+    drop(writer);
+    let late = |rig: &Rig| {
+        let mut versions = rig.model.versions.iter();
+        versions.find(|version| version.bytes.to_vec() == b"hidden, and more").map(|v| v.file)
+    };
+    scene.rig.wait("the version", |rig| late(rig).is_some());
+    let file = late(&scene.rig).unwrap();
+    assert_eq!(scene.rig.model.files[&file].meta.mode, 0o600);
+    scene.wait_over();
+}
+
+/// A new epoch empties the journal: a late save that is nowhere else is journaled anew.
+#[test]
+fn a_late_save_is_journaled_in_the_epoch_that_begins_before_it_left() {
+    let mut scene = Scene::with(captures()[0], |config| config.limits.spool_bytes_max = 0);
+    let mut writer = OpenOptions::new().append(true).open(scene.rig.path("doc")).unwrap();
+    let answer = scene.rig.handle.restore(scene.request(1)).unwrap();
+    writer.write_all(b", and more").unwrap();
+    drop(writer);
+    let late = answer.position.seq.next().next();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while scene.rig.handle.head().seq < late {
+        assert!(Instant::now() < deadline, "it is not journaled");
+        thread::sleep(Duration::from_millis(1));
+    }
+    scene.rig.handle.new_epoch(Epoch::FIRST, None).unwrap();
+    (scene.rig.at, scene.rig.model.versions) = (Seq(0), Vec::new());
+    scene.wait_version(b"what it was, and more");
 }
 
 /// The process may end while what was replaced waits in the private folder: whoever starts next looks at it again.

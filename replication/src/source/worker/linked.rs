@@ -45,7 +45,14 @@ impl Worker {
             return;
         }
         let Some(attached) = &mut self.attached else { return };
-        let files: Vec<FileId> = self.linked.waiting.iter().copied().take(FILES_PER_TICK).collect();
+        let files: Vec<FileId> = self
+            .linked
+            .waiting
+            .iter()
+            .copied()
+            .filter(|file| !self.fills.holds(*file))
+            .take(FILES_PER_TICK)
+            .collect();
         let watched = self.ledger.write(|tx| {
             let mut watched = Vec::new();
             for file in &files {

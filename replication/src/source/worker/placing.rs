@@ -1,41 +1,26 @@
 //! Puts what a restore wrote in place.
 
-use std::{
-    io,
-    os::fd::AsFd,
-    time::{Duration, Instant},
-};
+use std::os::fd::AsFd;
 
 use keepshare_base::{FileId, Kind, RequestId, RestoreOutcome, RestoreRow, unescape_name};
 use rustix::fs;
 
 use super::{
-    Later, Worker,
-    restore::{Attempt, Next, Stage, Target, beside, refused},
+    Worker,
+    restore::{Next, Stage, Target, beside, refused},
 };
 use crate::source::{
     SourceError,
     aside::{Aside, Exchanged, Kept, Note},
     map::{FileRecord, Inode, Signature},
-    round::{FileTask, NameTask},
+    round::NameTask,
     shared::Request,
     ship::RestoreNote,
     tree::Seen,
-    writing::{self, Filled},
 };
 
-/// Capture leaves a file alone for so long while a restore writes into it; the end of that is told.
-const FILLING_MAX: Duration = Duration::from_secs(3600);
-
-/// How often it is tried to write into a file that is open.
-const OPEN_LOOK: Duration = Duration::from_millis(200);
-
-/// Why a restore waits for what somebody has open.
-const OPEN: &str =
-    "the file is open in a program, and can only be restored where it is; close it and try again";
-
 /// Why a restore looks again.
-const MOVED: &str = "the file is being replaced again and again; try again in a moment";
+pub(super) const MOVED: &str = "the file is being replaced again and again; try again in a moment";
 
 impl Worker {
     /// Puts what was written in place of what is there, or where nothing is.
@@ -70,6 +55,7 @@ impl Worker {
                 tracing::debug!(%error, "cannot exchange files here, writing into the file");
                 return self.begin_filling(id, Some((temporary, seen)), target);
             }
+            Exchanged::Failed(error) => return Err(refused(error.to_string())),
         }
         // What lies there is not ours to discard any more.
         restoring.stage = Stage::New;
@@ -125,98 +111,8 @@ impl Worker {
         Ok(Next::Wait(MOVED))
     }
 
-    /// Has a thread write into the live file, or make one.
-    pub(super) fn begin_filling(
-        &mut self,
-        id: RequestId,
-        written: Option<(String, Seen)>,
-        target: Target,
-    ) -> Result<Next, SourceError> {
-        let Some(attached) = &self.attached else { return Err(refused("the source is not there")) };
-        let tree = attached.tree.clone();
-        let Some(restoring) = self.restoring.get_mut(&id) else { return Ok(Next::Go) };
-        let folder = target.folder.try_clone().map_err(|error| refused(error.to_string()))?;
-        let (content, meta) = (restoring.request.content.clone(), restoring.request.meta.clone());
-        let name = target.name.clone();
-        let now = target.now.as_ref().map(|(now, file, record)| (*now, kept(now, *file, record)));
-        if let Some((_, file, _)) = &target.now {
-            // Reading it would take the lease away.
-            self.pending.resting.insert(*file, Instant::now() + FILLING_MAX);
-        }
-        self.attempts += 1;
-        let attempt = self.attempts;
-        (restoring.attempt, restoring.stage) = (attempt, Stage::Filling(written, target));
-        beside(&self.shared, move || {
-            let filled = match &now {
-                Some((now, kept)) => {
-                    writing::fill(&tree, folder.as_fd(), &name, now, kept, (&content, &meta))
-                }
-                None => match writing::create(&tree, folder.as_fd(), &name, &content, &meta) {
-                    Ok(seen) => Ok(Filled::Done(seen)),
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                        Ok(Filled::Differs)
-                    }
-                    Err(error) => Err(error),
-                },
-            };
-            Request::Filled(id, attempt, filled)
-        })?;
-        Ok(Next::Go)
-    }
-
-    /// Takes what a thread wrote into the live file.
-    pub(super) fn filled(&mut self, id: RequestId, attempt: Attempt, filled: io::Result<Filled>) {
-        let restoring = self.restoring.get_mut(&id);
-        let Some(restoring) = restoring.filter(|restoring| restoring.attempt == attempt) else {
-            return;
-        };
-        let Stage::Filling(written, target) = std::mem::replace(&mut restoring.stage, Stage::New)
-        else {
-            return;
-        };
-        if let Some((_, file, _)) = &target.now {
-            self.pending.resting.remove(file);
-            for later in self.later.values_mut() {
-                later.retain(|later| !matches!(later, Later::File(other, _) if other == file));
-            }
-            self.later.retain(|_, later| !later.is_empty());
-            self.pending.add_file(*file, FileTask::default());
-            if !matches!(filled, Ok(Filled::Done(_) | Filled::Open)) {
-                let task = FileTask { verify: true, ..FileTask::default() };
-                self.pending.add_file(*file, task);
-            }
-        }
-        self.pending.add_name(target.parent, target.name.clone(), NameTask::default());
-        let why = match filled {
-            Ok(Filled::Done(seen)) => {
-                if let Some((temporary, _)) = written {
-                    self.discard(temporary);
-                }
-                if let Err(error) = self.in_place(id, &target, &seen) {
-                    self.end_restore(id, error);
-                }
-                return;
-            }
-            Ok(Filled::Open) => OPEN,
-            Ok(Filled::Differs) => MOVED,
-            Err(error) => {
-                if let Some((temporary, _)) = written {
-                    self.discard(temporary);
-                }
-                return self.end_restore(id, refused(error.to_string()));
-            }
-        };
-        if let Some((temporary, seen)) = written {
-            restoring.stage = Stage::Ready(temporary, seen);
-        }
-        restoring.next = Instant::now() + OPEN_LOOK;
-        if Instant::now() >= restoring.until {
-            self.end_restore(id, refused(why));
-        }
-    }
-
     /// Has what is in place journaled, and the folder written to disk meanwhile.
-    fn in_place(
+    pub(super) fn in_place(
         &mut self,
         id: RequestId,
         target: &Target,
@@ -262,6 +158,7 @@ impl Worker {
             tx.map.rebind(file, record, seen.inode)?;
             Ok(file)
         })?;
+        self.is_whole(file, &place);
         // What is being read of the file until now would be taken for what was restored.
         self.pending.break_transfer(file);
         self.pending.restores.insert(file, RestoreNote { row, user, place, born });
@@ -279,13 +176,14 @@ pub(super) fn put_back(
 ) -> bool {
     match aside.exchange(temporary, folder, raw) {
         Exchanged::Done => true,
-        Exchanged::Moved | Exchanged::Impossible(_) => {
+        Exchanged::Moved | Exchanged::Impossible(_) | Exchanged::Failed(_) => {
             matches!(aside.place(temporary, folder, raw), Exchanged::Done)
         }
     }
 }
 
-fn kept(seen: &Seen, file: FileId, record: &FileRecord) -> Kept {
+/// Returns what a file is whose state is a version.
+pub(super) fn kept(seen: &Seen, file: FileId, record: &FileRecord) -> Kept {
     let (size, mtime) = (seen.signature.size, seen.signature.mtime);
     Kept { file, inode: seen.inode, size, mtime, hash: record.hash }
 }

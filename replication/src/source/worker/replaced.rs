@@ -13,7 +13,7 @@ use std::{
 
 use keepshare_base::{ContentHash, FileId, Kind, Name, RequestId, Seq, SetPath, unescape_name};
 
-use super::{Worker, chain, placing, restore::beside};
+use super::{Worker, placing, restore::beside};
 use crate::{
     lease::{Lease, NoLease},
     source::{
@@ -89,7 +89,11 @@ impl Worker {
         };
         let aside = Aside::make(&tree).map_err(failed)?;
         tree.hide(Some(aside.inode()));
-        self.ledger.set_home(Some(aside.home()))?;
+        if let Err(error) = self.ledger.set_home(Some(aside.home())) {
+            aside.remove();
+            tree.hide(None);
+            return Err(error);
+        }
         self.aside = Some(aside);
         Ok(())
     }
@@ -98,6 +102,8 @@ impl Worker {
     pub(super) fn find_aside(&mut self, tree: &Arc<Tree>) -> Result<(), SourceError> {
         self.clear_former(tree)?;
         let home = self.ledger.home()?;
+        let notes = self.ledger.notes()?;
+        let notes = self.find_torn(tree, notes)?;
         let failed = |source| SourceError::Io {
             what: "cannot open the private folder in the source".to_owned(),
             source,
@@ -108,7 +114,6 @@ impl Worker {
             self.ledger.set_home(Some(aside.home()))?;
         }
         let names = aside.names().map_err(failed)?;
-        let notes = self.ledger.notes()?;
         for name in names.iter().filter(|name| notes.iter().all(|(noted, _)| noted != *name)) {
             // Whoever noted it lost its journal: nobody knows what it was called.
             let known = Name::new(name.as_bytes()).map_err(|_| SourceError::Damaged("a note"))?;
@@ -182,9 +187,7 @@ impl Worker {
 
     fn discard_in(&mut self, aside: &Aside, name: String) {
         if aside.discard(&name) {
-            if let Err(error) = self.ledger.forget_note(&name) {
-                tracing::warn!(error = chain(&error), "cannot forget a restore's note");
-            }
+            self.gone.names.push(name);
             return;
         }
         let place = (FileId::ROOT, Name::new(b"-").expect("a dash is a name"));
@@ -219,21 +222,6 @@ impl Worker {
         self.show_replaced();
     }
 
-    /// Removes the private folder when nothing is in it.
-    pub(super) fn end_aside(&mut self) {
-        let Some(attached) = &self.attached else { return };
-        let is_used = !self.replaced.is_empty() || !self.restoring.is_empty();
-        let Some(aside) = self.aside.take_if(|_| !is_used) else { return };
-        if !aside.remove() {
-            self.aside = Some(aside);
-            return;
-        }
-        attached.tree.hide(None);
-        if let Err(error) = self.ledger.set_home(None) {
-            tracing::warn!(error = chain(&error), "cannot forget the private folder");
-        }
-    }
-
     /// Looks at one file; tells whether it is still to be watched.
     fn look_at_one(&mut self, aside: &Aside, replaced: &mut Replaced) -> bool {
         let wait = if replaced.since.elapsed() < SOON_FOR { SOON } else { LATER };
@@ -254,7 +242,10 @@ impl Worker {
                 let open = aside.open(&replaced.name);
                 let is_gone = aside.discard(&replaced.name);
                 let _ = thread::Builder::new().spawn(move || drop(open));
-                !is_gone || self.ledger.forget_note(&replaced.name).is_err()
+                if is_gone {
+                    self.gone.names.push(replaced.name.clone());
+                }
+                !is_gone
             }
         }
     }
@@ -345,8 +336,10 @@ impl Worker {
         replaced.stage = match differs {
             Ok(true) => match file.fd().try_clone_to_owned() {
                 Ok(open) => {
+                    // Nobody knows what rights there were on the way to it, where nobody knows where it was.
+                    let is_stray = replaced.note.restored == Some(Inode::default());
                     let place = replaced.note.place.clone();
-                    self.pending.keeping.push_back(Keeping::new(aside, open, place));
+                    self.pending.keeping.push_back(Keeping::new(aside, open, place, is_stray));
                     Stage::Keeping(file)
                 }
                 Err(_) => Stage::Waiting,
@@ -413,12 +406,44 @@ impl Worker {
         }
     }
 
-    /// Tells whether the content of these changes survives without the file: every station has it, or it is spooled.
+    /// Hears that a new epoch began: what was journaled before, and not everybody has, is in no journal any more.
+    pub(super) fn keep_all_again(&mut self) {
+        self.pending.keeping.iter_mut().for_each(Keeping::begin_epoch);
+        for replaced in &mut self.replaced {
+            if !std::mem::take(&mut replaced.owed).is_empty() {
+                (replaced.kept, replaced.note.kept) = (None, None);
+                if matches!(replaced.stage, Stage::Kept) {
+                    replaced.stage = Stage::Waiting;
+                }
+            }
+        }
+    }
+
+    /// Has the spool written to disk where the only other copy of something in it is about to go.
+    pub(super) fn sync_spool(&self) {
+        let Some(acked) = self.shared.acked_by_all() else { return };
+        let kept = self.replaced.iter().filter(|replaced| matches!(replaced.stage, Stage::Kept));
+        let owed = kept.flat_map(|replaced| &replaced.owed).flat_map(|(_, changes)| changes);
+        let owed = owed.copied().filter(|seq| *seq > acked);
+        let Some(sync) = lock(&self.shared.payloads).begin_sync(owed) else { return };
+        let shared = self.shared.clone();
+        let work = move || {
+            let done = sync.run();
+            lock(&shared.payloads).end_sync(&sync, done);
+        };
+        if let Err(error) = thread::Builder::new().name("spool-sync".to_owned()).spawn(work) {
+            tracing::warn!(%error, "cannot start a thread");
+            lock(&self.shared.payloads).give_sync_up();
+        }
+    }
+
+    /// Tells whether the content of these changes survives without the file: every station has it, or it is spooled, on disk
+    /// and noted there.
     fn is_safe(&self, owed: &[(FileId, Vec<Seq>)]) -> bool {
         let Some(acked) = self.shared.acked_by_all() else { return true };
         let payloads = lock(&self.shared.payloads);
         let mut changes = owed.iter().flat_map(|(_, changes)| changes);
-        changes.all(|seq| *seq <= acked || payloads.is_spooled(*seq))
+        changes.all(|seq| *seq <= acked || payloads.is_safe(*seq))
     }
 
     /// Shows which files are still open.

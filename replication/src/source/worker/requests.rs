@@ -29,6 +29,7 @@ impl Worker {
             Request::Filled(id, attempt, filled) => self.filled(id, attempt, filled),
             Request::Synced(id, synced) => self.synced(id, synced),
             Request::Looked(looked) => self.looked_again(looked),
+            Request::Gone(names, synced) => self.forget_gone(names, synced),
             Request::Mirror(reply) => drop(reply.send(self.begin_mirror())),
             Request::NewEpoch(above, seed, reply) => {
                 drop(reply.send(self.new_epoch(above, seed.map(|seed| seed.names))));
@@ -110,6 +111,7 @@ impl Worker {
         let anew = seed.is_some();
         self.ledger.write(|tx| begin_epoch(tx, epoch, anew))?;
         lock(&self.shared.payloads).clear();
+        self.keep_all_again();
         self.clear_alarm(|alarm| matches!(alarm, SourceAlarm::Damaged { .. }));
         let mut acks = lock(&self.shared.acks);
         acks.epoch = epoch;

@@ -24,7 +24,7 @@ use super::{Worker, chain};
 use crate::capture::Touch;
 use crate::source::{
     FileProblem, RestoreAnswer, RestoreRequest, SourceError,
-    aside::{Note, random_name},
+    aside::{Note, is_impossible, random_name},
     folders::Folders,
     ledger::Tx,
     map::FileRecord,
@@ -114,7 +114,7 @@ pub(super) struct Target {
 }
 
 /// Why a restore waits for what it would replace.
-const UNKEPT: &str =
+pub(super) const UNKEPT: &str =
     "the file is being written, and what is in it is no version yet; try again in a moment";
 
 impl Worker {
@@ -208,6 +208,7 @@ impl Worker {
 
     /// Answers those whose files went again before they were journaled, or cannot be read.
     pub(super) fn break_restores(&mut self, lost: &[FileId], problems: &[(Place, FileProblem)]) {
+        self.lost_torn(lost);
         if self.pending.restores.is_empty() {
             return;
         }
@@ -291,9 +292,14 @@ impl Worker {
 
     /// Has a thread write the content beside the live file.
     fn begin_writing(&mut self, id: RequestId, target: Target) -> Result<Next, SourceError> {
-        if let Err(error) = self.open_aside() {
-            tracing::debug!(%error, "no private folder in the source, writing into the file");
-            return self.begin_filling(id, None, target);
+        match self.open_aside() {
+            Ok(()) => {}
+            Err(SourceError::Io { source, .. }) if is_impossible(&source) => {
+                tracing::debug!(error = %source, "no private folder in the source, writing into the file");
+                return self.begin_filling(id, None, target);
+            }
+            // What may go by is no reason to write where others look.
+            Err(error) => return Err(refused(chain(&error))),
         }
         let Some(restoring) = self.restoring.get_mut(&id) else { return Ok(Next::Go) };
         let temporary = random_name().map_err(|error| refused(error.to_string()))?;

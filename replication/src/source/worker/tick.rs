@@ -66,6 +66,7 @@ impl Worker {
         }
         self.watch_linked();
         self.look_at_replaced();
+        self.sync_gone();
         self.end_aside();
         self.sweep(now);
         if !self.pending.may_find_moved() {
@@ -97,7 +98,7 @@ impl Worker {
             }
             payloads.take_spooled()
         };
-        let kept = self.ledger.write(|tx| {
+        let noted = self.ledger.write(|tx| {
             for (destination, through) in &changed {
                 match through {
                     Some(through) => tx.set_ack(destination, *through)?,
@@ -110,8 +111,9 @@ impl Worker {
             tx.durable = !spooled.is_empty();
             trim(tx, &shared)
         });
-        match kept {
+        match noted {
             Ok((dropped, keep)) => {
+                lock(&self.shared.payloads).noted(&spooled);
                 if let Some(keep) = keep {
                     lock(&self.shared.payloads).trim(keep);
                 }
@@ -120,14 +122,19 @@ impl Worker {
                     self.alarm(SourceAlarm::Dropped { through });
                 }
             }
-            Err(error) => self.fail_with(&error),
+            Err(error) => {
+                lock(&self.shared.payloads).note_again(spooled);
+                self.fail_with(&error);
+            }
         }
+        self.sync_spool();
         let dropped = self.ledger.state().dropped;
         self.clear_alarm(|alarm| matches!(alarm, SourceAlarm::Damaged { seq } if seq.0 <= dropped));
     }
 
     /// Ends in order: what only memory holds goes to disk.
     pub(super) fn close(mut self) {
+        self.end_fills();
         let acked = self.shared.acked_by_all().unwrap_or(Seq(u64::MAX));
         lock(&self.shared.payloads).spool_all(acked);
         self.keep_notes();
