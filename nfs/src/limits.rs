@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use keepshare_auth::gate::Shares;
+use keepshare_nfs_wire::record::FRAGMENTS_MAX;
 
 /// What clients may take before others would notice.
 #[derive(Clone, Copy, Debug)]
@@ -61,8 +62,9 @@ pub(crate) const RECORD_BYTES_MAX: usize = (1 << 20) + 4096;
 pub(crate) const STRANGER_RECORD_BYTES_MAX: usize = 16 * 1024;
 
 /// What a connection has of its own for records, and about as much again for answers that wait; what is larger is lent to
-/// it. With [`SMALL_TRANSFER_BYTES`] that is 64 KiB, 16 MiB for all connections.
-pub(crate) const OWN_BYTES: usize = 16 * 1024;
+/// it. With [`SMALL_TRANSFER_BYTES`] that is 64 KiB, 16 MiB for all connections. A stranger's record with its marks fits:
+/// strangers are never lent anything, and never wait for it.
+pub(crate) const OWN_BYTES: usize = STRANGER_RECORD_BYTES_MAX + 4 * FRAGMENTS_MAX;
 
 /// The most bytes of a READ or listing that no large buffer could be had for.
 pub(crate) const SMALL_TRANSFER_BYTES: u32 = 32 * 1024;

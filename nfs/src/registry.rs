@@ -48,6 +48,8 @@ pub(crate) struct Client {
     pub(crate) calls: AtomicU64,
     /// A good handle was shown: no stranger any more.
     known: AtomicBool,
+    /// Its place is another's, or it sent what nobody can read.
+    closed: AtomicBool,
     pub(crate) pulse: Arc<Pulse>,
     /// When the registry was made, by which the pulse counts.
     started: Instant,
@@ -160,8 +162,14 @@ impl Client {
         polled.is_ok() && fds[0].revents().intersects(gone)
     }
 
+    /// Tells whether the connection was closed on this side.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
     /// Closes the connection; its thread ends when it notices.
     pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
@@ -269,6 +277,7 @@ impl Registry {
             unread_answers: self.limits.unread_answers,
             calls: AtomicU64::new(0),
             known: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             pulse: pulse.clone(),
             started: self.started,
             shown: Mutex::default(),
