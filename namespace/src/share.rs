@@ -19,6 +19,7 @@ use crate::{
     Node,
     cache::{Forgetful, Turns},
     content::{BLOCK_BYTES_KEPT, BlockKey},
+    dated::Remembered,
     former::Formers,
     history::Chronicle,
     ids::Hasher,
@@ -71,9 +72,6 @@ pub struct Share {
     inner: Arc<Inner>,
 }
 
-/// Something as it was at a newest commit.
-type AsOf<T> = (CommitId, Arc<T>);
-
 /// What all clones of a share have: what it is, and what it keeps in memory.
 #[derive(Debug)]
 pub(crate) struct Inner {
@@ -85,14 +83,14 @@ pub(crate) struct Inner {
     /// When commits arrived.
     pub(crate) arrivals: Mutex<Forgetful<CommitId, Stamp>>,
     pub(crate) changes: Mutex<Changes>,
-    /// Histories of names, each as it was at the newest commit that was asked about.
-    pub(crate) chronicles: Mutex<Forgetful<(FileId, Name), AsOf<Chronicle>>>,
+    /// Histories of names.
+    pub(crate) chronicles: Remembered<(FileId, Name), Chronicle>,
     /// When a short time was typed last in a folder.
     pub(crate) typed: Mutex<Forgetful<Node, Stamp>>,
     /// Folders that stood where a folder is.
-    pub(crate) formers: Mutex<Formers>,
-    /// Tables of histories, each as it was at the newest commit that was asked about.
-    pub(crate) tables: Mutex<Forgetful<TableKey, AsOf<Vec<u8>>>>,
+    pub(crate) formers: Formers,
+    /// Tables of histories.
+    pub(crate) tables: Remembered<TableKey, Arc<Vec<u8>>>,
     /// Held while a whole history is gone through, which takes megabytes: however many ask, it is a few at a time.
     pub(crate) walks: Turns,
     /// Blocks of content, checked.
@@ -214,6 +212,9 @@ pub enum Denial {
     /// A place that no listing of this folder gave.
     #[error("no such place in the listing")]
     BadCookie,
+    /// So many ask for what takes long that this one has to ask again.
+    #[error("many ask at once, ask again")]
+    Busy,
     /// The past is read-only, and so is the drive.
     #[error("read-only")]
     ReadOnly,
@@ -298,6 +299,11 @@ impl Share {
     /// Returns its number.
     pub fn id(&self) -> ShareId {
         self.inner.config.id
+    }
+
+    /// Returns how many histories were gone through since the start: each costs what the history is long.
+    pub fn histories_walked(&self) -> u64 {
+        self.inner.walks.taken()
     }
 
     /// Returns its set.
