@@ -61,7 +61,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Forgetful<K, V> {
 
 /// Lets a few at a time do what takes much memory.
 #[derive(Debug)]
-pub(crate) struct Turns {
+pub(crate) struct Permits {
     free: Mutex<usize>,
     given_back: Condvar,
     taken: AtomicU64,
@@ -69,22 +69,22 @@ pub(crate) struct Turns {
 
 /// The right to do it; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Turn<'t>(&'t Turns);
+pub(crate) struct Permit<'t>(&'t Permits);
 
-impl Turns {
+impl Permits {
     /// Lets so many at a time.
     pub(crate) fn new(count: usize) -> Self {
         Self { free: Mutex::new(count), given_back: Condvar::new(), taken: AtomicU64::new(0) }
     }
 
     /// Waits for a turn; `None` where it takes longer than that.
-    pub(crate) fn take(&self, at_most: Duration) -> Option<Turn<'_>> {
+    pub(crate) fn take(&self, at_most: Duration) -> Option<Permit<'_>> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.given_back.wait_timeout_while(free, at_most, |free| *free == 0);
         let (mut free, _) = waited.unwrap_or_else(PoisonError::into_inner);
         *free = free.checked_sub(1)?;
         self.taken.fetch_add(1, Ordering::Relaxed);
-        Some(Turn(self))
+        Some(Permit(self))
     }
 
     /// Returns how many turns were taken.
@@ -93,7 +93,7 @@ impl Turns {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.0.given_back.notify_one();

@@ -15,7 +15,7 @@ use keepshare_base::{CommitId, DEPTH_MAX, FileId, Kind, Name, Position, Stamp};
 
 use crate::{
     Denial,
-    cache::{Forgetful, Turn},
+    cache::{Forgetful, Permit},
     question::{Question, locked},
 };
 
@@ -92,7 +92,7 @@ impl Question<'_> {
     }
 
     /// Waits for the turn to go through a whole history. Not for long: who asks holds a view of the index meanwhile.
-    pub(crate) fn turn_to_walk(&self) -> Result<Turn<'_>, Denial> {
+    pub(crate) fn turn_to_walk(&self) -> Result<Permit<'_>, Denial> {
         self.share.walks.take(TURN_WAIT).ok_or(Denial::Busy)
     }
 

@@ -17,7 +17,7 @@ use keepshare_versioning::{FileState, ReadError, Reader};
 
 use crate::{
     Node,
-    cache::{Forgetful, Turns},
+    cache::{Forgetful, Permits},
     content::{BLOCK_BYTES_KEPT, BlockKey},
     dated::Remembered,
     former::Formers,
@@ -92,7 +92,7 @@ pub(crate) struct Inner {
     /// Tables of histories.
     pub(crate) tables: Remembered<TableKey, Arc<Vec<u8>>>,
     /// Held while a whole history is gone through, which takes megabytes: however many ask, it is a few at a time.
-    pub(crate) walks: Turns,
+    pub(crate) walks: Permits,
     /// Blocks of content, checked.
     pub(crate) blocks: Mutex<Forgetful<BlockKey, Arc<Vec<u8>>>>,
 }
@@ -253,6 +253,9 @@ pub enum RestoreError {
     /// The set's master cannot be asked.
     #[error("the set's master is away")]
     Away,
+    /// So many are under way that its turn did not come: nobody was asked.
+    #[error("too many restores are under way, try again in a moment")]
+    Busy,
     /// It was asked and did not.
     #[error("the master did not restore it: {0}")]
     Refused(String),
@@ -290,7 +293,7 @@ impl Share {
             typed: Mutex::new(Forgetful::new(TYPED_KEPT)),
             formers: Mutex::new(Forgetful::new(FORMERS_KEPT)),
             tables: Mutex::new(Forgetful::new(TABLE_BYTES_KEPT)),
-            walks: Turns::new(WALKS_MAX),
+            walks: Permits::new(WALKS_MAX),
             blocks: Mutex::new(Forgetful::new(BLOCK_BYTES_KEPT)),
         };
         Self { inner: Arc::new(inner) }

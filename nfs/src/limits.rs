@@ -14,8 +14,11 @@ pub struct Limits {
     pub connections_per_address: usize,
     /// Connections of one address that have not shown a good handle; one more closes the one silent longest.
     pub strangers_per_address: usize,
-    /// Connections of one user, whatever the addresses; one more closes the one silent longest.
+    /// Connections of one user, whatever the addresses, or of one machine of a host session; one more closes the one silent
+    /// longest.
     pub connections_per_user: usize,
+    /// Connections of all machines of one host session; one more closes the one silent longest.
+    pub connections_per_host_session: usize,
     /// How long a connection may be idle.
     pub idle: Duration,
     /// How long a connection may be idle that has not shown a good handle.
@@ -33,6 +36,7 @@ impl Default for Limits {
             connections_per_address: 128,
             strangers_per_address: 96,
             connections_per_user: 64,
+            connections_per_host_session: 128,
             idle: Duration::from_secs(600),
             stranger_idle: Duration::from_secs(60),
             half_record: Duration::from_secs(60),
@@ -48,6 +52,7 @@ impl Limits {
             of_an_address: self.connections_per_address,
             of_an_addresses_strangers: self.strangers_per_address,
             of_a_holder: self.connections_per_user,
+            of_kin: self.connections_per_host_session,
         }
     }
 }

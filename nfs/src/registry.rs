@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use keepshare_auth::{
     Admitted, SessionId, Sessions,
-    gate::{Gate, Pulse},
+    gate::{self, Gate, Pulse, Source, Work, source},
 };
 use keepshare_base::{SetName, Stamp};
 
@@ -78,8 +78,17 @@ struct User {
 pub(crate) enum Holder {
     /// A user who logged in.
     User(String),
-    /// The machines of a host session together.
-    Hosts(SessionId),
+    /// One machine of a host session.
+    Host(SessionId, Source),
+}
+
+impl gate::Holder for Holder {
+    fn is_akin(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Host(session, _), Self::Host(other, _)) => session == other,
+            _ => self == other,
+        }
+    }
 }
 
 impl Client {
@@ -101,7 +110,7 @@ impl Client {
         let mut is_first = false;
         if !shown.last.as_ref().is_some_and(is_same) {
             let (name, set) = (admitted.principal.user.clone(), admitted.set.clone());
-            is_first = shown.add(session, admitted);
+            is_first = shown.add(session, admitted, self.address());
             shown.last = Some(User { session, name, set, is_used: false });
         }
         if let Some(user) = shown.last.as_mut().filter(|user| is_use && !user.is_used) {
@@ -136,6 +145,12 @@ impl Client {
     /// Notes that something came, or was taken.
     pub(crate) fn beat(&self) {
         self.pulse.beat(elapsed_ms(self.started));
+    }
+
+    /// Ends work of ours: what took long was no silence of the client's, and its silence begins now.
+    pub(crate) fn done(&self, work: Work) {
+        self.beat();
+        drop(work);
     }
 
     /// Sends whole answers; closes the connection where the client does not take them.
@@ -179,12 +194,11 @@ impl Client {
             if Instant::now() >= deadline {
                 return Err(io::ErrorKind::TimedOut.into());
             }
+            // Before, and once more after a part was taken: whoever has its answer was heard before whoever asks next.
+            self.beat();
             match (&self.stream).write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(sent) => {
-                    bytes = &bytes[sent..];
-                    self.beat();
-                }
+                Ok(sent) => bytes = &bytes[sent..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -211,7 +225,7 @@ impl Client {
 
 impl Shown {
     /// Notes a session; tells whether it is new.
-    fn add(&mut self, session: SessionId, admitted: &Admitted) -> bool {
+    fn add(&mut self, session: SessionId, admitted: &Admitted, from: IpAddr) -> bool {
         if self.sessions.iter().any(|(known, _)| *known == session) {
             return false;
         }
@@ -220,7 +234,7 @@ impl Shown {
             self.sessions.remove(1);
         }
         let holder = match admitted.is_host {
-            true => Holder::Hosts(session),
+            true => Holder::Host(session, source(from)),
             false => Holder::User(admitted.principal.user.clone()),
         };
         self.sessions.push((session, holder));
