@@ -19,7 +19,7 @@ use crate::{
     Audit, AuditEvent, AuditLine, Binding, HostRange, IDLE_S, ResumeSecret, Sessions, TICKET_TTL_S,
     Ticket, User, UserName,
     limits::Limits,
-    passwords::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, Passwords},
+    passwords::{Caller, PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, Passwords},
     users::{self, USERS, USERS_MAX, UserRow},
 };
 
@@ -309,6 +309,7 @@ impl Accounts {
             let mut limits = self.limits();
             (limits.begin(now, user, peer, is_known), limits.failed(peer))
         };
+        let caller = if is_known { Caller::AtHome(user) } else { Caller::From(peer, failed) };
         let row = self.row(user).map_err(LoginRefusal::Failed)?;
         let refused = |refusal: LoginRefusal| {
             let line = AuditLine::refused(now, AuditEvent::Login, &refusal).address(peer);
@@ -323,7 +324,7 @@ impl Accounts {
         if let Err(too_soon) = begun {
             return Err(refused(LoginRefusal::TooSoon { retry_after_s: too_soon.retry_after_s }));
         }
-        match self.passwords.verify(row.as_ref().map(|row| &row.password), password, failed) {
+        match self.passwords.verify(row.as_ref().map(|row| &row.password), password, caller) {
             Ok(true) => {}
             Ok(false) => return Err(refused(LoginRefusal::Wrong)),
             Err(error) => {

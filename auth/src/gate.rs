@@ -13,13 +13,14 @@ mod tests;
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, HashMap},
+    convert::Infallible,
     hash::Hash,
     net::IpAddr,
     sync::Arc,
     sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
-use crate::source::{Source, source};
+pub use crate::source::{Source, source};
 
 /// How many places there are.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +33,19 @@ pub struct Shares {
     pub of_an_addresses_strangers: usize,
     /// Of one holder, whatever the addresses.
     pub of_a_holder: usize,
+    /// Of holders that are akin, together.
+    pub of_kin: usize,
 }
+
+/// Whose a connection is.
+pub trait Holder: Clone + Eq + Hash {
+    /// Tells whether both came by one leave, and have a share together beside each one's own.
+    fn is_akin(&self, other: &Self) -> bool {
+        self == other
+    }
+}
+
+impl Holder for Infallible {}
 
 /// When a connection gave a sign of life, as it and the gate share it.
 #[derive(Debug, Default)]
@@ -97,7 +110,7 @@ struct Standing<C, H> {
     connection: C,
 }
 
-impl<C, H: Clone + Eq + Hash> Gate<C, H> {
+impl<C, H: Holder> Gate<C, H> {
     /// Returns a gate where nobody stands.
     pub fn new(shares: Shares) -> Self {
         Self { shares, standing: BTreeMap::new(), next: 0 }
@@ -134,9 +147,8 @@ impl<C, H: Clone + Eq + Hash> Gate<C, H> {
         let standing = self.standing.get_mut(&place)?;
         standing.holder = Some(holder.clone());
         let is_theirs = |standing: &Standing<C, H>| standing.holder.as_ref() == Some(&holder);
-        let theirs = self.standing.values().filter(|standing| is_theirs(standing)).count();
-        if theirs <= self.shares.of_a_holder {
-            return None;
+        if self.count(is_theirs) <= self.shares.of_a_holder {
+            return self.make_room_among_kin(place, &holder, now_ms);
         }
         let others = self
             .standing
@@ -176,17 +188,29 @@ impl<C, H: Clone + Eq + Hash> Gate<C, H> {
             return None;
         }
         let stranger =
-            self.who_leaves(now_ms, |standing| here(standing) && standing.holder.is_none());
-        let out = stranger.or_else(|| self.who_leaves(now_ms, |standing| here(standing)))?;
+            self.who_leaves(now_ms, |_, standing| here(standing) && standing.holder.is_none());
+        let out = stranger.or_else(|| self.who_leaves(now_ms, |_, standing| here(standing)))?;
+        self.take(out)
+    }
+
+    /// Makes room where a holder and its kin have their share: of any of them, as where all places are taken.
+    fn make_room_among_kin(&mut self, place: u64, holder: &H, now_ms: u64) -> Option<C> {
+        let are_kin = |standing: &Standing<C, H>| {
+            standing.holder.as_ref().is_some_and(|other| other.is_akin(holder))
+        };
+        if self.count(are_kin) <= self.shares.of_kin {
+            return None;
+        }
+        let out = self.who_leaves(now_ms, |other, standing| other != place && are_kin(standing))?;
         self.take(out)
     }
 
     /// Makes room where all places are taken.
     fn make_room(&mut self, now_ms: u64) -> Option<C> {
         let strangers = self.count(|standing| standing.holder.is_none());
-        let stranger = || self.who_leaves(now_ms, |standing| standing.holder.is_none());
+        let stranger = || self.who_leaves(now_ms, |_, standing| standing.holder.is_none());
         let known = || {
-            self.who_leaves(now_ms, |standing| {
+            self.who_leaves(now_ms, |_, standing| {
                 let silence = standing.pulse.silence_ms(now_ms);
                 standing.holder.is_some() && silence >= KNOWN_FRESH_MS
             })
@@ -195,14 +219,14 @@ impl<C, H: Clone + Eq + Hash> Gate<C, H> {
             true => stranger(),
             false => known().or_else(stranger),
         };
-        let out = out.or_else(|| self.who_leaves(now_ms, |_| true))?;
+        let out = out.or_else(|| self.who_leaves(now_ms, |_, _| true))?;
         self.take(out)
     }
 
     /// Returns the one that was silent longest of those that `which` picks, or, where nobody was silent for long, one of
     /// the most crowded address.
-    fn who_leaves(&self, now_ms: u64, which: impl Fn(&Standing<C, H>) -> bool) -> Option<u64> {
-        let of_these = || self.standing.iter().filter(|(_, standing)| which(standing));
+    fn who_leaves(&self, now_ms: u64, which: impl Fn(u64, &Standing<C, H>) -> bool) -> Option<u64> {
+        let of_these = || self.standing.iter().filter(|(place, standing)| which(**place, standing));
         let silence = |standing: &Standing<C, H>| standing.pulse.silence_ms(now_ms);
         // Of equals, whoever came first.
         let longest =

@@ -3,10 +3,20 @@
 use std::net::IpAddr;
 
 /// One sender: an IPv4 address, or an IPv6 /64, which is one sender's to choose from.
-pub(crate) type Source = [u8; 8];
+pub type Source = [u8; 8];
+
+/// The addresses that one sender can easily have many of: an IPv4 /24, or an IPv6 /48.
+pub(crate) fn crowd(address: IpAddr) -> Source {
+    let mut crowd = source(address);
+    match address.to_canonical() {
+        IpAddr::V4(_) => crowd[7] = 0,
+        IpAddr::V6(_) => crowd[6..].fill(0),
+    }
+    crowd
+}
 
 /// Returns whom an address stands for; an IPv4 address written as IPv6 is itself.
-pub(crate) fn source(address: IpAddr) -> Source {
+pub fn source(address: IpAddr) -> Source {
     let mut source = [0; 8];
     match address.to_canonical() {
         IpAddr::V4(v4) => source[4..].copy_from_slice(&v4.octets()),

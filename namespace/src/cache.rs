@@ -3,7 +3,11 @@
 use std::{
     collections::HashMap,
     hash::Hash,
-    sync::{Condvar, Mutex, PoisonError},
+    sync::{
+        Condvar, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 /// A map that forgets: at most twice `weight_max`, in whatever unit its values are weighed.
@@ -57,31 +61,39 @@ impl<K: Eq + Hash + Clone, V: Clone> Forgetful<K, V> {
 
 /// Lets a few at a time do what takes much memory.
 #[derive(Debug)]
-pub(crate) struct Turns {
+pub(crate) struct Permits {
     free: Mutex<usize>,
     given_back: Condvar,
+    taken: AtomicU64,
 }
 
 /// The right to do it; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Turn<'t>(&'t Turns);
+pub(crate) struct Permit<'t>(&'t Permits);
 
-impl Turns {
+impl Permits {
     /// Lets so many at a time.
     pub(crate) fn new(count: usize) -> Self {
-        Self { free: Mutex::new(count), given_back: Condvar::new() }
+        Self { free: Mutex::new(count), given_back: Condvar::new(), taken: AtomicU64::new(0) }
     }
 
-    /// Waits for a turn. Nobody has two.
-    pub(crate) fn take(&self) -> Turn<'_> {
+    /// Waits for a turn; `None` where it takes longer than that.
+    pub(crate) fn take(&self, at_most: Duration) -> Option<Permit<'_>> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.given_back.wait_while(free, |free| *free == 0);
-        *waited.unwrap_or_else(PoisonError::into_inner) -= 1;
-        Turn(self)
+        let waited = self.given_back.wait_timeout_while(free, at_most, |free| *free == 0);
+        let (mut free, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        *free = free.checked_sub(1)?;
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        Some(Permit(self))
+    }
+
+    /// Returns how many turns were taken.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.0.given_back.notify_one();

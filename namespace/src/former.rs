@@ -10,9 +10,9 @@ use keepshare_versioning::{Ended, HistoryEntry};
 
 use crate::{
     Denial,
-    cache::Forgetful,
+    dated::{Dated, Remembered, SIGN_HOLDS},
     history::VERSIONS_MAX,
-    question::{Question, locked},
+    question::Question,
 };
 
 /// How many folders that stood at one path are gone through.
@@ -21,8 +21,8 @@ const FOLDERS_MAX: usize = 64;
 /// How many changes of one name are searched for folders.
 const CHANGES_MAX: usize = 1000;
 
-/// Folders that stood where one is, as of a newest commit.
-pub(crate) type Formers = Forgetful<(FileId, CommitId), Arc<[FileId]>>;
+/// Folders that stood where one is.
+pub(crate) type Formers = Remembered<FileId, Vec<FileId>>;
 
 impl Question<'_> {
     /// Returns the history of a name: what it held in its folder and, before that, in folders at the same path as long
@@ -34,7 +34,7 @@ impl Question<'_> {
     ) -> Result<Vec<HistoryEntry>, Denial> {
         let mut history = self.view.history(folder, name, VERSIONS_MAX)?;
         let before = history.len();
-        for former in self.former_folders(folder)?.iter() {
+        for former in self.former_folders(folder)?.iter().flat_map(|former| former.iter()) {
             self.add_history_before(&mut history, folder, (*former, name))?;
         }
         if history.len() > before {
@@ -52,7 +52,7 @@ impl Question<'_> {
         limit: usize,
     ) -> Result<Vec<Name>, Denial> {
         let mut names = self.view.names_ever(folder, after, limit)?;
-        for former in self.former_folders(folder)?.iter() {
+        for former in self.former_folders(folder)?.iter().flat_map(|former| former.iter()) {
             // Of each folder the first ones are enough: what comes after the first `limit` of all is not asked for.
             names.extend(self.view.names_ever(*former, after, limit)?);
         }
@@ -62,16 +62,19 @@ impl Question<'_> {
         Ok(names)
     }
 
-    /// Returns the folders that were where a folder is, without itself, the last one first.
-    fn former_folders(&self, folder: FileId) -> Result<Arc<[FileId]>, Denial> {
-        let key = (folder, self.view.latest());
-        if let Some(known) = locked(&self.share.formers).find(&key) {
-            return Ok(known);
+    /// Returns the folders that were where a folder is, without itself, the last one first; nothing for the root.
+    fn former_folders(&self, folder: FileId) -> Result<Option<Arc<Dated<Vec<FileId>>>>, Denial> {
+        let Some((above, name)) = self.view.links(folder, CommitId::MAX)?.pop() else {
+            return Ok(None);
+        };
+        let (all, place) = (&self.share.formers, (above, &name));
+        if let Some(known) = self.remembered(all, &folder, place, SIGN_HOLDS)? {
+            return Ok(Some(known));
         }
-        let found = self.find_former_folders(folder)?;
-        let former: Arc<[FileId]> = found.into_iter().filter(|other| *other != folder).collect();
-        locked(&self.share.formers).keep(key, Arc::clone(&former), former.len() + 1);
-        Ok(former)
+        let mut former = self.find_former_folders(folder)?;
+        former.retain(|other| *other != folder);
+        let weight = former.len() + 1;
+        self.remember(all, folder, place, (former, weight)).map(Some)
     }
 
     fn find_former_folders(&self, folder: FileId) -> Result<Vec<FileId>, Denial> {

@@ -6,15 +6,16 @@ use std::{
     sync::Arc,
 };
 
-use keepshare_base::{CommitId, DEPTH_MAX, FileId, Kind, Name, Position, Stamp, VersionId};
+use keepshare_base::{CommitId, FileId, Kind, Name, Position, VersionId};
 use keepshare_versioning::{FileState, HistoryEntry};
 
 use crate::{
     Access, Attributes, Cookie, Denial, Found, Listed, Listing, Node,
+    dated::{Dated, SIGN_HOLDS},
     ids::FIRST_COOKIE,
     names::{self, Label, Told},
     past::Then,
-    question::{Question, locked},
+    question::Question,
     reach::Time,
     rights::Want,
     when::{Moment, commit_then},
@@ -26,12 +27,6 @@ pub(crate) const VERSIONS_MAX: usize = 20_000;
 /// How many commits are looked at for one that names the moment before a folder was removed.
 const BEFORE_MAX: u64 = 64;
 
-/// How many things that a name stood for, the last ones, tell whether its history has changed.
-const SIGN_CHANGES: usize = 8;
-
-/// For how long they do, in microseconds.
-const SIGN_MICROS: u64 = 60_000_000;
-
 /// The name of the table of all versions.
 pub(crate) const TABLE: &[u8] = b"_history.csv";
 
@@ -42,26 +37,8 @@ const AFTER_FOLDER: Cookie = FIRST_COOKIE + 1;
 #[derive(Debug)]
 pub(crate) struct Chronicle {
     entries: Vec<Kept>,
-    /// What it was made of, and when that was.
-    sign: Sign,
-    made: Stamp,
     /// What versions were called that others have come to share a time with.
     shared: HashSet<Vec<u8>>,
-}
-
-/// What a name stood for.
-type Held = Option<(FileId, Kind)>;
-
-/// The commit of a state, the position that tells it, and whether it is a version.
-type Newest = (CommitId, Position, bool);
-
-/// What tells whether a history has changed: a few rows, whatever the set's other files do.
-#[derive(Debug, Eq, PartialEq)]
-struct Sign {
-    /// The name, and those of the folders above it, each with what it stood for most recently.
-    places: Vec<(FileId, Name, Vec<Held>)>,
-    /// The newest states of the files among these of the name itself.
-    newest: Vec<(FileId, Option<Newest>)>,
 }
 
 /// One version in it.
@@ -393,64 +370,27 @@ impl Question<'_> {
         Ok(None)
     }
 
-    fn chronicle(&self, folder: FileId, name: &Name) -> Result<Arc<Chronicle>, Denial> {
-        let (key, latest) = ((folder, name.clone()), self.view.latest());
-        if let Some(known) = self.known_chronicle(&key)? {
+    fn chronicle(&self, folder: FileId, name: &Name) -> Result<Arc<Dated<Chronicle>>, Denial> {
+        let (all, place) = (&self.share.chronicles, (folder, name));
+        let key = (folder, name.clone());
+        if let Some(known) = self.remembered(all, &key, place, SIGN_HOLDS)? {
             return Ok(known);
         }
-        let _turn = self.share.walks.take();
+        let _turn = self.turn_to_walk()?;
         // Somebody else may have done it meanwhile.
-        if let Some(known) = self.known_chronicle(&key)? {
+        if let Some(known) = self.remembered(all, &key, place, SIGN_HOLDS)? {
             return Ok(known);
         }
         let history = self.whole_history(folder, name)?;
-        let chronicle = Arc::new(Chronicle::new(self, &history, self.sign(folder, name)?));
+        let chronicle = Chronicle::new(self, &history);
         let weight = chronicle.entries.len() + 1;
-        locked(&self.share.chronicles).keep(key, (latest, Arc::clone(&chronicle)), weight);
-        Ok(chronicle)
-    }
-
-    fn known_chronicle(&self, key: &(FileId, Name)) -> Result<Option<Arc<Chronicle>>, Denial> {
-        let latest = self.view.latest();
-        let Some((at, chronicle)) = locked(&self.share.chronicles).find(key) else {
-            return Ok(None);
-        };
-        if at == latest {
-            return Ok(Some(chronicle));
-        }
-        // Other files have changed. Names that went to and fro too often to tell by so few rows are not missed for long.
-        let age = self.now.0.abs_diff(chronicle.made.0);
-        if age > SIGN_MICROS || chronicle.sign != self.sign(key.0, &key.1)? {
-            return Ok(None);
-        }
-        let (kept, weight) = ((latest, Arc::clone(&chronicle)), chronicle.entries.len() + 1);
-        locked(&self.share.chronicles).keep(key.clone(), kept, weight);
-        Ok(Some(chronicle))
-    }
-
-    fn sign(&self, folder: FileId, name: &Name) -> Result<Sign, Denial> {
-        let (mut places, mut newest) = (Vec::new(), Vec::new());
-        let mut place = Some((folder, name.clone()));
-        while let Some((above, name)) = place.filter(|_| places.len() <= DEPTH_MAX) {
-            let held = self.view.held(above, &name, SIGN_CHANGES)?;
-            place = match above {
-                FileId::ROOT => None,
-                _ => self.view.links(above, CommitId::MAX)?.pop(),
-            };
-            places.push((above, name, held));
-        }
-        let held = places.first().into_iter().flat_map(|(_, _, held)| held);
-        for (file, _) in held.flatten() {
-            let state = self.view.file(*file, CommitId::MAX)?;
-            newest.push((*file, state.map(|state| (state.commit, state.position, state.cut))));
-        }
-        Ok(Sign { places, newest })
+        self.remember(all, key, place, (chronicle, weight))
     }
 }
 
 impl Chronicle {
     /// Calls versions by names that never change their meaning, in whatever order they come and whichever go.
-    fn new(ask: &Question<'_>, history: &[HistoryEntry], sign: Sign) -> Self {
+    fn new(ask: &Question<'_>, history: &[HistoryEntry]) -> Self {
         let zone = ask.share.config.zone;
         let listable = || history.iter().filter(|entry| is_listable(entry));
         let mut seen = HashSet::new();
@@ -490,7 +430,7 @@ impl Chronicle {
             }
         });
         let entries = entries.collect();
-        Self { entries, sign, made: ask.now, shared }
+        Self { entries, shared }
     }
 
     /// Returns the version that the name held at a commit or, where its content was removed, the next older one.

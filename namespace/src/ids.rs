@@ -109,6 +109,10 @@ fn node_bytes(node: Node) -> Vec<u8> {
         Node::Past { folder, file, moment: PastMoment::After(position) } => {
             [&of(9, folder)[..], &file.to_bytes(), &position_bytes(position)].concat()
         }
+        Node::Past { folder, file, moment: PastMoment::Part(position, at) } => {
+            let part = [position_bytes(position), at.0.to_le_bytes().to_vec()].concat();
+            [&of(10, folder)[..], &file.to_bytes(), &part].concat()
+        }
     }
 }
 
@@ -121,7 +125,7 @@ pub(crate) fn position_bytes(position: Position) -> Vec<u8> {
 mod tests {
     use std::collections::HashSet;
 
-    use keepshare_base::{Epoch, OriginId, Seq, Stamp};
+    use keepshare_base::{CommitId, Epoch, OriginId, Seq, Stamp};
 
     use super::*;
 
@@ -151,6 +155,10 @@ mod tests {
             for file in [a, b] {
                 nodes.push(Node::Version { folder, file, position });
                 nodes.push(Node::Past { folder, file, moment: PastMoment::After(position) });
+                for part in [1, 2] {
+                    let moment = PastMoment::Part(position, CommitId(part));
+                    nodes.push(Node::Past { folder, file, moment });
+                }
                 for opened in [None, Some(position)] {
                     let moment = PastMoment::At(Stamp(3), opened);
                     nodes.push(Node::Past { folder, file, moment });

@@ -7,6 +7,7 @@
 mod cache;
 
 mod content;
+mod dated;
 mod former;
 mod history;
 mod ids;

@@ -1,8 +1,8 @@
 //! The nodes of a share: what a file handle names.
 
-use keepshare_base::{FileId, Position, Stamp};
+use keepshare_base::{CommitId, FileId, Position, Stamp};
 
-/// One thing of a share's tree, live or past: small, the same after a restart and on every station.
+/// One thing of a share's tree, live or past: small, the same after a restart and, but for parts of a mirror, on every station.
 ///
 /// A node says *what* is meant, never that it exists or may be seen: every question about one looks again.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -70,10 +70,12 @@ pub enum Node {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum PastMoment {
     /// The last change made at or before this, as it was told when the change with that position was the newest; of all
-    /// that have come where none is named, which handles of an older release do.
+    /// that have come where none is named. Handles of older releases alone say this.
     At(Stamp, Option<Position>),
     /// Right after the change with this position.
     After(Position),
+    /// Right after one commit of several with this position, as the parts of a mirror are: more of them may come.
+    Part(Position, CommitId),
 }
 
 /// The hash of a name, which stands for it where a name is too long: 64 bits of a keyed BLAKE3.

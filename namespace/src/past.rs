@@ -61,6 +61,11 @@ impl Question<'_> {
                 }
             }
             PastMoment::After(position) => self.view.commit_through(position)?,
+            PastMoment::Part(position, at) => {
+                // Commits are this store's own numbers: in one that was made anew, another change may have this one.
+                let info = self.view.commit_info(at)?;
+                info.filter(|info| info.position == position).map(|info| info.commit)
+            }
         };
         let at = at.ok_or(Denial::Stale)?;
         if !self.is_attached(folder)? {
@@ -183,16 +188,15 @@ impl Question<'_> {
         self.past_found(Then { folder, file, moment, at })
     }
 
-    /// Returns a moment that means this commit, whatever comes later: its position where that is its alone, else when it was
-    /// made, as it is told up to that position.
+    /// Returns a moment that means this commit, whatever comes later: its position where that is its alone, and remains so.
     pub(crate) fn moment_of(&self, at: CommitId) -> Result<Option<PastMoment>, Denial> {
         let Some(info) = self.view.commit_info(at)? else { return Ok(None) };
-        if self.view.commit_of(info.position)? == Some(at) {
-            return Ok(Some(PastMoment::After(info.position)));
-        }
-        let newest = self.view.commit_through(info.position)?.unwrap_or(CommitId::MAX);
-        let is_last = self.view.commit_at_from(info.moment, newest)? == at;
-        Ok(is_last.then_some(PastMoment::At(info.moment, Some(info.position))))
+        // The parts of a mirror have one position, and the last that came is not the last that comes.
+        let is_last = info.complete && self.view.commit_of(info.position)? == Some(at);
+        Ok(Some(match is_last {
+            true => PastMoment::After(info.position),
+            false => PastMoment::Part(info.position, at),
+        }))
     }
 
     /// Returns the folder that a folder's `@versions` shows at a commit: itself, or what its name stood for then where it

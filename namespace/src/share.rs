@@ -17,8 +17,9 @@ use keepshare_versioning::{FileState, ReadError, Reader};
 
 use crate::{
     Node,
-    cache::{Forgetful, Turns},
+    cache::{Forgetful, Permits},
     content::{BLOCK_BYTES_KEPT, BlockKey},
+    dated::Remembered,
     former::Formers,
     history::Chronicle,
     ids::Hasher,
@@ -71,9 +72,6 @@ pub struct Share {
     inner: Arc<Inner>,
 }
 
-/// Something as it was at a newest commit.
-type AsOf<T> = (CommitId, Arc<T>);
-
 /// What all clones of a share have: what it is, and what it keeps in memory.
 #[derive(Debug)]
 pub(crate) struct Inner {
@@ -85,16 +83,16 @@ pub(crate) struct Inner {
     /// When commits arrived.
     pub(crate) arrivals: Mutex<Forgetful<CommitId, Stamp>>,
     pub(crate) changes: Mutex<Changes>,
-    /// Histories of names, each as it was at the newest commit that was asked about.
-    pub(crate) chronicles: Mutex<Forgetful<(FileId, Name), AsOf<Chronicle>>>,
+    /// Histories of names.
+    pub(crate) chronicles: Remembered<(FileId, Name), Chronicle>,
     /// When a short time was typed last in a folder.
     pub(crate) typed: Mutex<Forgetful<Node, Stamp>>,
     /// Folders that stood where a folder is.
-    pub(crate) formers: Mutex<Formers>,
-    /// Tables of histories, each as it was at the newest commit that was asked about.
-    pub(crate) tables: Mutex<Forgetful<TableKey, AsOf<Vec<u8>>>>,
+    pub(crate) formers: Formers,
+    /// Tables of histories.
+    pub(crate) tables: Remembered<TableKey, Arc<Vec<u8>>>,
     /// Held while a whole history is gone through, which takes megabytes: however many ask, it is a few at a time.
-    pub(crate) walks: Turns,
+    pub(crate) walks: Permits,
     /// Blocks of content, checked.
     pub(crate) blocks: Mutex<Forgetful<BlockKey, Arc<Vec<u8>>>>,
 }
@@ -214,6 +212,9 @@ pub enum Denial {
     /// A place that no listing of this folder gave.
     #[error("no such place in the listing")]
     BadCookie,
+    /// So many ask for what takes long that this one has to ask again.
+    #[error("many ask at once, ask again")]
+    Busy,
     /// The past is read-only, and so is the drive.
     #[error("read-only")]
     ReadOnly,
@@ -252,6 +253,9 @@ pub enum RestoreError {
     /// The set's master cannot be asked.
     #[error("the set's master is away")]
     Away,
+    /// So many are under way that its turn did not come: nobody was asked.
+    #[error("too many restores are under way, try again in a moment")]
+    Busy,
     /// It was asked and did not.
     #[error("the master did not restore it: {0}")]
     Refused(String),
@@ -289,7 +293,7 @@ impl Share {
             typed: Mutex::new(Forgetful::new(TYPED_KEPT)),
             formers: Mutex::new(Forgetful::new(FORMERS_KEPT)),
             tables: Mutex::new(Forgetful::new(TABLE_BYTES_KEPT)),
-            walks: Turns::new(WALKS_MAX),
+            walks: Permits::new(WALKS_MAX),
             blocks: Mutex::new(Forgetful::new(BLOCK_BYTES_KEPT)),
         };
         Self { inner: Arc::new(inner) }
@@ -298,6 +302,11 @@ impl Share {
     /// Returns its number.
     pub fn id(&self) -> ShareId {
         self.inner.config.id
+    }
+
+    /// Returns how many histories were gone through since the start: each costs what the history is long.
+    pub fn histories_walked(&self) -> u64 {
+        self.inner.walks.taken()
     }
 
     /// Returns its set.

@@ -1,19 +1,20 @@
 //! `_history.csv`: the versions of a name as a table, for those who may read each of them.
 
-use std::{fmt::Write, sync::Arc};
+use std::{fmt::Write, sync::Arc, time::Duration};
 
 use chrono::SecondsFormat;
 
 use keepshare_base::{Event, FileId, Name, Stamp};
 use keepshare_versioning::{Ended, HistoryEntry};
 
-use crate::{
-    Attributes, Denial, Node, names,
-    question::{Question, locked},
-};
+use crate::{Attributes, Denial, Node, names, question::Question};
 
 /// The longest table, in bytes: older lines are left out.
 const TABLE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How long a table is taken to hold while other files of the set change: who may read the versions in it may be another
+/// then. As long as clients remember attributes.
+const RIGHTS_HOLD: Duration = Duration::from_secs(1);
 
 const HEADER: &str = "when,who,size,hash,event,name,until,ended,current\r\n";
 
@@ -47,23 +48,18 @@ impl Question<'_> {
             gid: who.gid,
             groups: who.groups.clone(),
         };
-        if let Some(known) = self.known_table(&key) {
-            return Ok(known);
+        let (all, place) = (&self.share.tables, (folder, name));
+        if let Some(known) = self.remembered(all, &key, place, RIGHTS_HOLD)? {
+            return Ok(Arc::clone(&known));
         }
-        let _turn = self.share.walks.take();
+        let _turn = self.turn_to_walk()?;
         // Somebody else may have done it meanwhile.
-        if let Some(known) = self.known_table(&key) {
-            return Ok(known);
+        if let Some(known) = self.remembered(all, &key, place, RIGHTS_HOLD)? {
+            return Ok(Arc::clone(&known));
         }
         let table = Arc::new(self.write_table(folder, name)?.into_bytes());
-        let kept = (self.view.latest(), Arc::clone(&table));
-        locked(&self.share.tables).keep(key, kept, table.len());
-        Ok(table)
-    }
-
-    fn known_table(&self, key: &TableKey) -> Option<Arc<Vec<u8>>> {
-        let known = locked(&self.share.tables).find(key);
-        known.filter(|(at, _)| *at == self.view.latest()).map(|(_, table)| table)
+        let weight = table.len();
+        Ok(Arc::clone(&*self.remember(all, key, place, (table, weight))?))
     }
 
     fn write_table(&self, folder: FileId, name: &Name) -> Result<String, Denial> {

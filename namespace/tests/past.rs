@@ -207,6 +207,36 @@ fn an_open_view_never_changes() {
     assert_eq!(rig.read_node(&bob(), open).unwrap(), "two");
 }
 
+/// A mirror goes on for hours: what was opened while it went stays as it was, whatever parts of it come later, and what was
+/// opened once it is done is all of it.
+#[test]
+fn a_view_that_was_opened_during_a_mirror_never_changes() {
+    for typed in ["latest", "now", "2027"] {
+        let mut rig = Rig::new();
+        rig.add(ROOT, "before", 0o644, b"b");
+        let (one, two, three) = (rig.file(), rig.file(), rig.file());
+        let path = format!("@versions/{typed}");
+        let mut open = vec![(rig.node(&bob(), &path), vec!["before"])];
+        rig.apply_part(edit().whole(one, 0o644, b"1").put(ROOT, "one", one));
+        open.push((rig.node(&bob(), &path), vec!["before", "one"]));
+        rig.apply_part(edit().whole(two, 0o644, b"2").put(ROOT, "two", two));
+        open.push((rig.node(&bob(), &path), vec!["before", "one", "two"]));
+        rig.apply(edit().whole(three, 0o644, b"3").put(ROOT, "three", three));
+        open.push((rig.node(&bob(), &path), vec!["before", "one", "three", "two"]));
+        rig.save(one, 0o644, b"another");
+        let rig = rig.restart();
+        for (part, (view, names)) in open.iter().enumerate() {
+            assert_eq!(rig.names_in(&bob(), *view).unwrap(), *names, "{typed}, part {part}");
+            if names.contains(&"one") {
+                let one = rig.find_from(&bob(), *view, "one").unwrap().node;
+                assert_eq!(rig.read_node(&bob(), one).unwrap(), "1", "{typed}, part {part}");
+            }
+        }
+        let views: std::collections::HashSet<_> = open.iter().map(|(view, _)| *view).collect();
+        assert_eq!(views.len(), open.len(), "each is another");
+    }
+}
+
 #[test]
 fn expired_versions_are_not_listed_and_names_stay() {
     let mut rig = Rig::new();

@@ -468,7 +468,6 @@ fn restores_take_reading_then_and_writing_now() {
     }
 }
 
-/// Whoever may write a file may not therefore give it an owner, a mode or a set-id bit that some version had.
 /// Clients number their calls anew after a reboot: what only looks like a repeat is done, and not answered by what was done
 /// long ago.
 #[test]
@@ -509,6 +508,7 @@ fn a_request_is_a_repeat_for_minutes_and_while_its_result_stands() {
     }
 }
 
+/// Whoever may write a file may not therefore give it an owner, a mode or a set-id bit that some version had.
 #[test]
 fn restores_bring_back_no_power() {
     let mut rig = Rig::new();

@@ -30,28 +30,35 @@ struct State {
     /// Made, and not lent now.
     kept: Vec<Vec<u8>>,
     /// Whom the others are lent to.
-    lent: Vec<Option<Holder>>,
+    lent: Vec<Holder>,
 }
 
 /// A large buffer that is lent; given back when dropped.
 #[derive(Debug)]
 struct Large {
     bytes: Vec<u8>,
-    holder: Option<Holder>,
+    holder: Holder,
     buffers: Arc<Buffers>,
 }
 
 impl Buffers {
-    /// Lends a buffer, once there is one and the holder has not its share; `None` where that takes longer than `patience`.
-    fn lend(self: &Arc<Self>, holder: Option<Holder>, patience: Duration) -> Option<Large> {
+    /// Lends a buffer, once there is one and the holder has not its share; `None` where that takes longer than `patience`,
+    /// or the client's place is another's meanwhile.
+    fn lend(
+        self: &Arc<Self>,
+        holder: Holder,
+        patience: Duration,
+        is_closed: impl Fn() -> bool,
+    ) -> Option<Large> {
         let deadline = Instant::now() + patience;
         let mut state = self.state();
-        while !state.has_one_for(holder.as_ref()) {
+        while !state.has_one_for(&holder) {
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if left.is_zero() || is_closed() {
                 return None;
             }
-            state = self.freed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            let slice = left.min(CLOSED_LOOK);
+            state = self.freed.wait_timeout(state, slice).unwrap_or_else(PoisonError::into_inner).0;
         }
         state.lent.push(holder.clone());
         let kept = state.kept.pop();
@@ -66,8 +73,8 @@ impl Buffers {
 }
 
 impl State {
-    fn has_one_for(&self, holder: Option<&Holder>) -> bool {
-        let own = self.lent.iter().filter(|lent| lent.as_ref() == holder).count();
+    fn has_one_for(&self, holder: &Holder) -> bool {
+        let own = self.lent.iter().filter(|lent| *lent == holder).count();
         self.lent.len() < LARGE_MAX && own < LARGE_OF_A_HOLDER
     }
 }
@@ -116,7 +123,8 @@ impl Answers {
             return TRANSFER_BYTES_MAX;
         }
         let holder = client.holder();
-        let lent = holder.and_then(|holder| self.buffers.lend(Some(holder), SHORT_PATIENCE));
+        let closed = || client.is_closed();
+        let lent = holder.and_then(|holder| self.buffers.lend(holder, SHORT_PATIENCE, closed));
         let Some(mut large) = lent else { return SMALL_TRANSFER_BYTES };
         large.bytes.append(&mut self.own);
         self.large = Some(large);
@@ -213,7 +221,9 @@ impl Received {
     }
 
     fn enlarge(&mut self, most: usize, client: &Client) -> io::Result<()> {
-        let lent = self.buffers.lend(client.holder(), LONG_PATIENCE);
+        // A stranger's longest record has room without.
+        let holder = client.holder().ok_or(io::ErrorKind::InvalidData)?;
+        let lent = self.buffers.lend(holder, LONG_PATIENCE, || client.is_closed());
         let mut large = lent.ok_or(io::ErrorKind::TimedOut)?;
         large.bytes.extend_from_slice(&self.own[..self.end]);
         large.bytes.resize((self.end * 2).min(most).max(self.end + 1), 0);
@@ -245,6 +255,9 @@ const LARGE_OF_A_HOLDER: usize = 6;
 /// How long an answer waits for one: as long as others need for theirs, where they take them.
 const SHORT_PATIENCE: Duration = Duration::from_millis(100);
 
+/// How often who waits looks whether the connection was closed meanwhile: its thread is counted until it ends.
+const CLOSED_LOOK: Duration = Duration::from_millis(100);
+
 /// How long a record waits for one.
 const LONG_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -252,15 +265,15 @@ const LONG_PATIENCE: Duration = Duration::from_secs(30);
 mod tests {
     use super::*;
 
-    fn user(name: &str) -> Option<Holder> {
-        Some(Holder::User(name.to_owned()))
+    fn user(name: &str) -> Holder {
+        Holder::User(name.to_owned())
     }
 
     /// However many ask, there are so many large buffers, one user has a share of them, and they are used again.
     #[test]
     fn large_buffers_are_few_and_shared() {
         let buffers = Arc::<Buffers>::default();
-        let lend = |name| buffers.lend(user(name), Duration::ZERO);
+        let lend = |name| buffers.lend(user(name), Duration::ZERO, || false);
         let mut lent: Vec<_> = (0..100).filter_map(|_| lend("mallory")).collect();
         assert_eq!(lent.len(), LARGE_OF_A_HOLDER);
         for name in ["a", "b", "c", "d"] {
@@ -280,5 +293,16 @@ mod tests {
         second.sort();
         assert_eq!(first, second);
         assert!(again.iter().all(|large| large.bytes.is_empty()), "nothing of others is in them");
+    }
+
+    /// Who was closed does not wait on: its thread is counted until it ends, and newcomers need the room.
+    #[test]
+    fn who_was_closed_waits_for_nothing() {
+        let buffers = Arc::<Buffers>::default();
+        let closed = std::cell::Cell::new(false);
+        let lend = || buffers.lend(user("mallory"), LONG_PATIENCE, || closed.replace(true));
+        let lent: Vec<_> = (0..LARGE_OF_A_HOLDER).filter_map(|_| lend()).collect();
+        assert_eq!(lent.len(), LARGE_OF_A_HOLDER);
+        assert!(lend().is_none());
     }
 }

@@ -67,7 +67,7 @@ impl<'c> Connection<'c> {
                     let began = Instant::now();
                     let work = self.client.pulse.work();
                     answer(door, self.client, record, &mut self.answers)?;
-                    drop(work);
+                    self.client.done(work);
                     self.received.consume(consumed);
                     // What is slow is not done for nobody.
                     if began.elapsed() >= SLOW_CALL && self.client.has_left() {

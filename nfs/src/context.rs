@@ -218,6 +218,7 @@ pub(crate) fn denied(denial: Denial) -> Status {
         Denial::WrongKind => Status::Invalid,
         Denial::NameTooLong => Status::NameTooLong,
         Denial::BadCookie => Status::BadCookie,
+        Denial::Busy => Status::TryLater,
         Denial::ReadOnly => Status::ReadOnly,
         Denial::Store(error) => {
             tracing::error!(%error, "cannot read the store");

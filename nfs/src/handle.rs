@@ -4,7 +4,7 @@
 //! good only as its MAC says; the MAC covers all bytes before it. Nothing of a handle is looked at before that.
 
 use keepshare_auth::SessionId;
-use keepshare_base::{Epoch, FileId, OriginId, Position, Seq, Stamp};
+use keepshare_base::{CommitId, Epoch, FileId, OriginId, Position, Seq, Stamp};
 use keepshare_namespace::{NameHash, Node, PastMoment, ShareId};
 use keepshare_nfs_wire::nfs3::{HANDLE_BYTES_MAX, Handle};
 
@@ -70,6 +70,7 @@ const VERSION: u8 = 8;
 const PAST_AT: u8 = 9;
 const PAST_AFTER: u8 = 10;
 const PAST_OPENED: u8 = 11;
+const PAST_PART: u8 = 12;
 
 fn kind(node: Node) -> u8 {
     match node {
@@ -84,6 +85,7 @@ fn kind(node: Node) -> u8 {
         Node::Past { moment: PastMoment::At(_, None), .. } => PAST_AT,
         Node::Past { moment: PastMoment::At(_, Some(_)), .. } => PAST_OPENED,
         Node::Past { moment: PastMoment::After(_), .. } => PAST_AFTER,
+        Node::Past { moment: PastMoment::Part(..), .. } => PAST_PART,
     }
 }
 
@@ -112,6 +114,10 @@ fn push_node(bytes: &mut Bytes, node: Node) -> Option<()> {
                     opened.map_or(Some(()), |opened| push_position(bytes, opened))
                 }
                 PastMoment::After(position) => push_position(bytes, position),
+                PastMoment::Part(position, at) => {
+                    push_position(bytes, position)?;
+                    bytes.push_number(at.0)
+                }
             }
         }
     }
@@ -153,6 +159,11 @@ fn read_node(kind: u8, numbers: &mut Numbers<'_>) -> Option<Node> {
         PAST_AFTER => {
             let file = numbers.file()?;
             Node::Past { folder, file, moment: PastMoment::After(numbers.position()?) }
+        }
+        PAST_PART => {
+            let file = numbers.file()?;
+            let moment = PastMoment::Part(numbers.position()?, CommitId(numbers.number()?));
+            Node::Past { folder, file, moment }
         }
         _ => return None,
     };
@@ -283,7 +294,9 @@ mod tests {
         let at = any::<i64>().prop_map(|stamp| PastMoment::At(Stamp(stamp), None));
         let opened = (any::<i64>(), position());
         let opened = opened.prop_map(|(time, opened)| PastMoment::At(Stamp(time), Some(opened)));
-        let moment = prop_oneof![at, opened, position().prop_map(PastMoment::After)];
+        let part = (position(), number());
+        let part = part.prop_map(|(position, at)| PastMoment::Part(position, CommitId(at)));
+        let moment = prop_oneof![at, opened, position().prop_map(PastMoment::After), part];
         prop_oneof![
             file().prop_map(|file| Node::Live { file }),
             file().prop_map(|folder| Node::Versions { folder }),
@@ -331,7 +344,7 @@ mod tests {
         /// The MAC stands before this, but it must not be the only thing that does.
         #[test]
         fn sealed_nonsense_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..48)) {
-            let sealed = [&[FORMAT, bytes.first().copied().unwrap_or(0) % 13], &bytes[..]].concat();
+            let sealed = [&[FORMAT, bytes.first().copied().unwrap_or(0) % 14], &bytes[..]].concat();
             let handle = [&sealed[..], &mac(1)(&[&sealed])].concat();
             let _ = Named::open(&handle, mac(1));
         }
@@ -351,6 +364,11 @@ mod tests {
             Node::Version { folder, file, position },
             Node::Past { folder, file, moment },
             Node::Past { folder, file, moment: PastMoment::After(position) },
+            Node::Past {
+                folder,
+                file,
+                moment: PastMoment::Part(position, CommitId(1_000_000_000_000)),
+            },
         ] {
             assert!(Named { node, ..sample() }.seal(mac(1)).is_some(), "{node:?}");
         }
@@ -365,7 +383,7 @@ mod tests {
             let len = 17 + usize::from(bytes[0]) % 48;
             // As near to good ones as can be had without the key.
             bytes[0] = FORMAT;
-            bytes[1] = 1 + bytes[1] % 11;
+            bytes[1] = 1 + bytes[1] % 12;
             assert_eq!(Named::open(&bytes[..len], mac(1)), None, "round {round}");
         }
         assert_eq!(Named::open(&[], mac(1)), None);

@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use keepshare_auth::{
     Admitted, SessionId, Sessions,
-    gate::{Gate, Pulse},
+    gate::{self, Gate, Pulse, Source, Work, source},
 };
 use keepshare_base::{SetName, Stamp};
 
@@ -48,6 +48,8 @@ pub(crate) struct Client {
     pub(crate) calls: AtomicU64,
     /// A good handle was shown: no stranger any more.
     known: AtomicBool,
+    /// Its place is another's, or it sent what nobody can read.
+    closed: AtomicBool,
     pub(crate) pulse: Arc<Pulse>,
     /// When the registry was made, by which the pulse counts.
     started: Instant,
@@ -76,8 +78,17 @@ struct User {
 pub(crate) enum Holder {
     /// A user who logged in.
     User(String),
-    /// The machines of a host session together.
-    Hosts(SessionId),
+    /// One machine of a host session.
+    Host(SessionId, Source),
+}
+
+impl gate::Holder for Holder {
+    fn is_akin(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Host(session, _), Self::Host(other, _)) => session == other,
+            _ => self == other,
+        }
+    }
 }
 
 impl Client {
@@ -99,7 +110,7 @@ impl Client {
         let mut is_first = false;
         if !shown.last.as_ref().is_some_and(is_same) {
             let (name, set) = (admitted.principal.user.clone(), admitted.set.clone());
-            is_first = shown.add(session, admitted);
+            is_first = shown.add(session, admitted, self.address());
             shown.last = Some(User { session, name, set, is_used: false });
         }
         if let Some(user) = shown.last.as_mut().filter(|user| is_use && !user.is_used) {
@@ -136,6 +147,12 @@ impl Client {
         self.pulse.beat(elapsed_ms(self.started));
     }
 
+    /// Ends work of ours: what took long was no silence of the client's, and its silence begins now.
+    pub(crate) fn done(&self, work: Work) {
+        self.beat();
+        drop(work);
+    }
+
     /// Sends whole answers; closes the connection where the client does not take them.
     pub(crate) fn send(&self, answers: &[u8]) -> io::Result<()> {
         self.send_with(|| answers)
@@ -160,8 +177,14 @@ impl Client {
         polled.is_ok() && fds[0].revents().intersects(gone)
     }
 
+    /// Tells whether the connection was closed on this side.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
     /// Closes the connection; its thread ends when it notices.
     pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
@@ -171,12 +194,11 @@ impl Client {
             if Instant::now() >= deadline {
                 return Err(io::ErrorKind::TimedOut.into());
             }
+            // Before, and once more after a part was taken: whoever has its answer was heard before whoever asks next.
+            self.beat();
             match (&self.stream).write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(sent) => {
-                    bytes = &bytes[sent..];
-                    self.beat();
-                }
+                Ok(sent) => bytes = &bytes[sent..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -203,7 +225,7 @@ impl Client {
 
 impl Shown {
     /// Notes a session; tells whether it is new.
-    fn add(&mut self, session: SessionId, admitted: &Admitted) -> bool {
+    fn add(&mut self, session: SessionId, admitted: &Admitted, from: IpAddr) -> bool {
         if self.sessions.iter().any(|(known, _)| *known == session) {
             return false;
         }
@@ -212,7 +234,7 @@ impl Shown {
             self.sessions.remove(1);
         }
         let holder = match admitted.is_host {
-            true => Holder::Hosts(session),
+            true => Holder::Host(session, source(from)),
             false => Holder::User(admitted.principal.user.clone()),
         };
         self.sessions.push((session, holder));
@@ -269,6 +291,7 @@ impl Registry {
             unread_answers: self.limits.unread_answers,
             calls: AtomicU64::new(0),
             known: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             pulse: pulse.clone(),
             started: self.started,
             shown: Mutex::default(),

@@ -155,11 +155,12 @@ impl Restores {
     /// after, for clients that asked while the answer was on its way and work through both in the other order.
     fn answer(&self, task: &Task, asker: Asker, restored: &Result<(), RestoreError>) {
         let Asker { client, xid, work } = asker;
-        drop(work);
         let sent = client.send_with(|| {
             if restored.is_ok() {
                 self.touch_anew(task);
             }
+            // From here on it is the client who has to take something.
+            client.done(work);
             answer_bytes(xid, restored)
         });
         if restored.is_ok() {
@@ -224,12 +225,14 @@ pub(crate) fn answer_bytes(xid: u32, restored: &Result<(), RestoreError>) -> Vec
     answer
 }
 
-/// Returns the protocol's word for a restore that was not done: never one after which clients try again by themselves,
-/// as a person has to know.
+/// Returns the protocol's word for a restore that was not done: none after which clients try again by themselves, as a
+/// person has to know, but where it was not even begun.
 fn status_of(error: &RestoreError) -> Status {
     match error {
         // "No such device or address."
         RestoreError::Away => Status::NoDevice,
+        // Nothing was asked yet, and asking again is all that there is to do: the one word after which clients do it.
+        RestoreError::Busy => Status::TryLater,
         // "Operation not permitted."
         RestoreError::Refused(_) => Status::NotPermitted,
         // "Input/output error."

@@ -205,10 +205,7 @@ impl Replica {
         let known = self.reader.view().ok().and_then(|view| view.restore(*request).ok());
         let mut result = "repeated";
         if known.flatten().is_none() {
-            let turn = self.turns.take(TURN_PATIENCE).ok_or_else(|| {
-                let why = "too many restores are under way, try again in a moment";
-                RestoreError::Refused(why.to_owned())
-            })?;
+            let turn = self.turns.take(TURN_PATIENCE).ok_or(RestoreError::Busy)?;
             let end = self.ask_master(*request, path, state, user, Some(ground.clone()));
             drop(turn);
             match end.map_err(|failure| RestoreError::Refused(failure.one_line()))? {

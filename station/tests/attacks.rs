@@ -41,6 +41,9 @@ const GROWTH_MAX_MIB: u64 = 50;
 /// How long an honest request may take on a machine that is busy with other things too.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Where the user has the drive mounted.
+const AT_HOME: [u8; 4] = [127, 0, 0, 1];
+
 const PASSWORD_HEADER: &str = "Content-Type: application/json\r\n";
 
 #[test]
@@ -169,13 +172,14 @@ impl House {
         status(&answer)
     }
 
-    /// Logs in as an honest user does: once more, where the station says that it is busy. Tells how long it took.
-    async fn log_in(&self, from: [u8; 4]) -> Result<Duration> {
-        let began = Instant::now();
+    /// Logs in as an honest user does: once more, where the station says that it is busy. Tells how long it took, and how
+    /// often the station said so.
+    async fn log_in(&self, from: [u8; 4]) -> Result<(Duration, usize)> {
+        let (began, mut refused) = (Instant::now(), 0);
         loop {
             match timeout(PATIENCE, self.post_login(from, &self.user, &self.password)).await?? {
-                200 => return Ok(began.elapsed()),
-                503 if began.elapsed() < PATIENCE => {}
+                200 => return Ok((began.elapsed(), refused)),
+                503 if began.elapsed() < PATIENCE => refused += 1,
                 status => bail!("a login was answered {status}"),
             }
         }
@@ -193,12 +197,20 @@ impl House {
         Ok(())
     }
 
+    /// Logs in where the user is at home, again and again, and from a network that nobody knows; the first is hardly ever
+    /// told to come again, and both are served in the end.
     async fn honest_logins(&self, what: &str, during: Duration) -> Result<()> {
         let began = Instant::now();
-        let mut took = Vec::new();
+        let (mut took, mut refused) = (Vec::new(), 0);
         while took.len() < 5 || began.elapsed() < during {
-            took.push(self.log_in([127, 0, 0, 1]).await.with_context(|| what.to_owned())?);
+            let (elapsed, busy) = self.log_in(AT_HOME).await.with_context(|| what.to_owned())?;
+            took.push(elapsed);
+            refused += busy;
         }
+        let (elapsed, busy) = self.log_in([127, 9, 9, 9]).await.with_context(|| what.to_owned())?;
+        eprintln!("{what}: told {refused} times to come again; elsewhere {busy} times, {elapsed:?}");
+        // On a machine that is busy with other things a hash may take as long as the station lets anybody wait.
+        ensure!(refused * 10 <= took.len(), "{refused} refusals, {} logins", took.len());
         print_times(what, took);
         Ok(())
     }

@@ -1,6 +1,10 @@
 //! What can be asked: `/api/v1`.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Extension, Json, Router,
@@ -20,7 +24,7 @@ use keepshare_auth::{
 
 use crate::{
     authorization::Credentials,
-    door::Station,
+    door::{Station, elapsed_ms},
     error::ApiError,
     messages::{LoginAnswer, LoginQuestion, ResumeQuestion, SessionAnswer},
 };
@@ -37,6 +41,8 @@ pub(crate) struct Caller {
     pub(crate) address: IpAddr,
     /// The connection, which is not silent while it waits for us.
     pub(crate) pulse: Arc<Pulse>,
+    /// By which the pulse counts.
+    pub(crate) started: Instant,
 }
 
 type Answer<T> = Result<T, ApiError>;
@@ -189,8 +195,12 @@ async fn blocking<T: Send + 'static>(
     caller: &Caller,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Answer<T> {
-    let _owed = caller.pulse.work();
-    spawn_blocking(work).await.map_err(|error| ApiError::internal(&error))
+    let owed = caller.pulse.work();
+    let done = spawn_blocking(work).await;
+    // What took long was no silence of the client's, whose silence begins now.
+    caller.pulse.beat(elapsed_ms(caller.started));
+    drop(owed);
+    done.map_err(|error| ApiError::internal(&error))
 }
 
 /// Adds what tells browsers to keep away from answers.

@@ -43,6 +43,7 @@ const SHARES: Shares = Shares {
     of_an_address: CONNECTIONS_OF_AN_ADDRESS_MAX,
     of_an_addresses_strangers: CONNECTIONS_OF_AN_ADDRESS_MAX,
     of_a_holder: CONNECTIONS_OF_AN_ADDRESS_MAX,
+    of_kin: CONNECTIONS_OF_AN_ADDRESS_MAX,
 };
 
 /// As many people as come to one address together.
@@ -180,7 +181,11 @@ async fn converse(
         Ok(Err(error)) => return tracing::debug!(peer = %from, %error, "no TLS"),
         Err(_) => return tracing::debug!(peer = %from, "a handshake took too long"),
     };
-    let caller = Caller { address: from.ip().to_canonical(), pulse: Arc::clone(&place.pulse) };
+    let caller = Caller {
+        address: from.ip().to_canonical(),
+        pulse: Arc::clone(&place.pulse),
+        started: place.places.started,
+    };
     let router = router.layer(Extension(caller));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -231,8 +236,13 @@ impl Places {
     }
 
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        elapsed_ms(self.started)
     }
+}
+
+/// Returns the time by which pulses count.
+pub(crate) fn elapsed_ms(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Place {

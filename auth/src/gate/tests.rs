@@ -1,7 +1,19 @@
 use super::*;
 
-const SHARES: Shares =
-    Shares { places: 256, of_an_address: 128, of_an_addresses_strangers: 96, of_a_holder: 64 };
+const SHARES: Shares = Shares {
+    places: 256,
+    of_an_address: 128,
+    of_an_addresses_strangers: 96,
+    of_a_holder: 64,
+    of_kin: 128,
+};
+
+/// Akin are those whose names begin alike.
+impl Holder for &'static str {
+    fn is_akin(&self, other: &Self) -> bool {
+        self[..1] == other[..1]
+    }
+}
 
 struct Door {
     gate: Gate<u64, &'static str>,
@@ -54,6 +66,29 @@ fn a_user_holds_a_quarter_of_a_door_at_most() {
     for n in 0..2000 {
         door.known(address(n % 8), "mallory", 3000 + u64::from(n));
     }
+    assert!(door.stands(good));
+}
+
+/// Machines that are trusted together have a share each, and half of the door together.
+#[test]
+fn holders_that_are_akin_hold_half_of_a_door_at_most() {
+    let mut door = Door::new(SHARES);
+    let good = door.known(address(999), "bob", 0);
+    let names = ["aa", "ab", "ac", "ad", "ae", "af", "ag", "ah"];
+    for (name, n) in names.into_iter().zip(0..) {
+        for m in 0..16_u32 {
+            door.known(address(n), name, u64::from(m));
+        }
+    }
+    assert!(door.out.is_empty(), "each has room beside the others");
+    // One of them that takes more pays for it itself.
+    for m in 0..100_u32 {
+        door.known(address(0), "aa", 100 + u64::from(m));
+        assert!(door.held_by("aa") <= SHARES.of_a_holder);
+    }
+    let all: usize = names.into_iter().map(|name| door.held_by(name)).sum();
+    assert_eq!(all, SHARES.of_kin);
+    assert!(names.into_iter().all(|name| door.held_by(name) >= 15), "one pushed others out");
     assert!(door.stands(good));
 }
 

@@ -215,14 +215,34 @@ impl Rig {
         at
     }
 
+    /// Takes a part of a mirror in, a second after the last change, and makes it visible: all parts have the place at which
+    /// the next change stands, which the last of them completes.
+    pub(crate) fn apply_part(&mut self, edit: Edit) -> CommitId {
+        self.now = self.now.plus_micros(SECOND);
+        let position = Position { seq: self.seq.next(), ..self.position() };
+        let running = self.running.extended(&position.seq.0.to_le_bytes());
+        let at = self.commit_at((position, false, running), self.now, edit);
+        self.store.sync().unwrap();
+        at
+    }
+
     fn commit_stamped(&mut self, stamp: Stamp, edit: Edit) -> CommitId {
         self.seq = self.seq.next();
         self.running = self.running.extended(&self.seq.0.to_le_bytes());
+        self.commit_at((self.position(), true, self.running), stamp, edit)
+    }
+
+    fn commit_at(
+        &mut self,
+        (position, complete, running): (Position, bool, RunningHash),
+        stamp: Stamp,
+        edit: Edit,
+    ) -> CommitId {
         let change = Change { stamp, user: Some(self.user.into()), ..edit.change };
         let incoming = Incoming {
-            position: self.position(),
-            complete: true,
-            running: self.running,
+            position,
+            complete,
+            running,
             filled: FilledChange { change, payload: edit.payload },
         };
         let clock = self.now.plus_micros(self.ahead);

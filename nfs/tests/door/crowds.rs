@@ -194,6 +194,26 @@ fn a_crowd_of_strangers_keeps_nobody_out() {
     drop(crowd);
 }
 
+/// The longest records that strangers may send, none of them whole: their threads are not kept by anything, so newcomers get
+/// in at once.
+#[test]
+fn a_crowd_with_long_half_records_keeps_nobody_out() {
+    let station = limited(Limits { connections: 8, ..Limits::default() });
+    let record = [&0x8000_4000_u32.to_be_bytes()[..], &[0; 0x4000 - 4]].concat();
+    let began = Instant::now();
+    for n in 0..60_u8 {
+        let mut client = Client::connect_from(&station, Ipv4Addr::new(127, 0, 1, n));
+        // Closed already, where another made it go.
+        let _ = client.stream.write_all(&record);
+        if n % 20 == 19 {
+            let (mut late, root) = Client::mounted(&station);
+            late.attributes(&root).unwrap();
+        }
+    }
+    // Less than a single one of them would have waited for room.
+    assert!(began.elapsed() < Duration::from_secs(25), "newcomers waited for the crowd");
+}
+
 #[test]
 fn idle_strangers_and_half_records_are_sent_away() {
     let short = Duration::from_millis(200);

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use keepshare_auth::{HostGrant, SessionId};
 use keepshare_base::FileId;
+use keepshare_nfs::Limits;
 use keepshare_nfs_wire::{
     mount::MountError,
     nfs3::{
@@ -208,6 +209,50 @@ fn the_same_call_of_two_machines_is_two_restores() {
     let asked = station.master.asked.lock().unwrap();
     assert_eq!(asked.len(), 2);
     assert_ne!(asked[0].request, asked[1].request);
+}
+
+/// A room full of machines that one leave lets in: each has its own share of the door, and none pushes another out.
+#[test]
+fn every_machine_of_a_host_session_has_its_own_share() {
+    let station = Station::with(Limits { connections_per_user: 2, ..Limits::default() });
+    trust(&station, "127.0.0.0/24", false);
+    let (mut root, mut all) = (None, Vec::new());
+    for n in 1..=4 {
+        let there = Ipv4Addr::new(127, 0, 0, n);
+        for _ in 0..2 {
+            let mut client = Client::connect_from(&station, there);
+            client.credential = sys(ANNA);
+            let root = root.get_or_insert_with(|| client.mount("/projects").unwrap());
+            client.attributes(root).unwrap();
+            all.push(client);
+        }
+    }
+    let root = root.unwrap();
+    all.iter_mut().for_each(|client| assert!(client.attributes(&root).is_ok()));
+    // One of them that wants more than its share makes room itself.
+    let mut third = Client::connect_from(&station, Ipv4Addr::LOCALHOST);
+    third.credential = sys(ANNA);
+    third.attributes(&root).unwrap();
+    all.remove(0).wait_for_close();
+    all.iter_mut().for_each(|client| assert!(client.attributes(&root).is_ok()));
+}
+
+/// And all of them together leave room for others.
+#[test]
+fn the_machines_of_a_host_session_have_a_share_together() {
+    let limits = Limits { connections_per_host_session: 4, ..Limits::default() };
+    let station = Station::with(limits);
+    trust(&station, "127.0.0.0/24", false);
+    let mut all = Vec::new();
+    for n in 1..=6 {
+        let mut client = Client::connect_from(&station, Ipv4Addr::new(127, 0, 0, n));
+        client.credential = sys(ANNA);
+        let root = client.mount("/projects").unwrap();
+        client.attributes(&root).unwrap();
+        all.push(client);
+    }
+    all.drain(..2).for_each(|mut first| first.wait_for_close());
+    assert_eq!(station.server.clients().len(), 4);
 }
 
 #[test]

@@ -150,6 +150,8 @@ fn what_was_not_restored_is_told_once_and_changes_nothing() {
         (Answer::Fail(RestoreError::Away), Status::NoDevice),
         (Answer::Fail(RestoreError::Refused("it is open".into())), Status::NotPermitted),
         (Answer::Fail(RestoreError::Unknown), Status::Io),
+        // But for this one: nothing was asked yet, and there is nothing to know.
+        (Answer::Fail(RestoreError::Busy), Status::TryLater),
         (Answer::Panic, Status::Io),
     ] {
         desk.station.master.will(answer.clone());
