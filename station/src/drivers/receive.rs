@@ -273,7 +273,7 @@ impl Driver {
     }
 
     fn tick(&mut self) {
-        self.store.tick(clock::now());
+        self.store.tick(Arrival { up_micros: Some(clock::up_micros()), ..clock::now().into() });
         if let Some(epoch) = self.unfenced.take() {
             self.fence(epoch);
         }
