@@ -29,8 +29,8 @@ use crate::{
     },
     failure::{Code, Failure, Outcome},
     panics,
-    schedule::Weekly,
-    service::Station,
+    schedule::{AlarmClock, Weekly},
+    service::{Station, Task},
     standing::{self, BEHIND, IN_SYNC, arrived, has_arrived, rank},
     state::states_inside,
 };
@@ -79,14 +79,20 @@ pub(crate) enum MirrorKind {
 }
 
 impl Master {
-    /// Opens the journal, begins to watch the folder and to ship.
+    /// Opens the journal and begins to watch the folder; returns what ships, too, which the caller runs.
     pub(crate) fn open(
         station: &Arc<Station>,
         name: &SetName,
         root: &Path,
         to: &[StationName],
-    ) -> Outcome<Arc<Self>> {
+    ) -> Outcome<(Arc<Self>, Vec<Task>)> {
         let state = &station.state;
+        let put_aside = |to: &StationName| {
+            Restores::new(state.restores(name).join(to.as_str()))
+                .context("cannot prepare for restores")
+        };
+        // First, as it can fail: a source that is open has a thread, which goes on writing to the journal.
+        let restores = to.iter().map(put_aside).collect::<anyhow::Result<Vec<_>>>()?;
         let config = SourceConfig {
             set: name.clone(),
             origin: OriginId::FIRST,
@@ -111,9 +117,9 @@ impl Master {
             }
         }
         let agreement = Arc::new(Agreement::new(to));
-        let ship = |to: &StationName| -> Outcome<_> {
+        let mut tasks: Vec<Task> = Vec::new();
+        let ship = |(to, restores): (&StationName, Restores)| {
             let mirror_wanted = Arc::new(Notify::new());
-            let restores = state.restores(name).join(to.as_str());
             let ship = Ship {
                 set: name.clone(),
                 origin: OriginId::FIRST,
@@ -122,18 +128,19 @@ impl Master {
                 agreement: Arc::clone(&agreement),
                 mirror_wanted: Arc::clone(&mirror_wanted),
                 peers: Arc::clone(&station.peers),
-                restores: Restores::new(restores).context("cannot prepare for restores")?,
+                restores,
                 link: station.link_options(),
             };
             let (shown_to, shown) = watch::channel(Shipping::default());
-            station.spawn(ship.run(shown_to, station.stopping()));
-            Ok(Destination { to: to.clone(), shown, mirror_wanted, backlog: Mutex::default() })
+            tasks.push(Box::pin(ship.run(shown_to, station.stopping())));
+            Destination { to: to.clone(), shown, mirror_wanted, backlog: Mutex::default() }
         };
-        let destinations = to.iter().map(ship).collect::<Outcome<_>>()?;
+        let destinations = to.iter().zip(restores).map(ship).collect();
         let (at, zone) = (station.config.scans.at, station.config.zone);
-        station.spawn(scan_at(at, zone, source.clone(), station.stopping()));
+        tasks.push(Box::pin(scan_at(at, zone, source.clone(), station.stopping())));
         let (name, root, stopping) = (name.clone(), root.to_owned(), station.stopping());
-        Ok(Arc::new(Self { name, root, journal, source, destinations, agreement, stopping }))
+        let master = Self { name, root, journal, source, destinations, agreement, stopping };
+        Ok((Arc::new(master), tasks))
     }
 
     /// Returns the folder.
@@ -306,16 +313,15 @@ pub(crate) struct Asked {
 
 /// Has a source compared whole at its times.
 async fn scan_at(at: Weekly, zone: Tz, source: SourceHandle, mut stopping: watch::Receiver<bool>) {
-    let mut next = at.next(zone, Utc::now());
+    let mut alarm_clock = AlarmClock::new(at, zone, Utc::now());
     loop {
-        let left = (next - Utc::now()).to_std().unwrap_or_default();
+        let left = alarm_clock.left(Utc::now());
         tokio::select! {
             () = tokio::time::sleep(left.min(CLOCK_LOOK)) => {}
             _ = stopping.wait_for(|stopping| *stopping) => return,
         }
-        if Utc::now() >= next {
+        if alarm_clock.rings(Utc::now()) {
             source.rescan();
-            next = at.next(zone, Utc::now());
         }
     }
 }

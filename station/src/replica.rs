@@ -36,7 +36,7 @@ use crate::{
     files,
     hidden_names::HiddenNames,
     panics,
-    service::Station,
+    service::{Station, Task},
     standing::{BEHIND, arrived},
     sync_tree,
     turns::Turns,
@@ -83,12 +83,12 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    /// Opens what is kept, and begins to receive.
+    /// Opens what is kept; returns what receives, too, which the caller runs.
     pub(crate) fn open(
         station: &Arc<Station>,
         name: &SetName,
         from: &StationName,
-    ) -> Outcome<Arc<Self>> {
+    ) -> Outcome<(Arc<Self>, Vec<Task>)> {
         let dir = station.state.set(name);
         let live = dir.join("live");
         files::create_private_dir(&dir)?;
@@ -112,16 +112,16 @@ impl Replica {
             links,
             asks,
         };
-        station.spawn(receive.run(shown_to, station.stopping()));
+        let receive: Task = Box::pin(receive.run(shown_to, station.stopping()));
         let hidden = HiddenNames::default();
         let (follow, mut stopping) = (hidden.clone().follow(reader.clone()), station.stopping());
-        station.spawn(async move {
+        let follow: Task = Box::pin(async move {
             tokio::select! {
                 () = follow => {}
                 _ = stopping.wait_for(|stop| *stop) => {}
             }
         });
-        Ok(Arc::new(Self {
+        let replica = Self {
             name: name.clone(),
             from: from.clone(),
             live,
@@ -134,7 +134,8 @@ impl Replica {
             stopping: station.stopping(),
             hidden,
             turns: Turns::new(RESTORES_MAX, TURNS_WAITING_MAX),
-        }))
+        };
+        Ok((Arc::new(replica), vec![receive, follow]))
     }
 
     /// Returns who sends it.
