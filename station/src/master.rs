@@ -217,21 +217,22 @@ impl Master {
             from: None,
             swept: swept(&source),
             shared: shared(&source),
+            incomplete: source.problem_count,
             away_seconds: None,
             problems,
             alarms,
         }
     }
 
-    /// Returns how far a destination is behind. Reads the journal.
-    fn lag(&self, backlog: &Mutex<Backlog>, shown: &Shipping, head: Head) -> Lag {
+    /// Returns how far a destination is behind, where the journal can be read.
+    fn lag(&self, backlog: &Mutex<Backlog>, shown: &Shipping, head: Head) -> Option<Lag> {
         let acked = acked_of(shown, head).unwrap_or(Seq(0));
         let sizes = |from, limit| {
-            self.source.sizes(from, limit).unwrap_or_else(|error| {
+            let unread = |error| {
                 let error = format!("{:#}", anyhow::Error::new(error));
                 tracing::debug!(set = %self.name, %error, "cannot read how large changes are");
-                Vec::new()
-            })
+            };
+            self.source.sizes(from, limit).map_err(unread).ok()
         };
         backlog.lock().unwrap_or_else(PoisonError::into_inner).look(acked, head, sizes)
     }
@@ -368,7 +369,7 @@ fn destination_status(
     shown: &Shipping,
     head: Head,
     source: &SourceStatus,
-    lag: Lag,
+    lag: Option<Lag>,
     (unread, gone): (bool, bool),
 ) -> DestinationStatus {
     let acked = acked_of(shown, head);
@@ -391,8 +392,10 @@ fn destination_status(
         connected,
         acknowledged: acked.map(|acked| acked.0),
         lag_changes: head.seq.0.saturating_sub(acked.map_or(0, |acked| acked.0)),
-        lag_bytes: mirror.unwrap_or(lag.bytes),
-        lag_seconds: lag.since.map_or(0, |since| seconds(clock::now().micros_since(since))),
+        lag_bytes: mirror.or(lag.map(|lag| lag.bytes)),
+        lag_seconds: lag.map(|Lag { since, .. }| {
+            since.map_or(0, |since| seconds(clock::now().micros_since(since)))
+        }),
         cause,
         away_seconds: shown.away_since.filter(|_| !connected).map(clock::seconds_since),
         sent_bytes: shown.counts.sent_bytes,
@@ -543,7 +546,8 @@ mod tests {
     fn state(shown: &Shipping, source: &SourceStatus) -> String {
         let unread = source.alarms.iter().any(stops_reading);
         let to = "store".parse().unwrap();
-        destination_status(&to, shown, HEAD, source, Lag::default(), (unread, false)).state
+        let lag = Some(Lag::default());
+        destination_status(&to, shown, HEAD, source, lag, (unread, false)).state
     }
 
     #[test]
@@ -573,7 +577,7 @@ mod tests {
         assert_eq!(state(&following(), &source), "in-sync", "it was mirrored since");
         let to = "store".parse().unwrap();
         let source = SourceStatus::default();
-        let lag = Lag::default();
+        let lag = Some(Lag::default());
         let gone = destination_status(&to, &following(), HEAD, &source, lag, (false, true));
         assert!(gone.state.starts_with("alarm: ") && !gone.connected, "{gone:?}");
     }
@@ -585,8 +589,8 @@ mod tests {
         let status = |shown: &Shipping, lag| {
             destination_status(&to, shown, HEAD, &source, lag, (false, false))
         };
-        let well = status(&following(), Lag::default());
-        assert_eq!((well.lag_changes, well.lag_bytes, well.lag_seconds), (0, 0, 0));
+        let well = status(&following(), Some(Lag::default()));
+        assert_eq!((well.lag_changes, well.lag_bytes, well.lag_seconds), (0, Some(0), Some(0)));
         assert_eq!((well.cause, well.away_seconds), (None, None));
         let since = Some(clock::now().plus_micros(-90_500_000));
         let away = Shipping {
@@ -596,13 +600,15 @@ mod tests {
             away_since: Some(clock::mono()),
             ..following()
         };
-        let behind = status(&away, Lag { bytes: 4096, since });
-        assert_eq!((behind.lag_changes, behind.lag_bytes), (7, 4096));
-        assert!((90..100).contains(&behind.lag_seconds), "{behind:?}");
+        let behind = status(&away, Some(Lag { bytes: 4096, since }));
+        assert_eq!((behind.lag_changes, behind.lag_bytes), (7, Some(4096)));
+        assert!(behind.lag_seconds >= Some(90), "{behind:?}");
+        let unread = status(&away, None);
+        assert_eq!((unread.lag_changes, unread.lag_bytes, unread.lag_seconds), (7, None, None));
         assert_eq!(behind.cause.as_deref(), Some("no route"));
         assert_eq!(behind.away_seconds, Some(0));
         let full = Shipping { doing: Some(Doing::Waiting(Text::new("disk full"))), ..following() };
-        assert_eq!(status(&full, Lag::default()).cause.as_deref(), Some("disk full"));
+        assert_eq!(status(&full, Some(Lag::default())).cause.as_deref(), Some("disk full"));
     }
 
     /// Ten thousand unreadable files must be counted, and need not be listed.

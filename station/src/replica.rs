@@ -35,6 +35,7 @@ use crate::{
     failure::{Code, Failure, Outcome},
     files,
     hidden_names::HiddenNames,
+    output::seconds_text,
     panics,
     service::{Station, Task},
     standing::{BEHIND, arrived},
@@ -395,6 +396,7 @@ impl Replica {
             (None, Some(_)) if has_all && store.live == store.durable => arrived(failures(&store)),
             (None, Some(_)) => BEHIND.to_owned(),
         };
+        let alarms = alarms(shown.alarms, &store, clock::now());
         SetStatus {
             name: self.name.to_string(),
             role: "replica".to_owned(),
@@ -409,15 +411,15 @@ impl Replica {
             from: Some(self.from.to_string()),
             swept: None,
             shared: None,
+            incomplete: failures(&store),
             away_seconds: shown.away_since.map(clock::seconds_since),
-            problems: shown
-                .alarms
+            problems: alarms
                 .iter()
                 .cloned()
                 .chain(problems(&store))
                 .chain(self.hidden.problem(&self.reader))
                 .collect(),
-            alarms: shown.alarms,
+            alarms,
         }
     }
 
@@ -474,7 +476,7 @@ fn wrong_clock(store: &Status, now: Stamp) -> Option<String> {
     let last = last.filter(|last| now.micros_since(last.clock()) < CLOCK_TOLD_MICROS)?;
     let apart = |micros: i64| {
         let way = if micros < 0 { "behind" } else { "ahead" };
-        format!("{} {way}", span_text(micros.unsigned_abs().saturating_add(500_000) / 1_000_000))
+        format!("{} {way}", seconds_text(micros.unsigned_abs().saturating_add(500_000) / 1_000_000))
     };
     let what = match last {
         ClockAlarm::Differs { ahead_micros, clock } => format!(
@@ -489,19 +491,15 @@ fn wrong_clock(store: &Status, now: Stamp) -> Option<String> {
             format!("this station's clock was set back from {before} to {clock}")
         }
     };
-    Some(format!("alarm: {what} ({times} changes)"))
+    Some(format!("a clock is wrong: {what} ({times} changes)"))
 }
 
 /// How long a wrong clock is told of, in microseconds.
 const CLOCK_TOLD_MICROS: i64 = 86_400_000_000;
 
-fn span_text(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
-    }
+/// Returns what of a set a person must see to, beside its state.
+fn alarms(of_link: Vec<String>, store: &Status, now: Stamp) -> Vec<String> {
+    of_link.into_iter().chain(wrong_clock(store, now)).collect()
 }
 
 /// Returns what in the live tree a person must look at.
@@ -520,7 +518,6 @@ fn problems(store: &Status) -> Vec<String> {
     if store.more_problems > 0 {
         problems.push(format!("live tree: {} more", store.more_problems));
     }
-    problems.extend(wrong_clock(store, clock::now()));
     problems
 }
 
@@ -535,4 +532,28 @@ fn new_request() -> Outcome<RequestId> {
         Failure::new(Code::Failed, format!("there are no random numbers: {error}"))
     })?;
     Ok(RequestId(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody looks at a screen for months: what a wrong clock does to the times of versions is an alarm.
+    #[test]
+    fn a_wrong_clock_is_an_alarm_for_a_day() {
+        let now = Stamp(1_800_000_000_000_000);
+        let clock = now.plus_micros(-3_600_000_000);
+        let differs = ClockAlarm::Differs { ahead_micros: 3_600_000_000, clock };
+        let store = Status { clock_alarm: (2, Some(differs)), ..Status::default() };
+        let told = alarms(vec!["store: x".to_owned()], &store, now);
+        assert_eq!((told.len(), &told[0][..]), (2, "store: x"));
+        assert!(
+            told[1].starts_with("a clock is wrong: the clock of the master was 60 min ahead"),
+            "{told:?}"
+        );
+        assert_eq!(
+            alarms(Vec::new(), &store, now.plus_micros(CLOCK_TOLD_MICROS)),
+            [] as [String; 0]
+        );
+    }
 }
