@@ -125,6 +125,8 @@ mod tests {
             return;
         }
         let dir = tempfile::tempdir().unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        fs::set_permissions(dir.path(), mode).unwrap();
         assert!(look(dir.path(), None).is_ok(), "an empty drive");
         assert_eq!(
             look(dir.path(), Some(65_534)).unwrap_err().kind(),
