@@ -34,8 +34,8 @@ pub enum When {
     Version(VersionId, Option<FileId>),
     /// A moment that needs no zone: the instant itself.
     Instant(Stamp),
-    /// The last instant of a stretch of wall-clock time, in the share's zone.
-    Local(NaiveDateTime),
+    /// The last instant of a stretch of wall-clock time, in the share's zone: from, and the last instant of it.
+    Local(NaiveDateTime, NaiveDateTime),
     /// The end of today.
     Today,
     /// The end of the day before today.
@@ -66,7 +66,7 @@ impl When {
             Self::Latest => Moment::Latest,
             Self::Version(id, file) => Moment::Version(id, file),
             Self::Instant(stamp) => Moment::At(stamp),
-            Self::Local(wall) => Moment::At(last_instant(zone, wall)),
+            Self::Local(from, last) => Moment::At(last_begun(zone, now, (from, last))),
             Self::Today => Moment::At(end_of_day(zone, now, 0)),
             Self::Yesterday => Moment::At(end_of_day(zone, now, 1)),
             Self::Weekday(day) => Moment::At(end_of_day(zone, now, days_since(zone, now, day))),
@@ -252,14 +252,13 @@ fn parse_clock(text: &str) -> Option<When> {
 fn parse_stretch(text: &str) -> Option<When> {
     let year = digits(text.get(..4)?).filter(|year| YEARS.contains(year))?;
     let year = i32::try_from(year).ok()?;
-    let next = match text.get(4..)? {
-        "" => NaiveDate::from_ymd_opt(year + 1, 1, 1)?,
-        month => {
-            let month = digits(month.strip_prefix('-').filter(|month| month.len() == 2)?)?;
-            NaiveDate::from_ymd_opt(year, month, 1)?.checked_add_months(Months::new(1))?
-        }
+    let (month, months) = match text.get(4..)? {
+        "" => (1, 12),
+        month => (digits(month.strip_prefix('-').filter(|month| month.len() == 2)?)?, 1),
     };
-    next.and_time(NaiveTime::MIN).checked_sub_signed(MICRO).map(When::Local)
+    let first = NaiveDate::from_ymd_opt(year, month, 1)?;
+    let next = first.checked_add_months(Months::new(months))?.and_time(NaiveTime::MIN);
+    Some(When::Local(first.and_time(NaiveTime::MIN), next.checked_sub_signed(MICRO)?))
 }
 
 /// `@GMT-2026.11.20-14.32.07`, as Windows writes previous versions.
@@ -292,9 +291,10 @@ fn parse_calendar(text: &str) -> Option<When> {
     let (date, rest) = parse_date(text)?;
     offsets(rest).find_map(|(time, offset)| {
         let (start, width) = parse_time_after(time)?;
-        let last = date.and_time(NaiveTime::MIN).checked_add_signed(start + width - MICRO)?;
+        let from = date.and_time(NaiveTime::MIN).checked_add_signed(start)?;
+        let last = from.checked_add_signed(width - MICRO)?;
         Some(match offset {
-            None => When::Local(last),
+            None => When::Local(from, last),
             Some(offset) => {
                 When::Instant(offset.from_local_datetime(&last).single()?.to_utc().into())
             }
@@ -434,6 +434,19 @@ fn last_instant(zone: Tz, wall: NaiveDateTime) -> Stamp {
     }
 }
 
+/// Returns the last instant of a stretch that began at `from`; where it comes twice, and the second one has not begun by
+/// `now`, that of the first.
+fn last_begun(zone: Tz, now: Stamp, (from, last): (NaiveDateTime, NaiveDateTime)) -> Stamp {
+    match (zone.from_local_datetime(&from), zone.from_local_datetime(&last)) {
+        (LocalResult::Ambiguous(_, from), LocalResult::Ambiguous(first, _))
+            if Stamp::from(from.to_utc()) > now =>
+        {
+            first.to_utc().into()
+        }
+        _ => last_instant(zone, last),
+    }
+}
+
 /// Finds the last instant before the clock jumped over `wall`.
 fn before_gap(zone: Tz, wall: NaiveDateTime) -> Stamp {
     // Read as UTC, a wall time is at most a day away from the instant it names.
@@ -461,12 +474,22 @@ fn days_since(zone: Tz, now: Stamp, day: Weekday) -> u64 {
     u64::from(if days == 0 { 7 } else { days })
 }
 
-/// Returns the last instant at which a clock showed `last` or less, today where it has shown `from` already.
+/// Returns the last instant of the last time, begun by `now`, that a clock showed what is from `from` to `last`.
+///
+/// In autumn it showed some of it twice, and the time of day that it shows now says nothing of what it has shown.
 fn last_shown(zone: Tz, now: Stamp, (from, last): (NaiveTime, NaiveTime)) -> Stamp {
-    let shown = now.to_utc().map(|now| now.with_timezone(&zone).time());
-    let days_ago = u64::from(shown.is_some_and(|shown| shown < from));
-    let day = day_before(zone, now, days_ago);
-    day.map_or(Stamp(0), |day| last_instant(zone, day.and_time(last)))
+    let length = (last - from).num_microseconds().unwrap_or_default();
+    let days = [0, 1].into_iter().filter_map(|days| day_before(zone, now, days));
+    let times = days.flat_map(|day| {
+        let wall = day.and_time(from);
+        let shown = zone.from_local_datetime(&wall);
+        let begun = [shown.earliest(), shown.latest()].into_iter().flatten();
+        let begun = begun.map(|time| (Stamp::from(time.to_utc()), length));
+        let jumped = (shown == LocalResult::None).then(|| (before_gap(zone, wall), 0));
+        begun.chain(jumped)
+    });
+    let begun = times.filter(|(begun, _)| *begun <= now).max();
+    begun.map_or(Stamp(0), |(begun, length)| begun.plus_micros(length))
 }
 
 fn day_before(zone: Tz, now: Stamp, days: u64) -> Option<NaiveDate> {

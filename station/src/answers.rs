@@ -282,17 +282,27 @@ impl StationAnswers {
                 Running::Replica(replica) => {
                     let clock_repaired =
                         repair_clock.then(|| replica.repair_clock()).transpose()?;
-                    let Verified { states, bytes, damage } =
+                    let Verified { states, bytes, unhashed, damage } =
                         fsck::verify(&replica.catalog(), reply)?;
                     let live_differences = replica.check_live(reply)?;
                     let ok = damage.is_empty() && live_differences.is_empty();
-                    FsckReport { set, ok, states, bytes, damage, live_differences, clock_repaired }
+                    FsckReport {
+                        set,
+                        ok,
+                        states,
+                        bytes,
+                        unhashed,
+                        damage,
+                        live_differences,
+                        clock_repaired,
+                    }
                 }
                 Running::Failed(failure) => FsckReport {
                     set,
                     ok: false,
                     states: 0,
                     bytes: 0,
+                    unhashed: 0,
                     damage: vec![failure.context("it cannot be opened").one_line()],
                     live_differences: Vec::new(),
                     clock_repaired: None,
@@ -529,6 +539,7 @@ fn failed_status(record: &SetRecord, failure: &Failure) -> SetStatus {
         from,
         swept: None,
         shared: None,
+        incomplete: 0,
         away_seconds: None,
         problems: vec![failure.with_hint()],
         alarms: Vec::new(),

@@ -239,6 +239,10 @@ pub(crate) struct SetStatus {
     /// On a master: the file system of the source, where others write to it as well and nobody tells of it.
     #[serde(default)]
     pub(crate) shared: Option<SharedStatus>,
+    /// How many names are missing, or other than they should be, and stay so until a person looks: what the master cannot read,
+    /// or what the station cannot put into its live tree. Whatever else the state says.
+    #[serde(default)]
+    pub(crate) incomplete: u64,
     /// On a replica: for how long there has been no link to its master, in seconds; none where there is one.
     #[serde(default)]
     pub(crate) away_seconds: Option<u64>,
@@ -280,12 +284,13 @@ pub(crate) struct DestinationStatus {
     pub(crate) acknowledged: Option<u64>,
     /// How many changes it is behind.
     pub(crate) lag_changes: u64,
-    /// How many bytes, of rows and content; in a mirror, of what is still to be compared or sent.
+    /// How many bytes, of rows and content; in a mirror, of what is still to be compared or sent. None where the journal cannot
+    /// be read.
     #[serde(default)]
-    pub(crate) lag_bytes: u64,
-    /// How old the oldest change is that it lacks.
+    pub(crate) lag_bytes: Option<u64>,
+    /// How old the oldest change is that it lacks; none where the journal cannot be read.
     #[serde(default)]
-    pub(crate) lag_seconds: u64,
+    pub(crate) lag_seconds: Option<u64>,
     /// Why it is not in-sync, where it is not.
     #[serde(default)]
     pub(crate) cause: Option<String>,
@@ -436,6 +441,9 @@ pub(crate) struct FsckReport {
     pub(crate) states: u64,
     /// Bytes read and verified.
     pub(crate) bytes: u64,
+    /// How many of the states have too long holes for their hash to be compared; their data was verified.
+    #[serde(default)]
+    pub(crate) unhashed: u64,
     /// What is wrong with the store.
     pub(crate) damage: Vec<String>,
     /// Where the live tree is not what was committed.

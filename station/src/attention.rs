@@ -6,7 +6,7 @@ use crate::{
     answers::{NOT_ROOT, station_status},
     api::{Concern, SetStatus, StationStatus},
     service::Station,
-    standing,
+    standing::{self, arrived, lasting},
 };
 
 /// How often it is looked whether something has begun or ended.
@@ -29,31 +29,41 @@ pub(crate) fn concerns(station: &StationStatus) -> Vec<Concern> {
 fn of_set(set: &SetStatus) -> Vec<Concern> {
     let mut concerns = Vec::new();
     let about = format!("set {}", set.name);
-    let away = |about: &str, seconds: Option<u64>, what: &str| {
+    let away = |about: &str, seconds: Option<u64>, what: &str, why: Option<&str>| {
         let minutes = seconds.filter(|seconds| *seconds > AWAY_S_MAX)? / 60;
-        let what = format!("{what} for {minutes} minutes");
+        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+        let what = format!("{what} for {minutes} minutes{why}");
         Some(Concern { about: about.to_owned(), what })
     };
+    // Whether there is a link, and whether there is something to be sent: what is missing is missing.
+    if set.incomplete > 0 {
+        concerns.push(Concern { about: about.clone(), what: arrived(set.incomplete) });
+    }
     // Of a master's set the destinations say what is with them.
     if needs_person(&set.state) && (set.destinations.is_empty() || is_own(set)) {
         concerns.push(Concern { about: about.clone(), what: set.state.clone() });
     }
     let alarms = set.alarms.iter().filter(|alarm| !set.state.ends_with(*alarm));
-    concerns.extend(alarms.map(|alarm| Concern { about: about.clone(), what: alarm.clone() }));
-    concerns.extend(away(&about, set.away_seconds, "its master has not been connected"));
+    concerns.extend(alarms.map(|alarm| match with_station(set, alarm) {
+        Some((to, alarm)) => Concern { about: format!("{about} to {to}"), what: alarm.to_owned() },
+        None => Concern { about: about.clone(), what: alarm.clone() },
+    }));
+    concerns.extend(away(&about, set.away_seconds, "its master has not been connected", None));
     for to in &set.destinations {
         let about = format!("{about} to {}", to.station);
         if needs_person(&to.state) && !is_own(set) {
             concerns.push(Concern { about: about.clone(), what: to.state.clone() });
         }
-        let why = to.cause.as_deref().unwrap_or("there is no link");
-        concerns.extend(away(
-            &about,
-            to.away_seconds,
-            &format!("it has not been connected ({why})"),
-        ));
+        let (what, why) = ("it has not been connected", to.cause.as_deref());
+        concerns.extend(away(&about, to.away_seconds, what, why));
     }
     concerns
+}
+
+/// Splits an alarm of one destination, which begins with its name.
+fn with_station<'s>(set: &'s SetStatus, alarm: &'s str) -> Option<(&'s str, &'s str)> {
+    let (name, alarm) = alarm.split_once(": ")?;
+    set.destinations.iter().any(|to| to.station == name).then_some((name, alarm))
 }
 
 /// Tells whether the state of a master's set is about its source rather than about a destination.
@@ -62,7 +72,7 @@ fn is_own(set: &SetStatus) -> bool {
 }
 
 fn needs_person(state: &str) -> bool {
-    matches!(standing::split(state).0, "alarm" | "waiting" | "unverified" | "incomplete")
+    matches!(standing::split(state).0, "alarm" | "waiting" | "unverified")
 }
 
 /// Logs what begins and what ends, until the station stops.
@@ -78,6 +88,10 @@ pub(crate) async fn keep(station: Arc<Station>) {
         let asked = Arc::clone(&station);
         // A status reads the journal.
         let looked = tokio::task::spawn_blocking(move || station_status(&asked).concerns).await;
+        // Of a station that has begun to stop a status tells nothing: its sets are gone from it.
+        if *stop.borrow() {
+            return;
+        }
         let Ok(concerns) = looked else { continue };
         let News { begun, ended } = told.take(concerns);
         for Concern { about, what } in ended {
@@ -103,11 +117,8 @@ struct News {
 impl Told {
     /// Takes what there is now, and returns what has begun and what has ended since.
     fn take(&mut self, concerns: Vec<Concern>) -> News {
-        // A count that grows is no other alarm.
-        let key = |concern: &Concern| {
-            let what = concern.what.chars().filter(|c| !c.is_ascii_digit()).collect();
-            (concern.about.clone(), what)
-        };
+        // A count that grows, or another reason, is no other alarm.
+        let key = |concern: &Concern| (concern.about.clone(), lasting(&concern.what));
         let mut now: BTreeMap<_, _> = concerns.into_iter().map(|c| (key(&c), c)).collect();
         while now.len() > TOLD_MAX {
             now.pop_last();
@@ -126,6 +137,7 @@ impl Told {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::DestinationStatus;
 
     fn set(state: &str) -> SetStatus {
         SetStatus {
@@ -142,6 +154,7 @@ mod tests {
             from: None,
             swept: None,
             shared: None,
+            incomplete: 0,
             away_seconds: None,
             problems: Vec::new(),
             alarms: Vec::new(),
@@ -154,8 +167,14 @@ mod tests {
         for state in ["in-sync", "behind", "behind: live tree", "mirroring 4 %", "disconnected"] {
             assert_eq!(of_set(&set(state)), [], "{state}");
         }
-        for state in ["alarm: x", "waiting: disk full", "unverified: x", "incomplete: 1 problem"] {
+        for state in ["alarm: x", "waiting: disk full", "unverified: x"] {
             assert_eq!(of_set(&set(state))[0].what, state);
+        }
+        // What is missing is missing while there is no link, too, and while something is on its way.
+        for state in ["incomplete: 1 problem", "behind", "disconnected", "mirroring 4 %"] {
+            let concerns = of_set(&SetStatus { incomplete: 1, ..set(state) });
+            let whats: Vec<_> = concerns.iter().map(|concern| &concern.what[..]).collect();
+            assert_eq!(whats, ["incomplete: 1 problem"], "{state}");
         }
         let away = |seconds| SetStatus { away_seconds: Some(seconds), ..set("disconnected") };
         assert_eq!(of_set(&away(AWAY_S_MAX)), [], "a machine that is started again");
@@ -173,13 +192,55 @@ mod tests {
         };
         assert_eq!(told.take(vec![full.clone()]), news(&[&full], &[]));
         assert_eq!(told.take(vec![full.clone()]), News::default());
-        let (three, four) = (concern("set 1", "incomplete: 3 problems"), "incomplete: 4 problems");
-        assert_eq!(told.take(vec![full.clone(), three.clone()]), news(&[&three], &[]));
-        let four = concern("set 1", four);
+        let one = concern("set 1", "incomplete: 1 problem");
+        assert_eq!(told.take(vec![full.clone(), one.clone()]), news(&[&one], &[]));
+        let four = concern("set 1", "incomplete: 4 problems");
         assert_eq!(told.take(vec![four.clone()]), news(&[], &[&full]));
         let other = concern("set 2", "incomplete: 4 problems");
         assert_eq!(told.take(vec![four.clone(), other.clone()]), news(&[&other], &[]));
         let ended = told.take(Vec::new());
         assert_eq!((ended.begun.len(), ended.ended.len()), (0, 2));
+    }
+
+    /// An alarm whose words change while it lasts is one alarm: who is called each time does not come when it matters.
+    #[test]
+    fn another_reason_is_no_other_alarm() {
+        let away = |seconds, why: &str| DestinationStatus {
+            station: "store".into(),
+            state: "disconnected".into(),
+            connected: false,
+            acknowledged: None,
+            lag_changes: 0,
+            lag_bytes: None,
+            lag_seconds: None,
+            cause: Some(why.into()),
+            away_seconds: Some(seconds),
+            sent_bytes: 0,
+            received_bytes: 0,
+            error: None,
+        };
+        let master = |alarms: &[&str], to| SetStatus {
+            alarms: alarms.iter().map(|alarm| (*alarm).to_owned()).collect(),
+            destinations: vec![to],
+            ..set("disconnected")
+        };
+        let mut told = Told::default();
+        let refused = away(400, "cannot connect to 10.0.0.2:7846: Connection refused");
+        let first =
+            of_set(&master(&["the journal cannot be used: EIO", "store: it refused: x"], refused));
+        assert_eq!(told.take(first).begun.len(), 3);
+        let timed_out = away(480, "no answer");
+        let next = of_set(&master(
+            &["the journal cannot be used: closed", "store: it refused: y"],
+            timed_out,
+        ));
+        assert_eq!(told.take(next), News::default());
+        // The first alarm of a set is its state as well, and another one may come before it.
+        let before = SetStatus { alarms: vec!["a: 1".into()], ..set("alarm: a: 1") };
+        let after = SetStatus { alarms: vec!["b".into(), "a: 2".into()], ..set("alarm: b") };
+        let mut told = Told::default();
+        assert_eq!(told.take(of_set(&before)).begun.len(), 1);
+        let news = told.take(of_set(&after));
+        assert_eq!((news.begun.len(), news.ended.len()), (1, 0));
     }
 }

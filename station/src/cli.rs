@@ -445,7 +445,7 @@ const JOIN_EXAMPLES: &str = "Examples:
 const STATUS_EXAMPLES: &str = "Examples:
   keepshare status
   keepshare status --watch
-  keepshare status --check || mail -s keepshare root
+  out=$(keepshare status --check 2>&1) || echo \"$out\" | mail -s keepshare root
   keepshare status --json | jq -r '.stations[].sets[] | .name + \" \" + .state'";
 
 const SET_MIRROR_EXAMPLES: &str = "Examples:

@@ -20,7 +20,7 @@ pub(crate) use history::kind_word;
 mod history;
 mod login;
 mod mount;
-mod new_station;
+pub(crate) mod new_station;
 mod restore;
 mod run;
 mod sessions;

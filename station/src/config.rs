@@ -127,6 +127,9 @@ impl Default for Scans {
     }
 }
 
+/// The most often that such sources are compared, in seconds.
+const SHARED_EVERY_S_MIN: u32 = 30;
+
 /// The table `[scan]` as it is written.
 #[derive(Deserialize)]
 struct ScanTable {
@@ -272,9 +275,9 @@ impl ScanTable {
         let Scans { at, shared_every } = Scans::default();
         let shared_every = match self.shared_every_s {
             None => shared_every,
-            Some(0) => {
-                return Err(Failure::usage("scan.shared_every_s is 0")
-                    .hint("a scan takes a while: write 60 or more"));
+            Some(secs) if secs < SHARED_EVERY_S_MIN => {
+                return Err(Failure::usage(format!("scan.shared_every_s is {secs}"))
+                    .hint(format!("a scan takes a while: write {SHARED_EVERY_S_MIN} or more")));
             }
             Some(secs) => Duration::from_secs(secs.into()),
         };
@@ -467,7 +470,12 @@ mod tests {
         let sunday = Weekly::parse("sun 04:30").unwrap();
         let minute = Duration::from_secs(60);
         assert_eq!(scans(text).unwrap(), Scans { at: sunday, shared_every: minute });
-        for text in ["[scan]\nat = \"25:00\"", "[scan]\nshared_every_s = 0", "[scan]\nevery = 1"] {
+        for text in [
+            "[scan]\nat = \"25:00\"",
+            "[scan]\nshared_every_s = 0",
+            "[scan]\nshared_every_s = 29",
+            "[scan]\nevery = 1",
+        ] {
             assert_eq!(scans(text).unwrap_err().code, Code::Usage, "{text}");
         }
     }

@@ -3,13 +3,15 @@
 //! Every content is read and compared with its checksums and with its master's hash. It goes through all files that ever
 //! were, whether or not they have a name now, so that the past of what was deleted or replaced is checked, too.
 
+use std::ops::Range;
+
 use keepshare_base::{FileId, Kind};
 use keepshare_versioning::{BodyChanges, FileState, ReadError, Reader, View};
 
 use crate::{
     api::{Progress, server::Reply},
     catalog::{Catalog, read_failure},
-    failure::Outcome,
+    failure::{Failure, Outcome},
 };
 
 /// How much content is read at once.
@@ -24,6 +26,12 @@ const DAMAGE_MAX: usize = 1000;
 /// How often it is told how far it is, in states.
 const TELL_EVERY: u64 = 64;
 
+/// And in bytes, of large files: whoever asked may have left, which telling finds out.
+const TELL_BYTES: u64 = 256 << 20;
+
+/// The most bytes of holes that go into a hash: a file's size costs its master nothing, and hashing takes minutes for these.
+const HOLES_BYTES_MAX: u64 = 1 << 40;
+
 /// What a check found.
 #[derive(Debug, Default)]
 pub(crate) struct Verified {
@@ -31,6 +39,8 @@ pub(crate) struct Verified {
     pub(crate) states: u64,
     /// Bytes read.
     pub(crate) bytes: u64,
+    /// How many of the states have longer holes than are hashed.
+    pub(crate) unhashed: u64,
     /// What is damaged.
     pub(crate) damage: Vec<String>,
 }
@@ -39,7 +49,8 @@ pub(crate) struct Verified {
 pub(crate) fn verify(catalog: &Catalog, reply: &mut Reply) -> Outcome<Verified> {
     let reader = catalog.reader();
     let verified = Verified::default();
-    let mut run = Run { catalog, reader, reply, verified };
+    let doing = format!("verifying set {}: states", catalog.set());
+    let mut run = Run { reader, reply, doing, untold: 0, verified };
     let mut after = None;
     loop {
         let files = catalog.view()?.ever_after(after, PAGE).map_err(read_failure)?;
@@ -54,9 +65,11 @@ pub(crate) fn verify(catalog: &Catalog, reply: &mut Reply) -> Outcome<Verified> 
 }
 
 struct Run<'a> {
-    catalog: &'a Catalog,
     reader: &'a Reader,
     reply: &'a mut Reply,
+    doing: String,
+    /// Bytes since it was told how far it is.
+    untold: u64,
     verified: Verified,
 }
 
@@ -65,17 +78,31 @@ impl Run<'_> {
         if state.expired {
             return Ok(());
         }
-        if let Err(Unread::Damaged(what)) = self.read(state)
-            && self.verified.damage.len() < DAMAGE_MAX
-        {
-            self.verified.damage.push(format!("{} at commit {}: {what}", state.file, state.commit));
+        match self.read(state) {
+            Err(Unread::Damaged(what)) if self.verified.damage.len() < DAMAGE_MAX => {
+                let line = format!("{} at commit {}: {what}", state.file, state.commit);
+                self.verified.damage.push(line);
+            }
+            Err(Unread::Left(failure)) => return Err(failure),
+            Ok(()) | Err(Unread::Gone | Unread::Damaged(_)) => {}
         }
         self.verified.states += 1;
-        if self.verified.states.is_multiple_of(TELL_EVERY) {
-            let doing = format!("verifying set {}: states", self.catalog.set());
-            self.reply.progress(&Progress { doing, done: self.verified.states, total: None })?;
+        if self.verified.states.is_multiple_of(TELL_EVERY) { self.tell() } else { Ok(()) }
+    }
+
+    fn tell(&mut self) -> Outcome<()> {
+        self.untold = 0;
+        let (doing, done) = (self.doing.clone(), self.verified.states);
+        self.reply.progress(&Progress { doing, done, total: None })
+    }
+
+    /// Notes that so many bytes were gone through.
+    fn passed(&mut self, bytes: u64) -> Result<(), Unread> {
+        self.untold += bytes;
+        if self.untold < TELL_BYTES {
+            return Ok(());
         }
-        Ok(())
+        self.tell().map_err(Unread::Left)
     }
 
     /// Reads a state where it has data; all of it goes into the hash that its master told.
@@ -84,14 +111,16 @@ impl Run<'_> {
             return Ok(());
         }
         let data = self.reader.view().and_then(|view| view.body_data(state));
-        let data = match data.map_err(Unread::of)? {
+        let data: Vec<_> = match data.map_err(Unread::of)? {
             BodyChanges::Whole => std::iter::once(0..state.meta.size).collect(),
             BodyChanges::Ranges(ranges) => ranges,
         };
-        let mut hasher = state.hash.is_some().then(blake3::Hasher::new);
+        let is_hashed = holes_bytes(&data, state.meta.size) <= HOLES_BYTES_MAX;
+        self.verified.unhashed += u64::from(state.hash.is_some() && !is_hashed);
+        let mut hasher = (state.hash.is_some() && is_hashed).then(blake3::Hasher::new);
         let mut hashed = 0;
         for range in data {
-            hash_zeros(hasher.as_mut(), hashed..range.start);
+            hash_zeros(hasher.as_mut(), hashed..range.start, |bytes| self.passed(bytes))?;
             let mut offset = range.start;
             while offset < range.end {
                 let len = READ_BYTES.min(usize::try_from(range.end - offset).unwrap_or(READ_BYTES));
@@ -101,13 +130,14 @@ impl Run<'_> {
                 }
                 offset += bytes.len() as u64;
                 self.verified.bytes += bytes.len() as u64;
+                self.passed(bytes.len() as u64)?;
                 if let Some(hasher) = &mut hasher {
                     hasher.update(&bytes);
                 }
             }
             hashed = range.end;
         }
-        hash_zeros(hasher.as_mut(), hashed..state.meta.size);
+        hash_zeros(hasher.as_mut(), hashed..state.meta.size, |bytes| self.passed(bytes))?;
         let hash = hasher.map(|hasher| *hasher.finalize().as_bytes());
         match (state.hash, hash) {
             (Some(known), Some(hash)) if known.0 != hash => {
@@ -124,6 +154,8 @@ enum Unread {
     Gone,
     /// What is kept is not what was kept.
     Damaged(String),
+    /// Nobody waits for the answer any more.
+    Left(Failure),
 }
 
 impl Unread {
@@ -135,15 +167,27 @@ impl Unread {
     }
 }
 
-/// Takes the zeros of a hole into a hash, without reading any.
-fn hash_zeros(hasher: Option<&mut blake3::Hasher>, hole: std::ops::Range<u64>) {
-    let Some(hasher) = hasher else { return };
+/// Returns how many bytes of a file are in none of these ranges.
+fn holes_bytes(data: &[Range<u64>], size: u64) -> u64 {
+    let in_data: u64 = data.iter().map(|range| range.end.saturating_sub(range.start)).sum();
+    size.saturating_sub(in_data)
+}
+
+/// Takes the zeros of a hole into a hash, without reading any, telling how far it is.
+fn hash_zeros<E>(
+    hasher: Option<&mut blake3::Hasher>,
+    hole: Range<u64>,
+    mut passed: impl FnMut(u64) -> Result<(), E>,
+) -> Result<(), E> {
+    let Some(hasher) = hasher else { return Ok(()) };
     let mut left = hole.end.saturating_sub(hole.start);
     while left > 0 {
         let len = usize::try_from(left).unwrap_or(usize::MAX).min(ZEROS.len());
         hasher.update(&ZEROS[..len]);
         left -= len as u64;
+        passed(len as u64)?;
     }
+    Ok(())
 }
 
 /// A piece of a hole.
@@ -158,4 +202,25 @@ fn states_of(view: &View, file: FileId) -> Outcome<Vec<FileState>> {
         states.push(now);
     }
     Ok(states)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of the largest size, all of it a hole, costs its master a row; it must not cost a station weeks.
+    #[test]
+    fn a_long_hole_ends_with_whoever_asked() {
+        let (mut hasher, mut passed) = (blake3::Hasher::new(), 0);
+        let ended = hash_zeros(Some(&mut hasher), 0..1 << 53, |bytes| {
+            passed += bytes;
+            if passed < 1 << 20 { Ok(()) } else { Err("left") }
+        });
+        assert_eq!((ended, passed), (Err("left"), 1 << 20));
+        assert!(holes_bytes(&[], 1 << 53) > HOLES_BYTES_MAX);
+        assert_eq!(holes_bytes(&[0..10, 20..30], 100), 80);
+        let mut zeros = blake3::Hasher::new();
+        let hole: Result<(), ()> = hash_zeros(Some(&mut zeros), 5..200_000, |_| Ok(()));
+        assert_eq!((hole, zeros.finalize()), (Ok(()), blake3::hash(&vec![0; 199_995])));
+    }
 }

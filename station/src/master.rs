@@ -29,8 +29,8 @@ use crate::{
     },
     failure::{Code, Failure, Outcome},
     panics,
-    schedule::Weekly,
-    service::Station,
+    schedule::{AlarmClock, Weekly},
+    service::{Station, Task},
     standing::{self, BEHIND, IN_SYNC, arrived, has_arrived, rank},
     state::states_inside,
 };
@@ -79,14 +79,20 @@ pub(crate) enum MirrorKind {
 }
 
 impl Master {
-    /// Opens the journal, begins to watch the folder and to ship.
+    /// Opens the journal and begins to watch the folder; returns what ships, too, which the caller runs.
     pub(crate) fn open(
         station: &Arc<Station>,
         name: &SetName,
         root: &Path,
         to: &[StationName],
-    ) -> Outcome<Arc<Self>> {
+    ) -> Outcome<(Arc<Self>, Vec<Task>)> {
         let state = &station.state;
+        let put_aside = |to: &StationName| {
+            Restores::new(state.restores(name).join(to.as_str()))
+                .context("cannot prepare for restores")
+        };
+        // First, as it can fail: a source that is open has a thread, which goes on writing to the journal.
+        let restores = to.iter().map(put_aside).collect::<anyhow::Result<Vec<_>>>()?;
         let config = SourceConfig {
             set: name.clone(),
             origin: OriginId::FIRST,
@@ -111,9 +117,9 @@ impl Master {
             }
         }
         let agreement = Arc::new(Agreement::new(to));
-        let ship = |to: &StationName| -> Outcome<_> {
+        let mut tasks: Vec<Task> = Vec::new();
+        let ship = |(to, restores): (&StationName, Restores)| {
             let mirror_wanted = Arc::new(Notify::new());
-            let restores = state.restores(name).join(to.as_str());
             let ship = Ship {
                 set: name.clone(),
                 origin: OriginId::FIRST,
@@ -122,18 +128,19 @@ impl Master {
                 agreement: Arc::clone(&agreement),
                 mirror_wanted: Arc::clone(&mirror_wanted),
                 peers: Arc::clone(&station.peers),
-                restores: Restores::new(restores).context("cannot prepare for restores")?,
+                restores,
                 link: station.link_options(),
             };
             let (shown_to, shown) = watch::channel(Shipping::default());
-            station.spawn(ship.run(shown_to, station.stopping()));
-            Ok(Destination { to: to.clone(), shown, mirror_wanted, backlog: Mutex::default() })
+            tasks.push(Box::pin(ship.run(shown_to, station.stopping())));
+            Destination { to: to.clone(), shown, mirror_wanted, backlog: Mutex::default() }
         };
-        let destinations = to.iter().map(ship).collect::<Outcome<_>>()?;
+        let destinations = to.iter().zip(restores).map(ship).collect();
         let (at, zone) = (station.config.scans.at, station.config.zone);
-        station.spawn(scan_at(at, zone, source.clone(), station.stopping()));
+        tasks.push(Box::pin(scan_at(at, zone, source.clone(), station.stopping())));
         let (name, root, stopping) = (name.clone(), root.to_owned(), station.stopping());
-        Ok(Arc::new(Self { name, root, journal, source, destinations, agreement, stopping }))
+        let master = Self { name, root, journal, source, destinations, agreement, stopping };
+        Ok((Arc::new(master), tasks))
     }
 
     /// Returns the folder.
@@ -216,21 +223,22 @@ impl Master {
             from: None,
             swept: swept(&source),
             shared: shared(&source),
+            incomplete: source.problem_count,
             away_seconds: None,
             problems,
             alarms,
         }
     }
 
-    /// Returns how far a destination is behind. Reads the journal.
-    fn lag(&self, backlog: &Mutex<Backlog>, shown: &Shipping, head: Head) -> Lag {
+    /// Returns how far a destination is behind, where the journal can be read.
+    fn lag(&self, backlog: &Mutex<Backlog>, shown: &Shipping, head: Head) -> Option<Lag> {
         let acked = acked_of(shown, head).unwrap_or(Seq(0));
         let sizes = |from, limit| {
-            self.source.sizes(from, limit).unwrap_or_else(|error| {
+            let unread = |error| {
                 let error = format!("{:#}", anyhow::Error::new(error));
                 tracing::debug!(set = %self.name, %error, "cannot read how large changes are");
-                Vec::new()
-            })
+            };
+            self.source.sizes(from, limit).map_err(unread).ok()
         };
         backlog.lock().unwrap_or_else(PoisonError::into_inner).look(acked, head, sizes)
     }
@@ -312,16 +320,15 @@ pub(crate) struct Asked {
 
 /// Has a source compared whole at its times.
 async fn scan_at(at: Weekly, zone: Tz, source: SourceHandle, mut stopping: watch::Receiver<bool>) {
-    let mut next = at.next(zone, Utc::now());
+    let mut alarm_clock = AlarmClock::new(at, zone, Utc::now());
     loop {
-        let left = (next - Utc::now()).to_std().unwrap_or_default();
+        let left = alarm_clock.left(Utc::now());
         tokio::select! {
             () = tokio::time::sleep(left.min(CLOCK_LOOK)) => {}
             _ = stopping.wait_for(|stopping| *stopping) => return,
         }
-        if Utc::now() >= next {
+        if alarm_clock.rings(Utc::now()) {
             source.rescan();
-            next = at.next(zone, Utc::now());
         }
     }
 }
@@ -368,7 +375,7 @@ fn destination_status(
     shown: &Shipping,
     head: Head,
     source: &SourceStatus,
-    lag: Lag,
+    lag: Option<Lag>,
     (unread, gone): (bool, bool),
 ) -> DestinationStatus {
     let acked = acked_of(shown, head);
@@ -391,8 +398,10 @@ fn destination_status(
         connected,
         acknowledged: acked.map(|acked| acked.0),
         lag_changes: head.seq.0.saturating_sub(acked.map_or(0, |acked| acked.0)),
-        lag_bytes: mirror.unwrap_or(lag.bytes),
-        lag_seconds: lag.since.map_or(0, |since| seconds(clock::now().micros_since(since))),
+        lag_bytes: mirror.or(lag.map(|lag| lag.bytes)),
+        lag_seconds: lag.map(|Lag { since, .. }| {
+            since.map_or(0, |since| seconds(clock::now().micros_since(since)))
+        }),
         cause,
         away_seconds: shown.away_since.filter(|_| !connected).map(clock::seconds_since),
         sent_bytes: shown.counts.sent_bytes,
@@ -543,7 +552,8 @@ mod tests {
     fn state(shown: &Shipping, source: &SourceStatus) -> String {
         let unread = source.alarms.iter().any(stops_reading);
         let to = "store".parse().unwrap();
-        destination_status(&to, shown, HEAD, source, Lag::default(), (unread, false)).state
+        let lag = Some(Lag::default());
+        destination_status(&to, shown, HEAD, source, lag, (unread, false)).state
     }
 
     #[test]
@@ -573,7 +583,7 @@ mod tests {
         assert_eq!(state(&following(), &source), "in-sync", "it was mirrored since");
         let to = "store".parse().unwrap();
         let source = SourceStatus::default();
-        let lag = Lag::default();
+        let lag = Some(Lag::default());
         let gone = destination_status(&to, &following(), HEAD, &source, lag, (false, true));
         assert!(gone.state.starts_with("alarm: ") && !gone.connected, "{gone:?}");
     }
@@ -585,8 +595,8 @@ mod tests {
         let status = |shown: &Shipping, lag| {
             destination_status(&to, shown, HEAD, &source, lag, (false, false))
         };
-        let well = status(&following(), Lag::default());
-        assert_eq!((well.lag_changes, well.lag_bytes, well.lag_seconds), (0, 0, 0));
+        let well = status(&following(), Some(Lag::default()));
+        assert_eq!((well.lag_changes, well.lag_bytes, well.lag_seconds), (0, Some(0), Some(0)));
         assert_eq!((well.cause, well.away_seconds), (None, None));
         let since = Some(clock::now().plus_micros(-90_500_000));
         let away = Shipping {
@@ -596,13 +606,15 @@ mod tests {
             away_since: Some(clock::mono()),
             ..following()
         };
-        let behind = status(&away, Lag { bytes: 4096, since });
-        assert_eq!((behind.lag_changes, behind.lag_bytes), (7, 4096));
-        assert!((90..100).contains(&behind.lag_seconds), "{behind:?}");
+        let behind = status(&away, Some(Lag { bytes: 4096, since }));
+        assert_eq!((behind.lag_changes, behind.lag_bytes), (7, Some(4096)));
+        assert!(behind.lag_seconds >= Some(90), "{behind:?}");
+        let unread = status(&away, None);
+        assert_eq!((unread.lag_changes, unread.lag_bytes, unread.lag_seconds), (7, None, None));
         assert_eq!(behind.cause.as_deref(), Some("no route"));
         assert_eq!(behind.away_seconds, Some(0));
         let full = Shipping { doing: Some(Doing::Waiting(Text::new("disk full"))), ..following() };
-        assert_eq!(status(&full, Lag::default()).cause.as_deref(), Some("disk full"));
+        assert_eq!(status(&full, Some(Lag::default())).cause.as_deref(), Some("disk full"));
     }
 
     /// Ten thousand unreadable files must be counted, and need not be listed.

@@ -34,14 +34,21 @@ pub(crate) struct NfsMount<'m> {
 }
 
 impl NfsMount<'_> {
-    /// Mounts it at a folder, and has the one whom it is for look into it, which uses the ticket up.
+    /// Mounts it at a folder, and has the one whom it is for look into it, which uses the ticket up. Where that does not come to
+    /// the station nothing stays mounted: everybody could read a ticket that is still good.
     pub(crate) fn mount(&self, folder: &Path) -> io::Result<()> {
         let address = self.address()?;
         let data = CString::new(self.options(address)).map_err(io::Error::other)?;
         let source = format!("{}:{}", bracketed(self.host), self.path);
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
         rustix::mount::mount(source, folder, "nfs", flags, data.as_c_str())?;
-        look(folder, self.uid)
+        look(folder, self.uid).map_err(|error| match detach(folder) {
+            Ok(()) => error,
+            Err(detached) => io::Error::new(
+                error.kind(),
+                format!("{error}; what was mounted at {} stays: {detached}", folder.display()),
+            ),
+        })
     }
 
     /// Returns where the station is: an address of the kind that the login was made from, where it has both.
@@ -76,7 +83,12 @@ pub(crate) fn unmount(folder: &Path) -> io::Result<()> {
     Ok(rustix::mount::unmount(folder, UnmountFlags::NOFOLLOW)?)
 }
 
-/// Looks into a folder as a user of this machine. What is seen, and whether anything is, does not matter: it was asked for.
+/// Takes a drive away at once, though its station may not answer.
+fn detach(folder: &Path) -> io::Result<()> {
+    Ok(rustix::mount::unmount(folder, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)?)
+}
+
+/// Looks into a folder as a user of this machine: at what is in it, or at a name in it where only those may be asked for.
 fn look(folder: &Path, uid: Option<u32>) -> io::Result<()> {
     let look = || {
         if let Some(uid) = uid {
@@ -84,8 +96,11 @@ fn look(folder: &Path, uid: Option<u32>) -> io::Result<()> {
             // Of this thread alone, which ends with it.
             rustix::thread::set_thread_res_uid(uid, uid, uid)?;
         }
-        let _ = fs::read_dir(folder).map(|mut entries| entries.next());
-        Ok(())
+        let listed = fs::read_dir(folder).and_then(|mut entries| entries.next().transpose());
+        listed.map(drop).or_else(|error| {
+            let found = fs::symlink_metadata(folder.join("@versions"));
+            found.map(drop).map_err(|_| error)
+        })
     };
     thread::scope(|scope| {
         let looked = thread::Builder::new().name("look".to_owned()).spawn_scoped(scope, look)?;
@@ -102,6 +117,23 @@ fn bracketed(host: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A ticket that nobody has used is good for everybody who reads the list of mounts.
+    #[test]
+    fn a_look_that_is_refused_is_no_look() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        fs::set_permissions(dir.path(), mode).unwrap();
+        assert!(look(dir.path(), None).is_ok(), "an empty drive");
+        assert_eq!(
+            look(dir.path(), Some(65_534)).unwrap_err().kind(),
+            io::ErrorKind::PermissionDenied
+        );
+        assert!(look(&dir.path().join("gone"), None).is_err());
+    }
 
     fn at(host: &str) -> NfsMount<'_> {
         let client = "127.0.0.1".parse().unwrap();

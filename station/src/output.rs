@@ -193,6 +193,16 @@ pub(crate) fn bytes_text(bytes: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
 }
 
+/// Returns `7 s`, `12 min`, `5 h`, `3 d`.
+pub(crate) fn seconds_text(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
 /// Returns an RFC 3339 time as the share's clock shows it, `2026-11-20 15:32:07`.
 pub(crate) fn time_text(rfc3339: &str, zone: Tz) -> String {
     chrono::DateTime::parse_from_rfc3339(rfc3339).map_or_else(

@@ -1,25 +1,55 @@
 //! Opens sets again that could not be opened for lack of space: nobody should have to restart a station that only waited.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::service::Station;
 
 /// How often it is tried.
 const EVERY: Duration = Duration::from_secs(10);
 
+/// How often it is tried at the least.
+const EVERY_MAX: Duration = Duration::from_secs(600);
+
 /// Tries until the station stops.
 pub(crate) async fn keep(station: Arc<Station>) {
     let mut stopping = station.stopping();
-    let mut tick = tokio::time::interval(EVERY);
+    let mut pause = EVERY;
     loop {
         tokio::select! {
             _ = stopping.wait_for(|stop| *stop) => return,
-            _ = tick.tick() => {}
+            () = tokio::time::sleep(pause) => {}
         }
-        let again = Arc::clone(&station);
+        let (again, begun) = (Arc::clone(&station), Instant::now());
         let tried = tokio::task::spawn_blocking(move || again.reopen_full_sets()).await;
-        if let Err(error) = tried {
-            tracing::error!(%error, "opening sets again failed");
-        }
+        pause = match tried {
+            Ok(are_full) => pause_after(begun.elapsed(), are_full),
+            Err(error) => {
+                tracing::error!(%error, "opening sets again failed");
+                EVERY_MAX
+            }
+        };
+    }
+}
+
+/// Returns how long to wait after a try that took so long: one that fills the disk with half an index for minutes, in vain,
+/// is not to be what the station does all day.
+fn pause_after(took: Duration, are_full: bool) -> Duration {
+    if are_full { (took * 10).clamp(EVERY, EVERY_MAX) } else { EVERY }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_try_that_takes_long_in_vain_is_seldom_made() {
+        let seconds = Duration::from_secs;
+        assert_eq!(pause_after(seconds(0), true), EVERY);
+        assert_eq!(pause_after(seconds(30), true), seconds(300));
+        assert_eq!(pause_after(seconds(180), true), EVERY_MAX);
+        assert_eq!(pause_after(seconds(180), false), EVERY, "it was opened at last");
     }
 }

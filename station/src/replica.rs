@@ -35,8 +35,9 @@ use crate::{
     failure::{Code, Failure, Outcome},
     files,
     hidden_names::HiddenNames,
+    output::seconds_text,
     panics,
-    service::Station,
+    service::{Station, Task},
     standing::{BEHIND, arrived},
     sync_tree,
     turns::Turns,
@@ -83,12 +84,12 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    /// Opens what is kept, and begins to receive.
+    /// Opens what is kept; returns what receives, too, which the caller runs.
     pub(crate) fn open(
         station: &Arc<Station>,
         name: &SetName,
         from: &StationName,
-    ) -> Outcome<Arc<Self>> {
+    ) -> Outcome<(Arc<Self>, Vec<Task>)> {
         let dir = station.state.set(name);
         let live = dir.join("live");
         files::create_private_dir(&dir)?;
@@ -112,16 +113,16 @@ impl Replica {
             links,
             asks,
         };
-        station.spawn(receive.run(shown_to, station.stopping()));
+        let receive: Task = Box::pin(receive.run(shown_to, station.stopping()));
         let hidden = HiddenNames::default();
         let (follow, mut stopping) = (hidden.clone().follow(reader.clone()), station.stopping());
-        station.spawn(async move {
+        let follow: Task = Box::pin(async move {
             tokio::select! {
                 () = follow => {}
                 _ = stopping.wait_for(|stop| *stop) => {}
             }
         });
-        Ok(Arc::new(Self {
+        let replica = Self {
             name: name.clone(),
             from: from.clone(),
             live,
@@ -134,7 +135,8 @@ impl Replica {
             stopping: station.stopping(),
             hidden,
             turns: Turns::new(RESTORES_MAX, TURNS_WAITING_MAX),
-        }))
+        };
+        Ok((Arc::new(replica), vec![receive, follow]))
     }
 
     /// Returns who sends it.
@@ -391,6 +393,7 @@ impl Replica {
             (None, Some(_)) if has_all && store.live == store.durable => arrived(failures(&store)),
             (None, Some(_)) => BEHIND.to_owned(),
         };
+        let alarms = alarms(shown.alarms, &store, clock::now());
         SetStatus {
             name: self.name.to_string(),
             role: "replica".to_owned(),
@@ -405,15 +408,15 @@ impl Replica {
             from: Some(self.from.to_string()),
             swept: None,
             shared: None,
+            incomplete: failures(&store),
             away_seconds: shown.away_since.map(clock::seconds_since),
-            problems: shown
-                .alarms
+            problems: alarms
                 .iter()
                 .cloned()
                 .chain(problems(&store))
                 .chain(self.hidden.problem(&self.reader))
                 .collect(),
-            alarms: shown.alarms,
+            alarms,
         }
     }
 
@@ -470,7 +473,7 @@ fn wrong_clock(store: &Status, now: Stamp) -> Option<String> {
     let last = last.filter(|last| now.micros_since(last.clock()) < CLOCK_TOLD_MICROS)?;
     let apart = |micros: i64| {
         let way = if micros < 0 { "behind" } else { "ahead" };
-        format!("{} {way}", span_text(micros.unsigned_abs().saturating_add(500_000) / 1_000_000))
+        format!("{} {way}", seconds_text(micros.unsigned_abs().saturating_add(500_000) / 1_000_000))
     };
     let what = match last {
         ClockAlarm::Differs { ahead_micros, clock } => format!(
@@ -485,19 +488,15 @@ fn wrong_clock(store: &Status, now: Stamp) -> Option<String> {
             format!("this station's clock was set back from {before} to {clock}")
         }
     };
-    Some(format!("alarm: {what} ({times} changes)"))
+    Some(format!("a clock is wrong: {what} ({times} changes)"))
 }
 
 /// How long a wrong clock is told of, in microseconds.
 const CLOCK_TOLD_MICROS: i64 = 86_400_000_000;
 
-fn span_text(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
-    }
+/// Returns what of a set a person must see to, beside its state.
+fn alarms(of_link: Vec<String>, store: &Status, now: Stamp) -> Vec<String> {
+    of_link.into_iter().chain(wrong_clock(store, now)).collect()
 }
 
 /// Returns what in the live tree a person must look at.
@@ -516,7 +515,6 @@ fn problems(store: &Status) -> Vec<String> {
     if store.more_problems > 0 {
         problems.push(format!("live tree: {} more", store.more_problems));
     }
-    problems.extend(wrong_clock(store, clock::now()));
     problems
 }
 
@@ -531,4 +529,28 @@ fn new_request() -> Outcome<RequestId> {
         Failure::new(Code::Failed, format!("there are no random numbers: {error}"))
     })?;
     Ok(RequestId(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody looks at a screen for months: what a wrong clock does to the times of versions is an alarm.
+    #[test]
+    fn a_wrong_clock_is_an_alarm_for_a_day() {
+        let now = Stamp(1_800_000_000_000_000);
+        let clock = now.plus_micros(-3_600_000_000);
+        let differs = ClockAlarm::Differs { ahead_micros: 3_600_000_000, clock };
+        let store = Status { clock_alarm: (2, Some(differs)), ..Status::default() };
+        let told = alarms(vec!["store: x".to_owned()], &store, now);
+        assert_eq!((told.len(), &told[0][..]), (2, "store: x"));
+        assert!(
+            told[1].starts_with("a clock is wrong: the clock of the master was 60 min ahead"),
+            "{told:?}"
+        );
+        assert_eq!(
+            alarms(Vec::new(), &store, now.plus_micros(CLOCK_TOLD_MICROS)),
+            [] as [String; 0]
+        );
+    }
 }

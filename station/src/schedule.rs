@@ -52,6 +52,42 @@ impl Weekly {
     }
 }
 
+/// Rings at such times, also where the clock is set meanwhile.
+#[derive(Debug)]
+pub(crate) struct AlarmClock {
+    at: Weekly,
+    zone: Tz,
+    next: DateTime<Utc>,
+    looked: DateTime<Utc>,
+}
+
+impl AlarmClock {
+    /// Returns one that rings for the first time after `now`.
+    pub(crate) fn new(at: Weekly, zone: Tz, now: DateTime<Utc>) -> Self {
+        Self { at, zone, next: at.next(zone, now), looked: now }
+    }
+
+    /// Returns how long it is until it rings, should nobody set the clock.
+    pub(crate) fn left(&self, now: DateTime<Utc>) -> std::time::Duration {
+        (self.next - now).to_std().unwrap_or_default()
+    }
+
+    /// Tells whether it rings; once each time.
+    pub(crate) fn rings(&mut self, now: DateTime<Utc>) -> bool {
+        let is_time = now >= self.next;
+        // What is next after a time that never came may be years away.
+        let is_set_back = self.looked - now > SET_BACK_MIN;
+        if is_time || is_set_back {
+            self.next = self.at.next(self.zone, now);
+        }
+        self.looked = now;
+        is_time
+    }
+}
+
+/// A clock that goes back by less is corrected, and does not ring a second time for it.
+const SET_BACK_MIN: TimeDelta = TimeDelta::minutes(10);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +106,26 @@ mod tests {
         // The clock skips the hour from two to three, and repeats it in autumn.
         assert_eq!(next("02:30", "2026-03-28T12:00:00Z"), "2026-03-29T01:30:00+00:00");
         assert_eq!(next("02:30", "2026-10-24T12:00:00Z"), "2026-10-25T00:30:00+00:00");
+    }
+
+    /// A machine without a battery starts in some year and is told the time by the network.
+    #[test]
+    fn a_clock_that_was_ahead_puts_nothing_off() {
+        let time = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        for (ahead, from) in [
+            ("2099-01-01T12:00:00Z", "2026-01-10T12:00:00Z"),
+            ("2026-01-13T12:00:00Z", "2026-01-10T12:00:00Z"),
+        ] {
+            let mut clock = AlarmClock::new(Weekly::default(), Tz::UTC, time(ahead));
+            assert!(!clock.rings(time(from)));
+            assert!(!clock.rings(time("2026-01-11T02:59:59Z")), "{ahead}");
+            assert!(clock.rings(time("2026-01-11T03:00:00Z")), "{ahead}");
+            // Corrected by a moment, it rings no second time.
+            assert!(
+                !clock.rings(time("2026-01-11T02:59:59Z"))
+                    && !clock.rings(time("2026-01-11T03:00:01Z"))
+            );
+        }
     }
 
     #[test]

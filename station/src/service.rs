@@ -8,6 +8,7 @@ use std::{
     fmt,
     net::SocketAddr,
     path::Path,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -55,6 +56,9 @@ pub(crate) struct Station {
     pub(crate) drive: Drive,
     door_problem: Mutex<Option<String>>,
     https: Mutex<Option<SocketAddr>>,
+    /// One set is added after the other, so that what was looked up before one is opened stays true.
+    adding: Mutex<()>,
+    /// Held for a moment only: everyone who asks for a set waits for it.
     sets: Mutex<Sets>,
     tasks: Mutex<JoinSet<()>>,
     stop: watch::Sender<bool>,
@@ -67,6 +71,15 @@ struct Sets {
     records: Vec<SetRecord>,
     running: BTreeMap<SetName, Running>,
     closed: bool,
+}
+
+/// Work that goes on until the station stops.
+pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A set that is open, before its tasks run and anybody can ask for it.
+pub(crate) struct Opened {
+    running: Running,
+    tasks: Vec<Task>,
 }
 
 /// A set as it runs.
@@ -141,6 +154,7 @@ impl Station {
             drive: Drive::default(),
             door_problem: Mutex::default(),
             https: Mutex::default(),
+            adding: Mutex::default(),
             sets,
             tasks,
             stop,
@@ -218,18 +232,21 @@ impl Station {
 
     /// Adds a set, durable and running when this returns. Blocks.
     pub(crate) fn add_set(self: &Arc<Self>, record: SetRecord) -> Outcome<Running> {
-        let mut sets = self.lock_sets();
-        if sets.closed {
-            return Err(Failure::unavailable("the station is stopping"));
-        }
-        if sets.records.iter().any(|known| known.name == record.name) {
+        let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut records = {
+            let sets = self.lock_sets();
+            if sets.closed {
+                return Err(Failure::unavailable("the station is stopping"));
+            }
+            sets.records.clone()
+        };
+        if records.iter().any(|known| known.name == record.name) {
             return Err(Failure::refused(format!("there is a set '{}' already", record.name))
                 .hint("keepshare set list shows the sets of this station"));
         }
         if let SetPart::Master { source, .. } = &record.part {
             refuse_states(source)?;
         }
-        let mut records = sets.records.clone();
         records.push(record);
         drive::number(&mut records)?;
         let Some(record) = records.last().cloned() else {
@@ -237,61 +254,92 @@ impl Station {
         };
         records.sort_by(|a, b| a.name.cmp(&b.name));
         // Opened first: a set that cannot run is refused, not remembered.
-        let running = self.open_set(&record)?;
-        if let Err(failure) = self.state.save_sets(&records) {
-            running.close();
+        let opened = self.open_set(&record)?;
+        let mut sets = self.lock_sets();
+        let saved = match sets.closed {
+            true => Err(Failure::unavailable("the station is stopping")),
+            false => self.state.save_sets(&records),
+        };
+        if let Err(failure) = saved {
+            drop(sets);
+            opened.close();
             return Err(failure);
         }
         sets.records = records;
-        sets.running.insert(record.name, running.clone());
-        Ok(running)
+        Ok(self.begin(&mut sets, record, opened))
     }
 
     fn open_sets(self: &Arc<Self>) -> Outcome<()> {
-        let mut sets = self.lock_sets();
-        if drive::number(&mut sets.records)? {
-            self.state.save_sets(&sets.records)?;
-        }
-        for record in sets.records.clone() {
-            let running = self.open_set(&record).unwrap_or_else(|failure| {
+        let records = {
+            let mut sets = self.lock_sets();
+            if drive::number(&mut sets.records)? {
+                self.state.save_sets(&sets.records)?;
+            }
+            sets.records.clone()
+        };
+        for record in records {
+            let opened = self.open_set(&record).unwrap_or_else(|failure| {
                 tracing::error!(set = %record.name, error = %failure, "cannot open a set");
-                Running::Failed(failure)
+                Opened::failed(failure)
             });
-            sets.running.insert(record.name, running);
+            self.begin(&mut self.lock_sets(), record, opened);
         }
         Ok(())
     }
 
-    /// Opens the sets again that could not be opened for lack of space. Blocks.
-    pub(crate) fn reopen_full_sets(self: &Arc<Self>) {
+    /// Opens the sets again that could not be opened for lack of space, and tells whether it lacks still. Blocks.
+    pub(crate) fn reopen_full_sets(self: &Arc<Self>) -> bool {
+        self.reopen_full_sets_with(|record| self.open_set(record))
+    }
+
+    /// Opens them outside of the lock: a set may have to build its index anew, which takes minutes.
+    fn reopen_full_sets_with(&self, open: impl Fn(&SetRecord) -> Outcome<Opened>) -> bool {
         let is_full = |(record, running): (SetRecord, Running)| match running {
             Running::Failed(failure) if failure.is_no_space() => Some(record),
             _ => None,
         };
+        let mut are_full = false;
         for record in self.sets().into_iter().filter_map(is_full) {
+            let opened = open(&record).unwrap_or_else(Opened::failed);
             let mut sets = self.lock_sets();
             if sets.closed {
-                return;
+                drop(sets);
+                opened.close();
+                return false;
             }
-            let running = self.open_set(&record).unwrap_or_else(Running::Failed);
-            if !matches!(running, Running::Failed(_)) {
-                tracing::info!(set = %record.name, "there is space again, the set is open");
+            match &opened.running {
+                Running::Failed(failure) => are_full |= failure.is_no_space(),
+                _ => tracing::info!(set = %record.name, "there is space again, the set is open"),
             }
-            sets.running.insert(record.name, running);
+            self.begin(&mut sets, record, opened);
         }
+        are_full
     }
 
-    fn open_set(self: &Arc<Self>, record: &SetRecord) -> Outcome<Running> {
-        Ok(match &record.part {
+    /// Opens a set. Nothing of it runs on where this fails, or where what it returns is closed.
+    fn open_set(self: &Arc<Self>, record: &SetRecord) -> Outcome<Opened> {
+        let (running, tasks) = match &record.part {
             SetPart::Master { source, to } => {
-                Running::Master(Master::open(self, &record.name, source, to)?)
+                let (master, tasks) = Master::open(self, &record.name, source, to)?;
+                (Running::Master(master), tasks)
             }
             SetPart::Replica { from } => {
-                let replica = Replica::open(self, &record.name, from)?;
-                self.drive.add(self, record, &replica);
-                Running::Replica(replica)
+                let (replica, tasks) = Replica::open(self, &record.name, from)?;
+                (Running::Replica(replica), tasks)
             }
-        })
+        };
+        Ok(Opened { running, tasks })
+    }
+
+    /// Has an open set run, and be found by who asks for it.
+    fn begin(&self, sets: &mut Sets, record: SetRecord, opened: Opened) -> Running {
+        let Opened { running, tasks } = opened;
+        if let Running::Replica(replica) = &running {
+            self.drive.add(self, &record, replica);
+        }
+        tasks.into_iter().for_each(|task| self.spawn(task));
+        sets.running.insert(record.name, running.clone());
+        running
     }
 
     /// Returns the sets that users can mount here: those that are received.
@@ -366,6 +414,19 @@ impl Station {
     }
 }
 
+impl Opened {
+    fn failed(failure: Failure) -> Self {
+        Self { running: Running::Failed(failure), tasks: Vec::new() }
+    }
+
+    /// Closes a set that nobody has asked for yet.
+    fn close(self) {
+        // They hold what is to be closed.
+        drop(self.tasks);
+        self.running.close();
+    }
+}
+
 impl Running {
     /// Makes everything durable and ends the set's threads.
     fn close(&self) {
@@ -417,3 +478,6 @@ fn open_accounts(state: &StateDir, database: &SharedDb) -> Outcome<Arc<Accounts>
     let accounts = Accounts::open(database.clone(), audit);
     Ok(Arc::new(accounts.context("cannot open the list of users")?))
 }
+
+#[cfg(test)]
+mod tests;

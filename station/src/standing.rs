@@ -25,6 +25,13 @@ pub(crate) fn has_arrived(state: &str) -> bool {
     state == IN_SYNC || state.starts_with(INCOMPLETE)
 }
 
+/// Returns what of a state lasts as long as its cause: not counts, nor the reasons of the moment, which come after a colon.
+pub(crate) fn lasting(text: &str) -> String {
+    let text = text.strip_prefix("alarm: ").unwrap_or(text);
+    let what = text.split_once(": ").map_or(text, |(what, _)| what);
+    what.chars().filter(|c| !c.is_ascii_digit()).collect()
+}
+
 /// Returns the word of a state, and what stands behind it.
 pub(crate) fn split(state: &str) -> (&str, Option<&str>) {
     match state.split_once([':', ',', ' ']) {

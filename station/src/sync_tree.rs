@@ -70,3 +70,13 @@ fn wait(mut child: std::process::Child, leaving: &AtomicBool) -> io::Result<()> 
         every = (2 * every).min(most);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    /// The child waits for the disk and cannot be killed: a stop that waited for it would wait for the disk, too.
+    #[test]
+    fn a_stop_of_the_service_leaves_the_child_alone() {
+        let unit = include_str!("../../deploy/keepshare.service");
+        assert!(unit.lines().any(|line| line == "KillMode=process"), "{unit}");
+    }
+}

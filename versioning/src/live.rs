@@ -258,6 +258,10 @@ impl LiveTree {
             // What is recorded is of another folder.
             stored = records.clear(stored.step)?;
         }
+        if claimed == Claim::New {
+            // After that: with a mark, and records of what was in another folder, an empty one would be taken for full.
+            claim::mark_stage(&live, &stage, &dirs)?;
+        }
         let identity = live.see_self();
         let identity =
             identity.map_err(|source| LiveError::Folder { path: dirs.live.clone(), source })?;
@@ -299,16 +303,19 @@ impl LiveTree {
         Ok(self.step(reader, reader.view()?, retry, None)?.0)
     }
 
-    /// Makes the tree equal to the newest commit, and returns the view that has it as its newest.
-    fn catch_up(&mut self, reader: &Reader) -> Result<View, LiveError> {
+    /// Makes the tree equal to the newest commit in at most `steps` steps, which are counted down, and returns the view that
+    /// has it as its newest; `None` where that was not enough.
+    fn catch_up(&mut self, reader: &Reader, steps: &mut u32) -> Result<Option<View>, LiveError> {
         let mut retry = true;
-        loop {
+        while *steps > 0 {
+            *steps -= 1;
             let (applied, view) = self.step(reader, reader.view()?, retry, None)?;
             if !applied.behind {
-                return Ok(view);
+                return Ok(Some(view));
             }
             retry = false;
         }
+        Ok(None)
     }
 
     /// Takes one step towards the newest commit of `view`; to `last` where that is given.

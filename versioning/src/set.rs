@@ -13,7 +13,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use keepshare_base::{CommitId, Stamp};
+use keepshare_base::CommitId;
 
 use crate::{
     Arrival, ClockAlarm, CommitError, Incoming, OpenReport, Reader, Store, StoreError,
@@ -236,10 +236,12 @@ impl SetStore {
         self.shared.follower.order(Box::new(work));
     }
 
-    /// Says what time it is; call it about once a second. What waits for space or has failed is tried again.
-    pub fn tick(&self, now: Stamp) {
+    /// Says what time it is, and how long the machine has been up, which no setting of the clock changes; call it about once a
+    /// second. What waits for space or has failed is tried again.
+    pub fn tick(&self, now: impl Into<Arrival>) {
+        let now = now.into();
         self.shared.writer.tick(now);
-        self.shared.follower.tick(now);
+        self.shared.follower.tick(now.clock);
     }
 
     /// Compares the whole live tree with the index and makes it equal, in the background.

@@ -53,6 +53,17 @@ fn a_time_of_the_clock_is_the_last_one_that_was() {
     assert_eq!(at("23:59", "2026-10-25T22:58:00Z"), "2026-10-24T21:59:59.999999Z");
     assert_eq!(at("0:00", "2026-11-19T23:00:00Z"), "2026-11-19T23:00:59.999999Z");
     assert_eq!(at("sunday", "2026-10-26T08:00:00Z"), "2026-10-25T22:59:59.999999Z");
+    // In the hour that comes twice, before and after each of its two half hours.
+    for (now, told) in [
+        ("2026-10-25T00:10:00Z", "2026-10-24T00:30:59.999999Z"),
+        ("2026-10-25T00:30:10Z", "2026-10-25T00:30:59.999999Z"),
+        ("2026-10-25T00:40:00Z", "2026-10-25T00:30:59.999999Z"),
+        ("2026-10-25T01:10:00Z", "2026-10-25T00:30:59.999999Z"),
+        ("2026-10-25T01:30:10Z", "2026-10-25T01:30:59.999999Z"),
+    ] {
+        assert_eq!(at("2:30", now), told, "typed at {now}");
+    }
+    assert_eq!(at("1:59", "2026-10-25T01:10:00Z"), "2026-10-24T23:59:59.999999Z");
     assert_eq!(at("monday", "2026-10-25T23:00:00Z"), "2026-10-19T21:59:59.999999Z");
 }
 
@@ -147,6 +158,24 @@ fn the_second_hour_of_autumn_is_meant() {
     assert_eq!(at("2026-10-25_02.30", BERLIN), "2026-10-25T01:30:59.999999Z");
     assert_eq!(at("2026-10-25_02", BERLIN), "2026-10-25T01:59:59.999999Z");
     assert_eq!(at("2026-10-25_02.30+0200", BERLIN), "2026-10-25T00:30:59.999999Z");
+}
+
+/// What is typed in the first of the two hours is of that hour: the second is still to come, and would mean now.
+#[test]
+fn the_first_hour_of_autumn_is_meant_while_it_lasts() {
+    let at = |text: &str, now: &str| {
+        let now: DateTime<Utc> = now.parse().unwrap();
+        text.parse::<When>().unwrap().resolve(BERLIN, now.into()).to_string()
+    };
+    for (now, told) in [
+        ("2026-10-25T00:40:00Z", "2026-10-25T00:30:59.999999Z"),
+        ("2026-10-25T01:10:00Z", "2026-10-25T00:30:59.999999Z"),
+        ("2026-10-25T01:30:10Z", "2026-10-25T01:30:59.999999Z"),
+    ] {
+        assert_eq!(at("2026-10-25_02.30", now), told, "typed at {now}");
+    }
+    assert_eq!(at("2026-10-25_02", "2026-10-25T01:10:00Z"), "2026-10-25T01:59:59.999999Z");
+    assert_eq!(at("2026-10-25", "2026-10-25T00:10:00Z"), "2026-10-25T22:59:59.999999Z");
 }
 
 /// In spring 02:30 does not come; what had happened by then had happened before the jump.

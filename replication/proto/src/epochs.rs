@@ -64,9 +64,6 @@ impl Epochs {
     /// Notes that a destination follows this journal, or is mirrored from it.
     pub fn agrees(&mut self, to: &StationName) {
         self.note(to, Said::Agrees);
-        if self.fenced.as_ref() == Some(to) {
-            self.fenced = None;
-        }
     }
 
     /// Notes that there is no link to a destination.
@@ -185,6 +182,8 @@ mod tests {
             assert_eq!(verdict, Verdict::Stop);
         }
         assert_eq!((epochs.fenced_by(), epochs.highest()), (Some(&name("a")), told));
+        epochs.agrees(&name("a"));
+        assert_eq!(epochs.fenced_by(), Some(&name("a")), "only a new epoch ends it");
         epochs.began(Epoch::new(8).unwrap());
         assert_eq!(epochs.fenced_by(), None);
     }

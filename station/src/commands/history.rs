@@ -76,14 +76,27 @@ pub(crate) fn show(socket: &Path, path: &OsStr, screen: &Screen) -> Outcome<()> 
     let is_terminal = io::stdout().is_terminal();
     let mut answer = client::ask(socket, &Request::Show { place, when })?;
     let mut entries: Vec<Entry> = Vec::new();
+    let mut unshown = Vec::new();
     while let Some(piece) = answer.next_piece().map_err(|failure| hint_no_time(failure, path))? {
         match piece {
             Piece::Item(entry) => entries.push(entry),
-            Piece::Data(bytes) if is_terminal && is_binary(&bytes) => return Err(binary(path)),
+            Piece::Data(bytes) if is_terminal => {
+                unshown.extend(bytes);
+                let whole = whole_characters(&unshown);
+                if is_binary(&unshown[..whole]) {
+                    return Err(binary(path));
+                }
+                screen.bytes(&unshown[..whole])?;
+                unshown.drain(..whole);
+            }
             Piece::Data(bytes) => screen.bytes(&bytes)?,
             Piece::Progress(_) => {}
         }
     }
+    if is_binary(&unshown) {
+        return Err(binary(path));
+    }
+    screen.bytes(&unshown)?;
     match entries.split_first() {
         Some((top, below)) if top.meta.kind == Kind::Dir => show_folder(below, screen),
         Some((top, _)) if top.meta.kind == Kind::Symlink => {
@@ -107,10 +120,30 @@ fn hint_no_time(failure: Failure, path: &OsStr) -> Failure {
     }
 }
 
-/// Tells whether bytes are for no person: they hold what steers a terminal, or is shown by none.
+/// Tells whether bytes are for no person: they hold what steers a terminal, or is shown by none. Some terminals take bytes that
+/// are no UTF-8 for what they are in Latin-1, which has control characters, too.
 fn is_binary(bytes: &[u8]) -> bool {
-    bytes.iter().any(|byte| matches!(byte, 0..=6 | 14..=31 | 127))
+    bytes.utf8_chunks().any(|chunk| {
+        let steers = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\x0c' | '\r');
+        chunk.valid().chars().any(steers)
+            || chunk.invalid().iter().any(|byte| matches!(byte, 0x80..=0x9f))
+    })
 }
+
+/// Returns how many of the bytes are before a character that may go on in what comes next.
+fn whole_characters(bytes: &[u8]) -> usize {
+    match std::str::from_utf8(&bytes[bytes.len().saturating_sub(CHARACTER_BYTES_MAX)..]) {
+        Ok(_) => bytes.len(),
+        Err(_) => bytes.utf8_chunks().last().map_or(0, |last| {
+            let is_begun =
+                std::str::from_utf8(last.invalid()).is_err_and(|error| error.error_len().is_none());
+            if is_begun { bytes.len() - last.invalid().len() } else { bytes.len() }
+        }),
+    }
+}
+
+/// The most bytes of a character in UTF-8.
+const CHARACTER_BYTES_MAX: usize = 4;
 
 fn binary(path: &OsStr) -> Failure {
     let shown = path.to_string_lossy();
@@ -198,6 +231,13 @@ fn render_fsck(report: &FsckReport) -> String {
     if let Some(commits) = report.clock_repaired {
         let _ = writeln!(text, "  the times of {commits} changes were put right");
     }
+    if report.unhashed > 0 {
+        let (states, s) = (report.unhashed, if report.unhashed == 1 { "" } else { "s" });
+        let _ = writeln!(
+            text,
+            "  {states} state{s} with more than 1 TiB of holes: all data was verified, the hash of the whole was not compared"
+        );
+    }
     for line in &report.damage {
         let _ = writeln!(text, "  ! {}", safe(line));
     }
@@ -205,4 +245,45 @@ fn render_fsck(report: &FsckReport) -> String {
         let _ = writeln!(text, "  ! live tree: {}", safe(line));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a file holds must not set a terminal's title, or type into it.
+    #[test]
+    fn what_steers_a_terminal_is_no_text() {
+        let texts = ["", "plain\ttext\r\n\x0c", "grüße, 日本, 🦀", "a\u{a0}b"];
+        for text in texts {
+            assert!(!is_binary(text.as_bytes()), "{text:?}");
+        }
+        assert!(!is_binary(b"gr\xfc\xdfe in Latin-1\n"));
+        for steers in [
+            &b"\x1b[2J"[..],
+            b"\0",
+            b"\x07",
+            b"\x08",
+            b"\x0b",
+            b"\x7f",
+            b"\xc2\x9b2J",
+            b"\xc2\x80",
+            b"a\x9b2J",
+            b"\xff\x90",
+        ] {
+            assert!(is_binary(steers), "{steers:?}");
+        }
+    }
+
+    /// Wherever content is cut into pieces.
+    #[test]
+    fn a_character_in_two_pieces_is_looked_at_whole() {
+        for text in ["aü", "a日", "a🦀", "a\u{9b}"] {
+            for cut in 1..=text.len() {
+                let whole = whole_characters(&text.as_bytes()[..cut]);
+                assert_eq!(whole, if cut == text.len() { cut } else { 1 }, "{text:?} cut at {cut}");
+            }
+        }
+        assert_eq!(whole_characters(b"abc\xff"), 4, "which is none in any case");
+    }
 }

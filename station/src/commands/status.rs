@@ -17,7 +17,7 @@ use crate::{
     },
     cli,
     failure::{Code, Failure, Outcome},
-    output::{Screen, Table, bytes_text, safe, time_text},
+    output::{Screen, Table, bytes_text, safe, seconds_text, time_text},
     standing,
 };
 
@@ -217,24 +217,17 @@ fn render_destinations(destinations: &[DestinationStatus]) -> String {
     table.render(2)
 }
 
-/// Returns how far a destination is behind: in changes, bytes and seconds.
+/// Returns how far a destination is behind: in changes, and in bytes and seconds where that is known.
 fn lag_text(to: &DestinationStatus) -> String {
     let DestinationStatus { lag_changes, lag_bytes, lag_seconds, .. } = to;
-    if (*lag_changes, *lag_bytes) == (0, 0) {
+    if *lag_changes == 0 && lag_bytes.unwrap_or(0) == 0 {
         return "–".to_owned();
     }
     let changes = if *lag_changes == 1 { "change" } else { "changes" };
-    format!("{lag_changes} {changes}, {}, {}", bytes_text(*lag_bytes), seconds_text(*lag_seconds))
-}
-
-/// Returns `7 s`, `12 min`, `5 h`, `3 d`.
-fn seconds_text(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} d", seconds / 86_400),
-    }
+    let known = [lag_bytes.map(bytes_text), lag_seconds.map(seconds_text)];
+    let parts =
+        std::iter::once(format!("{lag_changes} {changes}")).chain(known.into_iter().flatten());
+    parts.collect::<Vec<_>>().join(", ")
 }
 
 /// Moves to the top left of an empty screen.
@@ -254,8 +247,8 @@ mod tests {
             connected: false,
             acknowledged: None,
             lag_changes: 12,
-            lag_bytes: 3 << 20,
-            lag_seconds: 41,
+            lag_bytes: Some(3 << 20),
+            lag_seconds: Some(41),
             cause: cause.map(ToOwned::to_owned),
             away_seconds: None,
             sent_bytes: 0,
@@ -287,6 +280,7 @@ mod tests {
             from: None,
             swept: None,
             shared: None,
+            incomplete: 0,
             away_seconds: None,
             problems: Vec::new(),
             alarms: Vec::new(),
@@ -297,6 +291,8 @@ mod tests {
         let row = text.lines().find(|line| line.trim_start().starts_with("store ")).unwrap();
         assert!(row.contains("disconnected  ") && row.chars().count() < 80, "{row}");
         assert!(row.contains("12 changes, 3.0 MiB, 41 s"), "{row}");
+        let unknown = DestinationStatus { lag_bytes: None, lag_seconds: None, ..away("store") };
+        assert_eq!(lag_text(&unknown), "12 changes", "what nobody knows is not nothing");
         let alarm = SetStatus {
             state: "alarm: the disk is gone".into(),
             problems: vec!["the disk is gone".into()],

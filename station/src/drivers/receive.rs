@@ -70,7 +70,7 @@ pub(crate) struct Receiving {
     pub(crate) away_since: Option<MonoTime>,
     /// The newest change the master told of.
     pub(crate) head: Option<(Epoch, Seq)>,
-    /// What a person must look at.
+    /// What a person must look at; taken back when things are well again.
     pub(crate) alarms: Vec<String>,
 }
 
@@ -273,7 +273,7 @@ impl Driver {
     }
 
     fn tick(&mut self) {
-        self.store.tick(clock::now());
+        self.store.tick(Arrival { up_micros: Some(clock::up_micros()), ..clock::now().into() });
         if let Some(epoch) = self.unfenced.take() {
             self.fence(epoch);
         }
@@ -393,6 +393,9 @@ impl Driver {
                 // Many changes become durable at once, and are acknowledged at once.
                 Done::Committed(through, place) => {
                     committed = Some(through);
+                    if place.is_some() {
+                        self.is_well();
+                    }
                     self.unshown.extend(place);
                 }
                 Done::Standing(standing, latest) => {
@@ -451,6 +454,15 @@ impl Driver {
                 shown.head = Some((epoch, seq));
             }
             newer
+        });
+    }
+
+    /// A complete change, or a mirror to its end, is durable: what was refused before has been mended.
+    fn is_well(&self) {
+        self.shown.send_if_modified(|shown| {
+            let were_any = !shown.alarms.is_empty();
+            shown.alarms.clear();
+            were_any
         });
     }
 

@@ -52,6 +52,9 @@ fn hide_nothing(scratch: &mut Scratch) -> Result<()> {
         let status = drive.cluster.store.set_status(SET)?.to_string();
         let told = format!("the clock of the master was 60 min {word}");
         ensure!(status.contains(&told), "no alarm of it: {status}");
+        // Who looks at no screen hears of it as well.
+        let checked = drive.cluster.store.call(["status", "--check"])?;
+        ensure!(checked.code == Some(1) && checked.err.contains(&told), "{checked:?}");
     }
     // Versions are in the order of their making, and bear the times that the master's clock said.
     let versions = drive.versions("f")?;

@@ -166,6 +166,7 @@ impl Ahead {
     ) {
         let Some(memory) = self.memory.clone() else { return };
         (self.told, self.failed) = (None, false);
+        let before = self.file.clone().map(|file| (file, self.len));
         let begun = || -> io::Result<Arc<dyn DiskFile>> {
             let file = memory.disk.open(NEW_NAME, true)?;
             file.set_len(0)?;
@@ -184,6 +185,14 @@ impl Ahead {
             && let Err(error) = memory.disk.rename(NEW_NAME, NAME)
         {
             self.fail(&error);
+        }
+        if self.failed {
+            // The notes of before still have their name, and would be believed to say all.
+            if let Some((file, len)) = before {
+                // Where this fails, that they go is all that can be done.
+                let _ = file.write_all_at(&self.lost(&memory), len);
+            }
+            self.discard();
         }
     }
 
@@ -222,14 +231,7 @@ impl Ahead {
             return;
         }
         let (Some(file), Some(memory)) = (&self.file, &self.memory) else { return };
-        let frame = Frame { boot: memory.boot, tree: self.tree.to_bytes(), step, what };
-        let payload =
-            postcard::to_stdvec(&frame).expect("frames hold nothing that cannot be encoded");
-        let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-        let mut bytes = Vec::with_capacity(payload.len() + HEAD_BYTES);
-        bytes.extend_from_slice(&len.to_le_bytes());
-        bytes.extend_from_slice(&crc32c::crc32c(&payload).to_le_bytes());
-        bytes.extend_from_slice(&payload);
+        let bytes = encoded(&Frame { boot: memory.boot, tree: self.tree.to_bytes(), step, what });
         match file.write_all_at(&bytes, self.len) {
             Ok(()) => self.len += bytes.len() as u64,
             Err(error) => self.fail(&error),
@@ -241,24 +243,18 @@ impl Ahead {
         tracing::debug!(%error, "the live tree's steps cannot be noted");
         self.failed = true;
         // Where even this cannot be written, the file goes.
-        let lost = What::Lost;
         let (Some(file), Some(memory)) = (self.file.take(), &self.memory) else {
             return self.discard();
         };
-        let frame = Frame {
-            boot: memory.boot,
-            tree: self.tree.to_bytes(),
-            step: self.step + 1,
-            what: lost,
-        };
-        let payload =
-            postcard::to_stdvec(&frame).expect("frames hold nothing that cannot be encoded");
-        let mut bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes().to_vec();
-        bytes.extend_from_slice(&crc32c::crc32c(&payload).to_le_bytes());
-        bytes.extend_from_slice(&payload);
-        if file.write_all_at(&bytes, self.len).is_err() {
+        if file.write_all_at(&self.lost(memory), self.len).is_err() {
             self.discard();
         }
+    }
+
+    /// Returns the frame that says that something was not noted.
+    fn lost(&self, memory: &Memory) -> Vec<u8> {
+        let (boot, tree) = (memory.boot, self.tree.to_bytes());
+        encoded(&Frame { boot, tree, step: self.step + 1, what: What::Lost })
     }
 
     fn read(&mut self, stored: &Stored) -> io::Result<Option<Found>> {
@@ -358,6 +354,17 @@ impl RetriesRow {
 /// Length and checksum before each frame.
 const HEAD_BYTES: usize = 8;
 
+/// Returns a frame as it is written.
+fn encoded(frame: &Frame) -> Vec<u8> {
+    let payload = postcard::to_stdvec(frame).expect("frames hold nothing that cannot be encoded");
+    let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    let mut bytes = Vec::with_capacity(payload.len() + HEAD_BYTES);
+    bytes.extend_from_slice(&len.to_le_bytes());
+    bytes.extend_from_slice(&crc32c::crc32c(&payload).to_le_bytes());
+    bytes.extend_from_slice(&payload);
+    bytes
+}
+
 /// Reads the frame at `at` and goes on behind it; `None` at the end, and where one was cut off.
 fn next_frame(file: &dyn DiskFile, at: &mut u64, end: u64) -> io::Result<Option<Frame>> {
     let mut head = [0; HEAD_BYTES];
@@ -380,3 +387,6 @@ fn next_frame(file: &dyn DiskFile, at: &mut u64, end: u64) -> io::Result<Option<
     *at = from + len as u64;
     Ok(Some(frame))
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,9 @@ const STEP_ENTRIES: usize = PAGE_ENTRIES;
 /// How much content is compared before new commits are followed, in bytes.
 const STEP_BYTES: u64 = 64 * 1024 * 1024;
 
+/// How many steps towards the newest commit are taken before others get their turn.
+pub(super) const CATCH_UP_STEPS: u32 = 4;
+
 /// How often a file that changes is begun anew, before it is compared without following new commits meanwhile.
 const RESTARTS_MAX: u32 = 4;
 
@@ -88,6 +91,15 @@ pub struct Checking {
     /// The folder whose entries are gone through, after which name.
     inside: Option<(FileId, Option<Name>)>,
     large: Option<Large>,
+    again: Option<Again>,
+}
+
+/// An entry that differs, to be looked at again once the tree is not behind any more.
+#[derive(Debug)]
+struct Again {
+    parent: FileId,
+    entry: Entry,
+    looks: u32,
 }
 
 /// A file whose content is compared in several steps.
@@ -105,7 +117,7 @@ impl Checking {
     /// Begins to compare a tree with the index, with all content where `contents` says so.
     pub fn new(contents: bool) -> Self {
         let (folders, checked) = (vec![FileId::ROOT], Checked::default());
-        Self { contents, checked, folders, inside: None, large: None }
+        Self { contents, checked, folders, inside: None, large: None, again: None }
     }
 
     /// Returns what was found so far.
@@ -127,15 +139,18 @@ impl LiveTree {
         Ok(checking.into_checked())
     }
 
-    /// Applies what is new and goes on with a comparison; false when that was all.
+    /// Applies what is new, as far as that takes a few steps, and goes on with a comparison where the tree has come to the newest
+    /// commit; false when that was all.
     pub fn check_step(
         &mut self,
         reader: &Reader,
         checking: &mut Checking,
     ) -> Result<bool, LiveError> {
-        let view = self.catch_up(reader)?;
+        let mut steps_left = CATCH_UP_STEPS;
+        let Some(view) = self.catch_up(reader, &mut steps_left)? else { return Ok(true) };
         checking.checked.at = view.latest();
-        let mut step = Step { tree: self, view, reader, checking, bytes_left: STEP_BYTES };
+        let bytes_left = STEP_BYTES;
+        let mut step = Step { tree: self, view, reader, checking, bytes_left, steps_left };
         step.run()
     }
 }
@@ -147,13 +162,20 @@ struct Step<'a> {
     reader: &'a Reader,
     checking: &'a mut Checking,
     bytes_left: u64,
+    /// How often the tree may be made equal to a newer commit.
+    steps_left: u32,
 }
 
 impl Step<'_> {
     fn run(&mut self) -> Result<bool, LiveError> {
-        if let Some(large) = self.checking.large.take()
+        if let Some(Again { parent, entry, looks }) = self.checking.again.take() {
+            self.entry(parent, entry, looks)?;
+        } else if let Some(large) = self.checking.large.take()
             && !self.go_on(large)?
         {
+            return Ok(true);
+        }
+        if self.checking.again.is_some() {
             return Ok(true);
         }
         if self.checking.inside.is_none() {
@@ -164,7 +186,8 @@ impl Step<'_> {
         self.entries()?;
         let done = self.checking.folders.is_empty()
             && self.checking.inside.is_none()
-            && self.checking.large.is_none();
+            && self.checking.large.is_none()
+            && self.checking.again.is_none();
         Ok(!done)
     }
 
@@ -205,9 +228,10 @@ impl Step<'_> {
             let name = entry.name.clone();
             if entry.kind.is_live() {
                 self.checking.checked.files += 1;
-                self.entry(id, entry)?;
+                self.entry(id, entry, 0)?;
             }
-            if self.bytes_left == 0 || self.checking.large.is_some() {
+            let is_enough = self.checking.large.is_some() || self.checking.again.is_some();
+            if self.bytes_left == 0 || is_enough {
                 self.checking.inside = Some((id, Some(name)));
                 return Ok(());
             }
@@ -216,9 +240,9 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Looks at one entry, and again where it differs.
-    fn entry(&mut self, id: FileId, entry: Entry) -> Result<(), LiveError> {
-        for look in 1.. {
+    /// Looks at one entry that was looked at so often before, and again where it differs.
+    fn entry(&mut self, id: FileId, entry: Entry, looks: u32) -> Result<(), LiveError> {
+        for look in looks + 1.. {
             let found = match self.look(id, &entry) {
                 Ok(None) => {
                     if entry.kind == Kind::Dir {
@@ -234,7 +258,11 @@ impl Step<'_> {
                 return self.add(id, Some(&entry.name), found);
             }
             // What came meanwhile may have changed it.
-            self.view = self.tree.catch_up(self.reader)?;
+            let Some(view) = self.tree.catch_up(self.reader, &mut self.steps_left)? else {
+                self.checking.again = Some(Again { parent: id, entry, looks: look });
+                return Ok(());
+            };
+            self.view = view;
             let now = self.view.lookup(id, &entry.name, CommitId::MAX)?;
             if now != Some((entry.file, entry.kind)) {
                 return Ok(());
@@ -310,14 +338,14 @@ impl Step<'_> {
                 // Once more from the beginning, as anything that differs.
                 tracing::debug!(at, file = %large.entry.file, "other content in the live tree");
                 self.bytes_left = u64::MAX;
-                self.entry(large.parent, large.entry)?;
+                self.entry(large.parent, large.entry, 0)?;
                 self.bytes_left = STEP_BYTES;
                 Ok(true)
             }
             Err(Fail::Fatal(error)) => Err(error),
             Err(_) => {
                 self.bytes_left = u64::MAX;
-                self.entry(large.parent, large.entry)?;
+                self.entry(large.parent, large.entry, 0)?;
                 self.bytes_left = STEP_BYTES;
                 Ok(true)
             }

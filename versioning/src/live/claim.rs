@@ -21,7 +21,7 @@ pub(super) const MARK: &str = "tree";
 pub(super) enum Claim {
     /// It was made here.
     Known,
-    /// It was empty and begins now.
+    /// It is empty and begins now: once what was recorded of another folder is forgotten, [`mark_stage`] says so.
     New,
     /// It was copied, or came from a backup: another folder was made here.
     Copied,
@@ -40,7 +40,7 @@ pub(super) fn check(live: &Folder, stage: &Folder, dirs: &LiveDirs) -> Result<()
     }
 }
 
-/// Makes sure that a live folder and its stage are ours, or takes them where both are empty.
+/// Makes sure that a live folder and its stage are ours, or may be taken, as both are empty.
 ///
 /// A stage with a mark was ours, though it may have served another folder: then this one is a copy of that. `own` says
 /// that the live folder is in a place where nobody else keeps anything.
@@ -66,7 +66,6 @@ pub(super) fn claim(
     if mark.is_none() && !own && !stage_is_empty()? {
         return Err(LiveError::NotOurs { path: dirs.stage.clone() });
     }
-    write_mark(stage, identity).map_err(|source| failed(&dirs.stage, source))?;
     Ok(Claim::New)
 }
 

@@ -32,6 +32,8 @@ struct Run {
     last: Stamp,
     commits: u64,
     is_right: bool,
+    /// Where it is wrong: when the next run that is right begins, else the present.
+    ceiling: Stamp,
 }
 
 /// The first walk through all commits, oldest first.
@@ -49,7 +51,13 @@ impl Survey {
                 run.last = arrival;
                 run.commits += 1;
             }
-            _ => self.runs.push(Run { first: arrival, last: arrival, commits: 1, is_right: false }),
+            _ => self.runs.push(Run {
+                first: arrival,
+                last: arrival,
+                commits: 1,
+                is_right: false,
+                ceiling: arrival,
+            }),
         }
     }
 
@@ -59,7 +67,14 @@ impl Survey {
         for run in heaviest(&self.runs, latest) {
             self.runs[run].is_right = true;
         }
-        Repair { runs: self.runs, run: 0, of_run: 0, now, last: None, moments: HashMap::new() }
+        let mut ceiling = now;
+        for run in self.runs.iter_mut().rev() {
+            run.ceiling = ceiling;
+            if run.is_right {
+                ceiling = run.first;
+            }
+        }
+        Repair { runs: self.runs, run: 0, of_run: 0, last: None, moments: HashMap::new() }
     }
 }
 
@@ -106,7 +121,6 @@ pub(crate) struct Repair {
     runs: Vec<Run>,
     run: usize,
     of_run: u64,
-    now: Stamp,
     last: Option<Stamp>,
     moments: HashMap<OriginId, Stamp>,
 }
@@ -114,17 +128,13 @@ pub(crate) struct Repair {
 impl Repair {
     /// Returns the arrival and the moment that the next commit should have.
     pub(crate) fn next(&mut self, times: &Times) -> (Stamp, Stamp) {
-        let is_right = self.step();
+        let wrong_below = self.step();
         let before = self.moments.get(&times.origin).copied();
-        let arrival = if is_right {
-            times.arrival
-        } else {
-            let later = &self.runs[self.run.min(self.runs.len())..];
-            let ceiling = later.iter().find(|run| run.is_right).map_or(self.now, |run| run.first);
+        let arrival = wrong_below.map_or(times.arrival, |ceiling| {
             let stamp = times.stamp.min(ceiling);
             self.last.map_or(stamp, |last| stamp.max(last.min(ceiling)))
-        };
-        let is_moment_right = is_right && times.moment <= times.arrival;
+        });
+        let is_moment_right = wrong_below.is_none() && times.moment <= times.arrival;
         let made = if is_moment_right { times.moment } else { times.stamp };
         let made = moment(made, arrival, Verdict::Agree, before);
         self.last = Some(arrival);
@@ -132,17 +142,17 @@ impl Repair {
         (arrival, made)
     }
 
-    /// Goes to the next commit and tells whether its arrival is right.
-    fn step(&mut self) -> bool {
+    /// Goes to the next commit, and returns what its arrival cannot have been after, where it is wrong.
+    fn step(&mut self) -> Option<Stamp> {
         while let Some(run) = self.runs.get(self.run) {
             if self.of_run < run.commits {
                 self.of_run += 1;
-                return run.is_right;
+                return (!run.is_right).then_some(run.ceiling);
             }
             (self.run, self.of_run) = (self.run + 1, 0);
         }
         // What came after the first walk is as it was told.
-        true
+        None
     }
 }
 

@@ -321,3 +321,32 @@ fn a_set_without_a_pause_writes_its_log_anew() {
     }
     assert!(sent < 100_000);
 }
+
+/// Whether a state was open for ten seconds is told by how long the machine was up: a clock that is set must neither make
+/// a version of every save, nor put versions off until it has caught up.
+#[test]
+fn a_clock_that_is_set_cuts_nothing_and_puts_no_version_off() {
+    const HOUR: i64 = 3_600_000_000;
+    let dir = bench_folder();
+    let set = open(dir.path());
+    let at = |clock: i64, up_seconds: u64| Arrival {
+        clock: Stamp(1_000 * HOUR + clock),
+        up_micros: Some(up_seconds * 1_000_000),
+        sent: None,
+    };
+    let mut open_state = change(1, b"typed");
+    open_state.filled.change.files[0].cut = false;
+    let (answer, answered) = mpsc::channel();
+    let reply: Reply = Box::new(move |kept| drop(answer.send(kept)));
+    set.submit(Submission { incoming: open_state, arrival: at(0, 100), reply }).unwrap();
+    let commit = answered.recv_timeout(PATIENCE).unwrap().unwrap();
+    set.tick(at(HOUR, 101));
+    // The first may be done together with the tick and before what that brings, the second is done after it.
+    for _ in 0..2 {
+        let (say, said) = mpsc::channel();
+        set.with_store(move |store| say.send(store.latest()).unwrap());
+        assert_eq!(said.recv_timeout(PATIENCE).unwrap(), commit, "it was open for a second");
+    }
+    set.tick(at(-HOUR, 111));
+    wait_for(&set, |status| status.durable > commit);
+}

@@ -11,7 +11,7 @@ use super::{
     QUEUE_BYTES_MAX, QUEUE_CHANGES_MAX, QueueFull, Reply, Shared, Submission, SubmitError, chain,
     lock,
 };
-use crate::{CommitError, Store, StoreError};
+use crate::{Arrival, CommitError, Store, StoreError};
 
 /// The most changes that become durable with one sync.
 const GROUP_CHANGES_MAX: usize = 512;
@@ -43,7 +43,7 @@ struct Inbox {
     queue: VecDeque<Submission>,
     queue_bytes: usize,
     orders: Vec<Order>,
-    now: Option<Stamp>,
+    now: Option<Arrival>,
     live: Option<CommitId>,
     closing: bool,
 }
@@ -53,7 +53,7 @@ struct Inbox {
 struct Taken {
     group: Vec<Submission>,
     orders: Vec<Order>,
-    now: Option<Stamp>,
+    now: Option<Arrival>,
     live: Option<CommitId>,
     closing: bool,
 }
@@ -82,7 +82,7 @@ impl WriterBox {
         self.arrived.notify_one();
     }
 
-    pub(super) fn tick(&self, now: Stamp) {
+    pub(super) fn tick(&self, now: Arrival) {
         lock(&self.inbox).now = Some(now);
         self.arrived.notify_one();
     }
@@ -227,7 +227,7 @@ impl Writer<'_> {
         }
         self.sync();
         if let Some(now) = taken.now {
-            self.flush_if_due(now);
+            self.flush_if_due(now.clock);
         } else if self.unflushed_bytes >= FLUSH_BYTES {
             self.flush();
         }
@@ -290,7 +290,7 @@ impl Writer<'_> {
     }
 
     /// Makes states versions that were left open for too long.
-    fn cut_open(&mut self, now: Stamp) {
+    fn cut_open(&mut self, now: Arrival) {
         match self.store.cut_open(now) {
             Ok(any) => self.unsynced |= any,
             // Nothing is lost: they stay what they are until there is space.

@@ -9,7 +9,7 @@ use crate::{
     record::{CommitValue, Row},
 };
 
-use super::Store;
+use super::{PENDING_BYTES_MAX, Store};
 
 /// The commits that are looked at in one step, and the most of them in one record.
 const COMMITS_PER_STEP: usize = 4096;
@@ -33,7 +33,11 @@ impl Store {
                 return Ok(());
             }
             let at = store.latest().next();
-            store.append(at, &rows)
+            store.append(at, &rows)?;
+            if store.log.buffered_bytes() > PENDING_BYTES_MAX {
+                store.sync()?;
+            }
+            Ok(())
         })?;
         if repaired > 0 {
             let at = self.latest().next();

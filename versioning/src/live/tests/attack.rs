@@ -16,7 +16,7 @@ use super::{
     master::Master,
 };
 use crate::{
-    disk::sim::SimDisk,
+    disk::sim::{Crash, SimDisk},
     live::{DifferenceKind, LiveError, ProblemCause},
 };
 
@@ -156,4 +156,24 @@ fn a_live_folder_that_is_gone_is_built_again() {
     bench.open();
     assert!(bench.apply().problems.is_empty());
     bench.expect(&master.set);
+}
+
+/// An admin empties the live folder by making it anew, and the disk fails, or the process ends, before the records of the
+/// old one are gone: the files of the set come back all the same.
+#[test]
+fn a_folder_that_was_made_anew_is_filled_whenever_the_start_was_cut_off() {
+    for nth in 1..=6 {
+        let (mut bench, mut master) = (Bench::new(false), Master::new(1));
+        master.make(FileId::ROOT, "file", Kind::File, b"content");
+        bench.follow(&mut master);
+        bench.sync();
+        bench.tree = None;
+        fs::remove_dir_all(bench.live()).unwrap();
+        fs::create_dir(bench.live()).unwrap();
+        let _ = bench.try_open_after(|| bench.state.crash_at(bench.state.syncs() + nth));
+        bench.state = bench.state.reopen(Crash::KeepAll);
+        bench.open();
+        bench.apply();
+        bench.expect(&master.set);
+    }
 }

@@ -7,7 +7,7 @@ use keepshare_base::{CommitId, Content, ContentHash, Extent, FileId, Kind};
 use super::{bench::Bench, both, damage, master::Master, seed, trip};
 use crate::{
     disk::sim::Crash,
-    live::{Checking, DifferenceKind, STEP_ROWS_MAX},
+    live::{Checking, DifferenceKind, STEP_ROWS_MAX, check::CATCH_UP_STEPS},
 };
 
 /// Commits folders of files, each folder a change.
@@ -311,4 +311,22 @@ fn holes_are_not_read() {
         _ => None,
     });
     assert_eq!(at, Some(900 << 20), "{:?}", checked.differences);
+}
+
+/// A comparison waits for a tree that is far behind, and lets others have their turn meanwhile.
+#[test]
+fn a_comparison_takes_a_few_steps_at_a_time() {
+    let (mut bench, mut master) = (Bench::new(false), Master::new(1));
+    bench.follow(&mut master);
+    // Each folder is more than half of what a step takes.
+    folders(&mut bench, &mut master, CATCH_UP_STEPS as usize + 2, STEP_ROWS_MAX / 2);
+    let (reader, latest) = (bench.store.reader(), bench.store.latest());
+    let mut checking = Checking::new(true);
+    assert!(bench.tree().check_step(&reader, &mut checking).unwrap());
+    assert!(bench.tree().reached() < latest);
+    assert_eq!(checking.checked().files, 0, "what is behind differs");
+    while bench.tree().check_step(&reader, &mut checking).unwrap() {}
+    let checked = checking.into_checked();
+    assert!(checked.differences.is_empty(), "{:?}", checked.differences);
+    assert!(checked.files > STEP_ROWS_MAX as u64);
 }

@@ -1,0 +1,113 @@
+use std::fs;
+
+use super::*;
+use crate::{
+    commands::new_station::make_first,
+    config::{self, Doors, Scans, Shown, parse_address},
+};
+
+/// Opens a first station of its own.
+async fn station(dir: &Path) -> Arc<Station> {
+    let state = dir.join("state");
+    let config = Config {
+        name: "office".parse().unwrap(),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        address: None,
+        socket: config::socket_in(&state),
+        state,
+        zone: chrono_tz::UTC,
+        bandwidth_bytes_per_s: None,
+        doors: Doors { nfs: None, https: None, show: Shown::default() },
+        scans: Scans::default(),
+    };
+    let address = parse_address("127.0.0.1:7846").unwrap();
+    make_first(&config, &dir.join("station.toml"), &address).unwrap();
+    Station::open(config).await.unwrap()
+}
+
+fn master_of(name: &str, source: &Path) -> SetRecord {
+    let part = SetPart::Master { source: source.to_owned(), to: vec!["store".parse().unwrap()] };
+    SetRecord::new(name.parse().unwrap(), part)
+}
+
+/// Returns the threads of this process that are called so. The system keeps the first fifteen bytes of a name.
+fn threads(name: &str) -> usize {
+    let name = &name[..name.len().min(15)];
+    let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
+    let names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+    names.filter(|known| known.trim_end() == name).count()
+}
+
+/// A set that could not be opened is opened again: a thread that an earlier try left behind would write to the same journal.
+#[tokio::test]
+async fn a_set_that_cannot_be_opened_leaves_no_thread() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    fs::create_dir(&source).unwrap();
+    let station = station(dir.path()).await;
+    let record = master_of("left", &source);
+    // Restores cannot be put aside where a file is in the place of their folder.
+    let restores = station.state.restores(&record.name);
+    fs::create_dir_all(restores.parent().unwrap()).unwrap();
+    fs::write(&restores, "in the way").unwrap();
+    for _ in 0..2 {
+        let failed = station.add_set(record.clone()).err().expect("it cannot be opened");
+        assert!(failed.one_line().contains("restores"), "{failed}");
+        assert_eq!(threads("source-left"), 0);
+    }
+    fs::remove_file(&restores).unwrap();
+    assert!(matches!(station.add_set(record).unwrap(), Running::Master(_)));
+    station.stop();
+    station.close().await;
+    assert_eq!(threads("source-left"), 0);
+}
+
+/// As above, of a set that opens well and cannot be remembered.
+#[tokio::test]
+async fn a_set_that_cannot_be_remembered_leaves_no_task_and_no_thread() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    fs::create_dir(&source).unwrap();
+    let station = station(dir.path()).await;
+    let in_the_way = station.state.root().join("sets.toml");
+    fs::create_dir_all(in_the_way.join("folder")).unwrap();
+    let received = SetPart::Replica { from: "store".parse().unwrap() };
+    let records = [master_of("lost", &source), SetRecord::new("kept".parse().unwrap(), received)];
+    for record in &records {
+        assert!(station.add_set(record.clone()).is_err());
+        assert!(station.running(&record.name).is_none());
+    }
+    assert_eq!((threads("source-lost"), threads("set-store")), (0, 0));
+    assert!(station.tasks.lock().unwrap().is_empty());
+    fs::remove_dir_all(&in_the_way).unwrap();
+    for record in records {
+        station.add_set(record).unwrap();
+    }
+    station.stop();
+    station.close().await;
+}
+
+/// The status, logins and every link ask for sets; a set that builds its index anew must not keep them waiting.
+#[tokio::test]
+async fn sets_can_be_asked_for_while_one_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let station = station(dir.path()).await;
+    let record = master_of("full", dir.path());
+    let full = || Failure::new(crate::failure::Code::Failed, "No space left on device");
+    {
+        let mut sets = station.lock_sets();
+        sets.records = vec![record.clone()];
+        sets.running.insert(record.name.clone(), Running::Failed(full()));
+    }
+    let are_full = station.reopen_full_sets_with(|opening| {
+        let is_free = station.sets.try_lock().is_ok();
+        assert!(is_free, "who asks for a set waits while {} is opened", opening.name);
+        Err(full())
+    });
+    assert!(are_full);
+    let opened = station.reopen_full_sets_with(|_| Err(Failure::refused("another reason")));
+    assert!(!opened);
+    assert!(
+        matches!(station.running(&record.name), Some(Running::Failed(why)) if !why.is_no_space())
+    );
+}
