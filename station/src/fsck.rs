@@ -4,13 +4,16 @@
 //! were, whether or not they have a name now, so that the past of what was deleted or replaced is checked, too.
 
 use keepshare_base::{FileId, Kind};
-use keepshare_versioning::{BodyChanges, FileState, ReadError, Reader, View};
+use keepshare_versioning::{FileState, ReadError, Reader, View};
 
 use crate::{
     api::{Progress, server::Reply},
     catalog::{Catalog, read_failure},
     failure::Outcome,
 };
+
+/// A file with more holes than this, in bytes, is read and not compared with its master's hash: all of it would go into that.
+const HOLES_BYTES_MAX: u64 = 4 << 30;
 
 /// How much content is read at once.
 const READ_BYTES: usize = 512 * 1024;
@@ -83,31 +86,31 @@ impl Run<'_> {
         if state.meta.kind != Kind::File {
             return Ok(());
         }
-        let data = self.reader.view().and_then(|view| view.body_data(state));
-        let data = match data.map_err(Unread::of)? {
-            BodyChanges::Whole => std::iter::once(0..state.meta.size).collect(),
-            BodyChanges::Ranges(ranges) => ranges,
-        };
         let mut hasher = state.hash.is_some().then(blake3::Hasher::new);
-        let mut hashed = 0;
-        for range in data {
-            hash_zeros(hasher.as_mut(), hashed..range.start);
-            let mut offset = range.start;
-            while offset < range.end {
-                let len = READ_BYTES.min(usize::try_from(range.end - offset).unwrap_or(READ_BYTES));
-                let bytes = self.reader.read(state, offset, len).map_err(Unread::of)?;
-                if bytes.is_empty() {
-                    return Err(Unread::Damaged("content is missing".to_owned()));
-                }
-                offset += bytes.len() as u64;
-                self.verified.bytes += bytes.len() as u64;
-                if let Some(hasher) = &mut hasher {
-                    hasher.update(&bytes);
-                }
+        let (mut offset, mut holes) = (0, 0);
+        loop {
+            let next = self.reader.view().and_then(|view| view.next_data(state, offset));
+            let next = next.map_err(Unread::of)?;
+            let start = next.unwrap_or(state.meta.size).max(offset);
+            holes += start - offset;
+            if holes > HOLES_BYTES_MAX {
+                // A file may be said to be longer than anyone could go through.
+                hasher = None;
             }
-            hashed = range.end;
+            hash_zeros(hasher.as_mut(), offset..start);
+            if next.is_none() {
+                break;
+            }
+            let bytes = self.reader.read(state, start, READ_BYTES).map_err(Unread::of)?;
+            if bytes.is_empty() {
+                return Err(Unread::Damaged("content is missing".to_owned()));
+            }
+            offset = start + bytes.len() as u64;
+            self.verified.bytes += bytes.len() as u64;
+            if let Some(hasher) = &mut hasher {
+                hasher.update(&bytes);
+            }
         }
-        hash_zeros(hasher.as_mut(), hashed..state.meta.size);
         let hash = hasher.map(|hasher| *hasher.finalize().as_bytes());
         match (state.hash, hash) {
             (Some(known), Some(hash)) if known.0 != hash => {
