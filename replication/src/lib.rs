@@ -2,10 +2,12 @@
 //!
 //! `capture` tells which names and files of a source may have changed; `source` finds out what did, keeps the identity
 //! map and the journal, and gives journaled changes with their content to whoever ships them. `link` carries frames
-//! between two stations, and `join` lets a station become a member of the cluster.
+//! between two stations, `kept` says what a store has to the station's half of one, and `join` lets a station become a
+//! member of the cluster.
 
 pub mod capture;
 pub mod join;
+pub mod kept;
 pub mod lease;
 pub mod link;
 pub mod source;

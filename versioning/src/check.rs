@@ -49,7 +49,7 @@ pub(crate) fn check(
             return Err(Refusal::Made { file: *file, got: made.position }.into());
         }
     }
-    check_files(rows, change)?;
+    check_files(rows, position.epoch, change)?;
     Names::new(rows, change).check()?;
     Ok(place)
 }
@@ -119,9 +119,13 @@ fn next_place(
     }
 }
 
-fn check_files(rows: &impl Rows, change: &Change) -> Result<(), CheckError> {
+fn check_files(rows: &impl Rows, epoch: Epoch, change: &Change) -> Result<(), CheckError> {
     let cuts: HashSet<FileId> = change.cuts.iter().copied().collect();
     for row in &change.files {
+        // The ids of an epoch are for whoever holds the origin then: one that is taken would keep them from their files.
+        if row.file.epoch > epoch {
+            return Err(Refusal::Unborn { file: row.file, epoch }.into());
+        }
         let Some((_, old)) = files::newest(rows, row.file, CommitId::MAX)? else { continue };
         if old.meta.kind != row.meta.kind {
             return Err(Refusal::Kind(row.file).into());

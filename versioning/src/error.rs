@@ -70,6 +70,14 @@ pub enum Refusal {
     /// A name, or a cut, for a file that is not here.
     #[error("there is no file {0}")]
     NoFile(FileId),
+    /// A file of an epoch that has not begun.
+    #[error("{file} is said to be born after epoch {epoch}")]
+    Unborn {
+        /// Which.
+        file: FileId,
+        /// The change's epoch.
+        epoch: Epoch,
+    },
     /// A file row or name row of another kind than the file has.
     #[error("{0} is of another kind")]
     Kind(FileId),

@@ -428,9 +428,11 @@ impl View {
         self.ask(|rows| files::body_changes(rows, state, after))
     }
 
-    /// Returns which bytes of a file's state may be anything but zeros.
-    pub fn body_data(&self, state: &FileState) -> Result<BodyChanges, ReadError> {
-        self.ask(|rows| files::body_data(rows, state))
+    /// Returns where from `offset` on a file's state may have anything but zeros; `None` where it has nothing more.
+    ///
+    /// A file may be far longer than what it holds: who goes through one asks for what comes next.
+    pub fn next_data(&self, state: &FileState, offset: u64) -> Result<Option<u64>, ReadError> {
+        self.ask(|rows| files::next_data(rows, state, offset))
     }
 
     /// Returns present names of all folders in order of (folder, name), after `after`.

@@ -21,13 +21,14 @@ use crate::{
     Frame, Hello, Message, MonoTime, Refusal, Text, WINDOW_BYTES_MAX, Welcome,
     restore::{Asking, Step as RestoreStep},
     shipper::LINK_TIMEOUT,
-    weight,
+    window::held,
 };
 
 /// How long a new link may take to say hello.
 const HELLO_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// The most that waits for the store before no more is read: a master's whole window and one change beyond it.
+/// The most that waits for the store before no more is read: a master's whole window and one change beyond it, where these do
+/// not take far more memory than bytes on their way.
 const QUEUE_BYTES_MAX: usize = WINDOW_BYTES_MAX + 2 * crate::codec::FRAME_BYTES_MAX;
 
 /// The station's half of one link.
@@ -336,7 +337,7 @@ impl Receiver {
         filled: FilledChange,
     ) -> Ticket {
         self.tickets += 1;
-        let (ticket, bytes) = (Ticket(self.tickets), weight(&filled));
+        let (ticket, bytes) = (Ticket(self.tickets), held(&filled));
         self.pending_bytes += bytes;
         self.pending.push_back(Pending { ticket, bytes, what });
         let complete = matches!(what, What::Change(_) | What::Last(_));

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use keepshare_base::FilledChange;
+use keepshare_base::{Content, FileRow, FilledChange, NameRow};
 
 use crate::codec::change_len;
 
@@ -15,6 +15,33 @@ pub const CHANGE_WEIGHT_MIN: usize = 1024;
 /// Returns what a change counts in windows and queues: its rows, its content and a fixed cost.
 pub fn weight(filled: &FilledChange) -> usize {
     CHANGE_WEIGHT_MIN + change_len(&filled.change) + filled.payload.len()
+}
+
+/// Returns what a change counts while it waits for a store: its weight, or the memory that it takes where that is more. Rows that are
+/// few bytes on their way can be ten times as many then.
+pub(crate) fn held(filled: &FilledChange) -> usize {
+    let change = &filled.change;
+    let names = change.names.iter().map(|row| size_of::<NameRow>() + block(row.name.as_bytes()));
+    let files = change.files.iter().map(|row| {
+        let xattrs = row.meta.xattrs.iter();
+        let xattrs = xattrs
+            .map(|(name, value)| size_of::<(Vec<u8>, Vec<u8>)>() + block(name) + block(value));
+        let extents = match &row.content {
+            Content::Same => 0,
+            Content::Extents { extents, .. } => size_of_val(&extents[..]),
+        };
+        let texts = [row.meta.owner.name.as_bytes(), row.meta.group.name.as_bytes()];
+        let texts = texts.into_iter().chain([&row.meta.symlink[..]]).map(block);
+        size_of::<FileRow>() + xattrs.sum::<usize>() + extents + texts.sum::<usize>()
+    });
+    let others = size_of_val(&change.cuts[..]) + size_of_val(&change.made[..]);
+    let rows = names.sum::<usize>() + files.sum::<usize>() + others;
+    weight(filled).max(CHANGE_WEIGHT_MIN + rows + filled.payload.len())
+}
+
+/// Returns what some bytes of their own take with what an allocator adds; no bytes take nothing.
+fn block(bytes: &[u8]) -> usize {
+    if bytes.is_empty() { 0 } else { bytes.len() + 16 }
 }
 
 /// Changes on their way, oldest first, each with a number that grows and what the sender wants back.
@@ -68,6 +95,8 @@ impl<T> Window<T> {
 
 #[cfg(test)]
 mod tests {
+    use keepshare_base::{FileId, Name};
+
     use super::*;
 
     #[test]
@@ -82,6 +111,21 @@ mod tests {
         assert_eq!(window.room(), WINDOW_BYTES_MAX - 1000);
         assert_eq!(window.acked(9), Some(3));
         assert_eq!(window.room(), WINDOW_BYTES_MAX);
+    }
+
+    /// A station's memory is what waits for its store, not what came over the link.
+    #[test]
+    fn wide_changes_count_by_what_they_take() {
+        let name = |at: u32| NameRow {
+            parent: FileId::ROOT,
+            name: Name::new(&at.to_le_bytes().map(|byte| byte | 1)).unwrap(),
+            target: None,
+        };
+        let mut filled = FilledChange::default();
+        assert_eq!(held(&filled), weight(&filled));
+        filled.change.names = (0..4096).map(name).collect();
+        assert!(held(&filled) > 4096 * 80, "{}", held(&filled));
+        assert!(weight(&filled) < 4096 * 12, "{}", weight(&filled));
     }
 
     #[test]

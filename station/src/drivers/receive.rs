@@ -14,18 +14,19 @@ use tokio::{
     task::JoinSet,
 };
 
-use keepshare_base::{
-    CommitId, Epoch, FileId, Name, OriginId, RequestId, Seq, SetName, StationName, VersionId,
-};
+use keepshare_base::{CommitId, Epoch, OriginId, RequestId, Seq, SetName, StationName};
 use keepshare_proto::{
-    FileLine, Frame, Message, MonoTime, NameLine, Place, RestoreRequest, StateDigest, Text,
+    Frame, Message, MonoTime, RestoreRequest, Text,
     codec::Clocks,
     receiver::{Commit, Input, Output, Receiver, ReceiverOptions, Standing, Ticket},
     restore::{RestoreEnd, StationInput, StationOutput},
 };
-use keepshare_replication::link::LinkError;
+use keepshare_replication::{
+    kept::{files_page, names_page, standing},
+    link::LinkError,
+};
 use keepshare_versioning::{
-    Arrival, CommitError, FileState, Incoming, ReadError, Reader, Sent, View,
+    Arrival, CommitError, FileState, Incoming, ReadError, Sent,
     live::ProblemCause,
     set::{QueueFull, SetStore, Status, Submission, SubmitError},
 };
@@ -519,51 +520,4 @@ async fn receive(pump: &mut Option<Pump>, wants_input: bool) -> Result<Frame, Li
         Some(pump) if wants_input => pump.recv().await,
         _ => std::future::pending().await,
     }
-}
-
-/// Returns where a store stands with an origin.
-fn standing(view: &View, origin: OriginId) -> Result<Standing, ReadError> {
-    let known = view.position(origin)?;
-    Ok(match known {
-        Some(known) => Standing {
-            place: known.last.map(|(epoch, seq, running)| Place { epoch, seq, running }),
-            fence: known.fence,
-            highest: view.highest(origin)?,
-            mirror: known.mirror.map(|mirror| (mirror.epoch, mirror.seq)),
-        },
-        None => Standing { place: None, fence: Epoch::FIRST, highest: None, mirror: None },
-    })
-}
-
-fn names_page(
-    reader: &Reader,
-    after: Option<(FileId, Name)>,
-    limit: usize,
-) -> Result<Vec<NameLine>, ReadError> {
-    let after = after.as_ref().map(|(parent, name)| (*parent, name));
-    let names = reader.view()?.names_after(after, limit)?;
-    let line = |(parent, entry): (FileId, keepshare_versioning::Entry)| NameLine {
-        parent,
-        name: entry.name,
-        file: entry.file,
-        kind: entry.kind,
-    };
-    Ok(names.into_iter().map(line).collect())
-}
-
-fn files_page(
-    reader: &Reader,
-    after: Option<FileId>,
-    limit: usize,
-) -> Result<Vec<FileLine>, ReadError> {
-    let files = reader.view()?.files_after(after, limit)?;
-    let line = |state: FileState| FileLine {
-        file: state.file,
-        digest: StateDigest::of(&state.meta, state.hash.as_ref()),
-        version: state
-            .version()
-            .filter(|id| id.station_commit().is_none())
-            .map(|VersionId(at)| (at.epoch, at.seq)),
-    };
-    Ok(files.into_iter().map(line).collect())
 }

@@ -480,11 +480,29 @@ pub(crate) fn body_changes(
     Ok(inside(ranges, state.meta.size))
 }
 
-/// Returns which bytes of a file's state may be anything but zeros.
-pub(crate) fn body_data(rows: &impl Rows, state: &FileState) -> Result<BodyChanges, IndexError> {
-    let Body::Mapped(body) = &state.body.body else { return Ok(BodyChanges::Whole) };
-    let ranges = scanned_ranges(rows, *body, CommitId(0), state.commit)?;
-    Ok(inside(ranges, state.meta.size))
+/// Returns where from `offset` on a file's state may have anything but zeros; `None` where it has nothing more.
+pub(crate) fn next_data(
+    rows: &impl Rows,
+    state: &FileState,
+    offset: u64,
+) -> Result<Option<u64>, IndexError> {
+    let size = state.meta.size;
+    let Body::Mapped(body) = state.body.body else {
+        return Ok((offset < size).then_some(offset));
+    };
+    let mut next = size;
+    for grain in [Grain::Block, Grain::Page] {
+        let from = Piece { body, grain, number: offset / grain.bytes(), at: CommitId::MAX };
+        let table = keys::table_of(grain);
+        for row in rows.under(table, &keys::body(body), &keys::piece(&from))? {
+            let piece = keys::read_piece(grain, row?.0.value())?;
+            if piece.at <= state.commit || piece.start() >= next {
+                next = next.min(piece.start().max(offset));
+                break;
+            }
+        }
+    }
+    Ok((next < size).then_some(next))
 }
 
 fn inside(ranges: Vec<(u64, u64)>, size: u64) -> BodyChanges {

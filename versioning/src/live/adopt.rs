@@ -73,9 +73,7 @@ impl Work<'_> {
             return Ok(false);
         }
         let view = self.wanted.view();
-        let data = content::data(view, state)?;
-        let (compared, _) =
-            content::compare(&file, state, &data, (view, self.reader), 0..u64::MAX)?;
+        let (compared, _) = content::compare(&file, state, (view, self.reader), 0..u64::MAX)?;
         Ok(matches!(compared, Compared::Same))
     }
 }

@@ -63,7 +63,8 @@ impl Attributes {
         }
         if meta.mtime != before.mtime || acl_changed {
             let times = times(meta.mtime);
-            left.note("time", changing(|| Ok(rustix::fs::futimens(fd, &times)?)));
+            let set = changing(|| Ok(rustix::fs::futimens(fd, &times)?));
+            left.note("time", set.and_then(|()| took(meta.mtime, || see_open(fd).map(Some))));
         }
         Ok(left)
     }
@@ -82,7 +83,8 @@ impl Attributes {
             left.note("owner", folder.set_owner_of(name, uid, gid));
         }
         if meta.mtime != before.mtime {
-            left.note("time", folder.set_mtime_of(name, meta.mtime));
+            let set = folder.set_mtime_of(name, meta.mtime);
+            left.note("time", set.and_then(|()| took(meta.mtime, || folder.see(name))));
         }
         Ok(left)
     }
@@ -224,6 +226,16 @@ pub(super) fn ids(uid: u32, gid: u32) -> (Option<Uid>, Option<Gid>) {
     (uid, (gid != u32::MAX).then(|| Gid::from_raw(gid)))
 }
 
+/// Refuses a time that the file system made another: what it cannot hold it sets to the nearest that it can, and says nothing.
+/// The times of these years every one holds.
+fn took(mtime: FileTime, see: impl FnOnce() -> io::Result<Option<Seen>>) -> io::Result<()> {
+    let is_plain = (0..=i64::from(i32::MAX)).contains(&mtime.secs);
+    if is_plain || see()?.is_none_or(|seen| seen.mtime == mtime) {
+        return Ok(());
+    }
+    Err(Errno::OVERFLOW.into())
+}
+
 fn is_acl(name: &[u8]) -> bool {
     name.starts_with(b"system.posix_acl_")
 }
@@ -296,6 +308,19 @@ mod tests {
         assert_eq!(about.mode() & 0o7777, 0o751);
         assert_eq!((about.uid(), about.gid()), (1234, 4321));
         assert_eq!((about.mtime(), about.mtime_nsec()), (-5, 7));
+    }
+
+    /// Else a comparison would call a tree damaged that is as right as it can be here.
+    #[test]
+    fn a_time_that_a_file_system_cannot_hold_is_told() {
+        let file = tempfile::tempfile().unwrap();
+        let never = FileTime { secs: i64::MAX, nanos: 999_999_999 };
+        let left = rules(false).set(&file, &Meta { mtime: never, ..meta() }).unwrap();
+        assert!(left.to_string().contains("its time"), "{left}");
+        for old in [FileTime { secs: -5, nanos: 7 }, FileTime { secs: 1 << 31, nanos: 7 }] {
+            let left = rules(false).set(&file, &Meta { mtime: old, ..meta() }).unwrap();
+            assert!(!left.to_string().contains("its time"), "{left}");
+        }
     }
 
     #[test]

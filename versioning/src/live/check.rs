@@ -1,6 +1,6 @@
 //! Comparing a live tree with the index without changing it.
 
-use std::{io, ops::Range, sync::Arc};
+use std::{io, sync::Arc};
 
 use keepshare_base::{CommitId, FileId, Kind, Name, SetPath};
 
@@ -108,7 +108,6 @@ struct Large {
     parent: FileId,
     entry: Entry,
     commit: CommitId,
-    data: Vec<Range<u64>>,
     offset: u64,
     restarts: u32,
 }
@@ -309,17 +308,15 @@ impl Step<'_> {
         if !self.checking.contents {
             return Ok(None);
         }
-        let data = content::data(&self.view, state)?;
         let from = (&self.view, self.reader);
-        let (compared, bytes) = content::compare(&file, state, &data, from, 0..self.bytes_left)?;
+        let (compared, bytes) = content::compare(&file, state, from, 0..self.bytes_left)?;
         self.count(bytes);
         match compared {
             Compared::Same => Ok(None),
             Compared::Differs(at) => Ok(Some(at)),
             Compared::More(offset) => {
                 let (entry, commit) = (entry.clone(), state.commit);
-                self.checking.large =
-                    Some(Large { parent, entry, commit, data, offset, restarts: 0 });
+                self.checking.large = Some(Large { parent, entry, commit, offset, restarts: 0 });
                 Ok(None)
             }
         }
@@ -362,7 +359,6 @@ impl Step<'_> {
         if state.commit != large.commit {
             large.restarts += 1;
             (large.commit, large.offset) = (state.commit, 0);
-            large.data = content::data(&self.view, &state)?;
         }
         let Some(folder) = self.open(large.parent)? else { return Ok(Compared::Same) };
         let file = folder.file(Part::from(&large.entry.name), false)?;
@@ -372,7 +368,7 @@ impl Step<'_> {
         };
         let from = (&self.view, self.reader);
         let part = large.offset..end;
-        let (compared, bytes) = content::compare(&file, &state, &large.data, from, part)?;
+        let (compared, bytes) = content::compare(&file, &state, from, part)?;
         self.count(bytes);
         Ok(compared)
     }

@@ -22,22 +22,13 @@ pub(super) fn fill(
 ) -> Result<u64, Fail> {
     let size = state.meta.size;
     let mut to = Writer { file, from: (view, reader), zeros: Zeros::AreThere, written: 0, end: 0 };
-    let changes = match size {
-        0..=PIECE_BYTES => BodyChanges::Whole,
-        _ => {
-            // A file system that cannot hold so much says so before anything is written.
-            step()?;
-            file.set_len(size)?;
-            to.end = size;
-            view.body_data(state)?
-        }
-    };
-    match changes {
-        BodyChanges::Whole => to.copy(state, 0..size)?,
-        BodyChanges::Ranges(ranges) => {
-            ranges.into_iter().try_for_each(|range| to.copy(state, range))?;
-        }
+    if size > PIECE_BYTES {
+        // A file system that cannot hold so much says so before anything is written.
+        step()?;
+        file.set_len(size)?;
+        to.end = size;
     }
+    to.copy(state, 0..size)?;
     if to.end < size {
         step()?;
         file.set_len(size)?;
@@ -78,20 +69,11 @@ pub(super) enum Compared {
     More(u64),
 }
 
-/// Returns where a state may have anything but zeros.
-pub(super) fn data(view: &View, state: &FileState) -> Result<Vec<Range<u64>>, Fail> {
-    match view.body_data(state)? {
-        BodyChanges::Whole => Ok(std::iter::once(0..state.meta.size).collect()),
-        BodyChanges::Ranges(ranges) => Ok(ranges),
-    }
-}
-
 /// Compares a file with a state of its size from `part.start` on, up to about `part.end`: only where one of them has
-/// data, which for the state is at `data`. Returns how many bytes were compared, too.
+/// data. Returns how many bytes were compared, too.
 pub(super) fn compare(
     file: &File,
     state: &FileState,
-    data: &[Range<u64>],
     (view, reader): (&View, &Reader),
     part: Range<u64>,
 ) -> Result<(Compared, u64), Fail> {
@@ -99,8 +81,7 @@ pub(super) fn compare(
     let (mut offset, mut bytes) = (part.start, 0);
     let mut live = vec![];
     loop {
-        let stored = data.get(data.partition_point(|range| range.end <= offset));
-        let stored = stored.map(|range| range.start.max(offset));
+        let stored = view.next_data(state, offset)?;
         let next = [stored, next_data(file, offset)].into_iter().flatten().min();
         let Some(next) = next.filter(|next| *next < size) else {
             return Ok((Compared::Same, bytes));
@@ -152,8 +133,8 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn copy(&mut self, state: &FileState, range: Range<u64>) -> Result<(), Fail> {
         let (view, reader) = self.from;
-        let mut offset = range.start;
-        while offset < range.end {
+        let mut from = range.start;
+        while let Some(offset) = self.next(state, from)?.filter(|next| *next < range.end) {
             // Pieces end on block borders, so that zero blocks are seen as such.
             let border = (offset / PIECE_BYTES + 1) * PIECE_BYTES;
             let len = border.min(range.end) - offset;
@@ -163,9 +144,20 @@ impl Writer<'_> {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
             self.piece(&bytes, offset)?;
-            offset += len;
+            from = offset + len;
         }
         Ok(())
+    }
+
+    /// Returns where from `offset` on the state has data, or the file has some that may have to go. Where neither has any all
+    /// is well, however long that is.
+    fn next(&self, state: &FileState, offset: u64) -> Result<Option<u64>, Fail> {
+        let stored = self.from.0.next_data(state, offset)?;
+        let there = match self.zeros {
+            Zeros::AreThere => None,
+            Zeros::AreNot => next_data(self.file, offset),
+        };
+        Ok([stored, there].into_iter().flatten().min())
     }
 
     /// Writes one piece, runs of zero blocks and runs of others in turn.

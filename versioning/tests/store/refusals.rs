@@ -50,6 +50,18 @@ fn hostile_changes_are_refused_by_name() {
     assert_eq!(rig.content(NOW, "f"), b"content");
 }
 
+/// Whoever holds an origin gives its ids: one that a former master took beforehand would keep the next one from its files.
+#[test]
+fn ids_of_epochs_to_come_are_not_given_beforehand() {
+    let (mut rig, file, ..) = rig();
+    let next = FileId { epoch: Epoch::FIRST.next(), counter: 1, ..file };
+    let refusal = rig.refused(edit().dir(next).put_dir(ROOT, "x", next));
+    assert_eq!(refusal, Refusal::Unborn { file: next, epoch: Epoch::FIRST });
+    (rig.master.epoch, rig.master.seq) = (Epoch::FIRST.next(), Seq(0));
+    rig.apply(edit().whole(next, b"mine", true).put(ROOT, "x", next));
+    assert_eq!(rig.content(NOW, "x"), b"mine");
+}
+
 /// Folders inside each other end where paths end.
 #[test]
 fn folders_are_not_deeper_than_paths() {

@@ -245,6 +245,33 @@ fn what_was_touched_is_told_until_the_live_tree_has_it() {
     assert_eq!(view.body_changes(&state, before).unwrap(), changes, "found by looking");
 }
 
+/// Who reads a file from end to end is told what comes next: it may be said to be longer than anyone can go through.
+#[test]
+fn what_a_file_holds_is_found_however_long_it_is() {
+    const LONG: u64 = 1 << 53;
+    let mut rig = Rig::new();
+    let file = rig.add(ROOT, "f", &bytes(1, 600_000));
+    rig.apply(edit().resize(file, 300_000, true));
+    let cut = rig.store.latest();
+    rig.apply(edit().resize(file, LONG, true));
+    rig.apply(edit().write(file, LONG, false, &[Part::Data(LONG - 9, b"the end.!")], true));
+    let data = |at| {
+        let (view, state) = (rig.view(), rig.state(at, "f").unwrap());
+        let (mut found, mut offset) = (vec![], 0);
+        while let Some(next) = view.next_data(&state, offset).unwrap() {
+            let read = rig.reader().read(&state, next, 65_536).unwrap();
+            found.push((next, read.len()));
+            offset = (next / 65_536 + 1) * 65_536;
+        }
+        found
+    };
+    let now = data(NOW);
+    assert_eq!(now[now.len() - 1], (LONG - 4096, 4096));
+    assert!(now.len() <= 11 && now[now.len() - 2].0 < 600_000, "{now:?}");
+    let then = data(cut);
+    assert!(then.len() == 5 && then[4].0 + then[4].1 as u64 == 300_000, "{then:?}");
+}
+
 /// Parts of a mirror leave the place alone; its end moves it, and only what is complete is a moment.
 #[test]
 fn a_mirror_jumps_at_its_end() {

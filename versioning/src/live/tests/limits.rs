@@ -139,3 +139,44 @@ fn what_went_meanwhile_goes_when_the_file_can_be_written_again() {
         bench.expect(&master.set);
     }
 }
+
+/// A row costs a master nothing, however long it says that a file is: only what there is of it is gone through.
+#[test]
+fn a_file_as_long_as_it_is_said_to_be_is_not_gone_through() {
+    const LONG: u64 = 1 << 43;
+    let (mut bench, mut master) = (Bench::new(false), Master::new(1));
+    let noise: Vec<u8> =
+        (0..60_000u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let file = master.make(FileId::ROOT, "disk", Kind::File, &noise);
+    let other = master.make(FileId::ROOT, "other", Kind::File, b"other");
+    bench.follow(&mut master);
+    for (round, size) in [100_000, LONG, 70_000, LONG].into_iter().enumerate() {
+        master.write(other, vec![1; round]);
+        let mut incoming = master.send();
+        let rows = &mut incoming.filled.change.files;
+        let mut row = rows[0].clone();
+        row.file = file;
+        (row.meta.size, row.content, row.cut) = (size, keepshare_base::Content::Same, true);
+        rows.push(row);
+        bench.commit(&incoming);
+        if round > 0 {
+            let applied = bench.apply();
+            assert!(applied.problems.is_empty(), "{:?}", applied.problems);
+        }
+    }
+    let live = fs::File::open(bench.live().join("disk")).unwrap();
+    assert_eq!(live.metadata().unwrap().len(), LONG);
+    let mut start = vec![1; 120_000];
+    std::os::unix::fs::FileExt::read_exact_at(&live, &mut start, 0).unwrap();
+    assert!(start[..70_000] == noise[..70_000] && start[70_000..].iter().all(|byte| *byte == 0));
+    let reader = bench.store.reader();
+    let checked = bench.tree().check(&reader, true).unwrap();
+    assert!(checked.differences.is_empty(), "{:?}", checked.differences);
+    // Made anew, and compared to be taken as it is.
+    bench.sync();
+    fs::remove_file(bench.live().join("disk")).unwrap();
+    bench.tree().compare_all();
+    bench.apply();
+    let checked = bench.tree().check(&reader, true).unwrap();
+    assert!(checked.differences.is_empty(), "{:?}", checked.differences);
+}
