@@ -8,6 +8,7 @@ use keepshare_base::{
 use super::*;
 use crate::{
     FileLine, MirrorReason, NameLine, PAGE_LINES_MAX, PAGES_AHEAD, Place, SetSettings, Step,
+    window::weight,
 };
 
 fn at(seconds: u64) -> MonoTime {
