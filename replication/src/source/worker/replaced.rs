@@ -408,9 +408,21 @@ impl Worker {
 
     /// Hears that a new epoch began: what was journaled before, and not everybody has, is in no journal any more.
     pub(super) fn keep_all_again(&mut self) {
-        self.pending.keeping.iter_mut().for_each(Keeping::begin_epoch);
+        self.keep_anew(|_| true);
+    }
+
+    /// Hears that a mirror begins: it shows what is there now, and leads past what was journaled before.
+    pub(super) fn keep_behind_mirror(&mut self) {
+        let acked = self.shared.acked_by_all();
+        self.keep_anew(|seq| acked.is_none_or(|acked| seq > acked));
+    }
+
+    fn keep_anew(&mut self, is_passed: impl Fn(Seq) -> bool) {
+        self.pending.keeping.iter_mut().for_each(Keeping::begin_anew);
         for replaced in &mut self.replaced {
-            if !std::mem::take(&mut replaced.owed).is_empty() {
+            let mut changes = replaced.owed.iter().flat_map(|(_, changes)| changes);
+            if changes.any(|seq| is_passed(*seq)) {
+                replaced.owed.clear();
                 (replaced.kept, replaced.note.kept) = (None, None);
                 if matches!(replaced.stage, Stage::Kept) {
                     replaced.stage = Stage::Waiting;
@@ -440,9 +452,10 @@ impl Worker {
     /// Tells whether the content of these changes survives without the file: every station has it, or it is spooled, on disk
     /// and noted there.
     fn is_safe(&self, owed: &[(FileId, Vec<Seq>)]) -> bool {
-        let Some(acked) = self.shared.acked_by_all() else { return true };
-        let payloads = lock(&self.shared.payloads);
         let mut changes = owed.iter().flat_map(|(_, changes)| changes);
+        // Where no station is known yet, the first is mirrored, and has nothing of what was journaled before.
+        let Some(acked) = self.shared.acked_by_all() else { return changes.next().is_none() };
+        let payloads = lock(&self.shared.payloads);
         changes.all(|seq| *seq <= acked || payloads.is_safe(*seq))
     }
 
