@@ -55,6 +55,8 @@ pub(super) struct Replaced {
     state: Option<(Signature, Instant)>,
     /// When it was read last.
     read: Instant,
+    /// What it is compared with while it is read does not count any more.
+    is_outdated: bool,
     /// The files that it was journaled as, whose content not everybody has.
     owed: Vec<(FileId, Vec<Seq>)>,
 }
@@ -71,6 +73,18 @@ enum Stage {
     Kept,
     /// It goes.
     Removing,
+}
+
+impl Replaced {
+    /// Nothing is a version of it any more: it is looked at, and journaled, anew.
+    fn keep_anew(&mut self) {
+        (self.kept, self.note.kept) = (None, None);
+        match self.stage {
+            Stage::Kept => self.stage = Stage::Waiting,
+            Stage::Reading => self.is_outdated = true,
+            Stage::Waiting | Stage::Keeping(_) | Stage::Removing => {}
+        }
+    }
 }
 
 impl Worker {
@@ -172,6 +186,7 @@ impl Worker {
             kept: None,
             state: None,
             read: now,
+            is_outdated: false,
             owed: Vec::new(),
         });
         self.look_at_replaced();
@@ -334,6 +349,7 @@ impl Worker {
         let settled = file.is_settled();
         replaced.next = Instant::now();
         replaced.stage = match differs {
+            _ if std::mem::take(&mut replaced.is_outdated) => Stage::Waiting,
             Ok(true) => match file.fd().try_clone_to_owned() {
                 Ok(open) => {
                     // Nobody knows what rights there were on the way to it, where nobody knows where it was.
@@ -398,10 +414,7 @@ impl Worker {
             let before = replaced.owed.len();
             replaced.owed.retain(|(owed, _)| files.iter().all(|(file, _)| file != owed));
             if replaced.owed.len() < before {
-                (replaced.kept, replaced.note.kept) = (None, None);
-                if matches!(replaced.stage, Stage::Kept) {
-                    replaced.stage = Stage::Waiting;
-                }
+                replaced.keep_anew();
             }
         }
     }
@@ -423,10 +436,7 @@ impl Worker {
             let mut changes = replaced.owed.iter().flat_map(|(_, changes)| changes);
             if changes.any(|seq| is_passed(*seq)) {
                 replaced.owed.clear();
-                (replaced.kept, replaced.note.kept) = (None, None);
-                if matches!(replaced.stage, Stage::Kept) {
-                    replaced.stage = Stage::Waiting;
-                }
+                replaced.keep_anew();
             }
         }
     }
