@@ -39,7 +39,7 @@ pub(crate) struct Keeping {
     /// Where it was is not known.
     is_stray: bool,
     changes: Vec<Seq>,
-    /// What was journaled of it is in no journal any more.
+    /// What was journaled of it not everybody gets any more.
     is_broken: bool,
     open: Option<OwnedFd>,
     transfer: Option<Transfer>,
@@ -76,8 +76,8 @@ impl Keeping {
         Self { aside, changes, is_broken: false, place, is_stray, open, transfer: None }
     }
 
-    /// Hears that a new epoch began: a content of which a part is in the journal that ended is journaled anew.
-    pub(crate) fn begin_epoch(&mut self) {
+    /// Hears that a new epoch or a mirror began: a content of which a part was journaled before is journaled anew.
+    pub(crate) fn begin_anew(&mut self) {
         self.is_broken = !self.changes.is_empty();
     }
 
@@ -107,7 +107,7 @@ impl Keeping {
         let began = Instant::now();
         if self.is_broken {
             forget(ship, transfer.file)?;
-            return Ok(Kept::Failed(io::Error::other("a new epoch began")));
+            return Ok(Kept::Failed(io::Error::other("what was journaled of it is passed over")));
         }
         loop {
             let budget = until.saturating_sub(transfer.read_bytes());

@@ -388,6 +388,12 @@ fn what_was_replaced_is_kept_where_the_journal_is_lost() {
     scene.rig.changes.clear();
     scene.rig.at = keepshare_base::Seq(0);
     scene.rig.handle = open(&scene.rig.config);
+    // Before a station is known nobody gets what is journaled: the first is mirrored.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while scene.rig.handle.head().seq < Seq(3) {
+        assert!(Instant::now() < deadline, "it is not journaled");
+        thread::sleep(Duration::from_millis(1));
+    }
     scene.rig.mirror();
     scene.rig.wait("the version", |rig| {
         rig.model.versions.iter().any(|version| version.bytes.to_vec() == b"what it was")

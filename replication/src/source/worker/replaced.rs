@@ -55,6 +55,8 @@ pub(super) struct Replaced {
     state: Option<(Signature, Instant)>,
     /// When it was read last.
     read: Instant,
+    /// What it is compared with while it is read does not count any more.
+    is_outdated: bool,
     /// The files that it was journaled as, whose content not everybody has.
     owed: Vec<(FileId, Vec<Seq>)>,
 }
@@ -71,6 +73,18 @@ enum Stage {
     Kept,
     /// It goes.
     Removing,
+}
+
+impl Replaced {
+    /// Nothing is a version of it any more: it is looked at, and journaled, anew.
+    fn keep_anew(&mut self) {
+        (self.kept, self.note.kept) = (None, None);
+        match self.stage {
+            Stage::Kept => self.stage = Stage::Waiting,
+            Stage::Reading => self.is_outdated = true,
+            Stage::Waiting | Stage::Keeping(_) | Stage::Removing => {}
+        }
+    }
 }
 
 impl Worker {
@@ -172,6 +186,7 @@ impl Worker {
             kept: None,
             state: None,
             read: now,
+            is_outdated: false,
             owed: Vec::new(),
         });
         self.look_at_replaced();
@@ -334,6 +349,7 @@ impl Worker {
         let settled = file.is_settled();
         replaced.next = Instant::now();
         replaced.stage = match differs {
+            _ if std::mem::take(&mut replaced.is_outdated) => Stage::Waiting,
             Ok(true) => match file.fd().try_clone_to_owned() {
                 Ok(open) => {
                     // Nobody knows what rights there were on the way to it, where nobody knows where it was.
@@ -398,23 +414,29 @@ impl Worker {
             let before = replaced.owed.len();
             replaced.owed.retain(|(owed, _)| files.iter().all(|(file, _)| file != owed));
             if replaced.owed.len() < before {
-                (replaced.kept, replaced.note.kept) = (None, None);
-                if matches!(replaced.stage, Stage::Kept) {
-                    replaced.stage = Stage::Waiting;
-                }
+                replaced.keep_anew();
             }
         }
     }
 
     /// Hears that a new epoch began: what was journaled before, and not everybody has, is in no journal any more.
     pub(super) fn keep_all_again(&mut self) {
-        self.pending.keeping.iter_mut().for_each(Keeping::begin_epoch);
+        self.keep_anew(|_| true);
+    }
+
+    /// Hears that a mirror begins: it shows what is there now, and leads past what was journaled before.
+    pub(super) fn keep_behind_mirror(&mut self) {
+        let acked = self.shared.acked_by_all();
+        self.keep_anew(|seq| acked.is_none_or(|acked| seq > acked));
+    }
+
+    fn keep_anew(&mut self, is_passed: impl Fn(Seq) -> bool) {
+        self.pending.keeping.iter_mut().for_each(Keeping::begin_anew);
         for replaced in &mut self.replaced {
-            if !std::mem::take(&mut replaced.owed).is_empty() {
-                (replaced.kept, replaced.note.kept) = (None, None);
-                if matches!(replaced.stage, Stage::Kept) {
-                    replaced.stage = Stage::Waiting;
-                }
+            let mut changes = replaced.owed.iter().flat_map(|(_, changes)| changes);
+            if changes.any(|seq| is_passed(*seq)) {
+                replaced.owed.clear();
+                replaced.keep_anew();
             }
         }
     }
@@ -440,9 +462,10 @@ impl Worker {
     /// Tells whether the content of these changes survives without the file: every station has it, or it is spooled, on disk
     /// and noted there.
     fn is_safe(&self, owed: &[(FileId, Vec<Seq>)]) -> bool {
-        let Some(acked) = self.shared.acked_by_all() else { return true };
-        let payloads = lock(&self.shared.payloads);
         let mut changes = owed.iter().flat_map(|(_, changes)| changes);
+        // Where no station is known yet, the first is mirrored, and has nothing of what was journaled before.
+        let Some(acked) = self.shared.acked_by_all() else { return changes.next().is_none() };
+        let payloads = lock(&self.shared.payloads);
         changes.all(|seq| *seq <= acked || payloads.is_safe(*seq))
     }
 

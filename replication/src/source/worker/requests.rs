@@ -89,6 +89,7 @@ impl Worker {
             tx.state.base = tx.state.base.or(Some(tx.state.here()));
             Ok(())
         })?;
+        self.keep_behind_mirror();
         let snapshot = Snapshot::open(&self.ledger.database())?;
         let head = self.ledger.state().head();
         self.shared.head.send_if_modified(|shown| std::mem::replace(shown, head) != head);
