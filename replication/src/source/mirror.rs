@@ -148,10 +148,13 @@ impl Run<'_> {
             .map(|((parent, name), (file, _))| (*file, (*parent, name)))
             .collect();
         let unseen = lock(&self.shared.unseen).clone();
-        wrong.retain(|(parent, name, ..)| {
+        wrong.retain(|(parent, name, file, kind)| {
             // A name that stands for something else now was seen.
             let is_gone = !matches!(self.snapshot.map.lookup(*parent, name), Ok(Some(_)));
-            !is_gone || !is_unseen(unseen.as_deref(), &folders, *parent, name)
+            // A folder has one name: what is elsewhere now has not stayed where nobody can look.
+            let has_moved = *kind == Kind::Dir
+                && self.snapshot.map.links(*file, 1).is_ok_and(|links| !links.is_empty());
+            !is_gone || has_moved || !is_unseen(unseen.as_deref(), &folders, *parent, name)
         });
         wrong.sort_by_cached_key(|(parent, name, ..)| {
             (std::cmp::Reverse(depth(&folders, *parent)), *parent, (*name).clone())
