@@ -196,8 +196,8 @@ impl Run<'_> {
 
     fn entry(&mut self, parent: FileId, entry: &Entry) -> Result<(), SourceError> {
         let Some(record) = self.snapshot.map.record(entry.file)? else { return Ok(()) };
-        // A file with several names is met several times.
-        let links = if entry.kind == Kind::File { 2 } else { 0 };
+        // What has several names is met several times: a folder has one.
+        let links = if entry.kind == Kind::Dir { 0 } else { 2 };
         let met = self.snapshot.map.links(entry.file, links)?.len() > 1
             && !self.linked.insert(entry.file);
         if !met {
