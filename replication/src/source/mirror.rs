@@ -155,10 +155,13 @@ impl Run<'_> {
             Unseen::Places(places) => Some(&**places),
             Unseen::TooMany => None,
         };
-        wrong.retain(|(parent, name, ..)| {
+        wrong.retain(|(parent, name, file, kind)| {
             // A name that stands for something else now was seen.
             let is_gone = !matches!(self.snapshot.map.lookup(*parent, name), Ok(Some(_)));
-            !is_gone || !is_unseen(unseen, &folders, *parent, name)
+            // A folder has one name: what is elsewhere now has not stayed where nobody can look.
+            let has_moved = *kind == Kind::Dir
+                && self.snapshot.map.links(*file, 1).is_ok_and(|links| !links.is_empty());
+            !is_gone || has_moved || !is_unseen(unseen, &folders, *parent, name)
         });
         wrong.sort_by_cached_key(|(parent, name, ..)| {
             (std::cmp::Reverse(depth(&folders, *parent)), *parent, (*name).clone())
@@ -200,8 +203,8 @@ impl Run<'_> {
 
     fn entry(&mut self, parent: FileId, entry: &Entry) -> Result<(), SourceError> {
         let Some(record) = self.snapshot.map.record(entry.file)? else { return Ok(()) };
-        // A file with several names is met several times.
-        let links = if entry.kind == Kind::File { 2 } else { 0 };
+        // What has several names is met several times: a folder has one.
+        let links = if entry.kind == Kind::Dir { 0 } else { 2 };
         let met = self.snapshot.map.links(entry.file, links)?.len() > 1
             && !self.linked.insert(entry.file);
         if !met {
