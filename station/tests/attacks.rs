@@ -208,7 +208,9 @@ impl House {
             refused += busy;
         }
         let (elapsed, busy) = self.log_in([127, 9, 9, 9]).await.with_context(|| what.to_owned())?;
-        eprintln!("{what}: told {refused} times to come again; elsewhere {busy} times, {elapsed:?}");
+        eprintln!(
+            "{what}: told {refused} times to come again; elsewhere {busy} times, {elapsed:?}"
+        );
         // On a machine that is busy with other things a hash may take as long as the station lets anybody wait.
         ensure!(refused * 10 <= took.len(), "{refused} refusals, {} logins", took.len());
         print_times(what, took);
