@@ -5,9 +5,10 @@
 //! the `@` alone. A user's own `@versions` never meets this one: the master has already called it `@versions~`, and
 //! `@versions~` by one `~` more ([`keepshare_base::escape_name`]), so that all of them stay apart.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use keepshare_base::{CommitId, FileId, NAME_BYTES_MAX, Name, VersionId};
+use keepshare_versioning::PointInfo;
 
 use crate::{
     Access, Attributes, Cookie, Denial, Found, Listed, Listing, Node,
@@ -191,8 +192,8 @@ impl Question<'_> {
             b".." => return made(Node::Versions { folder }),
             _ => {}
         }
-        let points = self.named_points()?;
-        match points.iter().find(|point| point.shown.as_bytes() == text) {
+        let points = self.points(|name| may_be_shown_as(name, text))?;
+        match self.named(points)?.iter().find(|point| point.shown.as_bytes() == text) {
             Some(point) => self.view_at(folder, point.at),
             None => Err(Denial::NotFound),
         }
@@ -206,7 +207,7 @@ impl Question<'_> {
         limit: usize,
     ) -> Result<Listing, Denial> {
         self.admit_listing(folder)?;
-        let points = self.named_points()?;
+        let points = self.named(self.points(|_| true)?)?;
         let cookie_of = |point: &NamedPoint| self.share.hasher.cookie(point.shown.as_bytes());
         let from = match after {
             0 => 0,
@@ -277,33 +278,56 @@ impl Question<'_> {
     fn point_named(&self, text: &[u8]) -> Result<Option<NamedPoint>, Denial> {
         let is_it =
             |point: &&NamedPoint| point.name.as_bytes() == text || point.shown.as_bytes() == text;
-        Ok(self.named_points()?.iter().rev().find(is_it).cloned())
+        let points = self.points(|name| name.as_bytes() == text || may_be_shown_as(name, text))?;
+        Ok(self.named(points)?.iter().rev().find(is_it).cloned())
     }
 
-    /// Returns the newest points, oldest first, under names that every system can show.
-    fn named_points(&self) -> Result<Vec<NamedPoint>, Denial> {
-        let (mut points, mut shared) = (Vec::new(), HashMap::new());
-        let mut after = CommitId(0);
-        loop {
-            let page = self.view.points(after, PAGE)?;
-            let Some(last) = page.last() else { break };
-            after = last.commit;
-            for info in &page {
-                *shared.entry(plain_point(&info.point.name)).or_insert(0_u32) += 1;
+    /// Returns the newest points, oldest first, of them those whose names `which` picks.
+    fn points(&self, which: impl Fn(&str) -> bool) -> Result<Vec<PointInfo>, Denial> {
+        let mut points = VecDeque::new();
+        self.each_point(|info| {
+            if points.len() == POINTS_MAX {
+                points.pop_front();
             }
-            points.extend(page);
-            let extra = points.len().saturating_sub(POINTS_MAX);
-            points.drain(..extra);
+            points.push_back(info);
+        })?;
+        points.retain(|info| which(&info.point.name));
+        Ok(points.into())
+    }
+
+    /// Calls points by names that every system can show.
+    fn named(&self, points: Vec<PointInfo>) -> Result<Vec<NamedPoint>, Denial> {
+        // Those that are too old to be shown count, too: a name must never come to mean another point. Of these nothing is
+        // kept, however many they are.
+        let mut shared: HashMap<String, u32> =
+            points.iter().map(|info| (plain_point(&info.point.name), 0)).collect();
+        if !shared.is_empty() {
+            self.each_point(|info| {
+                if let Some(count) = shared.get_mut(&plain_point(&info.point.name)) {
+                    *count += 1;
+                }
+            })?;
         }
         let named = points.into_iter().map(|info| {
             let mut shown = plain_point(&info.point.name);
-            // One of several is told by its position, so that a name never comes to mean another point.
+            // One of several is told by its position.
             if shared.get(&shown).is_some_and(|count| *count > 1) {
                 shown = format!("{shown}_{}", VersionId(info.position));
             }
             NamedPoint { shown, name: info.point.name, at: info.commit }
         });
         Ok(named.collect())
+    }
+
+    /// Goes through all points, oldest first.
+    fn each_point(&self, mut take: impl FnMut(PointInfo)) -> Result<(), Denial> {
+        let mut after = CommitId(0);
+        loop {
+            let page = self.view.points(after, PAGE)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.commit;
+            page.into_iter().for_each(&mut take);
+        }
     }
 
     /// Holds that a folder lives and that the principal may search it.
@@ -317,6 +341,11 @@ impl Question<'_> {
         self.admit_versions(folder)?;
         if self.may_now(folder, Want::Read)? { Ok(()) } else { Err(Denial::NotAllowed) }
     }
+}
+
+/// Tells whether a point of this name may be shown as that: by the name alone, or with its position.
+fn may_be_shown_as(name: &str, text: &[u8]) -> bool {
+    text.starts_with(plain_point(name).as_bytes())
 }
 
 /// Writes a point's name so that every system can show it.

@@ -399,6 +399,37 @@ fn points_are_named_moments() {
     assert_eq!(word(&rig.find(&who, "sub/@versions/_points")), "none");
 }
 
+/// Scripts make points without end: the newest ones are shown, and none of them takes the name of one before.
+#[test]
+fn a_point_never_takes_the_name_of_one_that_is_too_old_to_be_shown() {
+    const SHOWN: usize = 1024;
+    let mut rig = Rig::new();
+    rig.apply(edit().point("release"));
+    let old = format!("release_v{}", rig.position());
+    let who = bob();
+    assert_eq!(rig.names(&who, "@versions/_points").unwrap(), ["release"]);
+    for n in 1..SHOWN {
+        rig.commit_after(SECOND, edit().point(&format!("nightly {n}")));
+        if n % 100 == 0 {
+            rig.store.sync().unwrap();
+        }
+    }
+    rig.apply(edit().point("release"));
+    let points = rig.list_by(&who, rig.node(&who, "@versions/_points"), 2 * SHOWN).unwrap();
+    let names: Vec<_> =
+        points.into_iter().map(|point| String::from_utf8(point.name).unwrap()).collect();
+    assert_eq!(names.len(), SHOWN);
+    assert_eq!(names[0], "nightly-1");
+    assert!(names[SHOWN - 1].starts_with("release_v"), "{}", names[SHOWN - 1]);
+    for gone in ["release", &old] {
+        assert_eq!(word(&rig.find(&who, &format!("@versions/_points/{gone}"))), "none", "{gone}");
+    }
+    for name in [&names[0], &names[SHOWN - 1]] {
+        assert!(rig.find(&who, &format!("@versions/_points/{name}")).is_ok(), "{name}");
+        assert!(rig.find(&who, &format!("@versions/{name}")).is_ok(), "{name}");
+    }
+}
+
 /// A file may be called like a time: the `@` says which is meant.
 #[test]
 fn names_that_look_like_times_are_meant_with_the_suffix() {

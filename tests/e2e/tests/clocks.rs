@@ -14,6 +14,9 @@ use keepshare_support::{
     in_scratch, tools, wait_for,
 };
 
+/// What means the present.
+const WORDS: [&str; 3] = ["latest", "now", "2099-01-01"];
+
 /// A master's clock is wrong for one save: nothing that comes after it is hidden, on the command line or in the drive.
 #[test]
 fn a_masters_clock_that_is_wrong_for_one_save_hides_nothing() -> Result<()> {
@@ -135,7 +138,7 @@ fn save(drive: &Drive, source: &Path, content: &str) -> Result<()> {
 fn check(drive: &Drive, known: &[(String, String)]) -> Result<()> {
     let (_, newest) = known.last().context("something is known")?;
     let times = known.iter().map(|(time, content)| (&time[..], content));
-    let words = ["latest", "now", "2099-01-01"].map(|word| (word, newest));
+    let words = WORDS.map(|word| (word, newest));
     for (typed, content) in times.chain(words) {
         let shown = drive.cluster.store.show(SET, Path::new("f"), typed)?;
         ensure!(shown == content.as_bytes(), "show f@{typed}: {}", text(&shown));
@@ -147,7 +150,8 @@ fn check(drive: &Drive, known: &[(String, String)]) -> Result<()> {
 fn check_drive(drive: &Drive, known: &[(String, String)]) -> Result<()> {
     let (_, newest) = known.last().context("something is known")?;
     let times = known.iter().map(|(time, content)| (&time[..], content));
-    for (typed, content) in times.chain([("latest", newest)]) {
+    let words = WORDS.map(|word| (word, newest));
+    for (typed, content) in times.chain(words) {
         for path in [format!("@versions/{typed}/f"), format!("@versions/f@/{typed}")] {
             let url = drive.url(&format!("{}/{path}", drive.log_in_shared("anna")?));
             let read = drive.libnfs(None, "nfs-cat", [url])?.ok()?.out;
