@@ -78,11 +78,17 @@ impl Bench {
     }
 
     pub(super) fn try_open(&self) -> Result<LiveTree, LiveError> {
+        self.try_open_after(|| ())
+    }
+
+    /// Opens the tree with its records open already when `then` is done.
+    pub(super) fn try_open_after(&self, then: impl FnOnce()) -> Result<LiveTree, LiveError> {
         let disk: Arc<dyn Disk> = Arc::new(self.state.clone());
         let db = open_checked(&disk, "live.redb", 1 << 20).unwrap();
         let dirs = LiveDirs { live: self.live(), stage: self.stage() };
         let options = LiveOptions { as_root: self.as_root, own: self.own };
         let memory = Memory { disk, boot: [self.boot; 16] };
+        then();
         LiveTree::open(dirs, Arc::new(db), Some(memory), options)
     }
 
