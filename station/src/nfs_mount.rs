@@ -116,6 +116,8 @@ fn bracketed(host: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     /// A ticket that nobody has used is good for everybody who reads the list of mounts.
@@ -125,8 +127,7 @@ mod tests {
             return;
         }
         let dir = tempfile::tempdir().unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-        fs::set_permissions(dir.path(), mode).unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
         assert!(look(dir.path(), None).is_ok(), "an empty drive");
         assert_eq!(
             look(dir.path(), Some(65_534)).unwrap_err().kind(),

@@ -171,7 +171,7 @@ fn a_folder_that_was_made_anew_is_filled_whenever_the_start_was_cut_off() {
         fs::remove_dir_all(bench.live()).unwrap();
         fs::create_dir(bench.live()).unwrap();
         let _ = bench.try_open_after(|| bench.state.crash_at(bench.state.syncs() + nth));
-        bench.state = bench.state.reopen(Crash::KeepAll);
+        bench.state = bench.state.reopen(Crash::LoseAll);
         bench.open();
         bench.apply();
         bench.expect(&master.set);
