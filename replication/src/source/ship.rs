@@ -648,7 +648,9 @@ impl Ship<'_, '_> {
         }
         for row in &change.files {
             self.tx.map.set_told(row.file, |told| {
-                let was_fuzzy = row.content == Content::Same && told.is_some_and(|told| told.fuzzy);
+                // What was read as it is at one moment has a hash, whatever parts of it left before.
+                let is_unread = row.content == Content::Same && row.hash.is_none();
+                let was_fuzzy = is_unread && told.is_some_and(|told| told.fuzzy);
                 Told {
                     event: row.event,
                     user: change.user.clone(),

@@ -149,7 +149,7 @@ impl Transfer {
             if piece.is_empty() {
                 return Ok(Step::Paused);
             }
-            return Ok(Step::Part(Box::new(self.row(piece, None, false))));
+            return Ok(Step::Part(Box::new(self.part(piece))));
         }
         let now = match tree::look_at(self.open.as_fd()) {
             Ok(now) => now,
@@ -159,7 +159,7 @@ impl Transfer {
         if !stable && self.passes < PASSES_MAX {
             // What was read so far is sent; the next pass brings what changed meanwhile.
             self.again = true;
-            return Ok(Step::Part(Box::new(self.row(piece, None, false))));
+            return Ok(Step::Part(Box::new(self.part(piece))));
         }
         let hash = if stable { self.pass.hash() } else { None };
         let seen = self.pass.start;
@@ -192,6 +192,11 @@ impl Transfer {
     /// Returns how much was read in all passes, in bytes.
     pub(crate) fn read_bytes(&self) -> u64 {
         self.read_before + self.pass.read
+    }
+
+    /// Returns a row that is not the last: what it leaves was the file's content at no moment.
+    fn part(&mut self, piece: Piece) -> Row {
+        self.row(piece, None, true)
     }
 
     fn row(&mut self, piece: Piece, hash: Option<ContentHash>, fuzzy: bool) -> Row {

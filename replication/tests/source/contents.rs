@@ -215,6 +215,27 @@ fn a_name_that_is_renamed_over_without_a_pause_is_never_gone() {
     }
 }
 
+/// A station may keep what a part leaves: it must not call that a state of the file.
+#[test]
+fn a_part_of_a_content_is_not_told_as_a_state_of_one_moment() {
+    for mode in captures() {
+        let mut rig = Rig::new(mode);
+        fs::write(rig.path("doc"), noise(3_900_000, 0)).unwrap();
+        rig.begin();
+        fs::write(rig.path("doc"), noise(3_900_000, 1)).unwrap();
+        let file = rig.file("doc");
+        rig.wait("a version", |rig| rig.versions(file).len() == 2);
+        rig.settle();
+        let rows: Vec<_> = rig.changes.iter().flat_map(|(_, change)| &change.files).collect();
+        let rows: Vec<_> = rows.into_iter().filter(|row| row.file == file).collect();
+        assert!(rows.len() > 1, "it came in one part");
+        for row in &rows {
+            assert_eq!(row.fuzzy, row.hash.is_none(), "{mode:?}: {row:?}");
+        }
+        assert!(rows.last().is_some_and(|row| !row.fuzzy), "{mode:?}: the last is the file");
+    }
+}
+
 /// A file that never stops changing is shipped all the same, never as a state that it did not claim to be.
 #[test]
 fn a_file_that_never_rests_still_travels() {

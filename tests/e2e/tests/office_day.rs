@@ -151,8 +151,8 @@ struct Looked {
 #[derive(Debug)]
 struct Shown {
     hash: blake3::Hash,
-    /// When the master had looked.
-    time: SystemTime,
+    /// When the replica had it: the master had looked before.
+    arrived: SystemTime,
 }
 
 /// A database as it was.
@@ -224,9 +224,9 @@ impl Looked {
             let content = office.show(&path, &key.1)?;
             let could_be = desk.could_be(&content, &row);
             ensure!(could_be, "nobody ever saved {} bytes as in {row}", content.len());
-            let time = row["time"].as_str().context("a version has a time")?;
-            let time = DateTime::parse_from_rfc3339(time)?.into();
-            self.shown.insert(key, Shown { hash: blake3::hash(&content), time });
+            let arrived = row["arrived"].as_str().context("a version arrived at some time")?;
+            let arrived = DateTime::parse_from_rfc3339(arrived)?.into();
+            self.shown.insert(key, Shown { hash: blake3::hash(&content), arrived });
         }
         ensure!(
             self.shown.get(&(name, current)).is_some_and(|shown| shown.hash == last.hash),
@@ -243,7 +243,11 @@ impl Looked {
             for save in desk.saves() {
                 self.saves += 1;
                 match self.version_of(desk, &save) {
-                    Some(version) => looks.push((save.since, version.time)),
+                    // A new file is looked at because of what was told since it was begun, and that is told in order.
+                    Some(version) if desk.document.shows == Shows::Whole => {
+                        looks.push((save.begun, version.arrived));
+                    }
+                    Some(_) => {}
                     None => missing.push((desk.document, save)),
                 }
             }
@@ -253,7 +257,7 @@ impl Looked {
             let is_whole = document.shows == Shows::Whole;
             let stood = if is_whole { STOOD } else { STOOD_IN_PLACE };
             let is_passed_over = save.until.is_some_and(|until| {
-                looks.iter().any(|(since, time)| *since >= save.since && *time + stood <= until)
+                looks.iter().any(|(begun, seen)| *begun >= save.since && *seen + stood <= until)
             });
             let name = document.name;
             ensure!(!save.is_seen, "it said in-sync, but a save of {name} is no version: {save:?}");

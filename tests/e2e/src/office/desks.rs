@@ -26,6 +26,8 @@ const PAGES_CHANGED_MAX: usize = 24;
 pub struct Save {
     /// What it left.
     pub hash: blake3::Hash,
+    /// When it was begun.
+    pub begun: SystemTime,
     /// When it was finished.
     pub since: SystemTime,
     /// When the next one began.
@@ -84,7 +86,8 @@ impl Desk {
             Shows::Whole | Shows::Beginning => content = text(seed, len),
         }
         let (hash, len) = (blake3::hash(&content), content.len());
-        let save = Save { hash, since: SystemTime::now(), until: None, is_seen: false, seed, len };
+        let now = SystemTime::now();
+        let save = Save { hash, begun: now, since: now, until: None, is_seen: false, seed, len };
         self.lock().begun = Some(save);
         let number = self.lock().turns;
         (self.document.save)(&self.folder, self.document.name, &content, number)?;
