@@ -93,6 +93,8 @@ impl fmt::Debug for CaPin {
 /// The cluster's certificate authority, with its key.
 pub struct ClusterCa {
     cluster: ClusterId,
+    /// When the certificate begins.
+    begins: Stamp,
     certificate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
 }
@@ -126,8 +128,9 @@ impl ClusterCa {
             return Err(CaError::Malformed);
         }
         let cluster = certificate::cluster_of_ca(&certificate)?;
+        let begins = certificate::begin_of(&certificate)?;
         let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
-        Ok(Self { cluster, certificate, issuer })
+        Ok(Self { cluster, begins, certificate, issuer })
     }
 
     /// Returns the cluster.
@@ -169,7 +172,7 @@ impl ClusterCa {
             serial: random_serial()?,
             expires: certificate::station_expiry(now),
         };
-        let params = certificate::station_params(now, &peer)?;
+        let params = certificate::station_params(now, self.begins, &peer)?;
         let certificate = params.signed_by(&request.public_key, &self.issuer)?;
         Ok((peer, certificate.der().clone()))
     }

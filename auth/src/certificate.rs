@@ -29,7 +29,7 @@ pub(crate) const STATION_VALID_DAYS: i64 = 90;
 pub(crate) const CA_VALID_DAYS: i64 = 20 * 365;
 
 /// How far a station's clock may be behind that of the station which signed, in days.
-const SKEW_DAYS: i64 = 1;
+pub(crate) const SKEW_DAYS: i64 = 1;
 
 const DAY_US: i64 = 86_400_000_000;
 const SCHEME: &str = "keepshare://";
@@ -97,6 +97,12 @@ impl Peer {
     }
 }
 
+/// Returns when a certificate begins.
+pub(crate) fn begin_of(certificate: &[u8]) -> Result<Stamp, CertificateError> {
+    let begins = parse(certificate)?.validity().not_before.timestamp();
+    Ok(Stamp(begins.saturating_mul(1_000_000)))
+}
+
 /// Returns the cluster of a CA's certificate.
 pub(crate) fn cluster_of_ca(certificate: &[u8]) -> Result<ClusterId, CertificateError> {
     match named_uri(&parse(certificate)?)? {
@@ -106,7 +112,14 @@ pub(crate) fn cluster_of_ca(certificate: &[u8]) -> Result<ClusterId, Certificate
 }
 
 /// Returns what a station's certificate will say.
-pub(crate) fn station_params(now: Stamp, peer: &Peer) -> Result<CertificateParams, rcgen::Error> {
+///
+/// It is good from when its cluster's is: where the clock that signs is ahead, the others must not wait for that date
+/// before they talk to the station.
+pub(crate) fn station_params(
+    now: Stamp,
+    cluster_begins: Stamp,
+    peer: &Peer,
+) -> Result<CertificateParams, rcgen::Error> {
     let uri = format!("{SCHEME}{}/{}/{}", peer.cluster, peer.role, peer.name);
     let mut params = named(peer.name.as_str(), uri)?;
     params.serial_number = Some(SerialNumber::from_slice(&peer.serial.0));
@@ -115,7 +128,8 @@ pub(crate) fn station_params(now: Stamp, peer: &Peer) -> Result<CertificateParam
     // One certificate for both ends of a link: every station both dials and is dialled.
     params.extended_key_usages =
         vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    params.not_before = calendar(now.plus_micros(-SKEW_DAYS * DAY_US));
+    let begins = now.plus_micros(-SKEW_DAYS * DAY_US).min(cluster_begins);
+    params.not_before = calendar(begins);
     params.not_after = calendar(peer.expires);
     params.use_authority_key_identifier_extension = true;
     Ok(params)

@@ -17,7 +17,7 @@ use keepshare_base::{Stamp, StationName};
 
 use crate::{
     ca::{CaError, CaPin, ClusterCa},
-    certificate::{self, CertificateError, ClusterId, Peer, Role, STATION_VALID_DAYS},
+    certificate::{self, CertificateError, ClusterId, Peer, Role, SKEW_DAYS, STATION_VALID_DAYS},
     files::{self, FileError},
 };
 
@@ -26,6 +26,9 @@ pub const IDENTITY_FILE: &str = "station.pem";
 
 /// A certificate is renewed when less than a third of its time is left.
 const RENEW_BEFORE_US: i64 = STATION_VALID_DAYS * 86_400_000_000 / 3;
+
+/// So much time is left of no certificate that was signed by a clock which is right.
+const LEFT_MAX_US: i64 = (STATION_VALID_DAYS + SKEW_DAYS) * 86_400_000_000;
 
 pub(crate) const PRIVATE_KEY_TAG: &str = "PRIVATE KEY";
 pub(crate) const CERTIFICATE_TAG: &str = "CERTIFICATE";
@@ -201,9 +204,10 @@ impl StationIdentity {
         &self.ca
     }
 
-    /// Tells whether it is time to ask for a new certificate.
+    /// Tells whether it is time to ask for a new certificate: it ends soon, or it was signed by a clock that was ahead and
+    /// ends too late.
     pub fn renewal_due(&self, now: Stamp) -> bool {
-        self.peer.expires.micros_since(now) < RENEW_BEFORE_US
+        !(RENEW_BEFORE_US..=LEFT_MAX_US).contains(&self.peer.expires.micros_since(now))
     }
 
     pub(crate) fn private_key(&self) -> PrivateKeyDer<'static> {
@@ -232,4 +236,27 @@ pub(crate) fn parse_pem(bytes: &[u8]) -> Option<Vec<(&'static str, Vec<u8>)>> {
         _ => None,
     };
     pem::parse_many(bytes).ok()?.into_iter().map(kind).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY_US: i64 = 86_400_000_000;
+
+    /// A primary that was started with a wrong date talks to its cluster as soon as the date is right.
+    #[test]
+    fn what_a_clock_signed_that_was_ahead_is_good_at_once_and_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Stamp(1_800_000_000_000_000);
+        let ca = ClusterCa::create(dir.path(), now).unwrap();
+        let name = "shop".parse().unwrap();
+        let signed = |at| StationIdentity::create(&ca, at, &name, Role::Primary).unwrap();
+        let ahead = signed(now.plus_micros(400 * DAY_US));
+        let begins = certificate::begin_of(ahead.certificate()).unwrap();
+        assert_eq!(begins, now.plus_micros(-DAY_US));
+        assert!(ahead.renewal_due(now), "it would last for 490 days");
+        assert!(!signed(now).renewal_due(now));
+        assert!(!signed(now.plus_micros(DAY_US / 2)).renewal_due(now), "clocks differ a little");
+    }
 }

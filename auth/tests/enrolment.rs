@@ -67,6 +67,7 @@ fn a_token_lets_one_station_in_with_its_role_and_a_certificate_for_its_key() {
     assert_eq!(identity.peer().expires, after(90 * DAY));
     assert!(!identity.renewal_due(after(59 * DAY)));
     assert!(identity.renewal_due(after(61 * DAY)));
+    assert!(identity.renewal_due(after(-2 * DAY)), "it was signed by a clock that was ahead");
     assert_eq!(members.len(), 1);
     assert_eq!(members, desk.members().unwrap());
 

@@ -93,6 +93,7 @@ pub(crate) fn set_address(
     name: &StationName,
     address: &StationAddress,
 ) -> Outcome<()> {
+    refuse_own(&station.config.name, name)?;
     if let Some(enrolment) = &station.enrolment {
         let set = enrolment.set_address(name, address);
         if !set.context("cannot record the address")? {
@@ -100,11 +101,6 @@ pub(crate) fn set_address(
         }
         station.peers.moved();
         return Ok(());
-    }
-    if *name == station.config.name {
-        return Err(Failure::refused(format!("{name} is this station itself")).hint(
-            "put its address into its station.toml: it tells the first station at its next start",
-        ));
     }
     let mut members: Vec<Member> = station.peers.members();
     let member = members.iter_mut().find(|member| member.name == *name);
@@ -114,7 +110,32 @@ pub(crate) fn set_address(
     Ok(())
 }
 
+/// A station's own address is what its config says; another one would last until it is announced the next time.
+fn refuse_own(own: &StationName, name: &StationName) -> Outcome<()> {
+    if name != own {
+        return Ok(());
+    }
+    Err(Failure::refused(format!("{name} is this station itself")).hint(format!(
+        "put its address into its station.toml and start it anew; where others do not reach it then, say on each of them: \
+         keepshare station set-address {name} ADDRESS"
+    )))
+}
+
 fn no_station(name: &StationName) -> Failure {
     Failure::not_found(format!("there is no station '{name}'"))
         .hint("keepshare status lists the stations")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On the first station, too: what its config says is what the others hear.
+    #[test]
+    fn a_stations_own_address_is_its_configs() {
+        let (own, other) = ("office".parse().unwrap(), "store".parse().unwrap());
+        let refused = refuse_own(&own, &own).unwrap_err();
+        assert!(refused.hint.unwrap().contains("station.toml"));
+        assert!(refuse_own(&own, &other).is_ok());
+    }
 }

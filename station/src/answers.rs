@@ -471,11 +471,27 @@ pub(crate) fn station_status(station: &Station) -> StationStatus {
             .into_iter()
             .chain(station.door_problem())
             .chain(station.drive.problem())
+            .chain(lost_sets(station))
             .collect(),
         concerns: Vec::new(),
     };
     status.concerns = attention::concerns(&status);
     status
+}
+
+/// Says which sets nobody replicates any more since the list of them was lost.
+fn lost_sets(station: &Station) -> Option<String> {
+    let lost = station.state.lost_sets();
+    let names = lost.iter().map(|set| format!("{set}.redb")).collect::<Vec<_>>().join(", ");
+    let (root, journals) = (station.state.root().display(), station.state.journals());
+    (!lost.is_empty()).then(|| {
+        format!(
+            "alarm: sets.toml is gone from {root} and nothing is replicated, though there are journals of sets in {}: {names}; \
+             stop the station and take sets.toml from a backup (docs/operations/backup.md), or add each set again with \
+             the same name, folder and stations",
+            journals.display()
+        )
+    })
 }
 
 fn member_status(member: Member, connected: bool) -> MemberStatus {

@@ -428,6 +428,9 @@ pub(crate) struct Restored {
     /// A program has the file open that was replaced: what it writes into it becomes a version.
     #[serde(default)]
     pub(crate) still_open: bool,
+    /// The master wrote it, and it has not come back as a new version yet.
+    #[serde(default)]
+    pub(crate) on_its_way: bool,
 }
 
 /// What `fsck` found in one set.

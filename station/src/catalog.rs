@@ -20,6 +20,7 @@ use crate::{
     api::{Entry, VersionInfo, server::Reply},
     clock,
     failure::{Code, Failure, Outcome},
+    turns::Wanted,
 };
 
 mod missing;
@@ -426,14 +427,18 @@ impl Catalog {
         Ok(page)
     }
 
-    /// Returns the hash of a state's content, reading all of it where the origin gave none.
-    pub(crate) fn content_hash(&self, state: &FileState) -> Outcome<ContentHash> {
+    /// Returns the hash of a state's content, reading all of it where the origin gave none, as long as that is wanted: a
+    /// file of a few bytes may be terabytes long.
+    pub(crate) fn content_hash(&self, state: &FileState, wanted: &Wanted) -> Outcome<ContentHash> {
         if let Some(hash) = state.hash {
             return Ok(hash);
         }
         let mut hasher = blake3::Hasher::new();
         let mut offset = 0;
         while offset < state.meta.size {
+            if !wanted.is_wanted() {
+                return Err(Failure::refused("nobody wants it any more"));
+            }
             let bytes = self.reader.read(state, offset, READ_BYTES).map_err(read_failure)?;
             if bytes.is_empty() {
                 break;

@@ -19,6 +19,7 @@ use crate::{
     replica::{Replica, version_of},
     service::{Running, Station},
     state::{SetPart, SetRecord},
+    turns::Wanted,
 };
 
 /// How often an address that is taken is tried again.
@@ -161,7 +162,11 @@ impl Restorer for Restores {
     fn restore(&self, restore: &Restore, by: AskedBy) -> Result<(), RestoreError> {
         let station = self.0.upgrade().ok_or(RestoreError::Away)?;
         let restored = match station.running(&restore.set) {
-            Some(Running::Replica(replica)) => replica.restore_for_door(restore),
+            Some(Running::Replica(replica)) => {
+                let (sessions, session) = (station.accounts.sessions().clone(), by.session);
+                let wanted = Wanted::new(move || sessions.lives(session));
+                replica.restore_for_door(restore, wanted)
+            }
             Some(Running::Master(_) | Running::Failed(_)) | None => Err(RestoreError::Away),
         };
         let line = match &restored {

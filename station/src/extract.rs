@@ -41,8 +41,10 @@ pub(crate) struct Extractor {
     file: Option<OpenFile>,
     /// What could not be brought back, with the reason.
     pub(crate) problems: Vec<String>,
-    /// Files, folders and links written.
+    /// Files, folders and links that are there now.
     pub(crate) written: u64,
+    /// The content of those files.
+    pub(crate) bytes: u64,
 }
 
 struct OpenFolder {
@@ -92,8 +94,8 @@ impl Extractor {
         }
         let owners = rustix::process::geteuid().is_root().then(Owners::load);
         let (shown, open) = (dir.to_owned(), Vec::new());
-        let (file, problems, written) = (None, Vec::new(), 0);
-        Ok(Self { root, shown, force, owners, open, file, problems, written })
+        let (file, problems, written, bytes) = (None, Vec::new(), 0, 0);
+        Ok(Self { root, shown, force, owners, open, file, problems, written, bytes })
     }
 
     /// Begins the next entry; parents come before what is in them.
@@ -123,7 +125,8 @@ impl Extractor {
         };
         match made {
             Ok(()) => {
-                self.written += 1;
+                // A file is there when it is whole.
+                self.written += u64::from(self.file.is_none());
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(in_the_way(&shown)),
@@ -229,7 +232,10 @@ impl Extractor {
         self.place_file(&open).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => in_the_way(&shown),
             _ => cannot_write(&shown, error),
-        })
+        })?;
+        self.written += 1;
+        self.bytes += open.len;
+        Ok(())
     }
 
     fn place_file(&self, open: &OpenFile) -> io::Result<()> {
@@ -413,6 +419,7 @@ mod tests {
         assert_eq!((folder.permissions().mode() & 0o7777, folder.mtime()), (0o500, 1_000_000_000));
         assert_eq!(fs::read_link(dir.path().join("then/link")).unwrap(), Path::new("a/one"));
         assert!(out.problems.is_empty(), "{:?}", out.problems);
+        assert_eq!((out.written, out.bytes), (5, 3));
         // So that the temporary folder can be removed by an ordinary user.
         fs::set_permissions(dir.path().join("then/a"), fs::Permissions::from_mode(0o700)).unwrap();
     }
@@ -458,6 +465,7 @@ mod tests {
         out.entry(entry("pipe", meta(Kind::Fifo, 0, 0o600))).unwrap();
         out.finish().unwrap();
         assert_eq!(out.problems.len(), 3, "{:?}", out.problems);
+        assert_eq!((out.written, out.bytes), (0, 0), "what is not there was counted");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

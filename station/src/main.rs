@@ -32,6 +32,7 @@ mod panics;
 mod password;
 mod peers;
 mod place;
+mod pseudo;
 mod renewal;
 mod reopening;
 mod replica;

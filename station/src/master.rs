@@ -258,6 +258,9 @@ impl Master {
             return Err(Failure::not_found(format!("set {name} is not sent to {to}"))
                 .hint(format!("keepshare set show {name} lists the stations that receive it")));
         }
+        if kind != MirrorKind::NewSource {
+            refuse_vanished(&self.name, &self.root, &self.source.status().alarms)?;
+        }
         let fenced = self.agreement.fenced().borrow().clone();
         let name = &self.name;
         match (kind, fenced) {
@@ -316,6 +319,25 @@ impl Master {
 pub(crate) struct Asked {
     settled: Settled,
     until: Instant,
+}
+
+/// Refuses to mirror what is not there.
+fn refuse_vanished(name: &SetName, root: &Path, alarms: &[SourceAlarm]) -> Outcome<()> {
+    let why = alarms.iter().find_map(|alarm| match alarm {
+        SourceAlarm::Vanished(why) => Some(why),
+        _ => None,
+    });
+    let Some(why) = why else { return Ok(()) };
+    let failure = Failure::refused(format!(
+        "the source folder of set {name} is gone: {why}; nothing is deleted anywhere"
+    ));
+    Err(if root.is_dir() {
+        failure.hint(format!(
+            "where the folder that is in its place is there on purpose: keepshare set mirror {name} --new-source"
+        ))
+    } else {
+        failure.hint(format!("put {} back, and all of it is compared", root.display()))
+    })
 }
 
 /// Has a source compared whole at its times.
@@ -627,5 +649,19 @@ mod tests {
             source_problems(&source),
             ["a/b: denied", "9999 more names cannot be replicated"]
         );
+    }
+
+    /// A mirror that is asked for and cannot be must not look like one that is under way.
+    #[test]
+    fn a_source_that_is_gone_is_not_mirrored() {
+        let (name, dir) = ("work".parse().unwrap(), tempfile::tempdir().unwrap());
+        assert!(refuse_vanished(&name, dir.path(), &[]).is_ok());
+        let alarms = [SourceAlarm::Vanished("another folder is there".to_owned())];
+        let refused = refuse_vanished(&name, dir.path(), &alarms).unwrap_err();
+        assert_eq!(refused.code, Code::Refused);
+        assert!(refused.to_string().contains("another folder is there"), "{refused}");
+        assert!(refused.hint.unwrap().ends_with("keepshare set mirror work --new-source"));
+        let refused = refuse_vanished(&name, &dir.path().join("gone"), &alarms).unwrap_err();
+        assert!(!refused.hint.unwrap().contains("--new-source"));
     }
 }

@@ -9,22 +9,27 @@ use keepshare_replication::join::ask;
 
 use crate::{clock, service::Station};
 
-/// How often it is looked whether the certificate is due.
-const LOOK_EVERY: Duration = Duration::from_secs(3600);
+/// How often it is looked whether the certificate is due: the clock may have been set.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// How long it is left alone after it was renewed, or could not be: the primary's clock may be wrong, and remembers each.
+const AGAIN_EVERY: Duration = Duration::from_secs(3600);
 
 /// Renews the certificate whenever that is due, until the station stops.
 pub(crate) async fn keep(station: Arc<Station>) {
     let mut stop = station.stopping();
     let mut tick = tokio::time::interval(LOOK_EVERY);
+    let mut not_before = tokio::time::Instant::now();
     loop {
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             _ = tick.tick() => {}
         }
         let identity = station.peers.identity();
-        if !identity.renewal_due(clock::now()) {
+        if !identity.renewal_due(clock::now()) || tokio::time::Instant::now() < not_before {
             continue;
         }
+        not_before = tokio::time::Instant::now() + AGAIN_EVERY;
         match renew(&station, &identity).await {
             Ok(()) => tracing::info!("the station's certificate was renewed"),
             Err(error) => {

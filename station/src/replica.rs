@@ -40,7 +40,7 @@ use crate::{
     service::{Station, Task},
     standing::{BEHIND, arrived},
     sync_tree,
-    turns::Turns,
+    turns::{Turns, Wanted},
 };
 
 /// How many links and restores may wait for the set's loop.
@@ -180,35 +180,44 @@ impl Replica {
             .hint("--to DIR restores folders and links"));
         }
         let id = new_request()?;
-        let turn = self.turns.take(TURN_PATIENCE).ok_or_else(|| {
+        let wanted = Wanted::always();
+        let turn = self.turns.take(None, TURN_PATIENCE, &wanted).ok_or_else(|| {
             let set = &self.name;
             Failure::unavailable(format!(
                 "{RESTORES_MAX} restores of set {set} are under way, and others wait"
             ))
             .hint("nothing was changed; try again in a moment")
         })?;
-        let end = self.ask_master(id, path, &found.state, user, None)?;
+        let asked = (id, user, None);
+        let end = self.ask_master(asked, path, &found.state, wanted)?;
         drop(turn);
         let still_open = matches!(&end, RestoreEnd::Answered(RestoreAnswer::StillOpen(_)));
-        let outcome = self.outcome(end, id, path)?;
+        let (outcome, on_its_way) = self.outcome(end, id, path)?;
         Ok(Restored {
             set: self.name.to_string(),
             path: path.to_string(),
             version: version_of(&found.state),
             outcome: outcome.to_owned(),
             still_open,
+            on_its_way,
         })
     }
 
     /// Does what a door asks: a repeat of a request, after a restart of this station too, is answered and not done
-    /// again. Returns what came of it. Blocks.
-    pub(crate) fn restore_for_door(&self, restore: &Restore) -> Result<&'static str, RestoreError> {
+    /// again. Returns what came of it. Nothing more is done for who does not want it any more. Blocks.
+    pub(crate) fn restore_for_door(
+        &self,
+        restore: &Restore,
+        wanted: Wanted,
+    ) -> Result<&'static str, RestoreError> {
         let Restore { path, state, user, request, ground, .. } = restore;
         let known = self.reader.view().ok().and_then(|view| view.restore(*request).ok());
         let mut result = "repeated";
         if known.flatten().is_none() {
-            let turn = self.turns.take(TURN_PATIENCE).ok_or(RestoreError::Busy)?;
-            let end = self.ask_master(*request, path, state, user, Some(ground.clone()));
+            let turn = self.turns.take(Some(user.as_str()), TURN_PATIENCE, &wanted);
+            let turn = turn.ok_or(RestoreError::Busy)?;
+            let asked = (*request, &user[..], Some(ground.clone()));
+            let end = self.ask_master(asked, path, state, wanted);
             drop(turn);
             match end.map_err(|failure| RestoreError::Refused(failure.one_line()))? {
                 RestoreEnd::Answered(RestoreAnswer::Written(_) | RestoreAnswer::StillOpen(_)) => {
@@ -228,41 +237,40 @@ impl Replica {
     /// Sends the master a request and the content that goes with it, and returns how it ended. Blocks.
     fn ask_master(
         &self,
-        id: RequestId,
+        (id, user, ground): (RequestId, &str, Option<RestoreGround>),
         path: &SetPath,
         state: &FileState,
-        user: &str,
-        ground: Option<RestoreGround>,
+        wanted: Wanted,
     ) -> Outcome<RestoreEnd> {
         let request = RestoreRequest {
             request: id,
             path: path.clone(),
             version: VersionId(state.position),
             meta: state.meta.clone(),
-            hash: self.catalog().content_hash(state)?,
+            hash: self.catalog().content_hash(state, &wanted)?,
             user: Some(Text::new(user)),
             ground,
         };
         let (done, ended) = oneshot::channel();
-        let ask = Ask { request, state: state.clone(), done };
+        let ask = Ask { request, state: state.clone(), wanted, done };
         let stopping = || Failure::unavailable("the station is stopping");
         self.asks.blocking_send(ask).map_err(|_| stopping())?;
         ended.blocking_recv().map_err(|_| stopping())
     }
 
+    /// Returns what came of a restore, and whether its version is still on its way here.
     fn outcome(
         &self,
         end: RestoreEnd,
         request: RequestId,
         path: &SetPath,
-    ) -> Outcome<&'static str> {
+    ) -> Outcome<(&'static str, bool)> {
         let from = &self.from;
         match end {
             RestoreEnd::Answered(RestoreAnswer::Written(_) | RestoreAnswer::StillOpen(_)) => {
-                self.wait_for(request);
-                Ok(WRITTEN)
+                Ok((WRITTEN, !self.wait_for(request)))
             }
-            RestoreEnd::Answered(RestoreAnswer::Equal(_)) => Ok(EQUAL),
+            RestoreEnd::Answered(RestoreAnswer::Equal(_)) => Ok((EQUAL, false)),
             RestoreEnd::Answered(RestoreAnswer::Failed(reason)) => {
                 let failure =
                     |code| Failure::new(code, format!("{from} did not restore it: {reason}"));

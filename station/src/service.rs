@@ -30,7 +30,7 @@ use crate::{
     failure::{Failure, Outcome},
     master::Master,
     peers::Peers,
-    renewal, reopening,
+    pseudo, renewal, reopening,
     replica::Replica,
     state::{SetPart, SetRecord, StateDir, StateLock, state_around, states_inside},
     users_door,
@@ -444,8 +444,10 @@ impl fmt::Debug for Station {
     }
 }
 
-/// Refuses a source in which a station keeps its state: what it writes there would be sent, and written again, for ever.
-fn refuse_states(source: &Path) -> Outcome<()> {
+/// Refuses a source of the system's, and one in which a station keeps its state: what it writes there would be sent, and
+/// written again, for ever.
+pub(crate) fn refuse_states(source: &Path) -> Outcome<()> {
+    pseudo::refuse(source)?;
     let shown = source.display();
     if let Some(state) = state_around(source) {
         let state = state.display();

@@ -165,6 +165,20 @@ impl StateDir {
         Ok(read_toml::<SetsFile>(&self.0.join("sets.toml"))?.sets)
     }
 
+    /// Returns the sets that this station replicated before the list of its sets was lost.
+    pub(crate) fn lost_sets(&self) -> Vec<SetName> {
+        if !matches!(self.0.join("sets.toml").try_exists(), Ok(false)) {
+            return Vec::new();
+        }
+        let journals = fs::read_dir(self.journals()).into_iter().flatten().flatten();
+        let names = journals.filter_map(|entry| entry.file_name().into_string().ok());
+        let sets = names.filter_map(|name| name.strip_suffix(".redb")?.parse().ok());
+        // One that was refused left a journal at most.
+        let mut sets: Vec<SetName> = sets.filter(|set| self.restores(set).exists()).collect();
+        sets.sort();
+        sets
+    }
+
     /// Writes the sets, durable when it returns.
     pub(crate) fn save_sets(&self, sets: &[SetRecord]) -> Outcome<()> {
         write_toml(&self.0.join("sets.toml"), &SetsFile { sets: sets.to_vec() })
@@ -290,6 +304,22 @@ fn usual_states() -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A station that has forgotten what it is there for must not be content.
+    #[test]
+    fn a_list_of_sets_that_is_lost_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::new(dir.path());
+        assert_eq!(state.lost_sets(), [], "a new station");
+        let set: SetName = "work".parse().unwrap();
+        fs::create_dir(state.journals()).unwrap();
+        fs::write(state.journal(&set), "").unwrap();
+        assert_eq!(state.lost_sets(), [], "it was refused when it was added");
+        fs::create_dir(state.restores(&set)).unwrap();
+        assert_eq!(state.lost_sets(), [set]);
+        state.save_sets(&[]).unwrap();
+        assert_eq!(state.lost_sets(), []);
+    }
 
     #[test]
     fn sets_and_members_survive_a_restart() {

@@ -28,7 +28,7 @@ use crate::{
     files,
     output::Screen,
     panics, sample,
-    service::{Running, Station},
+    service::{Running, Station, refuse_states},
     standing::{IN_SYNC, has_arrived},
     state::{SetPart, SetRecord},
 };
@@ -191,6 +191,9 @@ impl Pair {
 
 impl Layout {
     fn prepare(options: &cli::Demo) -> Outcome<Self> {
+        if let (Some(source), Some(state)) = (&options.source, &options.state) {
+            check(source, state)?;
+        }
         let (root, temporary) = match &options.state {
             Some(state) => {
                 files::create_private_dir(state)?;
@@ -273,6 +276,27 @@ impl Layout {
         }
         start(config, tasks).await
     }
+}
+
+/// Refuses what cannot be a source of a new demo before anything is made: what is left behind would have keys in it.
+fn check(source: &Path, state: &Path) -> Outcome<()> {
+    let absolute = std::path::absolute(state);
+    let state = absolute.with_context(|| format!("cannot tell where {} is", state.display()))?;
+    // Whoever opens it tells why it cannot be opened.
+    let Ok(source) = source.canonicalize() else { return Ok(()) };
+    if state.join(MASTER).join(CONFIG).exists() {
+        return Ok(());
+    }
+    refuse_states(&source)?;
+    let mut above = state.ancestors().filter_map(|dir| dir.canonicalize().ok());
+    if above.next().is_some_and(|dir| dir.starts_with(&source)) {
+        let (source, state) = (source.display(), state.display());
+        return Err(Failure::refused(format!(
+            "{source} cannot be a source: the demo would keep its state in it, in {state}"
+        ))
+        .hint("name a folder outside of the source with --state"));
+    }
+    Ok(())
 }
 
 async fn start(config: Config, tasks: &mut JoinSet<Outcome<()>>) -> Outcome<Arc<Station>> {
@@ -387,3 +411,25 @@ pub(super) const REPLICA: &str = "replica";
 
 /// What a station's config is called in its folder.
 const CONFIG: &str = "station.toml";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A command that is refused leaves no keys behind.
+    #[test]
+    fn a_refused_source_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("deep/st");
+        let prepare = |source: &Path, state: &Path| {
+            let (source, state) = (Some(source.to_owned()), Some(state.to_owned()));
+            Layout::prepare(&cli::Demo { source, state }).map(drop)
+        };
+        let refused = prepare(dir.path(), &state).unwrap_err();
+        assert_eq!(refused.code, Code::Refused);
+        assert!(!dir.path().join("deep").exists());
+        let source = dir.path().join("source");
+        std::fs::create_dir(&source).unwrap();
+        prepare(&source, &state).unwrap();
+    }
+}

@@ -25,16 +25,27 @@ pub(crate) fn restore(socket: &Path, options: &Restore, screen: &Screen) -> Outc
 
 fn restore_in_place(socket: &Path, place: Place, when: String, screen: &Screen) -> Outcome<()> {
     let restored: Restored = client::ask_one(socket, &Request::Restore { place, when })?;
-    screen.value(&restored, |restored| {
-        let (path, version) = (safe(&restored.path), &restored.version);
-        match restored.outcome.as_str() {
-            "equal" => format!("{path} has the content of {version} already.\n"),
-            _ if restored.still_open => format!(
-                "{path} is as it was in {version}; that is a new version now.\nThe file that it replaced is still open by a writer: what that writes into it becomes a version, too.\n"
-            ),
-            _ => format!("{path} is as it was in {version}; that is a new version now.\n"),
-        }
-    })
+    screen.value(&restored, told)
+}
+
+/// Says what came of a restore in place, and no more than is known.
+fn told(restored: &Restored) -> String {
+    let (path, version) = (safe(&restored.path), &restored.version);
+    if restored.outcome == "equal" {
+        return format!("{path} has the content of {version} already.\n");
+    }
+    let mut text = match restored.on_its_way {
+        false => format!("{path} is as it was in {version}; that is a new version now.\n"),
+        true => format!(
+            "{path} is on the master as it was in {version}. The new version has not arrived here yet: keepshare versions \
+             {}:{path} shows it when it has, keepshare status what keeps it.\n",
+            restored.set
+        ),
+    };
+    if restored.still_open {
+        text += "The file that it replaced is still open by a writer: what that writes into it becomes a version, too.\n";
+    }
+    text
 }
 
 fn restore_to(
@@ -48,7 +59,7 @@ fn restore_to(
     let mut answer = client::ask(socket, &Request::Export { place, when })?;
     let bar = screen.bar();
     let mut out: Option<Extractor> = None;
-    let mut bytes = 0_u64;
+    let mut received = 0_u64;
     while let Some(piece) = answer.next_piece::<Entry>()? {
         match (piece, &mut out) {
             (Piece::Item(entry), Some(extractor)) => extractor.entry(entry)?,
@@ -58,7 +69,7 @@ fn restore_to(
                 out.insert(Extractor::open(dir, whole, force)?).entry(entry)?;
             }
             (Piece::Data(data), Some(extractor)) => {
-                bytes += data.len() as u64;
+                received += data.len() as u64;
                 extractor.data(&data)?;
             }
             (Piece::Data(_), None) => return Err(empty_answer()),
@@ -66,29 +77,29 @@ fn restore_to(
         }
         let count = out.as_ref().map_or(0, |extractor| extractor.written);
         let doing = format!("restoring {count} files and folders, bytes");
-        bar.show(&Progress { doing, done: bytes, total: None });
+        bar.show(&Progress { doing, done: received, total: None });
     }
     let mut extractor = out.ok_or_else(empty_answer)?;
     extractor.finish()?;
     bar.finish();
-    report(&extractor, bytes, dir, screen)
+    report(&extractor, dir, screen)
 }
 
 fn empty_answer() -> Failure {
     Failure::new(Code::Failed, "the station gave an empty answer")
 }
 
-fn report(extractor: &Extractor, bytes: u64, dir: &Path, screen: &Screen) -> Outcome<()> {
+fn report(extractor: &Extractor, dir: &Path, screen: &Screen) -> Outcome<()> {
     let summary = serde_json::json!({
         "to": dir.to_string_lossy(),
         "written": extractor.written,
-        "bytes": bytes,
+        "bytes": extractor.bytes,
         "owners": extractor.gives_owners(),
         "problems": extractor.problems,
     });
     screen.value(&summary, |_| {
         let (count, dir) = (extractor.written, dir.display());
-        let size = crate::output::bytes_text(bytes);
+        let size = crate::output::bytes_text(extractor.bytes);
         let owners = match extractor.gives_owners() {
             true => "",
             false => "Owners were not restored: only root can give files away.\n",
@@ -101,4 +112,30 @@ fn report(extractor: &Extractor, bytes: u64, dir: &Path, screen: &Screen) -> Out
     let mut failure = Failure::new(Code::Failed, "not everything could be restored");
     failure.chain.extend(extractor.problems.iter().take(20).cloned());
     Err(failure.hint("what is listed is missing in the folder; keepshare fsck tells more"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody is told of a version that nobody has seen.
+    #[test]
+    fn a_version_that_has_not_come_back_is_not_claimed() {
+        let mut restored = Restored {
+            set: "work".into(),
+            path: "a".into(),
+            version: "1.1.7".into(),
+            outcome: "written".into(),
+            still_open: false,
+            on_its_way: false,
+        };
+        assert!(told(&restored).contains("that is a new version now"));
+        restored.on_its_way = true;
+        let text = told(&restored);
+        assert!(
+            !text.contains("a new version now") && text.contains("not arrived here yet"),
+            "{text}"
+        );
+        assert!(text.contains("keepshare versions work:a shows it"), "{text}");
+    }
 }

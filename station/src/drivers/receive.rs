@@ -34,6 +34,7 @@ use keepshare_versioning::{
 use crate::{
     clock,
     drivers::{pump::Pump, ship::sleep_until},
+    turns::Wanted,
 };
 
 /// One received set, before its loop runs.
@@ -58,6 +59,8 @@ pub(crate) struct Ask {
     pub(crate) request: RestoreRequest,
     /// Where its content is read from.
     pub(crate) state: FileState,
+    /// It goes on as long as this says so.
+    pub(crate) wanted: Wanted,
     /// Who waits.
     pub(crate) done: oneshot::Sender<RestoreEnd>,
 }
@@ -106,7 +109,7 @@ struct Driver {
     /// Answers of the store, as few as the receiver lets be open.
     answers: mpsc::UnboundedReceiver<Done>,
     answers_to: mpsc::UnboundedSender<Done>,
-    asked: HashMap<RequestId, (FileState, oneshot::Sender<RestoreEnd>)>,
+    asked: HashMap<RequestId, (FileState, Wanted, oneshot::Sender<RestoreEnd>)>,
     shown: watch::Sender<Receiving>,
 }
 
@@ -315,9 +318,13 @@ impl Driver {
     fn restore(&mut self, output: StationOutput) {
         match output {
             StationOutput::ReadVersion { request, offset, len } => {
-                let Some((state, _)) = self.asked.get(&request) else { return };
-                let (reader, state) = (self.store.reader(), state.clone());
+                let Some((state, wanted, _)) = self.asked.get(&request) else { return };
+                let (reader, state, wanted) = (self.store.reader(), state.clone(), wanted.clone());
                 self.jobs.spawn_blocking(move || {
+                    if !wanted.is_wanted() {
+                        let reason = Text::new("nobody wants it any more");
+                        return Input::Restore(StationInput::Unreadable { request, reason });
+                    }
                     Input::Restore(match reader.read(&state, offset, len) {
                         Ok(bytes) => StationInput::Content { request, offset, bytes },
                         Err(error) => {
@@ -328,7 +335,7 @@ impl Driver {
                 });
             }
             StationOutput::Ended { request, end } => {
-                if let Some((_, done)) = self.asked.remove(&request) {
+                if let Some((_, _, done)) = self.asked.remove(&request) {
                     // Who asked may be gone.
                     let _ = done.send(end);
                 }
@@ -357,13 +364,13 @@ impl Driver {
     }
 
     fn take_ask(&mut self, ask: Ask) {
-        let Ask { request, state, done } = ask;
+        let Ask { request, state, wanted, done } = ask;
         if self.pump.is_none() {
             // Nobody waits a minute for a master that is away.
             let _ = done.send(RestoreEnd::NotAsked(Text::new("the master is not connected")));
             return;
         }
-        self.asked.insert(request.request, (state, done));
+        self.asked.insert(request.request, (state, wanted, done));
         self.handle(Input::Restore(StationInput::Ask(request)));
     }
 

@@ -2,18 +2,23 @@
 //!
 //! The source writes it in place, journals it and answers repeats, so nothing here needs to survive a crash; what was
 //! put aside is removed at the next start.
+//!
+//! What is zeros takes no space there, as a file of a few bytes may be terabytes long, and some space is left to the
+//! journal, which is on the same disk.
 
 use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    io,
+    ops::Range,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use tokio::sync::mpsc;
 
 use keepshare_base::{RequestId, RestoreOutcome};
+use keepshare_host::disk::RESERVE_BYTES;
 use keepshare_proto::{
     RestoreAnswer, RestoreRequest, Text,
     restore::{MasterInput, MasterOutput},
@@ -26,6 +31,8 @@ use keepshare_replication::source::{self, SourceHandle};
 pub(crate) struct Restores {
     dir: PathBuf,
     open: HashMap<RequestId, Aside>,
+    /// How many bytes of the disk are left to others.
+    reserve: u64,
 }
 
 /// What is put aside of one request.
@@ -33,9 +40,11 @@ pub(crate) struct Restores {
 struct Aside {
     request: RestoreRequest,
     path: PathBuf,
-    /// What went wrong while it was made ready.
-    file: io::Result<File>,
+    file: File,
 }
+
+/// What of content is looked at for zeros at once: a block of the usual file systems.
+const BLOCK_BYTES: usize = 4096;
 
 impl Restores {
     /// Puts content aside in `dir`, which nothing else uses.
@@ -44,7 +53,7 @@ impl Restores {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => fs::create_dir_all(&dir)?,
         }
-        Ok(Self { dir, open: HashMap::new() })
+        Ok(Self { dir, open: HashMap::new(), reserve: RESERVE_BYTES })
     }
 
     /// Does what the master's half of a restore wants.
@@ -59,11 +68,7 @@ impl Restores {
             MasterOutput::LookUp { request } => {
                 answer(events, MasterInput::Known { request, answer: None });
             }
-            MasterOutput::Begin(request) => {
-                let path = self.dir.join(request.request.to_string());
-                let file = create(&path);
-                self.open.insert(request.request, Aside { request, path, file });
-            }
+            MasterOutput::Begin(request) => self.begin(request, events),
             MasterOutput::Content { request, offset, bytes } => {
                 self.write(request, offset, bytes, events);
             }
@@ -76,6 +81,20 @@ impl Restores {
         }
     }
 
+    fn begin(&mut self, request: RestoreRequest, events: &mpsc::UnboundedSender<Input>) {
+        let id = request.request;
+        let path = self.dir.join(id.to_string());
+        match self.create(&path, request.meta.size) {
+            Ok(file) => {
+                self.open.insert(id, Aside { request, path, file });
+            }
+            Err(error) => {
+                remove(&path);
+                answer(events, not_put_aside(id, &error));
+            }
+        }
+    }
+
     fn write(
         &mut self,
         request: RequestId,
@@ -83,15 +102,64 @@ impl Restores {
         bytes: Vec<u8>,
         events: &mpsc::UnboundedSender<Input>,
     ) {
-        let Some(aside) = self.open.get_mut(&request) else { return };
-        let through = offset + bytes.len() as u64;
+        let Some(aside) = self.open.get(&request) else { return };
         // At most a quarter of a MiB, into the page cache.
-        if let Ok(file) = &mut aside.file
-            && let Err(error) = file.write_all(&bytes)
-        {
-            aside.file = Err(error);
+        let written = self.write_into(&aside.file, offset, &bytes);
+        match written {
+            Ok(()) => {
+                let through = offset + bytes.len() as u64;
+                answer(events, MasterInput::Taken { request, through });
+            }
+            Err(error) => {
+                if let Some(aside) = self.open.remove(&request) {
+                    remove(&aside.path);
+                }
+                answer(events, not_put_aside(request, &error));
+            }
         }
-        answer(events, MasterInput::Taken { request, through });
+    }
+
+    /// Writes content, but for whole blocks of zeros, where the file has a hole.
+    fn write_into(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let write = |run: Range<usize>| -> io::Result<()> {
+            if run.is_empty() {
+                return Ok(());
+            }
+            self.check_space(run.len() as u64)?;
+            file.write_all_at(&bytes[run.clone()], offset + run.start as u64)
+        };
+        let (mut at, mut run) = (0, 0..0);
+        while at < bytes.len() {
+            // Blocks as the file has them, wherever this piece of it begins.
+            let in_block = usize::try_from((offset + at as u64) % BLOCK_BYTES as u64).unwrap_or(0);
+            let end = bytes.len().min(at + BLOCK_BYTES - in_block);
+            if bytes[at..end].iter().all(|byte| *byte == 0) {
+                write(run)?;
+                run = end..end;
+            } else {
+                run.end = end;
+            }
+            at = end;
+        }
+        write(run)
+    }
+
+    /// Makes the file, all of it a hole.
+    fn create(&self, path: &Path, size: u64) -> io::Result<File> {
+        self.check_space(0)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.set_len(size)?;
+        Ok(file)
+    }
+
+    /// Refuses what would leave others too little space.
+    fn check_space(&self, wanted: u64) -> io::Result<()> {
+        let stat = rustix::fs::statvfs(&self.dir)?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        if free < self.reserve.saturating_add(wanted) {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "there is no room on its disk"));
+        }
+        Ok(())
     }
 
     fn finish(
@@ -112,9 +180,6 @@ impl Restores {
 
 fn restore(aside: &Aside, source: &SourceHandle) -> RestoreAnswer {
     let failed = |text: String| RestoreAnswer::Failed(Text::new(&text));
-    if let Err(error) = &aside.file {
-        return failed(format!("the master cannot put the content aside: {error}"));
-    }
     let RestoreRequest { request, path, version, meta, user, ground, .. } = aside.request.clone();
     let restored = source.restore(source::RestoreRequest {
         request,
@@ -140,12 +205,126 @@ fn answer(events: &mpsc::UnboundedSender<Input>, input: MasterInput) {
     let _ = events.send(Input::Restore(input));
 }
 
-fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+/// Answers that content cannot be put aside; nothing is there of it any more.
+fn not_put_aside(request: RequestId, error: &io::Error) -> MasterInput {
+    let why = format!("the master cannot put the content aside: {error}");
+    tracing::warn!(%request, %why, "not restored");
+    MasterInput::Done { request, answer: RestoreAnswer::Failed(Text::new(&why)) }
 }
 
 fn remove(path: &Path) {
     if let Err(error) = fs::remove_file(path) {
         tracing::debug!(%error, "cannot remove what was put aside for a restore");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use keepshare_base::{
+        ContentHash, Epoch, FileTime, Kind, Meta, OriginId, Owner, Position, Seq, SetPath,
+        VersionId,
+    };
+
+    use super::*;
+
+    const REQUEST: RequestId = RequestId([7; 32]);
+
+    struct Bench {
+        _dir: tempfile::TempDir,
+        restores: Restores,
+        events: mpsc::UnboundedReceiver<Input>,
+        events_to: mpsc::UnboundedSender<Input>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let restores = Restores::new(dir.path().join("restores")).unwrap();
+            let (events_to, events) = mpsc::unbounded_channel();
+            Self { _dir: dir, restores, events, events_to }
+        }
+
+        fn begin(&mut self, size: u64) {
+            let position = Position { origin: OriginId::FIRST, epoch: Epoch::FIRST, seq: Seq(1) };
+            let owner = Owner { id: 0, name: String::new() };
+            let meta = Meta {
+                kind: Kind::File,
+                size,
+                mode: 0o644,
+                owner: owner.clone(),
+                group: owner,
+                mtime: FileTime { secs: 0, nanos: 0 },
+                symlink: Vec::new(),
+                rdev: 0,
+                xattrs: Vec::new(),
+            };
+            let request = RestoreRequest {
+                request: REQUEST,
+                path: SetPath::parse(b"a").unwrap(),
+                version: VersionId(position),
+                meta,
+                hash: ContentHash([0; 32]),
+                user: None,
+                ground: None,
+            };
+            self.restores.begin(request, &self.events_to);
+        }
+
+        fn write(&mut self, offset: u64, bytes: &[u8]) {
+            self.restores.write(REQUEST, offset, bytes.to_vec(), &self.events_to);
+        }
+
+        fn path(&self) -> PathBuf {
+            self.restores.dir.join(REQUEST.to_string())
+        }
+
+        fn is_refused(&mut self) -> bool {
+            let Ok(Input::Restore(MasterInput::Done { answer, .. })) = self.events.try_recv()
+            else {
+                return false;
+            };
+            matches!(answer, RestoreAnswer::Failed(why) if why.as_str().contains("no room"))
+        }
+    }
+
+    /// A long file with a few bytes in it takes no more space here than it took its user.
+    #[test]
+    fn zeros_take_no_space() {
+        let mut bench = Bench::new();
+        let size = 64 << 20;
+        bench.begin(size);
+        // Pieces that begin and end inside of blocks, with data at the beginning, in the middle and at the end.
+        let mut content = vec![0; usize::try_from(size).unwrap()];
+        for at in [0, 5000, 40 << 20, content.len() - 1] {
+            content[at] = 1;
+        }
+        let mut at = 0;
+        for piece in content.chunks(200_001) {
+            bench.write(at, piece);
+            at += piece.len() as u64;
+        }
+        assert_eq!(fs::read(bench.path()).unwrap(), content);
+        let taken = fs::metadata(bench.path()).unwrap().blocks() * 512;
+        assert!(taken < 1 << 20, "{taken} bytes are taken for 4 blocks");
+    }
+
+    /// The journal needs space on that disk for everything else that is saved.
+    #[test]
+    fn what_would_fill_the_disk_is_refused_and_removed() {
+        let mut bench = Bench::new();
+        bench.restores.reserve = u64::MAX;
+        bench.begin(1);
+        assert!(bench.is_refused() && !bench.path().exists(), "before");
+
+        bench.restores.reserve = RESERVE_BYTES;
+        bench.begin(BLOCK_BYTES as u64 * 2);
+        bench.restores.reserve = u64::MAX;
+        bench.write(0, &[0; BLOCK_BYTES]);
+        assert!(!bench.is_refused(), "zeros need no space");
+        bench.write(BLOCK_BYTES as u64, &[1; BLOCK_BYTES]);
+        assert!(bench.is_refused() && !bench.path().exists(), "while it is written");
+        assert!(bench.restores.open.is_empty());
     }
 }

@@ -1,0 +1,62 @@
+//! Folders in which nobody keeps files: what the system shows there is made when it is read, and changes by itself.
+
+use std::path::Path;
+
+use crate::failure::{Failure, Outcome};
+
+/// The file systems that show something else than files, by the numbers of statfs(2) (`linux/magic.h`).
+const PSEUDO: &[(u64, &str)] = &[
+    (0x9fa0, "proc"),
+    (0x6265_6572, "sysfs"),
+    (0x1cd1, "devpts"),
+    (0x27_e0eb, "cgroup"),
+    (0x6367_7270, "cgroup2"),
+    (0x6462_6720, "debugfs"),
+    (0x7472_6163, "tracefs"),
+    (0x7363_6673, "securityfs"),
+    (0x6265_6570, "configfs"),
+    (0x6165_676c, "pstore"),
+    (0xde5e_81e4, "efivarfs"),
+    (0xcafe_4a11, "bpf"),
+    (0xf97c_ff8c, "selinuxfs"),
+    (0x6573_5543, "fusectl"),
+    (0x4249_4e4d, "binfmt_misc"),
+    (0x1980_0202, "mqueue"),
+    (0x6e73_6673, "nsfs"),
+    (0x9584_58f6, "hugetlbfs"),
+    (0x6759_6969, "rpc_pipefs"),
+];
+
+/// Refuses a folder of the system's as a source.
+pub(crate) fn refuse(source: &Path) -> Outcome<()> {
+    // What cannot be asked is told by whoever opens it.
+    let Ok(stat) = rustix::fs::statfs(source) else { return Ok(()) };
+    let number = u64::from_ne_bytes(stat.f_type.to_ne_bytes()) & u64::from(u32::MAX);
+    let known = PSEUDO.iter().find(|(pseudo, _)| *pseudo == number);
+    // Devices are on a tmpfs, as files may be.
+    let what = known.map(|(_, name)| *name).or_else(|| source.starts_with("/dev").then_some("dev"));
+    let Some(what) = what else { return Ok(()) };
+    let shown = source.display();
+    Err(Failure::refused(format!("{shown} is the system's ({what}) and holds no files to keep"))
+        .hint("name a folder that users keep files in"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is in there changes by itself, for ever, and is nobody's work.
+    #[test]
+    fn folders_of_the_system_are_no_sources() {
+        for system in ["/proc", "/proc/sys", "/dev", "/dev/shm"] {
+            assert!(refuse(Path::new(system)).is_err(), "{system}");
+        }
+        // A container may have none.
+        if Path::new("/sys/kernel").exists() {
+            assert!(refuse(Path::new("/sys/kernel")).is_err());
+        }
+        let dir = tempfile::tempdir().unwrap();
+        assert!(refuse(dir.path()).is_ok());
+        assert!(refuse(&dir.path().join("missing")).is_ok());
+    }
+}
