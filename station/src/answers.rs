@@ -373,6 +373,13 @@ impl Answers for StationAnswers {
                 let pattern = Pattern::new(&pattern, deleted_only);
                 self.find_names(set.as_ref(), &pattern, limit, reply)
             }
+            Request::Zone => {
+                // The two stations of a demo have one.
+                let station = self.stations.first();
+                let station =
+                    station.ok_or_else(|| Failure::unavailable("no station runs here"))?;
+                reply.item(&station.config.zone.name())
+            }
             Request::Account(request) => {
                 // Of a demo's two stations the first has the drive, and with it the users.
                 let station = self.stations.first();

@@ -108,6 +108,8 @@ pub(crate) enum Request {
         /// How many at most.
         limit: usize,
     },
+    /// The zone in which typed times are read that have no offset: its name.
+    Zone,
     /// Something about users and their sessions.
     Account(accounts::AccountRequest),
     /// Checks one set or all: [`FsckReport`]s.
@@ -378,6 +380,16 @@ pub(crate) struct Entry {
     pub(crate) same_as: Option<Vec<keepshare_base::Name>>,
     /// Why its content does not follow, where it cannot be read.
     pub(crate) damaged: Option<String>,
+    /// What is there instead of a version, where its content is none yet: it is being received, or its master is away.
+    #[serde(default)]
+    pub(crate) uncut: Option<Uncut>,
+}
+
+/// Content that is no version yet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Uncut {
+    /// The last version of what has this name; none where it has none.
+    pub(crate) last_version: Option<String>,
 }
 
 /// A connection of the drive.

@@ -17,7 +17,7 @@ use keepshare_namespace::{
 use keepshare_versioning::{Ended, FileState, HistoryEntry, ReadError, Reader, View};
 
 use crate::{
-    api::{Entry, VersionInfo, server::Reply},
+    api::{Entry, Uncut, VersionInfo, server::Reply},
     clock,
     failure::{Code, Failure, Outcome},
     turns::Wanted,
@@ -40,6 +40,9 @@ const FORMER_MAX: usize = 1000;
 
 /// How many folders that stood at one path are gone through.
 const FOLDERS_MAX: usize = 64;
+
+/// How many versions of a name are searched for one whose content is kept.
+const SEARCHED_FOR_KEPT: usize = 16;
 
 /// The past of one set.
 #[derive(Clone, Debug)]
@@ -66,21 +69,6 @@ enum Held {
     State(FileState),
     /// A file that had no version yet; what it became, where it is still there.
     Unfinished(Option<FileState>),
-}
-
-impl Held {
-    fn entry(&self, path: Vec<Name>) -> Entry {
-        match self {
-            Self::State(state) => {
-                Entry { path, meta: state.meta.clone(), same_as: None, damaged: None }
-            }
-            Self::Unfinished(later) => {
-                let meta = later.as_ref().map_or_else(no_meta, |later| later.meta.clone());
-                let reason = "it was being written then, and had no version yet";
-                Entry { path, meta, same_as: None, damaged: Some(reason.to_owned()) }
-            }
-        }
-    }
 }
 
 impl Catalog {
@@ -292,18 +280,16 @@ impl Catalog {
     pub(crate) fn show(&self, found: &Found, reply: &mut Reply) -> Outcome<()> {
         let path: Vec<Name> = found.name.iter().cloned().collect();
         if found.state.meta.kind != Kind::Dir {
-            let meta = found.state.meta.clone();
-            reply.item(&Entry { path, meta, same_as: None, damaged: None })?;
+            reply.item(&self.entry(path, &found.state)?)?;
             return self.send_content(&found.state, reply);
         }
-        let meta = found.state.meta.clone();
-        reply.item(&Entry { path: path.clone(), meta, same_as: None, damaged: None })?;
+        reply.item(&self.entry(path.clone(), &found.state)?)?;
         let mut after = None;
         loop {
             let page = self.list(found.state.file, found.commit, after.as_ref())?;
             for (name, held) in &page {
                 let path = path.iter().cloned().chain([name.clone()]).collect();
-                reply.item(&held.entry(path))?;
+                reply.item(&self.held_entry(path, held)?)?;
             }
             match page.into_iter().next_back() {
                 Some((name, _)) => after = Some(name),
@@ -341,7 +327,7 @@ impl Catalog {
             };
             path.push(name);
             let Held::State(state) = held else {
-                reply.item(&held.entry(path.clone()))?;
+                reply.item(&self.held_entry(path.clone(), &held)?)?;
                 path.pop();
                 continue;
             };
@@ -364,8 +350,7 @@ impl Catalog {
         linked: &mut HashMap<FileId, Vec<Name>>,
         reply: &mut Reply,
     ) -> Outcome<()> {
-        let mut entry =
-            Entry { path: path.to_vec(), meta: state.meta.clone(), same_as: None, damaged: None };
+        let mut entry = self.entry(path.to_vec(), state)?;
         if state.meta.kind != Kind::File {
             return reply.item(&entry);
         }
@@ -387,6 +372,34 @@ impl Catalog {
             Err(failure) if failure.code == Code::Failed && failure.hint.is_some() => Ok(()),
             sent => sent,
         }
+    }
+
+    fn held_entry(&self, path: Vec<Name>, held: &Held) -> Outcome<Entry> {
+        match held {
+            Held::State(state) => self.entry(path, state),
+            Held::Unfinished(later) => {
+                let meta = later.as_ref().map_or_else(no_meta, |later| later.meta.clone());
+                let reason = Some("it was being written then, and had no version yet".to_owned());
+                Ok(Entry { path, meta, same_as: None, damaged: reason, uncut: None })
+            }
+        }
+    }
+
+    fn entry(&self, path: Vec<Name>, state: &FileState) -> Outcome<Entry> {
+        let uncut = (state.meta.kind == Kind::File && !state.cut).then(|| self.uncut(state));
+        let (uncut, meta) = (uncut.transpose()?, state.meta.clone());
+        Ok(Entry { path, meta, same_as: None, damaged: None, uncut })
+    }
+
+    /// Returns what there is instead of a state that is no version.
+    fn uncut(&self, state: &FileState) -> Outcome<Uncut> {
+        let view = self.view()?;
+        let (_, links) = view.last_links(state.file).map_err(read_failure)?;
+        let Some((folder, name)) = links.first() else { return Ok(Uncut { last_version: None }) };
+        let held = view.history(*folder, name, SEARCHED_FOR_KEPT).map_err(read_failure)?;
+        let last = held.iter().find(|entry| !entry.state.expired);
+        let id = |entry: &HistoryEntry| Moment::Version(entry.version, Some(entry.state.file));
+        Ok(Uncut { last_version: last.map(|entry| id(entry).to_string()) })
     }
 
     fn send_content(&self, state: &FileState, reply: &mut Reply) -> Outcome<()> {
@@ -501,7 +514,7 @@ pub(crate) fn read_failure(error: ReadError) -> Failure {
 }
 
 /// Returns the attributes of something of which nothing is known.
-fn no_meta() -> Meta {
+pub(crate) fn no_meta() -> Meta {
     Meta {
         kind: Kind::File,
         size: 0,

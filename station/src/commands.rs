@@ -28,6 +28,7 @@ mod sets;
 mod stations;
 mod status;
 mod tokens;
+mod uncut;
 mod users;
 
 /// Does what was typed.

@@ -1,49 +1,73 @@
 //! Writes what the station gives back into a folder: files, folders and links as they were.
 //!
 //! Everything goes through held folder descriptors and never follows a link, because the names come from a set that
-//! others write. A file is written beside its place and moved there whole. Nothing is replaced unless that was asked
-//! for. Owners are given only by root, by name where the machine knows the name.
+//! others write. A file is written beside its place and moved there whole; what is not whole is removed, also where the
+//! command is interrupted. Nothing is replaced unless that was asked for. What is in the way of one file keeps no other
+//! back: it is listed at the end. Owners are given only by root, by name where the machine knows the name.
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     ffi::{OsStr, OsString},
-    fs::{self, File},
+    fs::{self, DirBuilder, File},
     hash::{BuildHasher, Hasher, RandomState},
     io::{self, Seek, SeekFrom, Write},
-    os::{fd::AsFd, fd::OwnedFd, unix::ffi::OsStrExt},
+    os::{
+        fd::OwnedFd,
+        unix::{ffi::OsStrExt, fs::DirBuilderExt},
+    },
     path::{Path, PathBuf},
 };
 
 use anyhow::Context;
 use rustix::{
-    fs::{AtFlags, CWD, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid},
+    fs::{AtFlags, CWD, Mode, OFlags, RenameFlags},
     io::Errno,
 };
 
-use keepshare_base::{FileTime, Kind, Meta, Name, Owner, unescape_name};
+use keepshare_base::{Kind, Meta, Name, unescape_name};
 
 use crate::{
     api::Entry,
-    failure::{Failure, Outcome},
+    failure::{Code, Failure, Outcome},
     output::safe,
-    users,
 };
+
+mod attributes;
+mod unfinished;
+
+use attributes::Owners;
+pub(crate) use unfinished::Unfinished;
 
 /// A folder being filled.
 pub(crate) struct Extractor {
     root: OwnedFd,
     /// Where it is, for messages.
     shown: PathBuf,
+    /// It was not there before, and is nobody else's until it is filled.
+    is_new: bool,
     force: bool,
-    owners: Option<Owners>,
+    owners: Owners,
+    /// The attributes of a set's own folder, where they are to be given.
+    top: Option<Meta>,
     /// Folders that are open, from the top: what was entered last is finished first.
     open: Vec<OpenFolder>,
     file: Option<OpenFile>,
+    unfinished: Unfinished,
+    /// The folder that could not be made or entered last: what is in it is passed over.
+    lost: Option<Vec<OsString>>,
+    /// Files that could not be brought back, which other names may be links to.
+    missing: HashSet<Vec<OsString>>,
     /// What could not be brought back, with the reason.
     pub(crate) problems: Vec<String>,
-    /// Files, folders and links that are there now.
+    /// Whether the station could not give something.
+    pub(crate) is_damaged: bool,
+    /// Attributes that the file system does not take, by path.
+    pub(crate) left_out: Vec<String>,
+    /// What is never brought back: pipes, sockets and devices.
+    pub(crate) skipped: Vec<String>,
+    /// Files, folders and links written.
     pub(crate) written: u64,
-    /// The content of those files.
+    /// The content of the files among them, in bytes.
     pub(crate) bytes: u64,
 }
 
@@ -54,19 +78,13 @@ struct OpenFolder {
 }
 
 struct OpenFile {
+    path: Vec<OsString>,
     folder: OwnedFd,
-    name: OsString,
     /// What it is called until it is whole.
     temporary: OsString,
     file: File,
     len: u64,
     meta: Meta,
-}
-
-/// Names of users and groups of this machine.
-struct Owners {
-    users: HashMap<String, u32>,
-    groups: HashMap<String, u32>,
 }
 
 /// How a file is called until it is whole: this, and 16 digits that nobody can expect.
@@ -77,14 +95,18 @@ impl Extractor {
     ///
     /// For a `whole` set, whose entries go right into `dir`, it must be empty unless `force`.
     pub(crate) fn open(dir: &Path, whole: bool, force: bool) -> Outcome<Self> {
-        fs::create_dir_all(dir).map_err(|error| {
+        let hint = "--to names a folder, or where one can be made";
+        let is_new = make_folder(dir, whole).map_err(|error| {
             let error = anyhow::Error::new(error);
             Failure::from(error.context(format!("cannot create the folder {}", dir.display())))
-                .hint_if_none("--to names a folder, or where one can be made")
+                .hint_if_none(hint)
         })?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::openat(CWD, dir, flags, Mode::empty())
-            .with_context(|| format!("cannot open the folder {}", dir.display()))?;
+        let root = rustix::fs::openat(CWD, dir, flags, Mode::empty()).map_err(|error| {
+            let error = anyhow::Error::new(io::Error::from(error));
+            Failure::from(error.context(format!("cannot open the folder {}", dir.display())))
+                .hint_if_none(hint)
+        })?;
         if whole && !force {
             let mut entries = fs::read_dir(dir)
                 .with_context(|| format!("cannot read the folder {}", dir.display()))?;
@@ -92,10 +114,25 @@ impl Extractor {
                 return Err(in_the_way(dir));
             }
         }
-        let owners = rustix::process::geteuid().is_root().then(Owners::load);
-        let (shown, open) = (dir.to_owned(), Vec::new());
-        let (file, problems, written, bytes) = (None, Vec::new(), 0, 0);
-        Ok(Self { root, shown, force, owners, open, file, problems, written, bytes })
+        Ok(Self {
+            root,
+            shown: dir.to_owned(),
+            is_new,
+            force,
+            owners: Owners::load(),
+            top: None,
+            open: Vec::new(),
+            file: None,
+            unfinished: Unfinished::default(),
+            lost: None,
+            missing: HashSet::new(),
+            problems: Vec::new(),
+            is_damaged: false,
+            left_out: Vec::new(),
+            skipped: Vec::new(),
+            written: 0,
+            bytes: 0,
+        })
     }
 
     /// Begins the next entry; parents come before what is in them.
@@ -103,42 +140,60 @@ impl Extractor {
         self.finish_file()?;
         let path = local_path(&entry.path);
         let Some((name, parents)) = path.split_last() else {
-            // The folder itself, whose entries go right into ours: attributes are not put on a folder of the user's.
+            // The set's own folder, whose entries go right into ours; one that was there keeps what it has.
+            if self.is_new {
+                attributes::remove_foreign_lists(&self.root, &entry.meta).ok();
+                self.top = Some(entry.meta);
+            }
             return Ok(());
         };
-        self.leave_to(parents)?;
-        let shown = self.shown_path(&path);
-        if let Some(reason) = &entry.damaged {
-            self.problems.push(format!("{}: {reason}", safe(&shown.to_string_lossy())));
+        if self.lost.as_ref().is_some_and(|lost| path.starts_with(lost)) {
+            self.missing.insert(path);
             return Ok(());
         }
-        let made = match (&entry.same_as, entry.meta.kind) {
-            (Some(other), _) => self.link(name, &local_path(other)),
+        self.leave_to(parents)?;
+        if let Some(reason) = &entry.damaged {
+            self.is_damaged = true;
+            self.miss(path, reason);
+            return Ok(());
+        }
+        let kind = entry.meta.kind;
+        let made = match (&entry.same_as, kind) {
+            (Some(other), _) => {
+                let other = local_path(other);
+                if self.missing.contains(&other) {
+                    let other = safe(&self.shown_path(&other).to_string_lossy());
+                    self.miss(path, &format!("it is a link to {other}, which is missing"));
+                    return Ok(());
+                }
+                self.link(name, &other)
+            }
             (None, Kind::Dir) => self.enter(name, entry.meta),
-            (None, Kind::File) => self.begin_file(name, entry.meta),
-            (None, Kind::Symlink) => self.symlink(name, &entry.meta),
+            (None, Kind::File) => self.begin_file(&path, name, entry.meta),
+            (None, Kind::Symlink) => self.symlink(&path, name, &entry.meta),
             (None, Kind::Fifo | Kind::Socket | Kind::BlockDevice | Kind::CharDevice) => {
-                let shown = safe(&shown.to_string_lossy());
-                self.problems.push(format!("{shown}: pipes, sockets and devices are not restored"));
+                self.skipped.push(safe(&self.shown_path(&path).to_string_lossy()));
                 return Ok(());
             }
         };
         match made {
             Ok(()) => {
-                // A file is there when it is whole.
-                self.written += u64::from(self.file.is_none());
+                self.written += 1;
                 Ok(())
             }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(in_the_way(&shown)),
-            Err(error) => Err(cannot_write(&shown, error)),
+            Err(error) => {
+                if kind == Kind::Dir && entry.same_as.is_none() {
+                    self.lost = Some(path.clone());
+                }
+                self.obstacle(path, error)
+            }
         }
     }
 
     /// Adds content to the last entry.
     pub(crate) fn data(&mut self, bytes: &[u8]) -> Outcome<()> {
-        let Some(open) = &mut self.file else {
-            return Err(Failure::new(crate::failure::Code::Failed, "content without a file"));
-        };
+        // What the content belongs to could not be made, and is listed.
+        let Some(open) = &mut self.file else { return Ok(()) };
         // Zeros stay holes, so that a sparse file comes back sparse.
         let written = if bytes.iter().all(|byte| *byte == 0) {
             open.file
@@ -148,19 +203,32 @@ impl Extractor {
             open.file.write_all(bytes)
         };
         open.len += bytes.len() as u64;
-        written.map_err(|error| cannot_write(&self.shown, error))
+        let Err(error) = written else { return Ok(()) };
+        let path = self.file.take().map(|open| open.path).unwrap_or_default();
+        self.unfinished.remove();
+        self.written -= 1;
+        self.obstacle(path, error)
     }
 
     /// Finishes what is open and makes all of it durable.
     pub(crate) fn finish(&mut self) -> Outcome<()> {
         self.finish_file()?;
         self.leave_to(&[])?;
+        if let Some(meta) = self.top.take() {
+            let left = attributes::give(&self.root, &meta, &self.owners);
+            self.note_left_out(&[], &left);
+        }
         rustix::fs::syncfs(&self.root).map_err(|error| cannot_write(&self.shown, error.into()))
     }
 
     /// Tells whether owners are given.
     pub(crate) fn gives_owners(&self) -> bool {
-        self.owners.is_some()
+        self.owners.are_given
+    }
+
+    /// Returns what removes the file that is not whole.
+    pub(crate) fn unfinished(&self) -> Unfinished {
+        self.unfinished.clone()
     }
 
     fn shown_path(&self, path: &[OsString]) -> PathBuf {
@@ -171,37 +239,71 @@ impl Extractor {
         self.open.last().map_or(&self.root, |folder| &folder.fd)
     }
 
+    /// Lists something as missing.
+    fn miss(&mut self, path: Vec<OsString>, reason: &str) {
+        let shown = safe(&self.shown_path(&path).to_string_lossy());
+        self.problems.push(format!("{shown}: {reason}"));
+        self.missing.insert(path);
+    }
+
+    /// Goes on without something, unless nothing else could be written either.
+    fn obstacle(&mut self, path: Vec<OsString>, error: io::Error) -> Outcome<()> {
+        let shown = self.shown_path(&path);
+        match error.kind() {
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::ReadOnlyFilesystem => return Err(cannot_write(&shown, error)),
+            io::ErrorKind::AlreadyExists if !self.force => return Err(in_the_way(&shown)),
+            io::ErrorKind::IsADirectory => self.miss(path, "a folder is in its place"),
+            io::ErrorKind::NotADirectory => {
+                self.miss(path, "something that is no folder is in its place");
+            }
+            _ => self.miss(path, &error.to_string()),
+        }
+        Ok(())
+    }
+
+    /// Notes what the file system did not take of something's attributes.
+    fn note_left_out(&mut self, path: &[OsString], left: &[String]) {
+        if !left.is_empty() {
+            let shown = safe(&self.shown_path(path).to_string_lossy());
+            self.left_out.push(format!("{shown}: {}", left.join(", ")));
+        }
+    }
+
     /// Leaves folders until those that are open are `parents`.
     fn leave_to(&mut self, parents: &[OsString]) -> Outcome<()> {
         let common =
             self.open.iter().zip(parents).take_while(|(open, name)| open.name == **name).count();
         while self.open.len() > common {
+            let path: Vec<OsString> = self.open.iter().map(|open| open.name.clone()).collect();
             let Some(folder) = self.open.pop() else { break };
-            let given = self.give_attributes(&folder.fd, &folder.meta);
-            given.map_err(|error| cannot_write(&self.shown.join(&folder.name), error))?;
+            let left = attributes::give(&folder.fd, &folder.meta, &self.owners);
+            self.note_left_out(&path, &left);
         }
         if common < parents.len() {
-            return Err(Failure::new(
-                crate::failure::Code::Failed,
-                "the station sent something before its folder",
-            ));
+            return Err(Failure::new(Code::Failed, "the station sent something before its folder"));
         }
         Ok(())
     }
 
     fn enter(&mut self, name: &OsStr, meta: Meta) -> io::Result<()> {
         let parent = self.folder();
-        match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
-            Ok(()) => {}
-            Err(Errno::EXIST) if self.force => {}
+        let is_new = match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
+            Ok(()) => true,
+            Err(Errno::EXIST) if self.force => false,
             Err(error) => return Err(error.into()),
-        }
+        };
         let fd = open_folder(parent, name)?;
+        if is_new {
+            // Best effort: what is made in it loses what it is given by this one, too.
+            attributes::remove_foreign_lists(&fd, &meta).ok();
+        }
         self.open.push(OpenFolder { name: name.to_owned(), fd, meta });
         Ok(())
     }
 
-    fn begin_file(&mut self, name: &OsStr, meta: Meta) -> io::Result<()> {
+    fn begin_file(&mut self, path: &[OsString], name: &OsStr, meta: Meta) -> io::Result<()> {
         let folder = self.folder().try_clone()?;
         if !self.force && exists(&folder, name)? {
             return Err(Errno::EXIST.into());
@@ -210,62 +312,71 @@ impl Extractor {
         let temporary = OsString::from(format!("{TEMPORARY}{number:016x}"));
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&folder, &temporary, flags, Mode::RUSR | Mode::WUSR)?;
-        let (name, file) = (name.to_owned(), File::from(fd));
-        self.file = Some(OpenFile { folder, name, temporary, file, len: 0, meta });
+        let fd = self.unfinished.make(&folder, &temporary, || {
+            rustix::fs::openat(&folder, &temporary, flags, Mode::RUSR | Mode::WUSR)
+        })?;
+        let (path, file) = (path.to_owned(), File::from(fd));
+        self.file = Some(OpenFile { path, folder, temporary, file, len: 0, meta });
         Ok(())
     }
 
     fn finish_file(&mut self) -> Outcome<()> {
         let Some(open) = self.file.take() else { return Ok(()) };
-        let shown = self.shown.join(&open.name);
-        if open.len != open.meta.size {
-            remove_file(&open.folder, &open.temporary)
-                .map_err(|error| cannot_write(&shown, error))?;
-            let (len, size) = (open.len, open.meta.size);
-            self.problems.push(format!(
-                "{}: {len} of {size} bytes could be read",
-                safe(&shown.to_string_lossy())
-            ));
+        let (len, size) = (open.len, open.meta.size);
+        if len != size {
+            self.unfinished.remove();
+            self.written -= 1;
+            self.is_damaged = true;
+            self.miss(open.path, &format!("{len} of {size} bytes could be read"));
             return Ok(());
         }
-        self.place_file(&open).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => in_the_way(&shown),
-            _ => cannot_write(&shown, error),
-        })?;
-        self.written += 1;
-        self.bytes += open.len;
-        Ok(())
-    }
-
-    fn place_file(&self, open: &OpenFile) -> io::Result<()> {
-        open.file.set_len(open.len)?;
-        self.give_attributes(&open.file, &open.meta)?;
-        let flags = if self.force { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-        let placed = rustix::fs::renameat_with(
-            &open.folder,
-            &open.temporary,
-            &open.folder,
-            &open.name,
-            flags,
-        );
-        if placed.is_err() {
-            remove_file(&open.folder, &open.temporary)?;
+        let placed = self.place_file(&open);
+        self.unfinished.remove();
+        match placed {
+            Ok(left) => {
+                self.bytes += open.len;
+                self.note_left_out(&open.path, &left);
+                Ok(())
+            }
+            Err(error) => {
+                self.written -= 1;
+                self.obstacle(open.path, error)
+            }
         }
-        Ok(placed?)
     }
 
-    fn symlink(&self, name: &OsStr, meta: &Meta) -> io::Result<()> {
+    /// Puts a whole file in its place; returns the attributes that were left out.
+    fn place_file(&self, open: &OpenFile) -> io::Result<Vec<String>> {
+        open.file.set_len(open.len)?;
+        let left = attributes::give(&open.file, &open.meta, &self.owners);
+        let flags = if self.force { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+        let name = open.path.last().map(OsString::as_os_str).unwrap_or_default();
+        self.unfinished.place(|| {
+            let (folder, temporary) = (&open.folder, &open.temporary);
+            rustix::fs::renameat_with(folder, temporary, folder, name, flags)
+        })?;
+        Ok(left)
+    }
+
+    fn symlink(&mut self, path: &[OsString], name: &OsStr, meta: &Meta) -> io::Result<()> {
         let folder = self.folder();
         if self.force {
             remove_file(folder, name)?;
         }
         rustix::fs::symlinkat(OsStr::from_bytes(&meta.symlink), folder, name)?;
         let flags = AtFlags::SYMLINK_NOFOLLOW;
-        if let Some((user, group)) = self.owner_of(meta) {
-            rustix::fs::chownat(folder, name, Some(user), Some(group), flags)?;
+        let mut left = Vec::new();
+        if let Some((user, group)) = self.owners.given(meta)
+            && let Err(error) = rustix::fs::chownat(folder, name, user, group, flags)
+        {
+            left.push(format!("owner ({error})"));
         }
-        Ok(rustix::fs::utimensat(folder, name, &times(meta.mtime), flags)?)
+        let times = attributes::times(meta.mtime);
+        if let Err(error) = rustix::fs::utimensat(folder, name, &times, flags) {
+            left.push(format!("time ({error})"));
+        }
+        self.note_left_out(path, &left);
+        Ok(())
     }
 
     /// Gives what is at `other` a second name.
@@ -283,41 +394,29 @@ impl Extractor {
         }
         Ok(rustix::fs::linkat(&from, last, folder, name, AtFlags::empty())?)
     }
+}
 
-    fn give_attributes(&self, fd: impl AsFd, meta: &Meta) -> io::Result<()> {
-        for (name, value) in &meta.xattrs {
-            let flags = rustix::fs::XattrFlags::empty();
-            match rustix::fs::fsetxattr(&fd, OsStr::from_bytes(name), value, flags) {
-                // Some file systems have none, and ACLs name owners that only root may give rights to.
-                Ok(()) | Err(Errno::NOTSUP | Errno::PERM | Errno::NOSPC | Errno::INVAL) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let mut mode = meta.mode;
-        match self.owner_of(meta) {
-            Some((user, group)) => rustix::fs::fchown(&fd, Some(user), Some(group))?,
-            // Set-id bits would hand the restoring user's own rights to everybody.
-            None => mode &= 0o1777,
-        }
-        rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
-        Ok(rustix::fs::futimens(&fd, &times(meta.mtime))?)
-    }
-
-    fn owner_of(&self, meta: &Meta) -> Option<(Uid, Gid)> {
-        let owners = self.owners.as_ref()?;
-        let number = |names: &HashMap<String, u32>, owner: &Owner| {
-            names.get(&owner.name).copied().unwrap_or(owner.id)
-        };
-        Some((
-            Uid::from_raw(number(&owners.users, &meta.owner)),
-            Gid::from_raw(number(&owners.groups, &meta.group)),
-        ))
+impl Drop for Extractor {
+    fn drop(&mut self) {
+        self.unfinished.remove();
     }
 }
 
-impl Owners {
-    fn load() -> Self {
-        Self { users: users::users(), groups: users::groups() }
+/// Makes a folder and those above it, and tells whether it was not there; `private`, it is nobody else's.
+fn make_folder(dir: &Path, private: bool) -> io::Result<bool> {
+    let mode = if private { 0o700 } else { 0o777 };
+    let make = || DirBuilder::new().mode(mode).create(dir);
+    let made = make().or_else(|error| match (error.kind(), dir.parent()) {
+        (io::ErrorKind::NotFound, Some(parent)) => {
+            fs::create_dir_all(parent)?;
+            make()
+        }
+        _ => Err(error),
+    });
+    match made {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -347,11 +446,6 @@ fn remove_file(folder: &OwnedFd, name: &OsStr) -> io::Result<()> {
     }
 }
 
-fn times(mtime: FileTime) -> Timestamps {
-    let time = Timespec { tv_sec: mtime.secs, tv_nsec: mtime.nanos.into() };
-    Timestamps { last_access: time, last_modification: time }
-}
-
 fn in_the_way(path: &Path) -> Failure {
     Failure::refused(format!("{} is there already", safe(&path.to_string_lossy())))
         .hint("give another folder with --to, or replace it with --force")
@@ -363,109 +457,4 @@ fn cannot_write(path: &Path, error: io::Error) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-
-    use super::*;
-
-    fn meta(kind: Kind, size: u64, mode: u32) -> Meta {
-        Meta {
-            kind,
-            size,
-            mode,
-            owner: Owner { id: rustix::process::geteuid().as_raw(), name: String::new() },
-            group: Owner { id: rustix::process::getegid().as_raw(), name: String::new() },
-            mtime: FileTime { secs: 1_000_000_000, nanos: 5 },
-            symlink: Vec::new(),
-            rdev: 0,
-            xattrs: Vec::new(),
-        }
-    }
-
-    fn names(path: &str) -> Vec<Name> {
-        keepshare_base::SetPath::parse(path.as_bytes()).unwrap().names().to_vec()
-    }
-
-    fn entry(path: &str, meta: Meta) -> Entry {
-        Entry { path: names(path), meta, same_as: None, damaged: None }
-    }
-
-    fn sample(out: &mut Extractor) -> Outcome<()> {
-        out.entry(entry("then", meta(Kind::Dir, 0, 0o755)))?;
-        out.entry(entry("then/a", meta(Kind::Dir, 0, 0o500)))?;
-        out.entry(entry("then/a/one", meta(Kind::File, 3, 0o640)))?;
-        out.data(b"on")?;
-        out.data(b"e")?;
-        out.entry(Entry {
-            same_as: Some(names("then/a/one")),
-            ..entry("then/a/two", meta(Kind::File, 3, 0o640))
-        })?;
-        let target = Meta { symlink: b"a/one".to_vec(), ..meta(Kind::Symlink, 0, 0o777) };
-        out.entry(entry("then/link", target))?;
-        out.finish()
-    }
-
-    #[test]
-    fn a_folder_comes_back_as_it_was() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut out = Extractor::open(dir.path(), false, false).unwrap();
-        sample(&mut out).unwrap();
-        let one = dir.path().join("then/a/one");
-        assert_eq!(fs::read(&one).unwrap(), b"one");
-        let stat = fs::metadata(&one).unwrap();
-        assert_eq!((stat.nlink(), stat.mtime(), stat.mtime_nsec()), (2, 1_000_000_000, 5));
-        assert_eq!(stat.permissions().mode() & 0o7777, 0o640);
-        let folder = fs::metadata(dir.path().join("then/a")).unwrap();
-        assert_eq!((folder.permissions().mode() & 0o7777, folder.mtime()), (0o500, 1_000_000_000));
-        assert_eq!(fs::read_link(dir.path().join("then/link")).unwrap(), Path::new("a/one"));
-        assert!(out.problems.is_empty(), "{:?}", out.problems);
-        assert_eq!((out.written, out.bytes), (5, 3));
-        // So that the temporary folder can be removed by an ordinary user.
-        fs::set_permissions(dir.path().join("then/a"), fs::Permissions::from_mode(0o700)).unwrap();
-    }
-
-    #[test]
-    fn nothing_is_replaced_unless_asked_for() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("file"), "precious").unwrap();
-        let mut out = Extractor::open(dir.path(), false, false).unwrap();
-        let failure = out.entry(entry("file", meta(Kind::File, 1, 0o600))).unwrap_err();
-        assert_eq!(failure.code, crate::failure::Code::Refused);
-        assert_eq!(fs::read(dir.path().join("file")).unwrap(), b"precious");
-        let mut out = Extractor::open(dir.path(), false, true).unwrap();
-        out.entry(entry("file", meta(Kind::File, 1, 0o600))).unwrap();
-        out.data(b"x").unwrap();
-        out.finish().unwrap();
-        assert_eq!(fs::read(dir.path().join("file")).unwrap(), b"x");
-        assert!(Extractor::open(dir.path(), true, false).is_err(), "a folder that is not empty");
-    }
-
-    /// A link that was restored, or planted, must not lead what is restored after it out of the folder.
-    #[test]
-    fn links_are_never_followed() {
-        let dir = tempfile::tempdir().unwrap();
-        let outside = tempfile::tempdir().unwrap();
-        symlink(outside.path(), dir.path().join("then")).unwrap();
-        let mut out = Extractor::open(dir.path(), true, true).unwrap();
-        let failure = sample(&mut out).unwrap_err();
-        assert!(failure.to_string().contains("cannot write"), "{failure}");
-        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
-    }
-
-    /// Half a file must not stand where the file should be.
-    #[test]
-    fn content_that_ends_early_is_reported_and_not_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut out = Extractor::open(dir.path(), true, false).unwrap();
-        out.entry(entry("short", meta(Kind::File, 5, 0o600))).unwrap();
-        out.data(b"abc").unwrap();
-        let damaged =
-            Entry { damaged: Some("damaged".into()), ..entry("bad", meta(Kind::File, 1, 0o600)) };
-        out.entry(damaged).unwrap();
-        out.entry(entry("pipe", meta(Kind::Fifo, 0, 0o600))).unwrap();
-        out.finish().unwrap();
-        assert_eq!(out.problems.len(), 3, "{:?}", out.problems);
-        assert_eq!((out.written, out.bytes), (0, 0), "what is not there was counted");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-    }
-}
+mod tests;

@@ -4,6 +4,7 @@
 //! escaped (`base` does it in `Display`; [`safe`] does it for other text from outside).
 
 use std::{
+    collections::{HashMap, HashSet},
     fmt::Write as _,
     io::{self, IsTerminal, Write},
     time::Duration,
@@ -12,6 +13,9 @@ use std::{
 use chrono_tz::Tz;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+
+use keepshare_base::Stamp;
+use keepshare_namespace::when;
 
 use crate::{
     api::Progress,
@@ -33,6 +37,9 @@ pub(crate) struct Table {
 pub(crate) struct Bar {
     bar: ProgressBar,
 }
+
+/// How many are named of those that a note is about.
+const NOTES_MAX: usize = 10;
 
 impl Screen {
     /// Returns a screen for text or for JSON.
@@ -94,6 +101,24 @@ impl Screen {
             text
         };
         text.push('\n');
+        // Nobody is left to tell where this fails.
+        let _ = io::stderr().lock().write_all(text.as_bytes());
+    }
+
+    /// Writes to standard error what a person should know: what it is, and the first of those it is about.
+    ///
+    /// Programs get it in the answer.
+    pub(crate) fn notes(&self, what: &str, about: &[String]) {
+        if self.json {
+            return;
+        }
+        let mut text = format!("note: {}\n", safe(what));
+        for one in about.iter().take(NOTES_MAX) {
+            let _ = writeln!(text, "  {}", safe(one));
+        }
+        if let Some(more @ 1..) = about.len().checked_sub(NOTES_MAX) {
+            let _ = writeln!(text, "  and {more} more");
+        }
         // Nobody is left to tell where this fails.
         let _ = io::stderr().lock().write_all(text.as_bytes());
     }
@@ -171,10 +196,37 @@ impl Table {
 pub(crate) fn safe(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        let marks = matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
-        if c.is_control() || marks { shown.extend(c.escape_default()) } else { shown.push(c) }
+        if is_unseen(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
     }
     shown
+}
+
+/// Tells whether a character is not seen itself and changes how others are: control and format characters, and those
+/// that end a line or paragraph.
+fn is_unseen(c: char) -> bool {
+    let is_format = matches!(
+        c,
+        '\u{ad}'
+            | '\u{600}'..='\u{605}'
+            | '\u{61c}'
+            | '\u{6dd}'
+            | '\u{70f}'
+            | '\u{890}'..='\u{891}'
+            | '\u{8e2}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{110bd}'
+            | '\u{110cd}'
+            | '\u{13430}'..='\u{1343f}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0001}'..='\u{e007f}'
+    );
+    c.is_control() || is_format
 }
 
 /// Returns `512 B`, `1.5 KiB`, `3.0 GiB`.
@@ -211,6 +263,44 @@ pub(crate) fn time_text(rfc3339: &str, zone: Tz) -> String {
     )
 }
 
+/// Shows times so that each can be typed back and means the same.
+pub(crate) struct Times {
+    zone: Tz,
+    /// Seconds in which there are several.
+    crowded: HashSet<i64>,
+}
+
+impl Times {
+    /// Returns what shows these RFC 3339 times, by the clock in `zone` and with its offset: to the second, and to the
+    /// microsecond where there is another in that second, which the second alone would mean.
+    pub(crate) fn new<'a>(zone: Tz, all: impl IntoIterator<Item = &'a str>) -> Self {
+        let (mut first, mut crowded) = (HashMap::new(), HashSet::new());
+        for stamp in all.into_iter().filter_map(stamp) {
+            let second = stamp.0.div_euclid(1_000_000);
+            if *first.entry(second).or_insert(stamp) != stamp {
+                crowded.insert(second);
+            }
+        }
+        Self { zone, crowded }
+    }
+
+    /// Returns one of them, `2026-11-20_15.32.07+0100`.
+    pub(crate) fn text(&self, rfc3339: &str) -> String {
+        match stamp(rfc3339) {
+            Some(stamp) if self.crowded.contains(&stamp.0.div_euclid(1_000_000)) => {
+                when::typed_exactly(stamp, self.zone)
+            }
+            Some(stamp) => when::typed(stamp, self.zone),
+            None => safe(rfc3339),
+        }
+    }
+}
+
+fn stamp(rfc3339: &str) -> Option<Stamp> {
+    let time = chrono::DateTime::parse_from_rfc3339(rfc3339).ok()?;
+    Some(Stamp::from(time.to_utc()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,6 +333,8 @@ mod tests {
     #[test]
     fn text_from_outside_cannot_steer_the_terminal() {
         assert_eq!(safe("a\x1b[2Jb\u{202e}c\n"), "a\\u{1b}[2Jb\\u{202e}c\\n");
+        assert_eq!(safe("a\u{2028}b\u{2029}c\u{61c}"), "a\\u{2028}b\\u{2029}c\\u{61c}");
+        assert_eq!(safe("Größe 山 e\u{301}"), "Größe 山 e\u{301}");
     }
 
     #[test]

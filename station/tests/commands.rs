@@ -287,6 +287,69 @@ fn a_file_without_a_version_yet_is_said_to_have_none_yet() -> Result<()> {
     stage.demo.interrupt()
 }
 
+/// What is shown of a file that is being written is no version, and nobody takes it for one.
+#[test]
+fn content_that_is_no_version_yet_is_said_to_be_none() -> Result<()> {
+    let stage = Stage::new("uncut")?;
+    let first = stage.versions("plans/a.txt", 1)?.remove(0);
+    let (file, stop) = (stage.source.join("plans/a.txt"), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| -> Result<()> {
+            let mut file = fs::File::options().append(true).open(&file)?;
+            while !stop.load(Ordering::Relaxed) {
+                file.write_all(b"one more line\n")?;
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Ok(())
+        });
+        let told = wait_for(SOON, "the file is said to be no version", || {
+            // What is no version may be gone while it is read.
+            let shown = stage.call(&["show", "demo:plans/a.txt"])?;
+            let note =
+                "note: a.txt is no version yet (it is being received, or its master is away)";
+            Ok((shown.err.contains(note)).then_some(shown.err))
+        });
+        let mut tries = 0;
+        let listed = wait_for(SOON, "the restored folder is said to have it", || {
+            tries += 1;
+            let out = stage.scratch.join(&format!("out{tries}")).to_string_lossy().into_owned();
+            let args = ["restore", "demo:plans@latest", "--to", &out, "--json"];
+            let restored = stage.call(&args)?.json().unwrap_or_default();
+            Ok((restored["uncut"][0] == "plans/a.txt").then_some(()))
+        });
+        stop.store(true, Ordering::Relaxed);
+        ensure!(told?.contains(text(&first["version"])), "the last version is not named");
+        listed
+    })?;
+    stage.demo.interrupt()
+}
+
+/// A time that is listed and typed back gives what was there then.
+#[test]
+fn times_that_are_listed_can_be_typed_back() -> Result<()> {
+    let stage = Stage::new("typed-back")?;
+    stage.versions("plans/a.txt", 1)?;
+    for n in 2..=5 {
+        fs::write(stage.source.join("plans/a.txt"), format!("saved {n}"))?;
+        stage.versions("plans/a.txt", n)?;
+    }
+    let listed = String::from_utf8(stage.call(&["versions", "demo:plans/a.txt"])?.ok()?.out)?;
+    let show = |when: &str| -> Result<Vec<u8>> {
+        Ok(stage.call(&["show", &format!("demo:plans/a.txt@{when}")])?.ok()?.out)
+    };
+    let mut newer: Option<Vec<u8>> = None;
+    for row in listed.lines().skip(1).take(4) {
+        let words: Vec<&str> = row.split_whitespace().collect();
+        let content = show(words[0])?;
+        ensure!(show(words[1])? == content, "{row}");
+        if let Some(newer) = newer {
+            ensure!(show(words[words.len() - 1])? == newer, "{row}");
+        }
+        newer = Some(content);
+    }
+    stage.demo.interrupt()
+}
+
 /// What a limit leaves out is the oldest, never what was there between.
 #[test]
 fn a_limit_hides_no_versions_of_a_folder_that_was_made_again() -> Result<()> {

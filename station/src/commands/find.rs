@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use keepshare_namespace::when::machine_zone;
-
 use crate::{
     api::{FoundName, Request, client},
     cli::Find,
+    commands::history::station_zone,
     failure::{Failure, Outcome},
-    output::{Screen, Table, bytes_text, safe, time_text},
+    output::{Screen, Table, Times, bytes_text, safe},
 };
 
 /// Lists names that are or were in the sets of this station.
@@ -30,18 +29,19 @@ pub(crate) fn find(socket: &Path, options: &Find, screen: &Screen) -> Outcome<()
             .hint("* stands for anything, ? for one character; case does not matter"));
     }
     screen.value(&found, |found| {
-        let zone = machine_zone();
+        let untils = found.iter().filter_map(|found| found.until.as_deref());
+        let times = Times::new(station_zone(socket), untils);
         let mut table = Table::new(&["PATH", "KIND", ">SIZE", "CHANGED", ""]);
         for found in found {
             let ended = match (&found.ended, &found.until) {
-                (Some(ended), Some(until)) => format!("{ended} {}", time_text(until, zone)),
+                (Some(ended), Some(until)) => format!("{ended} {}", times.text(until)),
                 _ => String::new(),
             };
             table.row(vec![
                 safe(&format!("{}:{}", found.set, found.path)),
                 found.kind.clone(),
                 bytes_text(found.size),
-                time_text(&found.mtime, zone),
+                times.text(&found.mtime),
                 ended,
             ]);
         }

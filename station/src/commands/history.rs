@@ -8,6 +8,8 @@ use std::{
     path::Path,
 };
 
+use chrono_tz::Tz;
+
 use keepshare_base::Kind;
 use keepshare_namespace::when::{WHEN_HINT, machine_zone, split_path_time};
 
@@ -17,8 +19,9 @@ use crate::{
         client::{self, Piece},
     },
     cli::Fsck,
+    commands::uncut,
     failure::{Code, Failure, Outcome},
-    output::{Screen, Table, bytes_text, safe, time_text},
+    output::{Screen, Table, Times, bytes_text, safe},
     place::{parse_place, parse_place_maybe_time},
 };
 
@@ -27,7 +30,14 @@ pub(crate) fn versions(socket: &Path, path: &OsStr, limit: usize, screen: &Scree
     let place = parse_place(path)?;
     let asked = client::ask_all(socket, &Request::Versions { place, limit });
     let versions: Vec<VersionInfo> = asked.map_err(|failure| hint_at_time(failure, path))?;
-    screen.value(&versions, |versions| render_versions(versions))
+    screen.value(&versions, |versions| render_versions(versions, station_zone(socket)))
+}
+
+/// Returns the zone in which the station reads what is typed; where it does not say, the machine's, which means the same,
+/// since all times are shown with their offset.
+pub(super) fn station_zone(socket: &Path) -> Tz {
+    let named: Outcome<String> = client::ask_one(socket, &Request::Zone);
+    named.ok().and_then(|name| name.parse().ok()).unwrap_or_else(machine_zone)
 }
 
 /// Names the command that takes a time, where somebody gave one to this one, which lists them all.
@@ -44,18 +54,20 @@ fn hint_at_time(failure: Failure, path: &OsStr) -> Failure {
     }
 }
 
-fn render_versions(versions: &[VersionInfo]) -> String {
-    let zone = machine_zone();
+fn render_versions(versions: &[VersionInfo], zone: Tz) -> String {
+    let all = |version: &VersionInfo| [Some(version.time.clone()), version.until.clone()];
+    let all: Vec<String> = versions.iter().flat_map(all).flatten().collect();
+    let times = Times::new(zone, all.iter().map(String::as_str));
     let mut table = Table::new(&["VERSION", "TIME", ">SIZE", "USER", "EVENT", "NAME", ""]);
     for version in versions {
         let ended = match (&version.ended, &version.until) {
-            (Some(ended), Some(until)) => format!("{ended} {}", time_text(until, zone)),
+            (Some(ended), Some(until)) => format!("{ended} {}", times.text(until)),
             _ if version.current => "current".to_owned(),
             _ => String::new(),
         };
         table.row(vec![
             version.version.clone(),
-            time_text(&version.time, zone),
+            times.text(&version.time),
             bytes_text(version.size),
             version.user.as_deref().map_or_else(|| "–".to_owned(), safe),
             match version.cut_by.as_str() {
@@ -98,7 +110,11 @@ pub(crate) fn show(socket: &Path, path: &OsStr, screen: &Screen) -> Outcome<()> 
     }
     screen.bytes(&unshown)?;
     match entries.split_first() {
-        Some((top, below)) if top.meta.kind == Kind::Dir => show_folder(below, screen),
+        Some((top, below)) if top.meta.kind == Kind::Dir => show_folder(socket, below, screen),
+        Some((top, _)) if top.meta.kind == Kind::File => {
+            uncut::tell(&[(uncut::shown(top), top.uncut.clone())], screen);
+            Ok(())
+        }
         Some((top, _)) if top.meta.kind == Kind::Symlink => {
             screen.line(&safe(&String::from_utf8_lossy(&top.meta.symlink)))
         }
@@ -151,33 +167,44 @@ fn binary(path: &OsStr) -> Failure {
         .hint(format!("use > FILE: keepshare show '{shown}' > FILE"))
 }
 
-fn show_folder(entries: &[Entry], screen: &Screen) -> Outcome<()> {
-    let name = |entry: &Entry| entry.path.last().map(ToString::to_string).unwrap_or_default();
+fn show_folder(socket: &Path, entries: &[Entry], screen: &Screen) -> Outcome<()> {
     if screen.is_json() {
         let rows: Vec<_> = entries
             .iter()
             .map(|entry| {
                 serde_json::json!({
-                    "name": name(entry),
+                    "name": name_of(entry),
                     "kind": kind_word(entry.meta.kind),
                     "size": entry.meta.size,
                     "mtime": entry.meta.mtime.to_stamp().to_string(),
+                    "uncut": entry.uncut.is_some(),
                 })
             })
             .collect();
         return screen.json(&rows);
     }
-    let zone = machine_zone();
+    screen.bytes(render_folder(entries, station_zone(socket)).as_bytes())?;
+    let told: Vec<_> = entries.iter().map(|e| (uncut::shown(e), e.uncut.clone())).collect();
+    uncut::tell(&told, screen);
+    Ok(())
+}
+
+fn name_of(entry: &Entry) -> String {
+    entry.path.last().map(ToString::to_string).unwrap_or_default()
+}
+
+fn render_folder(entries: &[Entry], zone: Tz) -> String {
+    let times = Times::new(zone, []);
     let mut table = Table::new(&["MODIFIED", ">SIZE", "NAME"]);
     for entry in entries {
         let slash = if entry.meta.kind == Kind::Dir { "/" } else { "" };
         table.row(vec![
-            time_text(&entry.meta.mtime.to_stamp().to_string(), zone),
+            times.text(&entry.meta.mtime.to_stamp().to_string()),
             bytes_text(entry.meta.size),
-            format!("{}{slash}", name(entry)),
+            format!("{}{slash}", safe(&name_of(entry))),
         ]);
     }
-    screen.bytes(table.render(0).as_bytes())
+    table.render(0)
 }
 
 /// Returns the word for a kind of file.
@@ -249,7 +276,86 @@ fn render_fsck(report: &FsckReport) -> String {
 
 #[cfg(test)]
 mod tests {
+    use keepshare_base::{Stamp, escape_name};
+    use keepshare_namespace::when::{Moment, When};
+
     use super::*;
+
+    fn version(time: i64, until: Option<i64>) -> VersionInfo {
+        VersionInfo {
+            version: format!("v1.1.{time}"),
+            time: Stamp(time).to_string(),
+            arrived: String::new(),
+            size: 1,
+            user: None,
+            event: "saved".to_owned(),
+            cut_by: "master".to_owned(),
+            name: "a".to_owned(),
+            current: until.is_none(),
+            kind: "file".to_owned(),
+            mode: "0644".to_owned(),
+            owner: String::new(),
+            group: String::new(),
+            owner_id: 0,
+            group_id: 0,
+            mtime: String::new(),
+            hash: None,
+            until: until.map(|until| Stamp(until).to_string()),
+            ended: until.map(|_| "replaced".to_owned()),
+            fuzzy: false,
+        }
+    }
+
+    /// A time that is shown and typed back means that version: in the hour that comes twice, where several were saved in
+    /// one second, and in whatever zone the station is.
+    #[test]
+    fn every_time_that_is_shown_can_be_typed_back() {
+        let second = 1_000_000;
+        // 02:30 in Berlin, twice; then three in one second.
+        let first = 1_792_888_200 * second;
+        let again = first + 3600 * second;
+        let stamps = [
+            first + 5,
+            again,
+            again + 60 * second,
+            again + 60 * second + 7,
+            again + 61 * second - 1,
+        ];
+        let until = |at: usize| stamps.get(at + 1).copied();
+        let versions: Vec<VersionInfo> =
+            stamps.iter().enumerate().map(|(at, time)| version(*time, until(at))).collect();
+        let now = Stamp(again + 3600 * second);
+        for (shown_in, typed_in) in [(Tz::Europe__Berlin, Tz::Asia__Tokyo), (Tz::UTC, Tz::UTC)] {
+            let text = render_versions(&versions, shown_in);
+            let rows: Vec<Vec<&str>> =
+                text.lines().skip(1).map(|row| row.split_whitespace().collect()).collect();
+            assert_eq!(rows.len(), stamps.len(), "{text}");
+            let meant = |shown: &str| {
+                let when: When = shown.parse().expect(shown);
+                let Moment::At(moment) = when.resolve(typed_in, now) else { panic!("{shown}") };
+                stamps.iter().rposition(|stamp| Stamp(*stamp) <= moment)
+            };
+            for (at, row) in rows.iter().enumerate() {
+                assert_eq!(meant(row[1]), Some(at), "{text}");
+                if until(at).is_some() {
+                    assert_eq!(meant(row[row.len() - 1]), Some(at + 1), "{text}");
+                }
+            }
+        }
+        let text = render_versions(&versions[..2], Tz::Europe__Berlin);
+        assert!(text.contains(" 2026-10-25_02.30.00+0200 "), "{text}");
+        assert!(text.contains(" 2026-10-25_02.30.00+0100 "), "{text}");
+    }
+
+    /// A name must not end a line, nor turn around what follows it.
+    #[test]
+    fn names_of_a_folder_cannot_steer_the_terminal() {
+        let name = escape_name("a\u{2028}b\u{202e}c".as_bytes()).unwrap();
+        let meta = crate::catalog::no_meta();
+        let entry = Entry { path: vec![name], meta, same_as: None, damaged: None, uncut: None };
+        let text = render_folder(&[entry], Tz::UTC);
+        assert!(text.contains("a\\u{2028}b\\u{202e}c"), "{text}");
+    }
 
     /// What a file holds must not set a terminal's title, or type into it.
     #[test]

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use crate::{
     api::{
-        Entry, Place, Progress, Request, Restored,
+        Entry, Place, Progress, Request, Restored, Uncut,
         client::{self, Piece},
     },
     cli::Restore,
+    commands::uncut,
     extract::Extractor,
     failure::{Code, Failure, Outcome},
     output::{Screen, safe},
@@ -60,13 +61,21 @@ fn restore_to(
     let bar = screen.bar();
     let mut out: Option<Extractor> = None;
     let mut received = 0_u64;
+    let mut uncut = Vec::new();
     while let Some(piece) = answer.next_piece::<Entry>()? {
+        if let Piece::Item(entry) = &piece
+            && entry.uncut.is_some()
+        {
+            uncut.push((uncut::shown(entry), entry.uncut.clone()));
+        }
         match (piece, &mut out) {
             (Piece::Item(entry), Some(extractor)) => extractor.entry(entry)?,
             // The folder is made only when there is something to put into it.
             (Piece::Item(entry), None) => {
                 let whole = entry.path.is_empty();
-                out.insert(Extractor::open(dir, whole, force)?).entry(entry)?;
+                let extractor = out.insert(Extractor::open(dir, whole, force)?);
+                extractor.unfinished().remove_when_interrupted()?;
+                extractor.entry(entry)?;
             }
             (Piece::Data(data), Some(extractor)) => {
                 received += data.len() as u64;
@@ -82,23 +91,32 @@ fn restore_to(
     let mut extractor = out.ok_or_else(empty_answer)?;
     extractor.finish()?;
     bar.finish();
-    report(&extractor, dir, screen)
+    report(&extractor, &uncut, dir, screen)
 }
 
 fn empty_answer() -> Failure {
     Failure::new(Code::Failed, "the station gave an empty answer")
 }
 
-fn report(extractor: &Extractor, dir: &Path, screen: &Screen) -> Outcome<()> {
+fn report(
+    extractor: &Extractor,
+    uncut: &[(String, Option<Uncut>)],
+    dir: &Path,
+    screen: &Screen,
+) -> Outcome<()> {
+    let uncut_paths: Vec<&String> = uncut.iter().map(|(path, _)| path).collect();
     let summary = serde_json::json!({
         "to": dir.to_string_lossy(),
         "written": extractor.written,
         "bytes": extractor.bytes,
         "owners": extractor.gives_owners(),
         "problems": extractor.problems,
+        "left_out": extractor.left_out,
+        "skipped": extractor.skipped,
+        "uncut": uncut_paths,
     });
     screen.value(&summary, |_| {
-        let (count, dir) = (extractor.written, dir.display());
+        let (count, dir) = (extractor.written, safe(&dir.to_string_lossy()));
         let size = crate::output::bytes_text(extractor.bytes);
         let owners = match extractor.gives_owners() {
             true => "",
@@ -106,13 +124,30 @@ fn report(extractor: &Extractor, dir: &Path, screen: &Screen) -> Outcome<()> {
         };
         format!("Restored {count} files and folders, {size}, into {dir}.\n{owners}")
     })?;
+    if !extractor.left_out.is_empty() {
+        screen.notes("the folder's file system did not take all attributes:", &extractor.left_out);
+    }
+    if !extractor.skipped.is_empty() {
+        screen.notes("pipes, sockets and devices are not restored:", &extractor.skipped);
+    }
+    uncut::tell(uncut, screen);
     if extractor.problems.is_empty() {
         return Ok(());
     }
     let mut failure = Failure::new(Code::Failed, "not everything could be restored");
-    failure.chain.extend(extractor.problems.iter().take(20).cloned());
-    Err(failure.hint("what is listed is missing in the folder; keepshare fsck tells more"))
+    failure.chain.extend(extractor.problems.iter().take(PROBLEMS_MAX).cloned());
+    let more = extractor.problems.len().saturating_sub(PROBLEMS_MAX);
+    if more > 0 {
+        failure.chain.push(format!("and {more} more; --json lists them all"));
+    }
+    Err(failure.hint(match extractor.is_damaged {
+        true => "what is listed is missing in the folder; keepshare fsck tells more",
+        false => "what is listed is missing in the folder, all else is there: restore it into another one",
+    }))
 }
+
+/// How much of what is missing is listed.
+const PROBLEMS_MAX: usize = 20;
 
 #[cfg(test)]
 mod tests {
