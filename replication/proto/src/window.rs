@@ -118,7 +118,7 @@ mod tests {
     fn wide_changes_count_by_what_they_take() {
         let name = |at: u32| NameRow {
             parent: FileId::ROOT,
-            name: Name::new(&at.to_le_bytes().map(|byte| byte | 1)).unwrap(),
+            name: Name::new(&at.to_le_bytes().map(|byte| byte | 0x80)).unwrap(),
             target: None,
         };
         let mut filled = FilledChange::default();

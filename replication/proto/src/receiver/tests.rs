@@ -515,7 +515,7 @@ fn no_more_is_read_than_the_store_can_be_given() {
     while station.0.wants_input() {
         seq += 1;
         let change = Change { user: user.clone(), ..Change::default() };
-        bytes += weight(&FilledChange { change: change.clone(), payload: vec![] });
+        bytes += held(&FilledChange { change: change.clone(), payload: vec![] });
         station.say(change_of(1, 1, seq, Step::Next, change));
         assert!(bytes < QUEUE_BYTES_MAX + 2000);
     }

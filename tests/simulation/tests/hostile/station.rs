@@ -91,6 +91,7 @@ pub(crate) struct Seen {
     pub(crate) full: u64,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there are few, moved once each")]
 enum Answer {
     Committed(Ticket),
     Input(Input),
