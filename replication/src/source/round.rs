@@ -327,11 +327,12 @@ impl<'a, 't> Round<'a, 't> {
                     self.budget -= seen.signature.size;
                 }
                 // The first scan reads nothing, and what nobody can read is no file for the stations.
-                if self.big_bytes.is_none() && seen.kind == Kind::File {
-                    if let Err(error) = tree::may_read(folder.as_fd(), &name, &seen) {
-                        self.found.problems.push((parent, Some(name), error.to_string()));
-                        return Ok(());
-                    }
+                if self.big_bytes.is_none()
+                    && seen.kind == Kind::File
+                    && let Err(error) = tree::may_read(folder.as_fd(), &name, &seen)
+                {
+                    self.found.problems.push((parent, Some(name), error.to_string()));
+                    return Ok(());
                 }
                 match self.give_birth(folder, parent, &name, &seen, task.scan)? {
                     Ok(file) => file,

@@ -8,7 +8,6 @@ use keepshare_base::{
 use super::*;
 use crate::{
     FileLine, MirrorReason, NameLine, PAGE_LINES_MAX, PAGES_AHEAD, Place, SetSettings, Step,
-    window::weight,
 };
 
 fn at(seconds: u64) -> MonoTime {
