@@ -13,7 +13,7 @@ use std::{
 
 use keepshare_base::{ContentHash, FileId, FileTime, Name, SetPath};
 use rustix::{
-    fs::{self, AtFlags, Mode, OFlags, RenameFlags},
+    fs::{self, AtFlags, Mode, OFlags, RenameFlags, XattrFlags},
     io::Errno,
 };
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,9 @@ use super::{
     map::Inode,
     tree::{Seen, Tree},
 };
+
+/// Marks a private folder.
+const MARK: &str = "user.keepshare.private";
 
 /// How many random digits end a name.
 const DIGITS: usize = 32;
@@ -95,13 +98,14 @@ impl Aside {
         {
             return Ok(Some(Self { tree: tree.clone(), folder: folder.0, home: home.clone() }));
         }
-        // Renamed, or made by a process whose journal is lost: only we can have made it.
+        // Renamed, or made by a process whose journal is lost. Whoever may write to the source's folder can call any
+        // folder as ours are called, but put our mark onto none that is not theirs.
         for name in names(tree.root())? {
             if noted.is_none() && !is_ours(&name) {
                 continue;
             }
             if let Some((folder, inode)) = open_own(tree, &name)?
-                && noted.is_none_or(|home| home.inode == inode)
+                && noted.map_or_else(|| is_marked(&folder), |home| home.inode == inode)
             {
                 let home = Home { name, inode };
                 return Ok(Some(Self { tree: tree.clone(), folder, home }));
@@ -117,6 +121,10 @@ impl Aside {
         let opened = open_own(tree, &name)?;
         let (folder, inode) =
             opened.ok_or_else(|| io::Error::other("it was taken away at once"))?;
+        if let Err(error) = fs::fsetxattr(&folder, MARK, b"1", XattrFlags::empty()) {
+            // Without its journal nobody would know it again; with it, its number tells.
+            tracing::debug!(%error, "the private folder of a source has no mark");
+        }
         fs::fsync(tree.root())?;
         Ok(Self { tree: tree.clone(), folder, home: Home { name, inode } })
     }
@@ -143,7 +151,18 @@ impl Aside {
 
     /// Removes the folder where it is empty; tells whether it is gone.
     pub(crate) fn remove(&self) -> bool {
-        fs::unlinkat(self.tree.root(), &self.home.name, AtFlags::REMOVEDIR).is_ok()
+        let remove = |name: &str| fs::unlinkat(self.tree.root(), name, AtFlags::REMOVEDIR).is_ok();
+        if self.is_removed() || remove(&self.home.name) {
+            return true;
+        }
+        // Somebody may have renamed it.
+        let found = Self::find(&self.tree, Some(&self.home)).ok().flatten();
+        found.is_some_and(|found| found.home.name != self.home.name && remove(&found.home.name))
+    }
+
+    /// Tells whether somebody took the folder away: nothing can be put into it any more.
+    pub(crate) fn is_removed(&self) -> bool {
+        fs::fstat(&self.folder).is_ok_and(|stat| stat.st_nlink == 0)
     }
 
     /// Makes a file that nobody else can open.
@@ -258,6 +277,11 @@ fn names(folder: &OwnedFd) -> io::Result<Vec<String>> {
         }
     }
     Ok(names)
+}
+
+/// Tells whether a folder has the mark that we alone can have put there: it belongs to us.
+fn is_marked(folder: &OwnedFd) -> bool {
+    fs::fgetxattr(folder, MARK, &mut [0_u8; 8]).is_ok()
 }
 
 fn is_ours(name: &str) -> bool {

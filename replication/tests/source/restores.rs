@@ -518,3 +518,44 @@ fn a_restore_of_what_is_there_writes_nothing() {
     scene.wait_over();
     assert_eq!(fs::metadata(scene.rig.path("doc")).unwrap().ino(), inode);
 }
+
+/// Whoever may write to a source's folder can call a folder there as ours are called: nothing of it is moved, removed or
+/// made known.
+#[test]
+fn a_folder_that_is_only_called_as_ours_stays_what_it_is() {
+    let name = format!("{PREFIX}0123456789abcdef0123456789abcdef");
+    let make = |root: &std::path::Path| {
+        let payroll = root.join(&name);
+        fs::create_dir_all(payroll.join("2025")).unwrap();
+        fs::write(payroll.join("salaries"), "secret").unwrap();
+        fs::set_permissions(&payroll, fs::Permissions::from_mode(0o700)).unwrap();
+    };
+    let mut rig = Rig::with(captures()[0], make, |_| {});
+    rig.begin();
+    fs::write(rig.path("doc"), "x").unwrap();
+    rig.settle();
+    let payroll = rig.path(&name);
+    assert_eq!(fs::read(payroll.join("salaries")).unwrap(), b"secret");
+    assert!(payroll.join("2025").is_dir());
+    let at_the_top: Vec<_> = fs::read_dir(rig.root()).unwrap().collect();
+    assert_eq!(at_the_top.len(), 2, "{at_the_top:?}");
+}
+
+/// Whoever may write to a source's folder can take the private folder away: that costs the restore under way alone.
+#[test]
+fn a_private_folder_that_is_taken_away_is_made_anew() {
+    let mut scene = Scene::new(captures()[0]);
+    let held = scene.hold_content();
+    let asked = scene.ask(scene.request(1));
+    fs::remove_dir_all(scene.wait_writing()).unwrap();
+    drop(held);
+    let first = asked.join().unwrap();
+    assert!(
+        !matches!(&first, Ok(answer) if answer.outcome == RestoreOutcome::Written),
+        "{first:?}"
+    );
+    let second = scene.rig.handle.restore(scene.request(2)).unwrap();
+    assert_eq!(second.outcome, RestoreOutcome::Written);
+    assert_eq!(fs::read(scene.rig.path("doc")).unwrap(), b"right");
+    scene.wait_over();
+}

@@ -90,13 +90,15 @@ impl Replaced {
 impl Worker {
     /// Opens the private folder, making it where it is not there.
     pub(super) fn open_aside(&mut self) -> Result<(), SourceError> {
-        if self.aside.is_some() {
+        if self.aside.as_ref().is_some_and(|aside| !aside.is_removed()) {
             return Ok(());
         }
         let Some(attached) = &self.attached else {
             return Err(SourceError::Vanished("the folder is not there".to_owned()));
         };
         let tree = attached.tree.clone();
+        // Whoever may write to the source may remove it while it is empty.
+        self.aside = None;
         let failed = |source| SourceError::Io {
             what: "cannot make a private folder in the source".to_owned(),
             source,
