@@ -11,8 +11,8 @@ use keepshare_base::{FileId, Kind, NAME_BYTES_MAX, Name, Stamp, VersionId};
 
 use crate::when::{Moment, When, typed, typed_exactly};
 
-/// The longest part that says who made a version, in characters: `host`, an IPv6 address and a uid have room.
-const USER_CHARS_MAX: usize = 64;
+/// The longest part that says who made a version, in bytes: `host`, an IPv6 address and a uid have room.
+const USER_BYTES_MAX: usize = 64;
 
 /// The longest extension that a version keeps, in characters.
 const EXTENSION_CHARS_MAX: usize = 10;
@@ -139,7 +139,9 @@ fn is_extension(text: &str) -> bool {
 
 fn plain_user(user: &str) -> String {
     let own = user.rsplit('\\').next().unwrap_or_default();
-    plain(own).chars().take(USER_CHARS_MAX).collect()
+    let mut text = plain(own);
+    text.truncate(text.floor_char_boundary(USER_BYTES_MAX));
+    text
 }
 
 #[cfg(test)]
@@ -167,10 +169,11 @@ mod tests {
             (second, Some("a\\"), b".bashrc", "+0100"),
             (
                 second,
-                Some("abcdefghijklmnopqrstuvwxyz"),
+                Some("host 2001:db8:1234:5678:9abc:def0:1234:5678 uid 4294967294"),
                 b"a.12345678901",
-                "+0100_abcdefghijklmnopqrst",
+                "+0100_host-2001-db8-1234-5678-9abc-def0-1234-5678-uid-4294967294",
             ),
+            (second, Some(&"é".repeat(70)), b"a", &format!("+0100_{}", "-".repeat(64))),
             (exactly, Some("anna"), b"a.\xff", ".500000+0100_anna"),
         ];
         for (told, user, name, rest) in cases {
