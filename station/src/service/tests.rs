@@ -1,4 +1,7 @@
-use std::fs;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use super::*;
 use crate::{
@@ -38,6 +41,16 @@ fn threads(name: &str) -> usize {
     names.filter(|known| known.trim_end() == name).count()
 }
 
+/// Waits until no thread of this process is called so: one that was told to end, and said that it does, takes a moment.
+#[track_caller]
+fn wait_for_no_threads(name: &str) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while threads(name) > 0 {
+        assert!(Instant::now() < deadline, "{name} is left behind");
+        std::thread::yield_now();
+    }
+}
+
 /// A set that could not be opened is opened again: a thread that an earlier try left behind would write to the same journal.
 #[tokio::test]
 async fn a_set_that_cannot_be_opened_leaves_no_thread() {
@@ -53,13 +66,13 @@ async fn a_set_that_cannot_be_opened_leaves_no_thread() {
     for _ in 0..2 {
         let failed = station.add_set(record.clone()).err().expect("it cannot be opened");
         assert!(failed.one_line().contains("restores"), "{failed}");
-        assert_eq!(threads("source-left"), 0);
+        wait_for_no_threads("source-left");
     }
     fs::remove_file(&restores).unwrap();
     assert!(matches!(station.add_set(record).unwrap(), Running::Master(_)));
     station.stop();
     station.close().await;
-    assert_eq!(threads("source-left"), 0);
+    wait_for_no_threads("source-left");
 }
 
 /// As above, of a set that opens well and cannot be remembered.
@@ -77,7 +90,8 @@ async fn a_set_that_cannot_be_remembered_leaves_no_task_and_no_thread() {
         assert!(station.add_set(record.clone()).is_err());
         assert!(station.running(&record.name).is_none());
     }
-    assert_eq!((threads("source-lost"), threads("set-store")), (0, 0));
+    wait_for_no_threads("source-lost");
+    wait_for_no_threads("set-store");
     assert!(station.tasks.lock().unwrap().is_empty());
     fs::remove_dir_all(&in_the_way).unwrap();
     for record in records {
