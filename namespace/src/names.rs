@@ -11,8 +11,9 @@ use keepshare_base::{FileId, Kind, NAME_BYTES_MAX, Name, Stamp, VersionId};
 
 use crate::when::{Moment, When, typed, typed_exactly};
 
-/// The longest part that says who made a version, in bytes: `host`, an IPv6 address and a uid have room.
-const USER_BYTES_MAX: usize = 64;
+/// The longest part that says who made a version, in characters, all of them ASCII: `host`, an IPv6 address and a uid
+/// have room.
+const USER_CHARS_MAX: usize = 64;
 
 /// The longest extension that a version keeps, in characters.
 const EXTENSION_CHARS_MAX: usize = 10;
@@ -139,9 +140,7 @@ fn is_extension(text: &str) -> bool {
 
 fn plain_user(user: &str) -> String {
     let own = user.rsplit('\\').next().unwrap_or_default();
-    let mut text = plain(own);
-    text.truncate(text.floor_char_boundary(USER_BYTES_MAX));
-    text
+    plain(own).chars().take(USER_CHARS_MAX).collect()
 }
 
 #[cfg(test)]
