@@ -85,12 +85,13 @@ async fn a_set_that_cannot_be_remembered_leaves_no_task_and_no_thread() {
     let in_the_way = station.state.root().join("sets.toml");
     fs::create_dir_all(in_the_way.join("folder")).unwrap();
     let received = SetPart::Replica { from: "store".parse().unwrap() };
-    let records = [master_of("lost", &source), SetRecord::new("kept".parse().unwrap(), received)];
+    let records =
+        [master_of("unsaved", &source), SetRecord::new("kept".parse().unwrap(), received)];
     for record in &records {
         assert!(station.add_set(record.clone()).is_err());
         assert!(station.running(&record.name).is_none());
     }
-    wait_for_no_threads("source-lost");
+    wait_for_no_threads("source-unsaved");
     wait_for_no_threads("set-store");
     assert!(station.tasks.lock().unwrap().is_empty());
     fs::remove_dir_all(&in_the_way).unwrap();
