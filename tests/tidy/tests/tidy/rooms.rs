@@ -1,0 +1,182 @@
+//! Rooms use each other in one direction.
+
+use std::{collections::BTreeSet, fs};
+
+use crate::{PURE, manifests, modules::Modules, read_manifest, root};
+
+/// Rings that are still there. The list may only shrink: what it names that is no ring any more is taken out of it.
+const RINGS: &[(&str, &str, &[&str])] = &[
+    ("keepshare-auth", "", &["accounts", "audit", "passwords", "sessions", "tickets", "users"]),
+    ("keepshare-auth", "", &["ca", "identity"]),
+    ("keepshare-auth", "", &["enrolment", "join", "members"]),
+    ("keepshare-auth", "sessions", &["hosts", "store"]),
+    (
+        "keepshare-namespace",
+        "",
+        &[
+            "content", "dated", "former", "history", "ids", "live", "past", "question", "reach",
+            "share", "table", "versions",
+        ],
+    ),
+    ("keepshare-replication", "", &["join", "link"]),
+    ("keepshare-replication", "source", &["aside", "ledger", "map", "pass", "tree"]),
+    ("keepshare-replication", "source", &["fitting", "plan"]),
+    ("keepshare-replication", "source", &["keeping", "pending", "round", "ship"]),
+    ("keepshare-replication", "source", &["sweeper", "worker"]),
+    (
+        "keepshare-station",
+        "",
+        &[
+            "account_answers",
+            "announce",
+            "answers",
+            "attention",
+            "catalog",
+            "commands",
+            "door",
+            "drive",
+            "find",
+            "fsck",
+            "master",
+            "renewal",
+            "reopening",
+            "replica",
+            "service",
+            "users_door",
+        ],
+    ),
+    ("keepshare-station", "commands", &["demo", "demo_user"]),
+    ("keepshare-station", "commands", &["login", "mount"]),
+    ("keepshare-station", "drivers", &["agreement", "mirror"]),
+    ("keepshare-versioning", "", &["check", "store"]),
+    ("keepshare-versioning", "", &["record", "state"]),
+    ("keepshare-versioning", "index", &["apply", "files", "voids"]),
+    ("keepshare-versioning", "live", &["ahead", "records"]),
+    ("keepshare-versioning", "live", &["attributes", "beneath"]),
+    ("keepshare-versioning", "log", &["open", "rewrite"]),
+    ("keepshare-web", "", &["api", "door"]),
+];
+
+#[test]
+fn no_rooms_use_each_other_in_a_ring() {
+    let mut found = BTreeSet::new();
+    for (name, modules) in products() {
+        for (folder, rooms) in modules.rings() {
+            found.insert((name.clone(), folder.join("::"), rooms));
+        }
+    }
+    let listed: BTreeSet<_> = RINGS
+        .iter()
+        .map(|(name, folder, rooms)| {
+            let rooms = rooms.iter().map(|room| (*room).to_owned()).collect::<BTreeSet<_>>();
+            ((*name).to_owned(), (*folder).to_owned(), rooms)
+        })
+        .collect();
+    let told = |rings: Vec<&(String, String, BTreeSet<String>)>| {
+        let line = |(name, folder, rooms): &(String, String, BTreeSet<String>)| {
+            format!("    ({name:?}, {folder:?}, &{rooms:?}),").replace('{', "[").replace('}', "]")
+        };
+        rings.into_iter().map(line).collect::<Vec<_>>().join("\n")
+    };
+    let new: Vec<_> = found.difference(&listed).collect();
+    assert!(new.is_empty(), "rooms use each other in a ring:\n{}", told(new));
+    let gone: Vec<_> = listed.difference(&found).collect();
+    assert!(gone.is_empty(), "take out of the list what is no ring any more:\n{}", told(gone));
+}
+
+/// The most lines of a file, its tests not counted: as much as can be read at once.
+const LINES_MAX: usize = 500;
+
+/// Files that are longer still, and how long they may be. The list may only shrink, and so may the files.
+const LONG: &[(&str, usize)] = &[
+    ("versioning/src/index/files.rs", 614),
+    ("versioning/src/live.rs", 563),
+    ("replication/src/capture/hub.rs", 515),
+    ("replication/src/source/map.rs", 659),
+    ("replication/src/source/round.rs", 601),
+    ("replication/src/source/ship.rs", 673),
+    ("replication/src/source/worker.rs", 513),
+    ("replication/src/source/worker/turn.rs", 632),
+    ("replication/proto/src/shipper.rs", 519),
+    ("auth/src/sessions.rs", 590),
+    ("namespace/src/share.rs", 588),
+    ("namespace/src/when.rs", 507),
+    ("station/src/answers.rs", 570),
+    ("station/src/catalog.rs", 599),
+    ("station/src/cli.rs", 525),
+    ("station/src/drivers/receive.rs", 530),
+    ("station/src/drivers/ship.rs", 519),
+    ("station/src/master.rs", 552),
+    ("station/src/replica.rs", 540),
+];
+
+#[test]
+fn no_file_is_too_long_to_be_read_at_once() {
+    let found: Vec<_> = lengths().into_iter().filter(|(_, lines)| *lines > LINES_MAX).collect();
+    let told: String =
+        found.iter().map(|(path, lines)| format!("    ({path:?}, {lines}),\n")).collect();
+    for (path, lines) in &found {
+        let allowed = LONG.iter().find(|(long, _)| long == path).map_or(LINES_MAX, |(_, max)| *max);
+        assert!(
+            *lines <= allowed,
+            "{path} has {lines} lines, {allowed} are allowed; all are\n{told}"
+        );
+    }
+    let is_long = |long: &str| found.iter().any(|(path, _)| path == long);
+    let gone: Vec<_> = LONG.iter().filter(|(long, _)| !is_long(long)).collect();
+    assert!(gone.is_empty(), "take out of the list what is short now: {gone:?}");
+}
+
+/// Returns how many lines every file of the product has without its tests.
+fn lengths() -> Vec<(String, usize)> {
+    let mut found = Vec::new();
+    for (_, modules) in products() {
+        for (path, _) in modules.files() {
+            let text = fs::read_to_string(path).unwrap();
+            let of_product = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or(&text);
+            let path = path.strip_prefix(root()).unwrap().display().to_string();
+            found.push((path, of_product.lines().count()));
+        }
+    }
+    found
+}
+
+/// What a pure crate does not name: time is passed in, and what decides does no input or output.
+const WORLD: &[&str] = &[
+    "SystemTime::now",
+    "Instant::now",
+    "Utc::now",
+    "Local::now",
+    "std::fs",
+    "std::net",
+    "std::thread",
+    "std::process",
+    "std::env",
+    "File::",
+    "stdin(",
+    "stdout(",
+];
+
+#[test]
+fn pure_crates_have_no_clock_and_do_no_input_or_output() {
+    let mut read = 0;
+    for (name, modules) in products().iter().filter(|(name, _)| PURE.contains(&name.as_str())) {
+        for (path, text) in modules.files() {
+            read += 1;
+            for word in WORLD {
+                assert!(!text.contains(word), "{name} is pure: {} has {word}", path.display());
+            }
+        }
+    }
+    assert!(read > 20, "only {read} files of pure crates were read");
+}
+
+/// Every crate of the product, with its modules.
+fn products() -> Vec<(String, Modules)> {
+    let of_product = manifests().into_iter().filter(|path| !path.starts_with(root().join("tests")));
+    of_product
+        .map(|manifest| {
+            (read_manifest(&manifest).0, Modules::read(&manifest.with_file_name("src")))
+        })
+        .collect()
+}
