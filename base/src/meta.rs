@@ -125,6 +125,21 @@ pub struct Meta {
 }
 
 impl Meta {
+    /// Returns the attributes of something of which nothing is known.
+    pub fn unknown() -> Self {
+        Self {
+            kind: Kind::File,
+            size: 0,
+            mode: 0,
+            owner: Owner::default(),
+            group: Owner::default(),
+            mtime: FileTime::default(),
+            symlink: Vec::new(),
+            rdev: 0,
+            xattrs: Vec::new(),
+        }
+    }
+
     /// Returns what is said to be left out of the extended attributes, as shown to people; `None` where all is here.
     pub fn left_out(&self) -> Option<String> {
         let (_, said) = self.xattrs.iter().find(|(name, _)| name == LEFT_OUT_XATTR)?;

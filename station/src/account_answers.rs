@@ -6,18 +6,14 @@ use keepshare_auth::{
     AccountError, Accounts, Binding, HostGrant, HostSession, LoginRefusal, LoginRequest, SessionId,
     SessionInfo, User, UserName, UserSets,
 };
-use keepshare_web::messages::{LoginAnswer, NO_SET_HINT};
-
-use crate::{
-    api::{
-        accounts::{AccountRequest, AnySession, Ended, HostInfo, Secret, UserInfo, Which},
-        server::Reply,
-    },
-    clock,
-    failure::{Code, Failure, Outcome},
-    service::Station,
-    users_door,
+use keepshare_control::login::{LoginAnswer, NO_SET_HINT};
+use keepshare_control::{
+    Code, Failure, Outcome,
+    accounts::{AccountRequest, AnySession, Ended, HostInfo, Secret, UserInfo, Which},
+    server::Reply,
 };
+
+use crate::{clock, service::Station, users_door};
 
 /// Where commands on the station itself come from, as the limits on passwords see it.
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

@@ -9,12 +9,10 @@ use anyhow::Context;
 
 use keepshare_auth::{Member, Move, Role, StationAddress};
 use keepshare_base::StationName;
+use keepshare_control::{Failure, Outcome};
 use keepshare_replication::join::ask;
 
-use crate::{
-    failure::{Failure, Outcome},
-    service::Station,
-};
+use crate::service::Station;
 
 /// How long to wait before the primary is told again that did not hear.
 const AGAIN_EVERY: Duration = Duration::from_secs(30);

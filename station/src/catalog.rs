@@ -7,8 +7,13 @@ use std::collections::HashMap;
 use chrono_tz::Tz;
 
 use keepshare_base::{
-    CommitId, ContentHash, Event, FileId, FileTime, Kind, Meta, Name, Owner, SetName, SetPath,
-    Stamp, VersionId,
+    CommitId, ContentHash, Event, FileId, Kind, Meta, Name, Owner, SetName, SetPath, Stamp,
+    VersionId,
+};
+use keepshare_control::{
+    Code, Failure, Outcome,
+    answers::{Entry, Uncut, VersionInfo},
+    server::Reply,
 };
 use keepshare_namespace::{
     first_fitting,
@@ -16,12 +21,7 @@ use keepshare_namespace::{
 };
 use keepshare_versioning::{Ended, FileState, HistoryEntry, ReadError, Reader, View};
 
-use crate::{
-    api::{Entry, Uncut, VersionInfo, server::Reply},
-    clock,
-    failure::{Code, Failure, Outcome},
-    turns::Wanted,
-};
+use crate::{clock, turns::Wanted};
 
 mod missing;
 mod then;
@@ -378,7 +378,7 @@ impl Catalog {
         match held {
             Held::State(state) => self.entry(path, state),
             Held::Unfinished(later) => {
-                let meta = later.as_ref().map_or_else(no_meta, |later| later.meta.clone());
+                let meta = later.as_ref().map_or_else(Meta::unknown, |later| later.meta.clone());
                 let reason = Some("it was being written then, and had no version yet".to_owned());
                 Ok(Entry { path, meta, same_as: None, damaged: reason, uncut: None })
             }
@@ -513,21 +513,6 @@ pub(crate) fn read_failure(error: ReadError) -> Failure {
     Failure::because(Code::Failed, error).hint(hint)
 }
 
-/// Returns the attributes of something of which nothing is known.
-pub(crate) fn no_meta() -> Meta {
-    Meta {
-        kind: Kind::File,
-        size: 0,
-        mode: 0,
-        owner: Owner::default(),
-        group: Owner::default(),
-        mtime: FileTime::default(),
-        symlink: Vec::new(),
-        rdev: 0,
-        xattrs: Vec::new(),
-    }
-}
-
 fn folder_path(view: &View, folder: FileId, at: CommitId) -> SetPath {
     let path = view.path_of(folder, at).ok().flatten();
     path.or_else(|| view.path_of(folder, view.latest()).ok().flatten()).unwrap_or_default()
@@ -561,7 +546,7 @@ fn state_info(state: &FileState, name: String) -> VersionInfo {
         cut_by: if is_own { "station" } else { "master" }.to_owned(),
         name,
         current: false,
-        kind: crate::commands::kind_word(*kind).to_owned(),
+        kind: keepshare_control::answers::kind_word(*kind).to_owned(),
         mode: format!("{mode:04o}"),
         owner: owner_name(owner),
         group: owner_name(group),

@@ -17,61 +17,58 @@ use serde::Deserialize;
 
 use keepshare_auth::{AddressError, StationAddress};
 use keepshare_base::StationName;
+use keepshare_control::{Code, Failure, Outcome};
 use keepshare_namespace::when::machine_zone;
 
-use crate::{
-    failure::{Code, Failure, Outcome},
-    files,
-    schedule::Weekly,
-};
+use crate::{files, schedule::Weekly};
 
 /// The port of station to station links.
-pub(crate) const DEFAULT_PORT: u16 = 7846;
+pub const DEFAULT_PORT: u16 = 7846;
 
 /// The port of the HTTPS door.
-pub(crate) const HTTPS_PORT: u16 = 7443;
+pub const HTTPS_PORT: u16 = 7443;
 
 /// The port of the NFS door.
-pub(crate) const NFS_PORT: u16 = 2049;
+pub const NFS_PORT: u16 = 2049;
 
 /// A station's settings.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Config {
+pub struct Config {
     /// What this station is called.
-    pub(crate) name: StationName,
+    pub name: StationName,
     /// Where it listens for other stations.
-    pub(crate) listen: SocketAddr,
+    pub listen: SocketAddr,
     /// What others dial to reach it, where that is not `listen`.
-    pub(crate) address: Option<String>,
+    pub address: Option<String>,
     /// Where it keeps everything.
-    pub(crate) state: PathBuf,
+    pub state: PathBuf,
     /// Where commands reach it.
-    pub(crate) socket: PathBuf,
+    pub socket: PathBuf,
     /// In which zone times without an offset are.
-    pub(crate) zone: Tz,
+    pub zone: Tz,
     /// The most each link sends, in bytes per second.
-    pub(crate) bandwidth_bytes_per_s: Option<u64>,
+    pub bandwidth_bytes_per_s: Option<u64>,
     /// Where users come in.
-    pub(crate) doors: Doors,
+    pub doors: Doors,
     /// When sources are compared whole.
-    pub(crate) scans: Scans,
+    pub scans: Scans,
 }
 
 /// Where the doors for users listen; none for a door that is off.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Doors {
+pub struct Doors {
     /// The network drive.
-    pub(crate) nfs: Option<SocketAddr>,
+    pub nfs: Option<SocketAddr>,
     /// Logging in.
-    pub(crate) https: Option<SocketAddr>,
+    pub https: Option<SocketAddr>,
     /// Where the drive lists `@versions`.
-    pub(crate) show: Shown,
+    pub show: Shown,
 }
 
 /// Where the drive lists `@versions`; it answers by name everywhere.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Shown {
+pub enum Shown {
     /// At its top.
     #[default]
     Root,
@@ -114,11 +111,11 @@ struct File {
 
 /// When sources are compared whole.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Scans {
+pub struct Scans {
     /// Everywhere.
-    pub(crate) at: Weekly,
+    pub at: Weekly,
     /// Where others write to a source's file system and nobody tells of it.
-    pub(crate) shared_every: Duration,
+    pub shared_every: Duration,
 }
 
 impl Default for Scans {
@@ -167,7 +164,7 @@ const OFF: &str = "off";
 
 impl Config {
     /// Reads the file at `path`.
-    pub(crate) fn load(path: &Path) -> Outcome<Self> {
+    pub fn load(path: &Path) -> Outcome<Self> {
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -215,7 +212,7 @@ impl Config {
     }
 
     /// Returns where others reach this station, where the config says so: by its address, or by listening in one place.
-    pub(crate) fn own_address(&self) -> Outcome<Option<StationAddress>> {
+    pub fn own_address(&self) -> Outcome<Option<StationAddress>> {
         if let Some(address) = &self.address {
             return parse_address(address).map(Some);
         }
@@ -226,7 +223,7 @@ impl Config {
     }
 
     /// Writes a first config, with comments, where there is none yet.
-    pub(crate) fn create(&self, path: &Path) -> Outcome<()> {
+    pub fn create(&self, path: &Path) -> Outcome<()> {
         if path.exists() {
             return Err(Failure::refused(format!("there is a config {} already", path.display()))
                 .hint("remove it to start over, or give another with --config"));
@@ -309,7 +306,7 @@ fn refuse_unknown(table: &toml::Table, within: &str, known: &[&str]) -> Outcome<
 }
 
 /// Returns on one line what is wrong with the TOML in `text`, and where.
-pub(crate) fn toml_error(text: &str, error: &toml::de::Error) -> String {
+pub fn toml_error(text: &str, error: &toml::de::Error) -> String {
     let what = error.message().lines().collect::<Vec<_>>().join(", ");
     let before = error.span().and_then(|span| text.get(..span.start));
     // A key that is missing is nowhere.
@@ -320,7 +317,7 @@ pub(crate) fn toml_error(text: &str, error: &toml::de::Error) -> String {
 }
 
 /// Returns where the config is when none is named.
-pub(crate) fn default_config() -> PathBuf {
+pub fn default_config() -> PathBuf {
     if is_root() {
         return PathBuf::from("/etc/keepshare/station.toml");
     }
@@ -328,7 +325,7 @@ pub(crate) fn default_config() -> PathBuf {
 }
 
 /// Returns where the state is when the config does not say.
-pub(crate) fn default_state() -> PathBuf {
+pub fn default_state() -> PathBuf {
     if is_root() {
         return PathBuf::from("/var/lib/keepshare");
     }
@@ -336,23 +333,23 @@ pub(crate) fn default_state() -> PathBuf {
 }
 
 /// Returns the socket to talk to when none is named: that of the default config, or of the default state.
-pub(crate) fn default_socket() -> PathBuf {
+pub fn default_socket() -> PathBuf {
     Config::load(&default_config())
         .map_or_else(|_| socket_in(&default_state()), |config| config.socket)
 }
 
 /// Returns the socket of a station that keeps its state here, where its config names no other.
-pub(crate) fn socket_in(state: &Path) -> PathBuf {
+pub fn socket_in(state: &Path) -> PathBuf {
     state.join("keepshare.sock")
 }
 
 /// Returns where a station listens when nobody says.
-pub(crate) fn default_listen() -> SocketAddr {
+pub fn default_listen() -> SocketAddr {
     SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT))
 }
 
 /// Reads `HOST:PORT` or `HOST`.
-pub(crate) fn parse_address(text: &str) -> Outcome<StationAddress> {
+pub fn parse_address(text: &str) -> Outcome<StationAddress> {
     let with_port = format!("{text}:{DEFAULT_PORT}");
     text.parse().or_else(|error| {
         let bare_v6 = format!("[{text}]:{DEFAULT_PORT}");
@@ -363,7 +360,7 @@ pub(crate) fn parse_address(text: &str) -> Outcome<StationAddress> {
 }
 
 /// Reads `ADDRESS:PORT`, `ADDRESS`, `:PORT` or `PORT`.
-pub(crate) fn parse_listen(text: &str) -> Outcome<SocketAddr> {
+pub fn parse_listen(text: &str) -> Outcome<SocketAddr> {
     parse_listen_at(text, Ipv6Addr::UNSPECIFIED.into(), DEFAULT_PORT)
 }
 
@@ -395,7 +392,7 @@ fn parse_zone(name: &str) -> Outcome<Tz> {
 }
 
 /// Returns the word that is nearest to `word`, if one is near enough to be what was meant.
-pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let near = word.len() / 3 + 1;
     let (distance, best) = known.iter().map(|known| (edit_distance(word, known), *known)).min()?;
     (distance <= near).then_some(best)
@@ -420,7 +417,8 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-pub(crate) fn xdg(variable: &str, fallback: &str) -> PathBuf {
+/// Returns a folder of the user's: what this variable names, else what is called so at home.
+pub fn xdg(variable: &str, fallback: &str) -> PathBuf {
     let named = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     named.unwrap_or_else(|| {
         let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);

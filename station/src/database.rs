@@ -4,16 +4,14 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
 
+use keepshare_control::{Code, Failure, Outcome};
 use keepshare_host::{
     checked::{CheckedError, forget_plain},
     disk::{Disk, RealDisk},
     shared::{DbOptions, SharedDb},
 };
 
-use crate::{
-    failure::{Code, Failure, Outcome},
-    files,
-};
+use crate::files;
 
 /// What a database may keep in memory, in bytes.
 const CACHE_BYTES: usize = 16 << 20;

@@ -10,12 +10,12 @@ use std::{
 use anyhow::Context;
 
 use keepshare_auth::{AuditEvent, AuditLine};
+use keepshare_control::{Failure, Outcome};
 use keepshare_namespace::{AskedBy, Restore, RestoreError, Restorer, Share, ShareConfig, ShareId};
 use keepshare_nfs::{ClientInfo, Limits, Parts, Server, Shares};
 
 use crate::{
     clock,
-    failure::{Failure, Outcome},
     replica::{Replica, version_of},
     service::{Running, Station},
     state::{SetPart, SetRecord},

@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context;
 
 /// Writes `bytes` to `path`, durable when it returns.
-pub(crate) fn write_synced(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+pub fn write_synced(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
     let temporary = temporary_of(path);
     let write = || -> io::Result<()> {
         let mut options = OpenOptions::new();
@@ -25,7 +25,7 @@ pub(crate) fn write_synced(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Resu
 }
 
 /// Makes a folder and those above it, readable by nobody else.
-pub(crate) fn create_private_dir(path: &Path) -> anyhow::Result<()> {
+pub fn create_private_dir(path: &Path) -> anyhow::Result<()> {
     create_dir(path, 0o700)
 }
 
@@ -39,14 +39,14 @@ fn create_dir(path: &Path, mode: u32) -> anyhow::Result<()> {
 
 /// What was made for something that may yet fail; gone again unless it is kept.
 #[derive(Debug, Default)]
-pub(crate) struct Tentative {
+pub struct Tentative {
     dirs: Vec<PathBuf>,
     files: Vec<PathBuf>,
 }
 
 impl Tentative {
     /// Makes a folder and those above it.
-    pub(crate) fn dir(&mut self, path: &Path, mode: u32) -> anyhow::Result<()> {
+    pub fn dir(&mut self, path: &Path, mode: u32) -> anyhow::Result<()> {
         let missing = path.ancestors().take_while(|dir| !dir.as_os_str().is_empty());
         let mut missing: Vec<PathBuf> =
             missing.take_while(|dir| !dir.exists()).map(Path::to_owned).collect();
@@ -56,14 +56,14 @@ impl Tentative {
     }
 
     /// Is told of a file before it is made; one that is there already stays.
-    pub(crate) fn file(&mut self, path: &Path) {
+    pub fn file(&mut self, path: &Path) {
         if !path.exists() {
             self.files.push(path.to_owned());
         }
     }
 
     /// Keeps everything.
-    pub(crate) fn keep(mut self) {
+    pub fn keep(mut self) {
         self.dirs.clear();
         self.files.clear();
     }
@@ -82,7 +82,7 @@ impl Drop for Tentative {
 }
 
 /// Tells why no file can be made in a folder, without leaving one.
-pub(crate) fn try_to_write_in(dir: &Path) -> anyhow::Result<()> {
+pub fn try_to_write_in(dir: &Path) -> anyhow::Result<()> {
     let probe = dir.join(".keepshare.new");
     let mut options = OpenOptions::new();
     let tried = options.write(true).create(true).truncate(true).mode(0o600).open(&probe);

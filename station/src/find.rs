@@ -4,14 +4,14 @@
 //! time and each through a short view: memory is a page and the folders still to be gone through.
 
 use keepshare_base::{FileId, Kind, Name, SetName, SetPath, Stamp};
+use keepshare_control::{
+    Outcome,
+    answers::{FoundName, kind_word},
+    server::Reply,
+};
 use keepshare_versioning::{Ended, FileState, Reader};
 
-use crate::{
-    api::{FoundName, server::Reply},
-    catalog::{ended_word, read_failure},
-    commands::kind_word,
-    failure::Outcome,
-};
+use crate::catalog::{ended_word, read_failure};
 
 /// How many names of a folder are looked at through one view.
 const PAGE: usize = 512;

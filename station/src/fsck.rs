@@ -6,13 +6,10 @@
 use std::ops::Range;
 
 use keepshare_base::{FileId, Kind};
+use keepshare_control::{Failure, Outcome, answers::Progress, server::Reply};
 use keepshare_versioning::{FileState, ReadError, Reader, View};
 
-use crate::{
-    api::{Progress, server::Reply},
-    catalog::{Catalog, read_failure},
-    failure::{Failure, Outcome},
-};
+use crate::catalog::{Catalog, read_failure};
 
 /// How much content is read at once.
 const READ_BYTES: usize = 512 * 1024;

@@ -12,6 +12,11 @@ use chrono_tz::Tz;
 use tokio::sync::{Notify, watch};
 
 use keepshare_base::{OriginId, Seq, SetName, StationName};
+use keepshare_control::{
+    Code, Failure, Outcome,
+    answers::{DestinationStatus, SetStatus, SharedStatus, SweptStatus},
+    standing::{self, BEHIND, IN_SYNC, arrived, has_arrived, rank},
+};
 use keepshare_proto::{cut::CutRule, shipper::Doing};
 use keepshare_replication::source::{
     CaptureMode, FileProblem, Head, RestoreTimes, Settled, Source, SourceAlarm, SourceConfig,
@@ -19,7 +24,6 @@ use keepshare_replication::source::{
 };
 
 use crate::{
-    api::{DestinationStatus, SetStatus, SharedStatus, SweptStatus},
     backlog::{Backlog, Lag},
     clock, database,
     drivers::{
@@ -27,11 +31,9 @@ use crate::{
         restores::Restores,
         ship::{Ship, Shipping},
     },
-    failure::{Code, Failure, Outcome},
     panics,
     schedule::{AlarmClock, Weekly},
     service::{Station, Task},
-    standing::{self, BEHIND, IN_SYNC, arrived, has_arrived, rank},
     state::states_inside,
 };
 

@@ -24,7 +24,7 @@ const PANICS_MAX: usize = 16;
 static PANICS: Mutex<Vec<Panicked>> = Mutex::new(Vec::new());
 
 /// Remembers from now on, and still has it said on standard error.
-pub(crate) fn remember() {
+pub fn remember() {
     let said = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         let name = thread::current().name().unwrap_or("a thread").to_owned();

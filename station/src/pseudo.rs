@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::failure::{Failure, Outcome};
+use keepshare_control::{Failure, Outcome};
 
 /// The file systems that show something else than files, by the numbers of statfs(2) (`linux/magic.h`).
 const PSEUDO: &[(u64, &str)] = &[

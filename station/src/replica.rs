@@ -12,6 +12,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use keepshare_base::{
     Kind, OriginId, RequestId, RestoreGround, SetName, SetPath, Stamp, StationName, VersionId,
 };
+use keepshare_control::{
+    Code, Failure, Outcome,
+    answers::{Progress, Restored, SetStatus, kind_word},
+    server::Reply,
+    standing::{BEHIND, arrived},
+    text::seconds_text,
+};
 use keepshare_namespace::{Restore, RestoreError, when::Moment};
 use keepshare_proto::{
     Frame, RestoreAnswer, RestoreRequest, Text,
@@ -24,21 +31,16 @@ use keepshare_versioning::{
 };
 
 use crate::{
-    api::{Progress, Restored, SetStatus, server::Reply},
     catalog::{Catalog, Found},
     clock,
-    commands::kind_word,
     drivers::{
         pump::Pump,
         receive::{Ask, Receive, Receiving, failures},
     },
-    failure::{Code, Failure, Outcome},
     files,
     hidden_names::HiddenNames,
-    output::seconds_text,
     panics,
     service::{Station, Task},
-    standing::{BEHIND, arrived},
     sync_tree,
     turns::{Turns, Wanted},
 };

@@ -3,11 +3,11 @@
 use chrono::{DateTime, Datelike, Days, NaiveTime, TimeDelta, TimeZone, Utc, Weekday};
 use chrono_tz::Tz;
 
-use crate::failure::{Failure, Outcome};
+use keepshare_control::{Failure, Outcome};
 
 /// A time of day in the station's zone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Weekly {
+pub struct Weekly {
     /// `None`: every day.
     day: Option<Weekday>,
     time: NaiveTime,

@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -19,6 +19,7 @@ use keepshare_auth::{
     Accounts, Audit, ClusterCa, Enrolment, JoinDesk, Member, Role, StationIdentity, tls::StationTls,
 };
 use keepshare_base::{SetName, StationName};
+use keepshare_control::{Failure, Outcome};
 use keepshare_host::shared::SharedDb;
 use keepshare_replication::link::{Credentials, LinkOptions, Listener};
 
@@ -27,7 +28,6 @@ use crate::{
     config::Config,
     database, door,
     drive::{self, Drive},
-    failure::{Failure, Outcome},
     master::Master,
     peers::Peers,
     pseudo, renewal, reopening,
@@ -37,9 +37,9 @@ use crate::{
 };
 
 /// A running station.
-pub(crate) struct Station {
+pub struct Station {
     /// What a person set.
-    pub(crate) config: Config,
+    pub config: Config,
     /// Where everything is.
     pub(crate) state: StateDir,
     /// What the certificate says.
@@ -47,11 +47,11 @@ pub(crate) struct Station {
     /// The other stations.
     pub(crate) peers: Arc<Peers>,
     /// On the primary: the cluster's list of stations, its CA and tokens.
-    pub(crate) enrolment: Option<Arc<Enrolment>>,
+    pub enrolment: Option<Arc<Enrolment>>,
     /// On the primary: who answers those that want to join.
     pub(crate) desk: Option<JoinDesk>,
     /// Who may log in, and who has.
-    pub(crate) accounts: Arc<Accounts>,
+    pub accounts: Arc<Accounts>,
     /// The network drive.
     pub(crate) drive: Drive,
     door_problem: Mutex<Option<String>>,
@@ -95,7 +95,7 @@ pub(crate) enum Running {
 
 impl Station {
     /// Opens a station and all its sets; the sets run from here on.
-    pub(crate) async fn open(config: Config) -> Outcome<Arc<Self>> {
+    pub async fn open(config: Config) -> Outcome<Arc<Self>> {
         let runtime = Handle::current();
         let station = tokio::task::spawn_blocking(move || Self::open_blocking(config, runtime));
         let station = Arc::new(station.await.context("opening the station failed")??);
@@ -164,7 +164,7 @@ impl Station {
     }
 
     /// Listens for other stations until stopped, then closes all sets.
-    pub(crate) async fn run(self: &Arc<Self>, socket: TcpListener) -> Outcome<()> {
+    pub async fn run(self: &Arc<Self>, socket: TcpListener) -> Outcome<()> {
         let credentials = Arc::clone(&self.peers) as Arc<dyn Credentials>;
         let listener = Listener::start(socket, credentials, self.link_options())
             .context("cannot listen for other stations")?;
@@ -190,13 +190,13 @@ impl Station {
     }
 
     /// Binds the address that others dial.
-    pub(crate) async fn bind(&self) -> Outcome<TcpListener> {
+    pub async fn bind(&self) -> Outcome<TcpListener> {
         let listen = self.config.listen;
         Ok(TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?)
     }
 
     /// Has [`Self::run`] end.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         self.stop.send_replace(true);
     }
 
@@ -228,6 +228,16 @@ impl Station {
     /// Returns a set.
     pub(crate) fn running(&self, name: &SetName) -> Option<Running> {
         self.lock_sets().running.get(name).cloned()
+    }
+
+    /// Has a folder of this machine replicated to other stations from now on. Blocks.
+    pub fn add_source(
+        self: &Arc<Self>,
+        name: SetName,
+        source: PathBuf,
+        to: Vec<StationName>,
+    ) -> Outcome<()> {
+        self.add_set(SetRecord::new(name, SetPart::Master { source, to })).map(drop)
     }
 
     /// Adds a set, durable and running when this returns. Blocks.
@@ -446,7 +456,7 @@ impl fmt::Debug for Station {
 
 /// Refuses a source of the system's, and one in which a station keeps its state: what it writes there would be sent, and
 /// written again, for ever.
-pub(crate) fn refuse_states(source: &Path) -> Outcome<()> {
+pub fn refuse_states(source: &Path) -> Outcome<()> {
     pseudo::refuse(source)?;
     let shown = source.display();
     if let Some(state) = state_around(source) {

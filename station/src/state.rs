@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use keepshare_auth::{Member, Role, StationAddress};
 use keepshare_base::{SetName, Stamp, StationName};
+use keepshare_control::{Code, Failure, Outcome};
 
 use crate::{
     config::{self, toml_error},
-    failure::{Code, Failure, Outcome},
     files, users,
 };
 
@@ -359,7 +359,7 @@ mod tests {
         let state = StateDir::new(dir.path());
         let held = state.lock().unwrap();
         let failure = state.lock().unwrap_err();
-        assert_eq!(failure.code, crate::failure::Code::Refused);
+        assert_eq!(failure.code, keepshare_control::Code::Refused);
         drop(held);
         assert!(state.lock().is_ok());
     }

@@ -19,7 +19,7 @@ use std::{
 use keepshare_versioning::set::SyncTree;
 
 /// What the child is called with. Nobody types it, so it is no command.
-pub(crate) const ARGUMENT: &str = "sync-tree";
+pub const ARGUMENT: &str = "sync-tree";
 
 /// This program, though its file was replaced meanwhile.
 const PROGRAM: &str = "/proc/self/exe";
@@ -39,7 +39,7 @@ pub(crate) fn in_a_child() -> SyncTree {
 }
 
 /// Does the child's work: syncs the file system of the folder that is its standard input.
-pub(crate) fn child() -> ExitCode {
+pub fn child() -> ExitCode {
     match rustix::fs::syncfs(io::stdin().as_fd()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => ExitCode::from(u8::try_from(error.raw_os_error()).unwrap_or(u8::MAX)),

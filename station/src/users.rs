@@ -7,33 +7,35 @@ use std::{
 };
 
 /// Returns a user's name, or the number where it has none.
-pub(crate) fn name_of(uid: u32) -> String {
+pub fn name_of(uid: u32) -> String {
     let users = users();
     let known = users.into_iter().find(|(_, number)| *number == uid);
     known.map_or_else(|| uid.to_string(), |(name, _)| name)
 }
 
 /// Returns the users' numbers by name.
-pub(crate) fn users() -> HashMap<String, u32> {
+pub fn users() -> HashMap<String, u32> {
     read_numbers("/etc/passwd")
 }
 
 /// Returns the groups' numbers by name.
-pub(crate) fn groups() -> HashMap<String, u32> {
+pub fn groups() -> HashMap<String, u32> {
     read_numbers("/etc/group")
 }
 
 /// An account of this machine, by its numbers.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Account {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
+pub struct Account {
+    /// The number that owns the user's files.
+    pub uid: u32,
+    /// The number of the first group.
+    pub gid: u32,
     /// All further groups.
-    pub(crate) groups: Vec<u32>,
+    pub groups: Vec<u32>,
 }
 
 /// Returns the account of this name, where this machine has one.
-pub(crate) fn account(name: &str) -> Option<Account> {
+pub fn account(name: &str) -> Option<Account> {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     parse_account(name, &read("/etc/passwd"), &read("/etc/group"))
 }
@@ -54,7 +56,7 @@ fn parse_account(name: &str, passwd: &str, group: &str) -> Option<Account> {
 }
 
 /// Returns the users' home folders.
-pub(crate) fn homes() -> BTreeSet<PathBuf> {
+pub fn homes() -> BTreeSet<PathBuf> {
     parse_homes(&fs::read_to_string("/etc/passwd").unwrap_or_default())
 }
 

@@ -21,12 +21,12 @@ use tokio::{task::spawn_blocking, time::timeout};
 use keepshare_auth::{
     Accounts, Binding, LoginRequest, ResumeSecret, SessionId, UserName, gate::Pulse,
 };
+use keepshare_control::login::{LoginAnswer, LoginQuestion, ResumeQuestion, SessionAnswer};
 
 use crate::{
     authorization::Credentials,
     door::{Station, elapsed_ms},
     error::ApiError,
-    messages::{LoginAnswer, LoginQuestion, ResumeQuestion, SessionAnswer},
 };
 
 /// The longest question, in bytes.

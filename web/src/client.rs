@@ -19,11 +19,11 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use keepshare_auth::tls::{self, SeenStation};
-
-use crate::{
-    authorization::basic,
-    messages::{ErrorAnswer, LoginAnswer, LoginQuestion, ResumeQuestion, SessionAnswer},
+use keepshare_control::login::{
+    ErrorAnswer, LoginAnswer, LoginQuestion, ResumeQuestion, SessionAnswer,
 };
+
+use crate::authorization::basic;
 
 /// How long one question may take, the password's check included.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);

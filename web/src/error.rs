@@ -7,8 +7,7 @@ use axum::{
 };
 
 use keepshare_auth::{AccountError, LoginRefusal, ResumeRefusal};
-
-use crate::messages::{ErrorAnswer, NO_SET_HINT};
+use keepshare_control::login::{ErrorAnswer, NO_SET_HINT};
 
 /// An error that a client is told.
 #[derive(Debug)]

@@ -21,10 +21,10 @@ use keepshare_auth::{
     tls::{SeenStation, StationTls, web_client},
 };
 use keepshare_base::Stamp;
+use keepshare_control::login::{LoginQuestion, ResumeQuestion};
 use keepshare_web::{
     Door, DrivePorts, Station,
     client::{Client, ClientError, probe},
-    messages::{LoginQuestion, ResumeQuestion},
 };
 
 const PASSWORD: &str = "correct horse";

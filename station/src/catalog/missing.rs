@@ -1,13 +1,10 @@
 //! What is said of a path that is not there, or was not: why, and what may be meant.
 
 use keepshare_base::SetPath;
+use keepshare_control::{Failure, Outcome};
 use keepshare_versioning::View;
 
-use crate::{
-    catalog::Catalog,
-    failure::{Failure, Outcome},
-    near,
-};
+use crate::{catalog::Catalog, near};
 
 impl Catalog {
     /// Says that something was not there at a time, and what there is instead.

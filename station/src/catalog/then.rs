@@ -5,7 +5,7 @@ use keepshare_namespace::when::commit_then;
 use keepshare_versioning::{HistoryEntry, View};
 
 use super::{Catalog, Found, SEARCHED_MAX, read_failure};
-use crate::failure::Outcome;
+use keepshare_control::Outcome;
 
 impl Catalog {
     /// Returns what a path was at a moment; a moment that is not before `now` means the present.

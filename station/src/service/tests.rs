@@ -5,8 +5,8 @@ use std::{
 
 use super::*;
 use crate::{
-    commands::new_station::make_first,
     config::{self, Doors, Scans, Shown, parse_address},
+    founding::make_first,
 };
 
 /// Opens a first station of its own.
@@ -108,7 +108,7 @@ async fn sets_can_be_asked_for_while_one_is_opened() {
     let dir = tempfile::tempdir().unwrap();
     let station = station(dir.path()).await;
     let record = master_of("full", dir.path());
-    let full = || Failure::new(crate::failure::Code::Failed, "No space left on device");
+    let full = || Failure::new(keepshare_control::Code::Failed, "No space left on device");
     {
         let mut sets = station.lock_sets();
         sets.records = vec![record.clone()];

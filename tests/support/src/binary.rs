@@ -31,7 +31,7 @@ fn find() -> Result<PathBuf> {
     let (folder, profile) = own_profile()?;
     let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--package", "keepshare-station", "--profile", &profile]);
+    build.args(["build", "--quiet", "--package", "keepshare-cli", "--profile", &profile]);
     build.current_dir(env!("CARGO_MANIFEST_DIR"));
     tools::run(&mut build)?;
     let path = folder.join("keepshare");

@@ -21,11 +21,24 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("keepshare-namespace", &["base", "versioning", "auth"]),
     ("keepshare-nfs-wire", &[]),
     ("keepshare-nfs", &["base", "nfs-wire", "namespace", "auth"]),
-    ("keepshare-web", &["base", "namespace", "auth"]),
+    ("keepshare-control", &["base", "auth"]),
+    ("keepshare-web", &["base", "namespace", "auth", "control"]),
     (
         "keepshare-station",
-        &["base", "host", "proto", "versioning", "auth", "replication", "namespace", "nfs", "web"],
+        &[
+            "base",
+            "host",
+            "proto",
+            "versioning",
+            "auth",
+            "replication",
+            "namespace",
+            "nfs",
+            "control",
+            "web",
+        ],
     ),
+    ("keepshare-cli", &["base", "host", "auth", "namespace", "control", "web", "station"]),
 ];
 
 /// Crates that decide and never touch the world: no crate that reads clocks, files or sockets.

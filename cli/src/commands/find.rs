@@ -1,0 +1,53 @@
+//! `keepshare find`.
+
+use std::path::Path;
+
+use keepshare_control::{Failure, Outcome, answers::FoundName, client, questions::Request};
+
+use crate::{
+    cli::Find, commands::history::station_zone, output::Screen, output::Table, output::Times,
+    output::bytes_text, output::safe,
+};
+
+/// Lists names that are or were in the sets of this station.
+pub(crate) fn find(socket: &Path, options: &Find, screen: &Screen) -> Outcome<()> {
+    let request = Request::Find {
+        set: options.set.clone(),
+        pattern: options.name.clone(),
+        deleted_only: options.deleted,
+        limit: options.limit,
+    };
+    let found: Vec<FoundName> = client::ask_all(socket, &request)?;
+    if found.is_empty() {
+        let name = &options.name;
+        let what = match options.deleted {
+            true => format!("nothing that is deleted was called '{name}'"),
+            false => format!("nothing is or was called '{name}'"),
+        };
+        return Err(Failure::not_found(what)
+            .hint("* stands for anything, ? for one character; case does not matter"));
+    }
+    screen.value(&found, |found| {
+        let untils = found.iter().filter_map(|found| found.until.as_deref());
+        let times = Times::new(station_zone(socket), untils);
+        let mut table = Table::new(&["PATH", "KIND", ">SIZE", "CHANGED", ""]);
+        for found in found {
+            let ended = match (&found.ended, &found.until) {
+                (Some(ended), Some(until)) => format!("{ended} {}", times.text(until)),
+                _ => String::new(),
+            };
+            table.row(vec![
+                safe(&format!("{}:{}", found.set, found.path)),
+                found.kind.clone(),
+                bytes_text(found.size),
+                times.text(&found.mtime),
+                ended,
+            ]);
+        }
+        let mut text = table.render(0);
+        if found.len() == options.limit {
+            text += "There may be more: --limit N shows them.\n";
+        }
+        text
+    })
+}

@@ -1,0 +1,407 @@
+//! `keepshare login`.
+//!
+//! [`log_in`] gets the ticket, from the station of this machine over its socket or from another one over HTTPS; what is
+//! printed here others may mount.
+
+use std::{
+    fmt::Write,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::{Path, PathBuf},
+};
+
+use keepshare_auth::tls::SeenStation;
+use keepshare_control::{
+    Code, Failure, Outcome,
+    accounts::{AccountRequest, Secret},
+    client,
+    login::{LoginAnswer, LoginQuestion, ResumeQuestion, SessionAnswer},
+    questions::Request,
+};
+use keepshare_namespace::when::machine_zone;
+use keepshare_station::config::HTTPS_PORT;
+use keepshare_web::client::{Client, ClientError, probe};
+
+use crate::{
+    cli::LoginOptions, commands::run::runtime, known::Known, nfs_mount, output::Screen,
+    output::safe, output::time_text, password,
+};
+
+/// Gets a ticket and says how to mount with it, or takes a mounted drive along.
+pub(crate) fn login(
+    socket: impl FnOnce() -> Outcome<PathBuf>,
+    options: &LoginOptions,
+    screen: &Screen,
+) -> Outcome<()> {
+    let who: Who = options.who.parse()?;
+    if options.resume {
+        let session = resume(&who, options)?;
+        return screen.value(&session, |session| resumed_text(session, is_drive_here()));
+    }
+    let answer = log_in(socket, &who, options)?;
+    let commands = Commands::new(who.host(), &answer, None);
+    let value = serde_json::json!({ "station": who.host(), "login": answer, "commands": commands });
+    match screen.is_json() {
+        true => screen.json(&flat(value)),
+        false => screen.bytes(render(&answer, commands.as_ref()).as_bytes()),
+    }
+}
+
+/// Logs in with a password and returns the ticket.
+pub(crate) fn log_in(
+    socket: impl FnOnce() -> Outcome<PathBuf>,
+    who: &Who,
+    options: &LoginOptions,
+) -> Outcome<LoginAnswer> {
+    let client_uid = (!options.shared).then(|| options.uid.unwrap_or_else(own_uid));
+    match &who.station {
+        None => {
+            let socket = socket()?;
+            let password = Secret(password::password(&who.user, options.password_stdin)?);
+            let request = AccountRequest::Login {
+                user: who.user.clone(),
+                password,
+                set: options.set.clone(),
+                client_address: options.address.unwrap_or(Ipv4Addr::LOCALHOST.into()),
+                client_uid,
+                any_port: options.any_port,
+            };
+            client::ask_one(&socket, &Request::Account(request))
+        }
+        Some(station) => {
+            let (known, trusted) = trusted(station, options)?;
+            let question = LoginQuestion {
+                user: who.user.clone(),
+                password: password::password(&who.to_string(), options.password_stdin)?,
+                set: options.set.as_ref().map(ToString::to_string),
+                client_address: options.address,
+                client_uid,
+                shared: options.shared,
+                any_port: options.any_port,
+            };
+            let client = Client::new(station, &trusted).map_err(failure)?;
+            let answer = runtime()?.block_on(client.login(&question)).map_err(failure)?;
+            known.remember_secret(&who.to_string(), &answer.set, &answer.resume_secret)?;
+            Ok(answer)
+        }
+    }
+}
+
+/// Takes the drive of the newest login that the station still knows to another address.
+fn resume(who: &Who, options: &LoginOptions) -> Outcome<SessionAnswer> {
+    let Some(station) = &who.station else {
+        return Err(Failure::usage("a drive is taken along at a station's HTTPS door")
+            .hint("name the station: keepshare login USER@STATION --resume"));
+    };
+    let (known, trusted) = trusted(station, options)?;
+    let set = options.set.as_ref().map(ToString::to_string);
+    let secrets = known.secrets(&who.to_string(), set.as_deref())?;
+    let client = Client::new(station, &trusted).map_err(failure)?;
+    let runtime = runtime()?;
+    for secret in secrets {
+        let resume_secret = secret.reveal();
+        let question = ResumeQuestion { resume_secret, client_address: options.address };
+        match runtime.block_on(client.resume(&question)) {
+            Ok(session) => return Ok(session),
+            // A login that was never mounted, or a session that has ended: an older one may live.
+            Err(ClientError::Refused { status: UNAUTHORIZED, .. }) => {}
+            Err(error) => return Err(failure(error)),
+        }
+    }
+    Err(Failure::not_found(format!(
+        "no login of {who} that is remembered here has a session at the station"
+    ))
+    .hint("a session begins when a drive is mounted: log in without --resume, and mount"))
+}
+
+/// Says what a session that was taken along is worth: whether a drive is mounted under it only its machine knows.
+fn resumed_text(session: &SessionAnswer, is_drive_here: Option<bool>) -> String {
+    let SessionAnswer { set, client_address, last_used, .. } = session;
+    let used = time_text(last_used, machine_zone());
+    let mounted = match is_drive_here {
+        Some(false) => {
+            "\nNo drive is mounted on this machine: where none is, log in without --resume and mount."
+        }
+        Some(true) | None => "",
+    };
+    format!(
+        "The session of {set}, used last at {used}, counts from {client_address} now, and from there alone.\n\
+         A drive that is mounted under it goes on by itself.{mounted}\n"
+    )
+}
+
+/// Tells whether any drive is mounted on this machine, where that is known.
+fn is_drive_here() -> Option<bool> {
+    let mounts = std::fs::read("/proc/self/mounts").ok()?;
+    Some(nfs_mount::has_drive(&mounts))
+}
+
+/// Returns the station that must be at an address: known, named, or accepted now.
+fn trusted(address: &str, options: &LoginOptions) -> Outcome<(Known, SeenStation)> {
+    let known = Known::of_user();
+    let remembered = known.station(address)?;
+    if let (None, Some((ca, Some(name)))) = (options.ca, &remembered) {
+        return Ok((known, SeenStation { ca: *ca, name: name.clone() }));
+    }
+    let seen = runtime()?.block_on(probe(address)).map_err(failure)?;
+    match (options.ca, remembered) {
+        (Some(named), _) if named != seen.ca => return Err(other_station(address)),
+        (None, Some((ca, _))) if ca != seen.ca => return Err(other_station(address)),
+        // Another member of the cluster, and nobody said that it took the place of the first.
+        (Some(_), Some((ca, Some(name)))) if ca == seen.ca && name != seen.name => {
+            return Err(other_station(address));
+        }
+        (None, None) if !options.accept_new && !accepts(address, &seen)? => {
+            return Err(Failure::refused(format!("the station {address} is not known here")).hint(
+                "compare its CA with what keepshare status shows there, then give it with --ca",
+            ));
+        }
+        _ => {}
+    }
+    known.remember_station(address, &seen)?;
+    Ok((known, seen))
+}
+
+fn accepts(address: &str, seen: &SeenStation) -> Outcome<bool> {
+    let (address, SeenStation { ca, name }) = (safe(address), seen);
+    password::confirm(&format!(
+        "The station {address} is new here. It is {name}, and its cluster's CA is\n\n  {ca}\n\n\
+         Both must be what keepshare status shows there. Are they?"
+    ))
+}
+
+fn other_station(address: &str) -> Failure {
+    Failure::refused(format!("{address} is not the station that was expected")).hint(
+        "somebody may be in between; if the station was set up anew, give its new CA with --ca; if another one of its \
+         cluster is there now, remove its line from ~/.config/keepshare/known_stations",
+    )
+}
+
+/// Who logs in, and where.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Who {
+    user: String,
+    /// `HOST:PORT`; none for the station of this machine.
+    station: Option<String>,
+}
+
+impl Who {
+    /// Returns the host to mount from.
+    pub(crate) fn host(&self) -> &str {
+        match &self.station {
+            None => "127.0.0.1",
+            Some(station) => station.rsplit_once(':').map_or(station.as_str(), |(host, _)| host),
+        }
+    }
+}
+
+impl std::str::FromStr for Who {
+    type Err = Failure;
+
+    fn from_str(text: &str) -> Outcome<Self> {
+        let (user, station) = match text.split_once('@') {
+            None => (text, None),
+            Some((user, station)) => (user, Some(with_port(station)?)),
+        };
+        if user.is_empty() {
+            return Err(Failure::usage("there is no user in it").hint("write it like anna@store"));
+        }
+        Ok(Self { user: user.to_owned(), station })
+    }
+}
+
+impl std::fmt::Display for Who {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.station {
+            None => f.write_str(&self.user),
+            Some(station) => write!(f, "{}@{station}", self.user),
+        }
+    }
+}
+
+/// Reads `HOST:PORT` or `HOST`.
+fn with_port(text: &str) -> Outcome<String> {
+    if let Ok(v6) = text.parse::<Ipv6Addr>() {
+        return Ok(format!("[{v6}]:{HTTPS_PORT}"));
+    }
+    let candidates = [text.to_owned(), format!("{text}:{HTTPS_PORT}")];
+    let usable =
+        candidates.iter().find_map(|text| text.parse::<keepshare_auth::StationAddress>().ok());
+    usable.map(String::from).ok_or_else(|| {
+        Failure::usage(format!("'{text}' is not the address of a station"))
+            .hint(format!("write it like store.example or 10.0.0.2:{HTTPS_PORT}"))
+    })
+}
+
+/// Returns the uid of whoever types: behind sudo the one who did.
+fn own_uid() -> u32 {
+    let sudo = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
+    let own = rustix::process::getuid().as_raw();
+    if own == 0 { sudo.unwrap_or(0) } else { own }
+}
+
+/// How a ticket is mounted on each system.
+#[derive(Debug, serde::Serialize)]
+pub(crate) struct Commands {
+    linux: String,
+    macos: String,
+    windows: String,
+}
+
+impl Commands {
+    /// Returns them, to mount at `folder` where one is named; none where the station serves no drive.
+    pub(crate) fn new(host: &str, answer: &LoginAnswer, folder: Option<&Path>) -> Option<Self> {
+        let (nfs, mount) = (answer.nfs_port?, answer.mount_port?);
+        let (path, set) = (&answer.mount_path, &answer.set);
+        let v6 = matches!(host.trim_matches(['[', ']']).parse(), Ok(IpAddr::V6(_)));
+        let proto = if v6 { "tcp6" } else { "tcp" };
+        let options = nfs_mount::options(proto);
+        let options = format!("{options},port={nfs},mountport={mount},nosuid,nodev");
+        let quoted = |folder: &Path| quote(&folder.to_string_lossy());
+        let at = folder.map_or_else(|| format!("/mnt/{set}"), quoted);
+        let at_home = folder.map_or_else(|| format!("~/{set}"), quoted);
+        let from = format!("{host}:{path}");
+        let linux = format!("sudo mkdir -p {at} && sudo mount -t nfs -o {options} {from} {at}");
+        Some(Self {
+            macos: format!(
+                "mkdir -p {at_home} && sudo mount -t nfs -o vers=3,tcp,resvport,port={nfs},mountport={mount},nolocks {from} {at_home}"
+            ),
+            windows: format!(r"mount -o anon,nolock \\{host}{} X:", path.replace('/', r"\")),
+            linux,
+        })
+    }
+
+    /// Returns the command for the system that this runs on.
+    pub(crate) fn here(&self) -> &str {
+        if cfg!(target_os = "macos") { &self.macos } else { &self.linux }
+    }
+}
+
+/// Writes a path so that a shell takes it as one word.
+fn quote(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@:~".contains(c);
+    if text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+fn render(answer: &LoginAnswer, commands: Option<&Commands>) -> String {
+    let expires = time_text(&answer.expires, machine_zone());
+    let LoginAnswer { user, set, client_address, .. } = answer;
+    let users = match answer.client_uid {
+        Some(uid) if answer.any_port => {
+            format!("by the user with number {uid} there alone, from any port")
+        }
+        Some(uid) => format!("by the user with number {uid} there alone"),
+        None => "by all users there".to_owned(),
+    };
+    let mut text = format!(
+        "{user} may mount {set} once, until {expires}, from {client_address}; it can be used {users}.\n"
+    );
+    match commands {
+        Some(Commands { linux, macos, windows, .. }) => {
+            let _ = write!(
+                text,
+                "\n  Linux    {linux}\n  macOS    {macos}\n  Windows  {windows}\n\n\
+                 Windows needs a login with --shared, and a station that answers on port 111.\n"
+            );
+        }
+        None => text += "The station serves no network drive: nfs is off in its config.\n",
+    }
+    text
+}
+
+/// Puts the fields of the login beside the others.
+fn flat(mut value: serde_json::Value) -> serde_json::Value {
+    if let Some(object) = value.as_object_mut()
+        && let Some(serde_json::Value::Object(login)) = object.remove("login")
+    {
+        object.extend(login);
+    }
+    value
+}
+
+fn failure(error: ClientError) -> Failure {
+    match &error {
+        ClientError::Unreachable { .. } | ClientError::Timeout { .. } => {
+            Failure::because(Code::Unavailable, error).hint(
+                "the station must run, and its https address in [doors] be reachable from here",
+            )
+        }
+        ClientError::Untrusted { address, .. } => {
+            let address = address.clone();
+            let hint = other_station(&address).hint.unwrap_or_default();
+            Failure::because(Code::Refused, error).hint(hint)
+        }
+        ClientError::Broken(_) => Failure::because(Code::Unavailable, error).hint("try again"),
+        ClientError::Refused { status, answer, retry_after_s } => {
+            let code = match *status {
+                404 => Code::NotFound,
+                400 | 409 => Code::Usage,
+                429 | 500.. => Code::Unavailable,
+                _ => Code::Refused,
+            };
+            let failure = Failure::new(code, &answer.error);
+            match (&answer.hint, retry_after_s) {
+                (_, Some(seconds)) => failure.hint(format!("try again in {seconds} s")),
+                (Some(hint), None) => failure.hint(hint),
+                (None, None) if *status == 409 => failure.hint("say which with --set"),
+                (None, None) => failure,
+            }
+        }
+        _ => Failure::because(Code::Failed, error)
+            .hint("is it a station of Keepshare, and of about the same age as this command?"),
+    }
+}
+
+/// What a station says to a secret that it does not know.
+const UNAUTHORIZED: u16 = 401;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was not looked at is not told.
+    #[test]
+    fn a_resumed_session_is_no_mounted_drive() {
+        let session = SessionAnswer {
+            id: "0123456789abcdef".into(),
+            user: "anna".into(),
+            set: "projects".into(),
+            client_address: "10.0.0.7".parse().unwrap(),
+            client_uid: Some(1000),
+            shared: false,
+            any_port: false,
+            created: "2026-11-20T14:00:00Z".into(),
+            last_used: "2026-11-20T14:32:07Z".into(),
+            revoked: None,
+        };
+        let nothing = resumed_text(&session, Some(false));
+        assert!(nothing.contains("No drive is mounted on this machine"), "{nothing}");
+        assert!(nothing.contains("counts from 10.0.0.7 now"), "{nothing}");
+        for known in [Some(true), None] {
+            let text = resumed_text(&session, known);
+            assert!(!text.contains("No drive") && !text.contains("is mounted can"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_station_may_be_named_in_short() {
+        for (text, station, host) in [
+            ("anna", None, "127.0.0.1"),
+            ("anna@store", Some("store:7443"), "store"),
+            ("anna@store:1", Some("store:1"), "store"),
+            ("anna@10.0.0.2", Some("10.0.0.2:7443"), "10.0.0.2"),
+            ("anna@[::1]:9", Some("[::1]:9"), "[::1]"),
+            ("anna@::1", Some("[::1]:7443"), "[::1]"),
+        ] {
+            let who: Who = text.parse().unwrap();
+            assert_eq!((who.station.as_deref(), who.host()), (station, host), "{text}");
+            assert_eq!(who.user, "anna");
+        }
+        for wrong in ["", "@store", "anna@", "anna@a b", "anna@a:0", "anna@\x1b[m"] {
+            assert!(wrong.parse::<Who>().is_err(), "{wrong} was taken");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! `keepshare init` and `keepshare join`: a station that does not run yet.
+
+use std::{
+    net::{SocketAddr, UdpSocket},
+    path::Path,
+};
+
+use anyhow::Context;
+
+use keepshare_auth::{JoinToken, StationAddress, TokenError};
+use keepshare_control::{Code, Failure, Outcome};
+use keepshare_namespace::when::machine_zone;
+use keepshare_station::{
+    config::{self, Config, Doors, Scans, parse_address},
+    founding::{join_cluster, make_first, refuse_existing},
+};
+
+use crate::{
+    addresses,
+    cli::{Global, Init, Join, NewStation},
+    commands::config_path,
+    output::Screen,
+};
+
+/// Makes a first station: the cluster's CA, its own identity, a config.
+pub(crate) fn init(options: &Init, global: &Global, screen: &Screen) -> Outcome<()> {
+    let config_path = config_path(global);
+    let config = new_config(&options.station)?;
+    let address = own_address(&config, None)?;
+    make_first(&config, &config_path, &address)?;
+    report(&config, &config_path, &address, screen, |run, option| {
+        format!(
+            "Start it with {run}; then keepshare token create{option} invites a second station.\n"
+        )
+    })
+}
+
+/// Becomes a further station of a cluster.
+pub(crate) fn join(options: &Join, global: &Global, screen: &Screen) -> Outcome<()> {
+    let config_path = config_path(global);
+    let token: JoinToken = options.token.parse().map_err(|error: TokenError| {
+        Failure::because(Code::Usage, error)
+            .hint("copy the whole token that keepshare token create gave")
+    })?;
+    let primary = parse_address(&options.primary)?;
+    let config = new_config(&options.station)?;
+    let address = own_address(&config, Some(&primary))?;
+    refuse_existing(&config, &config_path)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    runtime.block_on(join_cluster(&config, &config_path, &primary, &token, &address))?;
+    report(&config, &config_path, &address, screen, |run, _| {
+        let name = &config.name;
+        format!(
+            "Start it with {run}; then, on the first station, keepshare set add NAME --source DIR --to {name}\n\
+             sends it something.\n"
+        )
+    })
+}
+
+fn new_config(options: &NewStation) -> Outcome<Config> {
+    let state = match &options.state {
+        Some(state) => std::path::absolute(state)
+            .with_context(|| format!("cannot tell where {} is", state.display()))?,
+        None => config::default_state(),
+    };
+    let listen = match &options.listen {
+        Some(listen) => config::parse_listen(listen)?,
+        None => config::default_listen(),
+    };
+    Ok(Config {
+        name: options.name.clone(),
+        listen,
+        address: options.address.as_deref().map(parse_address).transpose()?.map(String::from),
+        socket: config::socket_in(&state),
+        state,
+        zone: machine_zone(),
+        bandwidth_bytes_per_s: None,
+        doors: Doors::default(),
+        scans: Scans::default(),
+    })
+}
+
+/// Returns what others dial: as configured, or where we listen, or from where we would reach the primary.
+fn own_address(config: &Config, primary: Option<&StationAddress>) -> Outcome<StationAddress> {
+    if let Some(address) = config.own_address()? {
+        return Ok(address);
+    }
+    let targets = match primary {
+        Some(primary) => [primary.as_str(); 2],
+        // Addresses of documentation, which are nobody's: what is asked is the way out.
+        None => ["192.0.2.1:9", "[2001:db8::1]:9"],
+    };
+    // Connecting a datagram socket sends nothing; it only asks the system which way it would go.
+    let ip = ["0.0.0.0:0", "[::]:0"].iter().zip(targets).find_map(|(any, target)| {
+        let socket = UdpSocket::bind(any).ok()?;
+        socket.connect(target).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    });
+    match ip {
+        Some(ip) => parse_address(&SocketAddr::new(ip, config.listen.port()).to_string()),
+        None => Err(no_way_out()),
+    }
+}
+
+/// Says that nobody knows where others reach this machine: a guess would be dialled for ever.
+fn no_way_out() -> Failure {
+    let addresses = addresses::own();
+    let there_are = match addresses.as_slice() {
+        [] => "this machine has none but its own yet, connect it to a network first".to_owned(),
+        some => {
+            let shown: Vec<String> = some.iter().map(ToString::to_string).collect();
+            format!("this machine has {}", shown.join(", "))
+        }
+    };
+    Failure::refused(
+        "there is no default route, so it is not known where other stations reach this one",
+    )
+    .hint(format!("say it with --address HOST or --listen ADDRESS; {there_are}"))
+}
+
+fn report(
+    config: &Config,
+    config_path: &Path,
+    address: &StationAddress,
+    screen: &Screen,
+    next: impl FnOnce(&str, &str) -> String,
+) -> Outcome<()> {
+    let value = serde_json::json!({
+        "name": config.name.as_str(),
+        "config": config_path,
+        "state": config.state,
+        "socket": config.socket,
+        "listen": config.listen.to_string(),
+        "address": address.as_str(),
+    });
+    screen.value(&value, |_| {
+        let (name, path, state) = (&config.name, config_path.display(), config.state.display());
+        // What is not where commands look by themselves has to be named to them.
+        let option = match config_path == config::default_config() {
+            true => String::new(),
+            false => format!(" --config {path}"),
+        };
+        let next = next(&format!("keepshare run{option}"), &option);
+        format!("Station {name}, reached at {address}\n  config {path}\n  state  {state}\n\n{next}")
+    })
+}

@@ -1,0 +1,23 @@
+//! `keepshare station`.
+
+use std::path::Path;
+
+use keepshare_base::StationName;
+use keepshare_control::{Outcome, answers::MemberStatus, client, questions::Request};
+use keepshare_station::config::parse_address;
+
+use crate::output::Screen;
+
+/// Has a station dialled at another address.
+pub(crate) fn set_address(
+    socket: &Path,
+    name: &StationName,
+    address: &str,
+    screen: &Screen,
+) -> Outcome<()> {
+    let (name, address) = (name.clone(), parse_address(address)?);
+    let member: MemberStatus = client::ask_one(socket, &Request::StationAddress { name, address })?;
+    screen.value(&member, |MemberStatus { name, address, .. }| {
+        format!("{name} is dialled at {address} from now on; keepshare status shows whether it answers.\n")
+    })
+}

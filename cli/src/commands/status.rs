@@ -1,0 +1,310 @@
+//! `keepshare status`.
+
+use std::{
+    fmt::Write,
+    io::{self, IsTerminal},
+    path::Path,
+    thread,
+    time::Duration,
+};
+
+use keepshare_control::{
+    Code, Failure, Outcome,
+    answers::{
+        Concern, DestinationStatus, SetStatus, SharedStatus, StationStatus, StatusReport,
+        SweptStatus,
+    },
+    client,
+    questions::Request,
+    standing,
+    text::seconds_text,
+};
+use keepshare_namespace::when::machine_zone;
+
+use crate::{
+    cli, output::Screen, output::Table, output::bytes_text, output::safe, output::time_text,
+};
+
+/// How often `--watch` looks again.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// The most problems of one set shown to a person.
+const PROBLEMS_SHOWN: usize = 10;
+
+/// Shows how everything is, once or until interrupted.
+pub(crate) fn status(socket: &Path, options: &cli::Status, screen: &Screen) -> Outcome<()> {
+    if options.check {
+        return check(socket, screen);
+    }
+    let watch = options.watch;
+    loop {
+        let report: StatusReport = client::ask_one(socket, &Request::Status)?;
+        if watch && !screen.is_json() && io::stdout().is_terminal() {
+            screen.bytes(CLEAR)?;
+        }
+        screen.value(&report, render)?;
+        if !watch {
+            return Ok(());
+        }
+        thread::sleep(WATCH_EVERY);
+    }
+}
+
+/// Fails where a person must act.
+fn check(socket: &Path, screen: &Screen) -> Outcome<()> {
+    let report: StatusReport = client::ask_one(socket, &Request::Status)?;
+    let concerns: Vec<&Concern> = report.stations.iter().flat_map(|s| &s.concerns).collect();
+    if screen.is_json() {
+        screen.json(&report)?;
+    } else if concerns.is_empty() {
+        let sets = report.stations.iter().map(|station| station.sets.len()).sum::<usize>();
+        screen.line(&format!("ok: nobody has to act; {sets} sets"))?;
+    }
+    let what = match concerns.len() {
+        0 => return Ok(()),
+        1 => "a person must act on one thing".to_owned(),
+        n => format!("a person must act on {n} things"),
+    };
+    let mut failure = Failure::new(Code::Failed, what);
+    let line = |Concern { about, what }: &&Concern| format!("{about}: {what}");
+    failure.chain.extend(concerns.iter().map(line));
+    Err(failure.hint("keepshare status shows all of it; docs/admin/status.md says what to do"))
+}
+
+/// Returns the one screen.
+fn render(report: &StatusReport) -> String {
+    report.stations.iter().map(render_station).collect::<Vec<_>>().join("\n")
+}
+
+fn render_station(station: &StationStatus) -> String {
+    let StationStatus { name, role, version, listen, .. } = station;
+    let state_dir = station.state_dir.display();
+    let mut text = format!(
+        "Station {name} ({role}, Keepshare {version}), listening on {listen}, state in {state_dir}\n"
+    );
+    if let Some(https) = &station.https {
+        let _ = writeln!(text, "  users   log in at https://{https}, CA {}", station.ca);
+    }
+    if let Some(nfs) = &station.nfs {
+        let _ = writeln!(text, "  drive   served at {nfs}");
+    }
+    if !station.members.is_empty() {
+        let mut table = Table::new(&["STATION", "ROLE", "ADDRESS", "LINK"]);
+        for member in &station.members {
+            let link = if member.connected { "up" } else { "–" };
+            let (name, role) = (member.name.clone(), member.role.clone());
+            table.row(vec![name, role, member.address.clone(), link.to_owned()]);
+        }
+        text += &table.render(2);
+    }
+    if !station.clients.is_empty() {
+        let mut table = Table::new(&["CLIENT", "USER", "SET", "SINCE", ">CALLS"]);
+        for client in &station.clients {
+            let or_none = |text: &Option<String>| text.as_deref().map_or_else(|| "–".into(), safe);
+            table.row(vec![
+                client.address.clone(),
+                or_none(&client.user),
+                or_none(&client.set),
+                time_text(&client.since, machine_zone()),
+                client.calls.to_string(),
+            ]);
+        }
+        text += &table.render(2);
+    }
+    for problem in &station.problems {
+        let _ = writeln!(text, "  ! {}", safe(problem));
+    }
+    if station.sets.is_empty() {
+        let _ = writeln!(text, "  no sets yet; {}", first_step(station));
+    }
+    for set in &station.sets {
+        text += &render_set(set);
+    }
+    text
+}
+
+/// Returns what to do on a station without sets.
+fn first_step(station: &StationStatus) -> String {
+    let add = |to: &str| format!("keepshare set add NAME --source DIR --to {to}");
+    let primary = station.members.iter().find(|member| member.role == PRIMARY);
+    match (primary, station.members.first()) {
+        (Some(primary), _) => format!("on {}: {}", primary.name, add(&station.name)),
+        (None, Some(other)) => add(&other.name),
+        (None, None) => "first invite another station: keepshare token create".to_owned(),
+    }
+}
+
+/// Returns the lines of one set.
+pub(crate) fn render_set(set: &SetStatus) -> String {
+    let (word, more) = standing::split(&set.state);
+    let mut text = format!("Set {} ({}): {}\n", set.name, set.role, safe(word));
+    if let Some(source) = &set.source {
+        let _ = writeln!(text, "  source  {}", safe(&source.to_string_lossy()));
+    }
+    if let Some(live) = &set.live {
+        let _ = writeln!(text, "  live    {}", safe(&live.to_string_lossy()));
+    }
+    if let Some(from) = &set.from {
+        let _ = writeln!(text, "  from    {from}");
+    }
+    let number = |n: Option<u64>| n.map_or_else(|| "–".to_owned(), |n| n.to_string());
+    match set.durable {
+        Some(durable) => {
+            let (head, live) = (number(set.head), number(set.live_commit));
+            let commit = number(set.commit);
+            let _ = writeln!(
+                text,
+                "  change  {durable} durable of {head}; commit {live} live of {commit}"
+            );
+        }
+        None => {
+            let _ = writeln!(text, "  change  {}", number(set.head));
+        }
+    }
+    if let Some(SweptStatus { files, seconds }) = &set.swept {
+        let s = if *files == 1 { "" } else { "s" };
+        let _ =
+            writeln!(text, "  open    {files} file{s} open for writing, looked at {seconds} s ago");
+    }
+    if let Some(SharedStatus { file_system, scan_every_seconds }) = &set.shared {
+        let every = seconds_text(*scan_every_seconds);
+        let _ = writeln!(
+            text,
+            "  scan    every {every}: what others write to this {file_system} is not told"
+        );
+    }
+    if !set.destinations.is_empty() {
+        text += &render_destinations(&set.destinations);
+    }
+    for cause in causes(set, more) {
+        let _ = writeln!(text, "  {}", safe(&cause));
+    }
+    for problem in set.problems.iter().take(PROBLEMS_SHOWN) {
+        let _ = writeln!(text, "  ! {}", safe(problem));
+    }
+    if set.problems.len() > PROBLEMS_SHOWN {
+        let more = set.problems.len() - PROBLEMS_SHOWN;
+        let _ = writeln!(text, "  ! and {more} more: keepshare set show {} --json", set.name);
+    }
+    text
+}
+
+/// Returns why the set and its destinations are as they are, each cause once, and none that is a problem as well.
+fn causes(set: &SetStatus, more: Option<&str>) -> Vec<String> {
+    let mut causes: Vec<(&str, Vec<&str>)> = Vec::new();
+    for to in &set.destinations {
+        let Some(cause) = &to.cause else { continue };
+        match causes.iter_mut().find(|(known, _)| known == cause) {
+            Some((_, stations)) => stations.push(&to.station),
+            None => causes.push((cause, vec![&to.station])),
+        }
+    }
+    let of_set = more.filter(|more| causes.iter().all(|(cause, _)| cause != more));
+    let is_problem = |cause: &str| set.problems.iter().any(|problem| problem == cause);
+    let of_set = of_set.filter(|more| !is_problem(more)).map(ToOwned::to_owned);
+    let of_stations = causes.into_iter().filter(|(cause, _)| !is_problem(cause));
+    let of_stations = of_stations.map(|(cause, to)| format!("{}: {cause}", to.join(", ")));
+    of_set.into_iter().chain(of_stations).collect()
+}
+
+fn render_destinations(destinations: &[DestinationStatus]) -> String {
+    let mut table = Table::new(&["TO", "STATE", ">ACKNOWLEDGED", ">LAG", ">SENT"]);
+    for to in destinations {
+        table.row(vec![
+            to.station.clone(),
+            safe(standing::split(&to.state).0),
+            to.acknowledged.map_or_else(|| "–".to_owned(), |seq| seq.to_string()),
+            lag_text(to),
+            bytes_text(to.sent_bytes),
+        ]);
+    }
+    table.render(2)
+}
+
+/// Returns how far a destination is behind: in changes, and in bytes and seconds where that is known.
+fn lag_text(to: &DestinationStatus) -> String {
+    let DestinationStatus { lag_changes, lag_bytes, lag_seconds, .. } = to;
+    if *lag_changes == 0 && lag_bytes.unwrap_or(0) == 0 {
+        return "–".to_owned();
+    }
+    let changes = if *lag_changes == 1 { "change" } else { "changes" };
+    let known = [lag_bytes.map(bytes_text), lag_seconds.map(seconds_text)];
+    let parts =
+        std::iter::once(format!("{lag_changes} {changes}")).chain(known.into_iter().flatten());
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+/// Moves to the top left of an empty screen.
+const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
+
+/// The role of the station that says which sets there are.
+const PRIMARY: &str = "primary";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn destination(station: &str, state: &str, cause: Option<&str>) -> DestinationStatus {
+        DestinationStatus {
+            station: station.into(),
+            state: state.into(),
+            connected: false,
+            acknowledged: None,
+            lag_changes: 12,
+            lag_bytes: Some(3 << 20),
+            lag_seconds: Some(41),
+            cause: cause.map(ToOwned::to_owned),
+            away_seconds: None,
+            sent_bytes: 0,
+            received_bytes: 0,
+            error: cause.map(ToOwned::to_owned),
+        }
+    }
+
+    /// A table that is wider than the terminal is read by nobody.
+    #[test]
+    fn the_state_is_one_word_and_the_cause_is_said_once() {
+        let why = "cannot connect to 10.0.0.2:7846: Connection refused (os error 111): ".repeat(3);
+        let away = |station| destination(station, "disconnected", Some(&why));
+        let set = SetStatus {
+            name: "work".into(),
+            role: "master".into(),
+            state: "disconnected".into(),
+            source: None,
+            live: None,
+            head: Some(12),
+            durable: None,
+            commit: None,
+            live_commit: None,
+            destinations: vec![
+                away("store"),
+                away("cellar"),
+                destination("attic", "in-sync", None),
+            ],
+            from: None,
+            swept: None,
+            shared: None,
+            incomplete: 0,
+            away_seconds: None,
+            problems: Vec::new(),
+            alarms: Vec::new(),
+        };
+        let text = render_set(&set);
+        assert_eq!(text.matches(&why).count(), 1, "{text}");
+        assert!(text.contains("  store, cellar: cannot connect"), "{text}");
+        let row = text.lines().find(|line| line.trim_start().starts_with("store ")).unwrap();
+        assert!(row.contains("disconnected  ") && row.chars().count() < 80, "{row}");
+        assert!(row.contains("12 changes, 3.0 MiB, 41 s"), "{row}");
+        let unknown = DestinationStatus { lag_bytes: None, lag_seconds: None, ..away("store") };
+        assert_eq!(lag_text(&unknown), "12 changes", "what nobody knows is not nothing");
+        let alarm = SetStatus {
+            state: "alarm: the disk is gone".into(),
+            problems: vec!["the disk is gone".into()],
+            destinations: Vec::new(),
+            ..set
+        };
+        let text = render_set(&alarm);
+        assert!(text.starts_with("Set work (master): alarm\n"), "{text}");
+        assert_eq!(text.matches("the disk is gone").count(), 1, "{text}");
+    }
+}

@@ -1,0 +1,162 @@
+//! `keepshare user`.
+
+use std::path::Path;
+
+use keepshare_auth::UserName;
+use keepshare_control::{
+    Failure, Outcome,
+    accounts::{AccountRequest, Ended, Secret, UserInfo},
+    client,
+    questions::Request,
+};
+use keepshare_station::users::{Account, account};
+
+use crate::{cli::UserAdd, output::Screen, output::Table, password};
+
+/// Adds a user.
+pub(crate) fn add(socket: &Path, options: UserAdd, screen: &Screen) -> Outcome<()> {
+    let UserAdd { name, uid, gid, groups, read_only, sets, password_stdin } = options;
+    let numbers = match (uid, gid) {
+        (Some(uid), Some(gid)) => Account { uid, gid, groups },
+        _ => account(name.as_str()).ok_or_else(|| no_account(&name))?,
+    };
+    let user = UserInfo {
+        name: name.to_string(),
+        uid: numbers.uid,
+        gid: numbers.gid,
+        groups: numbers.groups,
+        may_write: !read_only,
+        sets: (!sets.is_empty()).then_some(sets),
+    };
+    let password = Secret(password::new_password(name.as_str(), password_stdin)?);
+    let request = AccountRequest::UserAdd { user, password };
+    let added: UserInfo = client::ask_one(socket, &Request::Account(request))?;
+    screen.value(&added, added_text)
+}
+
+/// Says who may do what: a slip in an option is seen here, or by the wrong person.
+fn added_text(user: &UserInfo) -> String {
+    let UserInfo { name, uid, gid, groups, may_write, sets } = user;
+    let numbers =
+        |numbers: &[u32]| numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let groups = match groups.as_slice() {
+        [] => String::new(),
+        groups => format!(", groups {}", numbers(groups)),
+    };
+    let may = match may_write {
+        true => "see files and versions and bring versions back",
+        false => "see files and versions and change nothing",
+    };
+    let sets = match sets.as_deref() {
+        None => "all sets of this station, also those to come".to_owned(),
+        Some([one]) => format!("the set {one}"),
+        Some(sets) => {
+            let names: Vec<_> = sets.iter().map(ToString::to_string).collect();
+            format!("the sets {}", names.join(", "))
+        }
+    };
+    format!(
+        "User {name} (uid {uid}, gid {gid}{groups}) may {may}, in {sets}.\n\
+         They log in with keepshare login {name}@STATION\n"
+    )
+}
+
+fn no_account(name: &UserName) -> Failure {
+    Failure::usage(format!("this machine has no account '{name}' to take numbers from"))
+        .hint(format!("say which files are theirs: keepshare user add {name} --uid N --gid N"))
+}
+
+/// Lists the users.
+pub(crate) fn list(socket: &Path, screen: &Screen) -> Outcome<()> {
+    let users: Vec<UserInfo> =
+        client::ask_all(socket, &Request::Account(AccountRequest::UserList))?;
+    screen.value(&users, |users| {
+        if users.is_empty() {
+            return "Nobody can log in yet; keepshare user add NAME lets somebody.\n".to_owned();
+        }
+        let mut table = Table::new(&["USER", ">UID", ">GID", "GROUPS", "MAY", "SETS"]);
+        for user in users {
+            let numbers: Vec<_> = user.groups.iter().map(ToString::to_string).collect();
+            let sets = user.sets.as_ref().map(|sets| sets.iter().map(ToString::to_string));
+            let sets =
+                sets.map_or_else(|| "all".to_owned(), |sets| sets.collect::<Vec<_>>().join(","));
+            table.row(vec![
+                user.name.clone(),
+                user.uid.to_string(),
+                user.gid.to_string(),
+                if numbers.is_empty() { "–".to_owned() } else { numbers.join(",") },
+                if user.may_write { "write" } else { "read" }.to_owned(),
+                sets,
+            ]);
+        }
+        table.render(0)
+    })
+}
+
+/// Removes a user.
+pub(crate) fn remove(
+    socket: &Path,
+    name: &UserName,
+    dry_run: bool,
+    screen: &Screen,
+) -> Outcome<()> {
+    let request = AccountRequest::UserRemove { name: name.to_string(), dry_run };
+    let ended: Ended = client::ask_one(socket, &Request::Account(request))?;
+    screen.value(&ended, |ended| {
+        let is = if ended.dry_run { "would be" } else { "is" };
+        format!("User {name} {is} removed; {}\n", sessions_text(ended))
+    })
+}
+
+/// Changes a user's password.
+pub(crate) fn password(
+    socket: &Path,
+    name: &UserName,
+    password_stdin: bool,
+    screen: &Screen,
+) -> Outcome<()> {
+    let password = Secret(password::new_password(name.as_str(), password_stdin)?);
+    let request = AccountRequest::UserPassword { name: name.to_string(), password };
+    let ended: Ended = client::ask_one(socket, &Request::Account(request))?;
+    screen.value(&ended, |ended| {
+        format!("The password of {name} is changed; {}\n", sessions_text(ended))
+    })
+}
+
+/// Says how many sessions ended, or would.
+pub(crate) fn sessions_text(ended: &Ended) -> String {
+    match (ended.sessions_ended, ended.dry_run) {
+        (0, _) => "no drive is mounted.".to_owned(),
+        (1, false) => "1 session has ended.".to_owned(),
+        (n, false) => format!("{n} sessions have ended."),
+        (1, true) => "1 session would end.".to_owned(),
+        (n, true) => format!("{n} sessions would end."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_confirmation_names_sets_and_rights() {
+        let anna = UserInfo {
+            name: "anna".into(),
+            uid: 1000,
+            gid: 100,
+            groups: vec![4, 50],
+            may_write: true,
+            sets: None,
+        };
+        let text = added_text(&anna);
+        assert!(
+            text.contains("gid 100, groups 4, 50) may see files and versions and bring"),
+            "{text}"
+        );
+        assert!(text.contains("in all sets of this station, also those to come."), "{text}");
+        let sets = ["mail", "projects"].map(|set| set.parse().unwrap());
+        let ben = UserInfo { may_write: false, groups: vec![], sets: Some(sets.to_vec()), ..anna };
+        let text = added_text(&ben);
+        assert!(text.contains("gid 100) may see files and versions and change nothing, in the sets mail, projects."), "{text}");
+    }
+}

@@ -1,0 +1,9 @@
+//! The program as it is installed: every command against real stations, folders and faults.
+
+mod attacks;
+mod commands;
+mod damage;
+mod office;
+mod recovery;
+mod stations;
+mod users;
