@@ -5,6 +5,7 @@
 //! no input or output, no threads.
 
 mod change;
+mod error;
 mod ids;
 mod meta;
 mod names;
@@ -15,6 +16,7 @@ pub use change::{
     FilledChange, Made, NAMES_PER_CHANGE_MAX, NameRow, PAYLOAD_BYTES_MAX, Point, PointKind,
     PresentFile, RestoreGround, RestoreOutcome, RestoreRow,
 };
+pub use error::chain;
 pub use ids::{
     CommitId, ContentHash, Epoch, FileId, IdError, OriginId, Position, RequestId, RunningHash, Seq,
     SetName, StationName, VersionId,

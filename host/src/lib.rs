@@ -5,5 +5,6 @@
 
 pub mod bytes;
 pub mod checked;
+pub mod clock;
 pub mod disk;
 pub mod shared;

@@ -6,6 +6,8 @@
 //! member of the cluster.
 
 pub mod capture;
+pub mod clock;
+pub mod drivers;
 pub mod join;
 pub mod kept;
 pub mod lease;

@@ -19,7 +19,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use rustls::{ClientConfig, ServerConfig, pki_types::CertificateDer};
@@ -240,7 +240,7 @@ impl Shared {
     /// Returns the clocks of a frame that leaves now.
     fn clocks(&self) -> Clocks {
         let heard = Some(Stamp(self.heard.load(Ordering::Relaxed))).filter(|heard| heard.0 != 0);
-        Clocks { sent: Some(clock()), heard }
+        Clocks { sent: Some(keepshare_host::clock::now()), heard }
     }
 
     /// Notes the clocks of a frame that was read.
@@ -269,12 +269,6 @@ impl Shared {
         let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner).take();
         fault.unwrap_or(LinkError::Closed)
     }
-}
-
-/// Returns what the clock says.
-fn clock() -> Stamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Stamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 fn add(counter: &AtomicU64, bytes: usize) {

@@ -12,8 +12,9 @@ use keepshare_control::{
     accounts::{AccountRequest, AnySession, Ended, HostInfo, Secret, UserInfo, Which},
     server::Reply,
 };
+use keepshare_host::clock;
 
-use crate::{clock, service::Station, users_door};
+use crate::{service::Station, users_door};
 
 /// Where commands on the station itself come from, as the limits on passwords see it.
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

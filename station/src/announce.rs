@@ -48,7 +48,7 @@ fn news(station: &Station) -> Outcome<Option<StationAddress>> {
     let Some(address) = station.config.own_address()? else { return Ok(None) };
     let known = station.state.announced();
     let is_noted = known.is_some();
-    let known = known.or_else(|| station.peers.address(&station.config.name));
+    let known = known.or_else(|| station.peers.address_of(&station.config.name));
     if known.as_ref() != Some(&address) {
         return Ok(Some(address));
     }

@@ -10,11 +10,11 @@ use keepshare_control::{
     questions::{Place, Request},
     server::{Answers, Reply},
 };
+use keepshare_host::clock;
 
 use crate::{
     account_answers, announce,
     catalog::{self, Catalog},
-    clock,
     find::{self, Pattern},
     fsck::{self, Verified},
     master::{Master, MirrorKind},
@@ -206,7 +206,7 @@ impl StationAnswers {
             enrolment.tokens().create(now, Role::Replica, TOKEN_TTL_S).map_err(|error| {
                 Failure::from(anyhow::Error::new(error).context("cannot make a token"))
             })?;
-        let address = station.peers.address(&station.config.name);
+        let address = station.peers.address_of(&station.config.name);
         let address = address.map_or_else(|| "THIS-STATION".to_owned(), String::from);
         Ok(TokenInfo {
             id: keepshare_auth::TokenId::of(&token.secret).to_string(),

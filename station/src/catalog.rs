@@ -15,13 +15,13 @@ use keepshare_control::{
     answers::{Entry, Uncut, VersionInfo},
     server::Reply,
 };
+use keepshare_host::clock;
 use keepshare_namespace::{
     first_fitting,
     when::{self, Moment, WHEN_HINT, When, WhenError},
 };
+use keepshare_replication::drivers::Wanted;
 use keepshare_versioning::{Ended, FileState, HistoryEntry, ReadError, Reader, View};
-
-use crate::{clock, turns::Wanted};
 
 mod missing;
 mod then;

@@ -9,15 +9,15 @@ use tokio::time::timeout;
 
 use keepshare_auth::{Decided, JoinDesk, Peer, Role};
 use keepshare_base::SetName;
+use keepshare_host::clock;
 use keepshare_proto::{Frame, Message, Refusal, Text};
 use keepshare_replication::{
+    drivers::pump::Pump,
     join::PendingJoin,
     link::{Accepted, Listener},
 };
 
 use crate::{
-    clock,
-    drivers::pump::Pump,
     replica::Replica,
     service::{Running, Station},
     state::{SetPart, SetRecord},

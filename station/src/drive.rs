@@ -11,15 +11,15 @@ use anyhow::Context;
 
 use keepshare_auth::{AuditEvent, AuditLine};
 use keepshare_control::{Failure, Outcome};
+use keepshare_host::clock;
 use keepshare_namespace::{AskedBy, Restore, RestoreError, Restorer, Share, ShareConfig, ShareId};
 use keepshare_nfs::{ClientInfo, Limits, Parts, Server, Shares};
+use keepshare_replication::drivers::Wanted;
 
 use crate::{
-    clock,
     replica::{Replica, version_of},
     service::{Running, Station},
     state::{SetPart, SetRecord},
-    turns::Wanted,
 };
 
 /// How often an address that is taken is tried again.

@@ -10,10 +10,11 @@ use keepshare_auth::{
 };
 use keepshare_base::StationName;
 use keepshare_control::{Code, Failure, Outcome};
+use keepshare_host::clock;
 use keepshare_replication::join::ask;
 
+use crate::tls_clock::tls_clock;
 use crate::{
-    clock,
     config::Config,
     database,
     files::{self, Tentative},
@@ -78,8 +79,7 @@ pub async fn join_cluster(
     let state = StateDir::new(&config.state);
     let made = prepare(&state, config_path)?;
     let failure = |error| join_failure(error, &config.name);
-    let applicant =
-        Applicant::join(token, &config.name, address, &clock::tls()).map_err(failure)?;
+    let applicant = Applicant::join(token, &config.name, address, &tls_clock()).map_err(failure)?;
     let answer = ask(primary.as_str(), applicant.tls(), applicant.question()).await;
     let answer = answer.map_err(|error| {
         Failure::because(Code::Unavailable, error)

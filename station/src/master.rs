@@ -17,21 +17,25 @@ use keepshare_control::{
     answers::{DestinationStatus, SetStatus, SharedStatus, SweptStatus},
     standing::{self, BEHIND, IN_SYNC, arrived, has_arrived, rank},
 };
+use keepshare_host::clock;
 use keepshare_proto::{cut::CutRule, shipper::Doing};
-use keepshare_replication::source::{
-    CaptureMode, FileProblem, Head, RestoreTimes, Settled, Source, SourceAlarm, SourceConfig,
-    SourceError, SourceHandle, SourceLimits, SourceStatus, Swept,
-};
-
-use crate::{
-    backlog::{Backlog, Lag},
-    clock, database,
+use keepshare_replication::{
+    clock::seconds_since,
     drivers::{
+        MirrorShown, Peers,
         agreement::Agreement,
         restores::Restores,
         ship::{Ship, Shipping},
     },
-    panics,
+    source::{
+        CaptureMode, FileProblem, Head, RestoreTimes, Settled, Source, SourceAlarm, SourceConfig,
+        SourceError, SourceHandle, SourceLimits, SourceStatus, Swept,
+    },
+};
+
+use crate::{
+    backlog::{Backlog, Lag},
+    database, panics,
     schedule::{AlarmClock, Weekly},
     service::{Station, Task},
     state::states_inside,
@@ -129,7 +133,7 @@ impl Master {
                 source: source.clone(),
                 agreement: Arc::clone(&agreement),
                 mirror_wanted: Arc::clone(&mirror_wanted),
-                peers: Arc::clone(&station.peers),
+                peers: Arc::clone(&station.peers) as Arc<dyn Peers>,
                 restores,
                 link: station.link_options(),
             };
@@ -427,7 +431,7 @@ fn destination_status(
             since.map_or(0, |since| seconds(clock::now().micros_since(since)))
         }),
         cause,
-        away_seconds: shown.away_since.filter(|_| !connected).map(clock::seconds_since),
+        away_seconds: shown.away_since.filter(|_| !connected).map(seconds_since),
         sent_bytes: shown.counts.sent_bytes,
         received_bytes: shown.counts.received_bytes,
         error,
@@ -488,7 +492,7 @@ fn destination_state(shown: &Shipping, head: Head, source: &SourceStatus) -> Str
 }
 
 /// Half by files and half by bytes: many small files take as long as a few large ones.
-fn percent(mirror: &crate::drivers::mirror::MirrorShown) -> u64 {
+fn percent(mirror: &MirrorShown) -> u64 {
     let part = |done: u64, total: u64| (done.min(total) * 50).checked_div(total).unwrap_or(50);
     (part(mirror.files_done, mirror.files_total) + part(mirror.bytes_done, mirror.bytes_total))
         .min(99)
@@ -627,7 +631,7 @@ mod tests {
             doing: Some(Doing::Away),
             acked: None,
             error: Some("no route".into()),
-            away_since: Some(clock::mono()),
+            away_since: Some(keepshare_replication::clock::mono()),
             ..following()
         };
         let behind = status(&away, Some(Lag { bytes: 4096, since }));

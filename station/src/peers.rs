@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use keepshare_auth::{Enrolment, Member, Peer, StationAddress, StationIdentity, tls::StationTls};
 use keepshare_base::StationName;
-use keepshare_replication::link::Credentials;
+use keepshare_replication::{drivers, link::Credentials};
 
 /// Addresses and TLS; both change while the station runs, when certificates are renewed and stations join.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Peers {
     }
 
     /// Returns what is dialled to reach a station.
-    pub(crate) fn address(&self, name: &StationName) -> Option<StationAddress> {
+    pub(crate) fn address_of(&self, name: &StationName) -> Option<StationAddress> {
         self.members().into_iter().find(|member| member.name == *name).map(|member| member.address)
     }
 
@@ -65,11 +65,6 @@ impl Peers {
     /// Has those who dial look at the addresses again.
     pub(crate) fn moved(&self) {
         self.moves.send_replace(());
-    }
-
-    /// Returns a watch that changes when a station is reached elsewhere.
-    pub(crate) fn watch_moves(&self) -> watch::Receiver<()> {
-        self.moves.subscribe()
     }
 
     /// Returns this station's certificate and key.
@@ -91,6 +86,16 @@ impl Peers {
 
     fn now(&self) -> Now {
         self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl drivers::Peers for Peers {
+    fn address(&self, station: &StationName) -> Option<String> {
+        self.address_of(station).map(String::from)
+    }
+
+    fn moves(&self) -> watch::Receiver<()> {
+        self.moves.subscribe()
     }
 }
 

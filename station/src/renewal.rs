@@ -5,9 +5,11 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 
 use keepshare_auth::{Applicant, Role, StationIdentity, tls::StationTls};
+use keepshare_host::clock;
 use keepshare_replication::join::ask;
 
-use crate::{clock, service::Station};
+use crate::service::Station;
+use crate::tls_clock::tls_clock;
 
 /// How often it is looked whether the certificate is due: the clock may have been set.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -47,7 +49,7 @@ async fn renew(station: &Arc<Station>, identity: &StationIdentity) -> anyhow::Re
             let (name, peers) = (identity.name().clone(), Arc::clone(&station.peers));
             let renewed = tokio::task::spawn_blocking(move || {
                 let address =
-                    peers.address(&name).context("this station is not in its own list")?;
+                    peers.address_of(&name).context("this station is not in its own list")?;
                 let identity = StationIdentity::create(enrolment.ca(), now, &name, Role::Primary)?;
                 enrolment.record_own(now, &identity, &address)?;
                 anyhow::Ok(identity)
@@ -65,7 +67,7 @@ async fn renew(station: &Arc<Station>, identity: &StationIdentity) -> anyhow::Re
         }
     };
     let revocations = station.peers.tls().revocations().clone();
-    let tls = StationTls::new(&identity, revocations, clock::tls())?;
+    let tls = StationTls::new(&identity, revocations, tls_clock())?;
     identity.save(&station.state.identity())?;
     if !members.is_empty() {
         let saved = station.state.save_members(&members);

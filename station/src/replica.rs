@@ -19,10 +19,19 @@ use keepshare_control::{
     standing::{BEHIND, arrived},
     text::seconds_text,
 };
+use keepshare_host::clock;
 use keepshare_namespace::{Restore, RestoreError, when::Moment};
 use keepshare_proto::{
     Frame, RestoreAnswer, RestoreRequest, Text,
     restore::{RESTORES_MAX, RestoreEnd},
+};
+use keepshare_replication::{
+    clock::{mono, seconds_since},
+    drivers::{
+        Wanted,
+        pump::Pump,
+        receive::{Ask, Receive, Receiving, failures},
+    },
 };
 use keepshare_versioning::{
     ClockAlarm, Damage, FileState, Reader,
@@ -32,17 +41,12 @@ use keepshare_versioning::{
 
 use crate::{
     catalog::{Catalog, Found},
-    clock,
-    drivers::{
-        pump::Pump,
-        receive::{Ask, Receive, Receiving, failures},
-    },
     files,
     hidden_names::HiddenNames,
     panics,
     service::{Station, Task},
     sync_tree,
-    turns::{Turns, Wanted},
+    turns::Turns,
 };
 
 /// How many links and restores may wait for the set's loop.
@@ -107,7 +111,7 @@ impl Replica {
         let (links_to, links) = mpsc::channel(WAITING_MAX);
         let (asks_to, asks) = mpsc::channel(WAITING_MAX);
         let (shown_to, shown) =
-            watch::channel(Receiving { away_since: Some(clock::mono()), ..Receiving::default() });
+            watch::channel(Receiving { away_since: Some(mono()), ..Receiving::default() });
         let receive = Receive {
             set: name.clone(),
             origin: OriginId::FIRST,
@@ -419,7 +423,7 @@ impl Replica {
             swept: None,
             shared: None,
             incomplete: failures(&store),
-            away_seconds: shown.away_since.map(clock::seconds_since),
+            away_seconds: shown.away_since.map(seconds_since),
             problems: alarms
                 .iter()
                 .cloned()

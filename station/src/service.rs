@@ -23,8 +23,9 @@ use keepshare_control::{Failure, Outcome};
 use keepshare_host::shared::SharedDb;
 use keepshare_replication::link::{Credentials, LinkOptions, Listener};
 
+use crate::tls_clock::tls_clock;
 use crate::{
-    announce, attention, clock,
+    announce, attention,
     config::Config,
     database, door,
     drive::{self, Drive},
@@ -135,7 +136,7 @@ impl Station {
         };
         let revocations =
             enrolment.as_ref().map(|desk| desk.revocations().clone()).unwrap_or_default();
-        let tls = StationTls::new(&identity, revocations, clock::tls())
+        let tls = StationTls::new(&identity, revocations, tls_clock())
             .context("the station's identity is not usable")?;
         let known = if enrolment.is_some() { Vec::new() } else { state.load_members()? };
         let peers = Arc::new(Peers::new(enrolment.clone(), known, identity, tls));

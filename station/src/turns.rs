@@ -5,10 +5,11 @@
 
 use std::{
     collections::HashMap,
-    fmt,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
+
+use keepshare_replication::drivers::Wanted;
 
 /// Turns that are taken and given back.
 #[derive(Debug)]
@@ -41,10 +42,6 @@ pub(crate) struct Turn<'a> {
     turns: &'a Turns,
     user: Option<&'a str>,
 }
-
-/// Tells whether something is still wanted by who asked for it.
-#[derive(Clone)]
-pub(crate) struct Wanted(Arc<dyn Fn() -> bool + Send + Sync>);
 
 /// The most turns of one user.
 const RUNNING_OF_A_USER_MAX: usize = 2;
@@ -140,29 +137,6 @@ impl Drop for Turn<'_> {
         self.turns.lock().count(self.user, |count| count.running -= 1);
         // Whoever is woken may not be one who may go.
         self.turns.given_back.notify_all();
-    }
-}
-
-impl Wanted {
-    /// Asks `is_wanted` whenever that matters.
-    pub(crate) fn new(is_wanted: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        Self(Arc::new(is_wanted))
-    }
-
-    /// Wanted to the end.
-    pub(crate) fn always() -> Self {
-        Self::new(|| true)
-    }
-
-    /// Tells whether it is wanted now.
-    pub(crate) fn is_wanted(&self) -> bool {
-        (self.0)()
-    }
-}
-
-impl fmt::Debug for Wanted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Wanted").field(&self.is_wanted()).finish()
     }
 }
 

@@ -4,9 +4,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 
+use keepshare_host::clock;
 use keepshare_web::{Door, DrivePorts, Station as DoorStation};
 
-use crate::{clock, service::Station};
+use crate::service::Station;
 
 /// How often the times of use of the sessions are written down.
 const FLUSH_EVERY: Duration = Duration::from_secs(60);

@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
 };
 
-use keepshare_base::{CommitId, FileId, Name, SetPath};
+use keepshare_base::{CommitId, FileId, Name, SetPath, chain};
 
 use crate::{ReadError, Reader, Touched, View, checked::CheckedDb};
 
@@ -169,13 +169,7 @@ impl fmt::Display for Problem {
             (None, Some(file)) => write!(f, "{file}: ")?,
             (None, None) => {}
         }
-        write!(f, "{}", self.cause)?;
-        let mut source = std::error::Error::source(&self.cause);
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
+        f.write_str(&chain(&self.cause))
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use keepshare_base::CommitId;
+use keepshare_base::{CommitId, chain};
 
 use crate::{
     Arrival, ClockAlarm, CommitError, Incoming, OpenReport, Reader, Store, StoreError,
@@ -360,15 +360,4 @@ fn open_live_state(disk: &Arc<dyn Disk>) -> Result<Arc<CheckedDb>, SetError> {
 /// Locks; what another thread left when it panicked is whole, as nothing here is changed in steps.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Writes an error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }

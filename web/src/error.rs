@@ -42,13 +42,7 @@ impl ApiError {
 
     /// What the station could not do; why is for its log.
     pub(crate) fn internal(error: &dyn std::error::Error) -> Self {
-        let mut why = error.to_string();
-        let mut cause = error.source();
-        while let Some(next) = cause {
-            why = format!("{why}: {next}");
-            cause = next.source();
-        }
-        tracing::error!(error = %why, "the HTTPS door could not answer");
+        tracing::error!(error = keepshare_base::chain(error), "the HTTPS door could not answer");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the station cannot do this now")
             .hint("its log says why")
     }

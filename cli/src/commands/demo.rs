@@ -18,10 +18,10 @@ use keepshare_control::{
     server::ApiServer,
     standing::{IN_SYNC, has_arrived},
 };
+use keepshare_host::clock;
 use keepshare_namespace::when::machine_zone;
 use keepshare_station::{
     answers::StationAnswers,
-    clock,
     config::{self, Config, Doors, Shown, parse_address},
     files,
     founding::{join_cluster, make_first},

@@ -23,7 +23,6 @@ use super::{
     shared::{Request, Shared, lock},
     sweep::{HEAD_BYTES, SWEEP_EVERY, Verdict, Writer, is_store},
     tree::{self, Tree},
-    worker,
 };
 use crate::lease::{Lease, NoLease};
 
@@ -329,7 +328,9 @@ fn look_at_processes(shared: &Shared) -> Result<(), SourceError> {
 
 /// Returns how far from now the moment is when something changed: clocks are set back, too.
 fn age_of(seen: Signature) -> Duration {
-    Duration::from_micros(worker::now().micros_since(seen.ctime.to_stamp()).unsigned_abs())
+    Duration::from_micros(
+        keepshare_host::clock::now().micros_since(seen.ctime.to_stamp()).unsigned_abs(),
+    )
 }
 
 /// Returns what this thread has cost until now, in time of a processor.

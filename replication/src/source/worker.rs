@@ -10,7 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use keepshare_base::{FileId, Name, RequestId, Stamp};
+use keepshare_base::{FileId, Name, RequestId, chain};
+use keepshare_host::clock::now;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::{
@@ -493,21 +494,4 @@ fn open_capture(mode: CaptureMode, tree: &Tree) -> std::io::Result<Box<dyn Captu
         CaptureMode::Inotify => Box::new(Inotify::open()?),
         CaptureMode::Scan => Box::new(ScanOnly),
     })
-}
-
-/// Returns the time of day.
-pub(super) fn now() -> Stamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    Stamp(since.map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX)))
-}
-
-/// Writes an error with its causes.
-fn chain(error: &SourceError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
 }

@@ -11,8 +11,9 @@ use anyhow::Context;
 
 use keepshare_auth::{Accounts, Binding, User, UserName, UserSets};
 use keepshare_control::{Code, Failure, Outcome};
+use keepshare_host::clock;
 use keepshare_station::{
-    clock, files,
+    files,
     service::Station,
     users::{account, name_of},
 };

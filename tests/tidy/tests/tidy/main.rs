@@ -14,7 +14,7 @@ use std::{
 const ARROWS: &[(&str, &[&str])] = &[
     ("keepshare-base", &[]),
     ("keepshare-proto", &["base"]),
-    ("keepshare-host", &[]),
+    ("keepshare-host", &["base"]),
     ("keepshare-versioning", &["base", "host"]),
     ("keepshare-auth", &["base", "host"]),
     ("keepshare-replication", &["base", "host", "proto", "versioning"]),

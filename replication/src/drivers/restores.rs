@@ -17,18 +17,18 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use keepshare_base::{RequestId, RestoreOutcome};
+use crate::source::{self, SourceHandle};
+use keepshare_base::{RequestId, RestoreOutcome, chain};
 use keepshare_host::disk::RESERVE_BYTES;
 use keepshare_proto::{
     RestoreAnswer, RestoreRequest, Text,
     restore::{MasterInput, MasterOutput},
     shipper::Input,
 };
-use keepshare_replication::source::{self, SourceHandle};
 
 /// Restores of one set that come over one link.
 #[derive(Debug)]
-pub(crate) struct Restores {
+pub struct Restores {
     dir: PathBuf,
     open: HashMap<RequestId, Aside>,
     /// How many bytes of the disk are left to others.
@@ -48,7 +48,7 @@ const BLOCK_BYTES: usize = 4096;
 
 impl Restores {
     /// Puts content aside in `dir`, which nothing else uses.
-    pub(crate) fn new(dir: PathBuf) -> io::Result<Self> {
+    pub fn new(dir: PathBuf) -> io::Result<Self> {
         match fs::remove_dir_all(&dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => fs::create_dir_all(&dir)?,
@@ -57,7 +57,7 @@ impl Restores {
     }
 
     /// Does what the master's half of a restore wants.
-    pub(crate) fn perform(
+    pub fn perform(
         &mut self,
         output: MasterOutput,
         source: &SourceHandle,
@@ -196,7 +196,7 @@ fn restore(aside: &Aside, source: &SourceHandle) -> RestoreAnswer {
             RestoreOutcome::Written => RestoreAnswer::Written(done.position),
             RestoreOutcome::Equal => RestoreAnswer::Equal(done.position),
         },
-        Err(error) => failed(format!("{:#}", anyhow::Error::new(error))),
+        Err(error) => failed(chain(&error)),
     }
 }
 

@@ -2,16 +2,16 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::source::{Head, SourceError, SourceHandle};
 use keepshare_base::{Epoch, Seq, StationName};
 use keepshare_proto::epochs::{Disagreement, Epochs, Verdict};
-use keepshare_replication::source::{Head, SourceError, SourceHandle};
 use tokio::sync::watch;
 
 use super::mirror::Seeding;
 
 /// Decides for all destinations of a set together whether its journal may begin a new epoch.
 #[derive(Debug)]
-pub(crate) struct Agreement {
+pub struct Agreement {
     epochs: Mutex<Epochs>,
     /// Who told that another master has the set; while somebody did, nothing is sent to anyone.
     fenced: watch::Sender<Option<StationName>>,
@@ -21,7 +21,7 @@ pub(crate) struct Agreement {
 
 impl Agreement {
     /// Returns one for these destinations.
-    pub(crate) fn new(destinations: &[StationName]) -> Self {
+    pub fn new(destinations: &[StationName]) -> Self {
         Self {
             epochs: Mutex::new(Epochs::new(destinations.iter().cloned())),
             fenced: watch::channel(None).0,
@@ -31,27 +31,27 @@ impl Agreement {
     }
 
     /// Returns whether files of the present epoch know their ids of before.
-    pub(crate) fn seeding(&self) -> &Seeding {
+    pub fn seeding(&self) -> &Seeding {
         &self.seeding
     }
 
     /// Returns a watch of who told that another master has the set.
-    pub(crate) fn fenced(&self) -> watch::Receiver<Option<StationName>> {
+    pub fn fenced(&self) -> watch::Receiver<Option<StationName>> {
         self.fenced.subscribe()
     }
 
     /// Notes that a destination takes what the journal has.
-    pub(crate) fn agrees(&self, to: &StationName) {
+    pub fn agrees(&self, to: &StationName) {
         self.lock().agrees(to);
     }
 
     /// Notes that a destination cannot be reached.
-    pub(crate) fn away(&self, to: &StationName) {
+    pub fn away(&self, to: &StationName) {
         self.lock().away(to);
     }
 
     /// Judges what a destination says of the journal.
-    pub(crate) fn judge(
+    pub fn judge(
         &self,
         to: &StationName,
         disagreement: Disagreement,
@@ -67,11 +67,7 @@ impl Agreement {
     }
 
     /// Begins an epoch above everything that is known. Blocks.
-    pub(crate) fn begin_epoch(
-        &self,
-        source: &SourceHandle,
-        above: Epoch,
-    ) -> Result<Head, SourceError> {
+    pub fn begin_epoch(&self, source: &SourceHandle, above: Epoch) -> Result<Head, SourceError> {
         let above = above.max(self.lock().highest());
         self.seeding.want(above);
         let head = source.new_epoch(above, None)?;
@@ -81,7 +77,7 @@ impl Agreement {
     }
 
     /// Takes the folder that is at the source's path now, in an epoch above everything that is known. Blocks.
-    pub(crate) fn take_source(&self, source: &SourceHandle) -> Result<Head, SourceError> {
+    pub fn take_source(&self, source: &SourceHandle) -> Result<Head, SourceError> {
         let head = source.accept_root(self.lock().highest())?;
         self.lock().began(head.epoch);
         Ok(head)

@@ -11,18 +11,18 @@ use std::sync::{
 
 use tokio::sync::{Notify, mpsc};
 
-use keepshare_base::StationName;
+use crate::link::{Link, LinkControl, LinkCounts, LinkError, LinkReceiver};
+use keepshare_base::{StationName, chain};
 use keepshare_proto::{CHANGE_WEIGHT_MIN, Frame, WINDOW_BYTES_MAX, codec::Clocks};
-use keepshare_replication::link::{Link, LinkControl, LinkCounts, LinkError, LinkReceiver};
 use rustls::pki_types::CertificateDer;
 
 /// A link that is up.
 #[derive(Debug)]
-pub(crate) struct Pump {
+pub struct Pump {
     /// Who is at the other end.
-    pub(crate) peer: StationName,
+    pub peer: StationName,
     /// Their certificate, verified.
-    pub(crate) certificate: CertificateDer<'static>,
+    pub certificate: CertificateDer<'static>,
     receiver: LinkReceiver,
     queue: mpsc::UnboundedSender<Frame>,
     waiting: Arc<Waiting>,
@@ -61,7 +61,7 @@ impl Waiting {
 
 impl Pump {
     /// Takes over a link.
-    pub(crate) fn start(link: Link) -> Self {
+    pub fn start(link: Link) -> Self {
         let Link { peer, certificate, sender, receiver } = link;
         let control = receiver.control();
         let (queue, mut queued) = mpsc::unbounded_channel::<Frame>();
@@ -73,7 +73,7 @@ impl Pump {
                 sent.one_less();
                 if let Err(error) = sender.send(frame).await {
                     if let LinkError::Encode(_) = &error {
-                        let error = format!("{:#}", anyhow::Error::new(error));
+                        let error = chain(&error);
                         tracing::error!(peer = %name, %error, "a message is not one that can be sent");
                     }
                     // The receiving half tells the driver that the link is over.
@@ -86,32 +86,32 @@ impl Pump {
     }
 
     /// Waits for the next message. Dropped before it is done, it has lost nothing.
-    pub(crate) async fn recv(&mut self) -> Result<Frame, LinkError> {
+    pub async fn recv(&mut self) -> Result<Frame, LinkError> {
         self.waiting.few().await;
         self.receiver.recv().await
     }
 
     /// Returns what the last message said of clocks.
-    pub(crate) fn clocks(&self) -> Clocks {
+    pub fn clocks(&self) -> Clocks {
         self.receiver.clocks()
     }
 
     /// Queues a message; the link ends after what is queued when this is dropped.
-    pub(crate) fn send(&self, frame: Frame) {
+    pub fn send(&self, frame: Frame) {
         self.waiting.one_more();
         // A link that is over loses what is sent; the machine hears of its end and sends again.
         let _ = self.queue.send(frame);
     }
 
     /// Tells the other end what was wrong with what it sent, if it was that.
-    pub(crate) fn tell_why(&self, error: &LinkError) {
+    pub fn tell_why(&self, error: &LinkError) {
         if let LinkError::Decode(error) = error {
             self.send(error.answer().into());
         }
     }
 
     /// Returns what went over the link so far.
-    pub(crate) fn counts(&self) -> LinkCounts {
+    pub fn counts(&self) -> LinkCounts {
         self.control.counts()
     }
 }

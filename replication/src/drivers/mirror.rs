@@ -10,26 +10,26 @@ use std::{
 use tokio::sync::{Notify, mpsc};
 
 use super::agreement::Agreement;
-use keepshare_base::{Epoch, FilledChange};
+use crate::source::{
+    Head, Listing, MirrorPart, MirrorProgress, MirrorSink, SourceError, SourceHandle,
+};
+use keepshare_base::{Epoch, FilledChange, chain};
 use keepshare_proto::{
     FileLine, NameLine, Place, Text,
     shipper::{Input, MirrorId, Page},
 };
-use keepshare_replication::source::{
-    Head, Listing, MirrorPart, MirrorProgress, MirrorSink, SourceError, SourceHandle,
-};
 
 /// How far a mirror is, for the status page.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct MirrorShown {
+pub struct MirrorShown {
     /// Bytes compared or sent.
-    pub(crate) bytes_done: u64,
+    pub bytes_done: u64,
     /// Bytes of the set.
-    pub(crate) bytes_total: u64,
+    pub bytes_total: u64,
     /// Files compared or sent.
-    pub(crate) files_done: u64,
+    pub files_done: u64,
     /// Files of the set.
-    pub(crate) files_total: u64,
+    pub files_total: u64,
 }
 
 /// Whether the files of a new epoch know their ids of before.
@@ -37,11 +37,11 @@ pub(crate) struct MirrorShown {
 /// A journal that was lost begins with other ids for the same files. A mirror from it would take everything away and
 /// bring it again; so the first listing that a station gives is handed to the source, which takes the ids from there.
 #[derive(Debug, Default)]
-pub(crate) struct Seeding(Mutex<Option<Epoch>>);
+pub struct Seeding(Mutex<Option<Epoch>>);
 
 impl Seeding {
     /// Says that a new epoch begins above this one, because the journal does not continue what stations have. Blocks.
-    pub(crate) fn want(&self, above: Epoch) {
+    pub fn want(&self, above: Epoch) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(above);
     }
 
@@ -66,7 +66,7 @@ impl Seeding {
 
 /// A mirror under way; dropping it ends it.
 #[derive(Debug)]
-pub(crate) struct Mirror {
+pub(super) struct Mirror {
     id: MirrorId,
     pages: std_mpsc::Sender<Page>,
     shared: Arc<Shared>,
@@ -97,7 +97,7 @@ const WAITING_BYTES_MAX: usize = 8 << 20;
 
 impl Mirror {
     /// Starts the comparison; its answers go to `events`.
-    pub(crate) fn start(
+    pub(super) fn start(
         id: MirrorId,
         source: SourceHandle,
         agreement: Arc<Agreement>,
@@ -112,7 +112,7 @@ impl Mirror {
             let end = match sink.mirror(&source, agreement.seeding()) {
                 Ok(()) => Ok(()),
                 Err(SourceError::GivenUp) => return,
-                Err(error) => Err(format!("{:#}", anyhow::Error::new(error))),
+                Err(error) => Err(chain(&error)),
             };
             compared.lock().end = Some(end);
             compared.changed.notify_one();
@@ -122,24 +122,24 @@ impl Mirror {
     }
 
     /// Returns which one it is.
-    pub(crate) fn id(&self) -> MirrorId {
+    pub(super) fn id(&self) -> MirrorId {
         self.id
     }
 
     /// Takes a page of what the destination has.
-    pub(crate) fn page(&self, page: Page) {
+    pub(super) fn page(&self, page: Page) {
         // A comparison that is over needs no more pages.
         let _ = self.pages.send(page);
     }
 
     /// Hands the next parts over when there are any.
-    pub(crate) fn read(&self, bytes_max: usize) {
+    pub(super) fn read(&self, bytes_max: usize) {
         self.shared.lock().wanted = Some(bytes_max);
         self.shared.changed.notify_one();
     }
 
     /// Returns how far it is.
-    pub(crate) fn shown(&self) -> MirrorShown {
+    pub(super) fn shown(&self) -> MirrorShown {
         self.shared.lock().shown
     }
 }

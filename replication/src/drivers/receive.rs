@@ -14,16 +14,13 @@ use tokio::{
     task::JoinSet,
 };
 
-use keepshare_base::{CommitId, Epoch, OriginId, RequestId, Seq, SetName, StationName};
+use keepshare_base::{CommitId, Epoch, OriginId, RequestId, Seq, SetName, StationName, chain};
+use keepshare_host::clock;
 use keepshare_proto::{
     Frame, Message, MonoTime, RestoreRequest, Text,
     codec::Clocks,
     receiver::{Commit, Input, Output, Receiver, ReceiverOptions, Standing, Ticket},
     restore::{RestoreEnd, StationInput, StationOutput},
-};
-use keepshare_replication::{
-    kept::{files_page, names_page, standing},
-    link::LinkError,
 };
 use keepshare_versioning::{
     Arrival, CommitError, FileState, Incoming, ReadError, Sent,
@@ -32,50 +29,51 @@ use keepshare_versioning::{
 };
 
 use crate::{
-    clock,
-    drivers::{pump::Pump, ship::sleep_until},
-    turns::Wanted,
+    clock::{instant, mono},
+    drivers::{Wanted, pump::Pump, ship::sleep_until},
+    kept::{files_page, names_page, standing},
+    link::LinkError,
 };
 
 /// One received set, before its loop runs.
 #[derive(Debug)]
-pub(crate) struct Receive {
+pub struct Receive {
     /// Which set.
-    pub(crate) set: SetName,
+    pub set: SetName,
     /// Which source slot of it.
-    pub(crate) origin: OriginId,
+    pub origin: OriginId,
     /// Where it is kept.
-    pub(crate) store: Arc<SetStore>,
+    pub store: Arc<SetStore>,
     /// Links that bring it, each with the hello it began with.
-    pub(crate) links: mpsc::Receiver<(Pump, Frame)>,
+    pub links: mpsc::Receiver<(Pump, Frame)>,
     /// Restores to ask the master for.
-    pub(crate) asks: mpsc::Receiver<Ask>,
+    pub asks: mpsc::Receiver<Ask>,
 }
 
 /// A restore in place that somebody waits for.
 #[derive(Debug)]
-pub(crate) struct Ask {
+pub struct Ask {
     /// What is asked of the master.
-    pub(crate) request: RestoreRequest,
+    pub request: RestoreRequest,
     /// Where its content is read from.
-    pub(crate) state: FileState,
+    pub state: FileState,
     /// It goes on as long as this says so.
-    pub(crate) wanted: Wanted,
+    pub wanted: Wanted,
     /// Who waits.
-    pub(crate) done: oneshot::Sender<RestoreEnd>,
+    pub done: oneshot::Sender<RestoreEnd>,
 }
 
 /// How a set is being received, for the status page.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Receiving {
+pub struct Receiving {
     /// The master at the other end of the link, where there is one.
-    pub(crate) peer: Option<StationName>,
+    pub peer: Option<StationName>,
     /// Since when there has been no link; none where there is one.
-    pub(crate) away_since: Option<MonoTime>,
+    pub away_since: Option<MonoTime>,
     /// The newest change the master told of.
-    pub(crate) head: Option<(Epoch, Seq)>,
+    pub head: Option<(Epoch, Seq)>,
     /// What a person must look at; taken back when things are well again.
-    pub(crate) alarms: Vec<String>,
+    pub alarms: Vec<String>,
 }
 
 /// What the store and threads bring back.
@@ -115,11 +113,7 @@ struct Driver {
 
 impl Receive {
     /// Receives until `stop` says so.
-    pub(crate) async fn run(
-        self,
-        shown: watch::Sender<Receiving>,
-        mut stop: watch::Receiver<bool>,
-    ) {
+    pub async fn run(self, shown: watch::Sender<Receiving>, mut stop: watch::Receiver<bool>) {
         let Self { set, origin, store, mut links, mut asks } = self;
         let mut status = watch_status(&store);
         let (answers_to, answers) = mpsc::unbounded_channel();
@@ -144,7 +138,7 @@ impl Receive {
         };
         loop {
             driver.drain();
-            let timeout = driver.receiver.poll_timeout().map(clock::instant);
+            let timeout = driver.receiver.poll_timeout().map(instant);
             let wants_input = driver.receiver.wants_input();
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
@@ -163,7 +157,7 @@ impl Receive {
 
 impl Driver {
     fn handle(&mut self, input: Input) {
-        self.receiver.handle_input(clock::mono(), input);
+        self.receiver.handle_input(mono(), input);
     }
 
     fn drain(&mut self) {
@@ -233,11 +227,11 @@ impl Driver {
             let done = match kept {
                 Ok(commit) => Done::Committed(ticket, place.map(|(e, s)| (commit, e, s))),
                 Err(SubmitError::Commit(CommitError::Refused(refusal))) => {
-                    let reason = format!("{:#}", anyhow::Error::new(refusal));
+                    let reason = chain(&refusal);
                     Done::Input(Input::CommitRefused { ticket, reason: Text::new(&reason) })
                 }
                 Err(error) => {
-                    let reason = format!("{:#}", anyhow::Error::new(error));
+                    let reason = chain(&error);
                     tracing::error!(%set, %reason, "a change could not be kept");
                     Done::Input(Input::Stopped { reason: Text::new(&reason) })
                 }
@@ -268,7 +262,7 @@ impl Driver {
                 // The same is asked again: a disk has space some day.
                 Err(error) if error.is_passing() => Done::Unfenced(epoch),
                 Err(error) => {
-                    let reason = format!("{:#}", anyhow::Error::new(error));
+                    let reason = chain(&error);
                     Done::Input(Input::Stopped { reason: Text::new(&reason) })
                 }
             };
@@ -328,7 +322,7 @@ impl Driver {
                     Input::Restore(match reader.read(&state, offset, len) {
                         Ok(bytes) => StationInput::Content { request, offset, bytes },
                         Err(error) => {
-                            let reason = Text::new(&format!("{:#}", anyhow::Error::new(error)));
+                            let reason = Text::new(&chain(&error));
                             StationInput::Unreadable { request, reason }
                         }
                     })
@@ -384,7 +378,7 @@ impl Driver {
                 if let Some(pump) = &self.pump {
                     pump.tell_why(&error);
                 }
-                let error = format!("{:#}", anyhow::Error::new(error));
+                let error = chain(&error);
                 tracing::info!(set = %self.set, %error, "link lost");
                 self.hang_up();
                 self.handle(Input::Disconnected);
@@ -451,7 +445,7 @@ impl Driver {
         self.pump = None;
         self.shown.send_modify(|shown| {
             shown.peer = None;
-            shown.away_since.get_or_insert_with(clock::mono);
+            shown.away_since.get_or_insert_with(mono);
         });
     }
 
@@ -508,12 +502,12 @@ fn watch_status(store: &SetStore) -> watch::Receiver<()> {
 
 /// Ends the link of a set that cannot be read; the next one tries again.
 fn unreadable(error: ReadError) -> Input {
-    tracing::error!(error = %format!("{:#}", anyhow::Error::new(error)), "cannot read the set");
+    tracing::error!(error = chain(&error), "cannot read the set");
     Input::Disconnected
 }
 
 /// Returns how much is missing in the live tree, or other than it should be.
-pub(crate) fn failures(status: &Status) -> u64 {
+pub fn failures(status: &Status) -> u64 {
     let failed = |cause: &ProblemCause| !matches!(cause, ProblemCause::Foreign { .. });
     let known = status.problems.iter().filter(|problem| failed(&problem.cause)).count();
     status.more_problems + known as u64

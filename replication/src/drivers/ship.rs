@@ -10,73 +10,70 @@ use tokio::{
     task::JoinSet,
 };
 
-use keepshare_auth::StationAddress;
-use keepshare_base::{Epoch, OriginId, Position, RunningHash, Seq, SetName, StationName};
+use keepshare_base::{Epoch, OriginId, Position, RunningHash, Seq, SetName, StationName, chain};
 use keepshare_proto::{
     Frame, MonoTime, Place, SetSettings,
     epochs::{Disagreement, Verdict},
     shipper::{AlarmKind, Doing, Head, Input, JournalEntry, Output, Shipper, ShipperOptions},
 };
-use keepshare_replication::{
-    link::{Credentials, Link, LinkCounts, LinkError, LinkOptions, dial},
-    source::{SourceError, SourceHandle},
-};
 
 use crate::{
     clock,
     drivers::{
+        Peers,
         agreement::Agreement,
         mirror::{Mirror, MirrorShown},
         pump::Pump,
         restores::Restores,
     },
-    peers::Peers,
+    link::{Credentials, Link, LinkCounts, LinkError, LinkOptions, dial},
+    source::{SourceError, SourceHandle},
 };
 
 /// One destination of a set, before its loop runs.
 #[derive(Debug)]
-pub(crate) struct Ship {
+pub struct Ship {
     /// Which set.
-    pub(crate) set: SetName,
+    pub set: SetName,
     /// Which source slot of it.
-    pub(crate) origin: OriginId,
+    pub origin: OriginId,
     /// Who receives it.
-    pub(crate) to: StationName,
+    pub to: StationName,
     /// The journal.
-    pub(crate) source: SourceHandle,
+    pub source: SourceHandle,
     /// What all destinations of the set say of the journal.
-    pub(crate) agreement: Arc<Agreement>,
+    pub agreement: Arc<Agreement>,
     /// Somebody wants this destination mirrored.
-    pub(crate) mirror_wanted: Arc<Notify>,
+    pub mirror_wanted: Arc<Notify>,
     /// How to reach stations.
-    pub(crate) peers: Arc<Peers>,
+    pub peers: Arc<dyn Peers>,
     /// Where restores put content aside.
-    pub(crate) restores: Restores,
+    pub restores: Restores,
     /// How links behave.
-    pub(crate) link: LinkOptions,
+    pub link: LinkOptions,
 }
 
 /// How a destination is, for the status page.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Shipping {
+pub struct Shipping {
     /// What the shipper is doing; none before it knows the journal.
-    pub(crate) doing: Option<Doing>,
+    pub doing: Option<Doing>,
     /// The newest change that is durable there.
-    pub(crate) acked: Option<Place>,
+    pub acked: Option<Place>,
     /// The newest change that its live tree shows.
-    pub(crate) live: Option<(Epoch, Seq)>,
+    pub live: Option<(Epoch, Seq)>,
     /// How far a mirror is.
-    pub(crate) mirror: Option<MirrorShown>,
+    pub mirror: Option<MirrorShown>,
     /// What went over all links since the start.
-    pub(crate) counts: LinkCounts,
+    pub counts: LinkCounts,
     /// Since when there has been no link; none where there is one.
-    pub(crate) away_since: Option<MonoTime>,
+    pub away_since: Option<MonoTime>,
     /// Why there is no link.
-    pub(crate) error: Option<String>,
+    pub error: Option<String>,
     /// What a person must look at; taken back when things are well again.
-    pub(crate) alarms: Vec<String>,
+    pub alarms: Vec<String>,
     /// Why nothing is sent to it until a person decides.
-    pub(crate) stopped: Option<String>,
+    pub stopped: Option<String>,
 }
 
 /// What threads and other tasks bring back.
@@ -102,7 +99,7 @@ struct Driver {
     /// How often it was dialled; what an earlier one brings is not wanted any more.
     dials: u64,
     /// What was dialled last.
-    dialled: Option<StationAddress>,
+    dialled: Option<String>,
     /// What went over the links before the present one.
     past: LinkCounts,
     shown: watch::Sender<Shipping>,
@@ -113,8 +110,8 @@ const SHOW_EVERY: Duration = Duration::from_millis(500);
 
 impl Ship {
     /// Ships until `stop` says so.
-    pub(crate) async fn run(self, shown: watch::Sender<Shipping>, mut stop: watch::Receiver<bool>) {
-        let (mut heads, mut moves) = (self.source.watch(), self.peers.watch_moves());
+    pub async fn run(self, shown: watch::Sender<Shipping>, mut stop: watch::Receiver<bool>) {
+        let (mut heads, mut moves) = (self.source.watch(), self.peers.moves());
         let mut driver = Driver::new(self, shown).await;
         driver.look_at_journal();
         let mut tick = tokio::time::interval(SHOW_EVERY);
@@ -257,7 +254,7 @@ impl Driver {
             (Arc::clone(&self.ship.peers), self.ship.to.clone(), self.ship.link);
         let (dial, address) = (self.dials, self.dialled.clone());
         self.jobs.spawn(async move {
-            Done::Dialled(dial, dial_station(&peers, &to, address, options).await)
+            Done::Dialled(dial, dial_station(peers, &to, address, options).await)
         });
     }
 
@@ -305,7 +302,7 @@ impl Driver {
                 // Between the two looks a new epoch may have begun, and the seqs be another journal's.
                 Ok(_) if source.head().epoch != epoch => Input::JournalGone { from },
                 Ok(entries) if !entries.is_empty() => {
-                    let entry = |entry: keepshare_replication::source::Entry| JournalEntry {
+                    let entry = |entry: crate::source::Entry| JournalEntry {
                         position: Position { origin, epoch, seq: entry.seq },
                         running: entry.running,
                         filled: entry.filled,
@@ -395,7 +392,7 @@ impl Driver {
                 if let Some(pump) = &self.pump {
                     pump.tell_why(&error);
                 }
-                let error = format!("{:#}", anyhow::Error::new(error));
+                let error = chain(&error);
                 tracing::info!(set = %self.ship.set, peer = %self.ship.to, %error, "link lost");
                 self.show_error(Some(error));
                 self.ship.agreement.away(&self.ship.to);
@@ -475,15 +472,15 @@ impl Driver {
 const ALARMS_MAX: usize = 16;
 
 async fn dial_station(
-    peers: &Arc<Peers>,
+    peers: Arc<dyn Peers>,
     to: &StationName,
-    address: Option<StationAddress>,
+    address: Option<String>,
     options: LinkOptions,
 ) -> Result<Link, String> {
     let address = address.ok_or_else(|| format!("no address of {to} is known"))?;
-    let credentials: Arc<dyn Credentials> = Arc::clone(peers) as Arc<dyn Credentials>;
-    let link = dial(address.as_str(), to, &credentials, options).await;
-    link.map_err(|error| format!("{:#}", anyhow::Error::new(error)))
+    let credentials: Arc<dyn Credentials> = peers;
+    let link = dial(&address, to, &credentials, options).await;
+    link.map_err(|error| chain(&error))
 }
 
 /// Returns the place that a destination is known to have reached.
@@ -501,7 +498,7 @@ async fn receive(pump: &mut Option<Pump>) -> Result<Frame, LinkError> {
 }
 
 /// Sleeps until then, or for ever.
-pub(crate) async fn sleep_until(at: Option<tokio::time::Instant>) {
+pub async fn sleep_until(at: Option<tokio::time::Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
