@@ -8,6 +8,7 @@ mod mirror;
 pub mod pump;
 pub mod receive;
 pub mod restores;
+mod seeding;
 pub mod ship;
 mod wanted;
 

@@ -7,7 +7,7 @@ use keepshare_base::{Epoch, Seq, StationName};
 use keepshare_proto::epochs::{Disagreement, Epochs, Verdict};
 use tokio::sync::watch;
 
-use super::mirror::Seeding;
+use super::seeding::Seeding;
 
 /// Decides for all destinations of a set together whether its journal may begin a new epoch.
 #[derive(Debug)]

@@ -19,7 +19,6 @@ const RINGS: &[(&str, &str, &[&str])] = &[
         ],
     ),
     ("keepshare-replication", "", &["join", "link"]),
-    ("keepshare-replication", "drivers", &["agreement", "mirror"]),
     ("keepshare-replication", "source", &["aside", "ledger", "map", "pass", "tree"]),
     ("keepshare-replication", "source", &["fitting", "plan"]),
     ("keepshare-replication", "source", &["keeping", "pending", "round", "ship"]),
