@@ -108,6 +108,19 @@ pub enum Event {
     Mirrored,
 }
 
+impl Event {
+    /// Returns what it is called wherever versions are listed.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Saved => "saved",
+            Self::Attributes => "attributes",
+            Self::Restored => "restored",
+            Self::Mirrored => "mirrored",
+        }
+    }
+}
+
 /// What a name stands for afterwards.
 #[derive(Clone, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
 pub struct NameRow {

@@ -101,6 +101,13 @@ pub struct Owner {
     pub name: String,
 }
 
+impl fmt::Display for Owner {
+    /// Shows the name or, where the master had none, the number.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.name.is_empty() { self.id.fmt(f) } else { f.write_str(&self.name) }
+    }
+}
+
 /// What a file system says of a file beside its content, as the origin saw it.
 #[derive(Clone, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
 pub struct Meta {

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use keepshare_base::Stamp;
 use keepshare_control::{Code, Failure, Outcome, answers::Progress};
-use keepshare_namespace::when;
+use keepshare_versioning::when;
 
 /// Where a command writes.
 pub(crate) struct Screen {

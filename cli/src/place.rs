@@ -13,7 +13,7 @@ use anyhow::Context;
 
 use keepshare_base::SetName;
 use keepshare_control::{Failure, Outcome, questions::Place};
-use keepshare_namespace::when::{WHEN_HINT, split_path_time};
+use keepshare_versioning::when::{WHEN_HINT, split_path_time};
 
 /// Reads `PATH`.
 pub(crate) fn parse_place(text: &OsStr) -> Outcome<Place> {

@@ -22,10 +22,8 @@ mod rights;
 mod share;
 mod table;
 mod versions;
-pub mod when;
 mod windows;
 
-pub use former::first_fitting;
 pub use node::{NameHash, Node, PastMoment};
 pub use share::{
     Access, AskedBy, Attributes, Cookie, Denial, Found, LISTED_MAX, Listed, Listing, Restore,

@@ -9,7 +9,7 @@ use chrono_tz::Tz;
 
 use keepshare_base::{FileId, Kind, NAME_BYTES_MAX, Name, Stamp, VersionId};
 
-use crate::when::{Moment, When, typed, typed_exactly};
+use keepshare_versioning::when::{Moment, When, typed, typed_exactly};
 
 /// The longest part that says who made a version, in characters, all of them ASCII: `host`, an IPv6 address and a uid
 /// have room.

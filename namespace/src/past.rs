@@ -2,16 +2,11 @@
 
 use keepshare_base::{CommitId, DEPTH_MAX, FileId, Kind, Name};
 use keepshare_versioning::FileState;
+use keepshare_versioning::when::{Moment, commit_then};
 
 use crate::{
-    Access, Attributes, Cookie, Denial, Found, Listing, Node, PastMoment,
-    ids::RESERVED_COOKIES,
-    live::usable,
-    names::typed_time,
-    question::Question,
-    reach::Time,
-    rights::Want,
-    when::{Moment, commit_then},
+    Access, Attributes, Cookie, Denial, Found, Listing, Node, PastMoment, ids::RESERVED_COOKIES,
+    live::usable, names::typed_time, question::Question, reach::Time, rights::Want,
 };
 
 /// How many entries of a folder are looked at between two that may be seen.

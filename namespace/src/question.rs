@@ -8,6 +8,7 @@ use std::{
 
 use keepshare_auth::Principal;
 use keepshare_base::{CommitId, FileId, FileTime, Kind, Meta, Name, Stamp};
+use keepshare_versioning::when::When;
 use keepshare_versioning::{Touched, View};
 
 use crate::{
@@ -15,7 +16,6 @@ use crate::{
     cache::Forgetful,
     reach::{Guard, Time},
     share::Inner,
-    when::When,
 };
 
 /// How many folders' newest changes are remembered; with more, all folders count as changed.

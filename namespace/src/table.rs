@@ -4,8 +4,8 @@ use std::{fmt::Write, sync::Arc, time::Duration};
 
 use chrono::SecondsFormat;
 
-use keepshare_base::{Event, FileId, Name, Stamp};
-use keepshare_versioning::{Ended, HistoryEntry};
+use keepshare_base::{FileId, Name, Stamp};
+use keepshare_versioning::HistoryEntry;
 
 use crate::{Attributes, Denial, Node, names, question::Question};
 
@@ -64,21 +64,21 @@ impl Question<'_> {
 
     fn write_table(&self, folder: FileId, name: &Name) -> Result<String, Denial> {
         let mut table = HEADER.to_owned();
-        let history = self.whole_history(folder, name)?;
+        let history = self.whole_history(folder, name, |entry| {
+            let is_shown = names::has_versions(entry.state.meta.kind);
+            Ok(is_shown && self.may_read_version(folder, &entry.state)?)
+        })?;
         if let Some(since) = self.view.empty_since(folder, name)?
             && let Some(info) = self.view.commit_info(since)?
         {
-            let ended = history.first().and_then(|entry| entry.held_until);
-            let event = ended.map_or("deleted", |(_, ended)| ended_word(ended));
+            let newest = self.view.history(folder, name, 1)?;
+            let ended = newest.first().and_then(|entry| entry.held_until);
+            let event = ended.map_or("deleted", |(_, ended)| ended.word());
             let who = info.user.as_deref().unwrap_or_default();
             let when = self.when(info.stamp);
             line(&mut table, &[&when, who, "", "", event, &name.to_string(), "", "", ""]);
         }
         for entry in &history {
-            let is_shown = names::has_versions(entry.state.meta.kind);
-            if !is_shown || !self.may_read_version(folder, &entry.state)? {
-                continue;
-            }
             let before = table.len();
             self.entry_line(&mut table, entry);
             if table.len() > TABLE_BYTES_MAX {
@@ -92,7 +92,7 @@ impl Question<'_> {
     fn entry_line(&self, table: &mut String, entry: &HistoryEntry) {
         let state = &entry.state;
         let (until, ended) = match entry.held_until {
-            Some((until, ended)) => (self.when(until), ended_word(ended)),
+            Some((until, ended)) => (self.when(until), ended.word()),
             None => (String::new(), ""),
         };
         let fields: [&str; 9] = [
@@ -100,7 +100,7 @@ impl Question<'_> {
             state.user.as_deref().unwrap_or_default(),
             &state.meta.size.to_string(),
             &state.hash.map(|hash| hash.to_string()).unwrap_or_default(),
-            event_word(state.event),
+            state.event.word(),
             &entry.name.to_string(),
             &until,
             ended,
@@ -132,24 +132,6 @@ fn field(text: &str) -> String {
         return format!("\"{guard}{}\"", text.replace('"', "\"\""));
     }
     text.to_owned()
-}
-
-fn event_word(event: Event) -> &'static str {
-    match event {
-        Event::Created => "created",
-        Event::Saved => "saved",
-        Event::Attributes => "attributes",
-        Event::Restored => "restored",
-        Event::Mirrored => "mirrored",
-    }
-}
-
-fn ended_word(ended: Ended) -> &'static str {
-    match ended {
-        Ended::Replaced => "replaced",
-        Ended::Deleted => "deleted",
-        Ended::Renamed => "renamed",
-    }
 }
 
 #[cfg(test)]

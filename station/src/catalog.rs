@@ -7,8 +7,7 @@ use std::collections::HashMap;
 use chrono_tz::Tz;
 
 use keepshare_base::{
-    CommitId, ContentHash, Event, FileId, Kind, Meta, Name, Owner, SetName, SetPath, Stamp,
-    VersionId,
+    CommitId, ContentHash, FileId, Kind, Meta, Name, SetName, SetPath, Stamp, VersionId,
 };
 use keepshare_control::{
     Code, Failure, Outcome,
@@ -16,12 +15,11 @@ use keepshare_control::{
     server::Reply,
 };
 use keepshare_host::clock;
-use keepshare_namespace::{
-    first_fitting,
+use keepshare_replication::drivers::Wanted;
+use keepshare_versioning::{
+    FileState, HistoryEntry, NameAt, ReadError, Reader, View,
     when::{self, Moment, WHEN_HINT, When, WhenError},
 };
-use keepshare_replication::drivers::Wanted;
-use keepshare_versioning::{Ended, FileState, HistoryEntry, ReadError, Reader, View};
 
 mod missing;
 mod then;
@@ -34,12 +32,6 @@ const LIST_ENTRIES: usize = 512;
 
 /// How many versions of a name are searched for an id.
 const SEARCHED_MAX: usize = 100_000;
-
-/// How many states of a folder's name are searched for folders that stood there before.
-const FORMER_MAX: usize = 1000;
-
-/// How many folders that stood at one path are gone through.
-const FOLDERS_MAX: usize = 64;
 
 /// How many versions of a name are searched for one whose content is kept.
 const SEARCHED_FOR_KEPT: usize = 16;
@@ -82,7 +74,7 @@ impl Catalog {
     pub(crate) fn versions(&self, path: &SetPath, limit: usize) -> Outcome<Vec<VersionInfo>> {
         let view = self.view()?;
         let (mut versions, folder) = match path.split_last() {
-            Some((folder, name)) => self.versions_of_name(&view, path, &folder, name, limit)?,
+            Some((folder, _)) => self.versions_of_name(&view, path, &folder, limit)?,
             None => {
                 let states = view.versions(FileId::ROOT).map_err(read_failure)?;
                 let versions = states.iter().take(limit).map(|state| root_version(state, &view));
@@ -93,13 +85,17 @@ impl Catalog {
         while let Some(folder) = folder
             && versions.len() < limit
         {
-            let page = view.deleted_names(folder, after.as_ref(), LIST_ENTRIES);
+            let folders = view.folders_at(path).map_err(read_failure)?;
+            let page = view.names_in(&folders, after.as_ref(), LIST_ENTRIES);
             let page = page.map_err(read_failure)?;
             let Some(last) = page.last() else { break };
             after = Some(last.clone());
             for name in &page {
-                let newest = view.history(folder, name, 1).map_err(read_failure)?;
-                versions.extend(newest.iter().map(|entry| version_info(entry, path)));
+                if view.is_gone(folder, name).map_err(read_failure)? {
+                    let at = NameAt { folders: &folders, path: &path.join(name.clone()) };
+                    let newest = view.history_at(at, 1, |_| Ok(true)).map_err(read_failure)?;
+                    versions.extend(newest.iter().map(|entry| version_info(entry, path)));
+                }
             }
         }
         versions.truncate(limit);
@@ -112,10 +108,9 @@ impl Catalog {
         view: &View,
         path: &SetPath,
         folder: &SetPath,
-        name: &Name,
         limit: usize,
     ) -> Outcome<(Vec<VersionInfo>, Option<FileId>)> {
-        let history = self.history(view, path, (folder, name), limit)?;
+        let history = self.history(view, path, folder, limit).map_err(read_failure)?;
         let newest = history.first().ok_or_else(|| self.no_history(view, path))?;
         let is_folder = newest.state.meta.kind == Kind::Dir;
         let mut paths = HashMap::new();
@@ -135,67 +130,11 @@ impl Catalog {
         &self,
         view: &View,
         path: &SetPath,
-        (folder, name): (&SetPath, &Name),
+        folder: &SetPath,
         limit: usize,
-    ) -> Outcome<Vec<HistoryEntry>> {
-        let mut folders = self.folders_at(view, folder)?.into_iter();
-        let Some(present) = folders.next() else { return Ok(Vec::new()) };
-        let mut history = view.history(present, name, limit).map_err(read_failure)?;
-        let before = history.len();
-        for former in folders {
-            history.extend(self.history_before(view, path, (former, name), limit)?);
-        }
-        if history.len() > before {
-            history.sort_by_key(|entry| std::cmp::Reverse(entry.since));
-            history.truncate(limit);
-        }
-        Ok(history)
-    }
-
-    /// Returns what a name held in a folder that stood at its path before the present one, as long as it stood there.
-    fn history_before(
-        &self,
-        view: &View,
-        path: &SetPath,
-        (folder, name): (FileId, &Name),
-        limit: usize,
-    ) -> Outcome<Vec<HistoryEntry>> {
-        let read = |limit| view.history(folder, name, limit).map_err(read_failure);
-        let was_here = |mut entry: HistoryEntry| -> Outcome<Option<HistoryEntry>> {
-            let then = view.resolve(path, entry.since).map_err(read_failure)?;
-            if then.is_none_or(|(file, _)| file != entry.state.file) {
-                return Ok(None);
-            }
-            entry.current = false;
-            // What its path led to at some moment is found by that path.
-            entry.until = entry.since;
-            // It went with its folder, where it is still somewhere.
-            entry.held_until = entry.held_until.or(Some((entry.held_from, Ended::Renamed)));
-            Ok(Some(entry))
-        };
-        first_fitting(limit, read, was_here)
-    }
-
-    /// Returns all folders that are or were at `path`, the one that is there now, or was last, first.
-    fn folders_at(&self, view: &View, path: &SetPath) -> Outcome<Vec<FileId>> {
-        let mut folders = vec![FileId::ROOT];
-        for name in path.names() {
-            let mut next = Vec::new();
-            for folder in folders {
-                let now = view.lookup(folder, name, view.latest()).map_err(read_failure)?;
-                let history = view.history(folder, name, FORMER_MAX).map_err(read_failure)?;
-                let is_folder = |entry: &&HistoryEntry| entry.state.meta.kind == Kind::Dir;
-                let former = history.iter().filter(is_folder).map(|entry| entry.state.file);
-                let now = now.filter(|(_, kind)| *kind == Kind::Dir).map(|(file, _)| file);
-                for file in now.into_iter().chain(former) {
-                    if !next.contains(&file) && next.len() < FOLDERS_MAX {
-                        next.push(file);
-                    }
-                }
-            }
-            folders = next;
-        }
-        Ok(folders)
+    ) -> Result<Vec<HistoryEntry>, ReadError> {
+        let folders = view.folders_at(folder)?;
+        view.history_at(NameAt { folders: &folders, path }, limit, |_| Ok(true))
     }
 
     /// Returns what `path` was at the time that was typed.
@@ -242,7 +181,7 @@ impl Catalog {
             VersionId(state.position) == id && file.is_none_or(|file| file == state.file)
         };
         if let Some((folder, name)) = path.split_last() {
-            let mut held = self.history(view, path, (&folder, name), SEARCHED_MAX)?;
+            let mut held = self.history(view, path, &folder, SEARCHED_MAX).map_err(read_failure)?;
             held.retain(|entry| is_meant(&entry.state));
             let newest = held.first().map(|entry| entry.state.file);
             if let Some(other) = held.iter().find(|entry| Some(entry.state.file) != newest) {
@@ -520,7 +459,7 @@ fn folder_path(view: &View, folder: FileId, at: CommitId) -> SetPath {
 
 fn version_info(entry: &HistoryEntry, folder: &SetPath) -> VersionInfo {
     let (until, ended) = match entry.held_until {
-        Some((until, ended)) => (Some(until.to_string()), Some(ended_word(ended).to_owned())),
+        Some((until, ended)) => (Some(until.to_string()), Some(ended.word().to_owned())),
         None => (None, None),
     };
     let name = folder.join(entry.name.clone()).to_string();
@@ -542,14 +481,14 @@ fn state_info(state: &FileState, name: String) -> VersionInfo {
         arrived: state.arrival.to_string(),
         size: *size,
         user: state.user.clone(),
-        event: event_word(state.event).to_owned(),
+        event: state.event.word().to_owned(),
         cut_by: if is_own { "station" } else { "master" }.to_owned(),
         name,
         current: false,
         kind: keepshare_control::answers::kind_word(*kind).to_owned(),
         mode: format!("{mode:04o}"),
-        owner: owner_name(owner),
-        group: owner_name(group),
+        owner: owner.to_string(),
+        group: group.to_string(),
         owner_id: owner.id,
         group_id: group.id,
         mtime: mtime.to_stamp().to_string(),
@@ -557,29 +496,6 @@ fn state_info(state: &FileState, name: String) -> VersionInfo {
         until: None,
         ended: None,
         fuzzy: state.fuzzy,
-    }
-}
-
-fn owner_name(owner: &Owner) -> String {
-    if owner.name.is_empty() { owner.id.to_string() } else { owner.name.clone() }
-}
-
-fn event_word(event: Event) -> &'static str {
-    match event {
-        Event::Created => "created",
-        Event::Saved => "saved",
-        Event::Attributes => "attributes",
-        Event::Restored => "restored",
-        Event::Mirrored => "mirrored",
-    }
-}
-
-/// Returns what ended a name's hold of something.
-pub(crate) fn ended_word(ended: Ended) -> &'static str {
-    match ended {
-        Ended::Replaced => "replaced",
-        Ended::Deleted => "deleted",
-        Ended::Renamed => "renamed",
     }
 }
 

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use keepshare_auth::{AddressError, StationAddress};
 use keepshare_base::StationName;
 use keepshare_control::{Code, Failure, Outcome};
-use keepshare_namespace::when::machine_zone;
+use keepshare_versioning::when::machine_zone;
 
 use crate::{files, schedule::Weekly};
 

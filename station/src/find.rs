@@ -11,7 +11,7 @@ use keepshare_control::{
 };
 use keepshare_versioning::{Ended, FileState, Reader};
 
-use crate::catalog::{ended_word, read_failure};
+use crate::catalog::read_failure;
 
 /// How many names of a folder are looked at through one view.
 const PAGE: usize = 512;
@@ -191,7 +191,7 @@ impl Search<'_> {
             size: meta.map_or(0, |meta| meta.size),
             mtime: meta.map_or_else(String::new, |meta| meta.mtime.to_stamp().to_string()),
             until: gone.map(|(until, _)| until.to_string()),
-            ended: gone.map(|(_, ended)| ended_word(ended).to_owned()),
+            ended: gone.map(|(_, ended)| ended.word().to_owned()),
         })
     }
 }

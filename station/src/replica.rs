@@ -20,7 +20,7 @@ use keepshare_control::{
     text::seconds_text,
 };
 use keepshare_host::clock;
-use keepshare_namespace::{Restore, RestoreError, when::Moment};
+use keepshare_namespace::{Restore, RestoreError};
 use keepshare_proto::{
     Frame, RestoreAnswer, RestoreRequest, Text,
     restore::{RESTORES_MAX, RestoreEnd},
@@ -33,6 +33,7 @@ use keepshare_replication::{
         receive::{Ask, Receive, Receiving, failures},
     },
 };
+use keepshare_versioning::when::Moment;
 use keepshare_versioning::{
     ClockAlarm, Damage, FileState, Reader,
     live::{Checking, Difference, LiveOptions},

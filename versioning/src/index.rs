@@ -13,7 +13,6 @@ use crate::{checked::CheckedError, disk::is_full};
 pub(crate) mod apply;
 pub(crate) mod dump;
 pub(crate) mod files;
-pub(crate) mod history;
 pub(crate) mod keys;
 pub(crate) mod names;
 #[cfg(test)]

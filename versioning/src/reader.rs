@@ -12,11 +12,10 @@ use keepshare_base::{
 };
 
 use crate::{
-    BodyChanges, CommitInfo, Entry, FileState, HistoryEntry, Place, PointInfo, ReadError,
-    RestoreInfo, Touched,
+    BodyChanges, CommitInfo, Entry, FileState, Place, PointInfo, ReadError, RestoreInfo, Touched,
     body::{BodyError, Frames, ReadPlan, plan_read},
     checked::CheckedDb,
-    index::{IndexError, ReadRows, apply::log_position, dump, files, history, names},
+    index::{IndexError, ReadRows, apply::log_position, dump, files, names},
     pack::{PackError, PackLoc, PackReader},
 };
 
@@ -343,16 +342,6 @@ impl View {
         Ok(Some(whole.map_or(brought, |whole| whole.max(brought))))
     }
 
-    /// Returns what a name held, newest first, and what its file was called before; expired versions are marked.
-    pub fn history(
-        &self,
-        parent: FileId,
-        name: &Name,
-        limit: usize,
-    ) -> Result<Vec<HistoryEntry>, ReadError> {
-        self.ask(|rows| history::history(rows, parent, name, limit))
-    }
-
     /// Returns names of a folder that have a past and no present, in order, after `after`.
     pub fn deleted_names(
         &self,
@@ -473,8 +462,14 @@ impl View {
         &self,
         question: impl FnOnce(&ReadRows) -> Result<T, IndexError>,
     ) -> Result<T, ReadError> {
-        let answer =
-            self.database.contain(|_| question(&self.rows)).map_err(IndexError::from)??;
-        Ok(answer)
+        Ok(self.ask_rows(question)??)
+    }
+
+    /// Asks the rows what may fail in its own way.
+    pub(crate) fn ask_rows<T>(
+        &self,
+        question: impl FnOnce(&ReadRows) -> T,
+    ) -> Result<T, ReadError> {
+        Ok(self.database.contain(|_| question(&self.rows)).map_err(IndexError::from)?)
     }
 }

@@ -126,6 +126,17 @@ pub enum Ended {
     Renamed,
 }
 
+impl Ended {
+    /// Returns what it is called wherever versions are listed.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Replaced => "replaced",
+            Self::Deleted => "deleted",
+            Self::Renamed => "renamed",
+        }
+    }
+}
+
 /// How far an origin's changes have come to this station.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Place {

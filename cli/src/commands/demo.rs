@@ -19,7 +19,6 @@ use keepshare_control::{
     standing::{IN_SYNC, has_arrived},
 };
 use keepshare_host::clock;
-use keepshare_namespace::when::machine_zone;
 use keepshare_station::{
     answers::StationAnswers,
     config::{self, Config, Doors, Shown, parse_address},
@@ -29,6 +28,7 @@ use keepshare_station::{
     service::{Station, refuse_states},
     status::status_of_set,
 };
+use keepshare_versioning::when::machine_zone;
 
 use crate::{
     cli,

@@ -17,7 +17,7 @@ use keepshare_control::{
     client::{self, Piece},
     questions::Request,
 };
-use keepshare_namespace::when::{WHEN_HINT, machine_zone, split_path_time};
+use keepshare_versioning::when::{WHEN_HINT, machine_zone, split_path_time};
 
 use crate::{
     cli::Fsck,
@@ -265,7 +265,7 @@ fn render_fsck(report: &FsckReport) -> String {
 #[cfg(test)]
 mod tests {
     use keepshare_base::{Stamp, escape_name};
-    use keepshare_namespace::when::{Moment, When};
+    use keepshare_versioning::when::{Moment, When};
 
     use super::*;
 

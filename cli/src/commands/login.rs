@@ -17,8 +17,8 @@ use keepshare_control::{
     login::{LoginAnswer, LoginQuestion, ResumeQuestion, SessionAnswer},
     questions::Request,
 };
-use keepshare_namespace::when::machine_zone;
 use keepshare_station::config::HTTPS_PORT;
+use keepshare_versioning::when::machine_zone;
 use keepshare_web::client::{Client, ClientError, probe};
 
 use crate::{

@@ -9,11 +9,11 @@ use anyhow::Context;
 
 use keepshare_auth::{JoinToken, StationAddress, TokenError};
 use keepshare_control::{Code, Failure, Outcome};
-use keepshare_namespace::when::machine_zone;
 use keepshare_station::{
     config::{self, Config, Doors, Scans, parse_address},
     founding::{join_cluster, make_first, refuse_existing},
 };
+use keepshare_versioning::when::machine_zone;
 
 use crate::{
     addresses,

@@ -12,7 +12,7 @@ use keepshare_control::{
     client,
     questions::Request,
 };
-use keepshare_namespace::when::machine_zone;
+use keepshare_versioning::when::machine_zone;
 
 use crate::{
     cli::Grant, commands::users::sessions_text, output::Screen, output::Table, output::time_text,

@@ -19,7 +19,7 @@ use keepshare_control::{
     standing,
     text::seconds_text,
 };
-use keepshare_namespace::when::machine_zone;
+use keepshare_versioning::when::machine_zone;
 
 use crate::{
     cli, output::Screen, output::Table, output::bytes_text, output::safe, output::time_text,

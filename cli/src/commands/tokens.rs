@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use keepshare_control::{Outcome, answers::TokenInfo, client, questions::Request};
-use keepshare_namespace::when::machine_zone;
+use keepshare_versioning::when::machine_zone;
 
 use crate::output::{Screen, Table, time_text};
 

@@ -4,7 +4,9 @@ use keepshare_base::SetPath;
 use keepshare_control::{Failure, Outcome};
 use keepshare_versioning::View;
 
-use crate::{catalog::Catalog, near};
+use crate::near;
+
+use super::{Catalog, read_failure};
 
 impl Catalog {
     /// Says that something was not there at a time, and what there is instead.
@@ -15,7 +17,9 @@ impl Catalog {
         typed: &str,
     ) -> Outcome<Failure> {
         let is_known = match path.split_last() {
-            Some((folder, name)) => !self.history(view, path, (&folder, name), 1)?.is_empty(),
+            Some((folder, _)) => {
+                !self.history(view, path, &folder, 1).map_err(read_failure)?.is_empty()
+            }
             None => true,
         };
         if !is_known {

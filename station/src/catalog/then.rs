@@ -1,7 +1,7 @@
 //! What a path was at a moment, as the drive tells it, too.
 
 use keepshare_base::{CommitId, Kind, SetPath, Stamp};
-use keepshare_namespace::when::commit_then;
+use keepshare_versioning::when::commit_then;
 use keepshare_versioning::{HistoryEntry, View};
 
 use super::{Catalog, Found, SEARCHED_MAX, read_failure};
@@ -31,7 +31,7 @@ impl Catalog {
     /// the content of that one was removed.
     fn in_history(&self, view: &View, path: &SetPath, commit: CommitId) -> Outcome<Option<Found>> {
         let Some((folder, name)) = path.split_last() else { return Ok(None) };
-        let history = self.history(view, path, (&folder, name), SEARCHED_MAX)?;
+        let history = self.history(view, path, &folder, SEARCHED_MAX).map_err(read_failure)?;
         let held = |entry: &HistoryEntry| (entry.since..entry.until).contains(&commit);
         let Some(at) = history.iter().position(held) else { return Ok(None) };
         let is_kept =

@@ -1,7 +1,7 @@
 //! How programs save, and the history that each way must show.
 
-use keepshare_base::{CommitId, FileId, Kind, Stamp};
-use keepshare_versioning::{Ended, HistoryEntry};
+use keepshare_base::{CommitId, FileId, Kind, SetPath, Stamp};
+use keepshare_versioning::{Ended, HistoryEntry, NameAt, ReadError};
 
 use crate::rig::{NOW, ROOT, Rig, SECOND, START, edit, name};
 
@@ -307,4 +307,60 @@ fn hard_link() {
     rig.apply(edit().whole(file, b"two", true));
     rig.apply(edit().put(ROOT, "b", file));
     check(&rig, ROOT, "b", &[("two", "b", 2, None, true), ("one", "a", 1, replaced(2), false)]);
+}
+
+/// What somebody may not see takes no place from what they may.
+#[test]
+fn limits_count_what_is_told() {
+    let mut rig = Rig::new();
+    let file = rig.add(ROOT, "f", b"v000");
+    for n in 1..200 {
+        rig.apply(edit().whole(file, format!("v{n:03}").as_bytes(), true));
+    }
+    let view = rig.view();
+    let path = SetPath::default().join(name("f"));
+    let at = NameAt { folders: &[ROOT], path: &path };
+    let told = |limit, through: usize| {
+        let mut newest = 200;
+        let tell = |_: &HistoryEntry| {
+            newest -= 1;
+            Ok::<_, ReadError>(newest < through)
+        };
+        let told = view.history_at(at, limit, tell).unwrap();
+        told.iter().map(|entry| String::from_utf8(rig.read(&entry.state)).unwrap()).collect()
+    };
+    let expected = |from: usize, count: usize| -> Vec<String> {
+        (0..count).map(|n| format!("v{:03}", from - n)).collect()
+    };
+    let three: Vec<String> = told(3, 10);
+    assert_eq!(three, expected(9, 3));
+    let all: Vec<String> = told(1000, 10);
+    assert_eq!(all, expected(9, 10));
+    assert_eq!(told(0, 200), Vec::<String>::new());
+    let failed = view.history_at(at, 3, |_| Err(ReadError::Gone { file }));
+    assert!(matches!(failed, Err(ReadError::Gone { .. })), "{failed:?}");
+}
+
+/// A folder that was removed and made again goes on with the past of its names; what a folder held elsewhere, before it came
+/// to its path or after it left, is not of that path.
+#[test]
+fn a_folder_made_again_keeps_its_past() {
+    let mut rig = Rig::new();
+    let first = rig.add_dir(ROOT, "plans");
+    let old = rig.add(first, "a", b"one");
+    rig.apply(edit().gone(ROOT, "plans").put_dir(ROOT, "old plans", first));
+    rig.apply(edit().whole(old, b"elsewhere", true));
+    let second = rig.add_dir(ROOT, "plans");
+    rig.add(second, "a", b"two");
+    let view = rig.view();
+    let folder = SetPath::default().join(name("plans"));
+    let folders = view.folders_at(&folder).unwrap();
+    assert_eq!(folders, [second, first]);
+    let path = folder.join(name("a"));
+    let at = NameAt { folders: &folders, path: &path };
+    let history = view.history_at(at, 10, |_| Ok::<_, ReadError>(true)).unwrap();
+    let told: Vec<_> =
+        history.iter().map(|entry| (rig.read(&entry.state), entry.current)).collect();
+    assert_eq!(told, [(b"two".to_vec(), true), (b"one".to_vec(), false)]);
+    assert!(history[1].held_until.is_some(), "it ended when the folder went");
 }

@@ -38,7 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "web",
         ],
     ),
-    ("keepshare-cli", &["base", "host", "auth", "namespace", "control", "web", "station"]),
+    ("keepshare-cli", &["base", "host", "versioning", "auth", "control", "web", "station"]),
 ];
 
 /// Crates that decide and never touch the world: no crate that reads clocks, files or sockets.

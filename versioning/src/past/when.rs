@@ -14,7 +14,8 @@ use chrono::{
 use chrono_tz::Tz;
 
 use keepshare_base::{CommitId, Epoch, FileId, OriginId, Stamp, VersionId};
-use keepshare_versioning::{ReadError, View};
+
+use crate::{ReadError, View};
 
 /// A text that is no time.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]

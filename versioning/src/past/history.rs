@@ -8,14 +8,12 @@
 use keepshare_base::{CommitId, FileId, Name, Stamp, VersionId};
 
 use crate::{
-    record::FileValue,
+    index::{
+        IndexError, Rows, Table,
+        files::{self, States},
+        keys, names,
+    },
     state::{Ended, HistoryEntry},
-};
-
-use super::{
-    IndexError, Rows, Table,
-    files::{self, States},
-    keys, names,
 };
 
 /// How long a name may be empty, by moments, and go on by name.
@@ -24,20 +22,37 @@ const EMPTY_MICROS_MAX: i64 = 60_000_000;
 /// The most intervals that one history walks through.
 const INTERVALS_MAX: usize = 10_000;
 
-/// Returns the history of a name, newest first.
-pub(crate) fn history(
+/// The most versions that one history looks at, told or not: who may see none of many must not hold up the others.
+const VERSIONS_LOOKED_AT_MAX: usize = 100_000;
+
+/// Why a walk through a history ended early.
+pub(super) enum Stopped<E> {
+    /// The index cannot be read.
+    Index(IndexError),
+    /// Whoever says what may be told cannot say it.
+    Tell(E),
+}
+
+impl<E> From<IndexError> for Stopped<E> {
+    fn from(error: IndexError) -> Self {
+        Self::Index(error)
+    }
+}
+
+/// Returns the first `limit` versions in the history of a name that `tell` lets through, newest first.
+pub(super) fn history<E>(
     rows: &impl Rows,
-    parent: FileId,
-    name: &Name,
+    (parent, name): (FileId, &Name),
     limit: usize,
-) -> Result<Vec<HistoryEntry>, IndexError> {
-    let mut walk = Walk { states: States::new(rows), rows, entries: vec![] };
+    tell: impl FnMut(&HistoryEntry) -> Result<bool, E>,
+) -> Result<Vec<HistoryEntry>, Stopped<E>> {
+    let mut walk = Walk { states: States::new(rows), rows, entries: vec![], looked_at: 0, tell };
     let present = names::lookup(rows, parent, name, CommitId::MAX)?.map(|(file, _)| file);
     let mut next = walk.interval(Spot { parent, name: name.clone(), before: CommitId::MAX })?;
     for _ in 0..INTERVALS_MAX {
         let Some(interval) = next else { break };
         walk.versions(&interval, limit)?;
-        if walk.entries.len() >= limit {
+        if walk.entries.len() >= limit || walk.looked_at >= VERSIONS_LOOKED_AT_MAX {
             break;
         }
         next = walk.older(&interval)?;
@@ -71,13 +86,15 @@ struct Interval {
 /// What came after a version, while a history is walked: the commit, and what is told of it.
 type Until = (CommitId, Option<(Stamp, Ended)>);
 
-struct Walk<'a, R> {
+struct Walk<'a, R, T> {
     rows: &'a R,
     states: States<'a, R>,
     entries: Vec<HistoryEntry>,
+    looked_at: usize,
+    tell: T,
 }
 
-impl<R: Rows> Walk<'_, R> {
+impl<R: Rows, T> Walk<'_, R, T> {
     /// Returns the newest interval at a spot in which the name held something.
     fn interval(&mut self, spot: Spot) -> Result<Option<Interval>, IndexError> {
         let mut end = spot.before;
@@ -114,14 +131,19 @@ impl<R: Rows> Walk<'_, R> {
         Ok(Some((stamp, ended)))
     }
 
-    /// Adds the versions that an interval held.
-    fn versions(&mut self, interval: &Interval, limit: usize) -> Result<(), IndexError> {
+    /// Adds the versions that an interval held and that may be told: what the file was when it began, and since.
+    fn versions<E>(&mut self, interval: &Interval, limit: usize) -> Result<(), Stopped<E>>
+    where
+        T: FnMut(&HistoryEntry) -> Result<bool, E>,
+    {
         let Interval { spot, file, start, .. } = interval;
         let (mut until, mut ended): Until = (interval.end, interval.ended);
-        for (commit, value) in self.held(interval)? {
+        let from = keys::file(*file, before(interval.end));
+        for row in self.rows.under(Table::File, &file.to_bytes(), &from)? {
+            let (key, value) = row.map_err(IndexError::from)?;
+            let (commit, value) = files::read_file(key.value(), value.value())?;
             let since = commit.max(*start);
             let held_from = self.states.commit(since)?.stamp;
-            let is_cut = value.cut.is_some();
             let same =
                 |last: &&mut HistoryEntry| last.state.file == *file && last.state.commit == commit;
             if let Some(last) = self.entries.last_mut().filter(same) {
@@ -130,9 +152,13 @@ impl<R: Rows> Walk<'_, R> {
                 if last.since == until {
                     last.since = since;
                 }
-            } else if is_cut && self.entries.len() < limit {
+            } else if value.cut.is_some() {
+                if self.entries.len() >= limit || self.looked_at >= VERSIONS_LOOKED_AT_MAX {
+                    return Ok(());
+                }
+                self.looked_at += 1;
                 let state = self.states.state(*file, commit, value)?;
-                self.entries.push(HistoryEntry {
+                let entry = HistoryEntry {
                     version: VersionId(state.position),
                     state,
                     parent: spot.parent,
@@ -142,27 +168,17 @@ impl<R: Rows> Walk<'_, R> {
                     held_from,
                     held_until: ended,
                     current: false,
-                });
+                };
+                if (self.tell)(&entry).map_err(Stopped::Tell)? {
+                    self.entries.push(entry);
+                }
             }
             (until, ended) = (since, Some((held_from, Ended::Replaced)));
-        }
-        Ok(())
-    }
-
-    /// Returns the states that a file had in an interval, newest first: what it was when the interval began, and since.
-    fn held(&self, interval: &Interval) -> Result<Vec<(CommitId, FileValue)>, IndexError> {
-        let mut held = Vec::new();
-        let from = keys::file(interval.file, before(interval.end));
-        for row in self.rows.under(Table::File, &interval.file.to_bytes(), &from)? {
-            let (key, value) = row?;
-            let state = files::read_file(key.value(), value.value())?;
-            let first = state.0 <= interval.start;
-            held.push(state);
-            if first {
+            if commit <= *start {
                 break;
             }
         }
-        Ok(held)
+        Ok(())
     }
 
     /// Returns the interval with which the history goes on.

@@ -11,7 +11,7 @@ fn at(text: &str, zone: Tz) -> String {
 }
 
 /// What users are told they can type, row by row.
-const TIMES: &str = include_str!("../../../docs/user/times.md");
+const TIMES: &str = include_str!("../../../../docs/user/times.md");
 
 /// Returns the rows of the table with this heading: each cell without its marks.
 fn rows(heading: &str) -> Vec<Vec<&'static str>> {

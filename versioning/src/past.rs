@@ -1,0 +1,141 @@
+//! The one reading of the past: what a name held, through folders and files that were renamed, removed and made again.
+//!
+//! It knows no rights. Whoever asks says of each version whether it may be told, and limits count what was told: what is
+//! kept from somebody takes no place from what is not. [`when`] reads the times that people type.
+
+mod history;
+pub mod when;
+
+use keepshare_base::{CommitId, FileId, Kind, Name, SetPath};
+
+use self::history::Stopped;
+use crate::{
+    ReadError, View,
+    state::{Ended, HistoryEntry},
+};
+
+/// The most folders that stood at one path and are gone through.
+const FOLDERS_MAX: usize = 64;
+
+/// How many changes of one name are searched for folders.
+const CHANGES_MAX: usize = 1000;
+
+/// A name, and the folders in which it has its past.
+#[derive(Clone, Copy, Debug)]
+pub struct NameAt<'a> {
+    /// The folder that has the name or had it last, then those that stood at that folder's path before.
+    pub folders: &'a [FileId],
+    /// The path of the name, by which it was reached in the folders before.
+    pub path: &'a SetPath,
+}
+
+impl View {
+    /// Returns what a name of one folder held, newest first, and what its file was called before; expired versions are
+    /// marked.
+    pub fn history(
+        &self,
+        folder: FileId,
+        name: &Name,
+        limit: usize,
+    ) -> Result<Vec<HistoryEntry>, ReadError> {
+        self.history_told(folder, name, limit, |_| Ok::<_, ReadError>(true))
+    }
+
+    /// Returns the folders that are or were at a path, the one that is there now, or was last, first; 64 at most.
+    ///
+    /// A folder that is removed, or renamed away, and made again is another one, and the names in it would begin without a
+    /// past just when someone wants it back.
+    pub fn folders_at(&self, path: &SetPath) -> Result<Vec<FileId>, ReadError> {
+        let mut folders = vec![FileId::ROOT];
+        for name in path.names() {
+            let mut next = Vec::new();
+            for folder in folders {
+                for target in self.held(folder, name, CHANGES_MAX)? {
+                    if let Some((file, Kind::Dir)) = target
+                        && !next.contains(&file)
+                        && next.len() < FOLDERS_MAX
+                    {
+                        next.push(file);
+                    }
+                }
+            }
+            folders = next;
+        }
+        Ok(folders)
+    }
+
+    /// Returns the whole history of a name: what it held in its folder and, before that, in folders at the same path as
+    /// long as the path led to them; newest first, as much of it as `tell` lets through and `limit` allows.
+    pub fn history_at<E: From<ReadError>>(
+        &self,
+        NameAt { folders, path }: NameAt<'_>,
+        limit: usize,
+        mut tell: impl FnMut(&HistoryEntry) -> Result<bool, E>,
+    ) -> Result<Vec<HistoryEntry>, E> {
+        let (Some((present, former)), Some(name)) = (folders.split_first(), path.names().last())
+        else {
+            return Ok(Vec::new());
+        };
+        let mut history = self.history_told(*present, name, limit, &mut tell)?;
+        let of_present = history.len();
+        for folder in former {
+            let was_here = |entry: &HistoryEntry| -> Result<bool, E> {
+                let then = self.resolve(path, entry.since)?;
+                Ok(then.is_some_and(|(file, _)| file == entry.state.file) && tell(entry)?)
+            };
+            let before = self.history_told(*folder, name, limit, was_here)?;
+            history.extend(before.into_iter().map(|entry| HistoryEntry {
+                current: false,
+                // What its path led to at some moment is found by that path.
+                until: entry.since,
+                // It went with its folder, where it is still somewhere.
+                held_until: entry.held_until.or(Some((entry.held_from, Ended::Renamed))),
+                ..entry
+            }));
+        }
+        if history.len() > of_present {
+            history.sort_by_key(|entry| std::cmp::Reverse(entry.since));
+            history.truncate(limit);
+        }
+        Ok(history)
+    }
+
+    /// Returns names that these folders have or had, in order, after `after`.
+    pub fn names_in(
+        &self,
+        folders: &[FileId],
+        after: Option<&Name>,
+        limit: usize,
+    ) -> Result<Vec<Name>, ReadError> {
+        let mut names = Vec::new();
+        for folder in folders {
+            // Of each the first ones are enough: what comes after the first `limit` of all is not asked for.
+            names.extend(self.names_ever(*folder, after, limit)?);
+        }
+        if folders.len() > 1 {
+            names.sort_unstable();
+            names.dedup();
+            names.truncate(limit);
+        }
+        Ok(names)
+    }
+
+    /// Tells whether a name stands for nothing now.
+    pub fn is_gone(&self, folder: FileId, name: &Name) -> Result<bool, ReadError> {
+        Ok(self.lookup(folder, name, CommitId::MAX)?.is_none())
+    }
+
+    fn history_told<E: From<ReadError>>(
+        &self,
+        folder: FileId,
+        name: &Name,
+        limit: usize,
+        tell: impl FnMut(&HistoryEntry) -> Result<bool, E>,
+    ) -> Result<Vec<HistoryEntry>, E> {
+        let walked = self.ask_rows(|rows| history::history(rows, (folder, name), limit, tell))?;
+        walked.map_err(|stopped| match stopped {
+            Stopped::Index(error) => ReadError::from(error).into(),
+            Stopped::Tell(error) => error,
+        })
+    }
+}
