@@ -388,6 +388,29 @@ fn a_limit_hides_no_versions_of_a_folder_that_was_made_again() -> Result<()> {
     stage.demo.interrupt()
 }
 
+/// A folder's list of what is gone goes on where the folder was removed and made again, as it does on the drive.
+#[test]
+fn what_is_gone_from_a_folder_that_was_made_again_is_listed() -> Result<()> {
+    let stage = Stage::new("made-again")?;
+    let folder = stage.source.join("box");
+    fs::create_dir(&folder)?;
+    fs::write(folder.join("kept"), "of before")?;
+    stage.versions("box/kept", 1)?;
+    fs::remove_dir_all(&folder)?;
+    wait_for(SOON, "the folder is gone", || {
+        let gone = stage.demo.versions(Path::new("box/kept"))?;
+        Ok((gone[0]["ended"] == "deleted").then_some(()))
+    })?;
+    fs::create_dir(&folder)?;
+    fs::write(folder.join("new"), "of now")?;
+    stage.versions("box/new", 1)?;
+    let listed = stage.demo.versions(Path::new("box"))?;
+    let is_kept = |version: &&Value| version["name"] == "box/kept";
+    let kept = listed.iter().find(is_kept).with_context(|| format!("not listed: {listed:?}"))?;
+    ensure!(kept["ended"] == "deleted" && kept["current"] == false, "{kept}");
+    stage.demo.interrupt()
+}
+
 /// What was damaged is named, and the command fails.
 #[test]
 fn fsck_compares_the_live_tree() -> Result<()> {
