@@ -13,12 +13,12 @@ use std::{
 };
 
 use keepshare_base::{SetName, Stamp};
+use keepshare_gate::Logins;
 use keepshare_host::shared::SharedDb;
 
 use crate::{
     Audit, AuditEvent, AuditLine, Binding, HostRange, IDLE_S, ResumeSecret, Sessions, TICKET_TTL_S,
     Ticket, User, UserName,
-    limits::Limits,
     passwords::{Caller, PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, Passwords},
     users::{self, USERS, USERS_MAX, UserRow},
 };
@@ -154,7 +154,7 @@ pub struct Accounts {
     db: SharedDb,
     audit: Audit,
     passwords: Passwords,
-    limits: Mutex<Limits>,
+    limits: Mutex<Logins<UserKey>>,
     sessions: Sessions,
 }
 
@@ -307,7 +307,7 @@ impl Accounts {
         let is_known = self.sessions.is_at_home(user, peer);
         let (begun, failed) = {
             let mut limits = self.limits();
-            (limits.begin(now, user, peer, is_known), limits.failed(peer))
+            (limits.begin(now, key(user), peer, is_known), limits.failed(peer))
         };
         let caller = if is_known { Caller::AtHome(user) } else { Caller::From(peer, failed) };
         let row = self.row(user).map_err(LoginRefusal::Failed)?;
@@ -328,7 +328,7 @@ impl Accounts {
             Ok(true) => {}
             Ok(false) => return Err(refused(LoginRefusal::Wrong)),
             Err(error) => {
-                self.limits().withdrawn(user, peer, is_known);
+                self.limits().withdrawn(key(user), peer, is_known);
                 return Err(refused(match error {
                     AccountError::Busy => LoginRefusal::Busy,
                     error => LoginRefusal::Failed(error),
@@ -337,7 +337,7 @@ impl Accounts {
         }
         match row {
             Some(row) if !row.user.disabled => {
-                self.limits().succeeded(user, peer, is_known);
+                self.limits().succeeded(key(user), peer, is_known);
                 Ok(row)
             }
             _ => Err(refused(LoginRefusal::Wrong)),
@@ -385,9 +385,16 @@ impl Accounts {
         users::load(&read.open_table(USERS)?, name)
     }
 
-    fn limits(&self) -> MutexGuard<'_, Limits> {
+    fn limits(&self) -> MutexGuard<'_, Logins<UserKey>> {
         self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What stands for a user's name where tries are counted: a hash, so that a long name takes no more room.
+type UserKey = [u8; 32];
+
+fn key(user: &str) -> UserKey {
+    *blake3::hash(user.as_bytes()).as_bytes()
 }
 
 fn mark() -> Result<u64, AccountError> {

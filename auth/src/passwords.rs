@@ -22,7 +22,9 @@ use std::{
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use serde::{Deserialize, Serialize};
 
-use crate::{AccountError, source::crowd};
+use keepshare_gate::crowd;
+
+use crate::AccountError;
 
 /// The shortest password, in characters.
 pub const PASSWORD_CHARS_MIN: usize = 8;

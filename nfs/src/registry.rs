@@ -12,11 +12,9 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use keepshare_auth::{
-    Admitted, SessionId, Sessions,
-    gate::{self, Gate, Pulse, Source, Work, source},
-};
+use keepshare_auth::{Admitted, SessionId, Sessions};
 use keepshare_base::{SetName, Stamp};
+use keepshare_gate::{Gate, Pulse, Source, Work, source};
 
 use crate::Limits;
 
@@ -82,7 +80,7 @@ pub(crate) enum Holder {
     Host(SessionId, Source),
 }
 
-impl gate::Holder for Holder {
+impl keepshare_gate::Holder for Holder {
     fn is_akin(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Host(session, _), Self::Host(other, _)) => session == other,

@@ -16,8 +16,9 @@ use std::{
     thread,
 };
 
-use keepshare_auth::{Principal, SessionId, gate::Work};
+use keepshare_auth::{Principal, SessionId};
 use keepshare_base::{FileId, RequestId, Stamp};
+use keepshare_gate::Work;
 use keepshare_namespace::{AskedBy, Node, Restore, RestoreError, Restorer, Share, ShareId};
 use keepshare_nfs_wire::{
     nfs3::{Attributes, Failure, RenameChange, Reply, Status, Time, WeakCache},

@@ -18,10 +18,9 @@ use axum::{
 use serde::de::DeserializeOwned;
 use tokio::{task::spawn_blocking, time::timeout};
 
-use keepshare_auth::{
-    Accounts, Binding, LoginRequest, ResumeSecret, SessionId, UserName, gate::Pulse,
-};
+use keepshare_auth::{Accounts, Binding, LoginRequest, ResumeSecret, SessionId, UserName};
 use keepshare_control::login::{LoginAnswer, LoginQuestion, ResumeQuestion, SessionAnswer};
+use keepshare_gate::Pulse;
 
 use crate::{
     authorization::Credentials,

@@ -1,7 +1,7 @@
 //! Connections: who may have one, for how long.
 //!
 //! Places are limited for each address and in all; where there is none, whoever was silent longest makes room
-//! ([`keepshare_auth::gate`]), so nobody keeps others out by saying nothing. A connection has a while for its handshake, for its
+//! ([`keepshare_gate`]), so nobody keeps others out by saying nothing. A connection has a while for its handshake, for its
 //! headers and in all.
 
 use std::{
@@ -29,11 +29,9 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use keepshare_auth::{
-    Accounts,
-    gate::{Gate, Pulse, Shares},
-};
+use keepshare_auth::Accounts;
 use keepshare_base::{SetName, Stamp};
+use keepshare_gate::{Gate, Pulse, Shares};
 
 use crate::api::{self, Caller};
 

@@ -5,8 +5,7 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use keepshare_base::Stamp;
-
-use crate::source::{Source, source};
+use keepshare_gate::{Source, source};
 
 /// Wrong tokens that an address may show in a row.
 const IN_A_ROW: i64 = 5;

@@ -10,17 +10,17 @@
 #[cfg(test)]
 mod tests;
 
+use core::net::IpAddr;
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, HashMap},
     convert::Infallible,
     hash::Hash,
-    net::IpAddr,
     sync::Arc,
     sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
-pub use crate::source::{Source, source};
+use crate::source::{Source, source};
 
 /// How many places there are.
 #[derive(Clone, Copy, Debug)]

@@ -5,7 +5,8 @@
 //! that is much looser. A try counts as failed from its beginning, so that many at the same time are no way around it. Users
 //! who do not exist are counted like those who do. Told the time.
 
-use std::{collections::HashMap, hash::Hash, net::IpAddr};
+use core::net::IpAddr;
+use std::{collections::HashMap, hash::Hash};
 
 use keepshare_base::Stamp;
 
@@ -29,15 +30,13 @@ const FORGET_US: i64 = 15 * 60_000_000;
 /// The most users, the most addresses and the most pairs of both remembered; the one that failed longest ago makes room.
 const REMEMBERED_MAX: usize = 4096;
 
-/// Counts failed tries.
-#[derive(Debug, Default)]
-pub(crate) struct Limits {
-    pairs: HashMap<(UserKey, Source), Failures>,
+/// Counts failed tries; `U` is what stands for the name that was typed.
+#[derive(Debug)]
+pub struct Logins<U> {
+    pairs: HashMap<(U, Source), Failures>,
     addresses: HashMap<Source, Failures>,
-    users: HashMap<UserKey, Failures>,
+    users: HashMap<U, Failures>,
 }
-
-type UserKey = [u8; 32];
 
 /// How long failed tries make the next one wait.
 #[derive(Clone, Copy, Debug)]
@@ -52,9 +51,9 @@ struct Rule {
 
 /// A try that must wait.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct TooSoon {
+pub struct TooSoon {
     /// How long, in whole seconds.
-    pub(crate) retry_after_s: u32,
+    pub retry_after_s: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,17 +63,24 @@ struct Failures {
     next: Stamp,
 }
 
-impl Limits {
+impl<U> Default for Logins<U> {
+    fn default() -> Self {
+        let (pairs, addresses, users) = Default::default();
+        Self { pairs, addresses, users }
+    }
+}
+
+impl<U: Copy + Eq + Hash> Logins<U> {
     /// Begins a try, which counts as failed until it is known to be otherwise. With `is_known` the user is at home at
     /// this address, and guesses from elsewhere do not count at all.
-    pub(crate) fn begin(
+    pub fn begin(
         &mut self,
         now: Stamp,
-        user: &str,
+        user: U,
         from: IpAddr,
         is_known: bool,
     ) -> Result<(), TooSoon> {
-        let (user, from) = (key(user), source(from));
+        let from = source(from);
         let of_pair = waits(&self.pairs, &(user, from), now, PAIR);
         let of_address = waits(&self.addresses, &from, now, ADDRESS);
         let of_user = if is_known { 0 } else { waits(&self.users, &user, now, USER) };
@@ -94,34 +100,29 @@ impl Limits {
     }
 
     /// Ends a try with the right password; `is_known` as when it began.
-    pub(crate) fn succeeded(&mut self, user: &str, from: IpAddr, is_known: bool) {
-        self.pairs.remove(&(key(user), source(from)));
+    pub fn succeeded(&mut self, user: U, from: IpAddr, is_known: bool) {
+        self.pairs.remove(&(user, source(from)));
         // The others keep their failures: one right password must not pay for guesses at or from elsewhere.
         self.undo_shared(user, from, is_known);
     }
 
     /// Ends a try that never was one, because nobody looked at the password.
-    pub(crate) fn withdrawn(&mut self, user: &str, from: IpAddr, is_known: bool) {
-        undo(&mut self.pairs, &(key(user), source(from)), PAIR);
+    pub fn withdrawn(&mut self, user: U, from: IpAddr, is_known: bool) {
+        undo(&mut self.pairs, &(user, source(from)), PAIR);
         self.undo_shared(user, from, is_known);
     }
 
     /// Returns how often an address failed lately, tries that are not over included.
-    pub(crate) fn failed(&self, from: IpAddr) -> u32 {
+    pub fn failed(&self, from: IpAddr) -> u32 {
         self.addresses.get(&source(from)).map_or(0, |failures| failures.count)
     }
 
-    fn undo_shared(&mut self, user: &str, from: IpAddr, is_known: bool) {
+    fn undo_shared(&mut self, user: U, from: IpAddr, is_known: bool) {
         undo(&mut self.addresses, &source(from), ADDRESS);
         if !is_known {
-            undo(&mut self.users, &key(user), USER);
+            undo(&mut self.users, &user, USER);
         }
     }
-}
-
-/// Names are hashed, so that a long one takes no more room.
-fn key(user: &str) -> UserKey {
-    *blake3::hash(user.as_bytes()).as_bytes()
 }
 
 /// Returns how long to wait, in microseconds.
@@ -181,7 +182,7 @@ impl Rule {
 mod tests {
     use super::*;
 
-    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+    const HOME: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(10, 0, 0, 1));
 
     fn address(n: u32) -> IpAddr {
         IpAddr::from(n.to_be_bytes())
@@ -193,85 +194,85 @@ mod tests {
 
     #[test]
     fn a_guesser_waits_longer_each_time_and_never_for_ever() {
-        let mut limits = Limits::default();
+        let mut logins = Logins::default();
         for _ in 0..PAIR.free {
-            limits.begin(at(0), "anna", HOME, false).unwrap();
+            logins.begin(at(0), "anna", HOME, false).unwrap();
         }
         let mut now = at(0);
         for expected in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
-            let wait = limits.begin(now, "anna", HOME, false).unwrap_err().retry_after_s;
+            let wait = logins.begin(now, "anna", HOME, false).unwrap_err().retry_after_s;
             assert_eq!(wait, expected);
             // Trying while one has to wait makes nothing worse.
-            assert_eq!(limits.begin(now, "anna", HOME, false).unwrap_err().retry_after_s, expected);
+            assert_eq!(logins.begin(now, "anna", HOME, false).unwrap_err().retry_after_s, expected);
             now = now.plus_micros(i64::from(wait) * 1_000_000);
-            limits.begin(now, "anna", HOME, false).unwrap();
+            logins.begin(now, "anna", HOME, false).unwrap();
         }
-        limits.succeeded("anna", HOME, false);
+        logins.succeeded("anna", HOME, false);
         for _ in 0..PAIR.free {
-            limits.begin(now, "anna", HOME, false).unwrap();
+            logins.begin(now, "anna", HOME, false).unwrap();
         }
     }
 
     /// In an hour of trying without pause, only so many passwords are looked at.
     #[test]
     fn ten_thousand_tries_come_to_few_checks() {
-        let mut limits = Limits::default();
+        let mut logins = Logins::default();
         let tries = (0..10_000).map(|n| at(0).plus_micros(n * 360_000));
-        let checked = tries.filter(|now| limits.begin(*now, "anna", HOME, false).is_ok()).count();
+        let checked = tries.filter(|now| logins.begin(*now, "anna", HOME, false).is_ok()).count();
         assert!(checked <= 70, "{checked} were checked");
     }
 
     #[test]
     fn many_users_from_one_address_are_one_guesser() {
-        let mut limits = Limits::default();
-        let names = (0..10_000).map(|n| format!("user{n}"));
-        let checked = names.filter(|name| limits.begin(at(0), name, HOME, false).is_ok()).count();
+        let mut logins = Logins::default();
+        let names = 0..10_000;
+        let checked = names.filter(|name| logins.begin(at(0), *name, HOME, false).is_ok()).count();
         assert_eq!(checked, usize::try_from(ADDRESS.free).unwrap());
-        assert!(limits.begin(at(0), "anna", address(2), false).is_ok(), "others do not wait");
+        assert!(logins.begin(at(0), 10_000, address(2), false).is_ok(), "others do not wait");
     }
 
     /// A stranger who guesses must not keep the user out of their own desk, nor out of a new one.
     #[test]
     fn a_guesser_keeps_the_user_out_nowhere_else() {
-        let mut limits = Limits::default();
+        let mut logins = Logins::default();
         // Two days of guessing from one address, as fast as it goes.
         for n in 0..86_400 * 2 {
-            let _ = limits.begin(at(n), "anna", address(7), false);
+            let _ = logins.begin(at(n), "anna", address(7), false);
         }
         let now = at(86_400 * 2);
-        let wait = limits.begin(now, "anna", HOME, false).err().map_or(0, |e| e.retry_after_s);
+        let wait = logins.begin(now, "anna", HOME, false).err().map_or(0, |e| e.retry_after_s);
         assert!(wait <= 10, "{wait} s");
-        limits.begin(now, "anna", HOME, true).unwrap();
-        let mut limits = Limits::default();
+        logins.begin(now, "anna", HOME, true).unwrap();
+        let mut logins = Logins::default();
         for _ in 0..1000 {
-            let _ = limits.begin(at(0), "anna", address(7), false);
+            let _ = logins.begin(at(0), "anna", address(7), false);
         }
-        limits.begin(at(0), "anna", HOME, false).unwrap();
+        logins.begin(at(0), "anna", HOME, false).unwrap();
     }
 
     /// A crowd of addresses gets little further than one.
     #[test]
     fn guesses_from_everywhere_stay_slow() {
-        let mut limits = Limits::default();
+        let mut logins = Logins::default();
         let tries = (0..3_600_000).step_by(100).zip(0..);
         let checked = tries.filter(|(ms, n)| {
             let now = at(0).plus_micros(ms * 1000);
-            limits.begin(now, "anna", address(n % 3000), false).is_ok()
+            logins.begin(now, "anna", address(n % 3000), false).is_ok()
         });
         let checked = checked.count();
         assert!(checked <= 100 + 20 + 10 + 5 + 3 + 360 + 20, "{checked} were checked");
         let wait =
-            limits.begin(at(3600), "anna", HOME, false).map_or_else(|e| e.retry_after_s, |()| 0);
+            logins.begin(at(3600), "anna", HOME, false).map_or_else(|e| e.retry_after_s, |()| 0);
         assert!(wait <= 10, "{wait} s");
-        assert!(limits.begin(at(3600), "anna", HOME, true).is_ok(), "those at home do not wait");
+        assert!(logins.begin(at(3600), "anna", HOME, true).is_ok(), "those at home do not wait");
     }
 
     /// Whether a user has a drive mounted here must not show in how guesses are answered.
     #[test]
     fn a_guesser_does_not_learn_who_is_at_home() {
         let answers = |is_known| {
-            let mut limits = Limits::default();
-            let mut answer = |_| limits.begin(at(0), "anna", HOME, is_known).is_ok();
+            let mut logins = Logins::default();
+            let mut answer = |_| logins.begin(at(0), "anna", HOME, is_known).is_ok();
             (0..30).map(&mut answer).collect::<Vec<_>>()
         };
         assert_eq!(answers(true), answers(false));
@@ -279,39 +280,39 @@ mod tests {
 
     #[test]
     fn an_ipv6_network_is_one_guesser() {
-        let mut limits = Limits::default();
+        let mut logins = Logins::default();
         let from = |n: u16| IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, n]);
-        let checked = (0..100).filter(|n| limits.begin(at(0), "anna", from(*n), false).is_ok());
+        let checked = (0..100).filter(|n| logins.begin(at(0), "anna", from(*n), false).is_ok());
         assert_eq!(checked.count(), 5);
-        assert!(limits.begin(at(0), "anna", "2001:db8:0:2::1".parse().unwrap(), false).is_ok());
+        assert!(logins.begin(at(0), "anna", "2001:db8:0:2::1".parse().unwrap(), false).is_ok());
     }
 
     #[test]
     fn a_clock_set_back_locks_nobody_out() {
-        let mut limits = Limits::default();
+        let mut logins = Logins::default();
         for _ in 0..PAIR.free {
-            limits.begin(at(86_400), "anna", HOME, false).unwrap();
+            logins.begin(at(86_400), "anna", HOME, false).unwrap();
         }
-        assert!(limits.begin(at(0), "anna", HOME, false).is_ok());
+        assert!(logins.begin(at(0), "anna", HOME, false).is_ok());
     }
 
     #[test]
     fn a_crowd_of_guessers_takes_no_more_than_its_room() {
-        let mut limits = Limits::default();
+        let mut logins = Logins::default();
         for n in 0..20_000 {
-            let _ = limits.begin(at(0), &format!("user{n}"), address(n), false);
+            let _ = logins.begin(at(0), n, address(n), false);
         }
-        let remembered = [limits.users.len(), limits.addresses.len(), limits.pairs.len()];
+        let remembered = [logins.users.len(), logins.addresses.len(), logins.pairs.len()];
         assert_eq!(remembered, [REMEMBERED_MAX; 3]);
     }
 
     #[test]
     fn a_try_that_nobody_looked_at_costs_nothing() {
-        let mut limits = Limits::default();
+        let mut logins = Logins::default();
         for _ in 0..1000 {
-            limits.begin(at(0), "anna", HOME, false).unwrap();
-            limits.withdrawn("anna", HOME, false);
+            logins.begin(at(0), "anna", HOME, false).unwrap();
+            logins.withdrawn("anna", HOME, false);
         }
-        assert!(limits.users.is_empty() && limits.addresses.is_empty() && limits.pairs.is_empty());
+        assert!(logins.users.is_empty() && logins.addresses.is_empty() && logins.pairs.is_empty());
     }
 }
