@@ -6,7 +6,9 @@
 mod door;
 mod logins;
 mod source;
+mod turns;
 
 pub use door::{Gate, Holder, Pulse, Shares, Work};
 pub use logins::{Logins, TooSoon};
 pub use source::{Source, crowd, source};
+pub use turns::{TurnShares, Turns};

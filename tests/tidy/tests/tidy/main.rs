@@ -29,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "base",
             "host",
+            "gate",
             "proto",
             "versioning",
             "auth",
