@@ -71,13 +71,23 @@ struct User {
     is_used: bool,
 }
 
-/// Whose share of the door a connection is counted to.
+/// To whose share of the door a connection or a restore is counted.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Holder {
     /// A user who logged in.
     User(String),
     /// One machine of a host session.
     Host(SessionId, Source),
+}
+
+impl Holder {
+    /// Returns who it is that a session was admitted for, from this address.
+    pub(crate) fn of(session: SessionId, admitted: &Admitted, from: IpAddr) -> Self {
+        match admitted.is_host {
+            true => Self::Host(session, source(from)),
+            false => Self::User(admitted.principal.user.clone()),
+        }
+    }
 }
 
 impl keepshare_gate::Holder for Holder {
@@ -231,11 +241,7 @@ impl Shown {
             // The first stays: it is whom the connection is counted to.
             self.sessions.remove(1);
         }
-        let holder = match admitted.is_host {
-            true => Holder::Host(session, source(from)),
-            false => Holder::User(admitted.principal.user.clone()),
-        };
-        self.sessions.push((session, holder));
+        self.sessions.push((session, Holder::of(session, admitted, from)));
         true
     }
 }
