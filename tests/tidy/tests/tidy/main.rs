@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("keepshare-versioning", &["base", "host"]),
     ("keepshare-gate", &["base"]),
     ("keepshare-auth", &["base", "host", "gate"]),
-    ("keepshare-replication", &["base", "host", "proto", "versioning"]),
+    ("keepshare-replication", &["base", "host", "gate", "proto", "versioning"]),
     ("keepshare-namespace", &["base", "versioning", "auth"]),
     ("keepshare-nfs-wire", &[]),
     ("keepshare-nfs", &["base", "nfs-wire", "namespace", "auth", "gate"]),
