@@ -5,7 +5,8 @@
 //! always given back to the system. A bounded number of callers waits a bounded time, in two lines that are served in
 //! turn: of those who are at home where they call from, and of all others, whose addresses failed least before others.
 //! Where a line is full, one of those that failed most is told that we are busy, of the largest crowd among them, and of
-//! equal crowds any: a crowd that guesses keeps nobody out who is at home, and no newcomer for long.
+//! equal crowds any: a crowd that guesses keeps nobody out who is at home, and no newcomer for long. These are no turns of
+//! [`keepshare_gate`], which are shared among holders who are known: here nobody is, and who goes first is all that helps.
 
 use std::{
     collections::{BTreeMap, HashMap},

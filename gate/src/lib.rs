@@ -4,11 +4,13 @@
 //! to the doors. A sender is an address, or an opaque *holder*: a user, a session, a machine, whatever its door says.
 
 mod door;
+mod guesses;
 mod logins;
 mod source;
 mod turns;
 
 pub use door::{Gate, Holder, Pulse, Shares, Work};
+pub use guesses::{Guesses, Rule};
 pub use logins::{Logins, TooSoon};
 pub use source::{Source, crowd, source};
 pub use turns::{TurnShares, Turns};

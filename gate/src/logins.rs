@@ -1,52 +1,37 @@
 //! How often passwords may be tried: by each address at each user, by each address, and at each user.
 //!
-//! A few tries are free; then each further one has to wait, longer and longer, up to a bound. Who guesses from one
-//! address has to wait long there, and keeps the user out nowhere else: guesses from everywhere together have a limit
-//! that is much looser. A try counts as failed from its beginning, so that many at the same time are no way around it. Users
-//! who do not exist are counted like those who do. Told the time.
+//! Who guesses from one address has to wait long there, and keeps the user out nowhere else: guesses from everywhere
+//! together have a limit that is much looser. A try counts as failed from its beginning, so that many at the same time are
+//! no way around it. Users who do not exist are counted like those who do.
 
 use core::net::IpAddr;
-use std::{collections::HashMap, hash::Hash};
+use std::hash::Hash;
 
 use keepshare_base::Stamp;
 
-use crate::source::{Source, source};
+use crate::{
+    guesses::{Guesses, Rule},
+    source::{Source, source},
+};
 
 /// From one address at one user: a few are free, then the waiting grows quickly.
-const PAIR: Rule = Rule { free: 5, double_each: 1, longest_us: 60_000_000 };
+const PAIR: Rule = Rule { free: 5, double_each: 1, longest_us: 60_000_000, ..RULE };
 
 /// From one address: more are free than at one user, because many may share an address.
-const ADDRESS: Rule = Rule { free: 20, double_each: 1, longest_us: 60_000_000 };
+const ADDRESS: Rule = Rule { free: 20, double_each: 1, longest_us: 60_000_000, ..RULE };
 
 /// At one user from everywhere: slow enough for a crowd of addresses, short enough to keep nobody out.
-const USER: Rule = Rule { free: 100, double_each: 20, longest_us: 10_000_000 };
+const USER: Rule = Rule { free: 100, double_each: 20, longest_us: 10_000_000, ..RULE };
 
-/// The first waiting time, in microseconds.
-const FIRST_WAIT_US: i64 = 1_000_000;
-
-/// After how long without a failed try all are forgotten, in microseconds.
-const FORGET_US: i64 = 15 * 60_000_000;
-
-/// The most users, the most addresses and the most pairs of both remembered; the one that failed longest ago makes room.
-const REMEMBERED_MAX: usize = 4096;
+const RULE: Rule =
+    Rule { free: 0, first_us: 1_000_000, double_each: 1, longest_us: 0, remembered: 4096 };
 
 /// Counts failed tries; `U` is what stands for the name that was typed.
 #[derive(Debug)]
 pub struct Logins<U> {
-    pairs: HashMap<(U, Source), Failures>,
-    addresses: HashMap<Source, Failures>,
-    users: HashMap<U, Failures>,
-}
-
-/// How long failed tries make the next one wait.
-#[derive(Clone, Copy, Debug)]
-struct Rule {
-    /// How many cost no waiting.
-    free: u32,
-    /// After how many more the waiting is twice as long.
-    double_each: u32,
-    /// The longest waiting, in microseconds.
-    longest_us: i64,
+    pairs: Guesses<(U, Source)>,
+    addresses: Guesses<Source>,
+    users: Guesses<U>,
 }
 
 /// A try that must wait.
@@ -56,17 +41,13 @@ pub struct TooSoon {
     pub retry_after_s: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Failures {
-    count: u32,
-    last: Stamp,
-    next: Stamp,
-}
-
-impl<U> Default for Logins<U> {
+impl<U: Copy + Eq + Hash> Default for Logins<U> {
     fn default() -> Self {
-        let (pairs, addresses, users) = Default::default();
-        Self { pairs, addresses, users }
+        Self {
+            pairs: Guesses::new(PAIR),
+            addresses: Guesses::new(ADDRESS),
+            users: Guesses::new(USER),
+        }
     }
 }
 
@@ -81,9 +62,9 @@ impl<U: Copy + Eq + Hash> Logins<U> {
         is_known: bool,
     ) -> Result<(), TooSoon> {
         let from = source(from);
-        let of_pair = waits(&self.pairs, &(user, from), now, PAIR);
-        let of_address = waits(&self.addresses, &from, now, ADDRESS);
-        let of_user = if is_known { 0 } else { waits(&self.users, &user, now, USER) };
+        let of_pair = self.pairs.wait_us(now, &(user, from));
+        let of_address = self.addresses.wait_us(now, &from);
+        let of_user = if is_known { 0 } else { self.users.wait_us(now, &user) };
         match of_pair.max(of_address).max(of_user) {
             0 => {}
             wait_us => {
@@ -91,89 +72,36 @@ impl<U: Copy + Eq + Hash> Logins<U> {
                 return Err(TooSoon { retry_after_s: seconds });
             }
         }
-        count(&mut self.pairs, (user, from), now, PAIR);
-        count(&mut self.addresses, from, now, ADDRESS);
+        self.pairs.failed(now, (user, from));
+        self.addresses.failed(now, from);
         if !is_known {
-            count(&mut self.users, user, now, USER);
+            self.users.failed(now, user);
         }
         Ok(())
     }
 
     /// Ends a try with the right password; `is_known` as when it began.
     pub fn succeeded(&mut self, user: U, from: IpAddr, is_known: bool) {
-        self.pairs.remove(&(user, source(from)));
+        self.pairs.forget(&(user, source(from)));
         // The others keep their failures: one right password must not pay for guesses at or from elsewhere.
         self.undo_shared(user, from, is_known);
     }
 
     /// Ends a try that never was one, because nobody looked at the password.
     pub fn withdrawn(&mut self, user: U, from: IpAddr, is_known: bool) {
-        undo(&mut self.pairs, &(user, source(from)), PAIR);
+        self.pairs.undo(&(user, source(from)));
         self.undo_shared(user, from, is_known);
     }
 
     /// Returns how often an address failed lately, tries that are not over included.
     pub fn failed(&self, from: IpAddr) -> u32 {
-        self.addresses.get(&source(from)).map_or(0, |failures| failures.count)
+        self.addresses.count(&source(from))
     }
 
     fn undo_shared(&mut self, user: U, from: IpAddr, is_known: bool) {
-        undo(&mut self.addresses, &source(from), ADDRESS);
+        self.addresses.undo(&source(from));
         if !is_known {
-            undo(&mut self.users, &user, USER);
-        }
-    }
-}
-
-/// Returns how long to wait, in microseconds.
-fn waits<K: Eq + Hash>(all: &HashMap<K, Failures>, key: &K, now: Stamp, rule: Rule) -> i64 {
-    let Some(failures) = all.get(key) else { return 0 };
-    let wait = failures.next.micros_since(now);
-    // More than there is: the clock was set back, which must not lock anyone out.
-    if (1..=rule.longest_us).contains(&wait) { wait } else { 0 }
-}
-
-fn count<K: Copy + Eq + Hash>(all: &mut HashMap<K, Failures>, key: K, now: Stamp, rule: Rule) {
-    if all.len() >= REMEMBERED_MAX && !all.contains_key(&key) {
-        all.retain(|_, failures| is_remembered(failures, now));
-        if all.len() >= REMEMBERED_MAX {
-            let oldest = all.iter().min_by_key(|(_, failures)| failures.last);
-            if let Some(oldest) = oldest.map(|(key, _)| *key) {
-                all.remove(&oldest);
-            }
-        }
-    }
-    let failures = all.entry(key).or_insert(Failures { count: 0, last: now, next: now });
-    if !is_remembered(failures, now) {
-        failures.count = 0;
-    }
-    failures.count = failures.count.saturating_add(1);
-    failures.last = now;
-    failures.next = now.plus_micros(rule.pause(failures.count));
-}
-
-fn is_remembered(failures: &Failures, now: Stamp) -> bool {
-    (0..FORGET_US).contains(&now.micros_since(failures.last))
-}
-
-fn undo<K: Eq + Hash>(all: &mut HashMap<K, Failures>, key: &K, rule: Rule) {
-    if let Some(failures) = all.get_mut(key) {
-        failures.count = failures.count.saturating_sub(1);
-        failures.next = failures.last.plus_micros(rule.pause(failures.count));
-        if failures.count == 0 {
-            all.remove(key);
-        }
-    }
-}
-
-impl Rule {
-    /// Returns how long to wait after so many failures, in microseconds.
-    fn pause(self, count: u32) -> i64 {
-        match count.checked_sub(self.free) {
-            None => 0,
-            Some(beyond) => {
-                (FIRST_WAIT_US << (beyond / self.double_each).min(16)).min(self.longest_us)
-            }
+            self.users.undo(&user);
         }
     }
 }
@@ -303,7 +231,7 @@ mod tests {
             let _ = logins.begin(at(0), n, address(n), false);
         }
         let remembered = [logins.users.len(), logins.addresses.len(), logins.pairs.len()];
-        assert_eq!(remembered, [REMEMBERED_MAX; 3]);
+        assert_eq!(remembered, [RULE.remembered; 3]);
     }
 
     #[test]
@@ -313,6 +241,6 @@ mod tests {
             logins.begin(at(0), "anna", HOME, false).unwrap();
             logins.withdrawn("anna", HOME, false);
         }
-        assert!(logins.users.is_empty() && logins.addresses.is_empty() && logins.pairs.is_empty());
+        assert_eq!([logins.users.len(), logins.addresses.len(), logins.pairs.len()], [0; 3]);
     }
 }
