@@ -45,7 +45,6 @@ const RINGS: &[(&str, &str, &[&str])] = &[
     ("keepshare-versioning", "live", &["ahead", "records"]),
     ("keepshare-versioning", "live", &["attributes", "beneath"]),
     ("keepshare-versioning", "log", &["open", "rewrite"]),
-    ("keepshare-web", "", &["api", "door"]),
 ];
 
 #[test]
