@@ -16,6 +16,7 @@ mod identity;
 mod join;
 mod members;
 mod passwords;
+mod pem_parts;
 mod principal;
 mod revocation;
 mod sessions;
