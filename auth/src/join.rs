@@ -15,11 +15,10 @@ use rustls::{ClientConfig, time_provider::TimeProvider};
 use keepshare_base::{Stamp, StationName};
 use keepshare_gate::{Guesses, Rule, Source, source};
 
-pub use self::message::MessageError;
 use self::message::{Answer, Question, decode, encode};
 use crate::{
-    Admission, Application, CaPin, EnrolError, Enrolment, IdentityError, JoinToken, Member, Peer,
-    PendingIdentity, StationAddress, StationIdentity,
+    Admission, Application, CaPin, EnrolError, Enrolment, IdentityError, JoinToken, Member,
+    MessageError, Peer, PendingIdentity, StationAddress, StationIdentity,
     tls::{self, StationTls},
 };
 
