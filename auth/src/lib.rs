@@ -19,6 +19,7 @@ mod members;
 mod passwords;
 mod pem_parts;
 mod principal;
+mod range;
 mod revocation;
 mod sessions;
 mod tickets;
@@ -39,10 +40,11 @@ pub use join::{Applicant, Decided, JoinDesk, JoinError, JoinedIdentity, Move};
 pub use members::{AddressError, Member, StationAddress};
 pub use passwords::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN};
 pub use principal::{GROUPS_MAX, Principal};
+pub use range::{HostRange, HostRangeError};
 pub use revocation::Revocations;
 pub use sessions::{
-    Admitted, Claim, HostGrant, HostRange, HostRangeError, HostSession, IDLE_S, ResumeRefusal,
-    ResumeSecret, SessionId, SessionInfo, SessionRefusal, Sessions,
+    Admitted, Claim, HostGrant, HostSession, IDLE_S, ResumeRefusal, ResumeSecret, SessionId,
+    SessionInfo, SessionRefusal, Sessions,
 };
 pub use tickets::{TICKET_TTL_S, Ticket, TicketRefusal};
 pub use token::{JoinToken, TOKEN_TTL_S, TokenError, TokenId, TokenInfo, TokenRefusal, Tokens};

@@ -34,7 +34,7 @@ use self::{
 };
 pub use self::{
     entry::{ResumeSecret, SessionId, SessionInfo},
-    hosts::{Claim, HostGrant, HostRange, HostRangeError, HostSession},
+    hosts::{Claim, HostGrant, HostSession},
 };
 use crate::{
     AccountError, Audit, AuditEvent, AuditLine, Binding, Principal, Ticket, TicketRefusal, User,
