@@ -25,13 +25,10 @@ use serde::{Deserialize, Serialize};
 
 use keepshare_gate::crowd;
 
-use crate::AccountError;
-
-/// The shortest password, in characters.
-pub const PASSWORD_CHARS_MIN: usize = 8;
-
-/// The longest password, in bytes.
-pub const PASSWORD_BYTES_MAX: usize = 1024;
+use crate::{
+    AccountError,
+    account_error::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN},
+};
 
 /// How many hashes are worked out at a time. The buffers of these many are kept, 38 MiB together.
 const AT_ONCE: usize = 2;

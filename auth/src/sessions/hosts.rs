@@ -18,10 +18,12 @@ use std::{
 use keepshare_base::{SetName, Stamp};
 
 use super::{
-    Admitted, SessionId, SessionRefusal, Sessions,
+    Admitted, SessionRefusal, Sessions,
     store::{self, HostRecord},
 };
-use crate::{AccountError, AuditEvent, AuditLine, HostRange, Principal, binding::is_reserved};
+use crate::{
+    AccountError, AuditEvent, AuditLine, HostRange, Principal, SessionId, binding::is_reserved,
+};
 
 /// The most host sessions of a station.
 const HOSTS_MAX: usize = 256;

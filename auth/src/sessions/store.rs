@@ -8,12 +8,9 @@ use serde::{Deserialize, Serialize};
 use keepshare_base::{SetName, Stamp};
 use keepshare_host::shared::SharedDb;
 
-use super::{
-    SessionId,
-    entry::{Entry, Record},
-};
+use super::entry::{Entry, Record};
 use crate::{
-    AccountError, HostRange, User,
+    AccountError, HostRange, SessionId, User,
     tickets::Pass,
     users::{self, USERS},
 };

@@ -6,7 +6,6 @@ use crate::{PURE, manifests, modules::Modules, read_manifest, root};
 
 /// Rings that are still there. The list may only shrink: what it names that is no ring any more is taken out of it.
 const RINGS: &[(&str, &str, &[&str])] = &[
-    ("keepshare-auth", "", &["accounts", "audit", "passwords", "sessions", "tickets", "users"]),
     (
         "keepshare-namespace",
         "",
