@@ -13,68 +13,15 @@ use std::{
 };
 
 use keepshare_base::{SetName, Stamp};
+use keepshare_gate::Logins;
 use keepshare_host::shared::SharedDb;
 
 use crate::{
-    Audit, AuditEvent, AuditLine, Binding, HostRange, IDLE_S, ResumeSecret, Sessions, TICKET_TTL_S,
-    Ticket, User, UserName,
-    limits::Limits,
-    passwords::{Caller, PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, Passwords},
-    users::{self, USERS, USERS_MAX, UserRow},
+    AccountError, Audit, AuditEvent, AuditLine, Binding, IDLE_S, ResumeSecret, Sessions,
+    TICKET_TTL_S, Ticket, User, UserName,
+    passwords::{Caller, Passwords},
+    users::{self, USERS, UserRow},
 };
-
-/// Why something about users or sessions could not be done.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AccountError {
-    /// A user of that name is there.
-    #[error("there is a user '{0}' already")]
-    Exists(UserName),
-    /// Too short.
-    #[error("a password has at least {PASSWORD_CHARS_MIN} characters")]
-    PasswordShort,
-    /// Too long.
-    #[error("a password has at most {PASSWORD_BYTES_MAX} bytes")]
-    PasswordLong,
-    /// More users, or groups or sets of a user, than there can be.
-    #[error("too many: {USERS_MAX} users, 64 groups and 256 sets of a user are the most")]
-    TooMany,
-    /// These machines have that set already.
-    #[error("there is a host session of {0} for this set already")]
-    HostGranted(HostRange),
-    /// More host sessions than there can be.
-    #[error("there are too many host sessions")]
-    TooManyHosts,
-    /// Too many passwords are being checked.
-    #[error("too many passwords are being checked now")]
-    Busy,
-    /// The hash of a password.
-    #[error("a password cannot be hashed, or its stored hash is damaged")]
-    Hash,
-    /// The database.
-    #[error("cannot use the database of users and sessions")]
-    Database(#[source] Box<redb::Error>),
-    /// A row in it.
-    #[error("a row of the users or sessions cannot be read")]
-    Row(#[from] postcard::Error),
-    /// Written by a newer release.
-    #[error("users and sessions are in format {0}, which is newer than this program")]
-    Newer(u32),
-    /// The system gave no random numbers.
-    #[error("the system gives no random numbers")]
-    Random(#[from] getrandom::Error),
-}
-
-macro_rules! from_redb {
-    ($($error:ident)*) => {$(
-        impl From<redb::$error> for AccountError {
-            fn from(error: redb::$error) -> Self {
-                Self::Database(Box::new(error.into()))
-            }
-        }
-    )*};
-}
-from_redb!(TransactionError TableError StorageError CommitError);
 
 /// Why a login was refused.
 #[derive(Debug, thiserror::Error)]
@@ -154,7 +101,7 @@ pub struct Accounts {
     db: SharedDb,
     audit: Audit,
     passwords: Passwords,
-    limits: Mutex<Limits>,
+    limits: Mutex<Logins<UserKey>>,
     sessions: Sessions,
 }
 
@@ -307,7 +254,7 @@ impl Accounts {
         let is_known = self.sessions.is_at_home(user, peer);
         let (begun, failed) = {
             let mut limits = self.limits();
-            (limits.begin(now, user, peer, is_known), limits.failed(peer))
+            (limits.begin(now, key(user), peer, is_known), limits.failed(peer))
         };
         let caller = if is_known { Caller::AtHome(user) } else { Caller::From(peer, failed) };
         let row = self.row(user).map_err(LoginRefusal::Failed)?;
@@ -328,7 +275,7 @@ impl Accounts {
             Ok(true) => {}
             Ok(false) => return Err(refused(LoginRefusal::Wrong)),
             Err(error) => {
-                self.limits().withdrawn(user, peer, is_known);
+                self.limits().withdrawn(key(user), peer, is_known);
                 return Err(refused(match error {
                     AccountError::Busy => LoginRefusal::Busy,
                     error => LoginRefusal::Failed(error),
@@ -337,7 +284,7 @@ impl Accounts {
         }
         match row {
             Some(row) if !row.user.disabled => {
-                self.limits().succeeded(user, peer, is_known);
+                self.limits().succeeded(key(user), peer, is_known);
                 Ok(row)
             }
             _ => Err(refused(LoginRefusal::Wrong)),
@@ -385,9 +332,16 @@ impl Accounts {
         users::load(&read.open_table(USERS)?, name)
     }
 
-    fn limits(&self) -> MutexGuard<'_, Limits> {
+    fn limits(&self) -> MutexGuard<'_, Logins<UserKey>> {
         self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What stands for a user's name where tries are counted: a hash, so that a long name takes no more room.
+type UserKey = [u8; 32];
+
+fn key(user: &str) -> UserKey {
+    *blake3::hash(user.as_bytes()).as_bytes()
 }
 
 fn mark() -> Result<u64, AccountError> {

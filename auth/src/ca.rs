@@ -19,7 +19,7 @@ use crate::{
     certificate::{self, CertificateError, ClusterId, Peer, Role, Serial},
     files::{self, FileError},
     hex,
-    identity::{CERTIFICATE_TAG, PRIVATE_KEY_TAG, parse_pem},
+    pem_parts::{CERTIFICATE_TAG, PRIVATE_KEY_TAG, parse_pem},
 };
 
 /// The file with the CA's key and certificate, beside the primary's own identity.

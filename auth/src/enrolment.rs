@@ -3,65 +3,18 @@
 //! One transaction uses a token up, takes the name and records the certificate; only when it is durable is there an
 //! answer. Carrying the question and the answer is the business of the join protocol.
 
-use std::net::IpAddr;
-
 use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use keepshare_base::{Stamp, StationName};
 use keepshare_host::shared::SharedDb;
 
 use crate::{
-    CaError, ClusterCa, IdentityError, Member, Peer, PendingIdentity, Revocations, Role, Serial,
-    StationAddress, StationIdentity, TokenError, TokenRefusal, Tokens,
-    join::MessageError,
-    members::{self, MEMBERS, MEMBERS_MAX, REVOKED, Row},
+    ClusterCa, EnrolError, Member, Peer, PendingIdentity, Revocations, Role, Serial,
+    StationAddress, StationIdentity, Tokens,
+    enrol_error::MEMBERS_MAX,
+    members::{self, MEMBERS, REVOKED, Row},
     token::{self, Redeemed},
 };
-
-/// Why a station was not let in, or the desk could not do its work.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EnrolError {
-    /// Its token.
-    #[error(transparent)]
-    Token(#[from] TokenRefusal),
-    /// There is a station of that name.
-    #[error("there is a station called {0} already")]
-    NameTaken(StationName),
-    /// The primary's place, which no token gives away and no command takes.
-    #[error("{0} is the primary and cannot be replaced or removed")]
-    Primary(StationName),
-    /// The cluster is as large as it can be.
-    #[error("the cluster has {MEMBERS_MAX} stations, which is the most")]
-    Full,
-    /// A renewal for a station or certificate that is not on record.
-    #[error("{0} holds no certificate on record")]
-    NotMember(StationName),
-    /// A renewal by someone who showed no certificate.
-    #[error("a certificate is renewed for whoever shows it, and none was shown")]
-    NoCertificate,
-    /// Too many wrong tokens from one address.
-    #[error("{0} showed too many wrong join tokens")]
-    Guesses(IpAddr),
-    /// A question that is none.
-    #[error(transparent)]
-    Question(#[from] MessageError),
-    /// The CA.
-    #[error("the cluster CA refused the request")]
-    Ca(#[from] CaError),
-    /// The station's own identity.
-    #[error("cannot renew the station's own certificate")]
-    Identity(#[from] IdentityError),
-    /// The tokens.
-    #[error("the join tokens cannot be used")]
-    Tokens(#[from] TokenError),
-    /// The database.
-    #[error("cannot use the database of members")]
-    Database(#[source] Box<redb::Error>),
-    /// A row in it that cannot be read.
-    #[error("a row of the members cannot be read")]
-    Row(#[from] postcard::Error),
-}
 
 /// What a station that wants to join says.
 #[derive(Clone, Debug)]
@@ -263,14 +216,3 @@ fn take_place(
 fn member(now: Stamp, peer: &Peer, address: &StationAddress) -> Member {
     Member { name: peer.name.clone(), role: peer.role, address: address.clone(), joined: now }
 }
-
-macro_rules! from_redb {
-    ($($error:ident)*) => {$(
-        impl From<redb::$error> for EnrolError {
-            fn from(error: redb::$error) -> Self {
-                Self::Database(Box::new(error.into()))
-            }
-        }
-    )*};
-}
-from_redb!(TransactionError TableError StorageError CommitError);

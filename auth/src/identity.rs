@@ -19,6 +19,7 @@ use crate::{
     ca::{CaError, CaPin, ClusterCa},
     certificate::{self, CertificateError, ClusterId, Peer, Role, SKEW_DAYS, STATION_VALID_DAYS},
     files::{self, FileError},
+    pem_parts::{CERTIFICATE_TAG, PRIVATE_KEY_TAG, parse_pem},
 };
 
 /// The file with the station's key, its certificate and the CA's certificate.
@@ -29,9 +30,6 @@ const RENEW_BEFORE_US: i64 = STATION_VALID_DAYS * 86_400_000_000 / 3;
 
 /// So much time is left of no certificate that was signed by a clock which is right.
 const LEFT_MAX_US: i64 = (STATION_VALID_DAYS + SKEW_DAYS) * 86_400_000_000;
-
-pub(crate) const PRIVATE_KEY_TAG: &str = "PRIVATE KEY";
-pub(crate) const CERTIFICATE_TAG: &str = "CERTIFICATE";
 
 /// Why there is no identity to work with.
 #[derive(Debug, thiserror::Error)]
@@ -226,16 +224,6 @@ impl fmt::Debug for StationIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StationIdentity").field("peer", &self.peer).finish_non_exhaustive()
     }
-}
-
-/// Splits a PEM file into its parts, each with its kind; `None` where there is any that is none of ours.
-pub(crate) fn parse_pem(bytes: &[u8]) -> Option<Vec<(&'static str, Vec<u8>)>> {
-    let kind = |part: Pem| match part.tag() {
-        PRIVATE_KEY_TAG => Some((PRIVATE_KEY_TAG, part.into_contents())),
-        CERTIFICATE_TAG => Some((CERTIFICATE_TAG, part.into_contents())),
-        _ => None,
-    };
-    pem::parse_many(bytes).ok()?.into_iter().map(kind).collect()
 }
 
 #[cfg(test)]

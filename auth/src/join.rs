@@ -3,7 +3,6 @@
 //! The new station's half is an [`Applicant`], the primary's a [`JoinDesk`]. Both take and give bytes; carrying them over
 //! TLS is the transport's work. The bytes are described in `docs/formats/link.md`.
 
-mod guesses;
 mod message;
 
 use std::{
@@ -14,15 +13,12 @@ use std::{
 use rustls::{ClientConfig, time_provider::TimeProvider};
 
 use keepshare_base::{Stamp, StationName};
+use keepshare_gate::{Guesses, Rule, Source, source};
 
-pub use self::message::MessageError;
-use self::{
-    guesses::Guesses,
-    message::{Answer, Question, decode, encode},
-};
+use self::message::{Answer, Question, decode, encode};
 use crate::{
-    Admission, Application, CaPin, EnrolError, Enrolment, IdentityError, JoinToken, Member, Peer,
-    PendingIdentity, StationAddress, StationIdentity,
+    Admission, Application, CaPin, EnrolError, Enrolment, IdentityError, JoinToken, Member,
+    MessageError, Peer, PendingIdentity, StationAddress, StationIdentity,
     tls::{self, StationTls},
 };
 
@@ -194,17 +190,26 @@ enum Decision {
     Moved(Peer, Vec<Member>),
 }
 
+/// How often an address may show a wrong token. Nobody guesses 256 bits; this keeps those who try from the disk and the log.
+const WRONG_TOKENS: Rule = Rule {
+    free: 5,
+    first_us: 12_000_000,
+    double_each: 1,
+    longest_us: 12_000_000,
+    remembered: 1024,
+};
+
 /// The primary's desk for questions from the network.
 #[derive(Debug)]
 pub struct JoinDesk {
     enrolment: Arc<Enrolment>,
-    guesses: Mutex<Guesses>,
+    guesses: Mutex<Guesses<Source>>,
 }
 
 impl JoinDesk {
     /// Opens the desk.
     pub fn new(enrolment: Arc<Enrolment>) -> Self {
-        Self { enrolment, guesses: Mutex::default() }
+        Self { enrolment, guesses: Mutex::new(Guesses::new(WRONG_TOKENS)) }
     }
 
     /// Decides a question, and returns the answer with what was done, or why not; waits for the disk.
@@ -245,13 +250,13 @@ impl JoinDesk {
         match decode(question)? {
             Question::Join { secret, name, address, request } => {
                 // Not even looked at.
-                if !self.guesses().may_try(now, from) {
+                if self.guesses().wait_us(now, &source(from)) > 0 {
                     return Err(EnrolError::Guesses(from));
                 }
                 let application = Application { secret, name, address, request };
                 let admitted = self.enrolment.admit(now, &application);
                 if matches!(admitted, Err(EnrolError::Token(_))) {
-                    self.guesses().failed(now, from);
+                    self.guesses().failed(now, source(from));
                 }
                 admitted.map(Decision::Admitted)
             }
@@ -266,7 +271,7 @@ impl JoinDesk {
         }
     }
 
-    fn guesses(&self) -> MutexGuard<'_, Guesses> {
+    fn guesses(&self) -> MutexGuard<'_, Guesses<Source>> {
         self.guesses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

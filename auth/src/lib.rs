@@ -4,46 +4,53 @@
 //! once. Everything here works on files and a database that are passed in; time is passed in too, and sockets belong to
 //! the callers.
 
+mod account_error;
 mod accounts;
 mod audit;
 mod binding;
 mod ca;
 mod certificate;
+mod enrol_error;
 mod enrolment;
 mod files;
-pub mod gate;
 mod hex;
 mod identity;
 mod join;
-mod limits;
 mod members;
 mod passwords;
+mod pem_parts;
 mod principal;
+mod range;
 mod revocation;
+mod session_id;
 mod sessions;
-mod source;
 mod tickets;
 pub mod tls;
 mod token;
+mod user_name;
 mod users;
 
-pub use accounts::{AccountError, Accounts, Login, LoginRefusal, LoginRequest};
+pub use account_error::{AccountError, PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN};
+pub use accounts::{Accounts, Login, LoginRefusal, LoginRequest};
 pub use audit::{AUDIT_FILE, Audit, AuditEvent, AuditLine};
 pub use binding::Binding;
 pub use ca::{CA_FILE, CaError, CaPin, CaPinError, ClusterCa};
 pub use certificate::{CertificateError, ClusterId, Peer, Role, Serial};
-pub use enrolment::{Admission, Application, EnrolError, Enrolment};
+pub use enrol_error::{EnrolError, MessageError};
+pub use enrolment::{Admission, Application, Enrolment};
 pub use files::FileError;
 pub use identity::{IDENTITY_FILE, IdentityError, PendingIdentity, StationIdentity};
-pub use join::{Applicant, Decided, JoinDesk, JoinError, JoinedIdentity, MessageError, Move};
+pub use join::{Applicant, Decided, JoinDesk, JoinError, JoinedIdentity, Move};
 pub use members::{AddressError, Member, StationAddress};
-pub use passwords::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN};
 pub use principal::{GROUPS_MAX, Principal};
+pub use range::{HostRange, HostRangeError};
 pub use revocation::Revocations;
+pub use session_id::SessionId;
 pub use sessions::{
-    Admitted, Claim, HostGrant, HostRange, HostRangeError, HostSession, IDLE_S, ResumeRefusal,
-    ResumeSecret, SessionId, SessionInfo, SessionRefusal, Sessions,
+    Admitted, Claim, HostGrant, HostSession, IDLE_S, ResumeRefusal, ResumeSecret, SessionInfo,
+    SessionRefusal, Sessions,
 };
 pub use tickets::{TICKET_TTL_S, Ticket, TicketRefusal};
 pub use token::{JoinToken, TOKEN_TTL_S, TokenError, TokenId, TokenInfo, TokenRefusal, Tokens};
-pub use users::{User, UserName, UserNameError, UserSets};
+pub use user_name::{UserName, UserNameError};
+pub use users::{User, UserSets};

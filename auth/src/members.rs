@@ -9,9 +9,6 @@ use keepshare_base::{Stamp, StationName};
 
 use crate::{EnrolError, Peer, Role, Serial};
 
-/// The most stations of one cluster.
-pub(crate) const MEMBERS_MAX: usize = 256;
-
 /// The most certificates of one station that have not ended; an older one is revoked.
 const CERTIFICATES_MAX: usize = 8;
 

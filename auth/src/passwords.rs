@@ -5,7 +5,8 @@
 //! always given back to the system. A bounded number of callers waits a bounded time, in two lines that are served in
 //! turn: of those who are at home where they call from, and of all others, whose addresses failed least before others.
 //! Where a line is full, one of those that failed most is told that we are busy, of the largest crowd among them, and of
-//! equal crowds any: a crowd that guesses keeps nobody out who is at home, and no newcomer for long.
+//! equal crowds any: a crowd that guesses keeps nobody out who is at home, and no newcomer for long. These are no turns of
+//! [`keepshare_gate`], which are shared among holders who are known: here nobody is, and who goes first is all that helps.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -22,13 +23,12 @@ use std::{
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use serde::{Deserialize, Serialize};
 
-use crate::{AccountError, source::crowd};
+use keepshare_gate::crowd;
 
-/// The shortest password, in characters.
-pub const PASSWORD_CHARS_MIN: usize = 8;
-
-/// The longest password, in bytes.
-pub const PASSWORD_BYTES_MAX: usize = 1024;
+use crate::{
+    AccountError,
+    account_error::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN},
+};
 
 /// How many hashes are worked out at a time. The buffers of these many are kept, 38 MiB together.
 const AT_ONCE: usize = 2;

@@ -33,12 +33,12 @@ use self::{
     hosts::Hosts,
 };
 pub use self::{
-    entry::{ResumeSecret, SessionId, SessionInfo},
-    hosts::{Claim, HostGrant, HostRange, HostRangeError, HostSession},
+    entry::{ResumeSecret, SessionInfo},
+    hosts::{Claim, HostGrant, HostSession},
 };
 use crate::{
-    AccountError, Audit, AuditEvent, AuditLine, Binding, Principal, Ticket, TicketRefusal, User,
-    UserName,
+    AccountError, Audit, AuditEvent, AuditLine, Binding, Principal, SessionId, Ticket,
+    TicketRefusal, User, UserName,
     tickets::{Pass, Tickets},
 };
 

@@ -1,75 +1,19 @@
 //! The users of the drive, as they are stored.
 
-use std::{fmt, str::FromStr};
-
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use keepshare_base::{SetName, Stamp};
 
-use crate::{AccountError, GROUPS_MAX, Principal, passwords::PasswordHash};
-
-/// The most users of a station.
-pub(crate) const USERS_MAX: u64 = 10_000;
-
-/// The longest name, in bytes.
-const NAME_BYTES_MAX: usize = 32;
+use crate::{
+    AccountError, GROUPS_MAX, Principal, UserName, account_error::USERS_MAX,
+    passwords::PasswordHash,
+};
 
 /// The most sets that one user's list names.
 const SETS_MAX: usize = 256;
 
 pub(crate) const USERS: TableDefinition<&str, &[u8]> = TableDefinition::new("users");
-
-/// A text that is no user's name.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("'{}' is no user name: 1 to 32 of a-z, 0-9, '.', '_' and '-', a letter first", .0.escape_debug())]
-pub struct UserNameError(String);
-
-/// A user's name: 1 to 32 of `a-z 0-9 . _ -`, a letter first.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct UserName(String);
-
-impl UserName {
-    /// Returns the text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for UserName {
-    type Err = UserNameError;
-
-    fn from_str(text: &str) -> Result<Self, UserNameError> {
-        let usable = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
-        let first = text.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
-        if first && text.len() <= NAME_BYTES_MAX && text.bytes().all(usable) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(UserNameError(text.chars().take(2 * NAME_BYTES_MAX).collect()))
-        }
-    }
-}
-
-impl TryFrom<String> for UserName {
-    type Error = UserNameError;
-
-    fn try_from(text: String) -> Result<Self, UserNameError> {
-        text.parse()
-    }
-}
-
-impl From<UserName> for String {
-    fn from(name: UserName) -> Self {
-        name.0
-    }
-}
-
-impl fmt::Display for UserName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// Which sets a user may open.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -177,17 +121,6 @@ fn decode(bytes: &[u8]) -> Result<UserRow, AccountError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_checked_once() {
-        for good in ["a", "anna", "a.b-c_9", &"x".repeat(32)] {
-            assert_eq!(good.parse::<UserName>().unwrap().as_str(), good);
-        }
-        for wrong in ["", "9a", ".a", "-a", "Anna", "a b", "a/b", "ä", "a\n", &"x".repeat(33)] {
-            assert!(wrong.parse::<UserName>().is_err(), "{wrong} was taken");
-        }
-        assert!(serde_json::from_str::<UserName>("\"Anna\"").is_err());
-    }
 
     #[test]
     fn a_list_of_sets_allows_these_and_no_others() {

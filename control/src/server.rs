@@ -20,7 +20,8 @@ use crate::{
     questions::{API_VERSION, Hello, Request},
 };
 
-/// How many requests are answered at once; further ones wait to be accepted.
+/// How many requests are answered at once; further ones wait to be accepted. Nobody has a share of them: only who owns the
+/// station opens its socket, so there is nobody to keep from a place.
 const REQUESTS_MAX: usize = 32;
 
 /// How long a client may take to ask.

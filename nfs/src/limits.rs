@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keepshare_auth::gate::Shares;
+use keepshare_gate::Shares;
 use keepshare_nfs_wire::record::FRAGMENTS_MAX;
 
 /// What clients may take before others would notice.

@@ -12,11 +12,9 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use keepshare_auth::{
-    Admitted, SessionId, Sessions,
-    gate::{self, Gate, Pulse, Source, Work, source},
-};
+use keepshare_auth::{Admitted, SessionId, Sessions};
 use keepshare_base::{SetName, Stamp};
+use keepshare_gate::{Gate, Pulse, Source, Work, source};
 
 use crate::Limits;
 
@@ -73,7 +71,7 @@ struct User {
     is_used: bool,
 }
 
-/// Whose share of the door a connection is counted to.
+/// To whose share of the door a connection or a restore is counted.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Holder {
     /// A user who logged in.
@@ -82,7 +80,17 @@ pub(crate) enum Holder {
     Host(SessionId, Source),
 }
 
-impl gate::Holder for Holder {
+impl Holder {
+    /// Returns who it is that a session was admitted for, from this address.
+    pub(crate) fn of(session: SessionId, admitted: &Admitted, from: IpAddr) -> Self {
+        match admitted.is_host {
+            true => Self::Host(session, source(from)),
+            false => Self::User(admitted.principal.user.clone()),
+        }
+    }
+}
+
+impl keepshare_gate::Holder for Holder {
     fn is_akin(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Host(session, _), Self::Host(other, _)) => session == other,
@@ -233,11 +241,7 @@ impl Shown {
             // The first stays: it is whom the connection is counted to.
             self.sessions.remove(1);
         }
-        let holder = match admitted.is_host {
-            true => Holder::Host(session, source(from)),
-            false => Holder::User(admitted.principal.user.clone()),
-        };
-        self.sessions.push((session, holder));
+        self.sessions.push((session, Holder::of(session, admitted, from)));
         true
     }
 }

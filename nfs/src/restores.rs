@@ -16,8 +16,9 @@ use std::{
     thread,
 };
 
-use keepshare_auth::{Principal, SessionId, gate::Work};
+use keepshare_auth::Principal;
 use keepshare_base::{FileId, RequestId, Stamp};
+use keepshare_gate::{TurnShares, Turns, Work};
 use keepshare_namespace::{AskedBy, Node, Restore, RestoreError, Restorer, Share, ShareId};
 use keepshare_nfs_wire::{
     nfs3::{Attributes, Failure, RenameChange, Reply, Status, Time, WeakCache},
@@ -25,7 +26,10 @@ use keepshare_nfs_wire::{
     rpc::encode_accepted,
 };
 
-use crate::{attributes, registry::Client};
+use crate::{
+    attributes,
+    registry::{Client, Holder},
+};
 
 /// The restores that are on their way, and what they leave behind.
 pub(crate) struct Restores {
@@ -37,16 +41,12 @@ pub(crate) struct Restores {
     is_untouched: AtomicBool,
 }
 
-#[derive(Debug, Default)]
-struct Running {
-    waiting: HashMap<RequestId, Waiting>,
-    threads: usize,
-}
-
 #[derive(Debug)]
-struct Waiting {
-    session: SessionId,
-    askers: Vec<Asker>,
+struct Running {
+    waiting: HashMap<RequestId, Vec<Asker>>,
+    restoring: Turns<Holder>,
+    /// Those that only send their answers included, which takes as long as a client takes to read them.
+    threads: Turns<Holder>,
 }
 
 /// Who waits for an answer.
@@ -61,6 +61,8 @@ pub(crate) struct Asker {
 /// What is restored where.
 #[derive(Debug)]
 pub(crate) struct Task {
+    /// Whose share it is counted to.
+    pub(crate) holder: Holder,
     pub(crate) by: AskedBy,
     pub(crate) share: Arc<Share>,
     pub(crate) principal: Arc<Principal>,
@@ -86,35 +88,36 @@ struct Touched {
 
 impl Restores {
     pub(crate) fn new(restorer: Arc<dyn Restorer>, clock: fn() -> Stamp) -> Arc<Self> {
-        let (running, touched) = (Mutex::default(), Mutex::default());
+        let (running, touched) = (Mutex::new(Running::new()), Mutex::default());
         let is_untouched = AtomicBool::new(true);
         Arc::new(Self { restorer, clock, running, touched, is_untouched })
     }
 
-    /// Begins a restore, or waits for the same one; the answer is sent when it is there. Fails where there are too many.
+    /// Begins a restore, or waits for the same one; the answer is sent when it is there. Fails where there are too
+    /// many, of this holder or in all.
     pub(crate) fn begin(self: &Arc<Self>, task: Task, asker: Asker) -> Result<(), Status> {
         let request = task.restore.request;
         let mut running = lock(&self.running);
-        if let Some(waiting) = running.waiting.get_mut(&request) {
-            if waiting.askers.len() < ASKERS_MAX {
-                waiting.askers.push(asker);
+        if let Some(askers) = running.waiting.get_mut(&request) {
+            if askers.len() < ASKERS_MAX {
+                askers.push(asker);
             }
             return Ok(());
         }
-        let own = running.waiting.values().filter(|other| other.session == task.by.session).count();
-        if running.threads >= THREADS_MAX || own >= OF_A_SESSION_MAX {
+        let holder = task.holder.clone();
+        if !running.take(&holder) {
             return Err(Status::TryLater);
         }
-        let waiting = Waiting { session: task.by.session, askers: vec![asker] };
-        running.waiting.insert(request, waiting);
+        running.waiting.insert(request, vec![asker]);
         let this = self.clone();
         let run = move || this.run(&task);
         if let Err(error) = thread::Builder::new().name("nfs-restore".into()).spawn(run) {
             tracing::warn!(%error, "cannot start a thread for a restore");
             running.waiting.remove(&request);
+            running.restoring.give_back(Some(&holder));
+            running.threads.give_back(Some(&holder));
             return Err(Status::TryLater);
         }
-        running.threads += 1;
         Ok(())
     }
 
@@ -142,11 +145,11 @@ impl Restores {
                 tracing::info!(share = %task.restore.set, elapsed_ms, %error, "not restored");
             }
         }
-        let waiting = lock(&self.running).waiting.remove(&task.restore.request);
-        for asker in waiting.into_iter().flat_map(|waiting| waiting.askers) {
+        let askers = lock(&self.running).restored(task);
+        for asker in askers {
             self.answer(task, asker, &restored);
         }
-        lock(&self.running).threads -= 1;
+        lock(&self.running).threads.give_back(Some(&task.holder));
     }
 
     /// Sends the answer, and changes the folder's times on both sides of it.
@@ -189,6 +192,32 @@ impl Restores {
 impl fmt::Debug for Restores {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Restores").field("running", &lock(&self.running)).finish_non_exhaustive()
+    }
+}
+
+impl Running {
+    fn new() -> Self {
+        let twice = TurnShares {
+            turns: RESTORES.turns * 2,
+            of_a_holder: RESTORES.of_a_holder * 2,
+            of_kin: RESTORES.of_kin * 2,
+            ..RESTORES
+        };
+        let (restoring, threads) = (Turns::new(RESTORES), Turns::new(twice));
+        Self { waiting: HashMap::new(), restoring, threads }
+    }
+
+    /// Takes what a restore needs; tells whether its holder has a share of both left.
+    fn take(&mut self, holder: &Holder) -> bool {
+        self.restoring.has_turn(Some(holder))
+            && self.threads.take(Some(holder))
+            && self.restoring.take(Some(holder))
+    }
+
+    /// Ends a restore before its answers are sent: whoever has one may ask for the next. Returns who waits for them.
+    fn restored(&mut self, task: &Task) -> Vec<Asker> {
+        self.restoring.give_back(Some(&task.holder));
+        self.waiting.remove(&task.restore.request).unwrap_or_default()
     }
 }
 
@@ -261,11 +290,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The most restores at a time, those that send their answers included.
-const THREADS_MAX: usize = 32;
-
-/// The most restores of one session at a time.
-const OF_A_SESSION_MAX: usize = 4;
+/// The most restores at a time. A user has a quarter, whatever the sessions, and so has a machine of a host session; all of
+/// its machines have half.
+const RESTORES: TurnShares = TurnShares {
+    turns: 32,
+    of_no_holder: 0,
+    of_a_holder: 8,
+    of_kin: 16,
+    waiting: 0,
+    waiting_of_a_holder: 0,
+};
 
 /// The most calls that wait for one restore; further repeats get no answer of their own.
 const ASKERS_MAX: usize = 16;

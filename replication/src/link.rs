@@ -6,7 +6,6 @@
 
 mod block;
 mod dial;
-mod gate;
 mod input;
 mod listener;
 mod receiver;

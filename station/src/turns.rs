@@ -1,46 +1,25 @@
-//! So many of something at a time: who comes later waits for a turn, for a while, and only so many wait.
-//!
-//! A user has a share of the turns and of the places to wait, so that nobody keeps the others from theirs; one turn is no
-//! user's, so that whoever runs the station always finds one.
+//! Restores wait for a turn, for a while; who has which share of the turns is the gate's to say.
 
 use std::{
-    collections::HashMap,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use keepshare_gate::TurnShares;
 use keepshare_replication::drivers::Wanted;
 
-/// Turns that are taken and given back.
+/// Turns that are taken, waited for, and given back.
 #[derive(Debug)]
 pub(crate) struct Turns {
-    counts: Mutex<Counts>,
+    turns: Mutex<keepshare_gate::Turns<String>>,
     given_back: Condvar,
-    at_once: usize,
-    waiting_max: usize,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    /// Of whoever runs the station.
-    own: Count,
-    /// Of all users.
-    users: Count,
-    /// Of each user who has any.
-    of: HashMap<String, Count>,
-}
-
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Count {
-    running: usize,
-    waiting: usize,
 }
 
 /// A turn; given back on drop.
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
     turns: &'a Turns,
-    user: Option<&'a str>,
+    user: Option<String>,
 }
 
 /// The most turns of one user.
@@ -53,88 +32,61 @@ const WAITING_OF_A_USER_MAX: usize = 6;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Turns {
-    /// Returns turns for `at_once` at a time, for which `waiting_max` users and as many others may wait.
+    /// Returns turns for `at_once` at a time, for which `waiting_max` users and as many others may wait. One turn is no
+    /// user's.
     pub(crate) fn new(at_once: usize, waiting_max: usize) -> Self {
-        let (counts, given_back) = (Mutex::default(), Condvar::new());
-        Self { counts, given_back, at_once, waiting_max }
+        let shares = TurnShares {
+            turns: at_once,
+            of_no_holder: 1,
+            of_a_holder: RUNNING_OF_A_USER_MAX,
+            of_kin: RUNNING_OF_A_USER_MAX,
+            waiting: waiting_max,
+            waiting_of_a_holder: WAITING_OF_A_USER_MAX,
+        };
+        let turns = Mutex::new(keepshare_gate::Turns::new(shares));
+        Self { turns, given_back: Condvar::new() }
     }
 
     /// Takes a turn for a user, or for whoever runs the station, and waits for one for so long; none where too many wait
     /// already, no turn came, or it is not wanted any more. Blocks.
-    pub(crate) fn take<'a>(
-        &'a self,
-        user: Option<&'a str>,
+    pub(crate) fn take(
+        &self,
+        user: Option<&str>,
         patience: Duration,
         wanted: &Wanted,
-    ) -> Option<Turn<'a>> {
+    ) -> Option<Turn<'_>> {
         let until = Instant::now() + patience;
-        let mut counts = self.lock();
-        if !counts.have_turn(user, self.at_once) {
-            if !counts.have_place(user, self.waiting_max) {
+        let user = user.map(str::to_owned);
+        let mut turns = self.lock();
+        if !turns.take(user.as_ref()) {
+            if !turns.wait(user.as_ref()) {
                 return None;
             }
-            counts.count(user, |count| count.waiting += 1);
-            loop {
+            let has_turn = loop {
                 let left = until.saturating_duration_since(Instant::now());
-                let waited = self.given_back.wait_timeout(counts, left.min(LOOK_EVERY));
-                counts = waited.unwrap_or_else(PoisonError::into_inner).0;
-                if counts.have_turn(user, self.at_once) || left.is_zero() || !wanted.is_wanted() {
-                    break;
+                let waited = self.given_back.wait_timeout(turns, left.min(LOOK_EVERY));
+                turns = waited.unwrap_or_else(PoisonError::into_inner).0;
+                let has_turn = turns.take(user.as_ref());
+                if has_turn || left.is_zero() || !wanted.is_wanted() {
+                    break has_turn;
                 }
-            }
-            counts.count(user, |count| count.waiting -= 1);
-            if !counts.have_turn(user, self.at_once) {
+            };
+            turns.wait_no_more(user.as_ref());
+            if !has_turn {
                 return None;
             }
         }
-        counts.count(user, |count| count.running += 1);
         Some(Turn { turns: self, user })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Counts {
-    /// Tells whether there is a turn now.
-    fn have_turn(&self, user: Option<&str>, at_once: usize) -> bool {
-        let (own, users) = (self.own.running, self.users.running);
-        own + users < at_once
-            && user.is_none_or(|user| {
-                // One turn is no user's.
-                users + 1 < at_once && self.of(user).running < RUNNING_OF_A_USER_MAX
-            })
-    }
-
-    /// Tells whether there is a place to wait.
-    fn have_place(&self, user: Option<&str>, waiting_max: usize) -> bool {
-        match user {
-            None => self.own.waiting < waiting_max,
-            Some(user) => {
-                self.users.waiting < waiting_max && self.of(user).waiting < WAITING_OF_A_USER_MAX
-            }
-        }
-    }
-
-    fn of(&self, user: &str) -> Count {
-        self.of.get(user).copied().unwrap_or_default()
-    }
-
-    fn count(&mut self, user: Option<&str>, change: impl Fn(&mut Count)) {
-        let Some(user) = user else { return change(&mut self.own) };
-        change(&mut self.users);
-        let of_user = self.of.entry(user.to_owned()).or_default();
-        change(of_user);
-        if *of_user == Count::default() {
-            self.of.remove(user);
-        }
+    fn lock(&self) -> MutexGuard<'_, keepshare_gate::Turns<String>> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.turns.lock().count(self.user, |count| count.running -= 1);
+        self.turns.lock().give_back(self.user.as_ref());
         // Whoever is woken may not be one who may go.
         self.turns.given_back.notify_all();
     }
@@ -148,7 +100,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    fn take<'a>(turns: &'a Turns, user: &'a str, patience: Duration) -> Option<Turn<'a>> {
+    fn take<'a>(turns: &'a Turns, user: &str, patience: Duration) -> Option<Turn<'a>> {
         turns.take(Some(user), patience, &Wanted::always())
     }
 
@@ -168,7 +120,8 @@ mod tests {
                 });
             }
         });
-        assert_eq!(turns.lock().own, Count::default());
+        let all: Vec<_> = (0..9).map_while(|_| take_own(&turns, Duration::ZERO)).collect();
+        assert_eq!(all.len(), 8, "all were given back, and no more than there are");
     }
 
     #[test]
@@ -200,8 +153,8 @@ mod tests {
         assert_eq!(others.iter().flatten().count(), 4, "one of eight is no user's");
         assert!(take_own(&turns, Duration::ZERO).is_some());
         drop((mallory, anna, others));
-        let counts = turns.lock();
-        assert!(counts.of.is_empty() && counts.users == Count::default(), "{counts:?}");
+        let again = [0; 2].map(|_| take(&turns, "mallory", Duration::ZERO));
+        assert!(again.iter().all(Option::is_some), "what was given back is there again");
     }
 
     /// A user's places to wait are bounded, too, and whoever is gone does not wait on.
@@ -210,8 +163,11 @@ mod tests {
         let turns = Turns::new(8, 16);
         let _held = [take(&turns, "mallory", LONG), take(&turns, "mallory", LONG)];
         assert!(turns.take(Some("mallory"), LONG, &Wanted::new(|| false)).is_none());
-        let waiting = Count { running: 0, waiting: WAITING_OF_A_USER_MAX };
-        turns.lock().of.insert("anna".to_owned(), Count { running: 2, ..waiting });
-        assert!(take(&turns, "anna", LONG).is_none());
+        let anna = "anna".to_owned();
+        let _annas = [take(&turns, &anna, LONG), take(&turns, &anna, LONG)];
+        for _ in 0..WAITING_OF_A_USER_MAX {
+            assert!(turns.lock().wait(Some(&anna)));
+        }
+        assert!(take(&turns, &anna, LONG).is_none());
     }
 }

@@ -1,10 +1,6 @@
 //! What can be asked: `/api/v1`.
 
-use std::{
-    net::IpAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json, Router,
@@ -18,15 +14,13 @@ use axum::{
 use serde::de::DeserializeOwned;
 use tokio::{task::spawn_blocking, time::timeout};
 
-use keepshare_auth::{
-    Accounts, Binding, LoginRequest, ResumeSecret, SessionId, UserName, gate::Pulse,
-};
+use keepshare_auth::{Accounts, Binding, LoginRequest, ResumeSecret, SessionId, UserName};
 use keepshare_control::login::{LoginAnswer, LoginQuestion, ResumeQuestion, SessionAnswer};
 
 use crate::{
     authorization::Credentials,
-    door::{Station, elapsed_ms},
     error::ApiError,
+    station::{Caller, Station},
 };
 
 /// The longest question, in bytes.
@@ -34,16 +28,6 @@ const BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// How long a client may take to send its question.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Where a question comes from.
-#[derive(Clone, Debug)]
-pub(crate) struct Caller {
-    pub(crate) address: IpAddr,
-    /// The connection, which is not silent while it waits for us.
-    pub(crate) pulse: Arc<Pulse>,
-    /// By which the pulse counts.
-    pub(crate) started: Instant,
-}
 
 type Answer<T> = Result<T, ApiError>;
 
@@ -198,7 +182,7 @@ async fn blocking<T: Send + 'static>(
     let owed = caller.pulse.work();
     let done = spawn_blocking(work).await;
     // What took long was no silence of the client's, whose silence begins now.
-    caller.pulse.beat(elapsed_ms(caller.started));
+    caller.beat();
     drop(owed);
     done.map_err(|error| ApiError::internal(&error))
 }

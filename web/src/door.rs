@@ -1,12 +1,12 @@
 //! Connections: who may have one, for how long.
 //!
 //! Places are limited for each address and in all; where there is none, whoever was silent longest makes room
-//! ([`keepshare_auth::gate`]), so nobody keeps others out by saying nothing. A connection has a while for its handshake, for its
+//! ([`keepshare_gate`]), so nobody keeps others out by saying nothing. A connection has a while for its handshake, for its
 //! headers and in all.
 
 use std::{
     convert::Infallible,
-    fmt, io,
+    io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -29,13 +29,12 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use keepshare_auth::{
-    Accounts,
-    gate::{Gate, Pulse, Shares},
-};
-use keepshare_base::{SetName, Stamp};
+use keepshare_gate::{Gate, Pulse, Shares};
 
-use crate::api::{self, Caller};
+use crate::{
+    api,
+    station::{Caller, Station, elapsed_ms},
+};
 
 /// The most connections in all, and of one address (of one /64 for IPv6): nobody is known here before the answer.
 const SHARES: Shares = Shares {
@@ -67,59 +66,6 @@ const READ_AHEAD_BYTES_MAX: usize = 32 * 1024;
 /// How long to wait where no connection can be taken in, such as for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where the drive of a station is reached.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct DrivePorts {
-    /// The port of NFS.
-    pub nfs: u16,
-    /// The port of its mounts.
-    pub mount: u16,
-}
-
-/// What the door has to know of its station.
-pub struct Station {
-    accounts: Arc<Accounts>,
-    sets: Box<dyn Fn() -> Vec<SetName> + Send + Sync>,
-    tls: Box<dyn Fn() -> Arc<ServerConfig> + Send + Sync>,
-    clock: fn() -> Stamp,
-    ports: Option<DrivePorts>,
-}
-
-impl Station {
-    /// Puts it together: users and sessions, the sets that can be mounted, TLS with the present certificate, the time.
-    pub fn new(
-        accounts: Arc<Accounts>,
-        sets: impl Fn() -> Vec<SetName> + Send + Sync + 'static,
-        tls: impl Fn() -> Arc<ServerConfig> + Send + Sync + 'static,
-        clock: fn() -> Stamp,
-        ports: Option<DrivePorts>,
-    ) -> Self {
-        Self { accounts, sets: Box::new(sets), tls: Box::new(tls), clock, ports }
-    }
-
-    pub(crate) fn accounts(&self) -> &Accounts {
-        &self.accounts
-    }
-
-    pub(crate) fn sets(&self) -> Vec<SetName> {
-        (self.sets)()
-    }
-
-    pub(crate) fn ports(&self) -> Option<DrivePorts> {
-        self.ports
-    }
-
-    pub(crate) fn now(&self) -> Stamp {
-        (self.clock)()
-    }
-}
-
-impl fmt::Debug for Station {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Station").field("accounts", &self.accounts).finish_non_exhaustive()
-    }
-}
-
 /// A station's HTTPS door.
 #[derive(Debug)]
 pub struct Door {
@@ -150,7 +96,7 @@ impl Door {
             };
             match accepted {
                 Ok((stream, from)) => {
-                    let (router, tls) = (router.clone(), (self.station.tls)());
+                    let (router, tls) = (router.clone(), self.station.tls());
                     self.places.enter(from.ip(), |place| {
                         let talk = converse(stream, from, router, tls, place);
                         connections.spawn(talk)
@@ -238,11 +184,6 @@ impl Places {
     fn now_ms(&self) -> u64 {
         elapsed_ms(self.started)
     }
-}
-
-/// Returns the time by which pulses count.
-pub(crate) fn elapsed_ms(started: Instant) -> u64 {
-    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Place {

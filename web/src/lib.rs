@@ -10,5 +10,7 @@ mod authorization;
 pub mod client;
 mod door;
 mod error;
+mod station;
 
-pub use door::{Door, DrivePorts, Station};
+pub use door::Door;
+pub use station::{DrivePorts, Station};

@@ -6,12 +6,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use keepshare_base::StationName;
 
-use crate::{Member, StationAddress};
-
-/// Bytes that are no question or no answer.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("a message of the join protocol cannot be read")]
-pub struct MessageError(#[source] postcard::Error);
+use crate::{Member, MessageError, StationAddress};
 
 /// What a station asks. The order of the variants is the wire's; new ones go to the end.
 #[derive(Clone, Serialize, Deserialize)]

@@ -3,7 +3,6 @@
 use std::{
     fmt,
     net::IpAddr,
-    str::FromStr,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicI64, Ordering},
@@ -14,30 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use keepshare_base::{SetName, Stamp};
 
-use crate::{Binding, Principal, UserName, hex};
-
-/// Numbers a session: random, so that numbers are never used again.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
-pub struct SessionId(pub u64);
-
-impl fmt::Display for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-/// A text that is no session's number.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("this is no session; they look like 0123456789abcdef")]
-pub struct SessionIdError;
-
-impl FromStr for SessionId {
-    type Err = SessionIdError;
-
-    fn from_str(text: &str) -> Result<Self, SessionIdError> {
-        hex::parse(text).map(u64::from_be_bytes).map(Self).ok_or(SessionIdError)
-    }
-}
+use crate::{Binding, Principal, SessionId, UserName, hex};
 
 /// What takes a session to another address, 64 digits for 256 random bits. Secret.
 #[derive(Clone, Eq, PartialEq)]

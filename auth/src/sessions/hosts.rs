@@ -3,7 +3,6 @@
 //! An admin grants one for a range of addresses and a set. Whoever calls from there has the rights of the numbers that
 //! the call claims, as classic NFS has it, but for the client's root, who is nobody. There are none unless granted.
 
-mod range;
 #[cfg(test)]
 mod tests;
 
@@ -16,13 +15,15 @@ use std::{
     },
 };
 
-use serde::{Deserialize, Serialize};
-
 use keepshare_base::{SetName, Stamp};
 
-pub use self::range::{HostRange, HostRangeError};
-use super::{Admitted, SessionId, SessionRefusal, Sessions, store};
-use crate::{AccountError, AuditEvent, AuditLine, Principal, binding::is_reserved};
+use super::{
+    Admitted, SessionRefusal, Sessions,
+    store::{self, HostRecord},
+};
+use crate::{
+    AccountError, AuditEvent, AuditLine, HostRange, Principal, SessionId, binding::is_reserved,
+};
 
 /// The most host sessions of a station.
 const HOSTS_MAX: usize = 256;
@@ -73,18 +74,6 @@ pub struct Claim<'c> {
     pub gid: u32,
     /// The numbers of further groups; those after the first 16 do not count.
     pub groups: &'c [u32],
-}
-
-/// A host session as stored, under its number.
-#[derive(Clone, Serialize, Deserialize)]
-pub(super) struct HostRecord {
-    pub(super) range: HostRange,
-    pub(super) set: SetName,
-    pub(super) may_write: bool,
-    pub(super) created: Stamp,
-    /// Stored behind the rest; a record that is older has none.
-    #[serde(skip)]
-    pub(super) any_port: bool,
 }
 
 /// A host session in memory.

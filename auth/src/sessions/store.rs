@@ -2,17 +2,15 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use keepshare_host::shared::SharedDb;
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    SessionId,
-    entry::{Entry, Record},
-    hosts::{HostRecord, Hosts},
-};
+use keepshare_base::{SetName, Stamp};
+use keepshare_host::shared::SharedDb;
+
+use super::entry::{Entry, Record};
 use crate::{
-    AccountError, User,
+    AccountError, HostRange, SessionId, User,
     tickets::Pass,
     users::{self, USERS},
 };
@@ -34,6 +32,18 @@ const FORMAT_KEY: &str = "accounts";
 
 /// The version of the rows of users, sessions and keys.
 const FORMAT: u32 = 1;
+
+/// A host session as stored, under its number.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct HostRecord {
+    pub(super) range: HostRange,
+    pub(super) set: SetName,
+    pub(super) may_write: bool,
+    pub(super) created: Stamp,
+    /// Stored behind the rest; a record that is older has none.
+    #[serde(skip)]
+    pub(super) any_port: bool,
+}
 
 /// Returns the key, made the first time.
 pub(super) fn load_key(db: &SharedDb) -> Result<[u8; 32], AccountError> {
@@ -129,10 +139,12 @@ pub(super) fn remove(write: &WriteTransaction, id: SessionId) -> Result<(), Acco
     Ok(())
 }
 
-/// Returns all host sessions.
-pub(super) fn load_hosts(db: &SharedDb) -> Result<Hosts, AccountError> {
+/// Returns all host sessions, as they are kept in memory.
+pub(super) fn load_hosts<H: From<HostRecord>>(
+    db: &SharedDb,
+) -> Result<HashMap<SessionId, H>, AccountError> {
     let read = db.begin_read()?;
-    let mut hosts = Hosts::new();
+    let mut hosts = HashMap::new();
     for entry in read.open_table(HOSTS)?.iter()? {
         let (id, row) = entry?;
         let (record, Later { any_port }) = decode::<HostRecord>(row.value())?;

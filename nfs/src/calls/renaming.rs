@@ -14,6 +14,7 @@ use super::fail;
 use crate::{
     buffers::Answers,
     context::{Asking, Opened, denied},
+    registry::Holder,
     restores::{Asker, Task},
 };
 
@@ -54,8 +55,10 @@ fn restore(
     let (moved, onto) = ((from.node, args.from.name), (to.node, args.to.name));
     let restore = to.share.restore(principal, moved, onto, request, asking.now).map_err(denied)?;
     let Node::Live { file: folder } = to.node else { return Err(Status::ReadOnly) };
+    let from = asking.client.peer.ip();
     let task = Task {
-        by: AskedBy { session: to.session, address: asking.client.peer.ip() },
+        holder: Holder::of(to.session, &to.admitted, from),
+        by: AskedBy { session: to.session, address: from },
         share: to.share.clone(),
         principal: principal.clone(),
         folder,

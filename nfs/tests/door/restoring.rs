@@ -29,20 +29,12 @@ impl Desk {
         let file = station.tree().file(FileId::ROOT, "report.txt", b"first");
         station.tree().save(file, b"the second");
         let (mut client, root) = Client::mounted(&station);
-        let versions = client.lookup(&root, "@versions").unwrap();
-        let history = client.lookup(&versions, "report.txt@").unwrap();
-        let mut names = client.names(&history);
-        names.retain(|name| name.ends_with(".txt"));
-        names.sort();
-        assert_eq!(names.len(), 2, "{names:?}");
-        let first = names.remove(0);
+        let (history, first) = first_version(&mut client, &root);
         Self { station, client, root, history, first }
     }
 
     fn rename(&self) -> Call<'_> {
-        let from = Place { dir: handle_of(&self.history), name: self.first.as_bytes() };
-        let to = Place { dir: handle_of(&self.root), name: b"report.txt" };
-        Call::Rename(RenameArgs { from, to })
+        rename(&self.root, &self.history, &self.first)
     }
 
     fn send_rename(&self, client: &mut Client) -> (Vec<u8>, u32) {
@@ -64,6 +56,23 @@ impl Desk {
         let root = self.client.attributes(&self.root).unwrap();
         (root.mtime, root.ctime)
     }
+}
+
+/// Returns the folder of the report's versions, and the name of the first.
+fn first_version(client: &mut Client, root: &[u8]) -> (Kept, String) {
+    let versions = client.lookup(root, "@versions").unwrap();
+    let history = client.lookup(&versions, "report.txt@").unwrap();
+    let mut names = client.names(&history);
+    names.retain(|name| name.ends_with(".txt"));
+    names.sort();
+    assert_eq!(names.len(), 2, "{names:?}");
+    (history, names.remove(0))
+}
+
+fn rename<'c>(root: &'c [u8], history: &'c [u8], version: &'c str) -> Call<'c> {
+    let from = Place { dir: handle_of(history), name: version.as_bytes() };
+    let to = Place { dir: handle_of(root), name: b"report.txt" };
+    Call::Rename(RenameArgs { from, to })
 }
 
 const NOTHING_SAID: RenameChange = RenameChange { from: WeakCache::NONE, to: WeakCache::NONE };
@@ -165,13 +174,13 @@ fn what_was_not_restored_is_told_once_and_changes_nothing() {
 }
 
 #[test]
-fn a_session_asks_for_so_many_restores_at_a_time() {
+fn a_user_asks_for_so_many_restores_at_a_time() {
     let desk = Desk::new();
     desk.station.master.will(Answer::Wait);
     let mut client = Client::connect(&desk.station);
-    let sent: Vec<_> = (0..4).map(|_| desk.send_rename(&mut client).1).collect();
-    let (_, fifth) = desk.send_rename(&mut client);
-    assert_eq!(status(&client.answer(fifth).unwrap().unwrap()), Err(Status::TryLater));
+    let sent: Vec<_> = (0..8).map(|_| desk.send_rename(&mut client).1).collect();
+    let (_, ninth) = desk.send_rename(&mut client);
+    assert_eq!(status(&client.answer(ninth).unwrap().unwrap()), Err(Status::TryLater));
     desk.station.master.will(Answer::Restore);
     let mut waiting = sent;
     while !waiting.is_empty() {
@@ -182,6 +191,37 @@ fn a_session_asks_for_so_many_restores_at_a_time() {
     }
     let (_, xid) = desk.send_rename(&mut client);
     assert_eq!(status(&client.answer(xid).unwrap().unwrap()), Ok(()));
+}
+
+/// Another login costs nothing: a user of many sessions must not keep others of the drive from their restores.
+#[test]
+fn the_sessions_of_a_user_share_restores() {
+    use std::io::Write;
+    let station = Station::new();
+    let file = station.tree().file(FileId::ROOT, "report.txt", b"first");
+    station.tree().save(file, b"the second");
+    station.master.will(Answer::Wait);
+    let asks = |client: &mut Client, root: &[u8]| {
+        let (history, first) = first_version(client, root);
+        let record = client.nfs_record(rename(root, &history, &first));
+        client.stream.write_all(&record).unwrap();
+        client.last_xid()
+    };
+    let mut annas: Vec<_> = (0..4).map(|_| Client::mounted(&station)).collect();
+    for (client, root) in &mut annas {
+        asks(client, root);
+        asks(client, root);
+    }
+    wait_until("the master is asked", || station.master.times_asked() == 8);
+    let (mut client, root) = Client::mounted(&station);
+    let xid = asks(&mut client, &root);
+    assert_eq!(status(&client.answer(xid).unwrap().unwrap()), Err(Status::TryLater));
+    let mut ben = Client::connect(&station);
+    let root = ben.mount(&format!("/login/{}", station.ticket_of_another("ben"))).unwrap();
+    let xid = asks(&mut ben, &root);
+    wait_until("the master is asked for Ben, too", || station.master.times_asked() == 9);
+    station.master.will(Answer::Restore);
+    assert_eq!(status(&ben.answer(xid).unwrap().unwrap()), Ok(()));
 }
 
 #[test]

@@ -101,17 +101,7 @@ impl Station {
         let backend = redb::backends::InMemoryBackend::new();
         let db = redb::Database::builder().create_with_backend(backend).unwrap();
         let accounts = Accounts::open(Arc::new(db), Audit::none()).unwrap();
-        let (name, sets) = ("anna".parse().unwrap(), UserSets::All);
-        let anna = User {
-            name,
-            uid: ANNA,
-            gid: 100,
-            groups: vec![],
-            may_write: true,
-            sets,
-            disabled: false,
-        };
-        accounts.add_user(anna, "correct horse", now()).unwrap();
+        accounts.add_user(user("anna"), "correct horse", now()).unwrap();
         let shares = Shares::default();
         shares.insert(tree.share());
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
@@ -145,15 +135,37 @@ impl Station {
     }
 
     pub(crate) fn ticket_bound_to(&self, binding: Binding) -> String {
-        let anna = "anna".parse().unwrap();
-        let login = self.accounts.ticket_for(&anna, &set(), binding, now());
+        self.ticket_of("anna", binding)
+    }
+
+    fn ticket_of(&self, name: &str, binding: Binding) -> String {
+        let login = self.accounts.ticket_for(&name.parse().unwrap(), &set(), binding, now());
         login.unwrap().unwrap().ticket.reveal()
+    }
+
+    /// Adds a user with Anna's number, and returns a ticket as Anna's.
+    pub(crate) fn ticket_of_another(&self, name: &str) -> String {
+        self.accounts.add_user(user(name), "correct horse", now()).unwrap();
+        let binding = Binding { address: LOCALHOST, uid: Some(ANNA_AT_HOME), any_port: true };
+        self.ticket_of(name, binding)
     }
 
     /// Returns the session that was made last.
     pub(crate) fn newest_session(&self) -> SessionId {
         let sessions = self.accounts.sessions().list();
         sessions.iter().max_by_key(|session| session.created).unwrap().id
+    }
+}
+
+fn user(name: &str) -> User {
+    User {
+        name: name.parse().unwrap(),
+        uid: ANNA,
+        gid: 100,
+        groups: vec![],
+        may_write: true,
+        sets: UserSets::All,
+        disabled: false,
     }
 }
 

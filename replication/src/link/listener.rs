@@ -1,9 +1,11 @@
 //! The listening end: one address for links and for joins.
 //!
 //! Every connection shakes hands in a task of its own, against a deadline and with a place at the [`Gate`]; the driver
-//! sees only those that have shown who they are, or have asked to join in full.
+//! sees only those that have shown who they are, or have asked to join in full. A step of the handshake that is done is a
+//! sign of life, single bytes are none.
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
@@ -19,14 +21,26 @@ use tokio::{
 };
 use tokio_rustls::{LazyConfigAcceptor, TlsStream};
 
+use keepshare_gate::{Gate, Pulse, Shares};
+
 use super::{
     Credentials, HANDSHAKE_TIMEOUT, JOIN_ALPN, LINK_ALPN, Link, LinkError, LinkOptions,
-    block::READY,
-    certificate,
-    gate::{Gate, Source},
-    open,
+    block::READY, certificate, open,
 };
-use crate::join::PendingJoin;
+use crate::{clock::mono, join::PendingJoin};
+
+/// The most connections that shake hands, in all and of one address (of one /64 for IPv6): nobody is known here before
+/// the place is given up.
+const SHARES: Shares = Shares {
+    places: 256,
+    of_an_address: CONNECTIONS_OF_AN_ADDRESS_MAX,
+    of_an_addresses_strangers: CONNECTIONS_OF_AN_ADDRESS_MAX,
+    of_a_holder: CONNECTIONS_OF_AN_ADDRESS_MAX,
+    of_kin: CONNECTIONS_OF_AN_ADDRESS_MAX,
+};
+
+/// As many stations as come from one address together.
+const CONNECTIONS_OF_AN_ADDRESS_MAX: usize = 32;
 
 /// How many connections may wait for the driver.
 const ACCEPTED_MAX: usize = 16;
@@ -65,7 +79,7 @@ impl Listener {
         let credentials = Arc::new(RwLock::new(credentials));
         let door = Door {
             credentials: credentials.clone(),
-            gate: Arc::default(),
+            gate: Arc::new(Mutex::new(Gate::new(SHARES))),
             accepted: sender,
             options,
         };
@@ -98,7 +112,7 @@ impl Drop for Listener {
 #[derive(Clone)]
 struct Door {
     credentials: Arc<RwLock<Arc<dyn Credentials>>>,
-    gate: Arc<Mutex<Gate<AbortHandle>>>,
+    gate: Arc<Mutex<Gate<AbortHandle, Infallible>>>,
     accepted: mpsc::Sender<Accepted>,
     options: LinkOptions,
 }
@@ -119,23 +133,25 @@ impl Door {
     fn enter(&self, stream: TcpStream, from: SocketAddr) {
         // Held until the task has its place, so that it cannot leave before it has entered.
         let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
-        let (place, door) = (gate.new_place(), self.clone());
+        let (place, door, pulse) = (gate.new_place(), self.clone(), Arc::<Pulse>::default());
+        let shown = Arc::clone(&pulse);
         let task = tokio::spawn(async move {
-            door.shake_hands(stream, from).await;
+            door.shake_hands(stream, from, &shown).await;
             door.gate.lock().unwrap_or_else(PoisonError::into_inner).leave(place);
         });
-        if let Some(out) = gate.enter(place, Source::from(from.ip()), task.abort_handle()) {
-            out.abort();
-        }
+        let out = gate.enter(place, from.ip(), pulse, task.abort_handle(), now_ms());
+        drop(gate);
+        out.iter().for_each(AbortHandle::abort);
     }
 
-    async fn shake_hands(&self, stream: TcpStream, from: SocketAddr) {
-        let done = match timeout(HANDSHAKE_TIMEOUT, self.identify(stream, from)).await {
+    async fn shake_hands(&self, stream: TcpStream, from: SocketAddr, pulse: &Pulse) {
+        let done = match timeout(HANDSHAKE_TIMEOUT, self.identify(stream, from, pulse)).await {
             Ok(done) => done,
             Err(_) => Err(LinkError::HandshakeTimeout),
         };
         match done {
             Ok(accepted) => {
+                pulse.beat(now_ms());
                 let _ = self.accepted.send(accepted).await;
             }
             Err(error) => {
@@ -145,16 +161,23 @@ impl Door {
         }
     }
 
-    async fn identify(&self, stream: TcpStream, from: SocketAddr) -> Result<Accepted, LinkError> {
+    async fn identify(
+        &self,
+        stream: TcpStream,
+        from: SocketAddr,
+        pulse: &Pulse,
+    ) -> Result<Accepted, LinkError> {
         stream.set_nodelay(true)?;
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream)
             .await
             .map_err(LinkError::Handshake)?;
+        pulse.beat(now_ms());
         let credentials = self.credentials.read().unwrap_or_else(PoisonError::into_inner).clone();
         let offered: Vec<_> = hello.client_hello().alpn().into_iter().flatten().collect();
         let config = credentials.server(&offered).ok_or(LinkError::Protocol)?;
         let mut stream: TlsStream<TcpStream> =
             hello.into_stream(config).await.map_err(LinkError::Handshake)?.into();
+        pulse.beat(now_ms());
         match stream.get_ref().1.alpn_protocol() {
             Some(LINK_ALPN) => {
                 stream.write_all(&READY).await?;
@@ -168,4 +191,9 @@ impl Door {
             _ => Err(LinkError::Protocol),
         }
     }
+}
+
+/// Returns the time by which pulses count.
+fn now_ms() -> u64 {
+    mono().0 / 1000
 }

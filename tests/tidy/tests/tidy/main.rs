@@ -16,18 +16,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("keepshare-proto", &["base"]),
     ("keepshare-host", &["base"]),
     ("keepshare-versioning", &["base", "host"]),
-    ("keepshare-auth", &["base", "host"]),
-    ("keepshare-replication", &["base", "host", "proto", "versioning"]),
+    ("keepshare-gate", &["base"]),
+    ("keepshare-auth", &["base", "host", "gate"]),
+    ("keepshare-replication", &["base", "host", "gate", "proto", "versioning"]),
     ("keepshare-namespace", &["base", "versioning", "auth"]),
     ("keepshare-nfs-wire", &[]),
-    ("keepshare-nfs", &["base", "nfs-wire", "namespace", "auth"]),
+    ("keepshare-nfs", &["base", "nfs-wire", "namespace", "auth", "gate"]),
     ("keepshare-control", &["base", "auth"]),
-    ("keepshare-web", &["base", "namespace", "auth", "control"]),
+    ("keepshare-web", &["base", "namespace", "auth", "gate", "control"]),
     (
         "keepshare-station",
         &[
             "base",
             "host",
+            "gate",
             "proto",
             "versioning",
             "auth",
@@ -42,7 +44,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that decide and never touch the world: no crate that reads clocks, files or sockets.
-const PURE: &[&str] = &["keepshare-base", "keepshare-proto", "keepshare-nfs-wire"];
+const PURE: &[&str] =
+    &["keepshare-base", "keepshare-proto", "keepshare-gate", "keepshare-nfs-wire"];
 
 /// What a pure crate must not depend on.
 const WORLDLY: &[&str] =

@@ -53,6 +53,56 @@ fn address(n: u32) -> IpAddr {
     IpAddr::from((0x0a00_0000 + n).to_be_bytes())
 }
 
+/// As at a door where nobody is known before the place is given up.
+const HANDSHAKES: Shares = Shares {
+    places: 256,
+    of_an_address: 32,
+    of_an_addresses_strangers: 32,
+    of_a_holder: 32,
+    of_kin: 32,
+};
+
+#[test]
+fn a_crowd_pushes_out_its_own_oldest() {
+    let mut door = Door::new(HANDSHAKES);
+    let crowd: Vec<_> = (0..HANDSHAKES.of_an_address).map(|_| door.enter(address(1), 0)).collect();
+    door.enter(address(2), 0);
+    assert!(door.out.is_empty());
+    door.enter(address(1), 0);
+    door.enter(address(1), 0);
+    assert_eq!(door.out, crowd[..2]);
+}
+
+/// A flood from many addresses must not be able to keep a single station out: not one that is faster than any handshake,
+/// nor one that goes on for longer than any, where the station gets on with its own.
+#[test]
+fn a_single_station_gets_on_with_its_handshake_in_a_flood() {
+    for (apart_us, steps_ms) in [(50, u64::MAX), (1000, 500)] {
+        let mut door = Door::new(HANDSHAKES);
+        let good = door.enter(address(200), 0);
+        for n in 1..10_000_u32 {
+            let now_ms = u64::from(n) * apart_us / 1000;
+            if now_ms % steps_ms == steps_ms - 1 {
+                door.pulses[&good].beat(now_ms);
+            }
+            door.enter(address(n % 8), now_ms);
+            assert!(door.gate.standing.len() <= HANDSHAKES.places);
+        }
+        assert!(door.stands(good), "the one station of its address was pushed out");
+        assert!(door.gate.leave(good) && !door.gate.leave(good));
+    }
+}
+
+#[test]
+fn neighbours_of_one_ipv6_network_count_as_one() {
+    let [a, b, c, v4, mapped]: [IpAddr; 5] =
+        ["2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1", "10.0.0.1", "::ffff:10.0.0.1"]
+            .map(|address| address.parse().unwrap());
+    assert_eq!(source(a), source(b));
+    assert_ne!(source(a), source(c));
+    assert_eq!(source(v4), source(mapped));
+}
+
 /// However many addresses somebody has, others find places.
 #[test]
 fn a_user_holds_a_quarter_of_a_door_at_most() {

@@ -10,17 +10,17 @@
 #[cfg(test)]
 mod tests;
 
+use core::net::IpAddr;
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, HashMap},
     convert::Infallible,
     hash::Hash,
-    net::IpAddr,
     sync::Arc,
     sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
-pub use crate::source::{Source, source};
+use crate::source::{Source, source};
 
 /// How many places there are.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +37,7 @@ pub struct Shares {
     pub of_kin: usize,
 }
 
-/// Whose a connection is.
+/// Whose a connection or a turn is.
 pub trait Holder: Clone + Eq + Hash {
     /// Tells whether both came by one leave, and have a share together beside each one's own.
     fn is_akin(&self, other: &Self) -> bool {
@@ -46,6 +46,8 @@ pub trait Holder: Clone + Eq + Hash {
 }
 
 impl Holder for Infallible {}
+
+impl Holder for String {}
 
 /// When a connection gave a sign of life, as it and the gate share it.
 #[derive(Debug, Default)]

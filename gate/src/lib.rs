@@ -1,0 +1,16 @@
+//! How much one sender may take: of a door's places, of guesses, of work that only so many have done at a time.
+//!
+//! Everything here is told the time and who asks, and answers who may and who goes; sockets, threads and waiting belong
+//! to the doors. A sender is an address, or an opaque *holder*: a user, a session, a machine, whatever its door says.
+
+mod door;
+mod guesses;
+mod logins;
+mod source;
+mod turns;
+
+pub use door::{Gate, Holder, Pulse, Shares, Work};
+pub use guesses::{Guesses, Rule};
+pub use logins::{Logins, TooSoon};
+pub use source::{Source, crowd, source};
+pub use turns::{TurnShares, Turns};

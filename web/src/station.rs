@@ -1,0 +1,89 @@
+//! What the API has to know: of the station that it speaks for, and of who asks.
+
+use std::{fmt, net::IpAddr, sync::Arc, time::Instant};
+
+use rustls::ServerConfig;
+
+use keepshare_auth::Accounts;
+use keepshare_base::{SetName, Stamp};
+use keepshare_gate::Pulse;
+
+/// Where the drive of a station is reached.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct DrivePorts {
+    /// The port of NFS.
+    pub nfs: u16,
+    /// The port of its mounts.
+    pub mount: u16,
+}
+
+/// What the door has to know of its station.
+pub struct Station {
+    accounts: Arc<Accounts>,
+    sets: Box<dyn Fn() -> Vec<SetName> + Send + Sync>,
+    tls: Box<dyn Fn() -> Arc<ServerConfig> + Send + Sync>,
+    clock: fn() -> Stamp,
+    ports: Option<DrivePorts>,
+}
+
+impl Station {
+    /// Puts it together: users and sessions, the sets that can be mounted, TLS with the present certificate, the time.
+    pub fn new(
+        accounts: Arc<Accounts>,
+        sets: impl Fn() -> Vec<SetName> + Send + Sync + 'static,
+        tls: impl Fn() -> Arc<ServerConfig> + Send + Sync + 'static,
+        clock: fn() -> Stamp,
+        ports: Option<DrivePorts>,
+    ) -> Self {
+        Self { accounts, sets: Box::new(sets), tls: Box::new(tls), clock, ports }
+    }
+
+    pub(crate) fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    pub(crate) fn sets(&self) -> Vec<SetName> {
+        (self.sets)()
+    }
+
+    pub(crate) fn ports(&self) -> Option<DrivePorts> {
+        self.ports
+    }
+
+    /// Returns how TLS is spoken now.
+    pub(crate) fn tls(&self) -> Arc<ServerConfig> {
+        (self.tls)()
+    }
+
+    pub(crate) fn now(&self) -> Stamp {
+        (self.clock)()
+    }
+}
+
+impl fmt::Debug for Station {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Station").field("accounts", &self.accounts).finish_non_exhaustive()
+    }
+}
+
+/// Where a question comes from.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) address: IpAddr,
+    /// The connection, which is not silent while it waits for us.
+    pub(crate) pulse: Arc<Pulse>,
+    /// By which the pulse counts.
+    pub(crate) started: Instant,
+}
+
+impl Caller {
+    /// Notes that the caller's silence begins now.
+    pub(crate) fn beat(&self) {
+        self.pulse.beat(elapsed_ms(self.started));
+    }
+}
+
+/// Returns the time by which pulses count.
+pub(crate) fn elapsed_ms(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
