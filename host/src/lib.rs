@@ -3,6 +3,7 @@
 //! [`disk::Disk`] is what everything durable of a set goes through. [`checked`] puts a redb database on it so that damage
 //! is an error and never a value, and [`shared::SharedDb`] opens such a database anew after a failure.
 
+pub mod beneath;
 pub mod bytes;
 pub mod checked;
 pub mod clock;
