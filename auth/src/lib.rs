@@ -10,7 +10,6 @@ mod binding;
 mod ca;
 mod certificate;
 mod enrolment;
-mod files;
 pub mod gate;
 mod hex;
 mod identity;
@@ -20,6 +19,7 @@ mod members;
 mod passwords;
 mod principal;
 mod revocation;
+mod secrets;
 mod sessions;
 mod source;
 mod tickets;
@@ -33,13 +33,13 @@ pub use binding::Binding;
 pub use ca::{CA_FILE, CaError, CaPin, CaPinError, ClusterCa};
 pub use certificate::{CertificateError, ClusterId, Peer, Role, Serial};
 pub use enrolment::{Admission, Application, EnrolError, Enrolment};
-pub use files::FileError;
 pub use identity::{IDENTITY_FILE, IdentityError, PendingIdentity, StationIdentity};
 pub use join::{Applicant, Decided, JoinDesk, JoinError, JoinedIdentity, MessageError, Move};
 pub use members::{AddressError, Member, StationAddress};
 pub use passwords::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN};
 pub use principal::{GROUPS_MAX, Principal};
 pub use revocation::Revocations;
+pub use secrets::SecretError;
 pub use sessions::{
     Admitted, Claim, HostGrant, HostRange, HostRangeError, HostSession, IDLE_S, ResumeRefusal,
     ResumeSecret, SessionId, SessionInfo, SessionRefusal, Sessions,

@@ -14,7 +14,6 @@ pub mod config;
 mod database;
 mod door;
 mod drive;
-pub mod files;
 mod find;
 pub mod founding;
 mod fsck;

@@ -17,7 +17,10 @@ use rustix::{
 };
 
 use super::{Disk, DiskFile, RESERVE_BYTES, split_name};
-use crate::beneath::{self, Mounts};
+use crate::{
+    beneath::{self, Mounts},
+    files::sync_parent,
+};
 
 /// A folder of the file system. Opened by [`Self::open`], nothing else can open it beside us.
 #[derive(Debug)]
@@ -175,14 +178,6 @@ impl DiskFile for RealFile {
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
     }
-}
-
-fn sync_parent(dir: &Path) -> io::Result<()> {
-    let parent = match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) | None => Path::new("."),
-    };
-    File::open(parent)?.sync_all()
 }
 
 fn is_file(dir: BorrowedFd<'_>, name: &str, file_type: FileType) -> io::Result<bool> {

@@ -11,9 +11,8 @@ use anyhow::Context;
 
 use keepshare_auth::{Accounts, Binding, User, UserName, UserSets};
 use keepshare_control::{Code, Failure, Outcome};
-use keepshare_host::clock;
+use keepshare_host::{clock, files};
 use keepshare_station::{
-    files,
     service::Station,
     users::{account, name_of},
 };
@@ -100,7 +99,8 @@ fn password(path: &Path) -> Outcome<(String, bool)> {
         Failure::new(Code::Failed, format!("there are no random numbers: {error}"))
     })?;
     let password = format!("{:016x}", u64::from_le_bytes(bytes));
-    files::write_synced(path, format!("{password}\n").as_bytes(), 0o600)?;
+    files::write_synced(path, format!("{password}\n").as_bytes(), 0o600)
+        .map_err(anyhow::Error::new)?;
     Ok((password, true))
 }
 
