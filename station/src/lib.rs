@@ -33,5 +33,4 @@ pub mod status;
 pub mod sync_tree;
 mod tls_clock;
 mod turns;
-pub mod users;
 mod users_door;

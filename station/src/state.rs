@@ -14,12 +14,9 @@ use serde::{Deserialize, Serialize};
 use keepshare_auth::{Member, Role, StationAddress};
 use keepshare_base::{SetName, Stamp, StationName};
 use keepshare_control::{Code, Failure, Outcome};
-use keepshare_host::files;
+use keepshare_host::{accounts, files};
 
-use crate::{
-    config::{self, toml_error},
-    users,
-};
+use crate::config::{self, toml_error};
 
 /// The paths inside a state folder.
 #[derive(Clone, Debug)]
@@ -300,7 +297,7 @@ fn socket_path(line: &str) -> Option<&Path> {
 /// Returns where the stations of root and of every user keep their state by default.
 fn usual_states() -> Vec<PathBuf> {
     let of_home = |home: PathBuf| home.join(".local/state/keepshare");
-    let mut states: Vec<PathBuf> = users::homes().into_iter().map(of_home).collect();
+    let mut states: Vec<PathBuf> = accounts::local_homes().into_iter().map(of_home).collect();
     states.extend([PathBuf::from("/var/lib/keepshare"), config::default_state()]);
     states
 }
