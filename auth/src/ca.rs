@@ -17,9 +17,9 @@ use keepshare_base::{Stamp, StationName};
 
 use crate::{
     certificate::{self, CertificateError, ClusterId, Peer, Role, Serial},
-    files::{self, FileError},
     hex,
     pem_parts::{CERTIFICATE_TAG, PRIVATE_KEY_TAG, parse_pem},
+    secrets::{self, SecretError},
 };
 
 /// The file with the CA's key and certificate, beside the primary's own identity.
@@ -34,7 +34,7 @@ const REQUEST_BYTES_MAX: usize = 4096;
 pub enum CaError {
     /// Its file.
     #[error(transparent)]
-    File(#[from] FileError),
+    File(#[from] SecretError),
     /// Its file holds something else.
     #[error("the CA file does not hold a key and the certificate that belongs to it")]
     Malformed,
@@ -107,13 +107,13 @@ impl ClusterCa {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let certificate = certificate::ca_params(now, cluster)?.self_signed(&key)?;
         let text = key.serialize_pem() + &certificate.pem();
-        files::write(dir, CA_FILE, text.as_bytes(), true)?;
+        secrets::write(dir, CA_FILE, text.as_bytes(), true)?;
         Self::new(key, certificate.der().clone())
     }
 
     /// Reads the CA that [`Self::create`] wrote.
     pub fn load(dir: &Path) -> Result<Self, CaError> {
-        let parts = parse_pem(&files::read(&dir.join(CA_FILE))?).ok_or(CaError::Malformed)?;
+        let parts = parse_pem(&secrets::read(&dir.join(CA_FILE))?).ok_or(CaError::Malformed)?;
         let [(PRIVATE_KEY_TAG, key), (CERTIFICATE_TAG, certificate)] = &parts[..] else {
             return Err(CaError::Malformed);
         };

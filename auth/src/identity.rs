@@ -18,8 +18,8 @@ use keepshare_base::{Stamp, StationName};
 use crate::{
     ca::{CaError, CaPin, ClusterCa},
     certificate::{self, CertificateError, ClusterId, Peer, Role, SKEW_DAYS, STATION_VALID_DAYS},
-    files::{self, FileError},
     pem_parts::{CERTIFICATE_TAG, PRIVATE_KEY_TAG, parse_pem},
+    secrets::{self, SecretError},
 };
 
 /// The file with the station's key, its certificate and the CA's certificate.
@@ -37,7 +37,7 @@ const LEFT_MAX_US: i64 = (STATION_VALID_DAYS + SKEW_DAYS) * 86_400_000_000;
 pub enum IdentityError {
     /// Its file.
     #[error(transparent)]
-    File(#[from] FileError),
+    File(#[from] SecretError),
     /// The file holds something else.
     #[error("the identity file does not hold a key, a certificate and a CA certificate")]
     Malformed,
@@ -114,7 +114,7 @@ impl StationIdentity {
 
     /// Reads the identity that [`Self::save`] wrote.
     pub fn load(dir: &Path) -> Result<Self, IdentityError> {
-        let bytes = files::read(&dir.join(IDENTITY_FILE))?;
+        let bytes = secrets::read(&dir.join(IDENTITY_FILE))?;
         let parts = parse_pem(&bytes).ok_or(IdentityError::Malformed)?;
         let [(PRIVATE_KEY_TAG, key), (CERTIFICATE_TAG, certificate), (CERTIFICATE_TAG, ca)] =
             &parts[..]
@@ -130,12 +130,12 @@ impl StationIdentity {
 
     /// Writes a new station's identity durably; refuses where there is one already.
     pub fn save_new(&self, dir: &Path) -> Result<(), IdentityError> {
-        Ok(files::write(dir, IDENTITY_FILE, self.to_pem().as_bytes(), true)?)
+        Ok(secrets::write(dir, IDENTITY_FILE, self.to_pem().as_bytes(), true)?)
     }
 
     /// Writes the identity durably over the one that is there.
     pub fn save(&self, dir: &Path) -> Result<(), IdentityError> {
-        Ok(files::write(dir, IDENTITY_FILE, self.to_pem().as_bytes(), false)?)
+        Ok(secrets::write(dir, IDENTITY_FILE, self.to_pem().as_bytes(), false)?)
     }
 
     fn new(

@@ -26,6 +26,7 @@ use rustix::{
 
 use keepshare_base::{Kind, Meta, Name, unescape_name};
 use keepshare_control::{Code, Failure, Outcome, answers::Entry};
+use keepshare_host::beneath::{self, Mounts};
 
 use crate::output::safe;
 
@@ -291,7 +292,7 @@ impl Extractor {
             Err(Errno::EXIST) if self.force => false,
             Err(error) => return Err(error.into()),
         };
-        let fd = open_folder(parent, name)?;
+        let fd = beneath::open_folder(parent, name, Mounts::Enter)?;
         if is_new {
             // Best effort: what is made in it loses what it is given by this one, too.
             attributes::remove_foreign_lists(&fd, &meta).ok();
@@ -307,12 +308,10 @@ impl Extractor {
         }
         let number = RandomState::new().build_hasher().finish();
         let temporary = OsString::from(format!("{TEMPORARY}{number:016x}"));
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = self.unfinished.make(&folder, &temporary, || {
-            rustix::fs::openat(&folder, &temporary, flags, Mode::RUSR | Mode::WUSR)
+        let file = self.unfinished.make(&folder, &temporary, || {
+            beneath::make_file(&folder, &temporary, OFlags::WRONLY)
         })?;
-        let (path, file) = (path.to_owned(), File::from(fd));
+        let path = path.to_owned();
         self.file = Some(OpenFile { path, folder, temporary, file, len: 0, meta });
         Ok(())
     }
@@ -383,7 +382,7 @@ impl Extractor {
         };
         let mut from = self.root.try_clone()?;
         for parent in parents {
-            from = open_folder(&from, parent)?;
+            from = beneath::open_folder(&from, parent, Mounts::Enter)?;
         }
         let folder = self.folder();
         if self.force {
@@ -420,11 +419,6 @@ fn make_folder(dir: &Path, private: bool) -> io::Result<bool> {
 /// Returns a path of the set as the names that its source had.
 fn local_path(path: &[Name]) -> Vec<OsString> {
     path.iter().map(|name| OsStr::from_bytes(&unescape_name(name)).to_owned()).collect()
-}
-
-fn open_folder(parent: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
 }
 
 fn exists(folder: &OwnedFd, name: &OsStr) -> io::Result<bool> {

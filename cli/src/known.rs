@@ -15,7 +15,8 @@ use anyhow::Context;
 use keepshare_auth::{CaPin, ResumeSecret, tls::SeenStation};
 use keepshare_base::StationName;
 use keepshare_control::{Failure, Outcome};
-use keepshare_station::{config, files};
+use keepshare_host::files;
+use keepshare_station::config;
 
 /// The longest such file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -84,9 +85,10 @@ impl Known {
     }
 
     fn write(&self, name: &str, lines: &[String]) -> Outcome<()> {
-        files::create_private_dir(&self.0)?;
+        files::create_private_dir(&self.0).map_err(anyhow::Error::new)?;
         let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-        Ok(files::write_synced(&self.0.join(name), text.as_bytes(), 0o600)?)
+        let written = files::write_synced(&self.0.join(name), text.as_bytes(), 0o600);
+        Ok(written.map_err(anyhow::Error::new)?)
     }
 }
 

@@ -15,6 +15,7 @@ mod folders;
 mod handle;
 mod keeping;
 mod kept;
+mod learned;
 mod ledger;
 mod map;
 mod mirror;

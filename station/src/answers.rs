@@ -10,7 +10,7 @@ use keepshare_control::{
     questions::{Place, Request},
     server::{Answers, Reply},
 };
-use keepshare_host::clock;
+use keepshare_host::{accounts::MachineAccounts, clock};
 
 use crate::{
     account_answers, announce,
@@ -22,7 +22,6 @@ use crate::{
     service::{Running, Station},
     state::{SetPart, SetRecord},
     status::{member_status, station_status},
-    users,
 };
 
 /// Answers for the stations of one process: one, or the two of a demo.
@@ -359,7 +358,11 @@ impl Answers for StationAnswers {
                 let (replica, path) = self.find(&place)?;
                 let catalog = replica.catalog();
                 let found = catalog.find(&path, &when)?;
-                let restored = replica.restore(&path, &found, &users::name_of(uid));
+                let restored = replica.restore(
+                    &path,
+                    &found,
+                    &MachineAccounts::of_this_machine().shown_user(uid),
+                );
                 self.audit(
                     AuditEvent::Restore,
                     uid,
@@ -404,7 +407,7 @@ impl StationAnswers {
             Ok(result) => AuditLine::done(clock::now(), event).result(result),
             Err(failure) => AuditLine::refused(clock::now(), event, failure.one_line()),
         };
-        let line = line.principal(&users::name_of(uid)).local();
+        let line = line.principal(&MachineAccounts::of_this_machine().shown_user(uid)).local();
         let line = line.set(set).path(path).version(version_of(&found.state));
         // Of a demo's two stations the replica has the users, and the log.
         let station = self

@@ -18,9 +18,10 @@ use serde::Deserialize;
 use keepshare_auth::{AddressError, StationAddress};
 use keepshare_base::StationName;
 use keepshare_control::{Code, Failure, Outcome};
+use keepshare_host::files;
 use keepshare_versioning::when::machine_zone;
 
-use crate::{files, schedule::Weekly};
+use crate::schedule::Weekly;
 
 /// The port of station to station links.
 pub const DEFAULT_PORT: u16 = 7846;
@@ -232,8 +233,8 @@ impl Config {
             fs::create_dir_all(dir)
                 .with_context(|| format!("cannot create the folder {}", dir.display()))?;
         }
-        files::write_synced(path, self.render().as_bytes(), 0o644)?;
-        Ok(())
+        let written = files::write_synced(path, self.render().as_bytes(), 0o644);
+        Ok(written.map_err(anyhow::Error::new)?)
     }
 
     fn render(&self) -> String {

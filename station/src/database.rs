@@ -8,10 +8,9 @@ use keepshare_control::{Code, Failure, Outcome};
 use keepshare_host::{
     checked::{CheckedError, forget_plain},
     disk::{Disk, RealDisk},
+    files,
     shared::{DbOptions, SharedDb},
 };
-
-use crate::files;
 
 /// What a database may keep in memory, in bytes.
 const CACHE_BYTES: usize = 16 << 20;
@@ -51,7 +50,7 @@ pub(crate) fn closed(path: &Path) {
 
 fn open(path: &Path, options: DbOptions, hint: &str) -> Outcome<SharedDb> {
     if let Some(dir) = path.parent() {
-        files::create_private_dir(dir)?;
+        files::create_private_dir(dir).map_err(anyhow::Error::new)?;
     }
     let (disk, name) = place(path)?;
     let shown = path.display();

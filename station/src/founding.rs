@@ -10,16 +10,14 @@ use keepshare_auth::{
 };
 use keepshare_base::StationName;
 use keepshare_control::{Code, Failure, Outcome};
-use keepshare_host::clock;
+use keepshare_host::{
+    clock,
+    files::{self, Tentative},
+};
 use keepshare_replication::join::ask;
 
 use crate::tls_clock::tls_clock;
-use crate::{
-    config::Config,
-    database,
-    files::{self, Tentative},
-    state::StateDir,
-};
+use crate::{config::Config, database, state::StateDir};
 
 /// Writes everything a first station needs. The config comes last: with it the station exists.
 pub fn make_first(config: &Config, config_path: &Path, address: &StationAddress) -> Outcome<()> {

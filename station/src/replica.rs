@@ -19,7 +19,7 @@ use keepshare_control::{
     standing::{BEHIND, arrived},
     text::seconds_text,
 };
-use keepshare_host::clock;
+use keepshare_host::{clock, files};
 use keepshare_namespace::{Restore, RestoreError};
 use keepshare_proto::{
     Frame, RestoreAnswer, RestoreRequest, Text,
@@ -42,7 +42,6 @@ use keepshare_versioning::{
 
 use crate::{
     catalog::{Catalog, Found},
-    files,
     hidden_names::HiddenNames,
     panics,
     service::{Station, Task},
@@ -99,7 +98,7 @@ impl Replica {
     ) -> Outcome<(Arc<Self>, Vec<Task>)> {
         let dir = station.state.set(name);
         let live = dir.join("live");
-        files::create_private_dir(&dir)?;
+        files::create_private_dir(&dir).map_err(anyhow::Error::new)?;
         let as_root = rustix::process::geteuid().is_root();
         let live_options = LiveOptions { as_root, ..LiveOptions::default() };
         let sync = Some(sync_tree::in_a_child());

@@ -14,11 +14,9 @@ use serde::{Deserialize, Serialize};
 use keepshare_auth::{Member, Role, StationAddress};
 use keepshare_base::{SetName, Stamp, StationName};
 use keepshare_control::{Code, Failure, Outcome};
+use keepshare_host::{accounts, files};
 
-use crate::{
-    config::{self, toml_error},
-    files, users,
-};
+use crate::config::{self, toml_error};
 
 /// The paths inside a state folder.
 #[derive(Clone, Debug)]
@@ -201,7 +199,9 @@ impl StateDir {
 
     /// Notes the address that the primary heard of, durable when it returns.
     pub(crate) fn set_announced(&self, address: &StationAddress) -> Outcome<()> {
-        Ok(files::write_synced(&self.announced_file(), format!("{address}\n").as_bytes(), 0o600)?)
+        let text = format!("{address}\n");
+        let written = files::write_synced(&self.announced_file(), text.as_bytes(), 0o600);
+        Ok(written.map_err(anyhow::Error::new)?)
     }
 
     /// Reads the members as they were when this station joined or renewed last.
@@ -252,7 +252,8 @@ fn read_toml<T: Default + for<'de> Deserialize<'de>>(path: &Path) -> Outcome<T> 
 
 fn write_toml(path: &Path, value: &impl Serialize) -> Outcome<()> {
     let text = toml::to_string(value).context("cannot write down what the station keeps")?;
-    Ok(files::write_synced(path, format!("{HEADER}{text}").as_bytes(), 0o600)?)
+    let written = files::write_synced(path, format!("{HEADER}{text}").as_bytes(), 0o600);
+    Ok(written.map_err(anyhow::Error::new)?)
 }
 
 /// Returns the station's state folder that a folder is, or lies in, if there is one.
@@ -296,7 +297,7 @@ fn socket_path(line: &str) -> Option<&Path> {
 /// Returns where the stations of root and of every user keep their state by default.
 fn usual_states() -> Vec<PathBuf> {
     let of_home = |home: PathBuf| home.join(".local/state/keepshare");
-    let mut states: Vec<PathBuf> = users::homes().into_iter().map(of_home).collect();
+    let mut states: Vec<PathBuf> = accounts::local_homes().into_iter().map(of_home).collect();
     states.extend([PathBuf::from("/var/lib/keepshare"), config::default_state()]);
     states
 }

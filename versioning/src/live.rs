@@ -28,7 +28,6 @@ mod claim;
 mod content;
 mod identity;
 mod names;
-mod owners;
 mod prepare;
 mod records;
 mod refresh;
@@ -47,7 +46,6 @@ pub use attributes::LeftOut;
 use beneath::Folder;
 pub use check::{Checked, Checking, Difference, DifferenceKind};
 use claim::Claim;
-use owners::Owners;
 pub use records::RecordsError;
 use records::{Records, Retries, Stored, Writing};
 #[cfg(test)]
@@ -264,7 +262,7 @@ impl LiveTree {
         let mut tree = Self {
             live: Arc::new(live),
             stage: Arc::new(stage),
-            attributes: Attributes { as_root: options.as_root, owners: Owners::default() },
+            attributes: Attributes::new(options.as_root),
             records,
             reached: stored.position,
             retries: stored.retries.clone(),
@@ -330,7 +328,6 @@ impl LiveTree {
             (self.redo, self.redo_through) = (true, None);
             self.drop_prepared();
         }
-        self.attributes.owners.refresh();
         let retry = retry || self.redo || self.copied;
         let (touched, through) = if self.retries.everything && retry {
             (Touched::Everything, latest)

@@ -18,11 +18,10 @@ use keepshare_control::{
     server::ApiServer,
     standing::{IN_SYNC, has_arrived},
 };
-use keepshare_host::clock;
+use keepshare_host::{clock, files};
 use keepshare_station::{
     answers::StationAnswers,
     config::{self, Config, Doors, Shown, parse_address},
-    files,
     founding::{join_cluster, make_first},
     panics,
     service::{Station, refuse_states},
@@ -198,7 +197,7 @@ impl Layout {
         }
         let (root, temporary) = match &options.state {
             Some(state) => {
-                files::create_private_dir(state)?;
+                files::create_private_dir(state).map_err(anyhow::Error::new)?;
                 (state.clone(), None)
             }
             None => {
@@ -386,7 +385,7 @@ impl TemporaryDir {
         })?;
         let name = format!("keepshare-demo-{:016x}", u64::from_le_bytes(bytes));
         let path = std::env::temp_dir().join(name);
-        files::create_private_dir(&path)?;
+        files::create_private_dir(&path).map_err(anyhow::Error::new)?;
         Ok(Self(path))
     }
 }

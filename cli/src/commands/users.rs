@@ -9,7 +9,7 @@ use keepshare_control::{
     client,
     questions::Request,
 };
-use keepshare_station::users::{Account, account};
+use keepshare_host::accounts::{Account, Answer, MachineAccounts};
 
 use crate::{cli::UserAdd, output::Screen, output::Table, password};
 
@@ -18,7 +18,7 @@ pub(crate) fn add(socket: &Path, options: UserAdd, screen: &Screen) -> Outcome<(
     let UserAdd { name, uid, gid, groups, read_only, sets, password_stdin } = options;
     let numbers = match (uid, gid) {
         (Some(uid), Some(gid)) => Account { uid, gid, groups },
-        _ => account(name.as_str()).ok_or_else(|| no_account(&name))?,
+        _ => account(&name)?,
     };
     let user = UserInfo {
         name: name.to_string(),
@@ -61,9 +61,19 @@ fn added_text(user: &UserInfo) -> String {
     )
 }
 
-fn no_account(name: &UserName) -> Failure {
-    Failure::usage(format!("this machine has no account '{name}' to take numbers from"))
-        .hint(format!("say which files are theirs: keepshare user add {name} --uid N --gid N"))
+/// Returns the account that has a user's name.
+fn account(name: &UserName) -> Outcome<Account> {
+    let failure = match MachineAccounts::of_this_machine().patient().account(name.as_str()) {
+        Answer::Is(account) => return Ok(account),
+        Answer::Nobody => {
+            Failure::usage(format!("this machine has no account '{name}' to take numbers from"))
+        }
+        Answer::NotNow => Failure::unavailable(format!(
+            "the name services of this machine do not say now whether there is an account '{name}'"
+        )),
+    };
+    Err(failure
+        .hint(format!("say which files are theirs: keepshare user add {name} --uid N --gid N")))
 }
 
 /// Lists the users.

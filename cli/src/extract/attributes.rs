@@ -3,8 +3,6 @@
 //! A folder's file system may take none of them, and may add access lists of its own to what is made in it. What is not
 //! taken is told; it never opens to anybody what was closed to them.
 
-use std::collections::HashMap;
-
 use rustix::{
     fd::AsFd,
     fs::{Gid, Mode, Timespec, Timestamps, Uid, XattrFlags},
@@ -12,7 +10,7 @@ use rustix::{
 };
 
 use keepshare_base::{FileTime, LEFT_OUT_XATTR, Meta, Owner};
-use keepshare_station::users;
+use keepshare_host::accounts::{Answer, MachineAccounts};
 
 use crate::output::safe;
 
@@ -24,8 +22,7 @@ const DEFAULT_LIST: &[u8] = b"system.posix_acl_default";
 
 /// Who is who on this machine, and whether files are given to them.
 pub(super) struct Owners {
-    users: HashMap<String, u32>,
-    groups: HashMap<String, u32>,
+    accounts: MachineAccounts,
     /// Only root gives files away.
     pub(super) are_given: bool,
 }
@@ -33,15 +30,21 @@ pub(super) struct Owners {
 impl Owners {
     pub(super) fn load() -> Self {
         let are_given = rustix::process::geteuid().is_root();
-        Self { users: users::users(), groups: users::groups(), are_given }
+        Self { accounts: MachineAccounts::of_this_machine().patient(), are_given }
     }
 
     /// Returns the numbers of a file's owner and group: by name where the machine knows the name.
     fn of(&self, meta: &Meta) -> (u32, u32) {
-        let number = |names: &HashMap<String, u32>, owner: &Owner| {
-            names.get(&owner.name).copied().unwrap_or(owner.id)
-        };
-        (number(&self.users, &meta.owner), number(&self.groups, &meta.group))
+        let number = |answer: Answer<u32>, owner: &Owner| answer.known().unwrap_or(owner.id);
+        let (user, group) = (&meta.owner, &meta.group);
+        (number(self.accounts.uid(&user.name), user), number(self.accounts.gid(&group.name), group))
+    }
+
+    /// Tells whether the machine's name services did not say who is who: by number it may be given to somebody else.
+    fn are_unanswered(&self, meta: &Meta) -> bool {
+        let (user, group) = (&meta.owner.name, &meta.group.name);
+        let answers = [self.accounts.uid(user), self.accounts.gid(group)];
+        self.are_given && answers.contains(&Answer::NotNow)
     }
 
     /// Returns who a file is to be given to; nobody where none are.
@@ -67,6 +70,12 @@ pub(super) fn give(fd: impl AsFd, meta: &Meta, owners: &Owners) -> Vec<String> {
     };
     if let Some((user, group)) = owners.given(meta) {
         note("owner", rustix::fs::fchown(fd, user, group));
+    }
+    if owners.are_unanswered(meta) {
+        note(
+            "owner by name: the name services of this machine do not answer",
+            Err(Errno::TIMEDOUT),
+        );
     }
     let mut mode = meta.mode;
     let now = rustix::fs::fstat(fd).map(|now| (now.st_uid, now.st_gid)).ok();

@@ -30,7 +30,7 @@ impl Unfinished {
         &self,
         folder: &OwnedFd,
         name: &OsStr,
-        make: impl FnOnce() -> Result<T, Errno>,
+        make: impl FnOnce() -> io::Result<T>,
     ) -> io::Result<T> {
         let named = Named { folder: folder.try_clone()?, name: name.to_owned() };
         let mut unfinished = self.lock();

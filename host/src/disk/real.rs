@@ -12,11 +12,15 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, Dir, FallocateFlags, FileType, FlockOperation, Mode, OFlags, ResolveFlags},
+    fs::{AtFlags, CWD, Dir, FallocateFlags, FileType, FlockOperation, Mode, OFlags},
     io::Errno,
 };
 
 use super::{Disk, DiskFile, RESERVE_BYTES, split_name};
+use crate::{
+    beneath::{self, Mounts},
+    files::sync_parent,
+};
 
 /// A folder of the file system. Opened by [`Self::open`], nothing else can open it beside us.
 #[derive(Debug)]
@@ -48,10 +52,9 @@ impl RealDisk {
     }
 
     fn open_beneath(&self, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         // The kernel refuses a mode where nothing can be created.
         let mode = if flags.contains(OFlags::CREATE) { FILE_MODE } else { Mode::empty() };
-        Ok(rustix::fs::openat2(&self.dir, path, flags | OFlags::CLOEXEC, mode, resolve)?)
+        beneath::open(&self.dir, path, flags, mode, Mounts::Enter)
     }
 
     fn open_dir(&self, dir: &str) -> io::Result<OwnedFd> {
@@ -175,14 +178,6 @@ impl DiskFile for RealFile {
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
     }
-}
-
-fn sync_parent(dir: &Path) -> io::Result<()> {
-    let parent = match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) | None => Path::new("."),
-    };
-    File::open(parent)?.sync_all()
 }
 
 fn is_file(dir: BorrowedFd<'_>, name: &str, file_type: FileType) -> io::Result<bool> {

@@ -12,6 +12,7 @@ use std::{
 };
 
 use keepshare_base::{ContentHash, FileId, FileTime, Name, SetPath};
+use keepshare_host::beneath::{self, Mounts};
 use rustix::{
     fs::{self, AtFlags, Mode, OFlags, RenameFlags, XattrFlags},
     io::Errno,
@@ -167,15 +168,12 @@ impl Aside {
 
     /// Makes a file that nobody else can open.
     pub(crate) fn create(&self, name: &str) -> io::Result<OwnedFd> {
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        Ok(fs::openat(&self.folder, name, flags, Mode::from_raw_mode(0o600))?)
+        Ok(beneath::make_file(&self.folder, name, OFlags::WRONLY)?.into())
     }
 
     /// Opens a file for reading.
     pub(crate) fn open(&self, name: &str) -> io::Result<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        Ok(fs::openat(&self.folder, name, flags, Mode::empty())?)
+        Ok(beneath::open_file(&self.folder, name, OFlags::RDONLY, Mounts::Stay)?.into())
     }
 
     /// Looks at what lies there; `None`: nothing.
@@ -268,14 +266,10 @@ pub(crate) fn random_name() -> io::Result<String> {
 /// Returns the names in a folder that are text.
 fn names(folder: &OwnedFd) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in fs::Dir::read_from(folder)? {
-        if let Ok(name) = entry?.file_name().to_str()
-            && name != "."
-            && name != ".."
-        {
-            names.push(name.to_owned());
-        }
-    }
+    beneath::each_name(folder, |name| {
+        names.extend(std::str::from_utf8(name).ok().map(ToOwned::to_owned));
+        Ok::<_, io::Error>(true)
+    })?;
     Ok(names)
 }
 
@@ -292,11 +286,13 @@ fn is_ours(name: &str) -> bool {
 
 /// Opens a folder that is closed to everybody but us; `None` where there is none.
 fn open_own(tree: &Tree, name: &str) -> io::Result<Option<(OwnedFd, Inode)>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let folder = match fs::openat(tree.root(), name, flags, Mode::empty()) {
+    let folder = match beneath::open_folder(tree.root(), name, Mounts::Stay) {
         Ok(folder) => folder,
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => return Ok(None),
-        Err(error) => return Err(error.into()),
+        Err(error) => {
+            let none = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::ACCESS, Errno::XDEV];
+            let is_none = none.iter().any(|none| error.raw_os_error() == Some(none.raw_os_error()));
+            return if is_none { Ok(None) } else { Err(error) };
+        }
     };
     let Ok(seen) = tree.look_at(folder.as_fd()) else { return Ok(None) };
     let is_own = seen.is_private_to(rustix::process::geteuid().as_raw());

@@ -9,7 +9,7 @@ use std::{
 };
 
 use keepshare_base::{Epoch, RunningHash, Seq};
-use keepshare_host::shared::SharedDb;
+use keepshare_host::{accounts::MachineAccounts, shared::SharedDb};
 use tokio::sync::watch;
 
 use super::{
@@ -37,6 +37,15 @@ impl Source {
     pub fn open(
         config: SourceConfig,
         database: impl Into<SharedDb>,
+    ) -> Result<SourceHandle, SourceError> {
+        Self::open_with(config, database, MachineAccounts::of_this_machine())
+    }
+
+    /// Opens the source of a set whose owners are among these accounts; see [`Source::open`].
+    pub fn open_with(
+        config: SourceConfig,
+        database: impl Into<SharedDb>,
+        accounts: MachineAccounts,
     ) -> Result<SourceHandle, SourceError> {
         let ledger = Ledger::open(database.into(), config.origin)?;
         refuse_overlap(&config.root, &config.state_dir)?;
@@ -73,7 +82,7 @@ impl Source {
             what: "cannot make an event descriptor".to_owned(),
             source,
         })?);
-        let worker = Worker::new(shared.clone(), ledger);
+        let worker = Worker::new(shared.clone(), ledger, accounts);
         thread::Builder::new()
             .name(format!("source-{set}"))
             .spawn(move || worker.watched())

@@ -9,6 +9,7 @@ use std::{
 };
 
 use keepshare_base::{Epoch, SetName};
+use keepshare_host::files::sync_dir;
 
 /// The most journals kept of one set.
 const KEPT_MAX: usize = 2;
@@ -28,7 +29,7 @@ pub(crate) fn keep(folder: &Path, set: &SetName, epoch: Epoch) -> io::Result<()>
         forget_unfinished(folder, set)?;
         return Err(error);
     }
-    File::open(folder)?.sync_all()?;
+    sync_dir(folder)?;
     forget_older(folder, set)
 }
 

@@ -1,112 +1,125 @@
-//! Names of owners and groups, from `/etc/passwd` and `/etc/group`.
+//! Names for the numbers of owners and groups.
 //!
-//! Users of a directory service have a number only: asking it may block for seconds, and destinations can map numbers.
+//! A row carries both, because numbers differ from machine to machine. The name services may not answer when a row is made: it
+//! goes with the name that the file had before, as long as the number is the same, or with the number alone. Which files
+//! those are is remembered while the source runs, and they are looked at again when there is an answer.
 
 use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-    time::{Duration, Instant, SystemTime},
+    collections::BTreeSet,
+    time::{Duration, Instant},
 };
 
-use keepshare_base::Owner;
+use keepshare_base::{FileId, Meta, Owner};
+use keepshare_host::accounts::{Answer, MachineAccounts, RETRY_AFTER};
 
-/// How long a file is believed before it is looked at again.
-const FRESH_FOR: Duration = Duration::from_secs(10);
+/// How many numbers without an answer are remembered at most.
+const UNANSWERED_MAX: usize = 65_536;
 
-/// The longest file that is read.
-const FILE_BYTES_MAX: u64 = 16 << 20;
+/// How many files that lack a name for them are remembered at most; more get it when they change.
+const UNNAMED_MAX: usize = 100_000;
+
+/// How long one look after answers may take.
+const LOOK_MAX: Duration = Duration::from_millis(50);
 
 /// Looks up owners and groups.
 #[derive(Debug)]
 pub(crate) struct Owners {
-    users: Names,
-    groups: Names,
+    accounts: MachineAccounts,
+    unanswered: BTreeSet<Who>,
+    unnamed: BTreeSet<FileId>,
+    next_look: Instant,
 }
 
-#[derive(Debug)]
-struct Names {
-    path: PathBuf,
-    looked_at: Option<Instant>,
-    modified: Option<SystemTime>,
-    names: HashMap<u32, String>,
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Who {
+    User(u32),
+    Group(u32),
 }
 
 impl Owners {
-    /// Looks into this machine's files.
-    pub(crate) fn new() -> Self {
-        Self { users: Names::new("/etc/passwd"), groups: Names::new("/etc/group") }
+    pub(crate) fn new(accounts: MachineAccounts) -> Self {
+        Self {
+            accounts,
+            unanswered: BTreeSet::new(),
+            unnamed: BTreeSet::new(),
+            next_look: Instant::now(),
+        }
     }
 
     /// Returns the owner with this number.
     pub(crate) fn user(&mut self, id: u32) -> Owner {
-        self.users.owner(id)
+        self.owner(id, Who::User(id))
     }
 
     /// Returns the group with this number.
     pub(crate) fn group(&mut self, id: u32) -> Owner {
-        self.groups.owner(id)
-    }
-}
-
-impl Names {
-    fn new(path: impl AsRef<Path>) -> Self {
-        Self {
-            path: path.as_ref().to_owned(),
-            looked_at: None,
-            modified: None,
-            names: HashMap::new(),
-        }
+        self.owner(id, Who::Group(id))
     }
 
-    fn owner(&mut self, id: u32) -> Owner {
-        if self.looked_at.is_none_or(|at| at.elapsed() > FRESH_FOR) {
-            self.looked_at = Some(Instant::now());
-            self.reload();
-        }
-        Owner { id, name: self.names.get(&id).cloned().unwrap_or_default() }
-    }
-
-    fn reload(&mut self) {
-        let Ok(metadata) = std::fs::metadata(&self.path) else { return };
-        let modified = metadata.modified().ok();
-        if (modified.is_some() && modified == self.modified) || metadata.len() > FILE_BYTES_MAX {
-            return;
-        }
-        if let Ok(text) = std::fs::read(&self.path) {
-            self.names = parse(&String::from_utf8_lossy(&text));
-            self.modified = modified;
-        }
-    }
-}
-
-/// Reads `name:password:number:…` lines; the first name of a number counts.
-fn parse(text: &str) -> HashMap<u32, String> {
-    let mut names = HashMap::new();
-    for line in text.lines() {
-        let mut fields = line.split(':');
-        let (Some(name), Some(_), Some(id)) = (fields.next(), fields.next(), fields.next()) else {
-            continue;
+    /// Gives a file the names that it had before, where nobody answered now.
+    pub(crate) fn keep(&self, meta: &mut Meta, before: &Meta) {
+        let keep = |now: &mut Owner, before: &Owner, who: Who| {
+            if now.name.is_empty() && now.id == before.id && self.unanswered.contains(&who) {
+                now.name.clone_from(&before.name);
+            }
         };
-        if let Ok(id) = id.parse()
-            && !name.is_empty()
-            && name.len() <= 256
-        {
-            names.entry(id).or_insert_with(|| name.to_owned());
+        let (user, group) = (Who::User(meta.owner.id), Who::Group(meta.group.id));
+        keep(&mut meta.owner, &before.owner, user);
+        keep(&mut meta.group, &before.group, group);
+    }
+
+    /// Remembers a file that goes without a name because nobody answered.
+    pub(crate) fn note(&mut self, file: FileId, meta: &Meta) {
+        let lacks = |owner: &Owner, who| owner.name.is_empty() && self.unanswered.contains(&who);
+        let lacks = lacks(&meta.owner, Who::User(meta.owner.id))
+            || lacks(&meta.group, Who::Group(meta.group.id));
+        if lacks && self.unnamed.len() < UNNAMED_MAX {
+            self.unnamed.insert(file);
         }
     }
-    names
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// Tells whether files wait for names.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.unnamed.is_empty()
+    }
 
-    #[test]
-    fn odd_lines_hide_no_name() {
-        let names =
-            parse("root:x:0:0::/root:/bin/sh\n\nbroken\nanna:x:1000:1\ntoor:x:0:0\n+::::\n");
-        assert_eq!(names.len(), 2);
-        assert_eq!(names[&0], "root");
-        assert_eq!(names[&1000], "anna");
+    /// Returns the files that lack a name, once everything was answered that was not.
+    pub(crate) fn answered(&mut self) -> BTreeSet<FileId> {
+        let began = Instant::now();
+        if !self.is_waiting() || began < self.next_look {
+            return BTreeSet::new();
+        }
+        while let Some(who) = self.unanswered.first().copied() {
+            if began.elapsed() > LOOK_MAX {
+                return BTreeSet::new();
+            }
+            if self.ask(who) == Answer::NotNow {
+                self.next_look = Instant::now() + RETRY_AFTER;
+                return BTreeSet::new();
+            }
+            self.unanswered.remove(&who);
+        }
+        std::mem::take(&mut self.unnamed)
+    }
+
+    fn owner(&mut self, id: u32, who: Who) -> Owner {
+        let name = match self.ask(who) {
+            Answer::Is(name) => name,
+            Answer::Nobody => String::new(),
+            Answer::NotNow => {
+                if self.unanswered.len() < UNANSWERED_MAX {
+                    self.unanswered.insert(who);
+                }
+                String::new()
+            }
+        };
+        Owner { id, name }
+    }
+
+    fn ask(&self, who: Who) -> Answer<String> {
+        match who {
+            Who::User(id) => self.accounts.user_name(id),
+            Who::Group(id) => self.accounts.group_name(id),
+        }
     }
 }

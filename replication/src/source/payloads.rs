@@ -15,6 +15,7 @@ use std::{
 };
 
 use keepshare_base::{Seq, SetName};
+use keepshare_host::files::sync_parent;
 
 use super::ledger::SpoolPlace;
 
@@ -316,8 +317,7 @@ impl SpoolSync {
     pub(crate) fn run(&self) -> io::Result<()> {
         for path in self.files.values() {
             File::open(path)?.sync_data()?;
-            let folder = path.parent().ok_or(io::ErrorKind::NotFound)?;
-            File::open(folder)?.sync_all()?;
+            sync_parent(path)?;
         }
         Ok(())
     }

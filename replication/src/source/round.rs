@@ -439,8 +439,8 @@ impl<'a, 't> Round<'a, 't> {
             Some(file) => file,
             None => self.tx.new_file()?,
         };
-        let record = FileRecord::new(seen.inode, seen.signature, meta);
-        self.tx.map.set_record(file, &record)?;
+        self.owners.note(file, &meta);
+        self.tx.map.set_record(file, &FileRecord::new(seen.inode, seen.signature, meta))?;
         if seen.kind == Kind::Dir {
             self.found.walks.push((file, scan));
         }

@@ -262,7 +262,8 @@ impl<'a, 't> Ship<'a, 't> {
         let forced = born || record.forgotten || restore.is_some();
         let differs = done.changed || row.meta.size != record.meta.size;
         let changed = forced || (differs && (row.hash.is_none() || row.hash != record.hash));
-        let attributes = row.meta != record.meta;
+        let seen = done.seen.signature;
+        let attributes = record.learn(self.owners, file, &mut row.meta, seen);
         if !changed {
             row.content = Content::Same;
             // What it was read for before is not done with until it is a version.
@@ -288,8 +289,6 @@ impl<'a, 't> Ship<'a, 't> {
         if record.blocks && !done.blocks {
             self.tx.map.clear_blocks(file, 0)?;
         }
-        record.signature = done.seen.signature;
-        record.meta = row.meta.clone();
         record.hash = row.hash;
         record.blocks = done.blocks;
         let was_forgotten = std::mem::take(&mut record.forgotten);
@@ -374,13 +373,11 @@ impl<'a, 't> Ship<'a, 't> {
         if seen == then {
             return Ok(Ok(None));
         }
-        let meta = match self.meta(at)? {
+        let mut meta = match self.meta(at)? {
             Ok(meta) => meta,
             Err(error) => return Ok(Err(error)),
         };
-        let differs = meta != record.meta;
-        record.signature = seen;
-        record.meta = meta;
+        let differs = record.learn(self.owners, file, &mut meta, seen);
         self.tx.map.set_record(file, &record)?;
         Ok(Ok(differs.then(|| attributes_row(file, &record, Event::Attributes))))
     }
@@ -555,10 +552,9 @@ impl<'a, 't> Ship<'a, 't> {
             let folder = self.folders.open(&self.tx.map, self.tree, *parent)?;
             let Some(folder) = folder else { continue };
             let Ok(seen) = self.tree.look_at(folder.as_fd()) else { continue };
-            let Ok(meta) = tree::meta(self.owners, folder.as_fd(), None, &seen) else { continue };
-            if meta != record.meta {
-                record.meta = meta;
-                record.signature = seen.signature;
+            let meta = tree::meta(self.owners, folder.as_fd(), None, &seen);
+            let Ok(mut meta) = meta else { continue };
+            if record.learn(self.owners, *parent, &mut meta, seen.signature) {
                 self.tx.map.set_record(*parent, &record)?;
                 found.insert(*parent, attributes_row(*parent, &record, Event::Attributes));
             }

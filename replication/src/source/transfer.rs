@@ -97,10 +97,11 @@ impl Transfer {
     ) -> Result<io::Result<Self>, SourceError> {
         let looked = tree::look_at(open.as_fd())
             .and_then(|seen| Ok((tree::meta_of_open(owners, open.as_fd(), &seen)?, seen)));
-        let (meta, seen) = match looked {
+        let (mut meta, seen) = match looked {
             Ok(looked) => looked,
             Err(error) => return Ok(Err(error)),
         };
+        owners.keep(&mut meta, &record.meta);
         let fresh = born || record.forgotten || !record.blocks;
         if fresh {
             tx.map.clear_blocks(file, 0)?;
@@ -170,7 +171,9 @@ impl Transfer {
 
     fn begin_again(&mut self, owners: &mut Owners) -> io::Result<()> {
         let now = tree::look_at(self.open.as_fd())?;
-        self.meta = tree::meta_of_open(owners, self.open.as_fd(), &now)?;
+        let mut meta = tree::meta_of_open(owners, self.open.as_fd(), &now)?;
+        owners.keep(&mut meta, &self.meta);
+        self.meta = meta;
         self.passes += 1;
         self.read_before += self.pass.read;
         self.pass = Pass::new(self.file, now);

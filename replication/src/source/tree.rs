@@ -12,8 +12,9 @@ use keepshare_base::{
     FileId, FileTime, Kind, LEFT_OUT_XATTR, LeftOut, Meta, Name, XATTR_BYTES_MAX, escape_name,
     unescape_name, xattr_allowed,
 };
+use keepshare_host::beneath::{self, Mounts};
 use rustix::{
-    fs::{self, Access, AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags},
+    fs::{self, Access, AtFlags, Mode, OFlags, Statx, StatxFlags},
     io::Errno,
 };
 
@@ -168,9 +169,7 @@ impl Tree {
     }
 
     fn step(&self, at: Option<&OwnedFd>, path: &[u8]) -> io::Result<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-        Ok(fs::openat2(at.unwrap_or(&self.root), path, flags, Mode::empty(), resolve)?)
+        beneath::open_folder(at.unwrap_or(&self.root), path, Mounts::Stay)
     }
 
     /// Hides the private folder, whatever it is called.
@@ -257,8 +256,8 @@ pub(crate) fn look_at(file: BorrowedFd<'_>) -> io::Result<Seen> {
 
 /// Opens a file's content for reading, without waiting on a pipe.
 pub(crate) fn open_file(folder: BorrowedFd<'_>, name: &Name) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    Ok(fs::openat(folder, unescape_name(name), flags, Mode::empty())?)
+    let name = unescape_name(name);
+    Ok(beneath::open_file(folder, name.as_slice(), OFlags::RDONLY, Mounts::Stay)?.into())
 }
 
 /// Tells whether a file can be opened for reading, as far as its rights say; asks where the mode alone does not tell.
@@ -275,16 +274,13 @@ pub(crate) fn may_read(folder: BorrowedFd<'_>, name: &Name, seen: &Seen) -> io::
 /// Lists a folder; names that a set cannot hold come as the second list.
 pub(crate) fn list(folder: BorrowedFd<'_>) -> io::Result<(Vec<Name>, Vec<Vec<u8>>)> {
     let (mut names, mut unusable) = (Vec::new(), Vec::new());
-    for entry in fs::Dir::read_from(folder)? {
-        let entry = entry?;
-        match entry.file_name().to_bytes() {
-            b"." | b".." => {}
-            name => match escape_name(name) {
-                Ok(name) => names.push(name),
-                Err(_) => unusable.push(name.to_vec()),
-            },
+    beneath::each_name(folder, |name| {
+        match escape_name(name) {
+            Ok(name) => names.push(name),
+            Err(_) => unusable.push(name.to_vec()),
         }
-    }
+        Ok::<_, io::Error>(true)
+    })?;
     Ok((names, unusable))
 }
 

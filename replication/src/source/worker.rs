@@ -11,7 +11,7 @@ use std::{
 };
 
 use keepshare_base::{FileId, Name, RequestId, chain};
-use keepshare_host::clock::now;
+use keepshare_host::{accounts::MachineAccounts, clock::now};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::{
@@ -118,13 +118,13 @@ enum Later {
 
 impl Worker {
     /// Prepares the thread.
-    pub(crate) fn new(shared: Arc<Shared>, ledger: Ledger) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, ledger: Ledger, accounts: MachineAccounts) -> Self {
         let now = Instant::now();
         Self {
             next_scan: now + shared.config.rescan_every,
             scan_began: now,
             ledger,
-            owners: Owners::new(),
+            owners: Owners::new(accounts),
             attached: None,
             marks: Marks::default(),
             pending: Pending::default(),

@@ -10,6 +10,7 @@ mod edits;
 mod fills;
 mod journal;
 mod mounts;
+mod owners;
 mod problems;
 mod restores;
 mod silent;

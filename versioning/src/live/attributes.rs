@@ -12,12 +12,10 @@ use rustix::{
     io::Errno,
 };
 
-use keepshare_base::{FileTime, Kind, LEFT_OUT_XATTR, Meta, XATTR_BYTES_MAX, xattr_allowed};
+use keepshare_base::{FileTime, Kind, LEFT_OUT_XATTR, Meta, Owner, XATTR_BYTES_MAX, xattr_allowed};
+use keepshare_host::accounts::{Answer, MachineAccounts};
 
-use super::{
-    beneath::{Folder, Part, Seen, see_open, step},
-    owners::Owners,
-};
+use super::beneath::{Folder, Part, Seen, see_open, step};
 
 /// The attribute that is an object's access list.
 const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
@@ -31,10 +29,15 @@ pub(super) struct Attributes {
     /// Whether owners and modes can be those of the origin.
     pub(super) as_root: bool,
     /// Who is who on this machine.
-    pub(super) owners: Owners,
+    accounts: MachineAccounts,
 }
 
 impl Attributes {
+    /// Sets owners and modes `as_root` or not at all.
+    pub(super) fn new(as_root: bool) -> Self {
+        Self { as_root, accounts: MachineAccounts::of_this_machine() }
+    }
+
     /// Makes the attributes of an open file or folder those of `meta`; the content must be there already.
     ///
     /// Each is tried, whatever became of the others: one that the file system does not take is left out, so that none
@@ -43,7 +46,8 @@ impl Attributes {
         let fd = fd.as_fd();
         let mut left = LeftOut::default();
         let before = see_open(fd)?;
-        let (uid, gid) = self.owner(meta, &before);
+        let Wanted { uid, gid, unanswered } = self.owner(meta, &before);
+        left.unanswered |= unanswered;
         let mut owner_changed = false;
         if (uid, gid) != (before.uid, before.gid) {
             owner_changed = uid != before.uid;
@@ -78,7 +82,8 @@ impl Attributes {
     ) -> io::Result<LeftOut> {
         let mut left = LeftOut::default();
         let Some(before) = folder.see(name)? else { return Err(Errno::NOENT.into()) };
-        let (uid, gid) = self.owner(meta, &before);
+        let Wanted { uid, gid, unanswered } = self.owner(meta, &before);
+        left.unanswered |= unanswered;
         if (uid, gid) != (before.uid, before.gid) {
             left.note("owner", folder.set_owner_of(name, uid, gid));
         }
@@ -92,7 +97,8 @@ impl Attributes {
     /// Tells whether what was seen has the owner, mode and time of `meta`; extended attributes are not looked at.
     pub(super) fn fit(&self, seen: &Seen, meta: &Meta) -> bool {
         let mode_fits = meta.kind == Kind::Symlink || seen.mode == self.mode(meta);
-        mode_fits && (seen.uid, seen.gid) == self.owner(meta, seen) && seen.mtime == meta.mtime
+        let Wanted { uid, gid, .. } = self.owner(meta, seen);
+        mode_fits && (seen.uid, seen.gid) == (uid, gid) && seen.mtime == meta.mtime
     }
 
     fn mode(&self, meta: &Meta) -> u32 {
@@ -103,12 +109,23 @@ impl Attributes {
         }
     }
 
-    fn owner(&self, meta: &Meta, now: &Seen) -> (u32, u32) {
-        if self.as_root {
-            (self.owners.user(&meta.owner), self.owners.group(&meta.group))
-        } else {
-            (now.uid, now.gid)
+    /// Returns who is to own something: by name where that is known here, else by the origin's number.
+    fn owner(&self, meta: &Meta, now: &Seen) -> Wanted {
+        if !self.as_root {
+            return Wanted { uid: now.uid, gid: now.gid, unanswered: false };
         }
+        let (user, group) =
+            (self.accounts.uid(&meta.owner.name), self.accounts.gid(&meta.group.name));
+        let unanswered = [user, group].contains(&Answer::NotNow);
+        let number = |answer, wanted: &Owner, now: u32| match answer {
+            Answer::Is(number) => number,
+            Answer::Nobody => wanted.id,
+            // What is not root's was given to somebody when there was an answer.
+            Answer::NotNow if now != 0 => now,
+            Answer::NotNow => wanted.id,
+        };
+        let (uid, gid) = (number(user, &meta.owner, now.uid), number(group, &meta.group, now.gid));
+        Wanted { uid, gid, unanswered }
     }
 
     /// Sets and removes extended attributes, as far as the file system takes them.
@@ -149,6 +166,14 @@ impl Attributes {
     }
 }
 
+/// Who is to own something.
+struct Wanted {
+    uid: u32,
+    gid: u32,
+    /// The name services did not say so of both: they are asked again.
+    unanswered: bool,
+}
+
 /// What became of a file's access lists.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Lists {
@@ -164,12 +189,14 @@ pub struct LeftOut {
     /// Some of them, each with why.
     named: Vec<(String, io::Error)>,
     more: usize,
+    /// The name services of the machine did not say who is to own it.
+    unanswered: bool,
 }
 
 impl LeftOut {
     /// Tells whether all were taken.
     pub fn is_empty(&self) -> bool {
-        self.named.is_empty()
+        self.named.is_empty() && !self.unanswered
     }
 
     fn note(&mut self, what: impl Into<String>, result: io::Result<()>) {
@@ -184,6 +211,13 @@ impl LeftOut {
 
 impl fmt::Display for LeftOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.unanswered {
+            f.write_str("the name services of this machine do not say now who its owner is")?;
+            if self.named.is_empty() {
+                return Ok(());
+            }
+            f.write_str("; ")?;
+        }
         f.write_str("the file system of the live tree does not take")?;
         for (at, (what, error)) in self.named.iter().enumerate() {
             let comma = if at == 0 { "" } else { "," };
@@ -272,9 +306,15 @@ fn current(fd: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
+    use std::{
+        os::unix::fs::MetadataExt,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+    };
 
-    use keepshare_base::Owner;
+    use keepshare_host::accounts::{NameService, Question, Value};
 
     use super::*;
 
@@ -293,7 +333,7 @@ mod tests {
     }
 
     fn rules(as_root: bool) -> Attributes {
-        Attributes { as_root, owners: Owners::default() }
+        Attributes::new(as_root)
     }
 
     /// A master must not be able to plant a program that runs as someone else.
@@ -321,6 +361,52 @@ mod tests {
             let left = rules(false).set(&file, &Meta { mtime: old, ..meta() }).unwrap();
             assert!(!left.to_string().contains("its time"), "{left}");
         }
+    }
+
+    /// A directory of the users 'anna', 1007 here, that answers only sometimes.
+    struct Directory(Arc<AtomicBool>);
+
+    impl NameService for Directory {
+        fn ask(&self, question: &Question) -> io::Result<Option<Value>> {
+            let answers = self.0.load(Ordering::Relaxed);
+            let is_anna = *question == Question::UserNumber("anna".to_owned());
+            let answer = is_anna.then_some(Value::Number(1007));
+            if answers { Ok(answer) } else { Err(io::ErrorKind::NotConnected.into()) }
+        }
+
+        fn local(&self, _: &Question) -> Option<Value> {
+            None
+        }
+    }
+
+    /// The same person has another number on every machine, and a directory that is down makes nobody else of them.
+    #[test]
+    fn names_win_over_numbers() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let answers = Arc::new(AtomicBool::new(true));
+        let rules = |answers: &Arc<AtomicBool>| Attributes {
+            as_root: true,
+            accounts: MachineAccounts::of(Directory(answers.clone())).patient(),
+        };
+        let named = |name: &str, id| Meta { owner: Owner { id, name: name.into() }, ..meta() };
+        let file = tempfile::tempfile().unwrap();
+        let owner = || file.metadata().unwrap().uid();
+        let before = rules(&answers);
+        for (name, id, expected) in [("otto", 500, 500), ("", 7, 7), ("anna", 500, 1007)] {
+            assert!(!before.set(&file, &named(name, id)).unwrap().unanswered);
+            assert_eq!(owner(), expected, "{name:?} is somebody else");
+        }
+        answers.store(false, Ordering::Relaxed);
+        let after = rules(&answers);
+        let left = after.set(&file, &named("anna", 500)).unwrap();
+        assert!(left.to_string().contains("do not say now who"), "it is not tried again: {left}");
+        assert_eq!(owner(), 1007, "it was taken from her");
+        assert!(after.fit(&see_open(&file).unwrap(), &named("anna", 500)));
+        let new = tempfile::tempfile().unwrap();
+        assert!(!after.set(&new, &named("anna", 500)).unwrap().is_empty());
+        assert_eq!(new.metadata().unwrap().uid(), 500);
     }
 
     #[test]

@@ -1,20 +1,18 @@
 //! Folders held open, and everything the live tree does inside one.
 //!
 //! Whoever can write into a live tree can swap a folder for a symlink at any moment. So nothing here takes a path: a
-//! [`Folder`] is a descriptor, going down goes through `openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)` one entry at a
-//! time, and every other call names one entry of a held folder and never follows what it finds there. What an entry
-//! *should* be is not decided here.
+//! [`Folder`] is a descriptor, going down goes through [`keepshare_host::beneath`] one entry at a time, and every other
+//! call names one entry of a held folder and never follows what it finds there. What an entry *should* be is not
+//! decided here.
 
 use std::{fs::File, io, os::fd::OwnedFd, path::Path};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, StatxFlags};
 
 use keepshare_base::{FileTime, Kind, Name};
+use keepshare_host::beneath::{self, Mounts};
 
 use super::identity::Identity;
-
-/// How often an open is tried again when the kernel could not rule out a race.
-const OPEN_TRIES_MAX: usize = 64;
 
 /// The name of one entry of a folder: never empty, `.`, `..`, and without slash and NUL.
 ///
@@ -82,24 +80,20 @@ impl Folder {
 
     /// Opens a folder inside this one.
     pub(super) fn folder(&self, name: Part<'_>) -> io::Result<Self> {
-        open_beneath(&self.0, name, FOLDER_FLAGS).map(Self)
+        // A mount inside a live tree is not ours to walk into.
+        beneath::open_folder(&self.0, name.0, Mounts::Stay).map(Self)
     }
 
     /// Opens a regular file inside this folder for reading and writing, or only for reading.
     pub(super) fn file(&self, name: Part<'_>, write: bool) -> io::Result<File> {
         let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
-        // Non-blocking, because what stands there may have become a pipe.
-        let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        open_beneath(&self.0, name, flags).map(File::from)
+        beneath::open_file(&self.0, name.0, access, Mounts::Stay)
     }
 
     /// Makes an empty file that was not there.
     pub(super) fn make_file(&self, name: Part<'_>) -> io::Result<File> {
         step()?;
-        let flags =
-            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made = rustix::fs::openat(&self.0, name.0, flags, Mode::RUSR | Mode::WUSR)?;
-        Ok(File::from(made))
+        beneath::make_file(&self.0, name.0, OFlags::RDWR)
     }
 
     /// Makes a folder that was not there.
@@ -170,16 +164,7 @@ impl Folder {
         &self,
         mut each: impl FnMut(Part<'_>) -> Result<bool, E>,
     ) -> Result<(), E> {
-        let listing = rustix::fs::Dir::read_from(&self.0).map_err(io::Error::from)?;
-        for entry in listing {
-            let entry = entry.map_err(io::Error::from)?;
-            if let Some(name) = Part::new(entry.file_name().to_bytes())
-                && !each(name)?
-            {
-                break;
-            }
-        }
-        Ok(())
+        beneath::each_name(&self.0, |name| Part::new(name).map_or(Ok(true), &mut each))
     }
 
     /// Sets the content time of an entry that cannot be opened, a symlink.
@@ -213,18 +198,6 @@ pub(super) fn step() -> io::Result<()> {
     #[cfg(test)]
     trip::step()?;
     Ok(())
-}
-
-fn open_beneath(folder: &OwnedFd, name: Part<'_>, flags: OFlags) -> io::Result<OwnedFd> {
-    // A mount inside a live tree is not ours to walk into.
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    for _ in 0..OPEN_TRIES_MAX {
-        match rustix::fs::openat2(folder, name.0, flags, Mode::empty(), resolve) {
-            Err(rustix::io::Errno::AGAIN) => {}
-            opened => return Ok(opened?),
-        }
-    }
-    Err(rustix::io::Errno::AGAIN.into())
 }
 
 fn seen(stat: &rustix::fs::Statx) -> Seen {

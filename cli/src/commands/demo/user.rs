@@ -11,12 +11,8 @@ use anyhow::Context;
 
 use keepshare_auth::{Accounts, Binding, User, UserName, UserSets};
 use keepshare_control::{Code, Failure, Outcome};
-use keepshare_host::clock;
-use keepshare_station::{
-    files,
-    service::Station,
-    users::{account, name_of},
-};
+use keepshare_host::{accounts::MachineAccounts, clock, files};
+use keepshare_station::service::Station;
 
 use super::{Layout, REPLICA, set_name};
 
@@ -77,8 +73,10 @@ fn ticket(accounts: &Accounts, name: &UserName, from: IpAddr) -> Outcome<Option<
 /// Returns whoever runs the demo.
 fn myself() -> User {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    let account_name = name_of(uid);
-    let groups = account(&account_name).map(|account| account.groups).unwrap_or_default();
+    let accounts = MachineAccounts::of_this_machine().patient();
+    let account_name = accounts.shown_user(uid);
+    let account = accounts.account(&account_name).known();
+    let groups = account.map(|account| account.groups).unwrap_or_default();
     let groups = groups.into_iter().take(keepshare_auth::GROUPS_MAX).collect();
     let name =
         account_name.parse().unwrap_or_else(|_| FALLBACK.parse().expect("a fixed and valid name"));
@@ -100,7 +98,8 @@ fn password(path: &Path) -> Outcome<(String, bool)> {
         Failure::new(Code::Failed, format!("there are no random numbers: {error}"))
     })?;
     let password = format!("{:016x}", u64::from_le_bytes(bytes));
-    files::write_synced(path, format!("{password}\n").as_bytes(), 0o600)?;
+    files::write_synced(path, format!("{password}\n").as_bytes(), 0o600)
+        .map_err(anyhow::Error::new)?;
     Ok((password, true))
 }
 

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use keepshare_base::Seq;
+use keepshare_base::{FileTime, Seq};
 
 use super::{TICK, Worker, chain};
 use crate::source::{
@@ -34,6 +34,7 @@ impl Worker {
             || self.cutting.is_waiting()
             || !self.recent.is_empty()
             || self.linked.is_waiting()
+            || self.owners.is_waiting()
             || !self.replaced.is_empty()
             || self.aside.is_some()
             || !lock(&self.shared.acks).changed.is_empty()
@@ -64,6 +65,7 @@ impl Worker {
         if self.ledger.check_space().is_ok() {
             self.keep_notes();
         }
+        self.name_owners();
         self.watch_linked();
         self.look_at_replaced();
         self.sync_gone();
@@ -71,6 +73,35 @@ impl Worker {
         self.sweep(now);
         if !self.pending.may_find_moved() {
             self.pending.strange.forget_old();
+        }
+    }
+
+    /// Looks again at files whose owners had no name because nobody answered, once somebody does.
+    fn name_owners(&mut self) {
+        if self.attached.is_none() || self.short_until.is_some() {
+            return;
+        }
+        let files = self.owners.answered();
+        if files.is_empty() {
+            return;
+        }
+        // Their times say nothing of it, so what is known of them counts for older.
+        let marked = self.ledger.write(|tx| {
+            for file in &files {
+                if let Some(mut record) = tx.map.record(*file)? {
+                    record.signature.ctime = FileTime::default();
+                    tx.map.set_record(*file, &record)?;
+                }
+            }
+            Ok(())
+        });
+        match marked {
+            Ok(()) => {
+                for file in files {
+                    self.pending.add_file(file, FileTask::default());
+                }
+            }
+            Err(error) => self.fail(&error),
         }
     }
 

@@ -422,9 +422,8 @@ impl<'t> Turn<'_, 't> {
         let folder = folders.open(&self.tx.map, &self.attached.tree, at.parent)?;
         let Some(folder) = folder else { return Ok(Some(record)) };
         let meta = tree::meta(self.owners, folder.as_fd(), at.name.as_ref(), &at.seen);
-        if let Ok(meta) = meta {
-            record.meta = meta;
-            record.signature = at.seen.signature;
+        if let Ok(mut meta) = meta {
+            record.learn(self.owners, file, &mut meta, at.seen.signature);
             record.hash = None;
             self.tx.map.set_record(file, &record)?;
         }
