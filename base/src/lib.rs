@@ -1,11 +1,12 @@
 //! The shared words of Keepshare.
 //!
-//! Ids, positions, names, times and changes, each a type that cannot be wrong once it exists. Text and bytes from
+//! Ids, positions, names, times, changes and how things are, each a type that cannot be wrong once it exists. Text and bytes from
 //! outside are parsed here, at the edge; everything behind the edge takes these types. This crate is pure: no clock,
 //! no input or output, no threads.
 
 mod change;
 mod error;
+pub mod health;
 mod ids;
 mod meta;
 mod names;

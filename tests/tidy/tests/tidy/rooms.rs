@@ -83,8 +83,8 @@ const LONG: &[(&str, usize)] = &[
     ("versioning/src/index/files.rs", 614),
     ("versioning/src/live.rs", 557),
     ("replication/src/capture/hub.rs", 515),
-    ("replication/src/drivers/receive.rs", 524),
-    ("replication/src/drivers/ship.rs", 516),
+    ("replication/src/drivers/receive.rs", 513),
+    ("replication/src/drivers/ship.rs", 512),
     ("replication/src/source/map.rs", 659),
     ("replication/src/source/round.rs", 601),
     ("replication/src/source/ship.rs", 673),
@@ -94,8 +94,6 @@ const LONG: &[(&str, usize)] = &[
     ("namespace/src/share.rs", 588),
     ("namespace/src/when.rs", 507),
     ("station/src/catalog.rs", 584),
-    ("station/src/master.rs", 558),
-    ("station/src/replica.rs", 546),
     ("cli/src/cli.rs", 525),
 ];
 
