@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ContentHash, FileId, Kind, Meta, MetaError, Name, OriginId, Position, RequestId, Stamp,
+    ContentHash, Event, FileId, Kind, Meta, MetaError, Name, OriginId, Position, RequestId, Stamp,
     VersionId,
 };
 
@@ -91,34 +91,6 @@ pub enum ChangeError {
     /// A state that is no version, or of another origin, said to be made a version by some change.
     #[error("{0} is said to be a version that it cannot be")]
     Made(FileId),
-}
-
-/// What happened to a file, for its history.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
-pub enum Event {
-    /// It came to be.
-    Created,
-    /// Its content changed.
-    Saved,
-    /// Only its attributes changed.
-    Attributes,
-    /// An old version was written back.
-    Restored,
-    /// A mirror brought it: what happened in between is not known.
-    Mirrored,
-}
-
-impl Event {
-    /// Returns what it is called wherever versions are listed.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::Saved => "saved",
-            Self::Attributes => "attributes",
-            Self::Restored => "restored",
-            Self::Mirrored => "mirrored",
-        }
-    }
 }
 
 /// What a name stands for afterwards.

@@ -1,22 +1,25 @@
 //! The shared words of Keepshare.
 //!
-//! Ids, positions, names, times and changes, each a type that cannot be wrong once it exists. Text and bytes from
+//! Ids, positions, names, times, changes and how things are, each a type that cannot be wrong once it exists. Text and bytes from
 //! outside are parsed here, at the edge; everything behind the edge takes these types. This crate is pure: no clock,
 //! no input or output, no threads.
 
 mod change;
 mod error;
+mod event;
+pub mod health;
 mod ids;
 mod meta;
 mod names;
 mod time;
 
 pub use change::{
-    Change, ChangeError, Content, EXTENT_BYTES_MAX, Event, Extent, FILES_PER_CHANGE_MAX, FileRow,
+    Change, ChangeError, Content, EXTENT_BYTES_MAX, Extent, FILES_PER_CHANGE_MAX, FileRow,
     FilledChange, Made, NAMES_PER_CHANGE_MAX, NameRow, PAYLOAD_BYTES_MAX, Point, PointKind,
     PresentFile, RestoreGround, RestoreOutcome, RestoreRow,
 };
 pub use error::chain;
+pub use event::Event;
 pub use ids::{
     CommitId, ContentHash, Epoch, FileId, IdError, OriginId, Position, RequestId, RunningHash, Seq,
     SetName, StationName, VersionId,

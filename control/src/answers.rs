@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use keepshare_base::Kind;
+use keepshare_base::{
+    Kind,
+    health::{MirrorProgress, ProblemKind, SetHealth, State},
+};
 
 /// How far long work is.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -61,6 +64,8 @@ pub struct StationStatus {
 pub struct Concern {
     /// Of what: the station, a set, or a set and a destination.
     pub about: String,
+    /// Of which kind; it stays the same while counts and reasons change.
+    pub kind: ProblemKind,
     /// What it is.
     pub what: String,
 }
@@ -78,6 +83,34 @@ pub struct MemberStatus {
     pub connected: bool,
 }
 
+/// How a set is, or its copy at one destination: fields of what it belongs to.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct HealthStatus {
+    /// Its word.
+    pub state: State,
+    /// Why it is so; none where it is in-sync.
+    pub cause: Option<String>,
+    /// In a mirror: how much of a hundred is compared or sent, where that is known.
+    pub percent: Option<u64>,
+    /// In a mirror whose source is read first: how many names were found.
+    pub found: Option<u64>,
+}
+
+impl From<&SetHealth> for HealthStatus {
+    fn from(health: &SetHealth) -> Self {
+        let progress = match health {
+            SetHealth::Mirroring(progress) => *progress,
+            _ => MirrorProgress::Unknown,
+        };
+        Self {
+            state: health.state(),
+            cause: health.cause(),
+            percent: progress.percent(),
+            found: progress.found(),
+        }
+    }
+}
+
 /// One set on one station.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SetStatus {
@@ -85,9 +118,9 @@ pub struct SetStatus {
     pub name: String,
     /// `master` or `replica`.
     pub role: String,
-    /// A word, and where there is more to say a phrase that begins with it: `in-sync`, `incomplete: 3 problems`,
-    /// `mirroring 40 %`, `behind`, `waiting: disk full`, `alarm: …`
-    pub state: String,
+    /// How it is.
+    #[serde(flatten)]
+    pub health: HealthStatus,
     /// The folder that is replicated, on its master.
     pub source: Option<PathBuf>,
     /// The live tree, on a replica.
@@ -147,8 +180,9 @@ pub struct SharedStatus {
 pub struct DestinationStatus {
     /// Which station.
     pub station: String,
-    /// As [`SetStatus::state`], for this destination alone.
-    pub state: String,
+    /// How the set is there, as far as is known here.
+    #[serde(flatten)]
+    pub health: HealthStatus,
     /// Whether the link is up.
     pub connected: bool,
     /// The newest change it acknowledged.
@@ -162,9 +196,6 @@ pub struct DestinationStatus {
     /// How old the oldest change is that it lacks; none where the journal cannot be read.
     #[serde(default)]
     pub lag_seconds: Option<u64>,
-    /// Why it is not in-sync, where it is not.
-    #[serde(default)]
-    pub cause: Option<String>,
     /// For how long there has been no link, in seconds; none where there is one.
     #[serde(default)]
     pub away_seconds: Option<u64>,

@@ -12,7 +12,6 @@ mod frame;
 pub mod login;
 pub mod questions;
 pub mod server;
-pub mod standing;
 pub mod text;
 
 pub use failure::{Code, Failure, Outcome};

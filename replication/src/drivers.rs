@@ -4,6 +4,7 @@
 //! to a machine and do what it puts out. What may block runs on threads for that.
 
 pub mod agreement;
+mod alarms;
 mod mirror;
 pub mod pump;
 pub mod receive;
@@ -17,7 +18,11 @@ use tokio::sync::watch;
 
 use crate::link::Credentials;
 
-pub use self::{mirror::MirrorShown, wanted::Wanted};
+pub use self::{
+    alarms::{Alarms, LinkAlarm},
+    mirror::MirrorShown,
+    wanted::Wanted,
+};
 
 /// The other stations of the cluster.
 pub trait Peers: Credentials {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use keepshare_control::answers::Concern;
 
 use crate::{
-    concerns::{News, Told},
+    concerns::{Known, News},
     service::Station,
     status::station_status,
 };
@@ -17,7 +17,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 pub(crate) async fn keep(station: Arc<Station>) {
     let mut stop = station.stopping();
     let mut tick = tokio::time::interval(LOOK_EVERY);
-    let mut told = Told::default();
+    let mut known = Known::default();
     loop {
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
@@ -31,11 +31,11 @@ pub(crate) async fn keep(station: Arc<Station>) {
             return;
         }
         let Ok(concerns) = looked else { continue };
-        let News { begun, ended } = told.take(concerns);
-        for Concern { about, what } in ended {
+        let News { begun, ended } = known.take(concerns);
+        for Concern { about, what, .. } in ended {
             tracing::info!(%about, alarm = %what, "alarm ended");
         }
-        for Concern { about, what } in begun {
+        for Concern { about, what, .. } in begun {
             tracing::error!(%about, alarm = %what, "alarm: a person must act");
         }
     }

@@ -133,9 +133,7 @@ async fn start(station: &Arc<Station>, address: SocketAddr) -> Server {
                     tracing::error!(%address, error = format!("{error:#}"), "the drive is not served");
                     is_told = true;
                 }
-                station.drive.set_problem(Some(format!(
-                    "users cannot reach their drive: {error:#}; name another address as nfs in [doors]"
-                )));
+                station.drive.set_problem(Some(format!("{error:#}")));
                 tokio::time::sleep(BIND_EVERY).await;
             }
         }

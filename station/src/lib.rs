@@ -9,6 +9,7 @@ pub mod answers;
 mod attention;
 mod backlog;
 mod catalog;
+mod checkup;
 mod concerns;
 pub mod config;
 mod database;

@@ -11,35 +11,41 @@ use chrono::Utc;
 use chrono_tz::Tz;
 use tokio::sync::{Notify, watch};
 
-use keepshare_base::{OriginId, Seq, SetName, StationName};
+use keepshare_base::{
+    OriginId, Seq, SetName, StationName,
+    health::{LinkHealth, Part, SetHealth, SetProblem},
+};
 use keepshare_control::{
     Code, Failure, Outcome,
-    answers::{DestinationStatus, SetStatus, SharedStatus, SweptStatus},
-    standing::{self, BEHIND, IN_SYNC, arrived, has_arrived, rank},
+    answers::{DestinationStatus, HealthStatus, SetStatus, SharedStatus, SweptStatus},
 };
 use keepshare_host::clock;
-use keepshare_proto::{cut::CutRule, shipper::Doing};
+use keepshare_proto::cut::CutRule;
 use keepshare_replication::{
     clock::seconds_since,
     drivers::{
-        MirrorShown, Peers,
+        Peers,
         agreement::Agreement,
         restores::Restores,
         ship::{Ship, Shipping},
     },
     source::{
-        CaptureMode, FileProblem, Head, RestoreTimes, Settled, Source, SourceAlarm, SourceConfig,
-        SourceError, SourceHandle, SourceLimits, SourceStatus, Swept,
+        CaptureMode, Head, RestoreTimes, Settled, Source, SourceAlarm, SourceConfig, SourceError,
+        SourceHandle, SourceLimits, SourceStatus, Swept,
     },
 };
 
 use crate::{
     backlog::{Backlog, Lag},
+    checkup::{Checkup, Told, texts},
     database, panics,
     schedule::{AlarmClock, Weekly},
     service::{Station, Task},
-    state::states_inside,
 };
+
+use health::Seen;
+
+mod health;
 
 /// A source is compared whole at the latest after this time, should nobody have asked for it.
 const RESCAN_EVERY: Duration = Duration::from_secs(8 * 24 * 3600);
@@ -162,63 +168,52 @@ impl Master {
     /// Tells whether there is a link to this station now.
     pub(crate) fn is_connected(&self, to: &StationName) -> bool {
         let mut known = self.destinations.iter().filter(|destination| destination.to == *to);
-        known.any(|destination| is_connected(&destination.shown.borrow()))
+        known.any(|destination| health::link(&destination.shown.borrow()).is_connected())
     }
 
-    /// Asks whether everything that was saved until now is looked at, for [`Self::status_after`].
+    /// Asks whether everything that was saved until now is looked at, for [`Self::check`].
     pub(crate) fn ask_settled(&self) -> Asked {
         Asked { settled: self.source.ask_settled(), until: Instant::now() + SETTLE_MAX }
     }
 
     /// Returns how the set is, after a short wait for what was saved a moment ago.
     pub(crate) fn status(&self) -> SetStatus {
-        self.status_after(self.ask_settled())
+        self.check(self.ask_settled()).status
     }
 
     /// Returns how the set is, true of the moment of the question.
-    pub(crate) fn status_after(&self, asked: Asked) -> SetStatus {
+    pub(crate) fn check(&self, asked: Asked) -> Checkup {
         let settled = asked.settled.wait(asked.until);
         let (head, mut source) = (self.source.head(), self.source.status());
         let gone = self.why_gone();
-        let unread = gone.is_some() || source.alarms.iter().any(stops_reading);
+        let unread = gone.is_some() || source.alarms.iter().any(health::stops_reading);
         if !settled && !unread {
             // Something of before the question may still be unread.
             source.dirty = source.dirty.max(1);
         }
-        let of = |Destination { to, shown, backlog, .. }: &Destination| {
+        let own: Vec<SetProblem> = gone.into_iter().chain(health::alarms(&source)).collect();
+        let (mut links, mut destinations) = (Vec::new(), Vec::new());
+        let mut problems: Vec<Told> = own.iter().cloned().map(Told::from).collect();
+        for Destination { to, shown, backlog, .. } in &self.destinations {
             // A loop ends with the station and never before: what it showed last is not how it is.
             let gone = shown.has_changed().is_err() && !*self.stopping.borrow();
             let shown = shown.borrow().clone();
+            let seen = Seen { unread, gone, kept: self.keeps_after(&shown, head) };
+            let health = health::health(&shown, head, &source, seen);
+            problems.extend(health::link_problems(to, &health, &shown));
             let lag = self.lag(backlog, &shown, head);
-            destination_status(to, &shown, head, &source, lag, (unread, gone))
-        };
-        let destinations: Vec<DestinationStatus> = self.destinations.iter().map(of).collect();
-        let alarms: Vec<String> = gone.into_iter().chain(alarms(&source)).collect();
-        let shipping = self.destinations.iter().flat_map(|Destination { to, shown, .. }| {
-            let alarms = shown.borrow().alarms.clone();
-            alarms.into_iter().map(move |alarm| format!("{to}: {alarm}"))
-        });
-        let state = match alarms.first() {
-            Some(alarm) => format!("alarm: {alarm}"),
-            None => worst(&destinations),
-        };
-        let alarms: Vec<String> =
-            alarms.into_iter().chain(shipping).chain(states_in(&self.root)).collect();
-        let still_open = source.still_open.iter().map(|path| {
-            format!("{path}: what a restore replaced is still open by a writer; what that writes becomes a version")
-        });
-        let torn = source.torn.iter().map(|path| {
-            format!(
-                "{path}: half of one version and half of another, because a restore was cut off while it was written; \
-                 restore it again"
-            )
-        });
-        let problems = alarms.iter().cloned().chain(source_problems(&source));
-        let problems = problems.chain(torn).chain(still_open).collect();
-        SetStatus {
+            destinations.push(destination_status(to, &shown, head, &health, lag, gone));
+            links.push((to.clone(), health));
+        }
+        problems.extend(health::states_in(&self.root).map(Told::from));
+        problems.extend(health::source_problems(&source).into_iter().map(Told::from));
+        let own = own.into_iter().next().map(SetHealth::Alarm);
+        let shown = own.clone().unwrap_or_else(|| health::worst(&links));
+        let (texts, alarms) = texts(&problems);
+        let status = SetStatus {
             name: self.name.to_string(),
             role: "master".to_owned(),
-            state,
+            health: HealthStatus::from(&shown),
             source: Some(self.root.clone()),
             live: None,
             head: Some(head.seq.0),
@@ -231,14 +226,23 @@ impl Master {
             shared: shared(&source),
             incomplete: source.problem_count,
             away_seconds: None,
-            problems,
+            problems: texts,
             alarms,
-        }
+        };
+        Checkup { own, links, problems, status }
+    }
+
+    /// Tells whether the journal keeps every change that a destination without a link lacks.
+    fn keeps_after(&self, shown: &Shipping, head: Head) -> bool {
+        let Some(acked) = health::acked_of(shown, head) else { return false };
+        // With a link nobody asks, and the journal need not be read.
+        health::link(shown) != LinkHealth::Up
+            && self.source.oldest().is_ok_and(|oldest| oldest <= acked.next())
     }
 
     /// Returns how far a destination is behind, where the journal can be read.
     fn lag(&self, backlog: &Mutex<Backlog>, shown: &Shipping, head: Head) -> Option<Lag> {
-        let acked = acked_of(shown, head).unwrap_or(Seq(0));
+        let acked = health::acked_of(shown, head).unwrap_or(Seq(0));
         let sizes = |from, limit| {
             let unread = |error| {
                 let error = format!("{:#}", anyhow::Error::new(error));
@@ -250,10 +254,10 @@ impl Master {
     }
 
     /// Returns why nobody looks at the folder any more, where that is so.
-    fn why_gone(&self) -> Option<String> {
+    fn why_gone(&self) -> Option<SetProblem> {
         let name = format!("source-{}", self.name);
         let why = panics::of(|thread| thread == name)?;
-        Some(format!("the source's thread is gone, start the station anew: {why}"))
+        Some(SetProblem::ThreadGone(Part::Source, Some(why)))
     }
 
     /// Has one destination mirrored, or all. A mirror in a new epoch is one of all. Blocks.
@@ -394,35 +398,21 @@ fn cannot_replicate(root: &Path, error: SourceError) -> Failure {
     })
 }
 
-fn is_connected(shown: &Shipping) -> bool {
-    !matches!(shown.doing, None | Some(Doing::Away))
-}
-
 fn destination_status(
     to: &StationName,
     shown: &Shipping,
     head: Head,
-    source: &SourceStatus,
+    health: &SetHealth,
     lag: Option<Lag>,
-    (unread, gone): (bool, bool),
+    gone: bool,
 ) -> DestinationStatus {
-    let acked = acked_of(shown, head);
-    let connected = is_connected(shown) && !gone;
-    let state = match destination_state(shown, head, source) {
-        _ if shown.stopped.is_some() && !gone => {
-            format!("alarm: {}", shown.stopped.as_deref().unwrap_or_default())
-        }
-        _ if gone => "alarm: nothing is sent any more, start the station anew".to_owned(),
-        // What is known has arrived; what there is nobody knows.
-        state if unread && has_arrived(&state) => "unverified: the source is not read".to_owned(),
-        state => state,
-    };
-    let error = shown.error.clone().filter(|_| !connected);
-    let cause = error.clone().or_else(|| cause(&state, source));
+    let acked = health::acked_of(shown, head);
+    let link = health::link(shown);
+    let connected = link.is_connected() && !gone;
     let mirror = shown.mirror.map(|mirror| mirror.bytes_total.saturating_sub(mirror.bytes_done));
     DestinationStatus {
         station: to.to_string(),
-        state,
+        health: HealthStatus::from(health),
         connected,
         acknowledged: acked.map(|acked| acked.0),
         lag_changes: head.seq.0.saturating_sub(acked.map_or(0, |acked| acked.0)),
@@ -430,32 +420,11 @@ fn destination_status(
         lag_seconds: lag.map(|Lag { since, .. }| {
             since.map_or(0, |since| seconds(clock::now().micros_since(since)))
         }),
-        cause,
         away_seconds: shown.away_since.filter(|_| !connected).map(seconds_since),
         sent_bytes: shown.counts.sent_bytes,
         received_bytes: shown.counts.received_bytes,
-        error,
+        error: link.error().map(ToOwned::to_owned),
     }
-}
-
-/// Returns the newest change of this journal that a destination acknowledged.
-fn acked_of(shown: &Shipping, head: Head) -> Option<Seq> {
-    shown.acked.filter(|acked| acked.epoch == head.epoch).map(|acked| acked.seq)
-}
-
-/// Returns why a destination with a link is in this state, where it should be in another.
-fn cause(state: &str, source: &SourceStatus) -> Option<String> {
-    let why = match standing::split(state) {
-        (IN_SYNC, _) => return None,
-        (_, Some(why)) => why.to_owned(),
-        (BEHIND, None) if source.scanning => "the source is being compared".to_owned(),
-        (BEHIND, None) if source.dirty > 0 => {
-            format!("{} names of the source are still to be looked at", source.dirty)
-        }
-        (BEHIND, None) => "changes are on their way".to_owned(),
-        (word, None) => word.to_owned(),
-    };
-    Some(why)
 }
 
 /// Returns whole seconds; none of them where a clock went back.
@@ -463,198 +432,54 @@ fn seconds(micros: i64) -> u64 {
     u64::try_from(micros).unwrap_or(0) / 1_000_000
 }
 
-/// Returns the one word or phrase that tells how a destination is.
-fn destination_state(shown: &Shipping, head: Head, source: &SourceStatus) -> String {
-    match &shown.doing {
-        None | Some(Doing::Away) => "disconnected".to_owned(),
-        Some(Doing::Greeting) => "connecting".to_owned(),
-        Some(Doing::Waiting(reason)) => format!("waiting: {reason}"),
-        Some(Doing::Mirroring(_)) if source.scanning => {
-            format!("mirroring, {} found", source.scanned)
-        }
-        Some(Doing::Mirroring(_)) => match shown.mirror {
-            Some(mirror) if mirror.files_total > 0 => {
-                format!("mirroring {} %", percent(&mirror))
-            }
-            _ => "mirroring".to_owned(),
-        },
-        Some(Doing::Following) => {
-            let newest = Some((head.epoch, head.seq));
-            let has_all = shown.acked.map(|acked| (acked.epoch, acked.seq)) == newest;
-            let all_read = !source.scanning && source.dirty == 0;
-            match (has_all && all_read, shown.live == newest) {
-                (true, true) => arrived(source.problem_count),
-                (true, false) => format!("{BEHIND}: live tree"),
-                (false, _) => BEHIND.to_owned(),
-            }
-        }
-    }
-}
-
-/// Half by files and half by bytes: many small files take as long as a few large ones.
-fn percent(mirror: &MirrorShown) -> u64 {
-    let part = |done: u64, total: u64| (done.min(total) * 50).checked_div(total).unwrap_or(50);
-    (part(mirror.files_done, mirror.files_total) + part(mirror.bytes_done, mirror.bytes_total))
-        .min(99)
-}
-
-/// Returns the state of the destination that is worst off.
-fn worst(destinations: &[DestinationStatus]) -> String {
-    let worst = destinations.iter().max_by_key(|destination| rank(&destination.state));
-    worst.map_or_else(|| "no destination".to_owned(), |worst| worst.state.clone())
-}
-
-/// Returns which stations have begun to keep their state in the folder.
-fn states_in(root: &Path) -> impl Iterator<Item = String> {
-    states_inside(root).into_iter().map(|state| {
-        let state = state.display();
-        format!("a station keeps its state in {state}, which is sent as well: move it elsewhere")
-    })
-}
-
-/// Tells whether an alarm means that nobody looks at the folder.
-fn stops_reading(alarm: &SourceAlarm) -> bool {
-    !matches!(alarm, SourceAlarm::Dropped { .. } | SourceAlarm::Damaged { .. })
-}
-
-/// Returns what of the folder cannot be replicated.
-fn source_problems(source: &SourceStatus) -> Vec<String> {
-    let line = |problem: &FileProblem| format!("{}: {}", problem.path, problem.reason);
-    let mut lines: Vec<String> = source.problems.iter().map(line).collect();
-    let more = source.problem_count.saturating_sub(lines.len() as u64);
-    if more > 0 {
-        lines.push(format!("{more} more names cannot be replicated"));
-    }
-    lines
-}
-
-fn alarms(source: &SourceStatus) -> Vec<String> {
-    let text = |alarm: &SourceAlarm| match alarm {
-        SourceAlarm::Vanished(why) => format!(
-            "the source folder is gone: {why}; nothing is deleted anywhere. Where a new one is in its place on purpose: \
-             keepshare set mirror SET --new-source"
-        ),
-        SourceAlarm::Journal(why) => format!(
-            "the journal cannot be used: {why}; it is tried again, and if that does not help: stop the station, move \
-             the set's file out of the folder journal of its state, and start it: everything is compared again"
-        ),
-        SourceAlarm::Full(why) => {
-            format!(
-                "the disk of the journal is full, make room there: what is in the source then follows by itself, what was \
-                 saved over meanwhile becomes no version: {why}"
-            )
-        }
-        SourceAlarm::Damaged { seq } => {
-            format!(
-                "change {seq} in the journal is damaged and is not sent; who lacks it is mirrored"
-            )
-        }
-        SourceAlarm::Dropped { through } => {
-            format!("changes through {through} were dropped before every station had them")
-        }
-        _ => "the source needs a person".to_owned(),
-    };
-    source.alarms.iter().map(text).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use keepshare_base::{Epoch, RunningHash};
-    use keepshare_proto::{Place, Text};
+    use keepshare_base::{Epoch, RunningHash, health::State};
+    use keepshare_proto::{Place, Text, shipper::Doing};
 
     use super::*;
 
     const HEAD: Head = Head { epoch: Epoch::FIRST, seq: Seq(7), running: RunningHash::EMPTY };
 
-    /// What is shown of a destination that has everything through the head.
-    fn following() -> Shipping {
-        let Head { epoch, seq, running } = HEAD;
-        Shipping {
-            doing: Some(Doing::Following),
-            acked: Some(Place { epoch, seq, running }),
-            live: Some((epoch, seq)),
-            ..Shipping::default()
-        }
-    }
-
-    fn state(shown: &Shipping, source: &SourceStatus) -> String {
-        let unread = source.alarms.iter().any(stops_reading);
-        let to = "store".parse().unwrap();
-        let lag = Some(Lag::default());
-        destination_status(&to, shown, HEAD, source, lag, (unread, false)).state
-    }
-
-    #[test]
-    fn in_sync_is_said_only_of_what_is_equal() {
-        let well = SourceStatus::default();
-        assert_eq!(state(&following(), &well), "in-sync");
-        assert_eq!(state(&following(), &SourceStatus { dirty: 1, ..well.clone() }), "behind");
-        assert_eq!(state(&following(), &SourceStatus { scanning: true, ..well.clone() }), "behind");
-        let unreadable = SourceStatus { problem_count: 2, ..well.clone() };
-        assert_eq!(state(&following(), &unreadable), "incomplete: 2 problems");
-        let not_live = Shipping { live: Some((Epoch::FIRST, Seq(6))), ..following() };
-        assert_eq!(state(&not_live, &well), "behind: live tree");
-        let not_all = Shipping { acked: None, ..following() };
-        assert_eq!(state(&not_all, &unreadable), "behind");
-    }
-
-    /// What is shown was true once; where nobody looks any more, nobody knows whether it still is.
-    #[test]
-    fn a_source_that_is_not_read_is_never_in_sync() {
-        for alarm in [SourceAlarm::Journal("full".into()), SourceAlarm::Vanished("away".into())] {
-            let source = SourceStatus { alarms: vec![alarm], ..SourceStatus::default() };
-            assert_eq!(state(&following(), &source), "unverified: the source is not read");
-            assert!(alarms(&source)[0].len() > 10);
-        }
-        let dropped = SourceAlarm::Dropped { through: Seq(3) };
-        let source = SourceStatus { alarms: vec![dropped], ..SourceStatus::default() };
-        assert_eq!(state(&following(), &source), "in-sync", "it was mirrored since");
-        let to = "store".parse().unwrap();
-        let source = SourceStatus::default();
-        let lag = Some(Lag::default());
-        let gone = destination_status(&to, &following(), HEAD, &source, lag, (false, true));
-        assert!(gone.state.starts_with("alarm: ") && !gone.connected, "{gone:?}");
-    }
-
     /// Who reads that a station is behind wants to know by how much, since when, and why.
     #[test]
     fn lag_is_told_in_bytes_and_seconds_and_with_its_cause() {
         let (to, source) = ("store".parse().unwrap(), SourceStatus::default());
+        let seen = Seen { kept: true, ..Seen::default() };
         let status = |shown: &Shipping, lag| {
-            destination_status(&to, shown, HEAD, &source, lag, (false, false))
+            let health = health::health(shown, HEAD, &source, seen);
+            destination_status(&to, shown, HEAD, &health, lag, false)
         };
-        let well = status(&following(), Some(Lag::default()));
+        let Head { epoch, seq, running } = HEAD;
+        let following = Shipping {
+            doing: Some(Doing::Following),
+            acked: Some(Place { epoch, seq, running }),
+            live: Some((epoch, seq)),
+            ..Shipping::default()
+        };
+        let well = status(&following, Some(Lag::default()));
         assert_eq!((well.lag_changes, well.lag_bytes, well.lag_seconds), (0, Some(0), Some(0)));
-        assert_eq!((well.cause, well.away_seconds), (None, None));
+        assert_eq!((well.health.cause, well.away_seconds), (None, None));
         let since = Some(clock::now().plus_micros(-90_500_000));
         let away = Shipping {
             doing: Some(Doing::Away),
-            acked: None,
+            acked: Some(Place { epoch, seq: Seq(2), running }),
             error: Some("no route".into()),
             away_since: Some(keepshare_replication::clock::mono()),
-            ..following()
+            ..following.clone()
         };
-        let behind = status(&away, Some(Lag { bytes: 4096, since }));
-        assert_eq!((behind.lag_changes, behind.lag_bytes), (7, Some(4096)));
-        assert!(behind.lag_seconds >= Some(90), "{behind:?}");
+        let lagging = status(&away, Some(Lag { bytes: 4096, since }));
+        assert_eq!((lagging.lag_changes, lagging.lag_bytes), (5, Some(4096)));
+        assert!(lagging.lag_seconds >= Some(90), "{lagging:?}");
         let unread = status(&away, None);
-        assert_eq!((unread.lag_changes, unread.lag_bytes, unread.lag_seconds), (7, None, None));
-        assert_eq!(behind.cause.as_deref(), Some("no route"));
-        assert_eq!(behind.away_seconds, Some(0));
-        let full = Shipping { doing: Some(Doing::Waiting(Text::new("disk full"))), ..following() };
-        assert_eq!(status(&full, Some(Lag::default())).cause.as_deref(), Some("disk full"));
-    }
-
-    /// Ten thousand unreadable files must be counted, and need not be listed.
-    #[test]
-    fn problems_beyond_those_that_are_named_are_counted() {
-        let problem = FileProblem { path: "a/b".into(), reason: "denied".into() };
-        let source =
-            SourceStatus { problems: vec![problem], problem_count: 10_000, ..Default::default() };
-        assert_eq!(
-            source_problems(&source),
-            ["a/b: denied", "9999 more names cannot be replicated"]
-        );
+        assert_eq!((unread.lag_changes, unread.lag_bytes, unread.lag_seconds), (5, None, None));
+        assert_eq!(lagging.health.state, State::Queued);
+        assert_eq!(lagging.health.cause.as_deref(), Some("no route"));
+        assert_eq!((lagging.error.as_deref(), lagging.connected), (Some("no route"), false));
+        assert_eq!(lagging.away_seconds, Some(0));
+        let full = Shipping { doing: Some(Doing::Waiting(Text::new("disk full"))), ..following };
+        let full = status(&full, Some(Lag::default()));
+        assert_eq!(full.health.cause.as_deref(), Some("disk full"));
     }
 
     /// A mirror that is asked for and cannot be must not look like one that is under way.

@@ -10,14 +10,13 @@ use anyhow::Context;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use keepshare_base::{
-    Kind, OriginId, RequestId, RestoreGround, SetName, SetPath, Stamp, StationName, VersionId,
+    Kind, OriginId, RequestId, RestoreGround, SetName, SetPath, StationName, VersionId,
+    health::{Part, SetProblem},
 };
 use keepshare_control::{
     Code, Failure, Outcome,
-    answers::{Progress, Restored, SetStatus, kind_word},
+    answers::{HealthStatus, Progress, Restored, SetStatus, kind_word},
     server::Reply,
-    standing::{BEHIND, arrived},
-    text::seconds_text,
 };
 use keepshare_host::{clock, files};
 use keepshare_namespace::{Restore, RestoreError};
@@ -35,19 +34,24 @@ use keepshare_replication::{
 };
 use keepshare_versioning::when::Moment;
 use keepshare_versioning::{
-    ClockAlarm, Damage, FileState, Reader,
+    FileState, Reader,
     live::{Checking, Difference, LiveOptions},
     set::{SetOptions, SetStore, Status},
 };
 
 use crate::{
     catalog::{Catalog, Found},
+    checkup::{Checkup, Told, texts},
     hidden_names::HiddenNames,
     panics,
     service::{Station, Task},
     sync_tree,
     turns::Turns,
 };
+
+use health::Seen;
+
+mod health;
 
 /// How many links and restores may wait for the set's loop.
 const WAITING_MAX: usize = 8;
@@ -384,38 +388,30 @@ impl Replica {
     }
 
     /// Returns how the set is.
-    pub(crate) fn status(&self) -> SetStatus {
-        let (mut shown, store) = (self.shown.borrow().clone(), self.store_status());
+    pub(crate) fn check(&self) -> Checkup {
+        let (shown, store) = (self.shown.borrow().clone(), self.store_status());
         let gone = self.why_gone();
-        if gone.is_some() {
-            shown.peer = None;
-        }
+        let linked = shown.peer.is_some() && gone.is_none();
         let place = self.catalog().view().ok().and_then(|view| view.position(OriginId::FIRST).ok());
         let place = place.flatten();
-        let durable = place.and_then(|place| place.last);
-        let head = shown.head.max(durable.map(|(epoch, seq, _)| (epoch, seq)));
-        let mirroring = place.is_some_and(|place| place.mirror.is_some());
-        let has_all = head == durable.map(|(epoch, seq, _)| (epoch, seq));
-        let trouble = gone
-            .map(|why| format!("alarm: {why}"))
-            .or_else(|| trouble(&store))
-            .or_else(|| self.reader.damage().map(damaged));
-        let state = match (trouble, &shown.peer) {
-            (Some(trouble), _) => trouble,
-            (None, None) => "disconnected".to_owned(),
-            (None, Some(_)) if mirroring || durable.is_none() => "mirroring".to_owned(),
-            (None, Some(_)) if has_all && store.live == store.durable => arrived(failures(&store)),
-            (None, Some(_)) => BEHIND.to_owned(),
-        };
-        let alarms = alarms(shown.alarms, &store, clock::now());
-        SetStatus {
+        let durable = place.and_then(|place| place.last).map(|(epoch, seq, _)| (epoch, seq));
+        let head = shown.head.max(durable);
+        let mirroring = durable.is_none() || place.is_some_and(|place| place.mirror.is_some());
+        let seen = Seen { linked, mirroring, has_all: head == durable };
+        let damage = self.reader.damage();
+        let health = health::health(gone, &store, damage, seen);
+        let problems = health::problems(&health, &shown.alarms, &store, damage, clock::now());
+        let hidden = self.hidden.problem(&self.reader).map(SetProblem::HiddenNames);
+        let problems: Vec<Told> = problems.into_iter().chain(hidden).map(Told::from).collect();
+        let (texts, alarms) = texts(&problems);
+        let status = SetStatus {
             name: self.name.to_string(),
             role: "replica".to_owned(),
-            state,
+            health: HealthStatus::from(&health),
             source: None,
             live: Some(self.live.clone()),
             head: head.map(|(_, seq)| seq.0),
-            durable: durable.map(|(_, seq, _)| seq.0),
+            durable: durable.map(|(_, seq)| seq.0),
             commit: Some(store.durable.0),
             live_commit: Some(store.live.0),
             destinations: Vec::new(),
@@ -424,14 +420,10 @@ impl Replica {
             shared: None,
             incomplete: failures(&store),
             away_seconds: shown.away_since.map(seconds_since),
-            problems: alarms
-                .iter()
-                .cloned()
-                .chain(problems(&store))
-                .chain(self.hidden.problem(&self.reader))
-                .collect(),
+            problems: texts,
             alarms,
-        }
+        };
+        Checkup { own: Some(health), links: Vec::new(), problems, status }
     }
 
     /// Makes everything durable and ends the set's threads. Blocks.
@@ -444,92 +436,18 @@ impl Replica {
     }
 
     /// Returns why nothing is received or kept any more, where that is so.
-    fn why_gone(&self) -> Option<String> {
+    fn why_gone(&self) -> Option<SetProblem> {
         // The loop ends with the station and never before. The threads of a set are called so in every set.
         let loop_gone = self.shown.has_changed().is_err() && !*self.stopping.borrow();
         let loop_gone = loop_gone.then(|| "its loop has ended".to_owned());
         let why = panics::of(|thread| thread.starts_with("set-")).or(loop_gone)?;
-        Some(format!("nothing is received any more, start the station anew: {why}"))
+        Some(SetProblem::ThreadGone(Part::Receiver, Some(why)))
     }
 
     fn store_status(&self) -> Status {
         let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
         store.as_ref().map(|store| store.status()).unwrap_or_default()
     }
-}
-
-/// Returns what keeps a set from going on, if anything does.
-fn trouble(store: &Status) -> Option<String> {
-    if let Some(why) = &store.poisoned {
-        return Some(format!("alarm: {why}"));
-    }
-    if store.full {
-        return Some("waiting: disk full".to_owned());
-    }
-    if let Some(why) = &store.failing {
-        return Some(format!("waiting: {why}"));
-    }
-    let why = store.live_failed.as_ref()?;
-    Some(format!("alarm: the live tree does not follow, its history is whole: {why}"))
-}
-
-/// Says that content which is stored is not what was stored.
-fn damaged(damage: Damage) -> String {
-    let Damage { reads, .. } = damage;
-    format!(
-        "alarm: {reads} reads met damaged content, which was not given out: keepshare fsck lists it"
-    )
-}
-
-/// Says which clock was wrong, for a day.
-fn wrong_clock(store: &Status, now: Stamp) -> Option<String> {
-    let (times, last) = store.clock_alarm;
-    let last = last.filter(|last| now.micros_since(last.clock()) < CLOCK_TOLD_MICROS)?;
-    let apart = |micros: i64| {
-        let way = if micros < 0 { "behind" } else { "ahead" };
-        format!("{} {way}", seconds_text(micros.unsigned_abs().saturating_add(500_000) / 1_000_000))
-    };
-    let what = match last {
-        ClockAlarm::Differs { ahead_micros, clock } => format!(
-            "the clock of the master was {} of this station's at {clock}; its changes are filed by this station's clock: set the wrong one right (NTP)",
-            apart(ahead_micros)
-        ),
-        ClockAlarm::Jumped { ahead_micros, clock } => format!(
-            "this station's clock was {} of the time that had passed, at {clock}: set it right (NTP), then keepshare fsck SET --repair-clock",
-            apart(ahead_micros)
-        ),
-        ClockAlarm::SetBack { before, clock } => {
-            format!("this station's clock was set back from {before} to {clock}")
-        }
-    };
-    Some(format!("a clock is wrong: {what} ({times} changes)"))
-}
-
-/// How long a wrong clock is told of, in microseconds.
-const CLOCK_TOLD_MICROS: i64 = 86_400_000_000;
-
-/// Returns what of a set a person must see to, beside its state.
-fn alarms(of_link: Vec<String>, store: &Status, now: Stamp) -> Vec<String> {
-    of_link.into_iter().chain(wrong_clock(store, now)).collect()
-}
-
-/// Returns what in the live tree a person must look at.
-fn problems(store: &Status) -> Vec<String> {
-    let mut problems: Vec<String> =
-        store.problems.iter().map(|problem| format!("live tree: {problem}")).collect();
-    if store.full {
-        problems.push(
-            "alarm: the disk of this set is full, changes wait and nothing is lost: make room there"
-                .to_owned(),
-        );
-    }
-    if let Some(why) = &store.failing {
-        problems.push(format!("alarm: the disk of this set fails, changes wait: {why}"));
-    }
-    if store.more_problems > 0 {
-        problems.push(format!("live tree: {} more", store.more_problems));
-    }
-    problems
 }
 
 /// Returns the id of a version as it can be typed.
@@ -543,28 +461,4 @@ fn new_request() -> Outcome<RequestId> {
         Failure::new(Code::Failed, format!("there are no random numbers: {error}"))
     })?;
     Ok(RequestId(bytes))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Nobody looks at a screen for months: what a wrong clock does to the times of versions is an alarm.
-    #[test]
-    fn a_wrong_clock_is_an_alarm_for_a_day() {
-        let now = Stamp(1_800_000_000_000_000);
-        let clock = now.plus_micros(-3_600_000_000);
-        let differs = ClockAlarm::Differs { ahead_micros: 3_600_000_000, clock };
-        let store = Status { clock_alarm: (2, Some(differs)), ..Status::default() };
-        let told = alarms(vec!["store: x".to_owned()], &store, now);
-        assert_eq!((told.len(), &told[0][..]), (2, "store: x"));
-        assert!(
-            told[1].starts_with("a clock is wrong: the clock of the master was 60 min ahead"),
-            "{told:?}"
-        );
-        assert_eq!(
-            alarms(Vec::new(), &store, now.plus_micros(CLOCK_TOLD_MICROS)),
-            [] as [String; 0]
-        );
-    }
 }

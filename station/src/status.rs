@@ -1,14 +1,18 @@
 //! How a station and its sets are.
 
 use keepshare_auth::Member;
-use keepshare_base::{SetName, StationName};
+use keepshare_base::{
+    SetName, StationName,
+    health::{SetHealth, SetProblem, StationProblem},
+};
 use keepshare_control::{
     Failure,
-    answers::{ClientStatus, MemberStatus, SetStatus, StationStatus},
+    answers::{ClientStatus, HealthStatus, MemberStatus, SetStatus, StationStatus},
 };
 
 use crate::{
-    concerns::{NOT_ROOT, concerns},
+    checkup::{Checkup, Told, texts},
+    concerns::concerns,
     master::Asked,
     panics::{self, Panicked},
     service::{Running, Station},
@@ -37,47 +41,35 @@ pub(crate) fn station_status(station: &Station) -> StationStatus {
         let connected = connected(&member.name);
         member_status(member, connected)
     };
-    let mut status = StationStatus {
+    let sets: Vec<Checkup> = sets
+        .iter()
+        .zip(asked)
+        .map(|((record, running), asked)| check_set(record, running, asked))
+        .collect();
+    let problems = station_problems(station);
+    let concerns = concerns(&station.config.name, &problems, &sets);
+    StationStatus {
         name: station.config.name.to_string(),
         role: station.role.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         listen: station.config.listen.to_string(),
         state_dir: station.state.root().to_owned(),
         members: station.others().into_iter().map(member).collect(),
-        sets: sets
-            .iter()
-            .zip(asked)
-            .map(|((record, running), asked)| set_status(record, running, asked))
-            .collect(),
+        sets: sets.into_iter().map(|set| set.status).collect(),
         ca: station.peers.identity().ca_pin().to_string(),
         https: station.https_address().map(|at| at.to_string()),
         nfs: station.drive.address().map(|at| at.to_string()),
         clients: station.drive.clients().into_iter().map(client_status).collect(),
-        problems: station_problems()
-            .into_iter()
-            .chain(station.door_problem())
-            .chain(station.drive.problem())
-            .chain(lost_sets(station))
-            .collect(),
-        concerns: Vec::new(),
-    };
-    status.concerns = concerns(&status);
-    status
+        problems: problems.iter().map(ToString::to_string).collect(),
+        concerns,
+    }
 }
 
-/// Says which sets nobody replicates any more since the list of them was lost.
-fn lost_sets(station: &Station) -> Option<String> {
-    let lost = station.state.lost_sets();
-    let names = lost.iter().map(|set| format!("{set}.redb")).collect::<Vec<_>>().join(", ");
-    let (root, journals) = (station.state.root().display(), station.state.journals());
-    (!lost.is_empty()).then(|| {
-        format!(
-            "alarm: sets.toml is gone from {root} and nothing is replicated, though there are journals of sets in {}: {names}; \
-             stop the station and take sets.toml from a backup (docs/operations/backup.md), or add each set again with \
-             the same name, folder and stations",
-            journals.display()
-        )
-    })
+/// Returns which sets nobody replicates any more since the list of them was lost.
+fn lost_sets(station: &Station) -> Option<StationProblem> {
+    let (state, journals) = (station.state.root().to_owned(), station.state.journals());
+    let sets = station.state.lost_sets();
+    (!sets.is_empty()).then_some(StationProblem::SetsLost { state, journals, sets })
 }
 
 pub(crate) fn member_status(member: Member, connected: bool) -> MemberStatus {
@@ -100,21 +92,23 @@ fn client_status(client: keepshare_nfs::ClientInfo) -> ClientStatus {
 }
 
 /// Returns what the station cannot do as it is run, and what has failed in it.
-fn station_problems() -> Vec<String> {
-    let gone = panics::all().into_iter().map(|Panicked { thread, why }| {
-        format!("a fault in the thread '{thread}', start the station anew: {why}")
-    });
+fn station_problems(station: &Station) -> Vec<StationProblem> {
+    let gone = panics::all()
+        .into_iter()
+        .map(|Panicked { thread, why }| StationProblem::ThreadGone { thread, why });
     let is_root = rustix::process::geteuid().is_root();
-    gone.chain((!is_root).then(|| NOT_ROOT.to_owned())).collect()
+    gone.chain((!is_root).then_some(StationProblem::NotRoot))
+        .chain(station.door_problem().map(StationProblem::LoginShut))
+        .chain(station.drive.problem().map(StationProblem::DriveShut))
+        .chain(lost_sets(station))
+        .collect()
 }
 
-pub(crate) fn set_status(record: &SetRecord, running: &Running, asked: Option<Asked>) -> SetStatus {
+fn check_set(record: &SetRecord, running: &Running, asked: Option<Asked>) -> Checkup {
     match running {
-        Running::Master(master) => {
-            master.status_after(asked.unwrap_or_else(|| master.ask_settled()))
-        }
-        Running::Replica(replica) => replica.status(),
-        Running::Failed(failure) => failed_status(record, failure),
+        Running::Master(master) => master.check(asked.unwrap_or_else(|| master.ask_settled())),
+        Running::Replica(replica) => replica.check(),
+        Running::Failed(failure) => check_failed(record, failure),
     }
 }
 
@@ -122,18 +116,22 @@ pub(crate) fn set_status(record: &SetRecord, running: &Running, asked: Option<As
 pub fn status_of_set(station: &Station, name: &SetName) -> Option<SetStatus> {
     let sets = station.sets();
     let (record, running) = sets.iter().find(|(record, _)| record.name == *name)?;
-    Some(set_status(record, running, None))
+    Some(check_set(record, running, None).status)
 }
 
-fn failed_status(record: &SetRecord, failure: &Failure) -> SetStatus {
+fn check_failed(record: &SetRecord, failure: &Failure) -> Checkup {
     let (role, source, from) = match &record.part {
         SetPart::Master { source, .. } => ("master", Some(source.clone()), None),
         SetPart::Replica { from } => ("replica", None, Some(from.to_string())),
     };
-    SetStatus {
+    let problem = SetProblem::NotOpened(failure.with_hint());
+    let health = SetHealth::Alarm(problem.clone());
+    let problems = vec![Told::from(problem)];
+    let (texts, alarms) = texts(&problems);
+    let status = SetStatus {
         name: record.name.to_string(),
         role: role.to_owned(),
-        state: "alarm: it cannot be opened".to_owned(),
+        health: HealthStatus::from(&health),
         source,
         live: None,
         head: None,
@@ -146,7 +144,8 @@ fn failed_status(record: &SetRecord, failure: &Failure) -> SetStatus {
         shared: None,
         incomplete: 0,
         away_seconds: None,
-        problems: vec![failure.with_hint()],
-        alarms: Vec::new(),
-    }
+        problems: texts,
+        alarms,
+    };
+    Checkup { own: Some(health), links: Vec::new(), problems, status }
 }

@@ -42,14 +42,12 @@ async fn bind(station: &Station, address: SocketAddr) -> TcpListener {
                 return listener;
             }
             Err(error) => {
-                let problem = format!(
-                    "users cannot log in: cannot listen on {address}: {error}; name another address as https in [doors]"
-                );
                 if !is_told {
                     tracing::error!(%address, %error, "users cannot log in");
                     is_told = true;
                 }
-                station.set_door_problem(Some(problem));
+                let why = format!("cannot listen on {address}: {error}");
+                station.set_door_problem(Some(why));
                 tokio::time::sleep(BIND_EVERY).await;
             }
         }

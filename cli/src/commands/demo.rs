@@ -11,12 +11,11 @@ use anyhow::Context;
 use tokio::task::JoinSet;
 
 use keepshare_auth::{Role, TOKEN_TTL_S};
-use keepshare_base::{SetName, StationName};
+use keepshare_base::{SetName, StationName, health::State};
 use keepshare_control::{
     Code, Failure, Outcome,
-    answers::{Progress, SetStatus},
+    answers::{HealthStatus, Progress, SetStatus},
     server::ApiServer,
-    standing::{IN_SYNC, has_arrived},
 };
 use keepshare_host::{clock, files};
 use keepshare_station::{
@@ -172,19 +171,20 @@ impl Pair {
         let bar = screen.bar();
         loop {
             let (master, replica) = (self.of_master()?, self.of_replica());
-            if master.state.starts_with("alarm") {
-                let why = master.problems.first().unwrap_or(&master.state);
-                return Err(Failure::unavailable(why));
+            let HealthStatus { state, cause, percent, found } = master.health;
+            if matches!(state, State::Alarm | State::Stopped) {
+                return Err(Failure::unavailable(cause.unwrap_or_else(|| state.to_string())));
             }
             let has_all = replica.as_ref().is_some_and(|replica| {
-                has_arrived(&replica.state) && replica.durable == master.head
+                replica.health.state.has_arrived() && replica.durable == master.head
             });
             let is_later = after.is_none_or(|after| master.head > Some(after));
-            if has_all && is_later && has_arrived(&master.state) {
+            if has_all && is_later && state.has_arrived() {
                 bar.finish();
                 return Ok(());
             }
-            bar.show(&Progress { doing: master.state, done: 0, total: None });
+            let done = percent.or(found).unwrap_or(0);
+            bar.show(&Progress { doing: state.to_string(), done, total: percent.map(|_| 100) });
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
@@ -331,7 +331,7 @@ fn introduce(
     screen: &Screen,
 ) -> Outcome<()> {
     let live = pair.of_replica().and_then(|replica| replica.live).unwrap_or_default();
-    let state = pair.of_master()?.state;
+    let health = pair.of_master()?.health;
     let value = serde_json::json!({
         "source": layout.source,
         "live": live,
@@ -353,7 +353,11 @@ fn introduce(
             false => ("PATH", "goes with the demo; --state DIR keeps it"),
         };
         let kept = if layout._temporary.is_some() { kept } else { "is kept" };
-        let well = if state == IN_SYNC { "and in sync.".to_owned() } else { format!("{state}.") };
+        let well = match (health.state, &health.cause) {
+            (State::InSync, _) => "and in sync.".to_owned(),
+            (state, Some(cause)) => format!("{state}: {cause}."),
+            (state, None) => format!("{state}."),
+        };
         format!(
             "A master and a replica are running, {well}\n\n\
              \x20 source  {source}   write here\n\

@@ -8,10 +8,13 @@ use keepshare_control::{
     answers::{SetStatus, StatusReport},
     client,
     questions::Request,
-    standing,
 };
 
-use crate::{commands::status::render_set, output::Screen, output::Table};
+use crate::{
+    commands::status::{render_set, state_text},
+    output::Screen,
+    output::Table,
+};
 
 /// Adds a set whose master is this station.
 pub(crate) fn add(
@@ -69,7 +72,7 @@ pub(crate) fn list(socket: &Path, screen: &Screen) -> Outcome<()> {
             table.row(vec![
                 set.name.clone(),
                 set.role.clone(),
-                standing::split(&set.state).0.to_owned(),
+                state_text(&set.health),
                 folder,
                 stations,
             ]);

@@ -8,15 +8,15 @@ use std::{
     time::Duration,
 };
 
+use keepshare_base::health::State;
 use keepshare_control::{
     Code, Failure, Outcome,
     answers::{
-        Concern, DestinationStatus, SetStatus, SharedStatus, StationStatus, StatusReport,
-        SweptStatus,
+        Concern, DestinationStatus, HealthStatus, SetStatus, SharedStatus, StationStatus,
+        StatusReport, SweptStatus,
     },
     client,
     questions::Request,
-    standing,
     text::seconds_text,
 };
 use keepshare_versioning::when::machine_zone;
@@ -66,7 +66,7 @@ fn check(socket: &Path, screen: &Screen) -> Outcome<()> {
         n => format!("a person must act on {n} things"),
     };
     let mut failure = Failure::new(Code::Failed, what);
-    let line = |Concern { about, what }: &&Concern| format!("{about}: {what}");
+    let line = |Concern { about, what, .. }: &&Concern| format!("{about}: {what}");
     failure.chain.extend(concerns.iter().map(line));
     Err(failure.hint("keepshare status shows all of it; docs/admin/status.md says what to do"))
 }
@@ -136,8 +136,7 @@ fn first_step(station: &StationStatus) -> String {
 
 /// Returns the lines of one set.
 pub(crate) fn render_set(set: &SetStatus) -> String {
-    let (word, more) = standing::split(&set.state);
-    let mut text = format!("Set {} ({}): {}\n", set.name, set.role, safe(word));
+    let mut text = format!("Set {} ({}): {}\n", set.name, set.role, state_text(&set.health));
     if let Some(source) = &set.source {
         let _ = writeln!(text, "  source  {}", safe(&source.to_string_lossy()));
     }
@@ -176,7 +175,7 @@ pub(crate) fn render_set(set: &SetStatus) -> String {
     if !set.destinations.is_empty() {
         text += &render_destinations(&set.destinations);
     }
-    for cause in causes(set, more) {
+    for cause in causes(set) {
         let _ = writeln!(text, "  {}", safe(&cause));
     }
     for problem in set.problems.iter().take(PROBLEMS_SHOWN) {
@@ -189,22 +188,35 @@ pub(crate) fn render_set(set: &SetStatus) -> String {
     text
 }
 
-/// Returns why the set and its destinations are as they are, each cause once, and none that is a problem as well.
-fn causes(set: &SetStatus, more: Option<&str>) -> Vec<String> {
+/// Returns a state as it is shown in one column: its word, and in a mirror how far it is.
+pub(crate) fn state_text(health: &HealthStatus) -> String {
+    match health {
+        HealthStatus { state, percent: Some(percent), .. } => format!("{state} {percent} %"),
+        HealthStatus { state, found: Some(found), .. } => format!("{state}, {found} found"),
+        HealthStatus { state, .. } => state.to_string(),
+    }
+}
+
+/// Returns why the set and its destinations are as they are, each cause once.
+fn causes(set: &SetStatus) -> Vec<String> {
     let mut causes: Vec<(&str, Vec<&str>)> = Vec::new();
     for to in &set.destinations {
-        let Some(cause) = &to.cause else { continue };
-        match causes.iter_mut().find(|(known, _)| known == cause) {
+        let Some(cause) = cause(&to.health) else { continue };
+        match causes.iter_mut().find(|(known, _)| *known == cause) {
             Some((_, stations)) => stations.push(&to.station),
             None => causes.push((cause, vec![&to.station])),
         }
     }
-    let of_set = more.filter(|more| causes.iter().all(|(cause, _)| cause != more));
-    let is_problem = |cause: &str| set.problems.iter().any(|problem| problem == cause);
-    let of_set = of_set.filter(|more| !is_problem(more)).map(ToOwned::to_owned);
-    let of_stations = causes.into_iter().filter(|(cause, _)| !is_problem(cause));
-    let of_stations = of_stations.map(|(cause, to)| format!("{}: {cause}", to.join(", ")));
-    of_set.into_iter().chain(of_stations).collect()
+    // Of a master's set its destinations say why, or one of its problems does.
+    let of_set = cause(&set.health).filter(|_| set.destinations.is_empty());
+    let of_stations = causes.into_iter().map(|(cause, to)| format!("{}: {cause}", to.join(", ")));
+    of_set.map(ToOwned::to_owned).into_iter().chain(of_stations).collect()
+}
+
+/// Returns the cause of a state, where it is not among the problems as well.
+fn cause(health: &HealthStatus) -> Option<&str> {
+    let is_problem = matches!(health.state, State::Alarm | State::Stopped);
+    health.cause.as_deref().filter(|_| !is_problem)
 }
 
 fn render_destinations(destinations: &[DestinationStatus]) -> String {
@@ -212,7 +224,7 @@ fn render_destinations(destinations: &[DestinationStatus]) -> String {
     for to in destinations {
         table.row(vec![
             to.station.clone(),
-            safe(standing::split(&to.state).0),
+            state_text(&to.health),
             to.acknowledged.map_or_else(|| "–".to_owned(), |seq| seq.to_string()),
             lag_text(to),
             bytes_text(to.sent_bytes),
@@ -242,22 +254,23 @@ const PRIMARY: &str = "primary";
 
 #[cfg(test)]
 mod tests {
+    use keepshare_base::health::{LinkHealth, MirrorProgress, SetHealth, SetProblem};
+
     use super::*;
 
-    fn destination(station: &str, state: &str, cause: Option<&str>) -> DestinationStatus {
+    fn destination(station: &str, health: &SetHealth) -> DestinationStatus {
         DestinationStatus {
             station: station.into(),
-            state: state.into(),
+            health: HealthStatus::from(health),
             connected: false,
             acknowledged: None,
             lag_changes: 12,
             lag_bytes: Some(3 << 20),
             lag_seconds: Some(41),
-            cause: cause.map(ToOwned::to_owned),
             away_seconds: None,
             sent_bytes: 0,
             received_bytes: 0,
-            error: cause.map(ToOwned::to_owned),
+            error: None,
         }
     }
 
@@ -265,11 +278,12 @@ mod tests {
     #[test]
     fn the_state_is_one_word_and_the_cause_is_said_once() {
         let why = "cannot connect to 10.0.0.2:7846: Connection refused (os error 111): ".repeat(3);
-        let away = |station| destination(station, "disconnected", Some(&why));
+        let queued = SetHealth::Queued(LinkHealth::Away(Some(why.clone())));
+        let away = |station| destination(station, &queued);
         let set = SetStatus {
             name: "work".into(),
             role: "master".into(),
-            state: "disconnected".into(),
+            health: HealthStatus::from(&queued),
             source: None,
             live: None,
             head: Some(12),
@@ -279,7 +293,7 @@ mod tests {
             destinations: vec![
                 away("store"),
                 away("cellar"),
-                destination("attic", "in-sync", None),
+                destination("attic", &SetHealth::InSync),
             ],
             from: None,
             swept: None,
@@ -293,18 +307,33 @@ mod tests {
         assert_eq!(text.matches(&why).count(), 1, "{text}");
         assert!(text.contains("  store, cellar: cannot connect"), "{text}");
         let row = text.lines().find(|line| line.trim_start().starts_with("store ")).unwrap();
-        assert!(row.contains("disconnected  ") && row.chars().count() < 80, "{row}");
+        assert!(row.contains("queued  ") && row.chars().count() < 80, "{row}");
         assert!(row.contains("12 changes, 3.0 MiB, 41 s"), "{row}");
         let unknown = DestinationStatus { lag_bytes: None, lag_seconds: None, ..away("store") };
         assert_eq!(lag_text(&unknown), "12 changes", "what nobody knows is not nothing");
+        let gone = SetProblem::StoreFailed("the disk is gone".into());
         let alarm = SetStatus {
-            state: "alarm: the disk is gone".into(),
-            problems: vec!["the disk is gone".into()],
+            health: HealthStatus::from(&SetHealth::Alarm(gone.clone())),
+            problems: vec![gone.to_string()],
             destinations: Vec::new(),
             ..set
         };
         let text = render_set(&alarm);
         assert!(text.starts_with("Set work (master): alarm\n"), "{text}");
         assert_eq!(text.matches("the disk is gone").count(), 1, "{text}");
+    }
+
+    /// A program reads the word, a person sees how far it is.
+    #[test]
+    fn a_mirror_shows_how_far_it_is() {
+        let text = |progress| state_text(&HealthStatus::from(&SetHealth::Mirroring(progress)));
+        assert_eq!(text(MirrorProgress::Unknown), "mirroring");
+        assert_eq!(text(MirrorProgress::Found(7)), "mirroring, 7 found");
+        assert_eq!(text(MirrorProgress::Percent(40)), "mirroring 40 %");
+        let health = HealthStatus::from(&SetHealth::Mirroring(MirrorProgress::Percent(40)));
+        let json = serde_json::to_value(destination("store", &SetHealth::InSync)).unwrap();
+        assert_eq!((&json["state"], &json["cause"]), (&"in-sync".into(), &().into()));
+        let json = serde_json::to_value(health).unwrap();
+        assert_eq!((&json["state"], &json["percent"]), (&"mirroring".into(), &40.into()));
     }
 }

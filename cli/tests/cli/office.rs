@@ -128,15 +128,15 @@ fn a_station_that_is_away_is_told_with_its_lag_and_the_cause() -> Result<()> {
     cluster.office.call(["status", "--check"])?.ok()?;
     cluster.store.stop()?;
     fs::write(cluster.source().join("large"), vec![7; 1 << 20])?;
-    let behind = wait_for(SOON, "the lag", || {
+    let queued = wait_for(SOON, "the lag", || {
         let to = cluster.destination()?;
         let is_told = to["lag_bytes"].as_u64() >= Some(1 << 20) && to["cause"].is_string();
         Ok((is_told && to["lag_changes"].as_u64() > Some(0)).then_some(to))
     })?;
-    ensure!(behind["lag_seconds"].is_u64(), "{behind}");
-    let cause = behind["cause"].as_str().unwrap_or_default().to_owned();
+    ensure!(queued["lag_seconds"].is_u64() && queued["state"] == "queued", "{queued}");
+    let cause = queued["cause"].as_str().unwrap_or_default().to_owned();
     let text = String::from_utf8(cluster.office.call(["status"])?.ok()?.out)?;
-    let row = text.lines().find(|line| line.trim_start().starts_with("store  disconnected"));
+    let row = text.lines().find(|line| line.trim_start().starts_with("store  queued"));
     let row = row.with_context(|| format!("no row of one word: {text}"))?;
     ensure!(row.chars().count() < 100 && row.contains("MiB"), "{row}");
     ensure!(text.matches(cause.as_str()).count() == 1, "{cause:?} is not told once: {text}");

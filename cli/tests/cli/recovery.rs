@@ -181,8 +181,9 @@ fn a_new_disk_under_a_masters_files_keeps_their_history() -> Result<()> {
     let before = office.versions("plan/a.txt", 2)?;
     fs::remove_dir_all(&office.source)?;
     wait_for(SOON, "an alarm", || {
-        let state = office.cluster.office.set_status(SET)?["state"].to_string();
-        Ok(state.contains("the source folder is gone").then_some(()))
+        let set = office.cluster.office.set_status(SET)?;
+        let is_gone = set["cause"].to_string().contains("the source folder is gone");
+        Ok((set["state"] == "alarm" && is_gone).then_some(()))
     })?;
     office.follow_part("new-disk.md", "Under the files of a master")?;
     ensure!(fs::read(office.source.join("b.txt"))? == b"other");

@@ -126,11 +126,14 @@ fn what_cannot_be_read_is_told_instead_of_in_sync() -> Result<()> {
         fs::set_permissions(&closed, fs::Permissions::from_mode(0o000))?;
         let cluster = Cluster::new(scratch, &source, Wiring::Loopback)?;
         cluster.add_set()?;
-        let status = state_within(&cluster.office, "incomplete: 1 problem")?;
-        ensure!(status["destinations"][0]["state"] == "incomplete: 1 problem", "{status}");
+        let status = state_within(&cluster.office, "incomplete", "1 problem")?;
+        let to = &status["destinations"][0];
+        ensure!(to["state"] == "incomplete" && to["cause"] == "1 problem", "{status}");
         ensure!(status["problems"].to_string().contains("closed"), "{status}");
         let checked = cluster.office.call(["status", "--check"])?;
         ensure!(checked.code == Some(1) && checked.err.contains("incomplete"), "{checked:?}");
+        let concerns = &cluster.office.status()?["concerns"];
+        ensure!(concerns[0]["kind"] == "incomplete", "{concerns}");
         let shown = cluster.office.call(["status"])?.ok()?.out;
         let shown = String::from_utf8(shown)?;
         ensure!(!shown.contains("in-sync") && shown.contains("! closed: "), "{shown}");
@@ -158,11 +161,11 @@ fn what_cannot_be_made_live_is_told_instead_of_in_sync() -> Result<()> {
     cluster.store.start()?;
     wait_for(SOON, "an alarm about damage", || {
         let status = cluster.store.set_status(SET)?;
-        let state = status["state"].as_str().unwrap_or_default();
-        let is_told = state.starts_with("alarm:") && state.contains("damaged content");
+        let cause = status["cause"].as_str().unwrap_or_default();
+        let is_told = status["state"] == "alarm" && cause.contains("damaged content");
         Ok((is_told && status["problems"].to_string().contains("large")).then_some(()))
     })?;
-    let status = state_within(&cluster.office, "behind: live tree")?;
+    let status = state_within(&cluster.office, "lagging", "live tree")?;
     ensure!(status["destinations"][0]["lag_changes"] == 0, "{status}");
     Ok(())
 }
@@ -188,12 +191,13 @@ fn a_source_with_the_state_of_a_station_in_it_is_refused() -> Result<()> {
     Ok(())
 }
 
-/// Returns a set's status as soon as it is in this state.
-fn state_within(station: &Station, state: &str) -> Result<Value> {
+/// Returns a set's status as soon as it is in this state for this cause.
+fn state_within(station: &Station, state: &str, cause: &str) -> Result<Value> {
     let mut last = Value::Null;
     let waited = wait_for(SOON, &format!("{} says {state}", station.name()), || {
         last = station.set_status(SET)?;
-        Ok((last["state"] == state).then(|| last.clone()))
+        let is_cause = last["cause"].as_str().is_some_and(|told| told.contains(cause));
+        Ok((last["state"] == state && is_cause).then(|| last.clone()))
     });
     waited.with_context(|| format!("it says: {last}"))
 }

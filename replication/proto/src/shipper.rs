@@ -387,7 +387,7 @@ impl Shipper {
             // The new head connects at once.
             Verdict::NewEpoch { .. } => self.backoff.long(),
             Verdict::Stop => {
-                self.alarm(AlarmKind::Disagrees, stopped(disagreement));
+                self.alarm(disagreement.into(), stopped(disagreement));
                 self.backoff.long()
             }
         };

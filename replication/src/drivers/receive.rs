@@ -14,7 +14,9 @@ use tokio::{
     task::JoinSet,
 };
 
-use keepshare_base::{CommitId, Epoch, OriginId, RequestId, Seq, SetName, StationName, chain};
+use keepshare_base::{
+    CommitId, Epoch, OriginId, RequestId, Seq, SetName, StationName, chain, health::ProblemKind,
+};
 use keepshare_host::clock;
 use keepshare_proto::{
     Frame, Message, MonoTime, RestoreRequest, Text,
@@ -30,7 +32,7 @@ use keepshare_versioning::{
 
 use crate::{
     clock::{instant, mono},
-    drivers::{Wanted, pump::Pump, ship::sleep_until},
+    drivers::{Alarms, Wanted, pump::Pump, ship::sleep_until},
     kept::{files_page, names_page, standing},
     link::LinkError,
 };
@@ -73,7 +75,7 @@ pub struct Receiving {
     /// The newest change the master told of.
     pub head: Option<(Epoch, Seq)>,
     /// What a person must look at; taken back when things are well again.
-    pub alarms: Vec<String>,
+    pub alarms: Alarms,
 }
 
 /// What the store and threads bring back.
@@ -461,23 +463,13 @@ impl Driver {
 
     /// A complete change, or a mirror to its end, is durable: what was refused before has been mended.
     fn is_well(&self) {
-        self.shown.send_if_modified(|shown| {
-            let were_any = !shown.alarms.is_empty();
-            shown.alarms.clear();
-            were_any
-        });
+        self.shown.send_if_modified(|shown| shown.alarms.clear());
     }
 
     fn alarm(&self, text: &str) {
-        self.shown.send_if_modified(|shown| {
-            let is_new = !shown.alarms.iter().any(|known| known == text);
-            let is_shown = is_new && shown.alarms.len() < ALARMS_MAX;
-            if is_shown {
-                tracing::error!(set = %self.set, alarm = text, "replication needs a person");
-                shown.alarms.push(text.to_owned());
-            }
-            is_shown
-        });
+        if self.shown.send_if_modified(|shown| shown.alarms.raise(ProblemKind::Refused, text)) {
+            tracing::error!(set = %self.set, alarm = text, "replication needs a person");
+        }
     }
 }
 
@@ -487,9 +479,6 @@ fn arrival(clocks: Clocks) -> Arrival {
     let sent = sent.map(|clock| Sent { clock, heard });
     Arrival { clock: clock::now(), up_micros: Some(clock::up_micros()), sent }
 }
-
-/// The most alarms shown of one set.
-const ALARMS_MAX: usize = 16;
 
 /// Returns a watch that changes with the store's status.
 fn watch_status(store: &SetStore) -> watch::Receiver<()> {

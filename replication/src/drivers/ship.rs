@@ -10,7 +10,9 @@ use tokio::{
     task::JoinSet,
 };
 
-use keepshare_base::{Epoch, OriginId, Position, RunningHash, Seq, SetName, StationName, chain};
+use keepshare_base::{
+    Epoch, OriginId, Position, RunningHash, Seq, SetName, StationName, chain, health::Stop,
+};
 use keepshare_proto::{
     Frame, MonoTime, Place, SetSettings,
     epochs::{Disagreement, Verdict},
@@ -22,6 +24,7 @@ use crate::{
     drivers::{
         Peers,
         agreement::Agreement,
+        alarms::{Alarms, problem_kind},
         mirror::{Mirror, MirrorShown},
         pump::Pump,
         restores::Restores,
@@ -71,9 +74,9 @@ pub struct Shipping {
     /// Why there is no link.
     pub error: Option<String>,
     /// What a person must look at; taken back when things are well again.
-    pub alarms: Vec<String>,
+    pub alarms: Alarms,
     /// Why nothing is sent to it until a person decides.
-    pub stopped: Option<String>,
+    pub stopped: Option<Stop>,
 }
 
 /// What threads and other tasks bring back.
@@ -224,14 +227,11 @@ impl Driver {
             Output::Disagrees { told, disagreement } => self.judge(told, disagreement),
             Output::Acked(place) => {
                 self.ship.source.acked(self.ship.to.as_str(), place.epoch, place.seq);
-                self.shown.send_modify(|shown| shown.alarms.clear());
+                self.shown.send_modify(|shown| {
+                    shown.alarms.clear();
+                });
             }
-            Output::Alarm { kind, text } => {
-                if kind == AlarmKind::Disagrees {
-                    self.stop(text.as_str().to_owned());
-                }
-                self.alarm(text.as_str());
-            }
+            Output::Alarm { kind, text } => self.alarm(kind, text.as_str()),
             Output::Restore(output) => {
                 self.ship.restores.perform(output, &self.ship.source, &self.events_to);
             }
@@ -244,7 +244,7 @@ impl Driver {
         }
         let by = self.fenced.borrow().clone();
         if let Some(by) = by {
-            self.stop(format!("{by} tells that another master has taken this set on"));
+            self.stop(Stop::Fenced(by));
             return self.handle(Input::Disconnected);
         }
         self.dialling = true;
@@ -427,7 +427,7 @@ impl Driver {
     }
 
     /// Shows that nothing is sent until a person decides.
-    fn stop(&self, why: String) {
+    fn stop(&self, why: Stop) {
         self.shown.send_modify(|shown| shown.stopped = Some(why));
     }
 
@@ -455,21 +455,17 @@ impl Driver {
         self.show();
     }
 
-    fn alarm(&self, text: &str) {
-        self.shown.send_if_modified(|shown| {
-            let is_new = !shown.alarms.iter().any(|known| known == text);
-            let is_shown = is_new && shown.alarms.len() < ALARMS_MAX;
-            if is_shown {
-                tracing::error!(set = %self.ship.set, peer = %self.ship.to, alarm = text, "replication needs a person");
-                shown.alarms.push(text.to_owned());
-            }
-            is_shown
-        });
+    fn alarm(&self, kind: AlarmKind, text: &str) {
+        match kind {
+            AlarmKind::Fenced => self.stop(Stop::Fenced(self.ship.to.clone())),
+            AlarmKind::Disagrees => self.stop(Stop::Disagrees(text.to_owned())),
+            _ => {}
+        }
+        if self.shown.send_if_modified(|shown| shown.alarms.raise(problem_kind(kind), text)) {
+            tracing::error!(set = %self.ship.set, peer = %self.ship.to, alarm = text, "replication needs a person");
+        }
     }
 }
-
-/// The most alarms shown of one destination.
-const ALARMS_MAX: usize = 16;
 
 async fn dial_station(
     peers: Arc<dyn Peers>,

@@ -185,7 +185,6 @@ pub struct RestoreAnswer {
 
 /// Something that keeps a whole source from being replicated until a person acts.
 #[derive(Clone, Debug, Eq, PartialEq)]
-#[non_exhaustive]
 pub enum SourceAlarm {
     /// The folder is gone, or another one is in its place (an unmounted disk).
     Vanished(String),

@@ -44,8 +44,8 @@ fn meet_damage(scratch: &mut Scratch) -> Result<()> {
     ensure!(written.starts_with(&read.out), "bytes were given out that nobody wrote");
     ensure!(cat("small")?.ok()?.out.starts_with(b"in a row"), "the rest is still read");
     let state = drive.cluster.store.set_status(SET)?;
-    let alarm = state["state"].as_str().context("a set has a state")?;
-    ensure!(alarm.starts_with("alarm:") && alarm.contains("damaged"), "status says: {state}");
+    let cause = state["cause"].as_str().context("an alarm has a cause")?;
+    ensure!(state["state"] == "alarm" && cause.contains("damaged"), "status says: {state}");
     Ok(())
 }
 

@@ -40,7 +40,7 @@ fn bring_the_old_master_back(scratch: &mut Scratch) -> Result<()> {
     cluster.office.start()?;
     let told = wait_for(SOON, "the old master stops", || {
         let told = cluster.office.set_status(SET)?;
-        Ok(told["state"].as_str().is_some_and(|s| s.starts_with("alarm")).then_some(told))
+        Ok((told["state"] == "stopped").then_some(told))
     })?;
     let told = told.to_string();
     ensure!(told.contains("another master") && told.contains("--take-over"), "it says {told}");

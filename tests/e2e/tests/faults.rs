@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use keepshare_e2e::{MIRRORED, SOON};
 use keepshare_support::{
@@ -35,16 +36,16 @@ fn fill_a_disk(scratch: &mut Scratch) -> Result<()> {
     for number in 0..10 {
         tree::write_random(&source.join(format!("large-{number}")), 6 << 20, number)?;
     }
-    let state = wait_for(MIRRORED, "the replica says that it waits", || {
-        let state = cluster.store.set_status(SET)?["state"].as_str().unwrap_or("").to_owned();
-        Ok(state.contains("waiting").then_some(state))
+    let cause = wait_for(MIRRORED, "the replica says that it waits", || {
+        let set = cluster.store.set_status(SET)?;
+        Ok((set["state"] == "waiting").then(|| set["cause"].to_string()))
     })?;
-    ensure!(state.contains("full") || state.contains("space"), "it says only: {state}");
-    let told = wait_for(SOON, "the master says so too", || {
-        let told = cluster.destination()?.to_string();
-        Ok(told.contains("waiting").then_some(told))
+    ensure!(cause.contains("full") || cause.contains("space"), "it says only: {cause}");
+    let cause = wait_for(SOON, "the master says so too", || {
+        let to = cluster.destination()?;
+        Ok((to["state"] == "waiting").then(|| to["cause"].to_string()))
     })?;
-    ensure!(told.contains("full") || told.contains("space"), "it says only: {told}");
+    ensure!(cause.contains("full") || cause.contains("space"), "it says only: {cause}");
     for station in [&cluster.office, &cluster.store] {
         let checked = station.call(["status", "--check"])?;
         ensure!(checked.code == Some(1) && checked.err.contains("disk full"), "{checked:?}");
@@ -131,8 +132,8 @@ fn begin_an_epoch_on_a_full_disk(scratch: &mut Scratch) -> Result<()> {
     cluster.office.start()?;
     fs::write(source.join("file"), "late")?;
     wait_until(SOON, "the station has an alarm", || {
-        let told = cluster.store.set_status(SET).map(|status| status["problems"].to_string());
-        told.is_ok_and(|told| told.contains("alarm") && told.contains("is full"))
+        let told = cluster.store.set_status(SET).map(|status| status["alarms"].to_string());
+        told.is_ok_and(|told| told.contains("is full"))
     })?;
     fs::remove_file(disk.join("ballast"))?;
     cluster.equal_within(SOON * 2, Aspects::ALL)?;
@@ -233,7 +234,8 @@ fn name_what_cannot_be_read(scratch: &mut Scratch) -> Result<()> {
         told.is_ok_and(|told| told.contains("closed-file") && told.contains("closed-folder"))
     })?;
     wait_until(SOON, "the master says that it is incomplete", || {
-        cluster.office.set_status(SET).is_ok_and(|s| s["state"] == "incomplete: 2 problems")
+        let is_told = |set: &Value| set["state"] == "incomplete" && set["incomplete"] == 2;
+        cluster.office.set_status(SET).is_ok_and(|set| is_told(&set))
     })?;
     // Better nothing than a file without content, which a restore would give out.
     ensure!(!live.join("closed-file").exists(), "an empty file stands for what cannot be read");
@@ -434,8 +436,9 @@ fn ask_nobody(scratch: &mut Scratch) -> Result<()> {
 fn alarm_within(station: &Station) -> Result<()> {
     let mut last = String::new();
     let waited = wait_until(SOON, "the status shows an alarm", || {
-        last = station.set_status(SET).map_or_else(|e| format!("{e:#}"), |s| s.to_string());
-        last.contains("alarm")
+        let set = station.set_status(SET);
+        last = set.as_ref().map_or_else(|e| format!("{e:#}"), ToString::to_string);
+        set.is_ok_and(|set| set["state"] == "alarm")
     });
     waited.with_context(|| format!("it says: {last}"))
 }

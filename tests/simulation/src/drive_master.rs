@@ -85,7 +85,7 @@ impl World {
             }
             Output::Alarm { kind, .. } => {
                 self.seen.lost_acknowledged += u64::from(kind == AlarmKind::LostAcknowledged);
-                if kind == AlarmKind::Disagrees {
+                if matches!(kind, AlarmKind::Disagrees | AlarmKind::Fenced) {
                     self.schedule(PERSON_AFTER, Event::Person { master, start });
                 }
                 return;

@@ -217,6 +217,17 @@ pub enum AlarmKind {
     Mirror,
     /// It has what does not continue our journal, and a person has to decide.
     Disagrees,
+    /// It follows another master, and a person has to decide who has the set.
+    Fenced,
+}
+
+impl From<Disagreement> for AlarmKind {
+    fn from(disagreement: Disagreement) -> Self {
+        match disagreement {
+            Disagreement::Fenced => Self::Fenced,
+            Disagreement::Ahead | Disagreement::Differs => Self::Disagrees,
+        }
+    }
 }
 
 /// What a shipper is doing, for the status page.

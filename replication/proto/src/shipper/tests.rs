@@ -179,6 +179,17 @@ fn a_welcome_decides_between_mirror_and_new_epoch() {
     }
 }
 
+/// A master that another one replaced and a station that has more are told apart: a person decides otherwise.
+#[test]
+fn a_fenced_master_is_told_apart_from_a_station_that_disagrees() {
+    for (has, kind) in [(4, AlarmKind::Fenced), (2, AlarmKind::Disagrees)] {
+        let mut master = Master::welcomed(None, Some(place(has, 21)), has, false);
+        master.outputs();
+        master.give(Input::Judged(Verdict::Stop));
+        master.assert_left(kind);
+    }
+}
+
 /// A number without room above it would end the origin, and every thread that counts on.
 #[test]
 fn a_station_that_tells_of_a_place_beyond_all_is_left() {

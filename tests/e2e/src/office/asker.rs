@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::{Desk, Office};
 
 /// What a station may say of a set in which all is well.
-const WELL: [&str; 3] = ["in-sync", "behind", "behind: live tree"];
+const WELL: [&str; 2] = ["in-sync", "lagging"];
 
 /// What a document held at a turn.
 type Standing = Option<(u64, blake3::Hash)>;

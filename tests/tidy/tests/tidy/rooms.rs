@@ -80,8 +80,8 @@ const LONG: &[(&str, usize)] = &[
     ("versioning/src/live.rs", 557),
     ("versioning/src/past/when.rs", 508),
     ("replication/src/capture/hub.rs", 515),
-    ("replication/src/drivers/receive.rs", 524),
-    ("replication/src/drivers/ship.rs", 516),
+    ("replication/src/drivers/receive.rs", 513),
+    ("replication/src/drivers/ship.rs", 512),
     ("replication/src/source/map.rs", 659),
     ("replication/src/source/round.rs", 601),
     ("replication/src/source/ship.rs", 669),
@@ -89,8 +89,6 @@ const LONG: &[(&str, usize)] = &[
     ("replication/proto/src/shipper.rs", 519),
     ("auth/src/sessions.rs", 590),
     ("namespace/src/share.rs", 588),
-    ("station/src/master.rs", 558),
-    ("station/src/replica.rs", 547),
     ("cli/src/cli.rs", 525),
 ];
 

@@ -1,0 +1,339 @@
+//! What a person must look at: values of a kind that stays the same while their words change.
+
+use std::{fmt, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Hold, Stop};
+use crate::{Seq, SetName};
+
+/// What kind of thing it is that a person must look at. It stays the same while counts and reasons change.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProblemKind {
+    /// A station has not been connected for long.
+    Away,
+    /// A change in the journal is damaged.
+    ChangeDamaged,
+    /// Changes were dropped before every station had them.
+    ChangesDropped,
+    /// A clock is wrong.
+    ClockWrong,
+    /// Stored content is not what was stored.
+    ContentDamaged,
+    /// A station has what does not continue the journal.
+    Disagrees,
+    /// The disk of a set fails.
+    DiskFails,
+    /// The disk of a set is full.
+    DiskFull,
+    /// Users cannot reach their drive.
+    DriveShut,
+    /// Another master has taken the set on.
+    Fenced,
+    /// A restore was cut off while it was written.
+    HalfRestored,
+    /// Windows clients cannot show some names.
+    HiddenNames,
+    /// Names are missing, or other than they should be.
+    Incomplete,
+    /// The disk of the journal is full.
+    JournalFull,
+    /// The journal cannot be used.
+    JournalUnusable,
+    /// The live tree does not follow.
+    LiveStopped,
+    /// Users cannot log in.
+    LoginShut,
+    /// A station has less than it acknowledged.
+    LostAcknowledged,
+    /// A mirror cannot go on.
+    MirrorFailed,
+    /// A file of the live tree is not as it should be.
+    NotLive,
+    /// A set cannot be opened.
+    NotOpened,
+    /// An ordinary user runs the station.
+    NotRoot,
+    /// A station breaks the protocol.
+    Protocol,
+    /// A station refuses what it is sent.
+    Refused,
+    /// The list of sets is lost.
+    SetsLost,
+    /// The source folder is gone.
+    SourceGone,
+    /// A station keeps its state in the source.
+    StateInside,
+    /// A program has a file open that a restore replaced.
+    StillOpen,
+    /// The store takes nothing until it is opened again.
+    StoreFailed,
+    /// A thread is gone.
+    ThreadGone,
+    /// A name of the source cannot be read.
+    Unreadable,
+    /// Nobody reads the source.
+    Unverified,
+    /// A destination takes nothing for now.
+    Waiting,
+}
+
+/// What of a set does no more because of a fault in us.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Part {
+    /// What looks at the source.
+    Source,
+    /// What sends to a destination.
+    Sender,
+    /// What receives and keeps.
+    Receiver,
+}
+
+/// Something about a set that a person must look at.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SetProblem {
+    /// A part of it is gone until the station is started anew, for this reason where one is known.
+    ThreadGone(Part, Option<String>),
+    /// The source folder is gone, or another one is in its place.
+    SourceGone(String),
+    /// The journal cannot be used.
+    JournalUnusable(String),
+    /// There is no space for the journal.
+    JournalFull(String),
+    /// This change in the journal is damaged.
+    ChangeDamaged(Seq),
+    /// The changes through this one were dropped before every station had them.
+    ChangesDropped(Seq),
+    /// A station keeps its state in the source, here.
+    StateInside(PathBuf),
+    /// What the link of a destination tells: of which kind, and in its words.
+    Link(ProblemKind, String),
+    /// Nothing is sent until a person decides.
+    Stopped(Stop),
+    /// The set cannot be opened.
+    NotOpened(String),
+    /// The store takes nothing until it is opened again.
+    StoreFailed(String),
+    /// Changes are not taken for now.
+    Held(Hold),
+    /// The live tree does not follow.
+    LiveStopped(String),
+    /// So many reads met content that is not what was stored.
+    ContentDamaged(u64),
+    /// A clock was wrong, as told, and so many changes came with it.
+    ClockWrong(String, u64),
+    /// A name of the source cannot be replicated.
+    Unreadable {
+        /// Its path in the set, safe to print.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// So many more names cannot be replicated.
+    MoreUnreadable(u64),
+    /// A restore of this path was cut off while it was written.
+    HalfRestored(String),
+    /// What a restore replaced at this path is still open by a writer.
+    StillOpen(String),
+    /// Something in the live tree is not as it should be.
+    NotLive(String),
+    /// So many more things in the live tree are not.
+    MoreNotLive(u64),
+    /// Windows clients cannot show these names.
+    HiddenNames(String),
+}
+
+impl SetProblem {
+    /// Returns of which kind it is.
+    pub fn kind(&self) -> ProblemKind {
+        match self {
+            Self::ThreadGone(..) => ProblemKind::ThreadGone,
+            Self::SourceGone(_) => ProblemKind::SourceGone,
+            Self::JournalUnusable(_) => ProblemKind::JournalUnusable,
+            Self::JournalFull(_) => ProblemKind::JournalFull,
+            Self::ChangeDamaged(_) => ProblemKind::ChangeDamaged,
+            Self::ChangesDropped(_) => ProblemKind::ChangesDropped,
+            Self::StateInside(_) => ProblemKind::StateInside,
+            Self::Link(kind, _) => *kind,
+            Self::Stopped(stop) => stop.kind(),
+            Self::NotOpened(_) => ProblemKind::NotOpened,
+            Self::StoreFailed(_) => ProblemKind::StoreFailed,
+            Self::Held(hold) => hold.kind(),
+            Self::LiveStopped(_) => ProblemKind::LiveStopped,
+            Self::ContentDamaged(_) => ProblemKind::ContentDamaged,
+            Self::ClockWrong(..) => ProblemKind::ClockWrong,
+            Self::Unreadable { .. } | Self::MoreUnreadable(_) => ProblemKind::Unreadable,
+            Self::HalfRestored(_) => ProblemKind::HalfRestored,
+            Self::StillOpen(_) => ProblemKind::StillOpen,
+            Self::NotLive(_) | Self::MoreNotLive(_) => ProblemKind::NotLive,
+            Self::HiddenNames(_) => ProblemKind::HiddenNames,
+        }
+    }
+
+    /// Tells whether it is about the set as a whole; what is about single names is counted instead.
+    pub fn is_alarm(&self) -> bool {
+        !matches!(
+            self.kind(),
+            ProblemKind::Unreadable
+                | ProblemKind::HalfRestored
+                | ProblemKind::StillOpen
+                | ProblemKind::NotLive
+                | ProblemKind::HiddenNames
+        )
+    }
+}
+
+impl fmt::Display for SetProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ThreadGone(part, why) => {
+                f.write_str(match part {
+                    Part::Source => "the source's thread is gone, start the station anew",
+                    Part::Sender => "nothing is sent any more, start the station anew",
+                    Part::Receiver => "nothing is received any more, start the station anew",
+                })?;
+                why.as_ref().map_or(Ok(()), |why| write!(f, ": {why}"))
+            }
+            Self::SourceGone(why) => write!(
+                f,
+                "the source folder is gone: {why}; nothing is deleted anywhere. Where a new one is in its place on purpose: \
+                 keepshare set mirror SET --new-source"
+            ),
+            Self::JournalUnusable(why) => write!(
+                f,
+                "the journal cannot be used: {why}; it is tried again, and if that does not help: stop the station, move \
+                 the set's file out of the folder journal of its state, and start it: everything is compared again"
+            ),
+            Self::JournalFull(why) => write!(
+                f,
+                "the disk of the journal is full, make room there: what is in the source then follows by itself, what was \
+                 saved over meanwhile becomes no version: {why}"
+            ),
+            Self::ChangeDamaged(seq) => write!(
+                f,
+                "change {seq} in the journal is damaged and is not sent; who lacks it is mirrored"
+            ),
+            Self::ChangesDropped(through) => {
+                write!(f, "changes through {through} were dropped before every station had them")
+            }
+            Self::StateInside(state) => write!(
+                f,
+                "a station keeps its state in {}, which is sent as well: move it elsewhere",
+                state.display()
+            ),
+            Self::Stopped(stop) => stop.fmt(f),
+            Self::Held(Hold::DiskFull) => f.write_str(
+                "the disk of this set is full, changes wait and nothing is lost: make room there",
+            ),
+            Self::Held(Hold::DiskFails(why)) => {
+                write!(f, "the disk of this set fails, changes wait: {why}")
+            }
+            Self::Held(Hold::Told(why)) => write!(f, "changes wait: {why}"),
+            Self::NotOpened(why) => write!(f, "it cannot be opened: {why}"),
+            Self::LiveStopped(why) => {
+                write!(f, "the live tree does not follow, its history is whole: {why}")
+            }
+            Self::ContentDamaged(reads) => write!(
+                f,
+                "{reads} reads met damaged content, which was not given out: keepshare fsck lists it"
+            ),
+            Self::ClockWrong(what, changes) => {
+                write!(f, "a clock is wrong: {what} ({changes} changes)")
+            }
+            Self::Unreadable { path, reason } => write!(f, "{path}: {reason}"),
+            Self::MoreUnreadable(more) => write!(f, "{more} more names cannot be replicated"),
+            Self::HalfRestored(path) => write!(
+                f,
+                "{path}: half of one version and half of another, because a restore was cut off while it was written; \
+                 restore it again"
+            ),
+            Self::StillOpen(path) => write!(
+                f,
+                "{path}: what a restore replaced is still open by a writer; what that writes becomes a version"
+            ),
+            Self::NotLive(what) => write!(f, "live tree: {what}"),
+            Self::MoreNotLive(more) => write!(f, "live tree: {more} more"),
+            Self::Link(_, what) | Self::StoreFailed(what) | Self::HiddenNames(what) => {
+                f.write_str(what)
+            }
+        }
+    }
+}
+
+/// Something about a station, whatever its sets are, that a person must look at.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum StationProblem {
+    /// A thread is gone.
+    ThreadGone {
+        /// What it was called.
+        thread: String,
+        /// What it said last.
+        why: String,
+    },
+    /// An ordinary user runs it; nobody has to act.
+    NotRoot,
+    /// Users cannot log in.
+    LoginShut(String),
+    /// Users cannot reach their drive.
+    DriveShut(String),
+    /// The list of sets is lost.
+    SetsLost {
+        /// The station's state folder.
+        state: PathBuf,
+        /// Where journals of sets are.
+        journals: PathBuf,
+        /// Of which sets.
+        sets: Vec<SetName>,
+    },
+}
+
+impl StationProblem {
+    /// Returns of which kind it is.
+    pub fn kind(&self) -> ProblemKind {
+        match self {
+            Self::ThreadGone { .. } => ProblemKind::ThreadGone,
+            Self::NotRoot => ProblemKind::NotRoot,
+            Self::LoginShut(_) => ProblemKind::LoginShut,
+            Self::DriveShut(_) => ProblemKind::DriveShut,
+            Self::SetsLost { .. } => ProblemKind::SetsLost,
+        }
+    }
+
+    /// Tells whether it does not become better unless a person acts.
+    pub fn needs_person(&self) -> bool {
+        !matches!(self, Self::NotRoot)
+    }
+}
+
+impl fmt::Display for StationProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ThreadGone { thread, why } => {
+                write!(f, "a fault in the thread '{thread}', start the station anew: {why}")
+            }
+            Self::NotRoot => f.write_str(
+                "not run by root: owners and modes are kept in the history, and not set in live trees",
+            ),
+            Self::LoginShut(why) => {
+                write!(f, "users cannot log in: {why}; name another address as https in [doors]")
+            }
+            Self::DriveShut(why) => write!(
+                f,
+                "users cannot reach their drive: {why}; name another address as nfs in [doors]"
+            ),
+            Self::SetsLost { state, journals, sets } => {
+                let names: Vec<_> = sets.iter().map(|set| format!("{set}.redb")).collect();
+                write!(
+                    f,
+                    "sets.toml is gone from {} and nothing is replicated, though there are journals of sets in {}: {}; \
+                     stop the station and take sets.toml from a backup (docs/operations/backup.md), or add each set again \
+                     with the same name, folder and stations",
+                    state.display(),
+                    journals.display(),
+                    names.join(", ")
+                )
+            }
+        }
+    }
+}
