@@ -75,9 +75,8 @@ const LINES_MAX: usize = 500;
 
 /// Files that are longer still, and how long they may be. The list may only shrink, and so may the files.
 const LONG: &[(&str, usize)] = &[
-    ("base/src/change.rs", 502),
     ("versioning/src/index/files.rs", 614),
-    ("versioning/src/live.rs", 557),
+    ("versioning/src/live.rs", 554),
     ("versioning/src/past/when.rs", 508),
     ("replication/src/capture/hub.rs", 515),
     ("replication/src/drivers/receive.rs", 513),
