@@ -4,6 +4,7 @@
 //! outside are parsed here, at the edge; everything behind the edge takes these types. This crate is pure: no clock,
 //! no input or output, no threads.
 
+mod access_list;
 mod change;
 mod error;
 mod event;
@@ -13,6 +14,7 @@ mod meta;
 mod names;
 mod time;
 
+pub use access_list::{ACCESS_LIST_XATTR, DEFAULT_LIST_XATTR, mode_without_list};
 pub use change::{
     Change, ChangeError, Content, EXTENT_BYTES_MAX, Extent, FILES_PER_CHANGE_MAX, FileRow,
     FilledChange, Made, NAMES_PER_CHANGE_MAX, NameRow, PAYLOAD_BYTES_MAX, Point, PointKind,

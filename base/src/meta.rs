@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::FileTime;
+use crate::{ACCESS_LIST_XATTR, FileTime};
 
 /// The most bytes that all extended attributes of one file may take, names and values.
 pub const XATTR_BYTES_MAX: usize = 64 * 1024;
@@ -132,6 +132,12 @@ pub struct Meta {
 }
 
 impl Meta {
+    /// Returns the bytes of its access list; none where it has no list.
+    pub fn access_list(&self) -> &[u8] {
+        let list = self.xattrs.iter().find(|(name, _)| name == ACCESS_LIST_XATTR);
+        list.map_or(&[], |(_, list)| list)
+    }
+
     /// Returns the attributes of something of which nothing is known.
     pub fn unknown() -> Self {
         Self {

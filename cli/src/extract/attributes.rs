@@ -9,16 +9,12 @@ use rustix::{
     io::Errno,
 };
 
-use keepshare_base::{FileTime, LEFT_OUT_XATTR, Meta, Owner};
+use keepshare_base::{
+    ACCESS_LIST_XATTR, DEFAULT_LIST_XATTR, FileTime, LEFT_OUT_XATTR, Meta, Owner, mode_without_list,
+};
 use keepshare_host::accounts::{Answer, MachineAccounts};
 
 use crate::output::safe;
-
-/// The attribute that is an object's access list.
-const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
-
-/// The attribute that is the access list of what is made in a folder.
-const DEFAULT_LIST: &[u8] = b"system.posix_acl_default";
 
 /// Who is who on this machine, and whether files are given to them.
 pub(super) struct Owners {
@@ -97,8 +93,8 @@ pub(super) fn give(fd: impl AsFd, meta: &Meta, owners: &Owners) -> Vec<String> {
         if set.is_err() {
             // Without it is right but for what is left out; with an older value it would be wrong.
             let _ = rustix::fs::fremovexattr(fd, name.as_slice());
-            if name == ACCESS_LIST {
-                mode = without_list(mode, value);
+            if name == ACCESS_LIST_XATTR {
+                mode = mode_without_list(mode, value);
             }
         }
         note(&shown(name), set);
@@ -112,7 +108,7 @@ pub(super) fn give(fd: impl AsFd, meta: &Meta, owners: &Owners) -> Vec<String> {
 /// Removes the access lists that are not the version's: those that a folder gives to all that is made in it.
 pub(super) fn remove_foreign_lists(fd: impl AsFd, meta: &Meta) -> Result<(), Errno> {
     let is_foreign = |list: &&[u8]| !meta.xattrs.iter().any(|(name, _)| name == list);
-    for list in [ACCESS_LIST, DEFAULT_LIST].into_iter().filter(is_foreign) {
+    for list in [ACCESS_LIST_XATTR, DEFAULT_LIST_XATTR].into_iter().filter(is_foreign) {
         match rustix::fs::fremovexattr(&fd, list) {
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
             Err(error) => return Err(error),
@@ -127,38 +123,16 @@ pub(super) fn times(mtime: FileTime) -> Timestamps {
     Timestamps { last_access: time, last_modification: time }
 }
 
-/// Returns the mode for a file that lacks its access list: nobody has more by it than by the list.
-fn without_list(mode: u32, list: &[u8]) -> u32 {
-    const USER: u16 = 0x02;
-    const GROUP: u16 = 0x08;
-    const MASK: u16 = 0x10;
-    // A version, then entries of a tag, permissions and a number.
-    let entries = list.get(4..).unwrap_or_default();
-    let parse = |entry: &[u8]| {
-        let short = |at: usize| u16::from_le_bytes([entry[at], entry[at + 1]]);
-        (short(0), u32::from(short(2)))
-    };
-    let entries: Vec<(u16, u32)> = entries.chunks_exact(8).map(parse).collect();
-    let mask = entries.iter().find(|(tag, _)| *tag == MASK).map_or(0o7, |(_, bits)| *bits);
-    let named = entries.iter().filter(|(tag, _)| matches!(*tag, USER | GROUP));
-    // Who is named in it is one of all others without it.
-    let others = named.fold(mode & 0o007, |others, (_, bits)| others & bits & mask);
-    // With the list the bits of the group are its mask.
-    (mode & !0o077) | others
-}
-
 fn shown(name: &[u8]) -> String {
     match name {
-        ACCESS_LIST => "access list".to_owned(),
-        DEFAULT_LIST => "access list for what is made in it".to_owned(),
+        ACCESS_LIST_XATTR => "access list".to_owned(),
+        DEFAULT_LIST_XATTR => "access list for what is made in it".to_owned(),
         name => format!("attribute {}", safe(&String::from_utf8_lossy(name))),
     }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::*;
-
     /// Returns an access list as the kernel has it: tags, permissions and numbers.
     pub(in super::super) fn list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
         let mut bytes = 2_u32.to_le_bytes().to_vec();
@@ -168,18 +142,5 @@ pub(super) mod tests {
             bytes.extend(id.to_le_bytes());
         }
         bytes
-    }
-
-    /// Where a list cannot be kept, whom it shut out stays out.
-    #[test]
-    fn without_its_list_a_file_is_open_to_nobody_more() {
-        let list = |named: u16, mask: u16| {
-            let none = u32::MAX;
-            list(&[(1, 6, none), (2, named, 1001), (4, 0, none), (16, mask, none), (32, 4, none)])
-        };
-        assert_eq!(without_list(0o1664, &list(6, 6)), 0o1604);
-        assert_eq!(without_list(0o664, &list(0, 6)), 0o600, "one who was shut out");
-        assert_eq!(without_list(0o604, &list(6, 0)), 0o600, "one whom the mask shut out");
-        assert_eq!(without_list(0o670, b""), 0o600);
     }
 }

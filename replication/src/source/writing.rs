@@ -11,7 +11,9 @@ use std::{
     path::Path,
 };
 
-use keepshare_base::{ContentHash, LEFT_OUT_XATTR, Meta, Name, xattr_allowed};
+use keepshare_base::{
+    ACCESS_LIST_XATTR, ContentHash, LEFT_OUT_XATTR, Meta, Name, mode_without_list, xattr_allowed,
+};
 use rustix::{
     fs::{self, Gid, Mode, SeekFrom, Timespec, Timestamps, Uid, XattrFlags},
     io::Errno,
@@ -25,9 +27,6 @@ use crate::lease::Lease;
 
 /// So much is read at once.
 const STEP: usize = 256 * 1024;
-
-/// The attribute that is a file's access list.
-const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
 
 /// What came of writing a version beside the live file.
 #[derive(Debug)]
@@ -227,8 +226,11 @@ pub(super) fn put_attributes(file: &File, meta: &Meta) -> io::Result<()> {
     let is_theirs = owned || fs::fstat(file)?.st_gid == meta.group.id;
     // Set-id bits are not given back: whoever could choose the version could choose the program.
     let mut mode = meta.mode & 0o1777;
-    if !put_xattrs(file, meta) || !is_theirs {
-        // With an access list these bits are its mask: without it, or for another group, they would give all of that away.
+    if !put_xattrs(file, meta) {
+        mode = mode_without_list(mode, meta.access_list());
+    }
+    if !is_theirs {
+        // They are another group's.
         mode &= !0o070;
     }
     fs::fchmod(file, Mode::from_raw_mode(mode))?;
@@ -251,7 +253,7 @@ fn put_xattrs(file: &File, meta: &Meta) -> bool {
     for name in names[..len].split(|byte| *byte == 0).filter(|name| xattr_allowed(name)) {
         if !meta.xattrs.iter().any(|(wanted, _)| wanted == name)
             && fs::fremovexattr(file, name).is_err()
-            && name == ACCESS_LIST
+            && name == ACCESS_LIST_XATTR
         {
             is_right = false;
         }
@@ -260,7 +262,7 @@ fn put_xattrs(file: &File, meta: &Meta) -> bool {
         if fs::fsetxattr(file, name.as_slice(), value, XattrFlags::empty()).is_err() {
             // Without it is right but for what is left out; with an older value it would be wrong.
             let _ = fs::fremovexattr(file, name.as_slice());
-            is_right &= name != ACCESS_LIST;
+            is_right &= name != ACCESS_LIST_XATTR;
         }
     }
     is_right
@@ -289,13 +291,19 @@ pub(super) mod tests {
         }
     }
 
-    /// Of a file with an access list the group's bits are the mask: without the list they would be the group's rights.
+    /// Of a file with an access list the group's bits are the mask: without the list they would be the group's rights. And
+    /// whom the list shuts out is one of all others without it.
     #[test]
-    fn a_list_that_cannot_be_set_gives_the_group_nothing() {
+    fn a_list_that_cannot_be_set_opens_nothing() {
         let file = tempfile::tempfile().unwrap();
-        let no_list = vec![(ACCESS_LIST.to_vec(), vec![9; 8])];
+        let no_list = vec![(ACCESS_LIST_XATTR.to_vec(), vec![9; 8])];
         put_attributes(&file, &Meta { xattrs: no_list, ..meta() }).unwrap();
         assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o604);
+        // A version, then one who is named and shut out; the kernel wants the owner, the group and others, too.
+        let shut_out = [2, 0, 0, 0, 2, 0, 0, 0, 0xe9, 3, 0, 0].to_vec();
+        let list = vec![(ACCESS_LIST_XATTR.to_vec(), shut_out)];
+        put_attributes(&file, &Meta { xattrs: list, ..meta() }).unwrap();
+        assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o600);
         put_attributes(&file, &meta()).unwrap();
         assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o664);
     }

@@ -12,13 +12,13 @@ use rustix::{
     io::Errno,
 };
 
-use keepshare_base::{FileTime, Kind, LEFT_OUT_XATTR, Meta, Owner, XATTR_BYTES_MAX, xattr_allowed};
+use keepshare_base::{
+    ACCESS_LIST_XATTR, FileTime, Kind, LEFT_OUT_XATTR, Meta, Owner, XATTR_BYTES_MAX,
+    mode_without_list, xattr_allowed,
+};
 use keepshare_host::accounts::{Answer, MachineAccounts};
 
 use super::beneath::{Folder, Part, Seen, see_open, step};
-
-/// The attribute that is an object's access list.
-const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
 
 /// How many attributes that were left out are told one by one.
 const LEFT_OUT_NAMED_MAX: usize = 3;
@@ -57,8 +57,7 @@ impl Attributes {
         let lists = self.set_xattrs(fd, meta, &mut left)?;
         let mut mode = self.mode(meta);
         if lists == Lists::LeftOut {
-            // With a list these bits are its mask; without it they would give all of that to the group.
-            mode &= !0o070;
+            mode = mode_without_list(mode, meta.access_list());
         }
         let acl_changed = lists != Lists::Same;
         if acl_changed || mode != before.mode || owner_changed {
@@ -139,8 +138,9 @@ impl Attributes {
         for name in names(fd)?.split(|b| *b == 0).filter(|name| kept(name)) {
             if !meta.xattrs.iter().any(|(wanted, _)| wanted == name) {
                 let removed = changing(|| Ok(rustix::fs::fremovexattr(fd, name)?));
-                if removed.is_ok() && is_acl(name) {
-                    lists = Lists::Changed;
+                if is_acl(name) {
+                    // One that stays is of another state: bits of the group would widen its mask.
+                    lists = if removed.is_ok() { Lists::Changed } else { Lists::LeftOut };
                 }
                 left.note(shown(name), removed);
             }
@@ -155,7 +155,7 @@ impl Attributes {
                 Err(error) => {
                     // Without it is right but for what is left out; with an older value it would be wrong.
                     let _ = changing(|| Ok(rustix::fs::fremovexattr(fd, name)?));
-                    if name == ACCESS_LIST {
+                    if name == ACCESS_LIST_XATTR {
                         lists = Lists::LeftOut;
                     }
                     left.note(shown(name), Err(error));
@@ -179,7 +179,7 @@ struct Wanted {
 enum Lists {
     Same,
     Changed,
-    /// The one that says who has access could not be set.
+    /// The one that says who has access could not be set, or another could not be removed.
     LeftOut,
 }
 
@@ -419,6 +419,28 @@ mod tests {
         assert_eq!(about.uid(), owner);
         assert_eq!((about.mtime(), about.mtime_nsec()), (-5, 7));
         assert!(rules(false).fit(&see_open(&file).unwrap(), &meta()));
+    }
+
+    /// A list that the file system does not take leaves out whom it shut out.
+    #[test]
+    fn a_list_that_is_not_taken_opens_nothing() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let file = tempfile::tempfile().unwrap();
+        let mut list = 2_u32.to_le_bytes().to_vec();
+        // The owner, one who is shut out, the group, all others; the kernel wants a mask where somebody is named.
+        for (tag, bits, id) in
+            [(1_u16, 6_u16, u32::MAX), (2, 0, 1001), (4, 4, u32::MAX), (32, 4, u32::MAX)]
+        {
+            list.extend(tag.to_le_bytes());
+            list.extend(bits.to_le_bytes());
+            list.extend(id.to_le_bytes());
+        }
+        let xattrs = vec![(ACCESS_LIST_XATTR.to_vec(), list)];
+        let left = rules(true).set(&file, &Meta { mode: 0o664, xattrs, ..meta() }).unwrap();
+        assert!(left.to_string().contains("posix_acl_access"), "{left}");
+        assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o600);
     }
 
     #[test]
