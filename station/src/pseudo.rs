@@ -33,13 +33,22 @@ pub(crate) fn refuse(source: &Path) -> Outcome<()> {
     let Ok(stat) = rustix::fs::statfs(source) else { return Ok(()) };
     let number = u64::from_ne_bytes(stat.f_type.to_ne_bytes()) & u64::from(u32::MAX);
     let known = PSEUDO.iter().find(|(pseudo, _)| *pseudo == number);
-    // Devices are on a tmpfs, as files may be.
-    let what = known.map(|(_, name)| *name).or_else(|| source.starts_with("/dev").then_some("dev"));
+    // Devices are on a tmpfs, as files may be: those of /dev/shm are.
+    let what = known.map(|(_, name)| *name).or_else(|| is_among_devices(source).then_some("dev"));
     let Some(what) = what else { return Ok(()) };
     let shown = source.display();
     Err(Failure::refused(format!("{shown} is the system's ({what}) and holds no files to keep"))
         .hint("name a folder that users keep files in"))
 }
+
+/// Tells whether a folder lies in `/dev` and on its file system.
+fn is_among_devices(source: &Path) -> bool {
+    let device = |path: &Path| rustix::fs::stat(path).ok().map(|seen| seen.st_dev);
+    source.starts_with(DEVICES) && device(source) == device(Path::new(DEVICES))
+}
+
+/// Where the system has its devices.
+const DEVICES: &str = "/dev";
 
 #[cfg(test)]
 mod tests {
@@ -48,7 +57,7 @@ mod tests {
     /// What is in there changes by itself, for ever, and is nobody's work.
     #[test]
     fn folders_of_the_system_are_no_sources() {
-        for system in ["/proc", "/proc/sys", "/dev", "/dev/shm"] {
+        for system in ["/proc", "/proc/sys", "/dev", "/dev/pts"] {
             assert!(refuse(Path::new(system)).is_err(), "{system}");
         }
         // A container may have none.
@@ -57,6 +66,12 @@ mod tests {
         }
         let dir = tempfile::tempdir().unwrap();
         assert!(refuse(dir.path()).is_ok());
+        // Files that are kept in memory are files; where it is no file system of its own, it is a folder of the devices.
+        let memory = Path::new("/dev/shm");
+        let is_own = rustix::fs::stat(memory).is_ok_and(|seen| {
+            rustix::fs::stat(DEVICES).is_ok_and(|devices| devices.st_dev != seen.st_dev)
+        });
+        assert_eq!(refuse(memory).is_ok(), is_own);
         assert!(refuse(&dir.path().join("missing")).is_ok());
     }
 }
