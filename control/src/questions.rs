@@ -14,7 +14,7 @@ use keepshare_base::{SetName, StationName};
 use crate::accounts;
 
 /// The version of this conversation; the binary and the running station may differ for a moment in an upgrade.
-pub const API_VERSION: u16 = 1;
+pub const API_VERSION: u16 = 2;
 
 /// The first frame of a connection.
 #[derive(Debug, Serialize, Deserialize)]

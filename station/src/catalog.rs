@@ -81,17 +81,17 @@ impl Catalog {
                 (versions.collect(), Some(FileId::ROOT))
             }
         };
+        let folders = view.folders_at(path).map_err(read_failure)?;
         let mut after: Option<Name> = None;
         while let Some(folder) = folder
             && versions.len() < limit
         {
-            let folders = view.folders_at(path).map_err(read_failure)?;
             let page = view.names_in(&folders, after.as_ref(), LIST_ENTRIES);
             let page = page.map_err(read_failure)?;
             let Some(last) = page.last() else { break };
             after = Some(last.clone());
             for name in &page {
-                if view.is_gone(folder, name).map_err(read_failure)? {
+                if versions.len() < limit && view.is_gone(folder, name).map_err(read_failure)? {
                     let at = NameAt { folders: &folders, path: &path.join(name.clone()) };
                     let newest = view.history_at(at, 1, |_| Ok(true)).map_err(read_failure)?;
                     versions.extend(newest.iter().map(|entry| version_info(entry, path)));

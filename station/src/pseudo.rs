@@ -41,10 +41,13 @@ pub(crate) fn refuse(source: &Path) -> Outcome<()> {
         .hint("name a folder that users keep files in"))
 }
 
-/// Tells whether a folder lies in `/dev` and on its file system.
+/// Tells whether a folder is on the file system of `/dev`, wherever that is shown, or in `/dev` where it has none of its own.
 fn is_among_devices(source: &Path) -> bool {
-    let device = |path: &Path| rustix::fs::stat(path).ok().map(|seen| seen.st_dev);
-    source.starts_with(DEVICES) && device(source) == device(Path::new(DEVICES))
+    let on = |path: &Path| rustix::fs::stat(path).ok().map(|seen| seen.st_dev);
+    let devices = on(Path::new(DEVICES));
+    devices.is_some()
+        && on(source) == devices
+        && (source.starts_with(DEVICES) || devices != on(Path::new("/")))
 }
 
 /// Where the system has its devices.

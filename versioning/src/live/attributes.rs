@@ -138,9 +138,11 @@ impl Attributes {
         for name in names(fd)?.split(|b| *b == 0).filter(|name| kept(name)) {
             if !meta.xattrs.iter().any(|(wanted, _)| wanted == name) {
                 let removed = changing(|| Ok(rustix::fs::fremovexattr(fd, name)?));
-                if is_acl(name) {
-                    // One that stays is of another state: bits of the group would widen its mask.
-                    lists = if removed.is_ok() { Lists::Changed } else { Lists::LeftOut };
+                if removed.is_err() && name == ACCESS_LIST_XATTR {
+                    // It is of another state: bits of the group would widen its mask.
+                    lists = Lists::LeftOut;
+                } else if removed.is_ok() && is_acl(name) && lists == Lists::Same {
+                    lists = Lists::Changed;
                 }
                 left.note(shown(name), removed);
             }
