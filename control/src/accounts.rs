@@ -1,87 +1,11 @@
 //! What is said about users and sessions.
 
-use std::{fmt, net::IpAddr};
-
 use serde::{Deserialize, Serialize};
 
 use keepshare_auth::{HostRange, HostSession, User, UserSets};
 use keepshare_base::SetName;
 
 use crate::login::SessionAnswer;
-
-/// What can be asked about users and sessions.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AccountRequest {
-    /// A new user: one [`UserInfo`].
-    UserAdd {
-        /// Who.
-        user: UserInfo,
-        /// With which password.
-        password: Secret,
-    },
-    /// All users: [`UserInfo`]s.
-    UserList,
-    /// Removes a user: one [`Ended`].
-    UserRemove {
-        /// Who.
-        name: String,
-        /// Only say what would end.
-        dry_run: bool,
-    },
-    /// Changes a password: one [`Ended`].
-    UserPassword {
-        /// Whose.
-        name: String,
-        /// The new one.
-        password: Secret,
-    },
-    /// All sessions: [`AnySession`]s.
-    SessionList,
-    /// A host session: one [`HostInfo`].
-    SessionGrant {
-        /// Which machines.
-        host: HostRange,
-        /// What they may mount.
-        set: SetName,
-        /// They may have old versions restored.
-        may_write: bool,
-        /// Calls from ports that any of their users may have are taken too.
-        any_port: bool,
-    },
-    /// Ends sessions: one [`Ended`].
-    SessionRevoke {
-        /// Which.
-        which: Which,
-        /// Only say what would end.
-        dry_run: bool,
-    },
-    /// A ticket: one [`crate::login::LoginAnswer`].
-    Login {
-        /// Who.
-        user: String,
-        /// With which password.
-        password: Secret,
-        /// What is to be mounted.
-        set: Option<SetName>,
-        /// From where alone the drive will be used.
-        client_address: IpAddr,
-        /// Which uid there will use it; none for all.
-        client_uid: Option<u32>,
-        /// Calls from ports that any user there may have are taken too.
-        any_port: bool,
-    },
-}
-
-/// Which sessions are meant.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Which {
-    /// The one with this number.
-    Session(String),
-    /// All of a user.
-    User(String),
-}
 
 /// A user, as `--json` prints one.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -154,15 +78,4 @@ pub struct Ended {
     pub sessions_ended: usize,
     /// Nothing was done.
     pub dry_run: bool,
-}
-
-/// A text that is never shown.
-#[derive(Clone, Deserialize, Serialize)]
-#[serde(transparent)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
 }

@@ -1,77 +1,194 @@
-//! The commands' end of the Unix socket.
+//! The end that asks: on a station's Unix socket, or over whatever a [`Dial`] reaches.
 
-use std::{io, os::unix::net::UnixStream, path::Path};
-
-use serde::de::DeserializeOwned;
-
-use crate::{
-    answers::Progress,
-    failure::{Code, Failure, Outcome},
-    frame::{self, FrameKind},
-    questions::{API_VERSION, Hello, Request},
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::Arc,
 };
 
-/// A request that is being answered.
-pub struct Answer {
-    stream: io::BufReader<UnixStream>,
+use anyhow::Context;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    Request, StatusCode,
+    body::{Bytes, Incoming},
+    client::conn::http1,
+    header,
+};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::UnixStream,
+    runtime::Runtime,
+};
+
+pub use crate::stream::Piece;
+use crate::{
+    failure::{Code, Failure, Outcome},
+    questions::{API_VERSION, Question, VERSION_HEADER},
+    router::Refusal,
+    stream::{Read, Reader},
+};
+
+/// The longest refusal that is read, in bytes.
+const REFUSAL_BYTES_MAX: usize = 1 << 20;
+
+/// A connection to a station.
+pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+/// A [`Wire`] that is being made.
+pub type Dialling<'d> = Pin<Box<dyn Future<Output = Outcome<Box<dyn Wire>>> + Send + 'd>>;
+
+/// How a station is reached.
+pub trait Dial: Send + Sync {
+    /// Connects.
+    fn dial(&self) -> Dialling<'_>;
+
+    /// Returns what stands in the header `Host`.
+    fn host(&self) -> &str;
+
+    /// Returns the secret that says who asks, where there is one.
+    fn bearer(&self) -> Option<&str> {
+        None
+    }
+
+    /// Says what to do about a refusal, where whoever dials knows better.
+    fn refused(&self, _status: StatusCode, failure: Failure) -> Failure {
+        failure
+    }
 }
 
-/// A piece of an answer.
-pub enum Piece<T> {
-    /// An item.
-    Item(T),
-    /// A stretch of the content of the last item.
-    Data(Vec<u8>),
-    /// How far it is.
-    Progress(Progress),
+/// Asks one station. Waits for its answers: not for threads that must not block.
+#[derive(Clone)]
+pub struct Client {
+    dial: Arc<dyn Dial>,
+    runtime: Arc<Runtime>,
 }
 
-/// Asks the station behind `socket`.
-pub fn ask(socket: &Path, request: &Request) -> Outcome<Answer> {
-    let mut stream = UnixStream::connect(socket).map_err(|error| unreachable_at(socket, &error))?;
-    let request = serde_json::to_value(request).map_err(anyhow::Error::new)?;
-    let hello = Hello { version: API_VERSION, request };
-    frame::write_json(&mut stream, FrameKind::Hello, &hello).map_err(|error| lost(&error))?;
-    Ok(Answer { stream: io::BufReader::new(stream) })
+/// An answer as it comes.
+pub struct Answer<T> {
+    runtime: Arc<Runtime>,
+    body: Incoming,
+    reader: Reader,
+    item: std::marker::PhantomData<T>,
 }
 
-/// Asks for what is answered with one item.
-pub fn ask_one<T: DeserializeOwned>(socket: &Path, request: &Request) -> Outcome<T> {
-    let mut items = ask_all(socket, request)?;
-    items.pop().ok_or_else(|| {
-        Failure::new(Code::Failed, "the station gave an empty answer")
-            .hint("restart the station after an upgrade")
-    })
+impl Client {
+    /// Asks over what `dial` reaches.
+    pub fn new(dial: impl Dial + 'static) -> Outcome<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = Arc::new(runtime.context("cannot ask the station")?);
+        Ok(Self { dial: Arc::new(dial), runtime })
+    }
+
+    /// Asks the station of this machine on its socket.
+    pub fn at_socket(path: &Path) -> Outcome<Self> {
+        Self::new(AtSocket(path.to_owned()))
+    }
+
+    /// Asks, and returns the answer as it comes.
+    pub fn ask<Q: Question>(&self, question: &Q) -> Outcome<Answer<Q::Item>> {
+        let body = self.runtime.block_on(self.send(question))?;
+        let runtime = Arc::clone(&self.runtime);
+        Ok(Answer { runtime, body, reader: Reader::default(), item: std::marker::PhantomData })
+    }
+
+    /// Asks for what is answered with one item.
+    pub fn ask_one<Q: Question>(&self, question: &Q) -> Outcome<Q::Item> {
+        self.ask_all(question)?.pop().ok_or_else(|| {
+            Failure::new(Code::Failed, "the station gave an empty answer")
+                .hint("restart the station after an upgrade")
+        })
+    }
+
+    /// Asks for what is answered with a list.
+    pub fn ask_all<Q: Question>(&self, question: &Q) -> Outcome<Vec<Q::Item>> {
+        let (mut answer, mut items) = (self.ask(question)?, Vec::new());
+        while let Some(piece) = answer.next_piece()? {
+            if let Piece::Item(item) = piece {
+                items.push(item);
+            }
+        }
+        Ok(items)
+    }
+
+    async fn send<Q: Question>(&self, question: &Q) -> Outcome<Incoming> {
+        let wire = self.dial.dial().await?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(wire)).await.map_err(|error| lost(&error))?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "the connection to a station broke");
+            }
+        });
+        let mut request = Request::post(format!("/api/v1/{}", Q::NAME))
+            .header(header::HOST, self.dial.host())
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(VERSION_HEADER, API_VERSION);
+        if let Some(secret) = self.dial.bearer() {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {secret}"));
+        }
+        let question = serde_json::to_vec(question).map_err(anyhow::Error::new)?;
+        let request = request.body(Full::new(Bytes::from(question))).map_err(anyhow::Error::new)?;
+        let response = sender.send_request(request).await.map_err(|error| lost(&error))?;
+        let status = response.status();
+        if status == StatusCode::OK {
+            return Ok(response.into_body());
+        }
+        let body = Limited::new(response.into_body(), REFUSAL_BYTES_MAX).collect().await;
+        let body = body.map_err(|_| not_understood())?.to_bytes();
+        let refusal: Refusal = serde_json::from_slice(&body).map_err(|_| match status {
+            StatusCode::NOT_FOUND => Failure::refused("the station does not know this question")
+                .hint("use a command and a station of one age: restart the station after an upgrade"),
+            _ => not_understood(),
+        })?;
+        Err(self.dial.refused(status, refusal.failure))
+    }
 }
 
-/// Asks for what is answered with a list.
-pub fn ask_all<T: DeserializeOwned>(socket: &Path, request: &Request) -> Outcome<Vec<T>> {
-    let mut answer = ask(socket, request)?;
-    let mut items = Vec::new();
-    while let Some(piece) = answer.next_piece()? {
-        if let Piece::Item(item) = piece {
-            items.push(item);
+impl fmt::Debug for Client {
+    /// Leaves the secret out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("host", &self.dial.host()).finish_non_exhaustive()
+    }
+}
+
+impl<T: DeserializeOwned> Answer<T> {
+    /// Returns the next piece; `None` when the answer is complete.
+    pub fn next_piece(&mut self) -> Outcome<Option<Piece<T>>> {
+        loop {
+            match self.reader.next().map_err(|error| lost(&error))?? {
+                Read::Piece(piece) => return Ok(Some(piece)),
+                Read::End => return Ok(None),
+                Read::More => {}
+            }
+            let frame = self.runtime.block_on(self.body.frame());
+            let frame = frame.ok_or_else(|| lost(&io::Error::from(io::ErrorKind::UnexpectedEof)))?;
+            let frame = frame.map_err(|error| lost(&error))?;
+            if let Some(chunk) = frame.data_ref() {
+                self.reader.feed(chunk);
+            }
         }
     }
-    Ok(items)
 }
 
-impl Answer {
-    /// Returns the next piece; `None` when the answer is complete.
-    pub fn next_piece<T: DeserializeOwned>(&mut self) -> Outcome<Option<Piece<T>>> {
-        self.read().map_err(|error| lost(&error))?
+/// The socket of a station on this machine.
+struct AtSocket(PathBuf);
+
+impl Dial for AtSocket {
+    fn dial(&self) -> Dialling<'_> {
+        Box::pin(async {
+            let stream = UnixStream::connect(&self.0).await;
+            let stream = stream.map_err(|error| unreachable_at(&self.0, &error))?;
+            Ok(Box::new(stream) as Box<dyn Wire>)
+        })
     }
 
-    fn read<T: DeserializeOwned>(&mut self) -> io::Result<Outcome<Option<Piece<T>>>> {
-        let (kind, body) = frame::read_frame(&mut self.stream)?;
-        Ok(match kind {
-            FrameKind::Item => Ok(Some(Piece::Item(frame::parse(&body)?))),
-            FrameKind::Data => Ok(Some(Piece::Data(body))),
-            FrameKind::Progress => Ok(Some(Piece::Progress(frame::parse(&body)?))),
-            FrameKind::End => Ok(None),
-            FrameKind::Failed => Err(frame::parse(&body)?),
-            FrameKind::Hello => return Err(io::Error::other("the station asked back")),
-        })
+    fn host(&self) -> &str {
+        "localhost"
     }
 }
 
@@ -84,14 +201,19 @@ fn unreachable_at(socket: &Path, error: &io::Error) -> Failure {
         }
         io::ErrorKind::PermissionDenied => {
             Failure::refused(format!("the station at {shown} belongs to another user"))
-                .hint("ask as the user who runs the station, or as root")
+                .hint("ask as the user who runs the station, as root, or as a member of group keepshare")
         }
         _ => Failure::unavailable(format!("cannot reach the station at {shown}: {error}"))
             .hint("name its socket with --socket, or its config with --config"),
     }
 }
 
-fn lost(error: &io::Error) -> Failure {
+fn lost(error: &dyn std::error::Error) -> Failure {
     Failure::unavailable(format!("the station stopped answering: {error}"))
         .hint("keepshare status shows whether it runs; its log says more")
+}
+
+fn not_understood() -> Failure {
+    Failure::new(Code::Failed, "the station answered in a way that is not understood")
+        .hint("use a command and a station of one age: restart the station after an upgrade")
 }

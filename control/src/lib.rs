@@ -1,17 +1,21 @@
-//! Every question that a station answers, and every answer, typed once; and the conversation on its Unix socket.
+//! Every question that a station answers, and every answer, typed once; one router for all who ask, and one client.
 //!
-//! Nothing but the station opens its stores, so that every command is a question to it: [`questions`] and [`accounts`]
-//! are what can be asked, [`answers`] what comes back, [`login`] what is said on the HTTPS door. [`client`] asks,
-//! [`server`] has somebody answer. What goes wrong is a [`Failure`] on both sides.
+//! Nothing but the station opens its stores, so that every command is a question to it: [`questions`] lists what can be
+//! asked and by whom, [`answers`], [`accounts`] and [`login`] what comes back. [`router`] takes the questions of the Unix socket
+//! ([`socket`]), of users and of other stations alike; who asks is a value that the door gives ([`caller`]). [`client`] asks.
+//! What goes wrong is a [`Failure`] on both sides.
 
 pub mod accounts;
 pub mod answers;
+pub mod caller;
 pub mod client;
 pub mod failure;
-mod frame;
 pub mod login;
 pub mod questions;
-pub mod server;
+pub mod router;
+pub mod socket;
+mod stream;
 pub mod text;
 
 pub use failure::{Code, Failure, Outcome};
+pub use stream::Reply;

@@ -1,122 +1,344 @@
-//! What is said on the Unix socket between the commands and the running station.
+//! What can be asked, each question once: its name, who may ask it, whether it changes anything, what comes back.
 //!
-//! Nothing but the station opens its stores, so that every command is a question to it. One connection carries one
-//! request and its answer: any number of items, progress and stretches of content, then the end or a failure. The
-//! types here are also what `--json` prints. Only root and the station's own user are answered.
+//! A question is `POST /api/v1/NAME` with its fields as JSON; the answer is a stream of items ([`crate::stream`]). The Unix
+//! socket, the HTTPS door and the links of stations take the same questions, from different callers
+//! ([`crate::caller`]). `docs/formats/control.md` describes them all.
 
-use std::path::PathBuf;
+use std::{fmt, net::IpAddr, path::PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use keepshare_auth::StationAddress;
+use keepshare_auth::{HostRange, StationAddress};
 use keepshare_base::{SetName, StationName};
 
-use crate::accounts;
+use crate::{
+    accounts::{AnySession, Ended, HostInfo, UserInfo},
+    answers::{
+        Entry, FoundName, FsckReport, MemberStatus, Restored, SetStatus, StatusReport, TokenInfo,
+        VersionInfo,
+    },
+    caller::Callers,
+    login::LoginAnswer,
+};
 
-/// The version of this conversation; the binary and the running station may differ for a moment in an upgrade.
-pub const API_VERSION: u16 = 2;
+/// The version of this conversation. Who says one, with [`VERSION_HEADER`], says this one: the command and the running
+/// station may differ for a moment in an upgrade.
+pub const API_VERSION: u16 = 3;
 
-/// The first frame of a connection.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Hello {
-    /// Which conversation.
-    pub version: u16,
-    /// What is asked; read only after the version is known to be ours.
-    pub request: serde_json::Value,
+/// The header of a question that says [`API_VERSION`].
+pub const VERSION_HEADER: &str = "keepshare-api";
+
+/// Something that can be asked.
+pub trait Question: Serialize + DeserializeOwned + Send + 'static {
+    /// What it is answered with, once or many times.
+    type Item: Serialize + DeserializeOwned + Send + 'static;
+
+    /// Its name, the last part of its path.
+    const NAME: &'static str;
+
+    /// Who may ask it besides admins.
+    const CALLERS: Callers;
+
+    /// It changes something.
+    const CHANGES: bool;
 }
 
-/// What can be asked.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Request {
-    /// How everything is: one [`crate::answers::StatusReport`].
-    Status,
-    /// A new token: one [`crate::answers::TokenInfo`].
-    TokenCreate,
-    /// All usable tokens: [`crate::answers::TokenInfo`]s.
-    TokenList,
-    /// Where a station is reached from now on: one [`crate::answers::MemberStatus`].
-    StationAddress {
-        /// Which.
-        name: StationName,
-        /// `HOST:PORT`.
-        address: StationAddress,
-    },
-    /// A new set of this station: one [`crate::answers::SetStatus`].
-    SetAdd {
-        /// What it is called.
-        name: SetName,
-        /// The folder, absolute.
-        source: PathBuf,
-        /// Who receives it.
-        to: Vec<StationName>,
-    },
-    /// Mirrors a set of this station: one [`crate::answers::SetStatus`].
-    SetMirror {
-        /// Which.
-        name: SetName,
-        /// Only this station; all without.
-        to: Option<StationName>,
-        /// In an epoch of its own.
-        new_epoch: bool,
-        /// In an epoch of its own, though another master has the set.
-        take_over: bool,
-        /// In an epoch of its own, with the folder that is at the source's path now.
-        #[serde(default)]
-        new_source: bool,
-    },
-    /// A file's or folder's versions: [`crate::answers::VersionInfo`]s, newest first.
-    Versions {
-        /// Of what.
-        place: Place,
-        /// How many at most.
-        limit: usize,
-    },
-    /// A file's content as it was: one [`crate::answers::Entry`], then its content; a folder's as it was: its [`crate::answers::Entry`], then those
-    /// right below it.
-    Show {
-        /// What.
-        place: Place,
-        /// As of when, as typed.
-        when: String,
-    },
-    /// A file, or a folder with everything below: [`crate::answers::Entry`]s, parents first, each with its content behind it.
-    Export {
-        /// What.
-        place: Place,
-        /// As of when, as typed.
-        when: String,
-    },
-    /// Writes a file's old content back through the set's master: one [`crate::answers::Restored`].
-    Restore {
-        /// What.
-        place: Place,
-        /// As of when, as typed.
-        when: String,
-    },
-    /// Names that are or were in the sets kept here: [`crate::answers::FoundName`]s.
-    Find {
-        /// In which set; in all where none is named.
-        set: Option<SetName>,
-        /// What they are like: `*` is anything, `?` one character, a part of a name is enough without.
-        pattern: String,
-        /// Leave out what is there.
-        deleted_only: bool,
-        /// How many at most.
-        limit: usize,
-    },
-    /// The zone in which typed times are read that have no offset: its name.
-    Zone,
-    /// Something about users and their sessions.
-    Account(accounts::AccountRequest),
-    /// Checks one set or all: [`crate::answers::FsckReport`]s.
-    Fsck {
-        /// Which.
-        set: Option<SetName>,
-        /// Put times right first that a wrong clock left.
-        #[serde(default)]
-        repair_clock: bool,
-    },
+/// A question as it is listed in [`ALL`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Listed {
+    /// Its name.
+    pub name: &'static str,
+    /// Who may ask it besides admins.
+    pub callers: Callers,
+    /// It changes something.
+    pub changes: bool,
+}
+
+/// Lists the questions: makes each a [`Question`], and puts the router and the trait of whoever answers together from
+/// the same list, so that none can be forgotten.
+macro_rules! questions {
+    ($($name:literal $question:ident => $item:ty, $callers:ident $effect:ident;)*) => {
+        $(
+            impl Question for $question {
+                type Item = $item;
+                const NAME: &'static str = $name;
+                const CALLERS: Callers = Callers::$callers;
+                const CHANGES: bool = questions!(@changes $effect);
+            }
+        )*
+
+        /// All questions.
+        pub const ALL: &[Listed] = &[$(
+            Listed { name: $name, callers: Callers::$callers, changes: questions!(@changes $effect) },
+        )*];
+
+        /// Whoever answers all questions.
+        pub trait Station: Send + Sync + 'static $(+ crate::router::Answers<$question>)* {}
+
+        impl<S: Send + Sync + 'static $(+ crate::router::Answers<$question>)*> Station for S {}
+
+        /// Adds a route for each question.
+        pub(crate) fn routes<S: Station>(
+            router: axum::Router<std::sync::Arc<crate::router::Shared<S>>>,
+        ) -> axum::Router<std::sync::Arc<crate::router::Shared<S>>> {
+            router$(.route(
+                concat!("/api/v1/", $name),
+                axum::routing::post(crate::router::answer::<S, $question>),
+            ))*
+        }
+    };
+    (@changes reads) => { false };
+    (@changes changes) => { true };
+}
+
+questions! {
+    "status" Status => StatusReport, Admins reads;
+    "zone" Zone => String, All reads;
+    "versions" Versions => VersionInfo, All reads;
+    "show" Show => Entry, All reads;
+    "export" Export => Entry, All reads;
+    "find" Find => FoundName, All reads;
+    "restore" Restore => Restored, Users changes;
+    "passwd" Passwd => Ended, Users changes;
+    "fsck" Fsck => FsckReport, Admins changes;
+    "token-create" TokenCreate => TokenInfo, Admins changes;
+    "token-list" TokenList => TokenInfo, Admins reads;
+    "station-address" SetStationAddress => MemberStatus, Admins changes;
+    "set-add" SetAdd => SetStatus, Admins changes;
+    "set-mirror" SetMirror => SetStatus, Admins changes;
+    "user-add" UserAdd => UserInfo, Admins changes;
+    "user-list" UserList => UserInfo, Admins reads;
+    "user-remove" UserRemove => Ended, Admins changes;
+    "user-password" UserPassword => Ended, Admins changes;
+    "session-list" SessionList => AnySession, Admins reads;
+    "session-grant" SessionGrant => HostInfo, Admins changes;
+    "session-revoke" SessionRevoke => Ended, Admins changes;
+    "ticket" GetTicket => LoginAnswer, Admins changes;
+}
+
+/// How everything is: one report.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Status {}
+
+/// The zone in which typed times are read that have no offset: its name.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Zone {}
+
+/// The versions of a file or folder, newest first.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Versions {
+    /// Of what.
+    pub place: Place,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// A file as it was: one entry, then its content. A folder as it was: its entry, then those right below it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Show {
+    /// What.
+    pub place: Place,
+    /// As of when, as typed.
+    pub when: String,
+}
+
+/// A file, or a folder with everything below: entries, parents first, each with its content behind it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Export {
+    /// What.
+    pub place: Place,
+    /// As of when, as typed.
+    pub when: String,
+}
+
+/// Names that are or were in the sets kept here.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Find {
+    /// In which set; in all where none is named.
+    #[serde(default)]
+    pub set: Option<SetName>,
+    /// What they are like: `*` is anything, `?` one character, a part of a name is enough without.
+    pub pattern: String,
+    /// Leave out what is there.
+    #[serde(default)]
+    pub deleted_only: bool,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// Writes a file's old content back through the set's master.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restore {
+    /// What.
+    pub place: Place,
+    /// As of when, as typed.
+    pub when: String,
+}
+
+/// Changes the caller's own password.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Passwd {
+    /// The present one.
+    pub old: Secret,
+    /// The one from now on.
+    pub new: Secret,
+}
+
+/// Checks one set or all: a report each.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fsck {
+    /// Which.
+    #[serde(default)]
+    pub set: Option<SetName>,
+    /// Put times right first that a wrong clock left.
+    #[serde(default)]
+    pub repair_clock: bool,
+}
+
+/// A new join token.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenCreate {}
+
+/// The join tokens that can still be used.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenList {}
+
+/// Where a station is reached from now on.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetStationAddress {
+    /// Which.
+    pub name: StationName,
+    /// `HOST:PORT`.
+    pub address: StationAddress,
+}
+
+/// A new set of this station.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetAdd {
+    /// What it is called.
+    pub name: SetName,
+    /// The folder, absolute.
+    pub source: PathBuf,
+    /// Who receives it.
+    pub to: Vec<StationName>,
+}
+
+/// Mirrors a set of this station.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetMirror {
+    /// Which.
+    pub name: SetName,
+    /// Only this station; all without.
+    pub to: Option<StationName>,
+    /// In an epoch of its own.
+    #[serde(default)]
+    pub new_epoch: bool,
+    /// In an epoch of its own, though another master has the set.
+    #[serde(default)]
+    pub take_over: bool,
+    /// In an epoch of its own, with the folder that is at the source's path now.
+    #[serde(default)]
+    pub new_source: bool,
+}
+
+/// A new user.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserAdd {
+    /// Who.
+    pub user: UserInfo,
+    /// With which password.
+    pub password: Secret,
+}
+
+/// All users.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserList {}
+
+/// Removes a user.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserRemove {
+    /// Who.
+    pub name: String,
+    /// Only say what would end.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Gives a user another password.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserPassword {
+    /// Whose.
+    pub name: String,
+    /// The new one.
+    pub password: Secret,
+}
+
+/// All sessions.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionList {}
+
+/// A host session: machines that are trusted to say who calls.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionGrant {
+    /// Which machines.
+    pub host: HostRange,
+    /// What they may mount.
+    pub set: SetName,
+    /// They may have old versions restored.
+    pub may_write: bool,
+    /// Calls from ports that any of their users may have are taken too.
+    pub any_port: bool,
+}
+
+/// Ends sessions.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionRevoke {
+    /// Which.
+    pub which: Which,
+    /// Only say what would end.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// A ticket for a user who logs in on the station itself.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct GetTicket {
+    /// Who.
+    pub user: String,
+    /// With which password.
+    pub password: Secret,
+    /// What is to be mounted.
+    #[serde(default)]
+    pub set: Option<SetName>,
+    /// From where alone the drive will be used.
+    pub client_address: IpAddr,
+    /// Which uid there will use it; none for all.
+    pub client_uid: Option<u32>,
+    /// Calls from ports that any user there may have are taken too.
+    #[serde(default)]
+    pub any_port: bool,
 }
 
 /// Where something is, as a person says it. Bytes, because names need not be text.
@@ -130,6 +352,27 @@ pub enum Place {
         /// The path inside.
         path: Vec<u8>,
     },
-    /// An absolute local path without links in it, in a source or a live tree.
+    /// An absolute local path without links in it, in a source or a live tree. Admins and members alone say one.
     Local(Vec<u8>),
+}
+
+/// Which sessions are meant.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Which {
+    /// The one with this number.
+    Session(String),
+    /// All of a user.
+    User(String),
+}
+
+/// A text that is never shown.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
 }

@@ -1,4 +1,4 @@
-//! What a station answers about users and sessions on its Unix socket.
+//! What a station answers about users and sessions.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -8,61 +8,106 @@ use keepshare_auth::{
 };
 use keepshare_control::login::{LoginAnswer, NO_SET_HINT};
 use keepshare_control::{
-    Code, Failure, Outcome,
-    accounts::{AccountRequest, AnySession, Ended, HostInfo, Secret, UserInfo, Which},
-    server::Reply,
+    Code, Failure, Outcome, Reply,
+    accounts::{AnySession, Ended, HostInfo, UserInfo},
+    caller::Caller,
+    questions::{
+        GetTicket, Passwd, Secret, SessionGrant, SessionList, SessionRevoke, UserAdd, UserList,
+        UserPassword, UserRemove, Which,
+    },
+    router::Answers,
 };
 use keepshare_host::clock;
 
-use crate::{service::Station, users_door};
+use crate::{answers::StationAnswers, service::Station, users_door};
 
 /// Where commands on the station itself come from, as the limits on passwords see it.
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// Answers a request.
-pub(crate) fn answer(station: &Station, request: AccountRequest, reply: &mut Reply) -> Outcome<()> {
-    let accounts = &*station.accounts;
-    match request {
-        AccountRequest::UserAdd { user, password } => reply.item(&add(station, user, &password)?),
-        AccountRequest::UserList => {
-            let users = accounts.users().map_err(failure)?;
-            users.into_iter().try_for_each(|user| reply.item(&UserInfo::from(user)))
-        }
-        AccountRequest::UserRemove { name, dry_run: true } => {
+impl Answers<UserAdd> for StationAnswers {
+    fn answer(&self, _: &Caller, UserAdd { user, password }: UserAdd, reply: &mut Reply) -> Outcome<()> {
+        reply.item(&add(self.first()?, user, &password)?)
+    }
+}
+
+impl Answers<UserList> for StationAnswers {
+    fn answer(&self, _: &Caller, _: UserList, reply: &mut Reply) -> Outcome<()> {
+        let accounts = &*self.first()?.accounts;
+        let users = accounts.users().map_err(failure)?;
+        users.into_iter().try_for_each(|user| reply.item(&UserInfo::from(user)))
+    }
+}
+
+impl Answers<UserRemove> for StationAnswers {
+    fn answer(&self, _: &Caller, UserRemove { name, dry_run }: UserRemove, reply: &mut Reply) -> Outcome<()> {
+        let accounts = &*self.first()?.accounts;
+        if dry_run {
             let name = known_user(accounts, &name)?;
-            reply.item(&would_end(accounts, |session| session.user == name))
+            return reply.item(&would_end(accounts, |session| session.user == name));
         }
-        AccountRequest::UserRemove { name, dry_run: false } => {
-            let ended = accounts.remove_user(&user_name(&name)?, clock::now()).map_err(failure)?;
-            reply.item(&ended_of(ended, &name)?)
-        }
-        AccountRequest::UserPassword { name, password: Secret(password) } => {
-            let changed = accounts.set_password(&user_name(&name)?, &password, clock::now());
-            reply.item(&ended_of(changed.map_err(failure)?, &name)?)
-        }
-        AccountRequest::SessionList => {
-            let hosts = accounts.sessions().hosts().into_iter();
-            let hosts = hosts.map(|host| AnySession::Host(host.into()));
-            let logins = accounts.sessions().list().into_iter();
-            let logins = logins.map(|login| AnySession::Login(login.into()));
-            hosts.chain(logins).try_for_each(|session| reply.item(&session))
-        }
-        AccountRequest::SessionGrant { host, set, may_write, any_port } => {
-            let asked = HostGrant { range: host, set, may_write, any_port };
-            reply.item(&grant(station, asked)?)
-        }
-        AccountRequest::SessionRevoke { which, dry_run } => {
-            reply.item(&revoke(accounts, &which, dry_run)?)
-        }
-        AccountRequest::Login { user, password, set, client_address, client_uid, any_port } => {
-            let Secret(password) = password;
-            let binding = Binding { address: client_address, uid: client_uid, any_port };
-            let request = LoginRequest { user, password, set, binding };
-            let login = accounts.login(&request, HERE, &station.mountable(), clock::now());
-            let login = login.map_err(login_failure)?;
-            let ports = users_door::ports(station).map(|ports| (ports.nfs, ports.mount));
-            reply.item(&LoginAnswer::new(&login, ports))
-        }
+        let ended = accounts.remove_user(&user_name(&name)?, clock::now()).map_err(failure)?;
+        reply.item(&ended_of(ended, &name)?)
+    }
+}
+
+impl Answers<UserPassword> for StationAnswers {
+    fn answer(&self, _: &Caller, UserPassword { name, password: Secret(password) }: UserPassword, reply: &mut Reply) -> Outcome<()> {
+        let accounts = &*self.first()?.accounts;
+        let changed = accounts.set_password(&user_name(&name)?, &password, clock::now());
+        reply.item(&ended_of(changed.map_err(failure)?, &name)?)
+    }
+}
+
+impl Answers<Passwd> for StationAnswers {
+    fn answer(&self, caller: &Caller, asked: Passwd, reply: &mut Reply) -> Outcome<()> {
+        let Caller::User(user) = caller else {
+            return Err(Failure::usage("passwd is for a user who logged in")
+                .hint("keepshare user password NAME changes a user's password"));
+        };
+        let accounts = &*self.first()?.accounts;
+        let (name, Passwd { old: Secret(old), new: Secret(new) }) = (&user.principal.user, asked);
+        let checked = accounts.verify(name, &old, user.address, clock::now());
+        let checked = checked.map_err(login_failure)?;
+        let changed = accounts.set_password(&checked.name, &new, clock::now());
+        reply.item(&ended_of(changed.map_err(failure)?, name)?)
+    }
+}
+
+impl Answers<SessionList> for StationAnswers {
+    fn answer(&self, _: &Caller, _: SessionList, reply: &mut Reply) -> Outcome<()> {
+        let accounts = &*self.first()?.accounts;
+        let hosts = accounts.sessions().hosts().into_iter();
+        let hosts = hosts.map(|host| AnySession::Host(host.into()));
+        let logins = accounts.sessions().list().into_iter();
+        let logins = logins.map(|login| AnySession::Login(login.into()));
+        hosts.chain(logins).try_for_each(|session| reply.item(&session))
+    }
+}
+
+impl Answers<SessionGrant> for StationAnswers {
+    fn answer(&self, _: &Caller, SessionGrant { host, set, may_write, any_port }: SessionGrant, reply: &mut Reply) -> Outcome<()> {
+        let asked = HostGrant { range: host, set, may_write, any_port };
+        reply.item(&grant(self.first()?, asked)?)
+    }
+}
+
+impl Answers<SessionRevoke> for StationAnswers {
+    fn answer(&self, _: &Caller, SessionRevoke { which, dry_run }: SessionRevoke, reply: &mut Reply) -> Outcome<()> {
+        let accounts = &*self.first()?.accounts;
+        reply.item(&revoke(accounts, &which, dry_run)?)
+    }
+}
+
+impl Answers<GetTicket> for StationAnswers {
+    fn answer(&self, _: &Caller, asked: GetTicket, reply: &mut Reply) -> Outcome<()> {
+        let GetTicket { user, password, set, client_address, client_uid, any_port } = asked;
+        let (station, Secret(password)) = (self.first()?, password);
+        let binding = Binding { address: client_address, uid: client_uid, any_port };
+        let request = LoginRequest { user, password, set, binding };
+        let login = station.accounts.login(&request, HERE, &station.mountable(), clock::now());
+        let login = login.map_err(login_failure)?;
+        let ports = users_door::ports(station).map(|ports| (ports.nfs, ports.mount));
+        reply.item(&LoginAnswer::new(&login, ports))
     }
 }
 

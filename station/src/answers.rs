@@ -5,15 +5,19 @@ use std::{os::unix::ffi::OsStrExt, path::Path, sync::Arc};
 use keepshare_auth::{AuditEvent, AuditLine, Role, StationAddress, TOKEN_TTL_S};
 use keepshare_base::{Name, SetName, SetPath, Stamp, StationName, escape_name};
 use keepshare_control::{
-    Failure, Outcome,
+    Failure, Outcome, Reply,
     answers::{FsckReport, MemberStatus, SetStatus, StatusReport, TokenInfo},
-    questions::{Place, Request},
-    server::{Answers, Reply},
+    caller::Caller,
+    questions::{
+        Export, Find, Fsck, Place, Restore, SetAdd, SetMirror, SetStationAddress, Show, Status,
+        TokenCreate, TokenList, Versions, Zone,
+    },
+    router::Answers,
 };
 use keepshare_host::{accounts::MachineAccounts, clock};
 
 use crate::{
-    account_answers, announce,
+    announce,
     catalog::{self, Catalog},
     find::{self, Pattern},
     fsck::{self, Verified},
@@ -51,10 +55,15 @@ impl StationAnswers {
     }
 
     /// Returns the replica of a set, and the path in it, that a person means.
-    fn find(&self, place: &Place) -> Outcome<(Arc<Replica>, SetPath)> {
+    fn find(&self, caller: &Caller, place: &Place) -> Outcome<(Arc<Replica>, SetPath)> {
         let (set, path) = match place {
-            Place::Set { set, path } => (set.clone(), path.clone()),
-            Place::Local(path) => self.recognise(path)?,
+            Place::Set { set, path } if caller.may_know(set) => (set.clone(), path.clone()),
+            Place::Set { set, .. } => return Err(no_set(set)),
+            Place::Local(path) if matches!(caller, Caller::Admin { .. }) => self.recognise(path)?,
+            Place::Local(_) => {
+                return Err(Failure::usage("a local path means nothing at another station")
+                    .hint("write SET:path/inside"));
+            }
         };
         let path = to_set_path(&path)?;
         let mut master: Option<Arc<Master>> = None;
@@ -77,8 +86,7 @@ impl StationAnswers {
                 ))
                 .hint(format!("ask on {to}, for '{set}:{path}'"))
             }
-            None => Failure::not_found(format!("there is no set '{set}' on this station"))
-                .hint("keepshare set list shows the sets of this station"),
+            None => no_set(&set),
         })
     }
 
@@ -238,6 +246,7 @@ impl StationAnswers {
 
     fn find_names(
         &self,
+        caller: &Caller,
         only: Option<&SetName>,
         pattern: &Pattern,
         limit: usize,
@@ -245,7 +254,7 @@ impl StationAnswers {
     ) -> Outcome<()> {
         let (mut known, mut left) = (false, limit);
         for (record, running) in self.stations.iter().flat_map(|station| station.sets()) {
-            if only.is_some_and(|only| *only != record.name) {
+            if only.is_some_and(|only| *only != record.name) || !caller.may_know(&record.name) {
                 continue;
             }
             if let Running::Replica(replica) = running {
@@ -313,84 +322,114 @@ impl StationAnswers {
     }
 }
 
-impl Answers for StationAnswers {
-    fn answer(&self, uid: u32, request: Request, reply: &mut Reply) -> Outcome<()> {
-        match request {
-            Request::Status => reply.item(&self.status()),
-            Request::TokenCreate => reply.item(&self.create_token()?),
-            Request::TokenList => self.tokens()?.iter().try_for_each(|token| reply.item(token)),
-            Request::StationAddress { name, address } => {
-                reply.item(&self.set_address(&name, &address)?)
-            }
-            Request::SetAdd { name, source, to } => reply.item(&self.add_set(name, source, to)?),
-            Request::SetMirror { name, to, new_epoch, take_over, new_source } => {
-                let kind = match (new_source, take_over, new_epoch) {
-                    (true, _, _) => MirrorKind::NewSource,
-                    (false, true, _) => MirrorKind::TakeOver,
-                    (false, false, true) => MirrorKind::NewEpoch,
-                    (false, false, false) => MirrorKind::Same,
-                };
-                reply.item(&self.mirror_set(&name, to.as_ref(), kind)?)
-            }
-            Request::Versions { place, limit } => {
-                let (replica, path) = self.find(&place)?;
-                let versions = replica.catalog().versions(&path, limit)?;
-                versions.iter().try_for_each(|version| reply.item(version))
-            }
-            Request::Show { place, when } => {
-                let (catalog, found) = self.find_then(&place, &when)?;
-                catalog.show(&found, reply)
-            }
-            Request::Export { place, when } => {
-                let (replica, path) = self.find(&place)?;
-                let catalog = replica.catalog();
-                let found = catalog.find(&path, &when)?;
-                let sent = catalog.export(&found, reply);
-                self.audit(
-                    AuditEvent::Export,
-                    uid,
-                    (catalog.set(), &path, &found),
-                    sent.as_ref().map(|()| "sent"),
-                );
-                sent
-            }
-            Request::Restore { place, when } => {
-                let (replica, path) = self.find(&place)?;
-                let catalog = replica.catalog();
-                let found = catalog.find(&path, &when)?;
-                let restored = replica.restore(
-                    &path,
-                    &found,
-                    &MachineAccounts::of_this_machine().shown_user(uid),
-                );
-                self.audit(
-                    AuditEvent::Restore,
-                    uid,
-                    (catalog.set(), &path, &found),
-                    restored.as_ref().map(|restored| restored.outcome.as_str()),
-                );
-                reply.item(&restored?)
-            }
-            Request::Find { set, pattern, deleted_only, limit } => {
-                let pattern = Pattern::new(&pattern, deleted_only);
-                self.find_names(set.as_ref(), &pattern, limit, reply)
-            }
-            Request::Zone => {
-                // The two stations of a demo have one.
-                let station = self.stations.first();
-                let station =
-                    station.ok_or_else(|| Failure::unavailable("no station runs here"))?;
-                reply.item(&station.config.zone.name())
-            }
-            Request::Account(request) => {
-                // Of a demo's two stations the first has the drive, and with it the users.
-                let station = self.stations.first();
-                let station =
-                    station.ok_or_else(|| Failure::unavailable("no station runs here"))?;
-                account_answers::answer(station, request, reply)
-            }
-            Request::Fsck { set, repair_clock } => self.fsck(set.as_ref(), repair_clock, reply),
-        }
+impl Answers<Status> for StationAnswers {
+    fn answer(&self, _: &Caller, _: Status, reply: &mut Reply) -> Outcome<()> {
+        reply.item(&self.status())
+    }
+}
+
+impl Answers<TokenCreate> for StationAnswers {
+    fn answer(&self, _: &Caller, _: TokenCreate, reply: &mut Reply) -> Outcome<()> {
+        reply.item(&self.create_token()?)
+    }
+}
+
+impl Answers<TokenList> for StationAnswers {
+    fn answer(&self, _: &Caller, _: TokenList, reply: &mut Reply) -> Outcome<()> {
+        self.tokens()?.iter().try_for_each(|token| reply.item(token))
+    }
+}
+
+impl Answers<SetStationAddress> for StationAnswers {
+    fn answer(&self, _: &Caller, asked: SetStationAddress, reply: &mut Reply) -> Outcome<()> {
+        reply.item(&self.set_address(&asked.name, &asked.address)?)
+    }
+}
+
+impl Answers<SetAdd> for StationAnswers {
+    fn answer(&self, _: &Caller, SetAdd { name, source, to }: SetAdd, reply: &mut Reply) -> Outcome<()> {
+        reply.item(&self.add_set(name, source, to)?)
+    }
+}
+
+impl Answers<SetMirror> for StationAnswers {
+    fn answer(&self, _: &Caller, SetMirror { name, to, new_epoch, take_over, new_source }: SetMirror, reply: &mut Reply) -> Outcome<()> {
+        let kind = match (new_source, take_over, new_epoch) {
+            (true, _, _) => MirrorKind::NewSource,
+            (false, true, _) => MirrorKind::TakeOver,
+            (false, false, true) => MirrorKind::NewEpoch,
+            (false, false, false) => MirrorKind::Same,
+        };
+        reply.item(&self.mirror_set(&name, to.as_ref(), kind)?)
+    }
+}
+
+impl Answers<Versions> for StationAnswers {
+    fn answer(&self, caller: &Caller, Versions { place, limit }: Versions, reply: &mut Reply) -> Outcome<()> {
+        let (replica, path) = self.find(caller, &place)?;
+        let versions = replica.catalog().versions(&path, limit)?;
+        versions.iter().try_for_each(|version| reply.item(version))
+    }
+}
+
+impl Answers<Show> for StationAnswers {
+    fn answer(&self, caller: &Caller, Show { place, when }: Show, reply: &mut Reply) -> Outcome<()> {
+        let (replica, path) = self.find(caller, &place)?;
+        let catalog = replica.catalog();
+        let found = catalog.find(&path, &when)?;
+        catalog.show(&found, reply)
+    }
+}
+
+impl Answers<Export> for StationAnswers {
+    fn answer(&self, caller: &Caller, Export { place, when }: Export, reply: &mut Reply) -> Outcome<()> {
+        let (replica, path) = self.find(caller, &place)?;
+        let catalog = replica.catalog();
+        let found = catalog.find(&path, &when)?;
+        let sent = catalog.export(&found, reply);
+        self.audit(
+            AuditEvent::Export,
+            caller,
+            (catalog.set(), &path, &found),
+            sent.as_ref().map(|()| "sent"),
+        );
+        sent
+    }
+}
+
+impl Answers<Restore> for StationAnswers {
+    fn answer(&self, caller: &Caller, Restore { place, when }: Restore, reply: &mut Reply) -> Outcome<()> {
+        let (replica, path) = self.find(caller, &place)?;
+        let catalog = replica.catalog();
+        let found = catalog.find(&path, &when)?;
+        let restored = replica.restore(&path, &found, &shown(caller));
+        self.audit(
+            AuditEvent::Restore,
+            caller,
+            (catalog.set(), &path, &found),
+            restored.as_ref().map(|restored| restored.outcome.as_str()),
+        );
+        reply.item(&restored?)
+    }
+}
+
+impl Answers<Find> for StationAnswers {
+    fn answer(&self, caller: &Caller, Find { set, pattern, deleted_only, limit }: Find, reply: &mut Reply) -> Outcome<()> {
+        let pattern = Pattern::new(&pattern, deleted_only);
+        self.find_names(caller, set.as_ref(), &pattern, limit, reply)
+    }
+}
+
+impl Answers<Zone> for StationAnswers {
+    fn answer(&self, _: &Caller, _: Zone, reply: &mut Reply) -> Outcome<()> {
+        // The two stations of a demo have one.
+        reply.item(&self.first()?.config.zone.name())
+    }
+}
+
+impl Answers<Fsck> for StationAnswers {
+    fn answer(&self, _: &Caller, Fsck { set, repair_clock }: Fsck, reply: &mut Reply) -> Outcome<()> {
+        self.fsck(set.as_ref(), repair_clock, reply)
     }
 }
 
@@ -399,7 +438,7 @@ impl StationAnswers {
     fn audit(
         &self,
         event: AuditEvent,
-        uid: u32,
+        caller: &Caller,
         (set, path, found): (&SetName, &SetPath, &catalog::Found),
         outcome: Result<&str, &Failure>,
     ) {
@@ -407,7 +446,10 @@ impl StationAnswers {
             Ok(result) => AuditLine::done(clock::now(), event).result(result),
             Err(failure) => AuditLine::refused(clock::now(), event, failure.one_line()),
         };
-        let line = line.principal(&MachineAccounts::of_this_machine().shown_user(uid)).local();
+        let line = match caller {
+            Caller::Admin { .. } => line.principal(&shown(caller)).local(),
+            Caller::User(_) | Caller::Member(_) => line.principal(&shown(caller)),
+        };
         let line = line.set(set).path(path).version(version_of(&found.state));
         // Of a demo's two stations the replica has the users, and the log.
         let station = self
@@ -419,12 +461,24 @@ impl StationAnswers {
         }
     }
 
-    fn find_then(&self, place: &Place, when: &str) -> Outcome<(Catalog, catalog::Found)> {
-        let (replica, path) = self.find(place)?;
-        let catalog = replica.catalog();
-        let found = catalog.find(&path, when)?;
-        Ok((catalog, found))
+    /// Of a demo's two stations the first has the drive, and with it the users.
+    pub(crate) fn first(&self) -> Outcome<&Arc<Station>> {
+        self.stations.first().ok_or_else(|| Failure::unavailable("no station runs here"))
     }
+}
+
+/// Returns who asks, as logs and versions name them.
+fn shown(caller: &Caller) -> String {
+    match caller {
+        Caller::Admin { uid } => MachineAccounts::of_this_machine().shown_user(*uid),
+        Caller::User(user) => user.principal.user.clone(),
+        Caller::Member(name) => name.to_string(),
+    }
+}
+
+fn no_set(set: &SetName) -> Failure {
+    Failure::not_found(format!("there is no set '{set}' on this station"))
+        .hint("keepshare set list shows the sets of this station")
 }
 
 /// Reads a path inside a set, as its source's users write it.

@@ -10,9 +10,8 @@ use keepshare_base::{
     CommitId, ContentHash, FileId, Kind, Meta, Name, SetName, SetPath, Stamp, VersionId,
 };
 use keepshare_control::{
-    Code, Failure, Outcome,
+    Code, Failure, Outcome, Reply,
     answers::{Entry, Uncut, VersionInfo},
-    server::Reply,
 };
 use keepshare_host::clock;
 use keepshare_replication::drivers::Wanted;

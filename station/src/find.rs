@@ -6,8 +6,9 @@
 use keepshare_base::{FileId, Kind, Name, SetName, SetPath, Stamp};
 use keepshare_control::{
     Outcome,
+    Reply,
     answers::{FoundName, kind_word},
-    server::Reply,
+
 };
 use keepshare_versioning::{Ended, FileState, Reader};
 

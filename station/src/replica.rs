@@ -14,9 +14,8 @@ use keepshare_base::{
     health::{Part, SetProblem},
 };
 use keepshare_control::{
-    Code, Failure, Outcome,
+    Code, Failure, Outcome, Reply,
     answers::{HealthStatus, Progress, Restored, SetStatus, kind_word},
-    server::Reply,
 };
 use keepshare_host::{clock, files};
 use keepshare_namespace::{Restore, RestoreError};

@@ -111,7 +111,7 @@ async fn present(
     layout: &Layout,
     pair: &Pair,
     is_new: bool,
-    socket: &Path,
+    station: &Client,
     screen: &Screen,
 ) -> Outcome<()> {
     pair.add_set(&layout.source).await?;
@@ -327,7 +327,7 @@ fn introduce(
     layout: &Layout,
     pair: &Pair,
     user: &DemoUser,
-    socket: &Path,
+    station: &Client,
     screen: &Screen,
 ) -> Outcome<()> {
     let live = pair.of_replica().and_then(|replica| replica.live).unwrap_or_default();

@@ -10,14 +10,14 @@ use crate::{
 };
 
 /// Lists names that are or were in the sets of this station.
-pub(crate) fn find(socket: &Path, options: &Find, screen: &Screen) -> Outcome<()> {
-    let request = Request::Find {
+pub(crate) fn find(station: &Client, options: &Find, screen: &Screen) -> Outcome<()> {
+    let request = Find {
         set: options.set.clone(),
         pattern: options.name.clone(),
         deleted_only: options.deleted,
         limit: options.limit,
     };
-    let found: Vec<FoundName> = client::ask_all(socket, &request)?;
+    let found: Vec<FoundName> = station.ask_all(&request)?;
     if found.is_empty() {
         let name = &options.name;
         let what = match options.deleted {
@@ -29,7 +29,7 @@ pub(crate) fn find(socket: &Path, options: &Find, screen: &Screen) -> Outcome<()
     }
     screen.value(&found, |found| {
         let untils = found.iter().filter_map(|found| found.until.as_deref());
-        let times = Times::new(station_zone(socket), untils);
+        let times = Times::new(station_zone(station), untils);
         let mut table = Table::new(&["PATH", "KIND", ">SIZE", "CHANGED", ""]);
         for found in found {
             let ended = match (&found.ended, &found.until) {

@@ -27,17 +27,17 @@ use crate::{
 };
 
 /// Lists the versions of a file or folder.
-pub(crate) fn versions(socket: &Path, path: &OsStr, limit: usize, screen: &Screen) -> Outcome<()> {
+pub(crate) fn versions(station: &Client, path: &OsStr, limit: usize, screen: &Screen) -> Outcome<()> {
     let place = parse_place(path)?;
-    let asked = client::ask_all(socket, &Request::Versions { place, limit });
+    let asked = station.ask_all(&Versions { place, limit });
     let versions: Vec<VersionInfo> = asked.map_err(|failure| hint_at_time(failure, path))?;
-    screen.value(&versions, |versions| render_versions(versions, station_zone(socket)))
+    screen.value(&versions, |versions| render_versions(versions, station_zone(station)))
 }
 
 /// Returns the zone in which the station reads what is typed; where it does not say, the machine's, which means the same,
 /// since all times are shown with their offset.
-pub(super) fn station_zone(socket: &Path) -> Tz {
-    let named: Outcome<String> = client::ask_one(socket, &Request::Zone);
+pub(super) fn station_zone(station: &Client) -> Tz {
+    let named: Outcome<String> = station.ask_one(&Zone {});
     named.ok().and_then(|name| name.parse().ok()).unwrap_or_else(machine_zone)
 }
 
@@ -84,10 +84,10 @@ fn render_versions(versions: &[VersionInfo], zone: Tz) -> String {
 }
 
 /// Writes a file as it was to standard output; lists a folder as it was.
-pub(crate) fn show(socket: &Path, path: &OsStr, screen: &Screen) -> Outcome<()> {
+pub(crate) fn show(station: &Client, path: &OsStr, screen: &Screen) -> Outcome<()> {
     let (place, when) = parse_place_maybe_time(path)?;
     let is_terminal = io::stdout().is_terminal();
-    let mut answer = client::ask(socket, &Request::Show { place, when })?;
+    let mut answer = station.ask(&Show { place, when })?;
     let mut entries: Vec<Entry> = Vec::new();
     let mut unshown = Vec::new();
     while let Some(piece) = answer.next_piece().map_err(|failure| hint_no_time(failure, path))? {
@@ -168,7 +168,7 @@ fn binary(path: &OsStr) -> Failure {
         .hint(format!("use > FILE: keepshare show '{shown}' > FILE"))
 }
 
-fn show_folder(socket: &Path, entries: &[Entry], screen: &Screen) -> Outcome<()> {
+fn show_folder(station: &Client, entries: &[Entry], screen: &Screen) -> Outcome<()> {
     if screen.is_json() {
         let rows: Vec<_> = entries
             .iter()
@@ -184,7 +184,7 @@ fn show_folder(socket: &Path, entries: &[Entry], screen: &Screen) -> Outcome<()>
             .collect();
         return screen.json(&rows);
     }
-    screen.bytes(render_folder(entries, station_zone(socket)).as_bytes())?;
+    screen.bytes(render_folder(entries, station_zone(station)).as_bytes())?;
     let told: Vec<_> = entries.iter().map(|e| (uncut::shown(e), e.uncut.clone())).collect();
     uncut::tell(&told, screen);
     Ok(())
@@ -209,9 +209,9 @@ fn render_folder(entries: &[Entry], zone: Tz) -> String {
 }
 
 /// Checks everything; fails where anything is wrong.
-pub(crate) fn fsck(socket: &Path, options: Fsck, screen: &Screen) -> Outcome<()> {
+pub(crate) fn fsck(station: &Client, options: Fsck, screen: &Screen) -> Outcome<()> {
     let Fsck { set, repair_clock } = options;
-    let mut answer = client::ask(socket, &Request::Fsck { set, repair_clock })?;
+    let mut answer = station.ask(&Fsck { set, repair_clock })?;
     let bar = screen.bar();
     let mut reports: Vec<FsckReport> = Vec::new();
     while let Some(piece) = answer.next_piece()? {

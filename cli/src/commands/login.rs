@@ -57,7 +57,7 @@ pub(crate) fn log_in(
         None => {
             let socket = socket()?;
             let password = Secret(password::password(&who.user, options.password_stdin)?);
-            let request = AccountRequest::Login {
+            let request = GetTicket {
                 user: who.user.clone(),
                 password,
                 set: options.set.clone(),
@@ -65,7 +65,7 @@ pub(crate) fn log_in(
                 client_uid,
                 any_port: options.any_port,
             };
-            client::ask_one(&socket, &Request::Account(request))
+            client::ask_one(&socket, &request)
         }
         Some(station) => {
             let (known, trusted) = trusted(station, options)?;

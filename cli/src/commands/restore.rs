@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Brings something back: into a folder, or in place through the set's master.
-pub(crate) fn restore(socket: &Path, options: &Restore, screen: &Screen) -> Outcome<()> {
+pub(crate) fn restore(station: &Client, options: &Restore, screen: &Screen) -> Outcome<()> {
     let (place, when) = parse_place_time(&options.path)?;
     match &options.to {
         Some(dir) => restore_to(socket, place, when, dir, options.force, screen),
@@ -26,8 +26,8 @@ pub(crate) fn restore(socket: &Path, options: &Restore, screen: &Screen) -> Outc
     }
 }
 
-fn restore_in_place(socket: &Path, place: Place, when: String, screen: &Screen) -> Outcome<()> {
-    let restored: Restored = client::ask_one(socket, &Request::Restore { place, when })?;
+fn restore_in_place(station: &Client, place: Place, when: String, screen: &Screen) -> Outcome<()> {
+    let restored: Restored = station.ask_one(&Restore { place, when })?;
     screen.value(&restored, told)
 }
 
@@ -52,14 +52,14 @@ fn told(restored: &Restored) -> String {
 }
 
 fn restore_to(
-    socket: &Path,
+    station: &Client,
     place: Place,
     when: String,
     dir: &Path,
     force: bool,
     screen: &Screen,
 ) -> Outcome<()> {
-    let mut answer = client::ask(socket, &Request::Export { place, when })?;
+    let mut answer = station.ask(&Export { place, when })?;
     let bar = screen.bar();
     let mut out: Option<Extractor> = None;
     let mut received = 0_u64;

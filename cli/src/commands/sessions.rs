@@ -20,9 +20,9 @@ use crate::{
 };
 
 /// Lists the sessions.
-pub(crate) fn list(socket: &Path, screen: &Screen) -> Outcome<()> {
-    let request = Request::Account(AccountRequest::SessionList);
-    let sessions: Vec<AnySession> = client::ask_all(socket, &request)?;
+pub(crate) fn list(station: &Client, screen: &Screen) -> Outcome<()> {
+    let request = SessionList {};
+    let sessions: Vec<AnySession> = station.ask_all(&request)?;
     screen.value(&sessions, |sessions| {
         if sessions.is_empty() {
             return "No drive is mounted; keepshare login USER@STATION begins one.\n".to_owned();
@@ -76,7 +76,7 @@ fn host_row(session: &HostInfo, zone: Tz) -> Vec<String> {
 }
 
 /// Trusts machines, when whoever types it has been told what that means.
-pub(crate) fn grant(socket: &Path, options: Grant, screen: &Screen) -> Outcome<()> {
+pub(crate) fn grant(station: &Client, options: Grant, screen: &Screen) -> Outcome<()> {
     let Grant { range, set, write, any_port, yes } = options;
     let may = if write { "read, and restore from," } else { "read" };
     let ports = match any_port {
@@ -90,8 +90,8 @@ pub(crate) fn grant(socket: &Path, options: Grant, screen: &Screen) -> Outcome<(
     if !yes && !password::confirm(&format!("{meaning}\nIs that meant?"))? {
         return Err(Failure::refused(meaning).hint("if that is meant, say --yes"));
     }
-    let request = AccountRequest::SessionGrant { host: range, set, may_write: write, any_port };
-    let granted: HostInfo = client::ask_one(socket, &Request::Account(request))?;
+    let request = SessionGrant { host: range, set, may_write: write, any_port };
+    let granted: HostInfo = station.ask_one(&request)?;
     screen.value(&granted, |HostInfo { id, set, .. }| {
         format!("{meaning}\nThey mount STATION:/{set}; keepshare session revoke {id} ends it.\n")
     })
@@ -99,7 +99,7 @@ pub(crate) fn grant(socket: &Path, options: Grant, screen: &Screen) -> Outcome<(
 
 /// Ends one session, or all of a user.
 pub(crate) fn revoke(
-    socket: &Path,
+    station: &Client,
     id: Option<String>,
     user: Option<&UserName>,
     dry_run: bool,
@@ -110,7 +110,7 @@ pub(crate) fn revoke(
         (None, Some(user)) => Which::User(user.to_string()),
         _ => return Err(Failure::usage("name one session, or all of a user with --user")),
     };
-    let request = Request::Account(AccountRequest::SessionRevoke { which, dry_run });
-    let ended: Ended = client::ask_one(socket, &request)?;
+    let request = SessionRevoke { which, dry_run };
+    let ended: Ended = station.ask_one(&request)?;
     screen.value(&ended, |ended| format!("{}\n", sessions_text(ended)))
 }

@@ -18,7 +18,7 @@ use crate::{
 
 /// Adds a set whose master is this station.
 pub(crate) fn add(
-    socket: &Path,
+    station: &Client,
     name: SetName,
     source: &Path,
     to: Vec<StationName>,
@@ -39,15 +39,15 @@ pub(crate) fn add(
             return Err(anyhow::Error::new(error).context(format!("cannot open {shown}")).into());
         }
     };
-    let set: SetStatus = client::ask_one(socket, &Request::SetAdd { name, source, to })?;
+    let set: SetStatus = station.ask_one(&SetAdd { name, source, to })?;
     screen.value(&set, |set| {
         format!("Set {} is being mirrored; keepshare status --watch shows how far.\n", set.name)
     })
 }
 
 /// Has a set of this station mirrored.
-pub(crate) fn mirror(socket: &Path, request: &Request, screen: &Screen) -> Outcome<()> {
-    let set: SetStatus = client::ask_one(socket, request)?;
+pub(crate) fn mirror(station: &Client, request: &Request, screen: &Screen) -> Outcome<()> {
+    let set: SetStatus = station.ask_one(request)?;
     screen.value(&set, |set| {
         format!(
             "Set {} is compared with what its stations have; keepshare status --watch shows how far.\n",
@@ -57,7 +57,7 @@ pub(crate) fn mirror(socket: &Path, request: &Request, screen: &Screen) -> Outco
 }
 
 /// Lists the sets of this station.
-pub(crate) fn list(socket: &Path, screen: &Screen) -> Outcome<()> {
+pub(crate) fn list(station: &Client, screen: &Screen) -> Outcome<()> {
     let sets = sets(socket)?;
     screen.value(&sets, |sets| {
         if sets.is_empty() {
@@ -82,7 +82,7 @@ pub(crate) fn list(socket: &Path, screen: &Screen) -> Outcome<()> {
 }
 
 /// Shows one set.
-pub(crate) fn show(socket: &Path, name: &SetName, screen: &Screen) -> Outcome<()> {
+pub(crate) fn show(station: &Client, name: &SetName, screen: &Screen) -> Outcome<()> {
     let mut sets = sets(socket)?;
     sets.retain(|set| set.name == name.as_str());
     // A demo has both of its sides.
@@ -93,7 +93,7 @@ pub(crate) fn show(socket: &Path, name: &SetName, screen: &Screen) -> Outcome<()
     screen.value(first, |_| sets.iter().map(render_set).collect::<Vec<_>>().join("\n"))
 }
 
-fn sets(socket: &Path) -> Outcome<Vec<SetStatus>> {
-    let report: StatusReport = client::ask_one(socket, &Request::Status)?;
+fn sets(station: &Client) -> Outcome<Vec<SetStatus>> {
+    let report: StatusReport = station.ask_one(&Status {})?;
     Ok(report.stations.into_iter().flat_map(|station| station.sets).collect())
 }

@@ -32,13 +32,13 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 const PROBLEMS_SHOWN: usize = 10;
 
 /// Shows how everything is, once or until interrupted.
-pub(crate) fn status(socket: &Path, options: &cli::Status, screen: &Screen) -> Outcome<()> {
+pub(crate) fn status(station: &Client, options: &cli::Status, screen: &Screen) -> Outcome<()> {
     if options.check {
         return check(socket, screen);
     }
     let watch = options.watch;
     loop {
-        let report: StatusReport = client::ask_one(socket, &Request::Status)?;
+        let report: StatusReport = station.ask_one(&Status {})?;
         if watch && !screen.is_json() && io::stdout().is_terminal() {
             screen.bytes(CLEAR)?;
         }
@@ -51,8 +51,8 @@ pub(crate) fn status(socket: &Path, options: &cli::Status, screen: &Screen) -> O
 }
 
 /// Fails where a person must act.
-fn check(socket: &Path, screen: &Screen) -> Outcome<()> {
-    let report: StatusReport = client::ask_one(socket, &Request::Status)?;
+fn check(station: &Client, screen: &Screen) -> Outcome<()> {
+    let report: StatusReport = station.ask_one(&Status {})?;
     let concerns: Vec<&Concern> = report.stations.iter().flat_map(|s| &s.concerns).collect();
     if screen.is_json() {
         screen.json(&report)?;

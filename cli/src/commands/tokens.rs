@@ -8,8 +8,8 @@ use keepshare_versioning::when::machine_zone;
 use crate::output::{Screen, Table, time_text};
 
 /// Makes a token and says what to do with it.
-pub(crate) fn create(socket: &Path, screen: &Screen) -> Outcome<()> {
-    let info: TokenInfo = client::ask_one(socket, &Request::TokenCreate)?;
+pub(crate) fn create(station: &Client, screen: &Screen) -> Outcome<()> {
+    let info: TokenInfo = station.ask_one(&TokenCreate {})?;
     screen.value(&info, |info| {
         let join = info.join.as_deref().unwrap_or_default();
         let expires = time_text(&info.expires, machine_zone());
@@ -18,8 +18,8 @@ pub(crate) fn create(socket: &Path, screen: &Screen) -> Outcome<()> {
 }
 
 /// Lists the tokens that can still be used.
-pub(crate) fn list(socket: &Path, screen: &Screen) -> Outcome<()> {
-    let tokens: Vec<TokenInfo> = client::ask_all(socket, &Request::TokenList)?;
+pub(crate) fn list(station: &Client, screen: &Screen) -> Outcome<()> {
+    let tokens: Vec<TokenInfo> = station.ask_all(&TokenList {})?;
     screen.value(&tokens, |tokens| {
         if tokens.is_empty() {
             return "No token can be used now; keepshare token create makes one.\n".to_owned();

@@ -14,7 +14,7 @@ use keepshare_host::accounts::{Account, Answer, MachineAccounts};
 use crate::{cli::UserAdd, output::Screen, output::Table, password};
 
 /// Adds a user.
-pub(crate) fn add(socket: &Path, options: UserAdd, screen: &Screen) -> Outcome<()> {
+pub(crate) fn add(station: &Client, options: UserAdd, screen: &Screen) -> Outcome<()> {
     let UserAdd { name, uid, gid, groups, read_only, sets, password_stdin } = options;
     let numbers = match (uid, gid) {
         (Some(uid), Some(gid)) => Account { uid, gid, groups },
@@ -29,8 +29,8 @@ pub(crate) fn add(socket: &Path, options: UserAdd, screen: &Screen) -> Outcome<(
         sets: (!sets.is_empty()).then_some(sets),
     };
     let password = Secret(password::new_password(name.as_str(), password_stdin)?);
-    let request = AccountRequest::UserAdd { user, password };
-    let added: UserInfo = client::ask_one(socket, &Request::Account(request))?;
+    let request = UserAdd { user, password };
+    let added: UserInfo = station.ask_one(&request)?;
     screen.value(&added, added_text)
 }
 
@@ -77,9 +77,9 @@ fn account(name: &UserName) -> Outcome<Account> {
 }
 
 /// Lists the users.
-pub(crate) fn list(socket: &Path, screen: &Screen) -> Outcome<()> {
+pub(crate) fn list(station: &Client, screen: &Screen) -> Outcome<()> {
     let users: Vec<UserInfo> =
-        client::ask_all(socket, &Request::Account(AccountRequest::UserList))?;
+        station.ask_all(&UserList {})?;
     screen.value(&users, |users| {
         if users.is_empty() {
             return "Nobody can log in yet; keepshare user add NAME lets somebody.\n".to_owned();
@@ -105,13 +105,13 @@ pub(crate) fn list(socket: &Path, screen: &Screen) -> Outcome<()> {
 
 /// Removes a user.
 pub(crate) fn remove(
-    socket: &Path,
+    station: &Client,
     name: &UserName,
     dry_run: bool,
     screen: &Screen,
 ) -> Outcome<()> {
-    let request = AccountRequest::UserRemove { name: name.to_string(), dry_run };
-    let ended: Ended = client::ask_one(socket, &Request::Account(request))?;
+    let request = UserRemove { name: name.to_string(), dry_run };
+    let ended: Ended = station.ask_one(&request)?;
     screen.value(&ended, |ended| {
         let is = if ended.dry_run { "would be" } else { "is" };
         format!("User {name} {is} removed; {}\n", sessions_text(ended))
@@ -120,14 +120,14 @@ pub(crate) fn remove(
 
 /// Changes a user's password.
 pub(crate) fn password(
-    socket: &Path,
+    station: &Client,
     name: &UserName,
     password_stdin: bool,
     screen: &Screen,
 ) -> Outcome<()> {
     let password = Secret(password::new_password(name.as_str(), password_stdin)?);
-    let request = AccountRequest::UserPassword { name: name.to_string(), password };
-    let ended: Ended = client::ask_one(socket, &Request::Account(request))?;
+    let request = UserPassword { name: name.to_string(), password };
+    let ended: Ended = station.ask_one(&request)?;
     screen.value(&ended, |ended| {
         format!("The password of {name} is changed; {}\n", sessions_text(ended))
     })

@@ -1,0 +1,212 @@
+//! The one router: takes a question of any caller, and has the station answer it.
+
+use std::{
+    any::Any,
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    Extension, Json, Router,
+    body::{Body, Bytes, to_bytes},
+    extract::State,
+    http::{HeaderMap, HeaderValue, Request, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use hyper::body::Frame;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::{runtime::Handle, sync::Semaphore, sync::mpsc, time::timeout};
+
+use crate::{
+    caller::Caller,
+    failure::{Code, Failure, Outcome},
+    questions::{self, API_VERSION, Question, Station, VERSION_HEADER},
+    stream::{CONTENT_TYPE, Reply},
+};
+
+/// The longest question, in bytes: a path of any length, and all names of a user's sets.
+pub const QUESTION_BYTES_MAX: usize = 64 << 10;
+
+/// How long a caller may take to send a question.
+pub const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many questions one router answers at once; further ones wait. Whose door has callers that do not trust each other
+/// gives each a share of its own before it ([`Asked::turn`]).
+const ANSWERS_MAX: usize = 32;
+
+/// How many chunks of an answer may wait to be sent.
+const CHUNKS_WAITING_MAX: usize = 8;
+
+/// Whoever answers one question. Called on threads that may block: nearly every answer reads a database.
+pub trait Answers<Q: Question> {
+    /// Answers `question` of `caller` into `reply`.
+    fn answer(&self, caller: &Caller, question: Q, reply: &mut Reply) -> Outcome<()>;
+}
+
+/// What a door knows of a question: an extension of the request.
+#[derive(Clone)]
+pub struct Asked {
+    /// Who asks.
+    pub caller: Caller,
+    /// Let go of when the answer is complete.
+    pub turn: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+/// What all routes share.
+pub(crate) struct Shared<S> {
+    station: Arc<S>,
+    turns: Arc<Semaphore>,
+}
+
+/// Returns what answers all questions; each request needs an [`Asked`] among its extensions.
+pub fn router<S: Station>(station: Arc<S>) -> Router {
+    let shared = Shared { station, turns: Arc::new(Semaphore::new(ANSWERS_MAX)) };
+    questions::routes(Router::new()).with_state(Arc::new(shared))
+}
+
+pub(crate) async fn answer<S, Q>(
+    State(shared): State<Arc<Shared<S>>>,
+    asked: Option<Extension<Asked>>,
+    request: Request<Body>,
+) -> Response
+where
+    S: Station + Answers<Q>,
+    Q: Question,
+{
+    let asked = match asked {
+        Some(Extension(asked)) if Q::CALLERS.include(&asked.caller) => asked,
+        Some(_) => return error(StatusCode::FORBIDDEN, &not_for_you()),
+        None => return error(StatusCode::UNAUTHORIZED, &Failure::refused("nobody is logged in")),
+    };
+    let question: Q = match read(request).await {
+        Ok(question) => question,
+        Err((status, failure)) => return error(status, &failure),
+    };
+    let Ok(permit) = Arc::clone(&shared.turns).acquire_owned().await else {
+        return error(StatusCode::SERVICE_UNAVAILABLE, &Failure::unavailable("the station stops"));
+    };
+    let (to, mut chunks) = mpsc::channel::<Bytes>(CHUNKS_WAITING_MAX);
+    let runtime = Handle::current();
+    let work = tokio::task::spawn_blocking(move || {
+        let _held = (permit, asked.turn);
+        let mut reply = Reply::new(to, runtime);
+        let answered = shared.station.answer(&asked.caller, question, &mut reply);
+        reply.end(answered)
+    });
+    // What fails before anything is sent has a status of its own.
+    match chunks.recv().await {
+        Some(first) => {
+            let body = Body::new(Chunks { first: Some(first), rest: chunks });
+            let kind = HeaderValue::from_static(CONTENT_TYPE);
+            ([(header::CONTENT_TYPE, kind)], body).into_response()
+        }
+        None => match work.await {
+            Ok(Err(failure)) => error(status_of(failure.code), &failure),
+            _ => {
+                let failure = Failure::new(Code::Failed, "the station could not answer")
+                    .hint("its log says why");
+                error(StatusCode::INTERNAL_SERVER_ERROR, &failure)
+            }
+        },
+    }
+}
+
+/// The chunks of an answer, as they come.
+struct Chunks {
+    first: Option<Bytes>,
+    rest: mpsc::Receiver<Bytes>,
+}
+
+impl hyper::body::Body for Chunks {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = match self.first.take() {
+            Some(first) => Poll::Ready(Some(first)),
+            None => self.rest.poll_recv(cx),
+        };
+        next.map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
+    }
+}
+
+/// Reads a question, bounded in bytes and time.
+pub async fn read<T: DeserializeOwned>(
+    request: Request<Body>,
+) -> Result<T, (StatusCode, Failure)> {
+    // A page of another site can send a form unasked, but no JSON.
+    if !is_json(request.headers()) {
+        let failure = Failure::usage("only application/json is understood");
+        return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, failure));
+    }
+    if let Some(version) = request.headers().get(VERSION_HEADER)
+        && version.as_bytes() != API_VERSION.to_string().as_bytes()
+    {
+        let version = version.to_str().unwrap_or("unknown");
+        let failure = Failure::refused(format!(
+            "the command speaks version {version} with the station, the station {API_VERSION}"
+        ));
+        let failure = failure.hint("use a command and a station of one age: restart the station after an upgrade");
+        return Err((StatusCode::CONFLICT, failure));
+    }
+    let body = timeout(QUESTION_TIMEOUT, to_bytes(request.into_body(), QUESTION_BYTES_MAX)).await;
+    let body = match body {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => {
+            let failure =
+                Failure::usage(format!("a question has at most {QUESTION_BYTES_MAX} bytes"));
+            return Err((StatusCode::PAYLOAD_TOO_LARGE, failure));
+        }
+        Err(_) => {
+            let failure = Failure::unavailable("the question took too long");
+            return Err((StatusCode::REQUEST_TIMEOUT, failure));
+        }
+    };
+    serde_json::from_slice(&body).map_err(|error| {
+        // The parser's words may quote what was sent, a password for one; where it is suffices.
+        let (line, column) = (error.line(), error.column());
+        let failure = Failure::usage(format!("not understood at line {line}, column {column}"));
+        (StatusCode::BAD_REQUEST, failure)
+    })
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = kind.and_then(|kind| kind.split(';').next()).map(str::trim);
+    kind.is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"))
+}
+
+/// What comes instead of an answer: `error` is the whole chain on one line.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Refusal {
+    error: String,
+    #[serde(flatten)]
+    pub(crate) failure: Failure,
+}
+
+/// Returns a failure as HTTP tells it.
+pub fn error(status: StatusCode, failure: &Failure) -> Response {
+    let refusal = Refusal { error: failure.one_line(), failure: failure.clone() };
+    (status, Json(refusal)).into_response()
+}
+
+fn not_for_you() -> Failure {
+    Failure::refused("only admins of the station may ask this")
+        .hint("an admin asks on the station itself, as root or in group keepshare")
+}
+
+fn status_of(code: Code) -> StatusCode {
+    match code {
+        Code::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+        Code::Usage => StatusCode::BAD_REQUEST,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::Refused => StatusCode::CONFLICT,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
