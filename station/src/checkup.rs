@@ -2,9 +2,14 @@
 
 use keepshare_base::{
     StationName,
-    health::{SetHealth, SetProblem},
+    health::{LinkHealth, SetHealth, SetProblem, State},
 };
-use keepshare_control::answers::SetStatus;
+use keepshare_control::{
+    Failure,
+    answers::{HealthStatus, SetStatus},
+};
+
+use crate::set_record::{SetPart, SetRecord};
 
 /// How a set is.
 #[derive(Clone, Debug)]
@@ -17,6 +22,89 @@ pub(crate) struct Checkup {
     pub(crate) problems: Vec<Told>,
     /// What is answered.
     pub(crate) status: SetStatus,
+}
+
+impl Checkup {
+    /// Returns that of a set of which nothing is open.
+    pub(crate) fn unknown(record: &SetRecord) -> Self {
+        let nothing = SetHealth::Unverified;
+        let status = SetStatus {
+            name: record.name.to_string(),
+            role: String::new(),
+            health: HealthStatus::from(&nothing),
+            source: None,
+            live: None,
+            head: None,
+            durable: None,
+            commit: None,
+            live_commit: None,
+            destinations: Vec::new(),
+            from: None,
+            swept: None,
+            shared: None,
+            incomplete: 0,
+            away_seconds: None,
+            problems: Vec::new(),
+            alarms: Vec::new(),
+        };
+        Self { own: Some(nothing), links: Vec::new(), problems: Vec::new(), status }
+    }
+
+    /// Adds, to that of a source, that of the copy which the same station keeps: a destination like others, of which its
+    /// store tells more than its link does.
+    pub(crate) fn with_copy(mut self, here: &StationName, copy: Self) -> Self {
+        let of_store = |health: &SetHealth| {
+            // Where both wait, the store knows what for; whether there is a link, the link knows.
+            let is_known = |kept: &SetHealth| kept.state() != State::Disconnected;
+            let waits = |kept: &SetHealth| kept.state() == State::Waiting;
+            let worse = |kept: &SetHealth| (kept.state(), waits(kept)) > (health.state(), false);
+            copy.own.as_ref().filter(|kept| is_known(kept) && worse(kept)).cloned()
+        };
+        for ((to, health), shown) in self.links.iter_mut().zip(&mut self.status.destinations) {
+            if to == here
+                && let Some(kept) = of_store(health)
+            {
+                shown.health = HealthStatus::from(&kept);
+                *health = kept;
+            }
+        }
+        let shown = self.own.clone().unwrap_or_else(|| worst(&self.links));
+        let problems = copy.problems.into_iter().map(|told| Told::at(here, told.problem));
+        self.problems.extend(problems);
+        let (problems, alarms) = texts(&self.problems);
+        self.status = SetStatus {
+            health: HealthStatus::from(&shown),
+            live: copy.status.live,
+            durable: copy.status.durable,
+            commit: copy.status.commit,
+            live_commit: copy.status.live_commit,
+            incomplete: self.status.incomplete + copy.status.incomplete,
+            problems,
+            alarms,
+            ..self.status
+        };
+        self
+    }
+
+    /// Says what the station's part of the set is, whatever of it is open.
+    pub(crate) fn of_part(mut self, part: &SetPart) -> Self {
+        part.role().clone_into(&mut self.status.role);
+        self.status.source = part.folder().map(ToOwned::to_owned);
+        let from = part.copy.as_ref().filter(|_| part.source.is_none());
+        self.status.from = from.map(|copy| copy.from.to_string());
+        self
+    }
+
+    /// Adds that something of the set could not be opened: an alarm, whatever else is so.
+    pub(crate) fn not_opened(mut self, failure: &Failure) -> Self {
+        let problem = SetProblem::NotOpened(failure.with_hint());
+        let health = SetHealth::Alarm(problem.clone());
+        self.status.health = HealthStatus::from(&health);
+        self.own = Some(health);
+        self.problems.insert(0, problem.into());
+        (self.status.problems, self.status.alarms) = texts(&self.problems);
+        self
+    }
 }
 
 /// A problem, and the destination that it is about where it is about one.
@@ -42,6 +130,13 @@ impl From<SetProblem> for Told {
     fn from(problem: SetProblem) -> Self {
         Self { to: None, problem }
     }
+}
+
+/// Returns how a set is whose source is well: as at the destination that is worst off.
+pub(crate) fn worst(links: &[(StationName, SetHealth)]) -> SetHealth {
+    let worst = links.iter().map(|(_, health)| health).max_by_key(|health| health.state());
+    let nobody = || LinkHealth::Away(Some("no station receives it".to_owned()));
+    worst.cloned().unwrap_or_else(|| SetHealth::Disconnected(nobody()))
 }
 
 /// Returns problems as they are answered: all of them, and those that are alarms.

@@ -24,7 +24,7 @@ use keepshare_proto::cut::CutRule;
 use keepshare_replication::{
     clock::seconds_since,
     drivers::{
-        Peers,
+        Inlet, Peers, Way,
         agreement::Agreement,
         restores::Restores,
         ship::{Ship, Shipping},
@@ -37,10 +37,11 @@ use keepshare_replication::{
 
 use crate::{
     backlog::{Backlog, Lag},
-    checkup::{Checkup, Told, texts},
+    checkup::{Checkup, Told, texts, worst},
+    context::{SetContext, Task},
     database, panics,
     schedule::{AlarmClock, Weekly},
-    service::{Station, Task},
+    set_record::SourcePart,
 };
 
 use health::Seen;
@@ -91,31 +92,38 @@ pub(crate) enum MirrorKind {
 }
 
 impl Master {
-    /// Opens the journal and begins to watch the folder; returns what ships, too, which the caller runs.
+    /// Opens the journal and begins to watch the folder; returns what ships, too, which the caller runs. Where this station
+    /// keeps a copy itself, `own` takes it in: one destination among others.
     pub(crate) fn open(
-        station: &Arc<Station>,
+        context: &SetContext,
         name: &SetName,
-        root: &Path,
-        to: &[StationName],
+        SourcePart { folder: root, to: others }: &SourcePart,
+        own: Option<Inlet>,
     ) -> Outcome<(Arc<Self>, Vec<Task>)> {
-        let state = &station.state;
+        let state = &context.state;
         let put_aside = |to: &StationName| {
             Restores::new(state.restores(name).join(to.as_str()))
                 .context("cannot prepare for restores")
         };
+        let own = own.map(|inlet| (context.here.clone(), Way::Here(inlet)));
+        let others = others.iter().map(|to| {
+            let peers = Arc::clone(&context.peers) as Arc<dyn Peers>;
+            (to.clone(), Way::Network { peers, link: context.link })
+        });
+        let (to, ways): (Vec<_>, Vec<_>) = own.into_iter().chain(others).unzip();
         // First, as it can fail: a source that is open has a thread, which goes on writing to the journal.
         let restores = to.iter().map(put_aside).collect::<anyhow::Result<Vec<_>>>()?;
         let config = SourceConfig {
             set: name.clone(),
             origin: OriginId::FIRST,
-            root: root.to_owned(),
+            root: root.clone(),
             state_dir: state.root().to_owned(),
             spool_dir: state.spool(name),
             capture: CaptureMode::Auto,
             cut: CutRule::default(),
             limits: SourceLimits::default(),
             rescan_every: RESCAN_EVERY,
-            rescan_shared_every: station.config.scans.shared_every,
+            rescan_shared_every: context.scans.shared_every,
             keep_journals: Some(state.journals()),
             restores: RestoreTimes::default(),
         };
@@ -123,14 +131,14 @@ impl Master {
         let source = Source::open(config, database::open_journal(&journal)?)
             .map_err(|error| cannot_replicate(root, error))?;
         // Known to the journal before anything is written, so that it keeps what they have not got.
-        for station in to {
+        for station in &to {
             if source.acked_by(station.as_str()).is_none() {
                 source.acked(station.as_str(), source.head().epoch, Seq(0));
             }
         }
-        let agreement = Arc::new(Agreement::new(to));
+        let agreement = Arc::new(Agreement::new(&to));
         let mut tasks: Vec<Task> = Vec::new();
-        let ship = |(to, restores): (&StationName, Restores)| {
+        let ship = |((to, way), restores): ((StationName, Way), Restores)| {
             let mirror_wanted = Arc::new(Notify::new());
             let ship = Ship {
                 set: name.clone(),
@@ -139,18 +147,17 @@ impl Master {
                 source: source.clone(),
                 agreement: Arc::clone(&agreement),
                 mirror_wanted: Arc::clone(&mirror_wanted),
-                peers: Arc::clone(&station.peers) as Arc<dyn Peers>,
+                way,
                 restores,
-                link: station.link_options(),
             };
             let (shown_to, shown) = watch::channel(Shipping::default());
-            tasks.push(Box::pin(ship.run(shown_to, station.stopping())));
-            Destination { to: to.clone(), shown, mirror_wanted, backlog: Mutex::default() }
+            tasks.push(Box::pin(ship.run(shown_to, context.stopping.clone())));
+            Destination { to, shown, mirror_wanted, backlog: Mutex::default() }
         };
-        let destinations = to.iter().zip(restores).map(ship).collect();
-        let (at, zone) = (station.config.scans.at, station.config.zone);
-        tasks.push(Box::pin(scan_at(at, zone, source.clone(), station.stopping())));
-        let (name, root, stopping) = (name.clone(), root.to_owned(), station.stopping());
+        let destinations = to.into_iter().zip(ways).zip(restores).map(ship).collect();
+        let (at, zone, stopping) = (context.scans.at, context.zone, context.stopping.clone());
+        tasks.push(Box::pin(scan_at(at, zone, source.clone(), stopping.clone())));
+        let (name, root) = (name.clone(), root.clone());
         let master = Self { name, root, journal, source, destinations, agreement, stopping };
         Ok((Arc::new(master), tasks))
     }
@@ -174,11 +181,6 @@ impl Master {
     /// Asks whether everything that was saved until now is looked at, for [`Self::check`].
     pub(crate) fn ask_settled(&self) -> Asked {
         Asked { settled: self.source.ask_settled(), until: Instant::now() + SETTLE_MAX }
-    }
-
-    /// Returns how the set is, after a short wait for what was saved a moment ago.
-    pub(crate) fn status(&self) -> SetStatus {
-        self.check(self.ask_settled()).status
     }
 
     /// Returns how the set is, true of the moment of the question.
@@ -208,7 +210,7 @@ impl Master {
         problems.extend(health::states_in(&self.root).map(Told::from));
         problems.extend(health::source_problems(&source).into_iter().map(Told::from));
         let own = own.into_iter().next().map(SetHealth::Alarm);
-        let shown = own.clone().unwrap_or_else(|| health::worst(&links));
+        let shown = own.clone().unwrap_or_else(|| worst(&links));
         let (texts, alarms) = texts(&problems);
         let status = SetStatus {
             name: self.name.to_string(),
