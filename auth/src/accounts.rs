@@ -17,7 +17,7 @@ use keepshare_gate::Logins;
 use keepshare_host::shared::SharedDb;
 
 use crate::{
-    AccountError, Audit, AuditEvent, AuditLine, Binding, IDLE_S, ResumeSecret, Sessions,
+    AccountError, Audit, AuditEvent, AuditLine, Binding, IDLE_S, ResumeSecret, SessionId, Sessions,
     TICKET_TTL_S, Ticket, User, UserName,
     passwords::{Caller, Passwords},
     users::{self, USERS, UserRow},
@@ -93,6 +93,15 @@ pub struct Login {
     pub resume: ResumeSecret,
     /// From where the drive can be used, and by whom there.
     pub binding: Binding,
+}
+
+/// Who shows the secret of a login.
+#[derive(Clone, Debug)]
+pub struct Bearer {
+    /// The login's session.
+    pub session: SessionId,
+    /// Whose it is.
+    pub user: User,
 }
 
 /// The users of a station, with their sessions.
@@ -222,6 +231,17 @@ impl Accounts {
         now: Stamp,
     ) -> Result<User, LoginRefusal> {
         self.authenticate(user, password, peer, now).map(|row| row.user)
+    }
+
+    /// Returns who shows the secret of a login, unless the login has ended or the user is gone.
+    pub fn bearer(
+        &self,
+        secret: &ResumeSecret,
+        now: Stamp,
+    ) -> Result<Option<Bearer>, AccountError> {
+        let Some((session, name)) = self.sessions.with_secret(secret, now) else { return Ok(None) };
+        let row = self.row(name.as_str())?.filter(|row| !row.user.disabled);
+        Ok(row.map(|row| Bearer { session, user: row.user }))
     }
 
     /// Gives a ticket without a password: for whoever owns the station and could change any password.

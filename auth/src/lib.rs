@@ -31,7 +31,7 @@ mod user_name;
 mod users;
 
 pub use account_error::{AccountError, PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN};
-pub use accounts::{Accounts, Login, LoginRefusal, LoginRequest};
+pub use accounts::{Accounts, Bearer, Login, LoginRefusal, LoginRequest};
 pub use audit::{AUDIT_FILE, Audit, AuditEvent, AuditLine};
 pub use binding::Binding;
 pub use ca::{CA_FILE, CaError, CaPin, CaPinError, ClusterCa};

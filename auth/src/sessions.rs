@@ -1,6 +1,7 @@
 //! Sessions: what every call of a mounted drive is checked against.
 //!
-//! A login gives a ticket, mounting exchanges it for a session, and the session's number is in every file handle. Checks
+//! A login begins a session, which opens the API for whoever has its secret, and gives a ticket. Mounting with the ticket
+//! makes it the session of a drive, and its number is in every file handle. Checks
 //! are answered from memory: a read lock, a look-up, two comparisons. Every change is durable before it returns, so that
 //! a mounted drive outlives a restart; only the times of use are written down later, by [`Sessions::flush`].
 //!
@@ -150,7 +151,8 @@ impl Sessions {
         now: Stamp,
     ) -> Result<Admitted, SessionRefusal> {
         let live = self.live();
-        let entry = live.get(&session).ok_or(SessionRefusal::Unknown)?;
+        let entry = live.get(&session).filter(|entry| entry.record.mounted);
+        let entry = entry.ok_or(SessionRefusal::Unknown)?;
         if entry.revoked.get().is_some() {
             return Err(SessionRefusal::Revoked);
         }
@@ -279,9 +281,17 @@ impl Sessions {
         resumed
     }
 
-    /// Returns the session that this secret belongs to, unless it has ended.
-    pub fn with_secret(&self, secret: &ResumeSecret, now: Stamp) -> Option<SessionInfo> {
-        self.entry_of(secret, now).map(|entry| entry.info())
+    /// Returns whose login a secret is of, unless it has ended, and counts it as used.
+    pub(crate) fn with_secret(
+        &self,
+        secret: &ResumeSecret,
+        now: Stamp,
+    ) -> Option<(SessionId, UserName)> {
+        let entry = self.entry_of(secret, now)?;
+        if now.micros_since(entry.last_used()).abs() >= USED_GRAIN_US {
+            entry.last_used.store(now.0, Ordering::Relaxed);
+        }
+        Some((entry.id, entry.record.user.clone()))
     }
 
     /// Has `watcher` told of every session that ends, or is taken to another address, until it returns false. It must not
@@ -335,9 +345,12 @@ impl Sessions {
     ) -> Result<(Ticket, ResumeSecret), AccountError> {
         let (ticket, secret) = (Ticket::new()?, ResumeSecret::new()?);
         let (user, resume) = (user.name.clone(), secret.key());
-        let (made, session, port_told) = (now, None, false);
-        let pass = Pass { user, mark, set, binding, port_told, resume, made, session };
-        self.changes().add(&ticket, pass);
+        let (made, session, port_told, redeemed) = (now, None, false, false);
+        let mut pass =
+            Pass { user, mark, set, binding, port_told, resume, made, session, redeemed };
+        let mut tickets = self.changes();
+        pass.session = self.create(&pass, now)?;
+        tickets.add(&ticket, pass);
         Ok((ticket, secret))
     }
 
@@ -347,6 +360,7 @@ impl Sessions {
         let is_that = |entry: &Arc<Entry>| {
             entry.record.address == address
                 && entry.record.user.as_str() == user
+                && entry.record.mounted
                 && entry.revoked.get().is_none()
         };
         self.live().values().any(is_that)
@@ -386,24 +400,41 @@ impl Sessions {
     ) -> Result<Redeemed, TicketRefusal> {
         let mut tickets = self.changes();
         let pass = tickets.find(ticket, peer, now)?;
-        let (set, user) = (pass.set.clone(), pass.user.clone());
-        if let Some(session) = pass.session {
-            let entry = self.live().get(&session).cloned();
-            let entry = entry.filter(|entry| entry.revoked.get().is_none());
-            return match entry {
-                Some(entry) if !entry.used.load(Ordering::Relaxed) => {
-                    Ok(Redeemed { session, set, user, is_first: false })
+        let (set, user, is_first) = (pass.set.clone(), pass.user.clone(), !pass.redeemed);
+        let entry = pass.session.and_then(|session| self.live().get(&session).cloned());
+        let entry = entry.filter(|entry| entry.revoked.get().is_none());
+        let Some(entry) = entry else {
+            return Err(if is_first { TicketRefusal::UserChanged } else { TicketRefusal::Used });
+        };
+        let session = entry.id;
+        match (is_first, entry.used.load(Ordering::Relaxed)) {
+            (true, _) => {
+                let mounted = self.mount(&entry, pass, now).map_err(TicketRefusal::Failed)?;
+                if !mounted {
+                    return Err(TicketRefusal::UserChanged);
                 }
-                _ => Err(TicketRefusal::Used),
-            };
+                pass.redeemed = true;
+            }
+            (false, false) => {}
+            (false, true) => return Err(TicketRefusal::Used),
         }
-        let session = self.create(pass, now).map_err(TicketRefusal::Failed)?;
-        let session = session.ok_or(TicketRefusal::UserChanged)?;
-        pass.session = Some(session);
-        Ok(Redeemed { session, set, user, is_first: true })
+        Ok(Redeemed { session, set, user, is_first })
     }
 
-    /// Makes the session of a ticket; `None` where the user is not the one any more that logged in.
+    /// Makes the session of a login one of a drive; tells whether the user is still the one who logged in.
+    fn mount(&self, entry: &Entry, pass: &Pass, now: Stamp) -> Result<bool, AccountError> {
+        let write = self.0.db.begin_write()?;
+        if store::user(&write, pass)?.is_none() {
+            return Ok(false);
+        }
+        let record = Record { mounted: true, created: now, last_used: now, ..entry.record() };
+        store::put(&write, entry.id, &record)?;
+        write.commit()?;
+        self.live_mut().insert(entry.id, Arc::new(entry.rebound(record)));
+        Ok(true)
+    }
+
+    /// Makes the session of a login, which opens the API; a drive is mounted with its ticket later. `None` where the user is not the one any more that logged in.
     fn create(&self, pass: &Pass, now: Stamp) -> Result<Option<SessionId>, AccountError> {
         let id = self.free_id()?;
         let write = self.0.db.begin_write()?;
@@ -418,6 +449,7 @@ impl Sessions {
             revoked: None,
             resume: pass.resume,
             any_port: pass.binding.any_port,
+            mounted: false,
         };
         store::put(&write, id, &record)?;
         let surplus = self.surplus(&pass.user);
@@ -445,7 +477,8 @@ impl Sessions {
         now: Stamp,
     ) -> Result<SessionInfo, ResumeRefusal> {
         let _changes = self.changes();
-        let entry = self.entry_of(secret, now).ok_or(ResumeRefusal::Unknown)?;
+        let entry = self.entry_of(secret, now).filter(|entry| entry.record.mounted);
+        let entry = entry.ok_or(ResumeRefusal::Unknown)?;
         let record = Record { address, last_used: now, ..entry.record() };
         store::write(&self.0.db, &[(entry.id, record.clone())], &[])
             .map_err(ResumeRefusal::Failed)?;
@@ -494,9 +527,12 @@ impl Sessions {
         Ok(true)
     }
 
-    /// Returns the sessions that make room for one more of a user: ended ones first, then those idle for longest.
+    /// Returns the sessions that make room for one more of a user: ended ones first, then those without a drive, then those
+    /// idle for longest.
     fn surplus(&self, user: &UserName) -> Vec<Arc<Entry>> {
-        let order = |entry: &&Arc<Entry>| (entry.revoked.get().is_none(), entry.last_used());
+        let order = |entry: &&Arc<Entry>| {
+            (entry.revoked.get().is_none(), entry.record.mounted, entry.last_used())
+        };
         let live = self.live();
         let own = || live.values().filter(|entry| entry.record.user == *user);
         let first = match () {

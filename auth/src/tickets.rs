@@ -78,6 +78,8 @@ pub(crate) struct Pass {
     pub(crate) resume: [u8; 32],
     pub(crate) made: Stamp,
     pub(crate) session: Option<SessionId>,
+    /// A drive was mounted with it.
+    pub(crate) redeemed: bool,
 }
 
 /// Why a ticket was refused: for the audit log, never for whoever showed it.
@@ -181,6 +183,7 @@ mod tests {
             resume: [0; 32],
             made: Stamp(made),
             session: None,
+            redeemed: false,
         }
     }
 

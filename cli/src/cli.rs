@@ -32,6 +32,10 @@ pub(crate) struct Global {
     /// The station's config [default: /etc/keepshare/station.toml, or that of the user] [env: KEEPSHARE_CONFIG]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Ask that station, as a user who logged in there before [default: the last login, where this machine has no station
+    /// for you] [env: KEEPSHARE_AS]
+    #[arg(long = "as", global = true, value_name = "USER@STATION")]
+    pub(crate) login: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -62,9 +66,21 @@ pub(crate) enum Command {
     /// Say who may log in
     #[command(subcommand)]
     User(User),
-    /// Get what mounting the drive takes, with a password
+    /// Log in at a station: opens versions, show, find and restore for you there, and gets what mounting the drive takes
     #[command(after_help = LOGIN_EXAMPLES)]
     Login(Login),
+    /// End a login and forget its secret: what is mounted with it ends, too
+    Logout {
+        /// Which [default: the last one]
+        #[arg(value_name = "USER@STATION")]
+        who: Option<String>,
+    },
+    /// Change your own password, at the station where you logged in
+    Passwd {
+        /// Read the present and the new password from standard input, a line each
+        #[arg(long)]
+        password_stdin: bool,
+    },
     /// Log in and mount the drive; without root, print the command that does
     #[command(after_help = MOUNT_EXAMPLES)]
     Mount(Mount),

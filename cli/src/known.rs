@@ -13,7 +13,7 @@ use std::{
 use anyhow::Context;
 
 use keepshare_auth::{CaPin, ResumeSecret, tls::SeenStation};
-use keepshare_base::StationName;
+use keepshare_base::{SetName, StationName};
 use keepshare_control::{Failure, Outcome};
 use keepshare_host::files;
 use keepshare_station::config;
@@ -26,6 +26,29 @@ const LOGINS_MAX: (usize, usize) = (8, 200);
 
 /// The most stations remembered; the one seen first goes.
 const STATIONS_MAX: usize = 500;
+
+/// A login that is remembered.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct RememberedLogin {
+    /// `USER@HOST:PORT`.
+    pub(crate) who: String,
+    /// `HOST:PORT`.
+    pub(crate) address: String,
+    /// What it was for.
+    pub(crate) set: String,
+    /// What it opens the station with.
+    pub(crate) secret: ResumeSecret,
+}
+
+impl RememberedLogin {
+    fn parse(line: &str) -> Option<Self> {
+        let (who, rest) = line.split_once(' ')?;
+        let (set, secret) = rest.split_once(' ')?;
+        let (_, address) = who.split_once('@')?;
+        let (who, address, set) = (who.to_owned(), address.to_owned(), set.to_owned());
+        Some(Self { who, address, set, secret: ResumeSecret::parse(secret)? })
+    }
+}
 
 /// The folder with both files.
 #[derive(Clone, Debug)]
@@ -62,13 +85,33 @@ impl Known {
     /// Returns the secrets of a user's logins at a station, the newest first.
     pub(crate) fn secrets(&self, who: &str, set: Option<&str>) -> Outcome<Vec<ResumeSecret>> {
         let logins = read(&self.0.join(LOGINS_FILE))?;
-        let secret = |line: &String| {
-            let (of, rest) = line.split_once(' ')?;
-            let (of_set, secret) = rest.split_once(' ')?;
-            let is_meant = of == who && set.is_none_or(|set| set == of_set);
-            is_meant.then(|| ResumeSecret::parse(secret))?
-        };
-        Ok(logins.iter().rev().filter_map(secret).collect())
+        let logins = logins.iter().rev().filter_map(|line| RememberedLogin::parse(line));
+        let is_meant =
+            |login: &RememberedLogin| login.who == who && set.is_none_or(|set| set == login.set);
+        Ok(logins.filter(is_meant).map(|login| login.secret).collect())
+    }
+
+    /// Returns the newest login, of `who` alone where that is said; rather one for `set`, though every login opens all sets
+    /// of its user.
+    pub(crate) fn newest(
+        &self,
+        who: Option<&str>,
+        set: Option<&SetName>,
+    ) -> Outcome<Option<RememberedLogin>> {
+        let logins = read(&self.0.join(LOGINS_FILE))?;
+        let logins = logins.iter().rev().filter_map(|line| RememberedLogin::parse(line));
+        let mut logins: Vec<_> =
+            logins.filter(|login| who.is_none_or(|who| who == login.who)).collect();
+        let fitting =
+            logins.iter().position(|login| Some(login.set.as_str()) == set.map(SetName::as_str));
+        Ok((!logins.is_empty()).then(|| logins.swap_remove(fitting.unwrap_or(0))))
+    }
+
+    /// Forgets a login.
+    pub(crate) fn forget(&self, login: &RememberedLogin) -> Outcome<()> {
+        let mut logins = read(&self.0.join(LOGINS_FILE))?;
+        logins.retain(|line| RememberedLogin::parse(line).as_ref() != Some(login));
+        self.write(LOGINS_FILE, &logins)
     }
 
     /// Remembers the secret of a login.

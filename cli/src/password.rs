@@ -28,6 +28,18 @@ pub(crate) fn password(user: &str, from_stdin: bool) -> Outcome<String> {
     if from_stdin { read_piped() } else { ask(&format!("Password for {user}: ")) }
 }
 
+/// Reads the password that whoever types has, and the one that comes in its place.
+pub(crate) fn changed_password(from_stdin: bool) -> Outcome<(String, String)> {
+    if from_stdin {
+        let mut lines = read_lines()?.into_iter();
+        return match (lines.next(), lines.next()) {
+            (Some(old), Some(new)) => Ok((old, new)),
+            _ => Err(Failure::usage("two lines are needed: the present password, and the new one")),
+        };
+    }
+    Ok((ask("Present password: ")?, new_password("you", false)?))
+}
+
 /// Asks a question that is answered with yes or no.
 pub(crate) fn confirm(question: &str) -> Outcome<bool> {
     if !io::stdin().is_terminal() {
@@ -41,12 +53,16 @@ pub(crate) fn confirm(question: &str) -> Outcome<bool> {
 
 /// Reads the first line of standard input.
 fn read_piped() -> Outcome<String> {
+    Ok(read_lines()?.into_iter().next().unwrap_or_default())
+}
+
+/// Reads the lines of standard input, as many as two passwords can be.
+fn read_lines() -> Outcome<Vec<String>> {
     let mut bytes = Vec::new();
-    let limit = PASSWORD_BYTES_MAX as u64 + 2;
+    let limit = 2 * (PASSWORD_BYTES_MAX as u64 + 2);
     io::stdin().take(limit).read_to_end(&mut bytes).context("cannot read standard input")?;
     let text = String::from_utf8(bytes).map_err(|_| Failure::usage("the password is not text"))?;
-    let line = text.split('\n').next().unwrap_or_default();
-    Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
+    Ok(text.lines().map(ToOwned::to_owned).collect())
 }
 
 fn ask(question: &str) -> Outcome<String> {

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use keepshare_auth::{Principal, UserSets};
+use keepshare_auth::{Principal, SessionId, UserSets};
 use keepshare_base::{SetName, StationName};
 
 /// Who asks a question. A door makes one from what it has checked; no part of it comes from the question.
@@ -26,6 +26,8 @@ pub struct User {
     pub principal: Arc<Principal>,
     /// The sets that the user may see.
     pub sets: UserSets,
+    /// The login that the question was asked with.
+    pub session: SessionId,
     /// From where the question comes.
     pub address: IpAddr,
 }

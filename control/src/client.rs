@@ -142,7 +142,9 @@ impl Client {
         let body = body.map_err(|_| not_understood())?.to_bytes();
         let refusal: Refusal = serde_json::from_slice(&body).map_err(|_| match status {
             StatusCode::NOT_FOUND => Failure::refused("the station does not know this question")
-                .hint("use a command and a station of one age: restart the station after an upgrade"),
+                .hint(
+                    "use a command and a station of one age: restart the station after an upgrade",
+                ),
             _ => not_understood(),
         })?;
         Err(self.dial.refused(status, refusal.failure))
@@ -166,7 +168,8 @@ impl<T: DeserializeOwned> Answer<T> {
                 Read::More => {}
             }
             let frame = self.runtime.block_on(self.body.frame());
-            let frame = frame.ok_or_else(|| lost(&io::Error::from(io::ErrorKind::UnexpectedEof)))?;
+            let frame =
+                frame.ok_or_else(|| lost(&io::Error::from(io::ErrorKind::UnexpectedEof)))?;
             let frame = frame.map_err(|error| lost(&error))?;
             if let Some(chunk) = frame.data_ref() {
                 self.reader.feed(chunk);
@@ -199,10 +202,10 @@ fn unreachable_at(socket: &Path, error: &io::Error) -> Failure {
             Failure::unavailable(format!("no station is running at {shown}"))
                 .hint("start it with keepshare run, or name another with --socket or --config")
         }
-        io::ErrorKind::PermissionDenied => {
-            Failure::refused(format!("the station at {shown} belongs to another user"))
-                .hint("ask as the user who runs the station, as root, or as a member of group keepshare")
-        }
+        io::ErrorKind::PermissionDenied => Failure::refused(format!(
+            "the station at {shown} belongs to another user"
+        ))
+        .hint("ask as the user who runs the station, as root, or as a member of group keepshare"),
         _ => Failure::unavailable(format!("cannot reach the station at {shown}: {error}"))
             .hint("name its socket with --socket, or its config with --config"),
     }

@@ -57,7 +57,7 @@ pub struct LoginAnswer {
     pub mount_path: String,
     /// Until when it can be, RFC 3339.
     pub expires: String,
-    /// What takes the mounted drive to another address later. Secret.
+    /// What opens the API for the user, as a bearer token, and takes the mounted drive to another address. Secret.
     pub resume_secret: String,
     /// From where the drive can be used.
     pub client_address: IpAddr,
@@ -142,7 +142,7 @@ impl fmt::Debug for LoginAnswer {
     }
 }
 
-/// `POST /api/v1/sessions/resume`: takes a mounted drive to another address.
+/// `POST /api/v1/resume`: takes a mounted drive to another address.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResumeQuestion {
@@ -161,7 +161,7 @@ impl fmt::Debug for ResumeQuestion {
     }
 }
 
-/// A session: an item of `GET /api/v1/sessions`, and the answer to a resume.
+/// A session: an item of `session-list`, and the answer to a resume.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct SessionAnswer {
     /// Its number.
@@ -179,12 +179,20 @@ pub struct SessionAnswer {
     /// It can be used from ports that any user of the client may have.
     #[serde(default)]
     pub any_port: bool,
-    /// When the drive was mounted, RFC 3339.
+    /// A drive was mounted with it; else it only opens the API.
+    #[serde(default = "yes")]
+    pub mounted: bool,
+    /// When the drive was mounted, or the login where none was, RFC 3339.
     pub created: String,
     /// When it was used last, RFC 3339.
     pub last_used: String,
     /// When it was ended, RFC 3339.
     pub revoked: Option<String>,
+}
+
+/// A station of before told of drives alone.
+fn yes() -> bool {
+    true
 }
 
 impl SessionAnswer {
@@ -211,6 +219,7 @@ impl From<SessionInfo> for SessionAnswer {
             client_uid: info.client_uid,
             shared: info.client_uid.is_none(),
             any_port: info.any_port,
+            mounted: info.mounted,
             created: info.created.to_string(),
             last_used: info.last_used.to_string(),
             revoked: info.revoked.map(|at| at.to_string()),
@@ -308,6 +317,7 @@ mod tests {
             client_uid: None,
             shared: true,
             any_port: false,
+            mounted: true,
             created: "2026-11-20T15:32:07Z".to_owned(),
             last_used: "2026-11-20T15:32:07Z".to_owned(),
             revoked: None,

@@ -110,9 +110,9 @@ questions! {
     "user-list" UserList => UserInfo, Admins reads;
     "user-remove" UserRemove => Ended, Admins changes;
     "user-password" UserPassword => Ended, Admins changes;
-    "session-list" SessionList => AnySession, Admins reads;
+    "session-list" SessionList => AnySession, Users reads;
     "session-grant" SessionGrant => HostInfo, Admins changes;
-    "session-revoke" SessionRevoke => Ended, Admins changes;
+    "session-revoke" SessionRevoke => Ended, Users changes;
     "ticket" GetTicket => LoginAnswer, Admins changes;
 }
 
@@ -291,7 +291,7 @@ pub struct UserPassword {
     pub password: Secret,
 }
 
-/// All sessions.
+/// All sessions; a user sees their own.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SessionList {}
@@ -310,7 +310,7 @@ pub struct SessionGrant {
     pub any_port: bool,
 }
 
-/// Ends sessions.
+/// Ends sessions; a user ends their own.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SessionRevoke {
@@ -364,6 +364,8 @@ pub enum Which {
     Session(String),
     /// All of a user.
     User(String),
+    /// The login with which it is asked: to log out.
+    This,
 }
 
 /// A text that is never shown.

@@ -1,8 +1,7 @@
 //! The station's Unix socket: where its admins ask.
 
 use std::{
-    fs,
-    io,
+    fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,

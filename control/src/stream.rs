@@ -116,7 +116,7 @@ impl Reply {
         }
         let chunk = Bytes::from(std::mem::take(&mut self.chunk));
         self.began = true;
-        let sent = self.runtime.block_on(timeout(UNREAD_MAX, self.to.send(chunk)));
+        let sent = self.runtime.block_on(async { timeout(UNREAD_MAX, self.to.send(chunk)).await });
         match sent {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Failure::unavailable("whoever asked went away")),

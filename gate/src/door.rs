@@ -73,6 +73,11 @@ impl Pulse {
         Work(Arc::clone(self))
     }
 
+    /// Tells whether the connection waits for something that we began.
+    pub fn is_working(&self) -> bool {
+        self.working.load(Ordering::Relaxed) > 0
+    }
+
     /// Returns for how long nothing came while nothing was owed; zero while the connection waits for us.
     pub fn silence_ms(&self, now_ms: u64) -> u64 {
         match self.working.load(Ordering::Relaxed) {

@@ -25,7 +25,12 @@ use crate::{answers::StationAnswers, service::Station, users_door};
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 impl Answers<UserAdd> for StationAnswers {
-    fn answer(&self, _: &Caller, UserAdd { user, password }: UserAdd, reply: &mut Reply) -> Outcome<()> {
+    fn answer(
+        &self,
+        _: &Caller,
+        UserAdd { user, password }: UserAdd,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
         reply.item(&add(self.first()?, user, &password)?)
     }
 }
@@ -39,7 +44,12 @@ impl Answers<UserList> for StationAnswers {
 }
 
 impl Answers<UserRemove> for StationAnswers {
-    fn answer(&self, _: &Caller, UserRemove { name, dry_run }: UserRemove, reply: &mut Reply) -> Outcome<()> {
+    fn answer(
+        &self,
+        _: &Caller,
+        UserRemove { name, dry_run }: UserRemove,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
         let accounts = &*self.first()?.accounts;
         if dry_run {
             let name = known_user(accounts, &name)?;
@@ -51,7 +61,12 @@ impl Answers<UserRemove> for StationAnswers {
 }
 
 impl Answers<UserPassword> for StationAnswers {
-    fn answer(&self, _: &Caller, UserPassword { name, password: Secret(password) }: UserPassword, reply: &mut Reply) -> Outcome<()> {
+    fn answer(
+        &self,
+        _: &Caller,
+        UserPassword { name, password: Secret(password) }: UserPassword,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
         let accounts = &*self.first()?.accounts;
         let changed = accounts.set_password(&user_name(&name)?, &password, clock::now());
         reply.item(&ended_of(changed.map_err(failure)?, &name)?)
@@ -74,27 +89,34 @@ impl Answers<Passwd> for StationAnswers {
 }
 
 impl Answers<SessionList> for StationAnswers {
-    fn answer(&self, _: &Caller, _: SessionList, reply: &mut Reply) -> Outcome<()> {
-        let accounts = &*self.first()?.accounts;
-        let hosts = accounts.sessions().hosts().into_iter();
-        let hosts = hosts.map(|host| AnySession::Host(host.into()));
-        let logins = accounts.sessions().list().into_iter();
-        let logins = logins.map(|login| AnySession::Login(login.into()));
+    fn answer(&self, caller: &Caller, _: SessionList, reply: &mut Reply) -> Outcome<()> {
+        let sessions = self.first()?.accounts.sessions();
+        let (hosts, logins) = match own_name(caller)? {
+            Some(user) => (Vec::new(), sessions.list_of(&user)),
+            None => (sessions.hosts(), sessions.list()),
+        };
+        let hosts = hosts.into_iter().map(|host| AnySession::Host(host.into()));
+        let logins = logins.into_iter().map(|login| AnySession::Login(login.into()));
         hosts.chain(logins).try_for_each(|session| reply.item(&session))
     }
 }
 
 impl Answers<SessionGrant> for StationAnswers {
-    fn answer(&self, _: &Caller, SessionGrant { host, set, may_write, any_port }: SessionGrant, reply: &mut Reply) -> Outcome<()> {
+    fn answer(
+        &self,
+        _: &Caller,
+        SessionGrant { host, set, may_write, any_port }: SessionGrant,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
         let asked = HostGrant { range: host, set, may_write, any_port };
         reply.item(&grant(self.first()?, asked)?)
     }
 }
 
 impl Answers<SessionRevoke> for StationAnswers {
-    fn answer(&self, _: &Caller, SessionRevoke { which, dry_run }: SessionRevoke, reply: &mut Reply) -> Outcome<()> {
+    fn answer(&self, caller: &Caller, asked: SessionRevoke, reply: &mut Reply) -> Outcome<()> {
         let accounts = &*self.first()?.accounts;
-        reply.item(&revoke(accounts, &which, dry_run)?)
+        reply.item(&revoke(accounts, &own_alone(accounts, caller, asked.which)?, asked.dry_run)?)
     }
 }
 
@@ -150,6 +172,45 @@ fn grant(station: &Station, asked: HostGrant) -> Outcome<HostInfo> {
     Ok(HostSession { id, range, set, may_write, any_port, created }.into())
 }
 
+/// Returns the name of a user who asks for what is theirs; none where an admin asks for everybody's.
+fn own_name(caller: &Caller) -> Outcome<Option<UserName>> {
+    match caller {
+        Caller::User(user) => user_name(&user.principal.user).map(Some),
+        Caller::Admin { .. } | Caller::Member(_) => Ok(None),
+    }
+}
+
+/// Returns which sessions are meant, if the caller may end them. Somebody else's are answered like none.
+fn own_alone(accounts: &Accounts, caller: &Caller, which: Which) -> Outcome<Which> {
+    let Caller::User(user) = caller else {
+        return match which {
+            Which::This => {
+                Err(Failure::usage("there is no login to end: this is the station itself"))
+            }
+            which => Ok(which),
+        };
+    };
+    let own = user_name(&user.principal.user)?;
+    match which {
+        Which::This => Ok(Which::Session(user.session.to_string())),
+        Which::User(name) if name == own.as_str() => Ok(Which::User(name)),
+        Which::User(name) => Err(no_user(&name)),
+        Which::Session(id) => {
+            let sessions = accounts.sessions().list_of(&own);
+            match sessions.iter().any(|session| session.id.to_string() == id) {
+                true => Ok(Which::Session(id)),
+                false => Err(no_session(&id)),
+            }
+        }
+    }
+}
+
+fn no_session(id: &str) -> Failure {
+    Failure::not_found(format!("there is no living session {id}")).hint(SESSIONS_HINT)
+}
+
+const SESSIONS_HINT: &str = "keepshare session list shows the sessions";
+
 fn revoke(accounts: &Accounts, which: &Which, dry_run: bool) -> Outcome<Ended> {
     let (sessions, now) = (accounts.sessions(), clock::now());
     match which {
@@ -161,9 +222,9 @@ fn revoke(accounts: &Accounts, which: &Which, dry_run: bool) -> Outcome<Ended> {
             Ok(done(sessions.revoke_user(&name, now).map_err(failure)?))
         }
         Which::Session(id) => {
-            let hint = "keepshare session list shows the sessions";
-            let id: SessionId =
-                id.parse().map_err(|error| Failure::because(Code::Usage, error).hint(hint))?;
+            let id: SessionId = id
+                .parse()
+                .map_err(|error| Failure::because(Code::Usage, error).hint(SESSIONS_HINT))?;
             let ended = match dry_run {
                 true => {
                     let is_host = accounts.sessions().hosts().iter().any(|host| host.id == id);
@@ -174,12 +235,11 @@ fn revoke(accounts: &Accounts, which: &Which, dry_run: bool) -> Outcome<Ended> {
                 false => done(usize::from(sessions.revoke(id, now).map_err(failure)?)),
             };
             if ended.sessions_ended == 0 {
-                return Err(
-                    Failure::not_found(format!("there is no living session {id}")).hint(hint)
-                );
+                return Err(no_session(&id.to_string()));
             }
             Ok(ended)
         }
+        Which::This => Err(Failure::usage("which session is meant is not known")),
     }
 }
 

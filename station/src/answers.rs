@@ -17,8 +17,7 @@ use keepshare_control::{
 use keepshare_host::{accounts::MachineAccounts, clock};
 
 use crate::{
-    announce,
-    catalog::{self, Catalog},
+    announce, catalog,
     find::{self, Pattern},
     fsck::{self, Verified},
     master::{Master, MirrorKind},
@@ -333,13 +332,23 @@ impl Answers<SetStationAddress> for StationAnswers {
 }
 
 impl Answers<SetAdd> for StationAnswers {
-    fn answer(&self, _: &Caller, SetAdd { name, source, to }: SetAdd, reply: &mut Reply) -> Outcome<()> {
+    fn answer(
+        &self,
+        _: &Caller,
+        SetAdd { name, source, to }: SetAdd,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
         reply.item(&self.add_set(name, source, to)?)
     }
 }
 
 impl Answers<SetMirror> for StationAnswers {
-    fn answer(&self, _: &Caller, SetMirror { name, to, new_epoch, take_over, new_source }: SetMirror, reply: &mut Reply) -> Outcome<()> {
+    fn answer(
+        &self,
+        _: &Caller,
+        SetMirror { name, to, new_epoch, take_over, new_source }: SetMirror,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
         let kind = match (new_source, take_over, new_epoch) {
             (true, _, _) => MirrorKind::NewSource,
             (false, true, _) => MirrorKind::TakeOver,
@@ -351,7 +360,12 @@ impl Answers<SetMirror> for StationAnswers {
 }
 
 impl Answers<Versions> for StationAnswers {
-    fn answer(&self, caller: &Caller, Versions { place, limit }: Versions, reply: &mut Reply) -> Outcome<()> {
+    fn answer(
+        &self,
+        caller: &Caller,
+        Versions { place, limit }: Versions,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
         let (replica, path) = self.find(caller, &place)?;
         let versions = replica.catalog().versions(&path, limit)?;
         versions.iter().try_for_each(|version| reply.item(version))
@@ -359,7 +373,12 @@ impl Answers<Versions> for StationAnswers {
 }
 
 impl Answers<Show> for StationAnswers {
-    fn answer(&self, caller: &Caller, Show { place, when }: Show, reply: &mut Reply) -> Outcome<()> {
+    fn answer(
+        &self,
+        caller: &Caller,
+        Show { place, when }: Show,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
         let (replica, path) = self.find(caller, &place)?;
         let catalog = replica.catalog();
         let found = catalog.find(&path, &when)?;
@@ -368,7 +387,12 @@ impl Answers<Show> for StationAnswers {
 }
 
 impl Answers<Export> for StationAnswers {
-    fn answer(&self, caller: &Caller, Export { place, when }: Export, reply: &mut Reply) -> Outcome<()> {
+    fn answer(
+        &self,
+        caller: &Caller,
+        Export { place, when }: Export,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
         let (replica, path) = self.find(caller, &place)?;
         let catalog = replica.catalog();
         let found = catalog.find(&path, &when)?;
@@ -384,7 +408,12 @@ impl Answers<Export> for StationAnswers {
 }
 
 impl Answers<Restore> for StationAnswers {
-    fn answer(&self, caller: &Caller, Restore { place, when }: Restore, reply: &mut Reply) -> Outcome<()> {
+    fn answer(
+        &self,
+        caller: &Caller,
+        Restore { place, when }: Restore,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
         let (replica, path) = self.find(caller, &place)?;
         let catalog = replica.catalog();
         let found = catalog.find(&path, &when)?;
@@ -400,7 +429,12 @@ impl Answers<Restore> for StationAnswers {
 }
 
 impl Answers<Find> for StationAnswers {
-    fn answer(&self, caller: &Caller, Find { set, pattern, deleted_only, limit }: Find, reply: &mut Reply) -> Outcome<()> {
+    fn answer(
+        &self,
+        caller: &Caller,
+        Find { set, pattern, deleted_only, limit }: Find,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
         let pattern = Pattern::new(&pattern, deleted_only);
         self.find_names(caller, set.as_ref(), &pattern, limit, reply)
     }
@@ -414,7 +448,12 @@ impl Answers<Zone> for StationAnswers {
 }
 
 impl Answers<Fsck> for StationAnswers {
-    fn answer(&self, _: &Caller, Fsck { set, repair_clock }: Fsck, reply: &mut Reply) -> Outcome<()> {
+    fn answer(
+        &self,
+        _: &Caller,
+        Fsck { set, repair_clock }: Fsck,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
         self.fsck(set.as_ref(), repair_clock, reply)
     }
 }

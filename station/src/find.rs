@@ -5,10 +5,8 @@
 
 use keepshare_base::{FileId, Kind, Name, SetName, SetPath, Stamp};
 use keepshare_control::{
-    Outcome,
-    Reply,
+    Outcome, Reply,
     answers::{FoundName, kind_word},
-
 };
 use keepshare_versioning::{Ended, FileState, Reader};
 

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use keepshare_base::{FileId, Kind};
-use keepshare_control::{Failure, Outcome, answers::Progress, Reply};
+use keepshare_control::{Failure, Outcome, Reply, answers::Progress};
 use keepshare_versioning::{FileState, ReadError, Reader, View};
 
 use crate::catalog::{Catalog, read_failure};

@@ -4,10 +4,11 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 
+use keepshare_control::router;
 use keepshare_host::clock;
 use keepshare_web::{Door, DrivePorts, Station as DoorStation};
 
-use crate::service::Station;
+use crate::{answers::StationAnswers, service::Station};
 
 /// How often the times of use of the sessions are written down.
 const FLUSH_EVERY: Duration = Duration::from_secs(60);
@@ -28,7 +29,8 @@ pub(crate) async fn keep_https(station: Arc<Station>, address: SocketAddr) {
 async fn serve(station: &Arc<Station>, address: SocketAddr) {
     let listener = bind(station, address).await;
     station.set_https_address(listener.local_addr().unwrap_or(address));
-    let door = Door::new(listener, door_station(station));
+    let questions = router::router(Arc::new(StationAnswers::new(vec![Arc::clone(station)])));
+    let door = Door::new(listener, door_station(station), questions);
     tracing::info!(station = %station.config.name, %address, "users can log in");
     door.serve().await;
 }

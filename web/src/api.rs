@@ -1,52 +1,52 @@
 //! What can be asked: `/api/v1`.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Extension, Json, Router,
-    body::{Body, to_bytes},
-    extract::{Path, State},
-    http::{HeaderMap, HeaderValue, Request, StatusCode, header},
-    middleware::{Next, from_fn},
+    body::Body,
+    extract::State,
+    http::{HeaderValue, Request, StatusCode, header},
+    middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::{delete, get, post},
+    routing::post,
 };
 use serde::de::DeserializeOwned;
-use tokio::{task::spawn_blocking, time::timeout};
+use tokio::task::spawn_blocking;
 
-use keepshare_auth::{Accounts, Binding, LoginRequest, ResumeSecret, SessionId, UserName};
-use keepshare_control::login::{LoginAnswer, LoginQuestion, ResumeQuestion, SessionAnswer};
-
-use crate::{
-    authorization::Credentials,
-    error::ApiError,
-    station::{Caller, Station},
+use keepshare_auth::{Bearer, Binding, LoginRequest, ResumeSecret};
+use keepshare_control::{
+    caller::{Caller, User},
+    login::{LoginAnswer, LoginQuestion, ResumeQuestion, SessionAnswer},
+    router::{self, Asked},
 };
 
-/// The longest question, in bytes.
-const BODY_BYTES_MAX: usize = 16 * 1024;
+use crate::{
+    authorization,
+    error::ApiError,
+    station::{From, Station},
+};
 
-/// How long a client may take to send its question.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest question of whoever is not logged in yet, in bytes.
+const STRANGERS_BYTES_MAX: usize = 16 * 1024;
 
 type Answer<T> = Result<T, ApiError>;
 
-/// Returns what answers; each connection adds [`Caller`].
-pub(crate) fn router(station: Arc<Station>) -> Router {
+/// Returns what answers: logins, and `questions` to those who logged in. Each connection adds [`From`].
+pub(crate) fn router(station: Arc<Station>, questions: Router) -> Router {
     Router::new()
         .route("/api/v1/login", post(login))
-        .route("/api/v1/sessions", get(sessions))
-        .route("/api/v1/sessions/resume", post(resume))
-        .route("/api/v1/sessions/{id}", delete(revoke))
+        .route("/api/v1/resume", post(resume))
+        .with_state(Arc::clone(&station))
+        .merge(questions.route_layer(from_fn_with_state(station, identify)))
         .fallback(nothing)
         .method_not_allowed_fallback(other_method)
         .layer(from_fn(protect))
-        .with_state(station)
 }
 
 async fn login(
     State(station): State<Arc<Station>>,
-    Extension(caller): Extension<Caller>,
+    Extension(from): Extension<From>,
     request: Request<Body>,
 ) -> Answer<Json<LoginAnswer>> {
     let asked: LoginQuestion = read(request).await?;
@@ -62,13 +62,13 @@ async fn login(
         password: asked.password,
         set: set.map_err(ApiError::bad_request)?,
         binding: Binding {
-            address: asked.client_address.unwrap_or(caller.address),
+            address: asked.client_address.unwrap_or(from.address),
             uid: asked.client_uid,
             any_port: asked.any_port,
         },
     };
-    let (ports, address) = (station.ports(), caller.address);
-    let done = blocking(&caller, move || {
+    let (ports, address) = (station.ports(), from.address);
+    let done = blocking(&from, move || {
         let available = station.sets();
         station.accounts().login(&request, address, &available, station.now())
     });
@@ -78,69 +78,49 @@ async fn login(
 
 async fn resume(
     State(station): State<Arc<Station>>,
-    Extension(caller): Extension<Caller>,
+    Extension(from): Extension<From>,
     request: Request<Body>,
 ) -> Answer<Json<SessionAnswer>> {
     let asked: ResumeQuestion = read(request).await?;
     let secret = ResumeSecret::parse(&asked.resume_secret)
         .ok_or(ApiError::from(keepshare_auth::ResumeRefusal::Unknown))?;
-    let address = asked.client_address.unwrap_or(caller.address);
-    let done = blocking(&caller, move || {
+    let address = asked.client_address.unwrap_or(from.address);
+    let done = blocking(&from, move || {
         station.accounts().sessions().resume(&secret, address, station.now())
     });
     Ok(Json(done.await??.into()))
 }
 
-async fn sessions(
+/// Tells whose secret came with a question, and gives it one of the user's turns.
+async fn identify(
     State(station): State<Arc<Station>>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-) -> Answer<Json<Vec<SessionAnswer>>> {
-    let address = caller.address;
-    let listed = blocking(&caller, move || {
-        let user = identify(&station, &headers, address)?;
-        Ok::<_, ApiError>(station.accounts().sessions().list_of(&user))
+    Extension(from): Extension<From>,
+    mut request: Request<Body>,
+    next: Next,
+) -> Answer<Response> {
+    let secret = authorization::secret(request.headers()).ok_or_else(|| {
+        ApiError::new(StatusCode::UNAUTHORIZED, "nobody is logged in")
+            .hint("send Authorization: Bearer with the resume_secret that a login gave")
+    })?;
+    let asked = Arc::clone(&station);
+    let bearer = blocking(&from, move || asked.accounts().bearer(&secret, asked.now())).await??;
+    let Some(Bearer { session, user }) = bearer else {
+        let error = "the login has ended, or there is none with this secret";
+        return Err(ApiError::new(StatusCode::UNAUTHORIZED, error).hint("log in again"));
+    };
+    let turn = station.turns().take(&user.name).ok_or_else(|| {
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too much is being asked at this moment")
+            .retry_after(1)
+    })?;
+    let caller = Caller::User(User {
+        principal: Arc::new(user.principal()),
+        sets: user.sets,
+        session,
+        address: from.address,
     });
-    Ok(Json(listed.await??.into_iter().map(Into::into).collect()))
-}
-
-async fn revoke(
-    State(station): State<Arc<Station>>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Answer<StatusCode> {
-    let address = caller.address;
-    let done = blocking(&caller, move || {
-        let user = identify(&station, &headers, address)?;
-        let sessions = station.accounts().sessions();
-        let id: Option<SessionId> = id.parse().ok();
-        // Somebody else's session is answered like none.
-        let own = sessions.list_of(&user).into_iter().find(|info| Some(info.id) == id);
-        let Some(info) = own else { return Ok(false) };
-        Ok::<_, ApiError>(sessions.revoke(info.id, station.now())?)
-    });
-    match done.await?? {
-        true => Ok(StatusCode::NO_CONTENT),
-        false => Err(ApiError::new(StatusCode::NOT_FOUND, "you have no such session")),
-    }
-}
-
-/// Tells whose password or secret came with a question. Takes as long as a login.
-fn identify(station: &Station, headers: &HeaderMap, from: IpAddr) -> Answer<UserName> {
-    let (accounts, now): (&Accounts, _) = (station.accounts(), station.now());
-    match Credentials::of(headers) {
-        Some(Credentials::Password(user, password)) => {
-            Ok(accounts.verify(&user, &password, from, now)?.name)
-        }
-        Some(Credentials::Secret(secret)) => {
-            let session = accounts.sessions().with_secret(&secret, now);
-            session.map(|session| session.user).ok_or_else(ApiError::unauthorized)
-        }
-        None => Err(ApiError::unauthorized().hint(
-            "send Authorization: Basic with name and password, or Bearer with the resume_secret",
-        )),
-    }
+    let owed = from.pulse.work();
+    request.extensions_mut().insert(Asked { caller, turn: Some(Arc::new((turn, owed))) });
+    Ok(next.run(request).await)
 }
 
 async fn nothing() -> ApiError {
@@ -151,38 +131,22 @@ async fn other_method() -> ApiError {
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this path is asked with another method")
 }
 
-/// Reads a JSON body, bounded in bytes and time.
+/// Reads a question of whoever is not logged in yet.
 async fn read<T: DeserializeOwned>(request: Request<Body>) -> Answer<T> {
-    // A page of another site can send a form unasked, but no JSON.
-    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let kind = kind.and_then(|kind| kind.split(';').next()).map(str::trim);
-    if !kind.is_some_and(|kind| kind.eq_ignore_ascii_case("application/json")) {
-        let error = "only application/json is understood";
-        return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error));
-    }
-    let body = timeout(BODY_TIMEOUT, to_bytes(request.into_body(), BODY_BYTES_MAX)).await;
-    let body = body
-        .map_err(|_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "the question took too long"))?
-        .map_err(|_| {
-            let error = format!("a question has at most {BODY_BYTES_MAX} bytes");
-            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, error)
-        })?;
-    serde_json::from_slice(&body).map_err(|error| {
-        // The parser's words may quote what was sent; where it is suffices.
-        let (line, column) = (error.line(), error.column());
-        ApiError::bad_request(format!("not understood at line {line}, column {column}"))
-    })
+    router::read(request, STRANGERS_BYTES_MAX)
+        .await
+        .map_err(|(status, failure)| ApiError::new(status, failure))
 }
 
 /// Runs what waits for the disk or works out a hash.
 async fn blocking<T: Send + 'static>(
-    caller: &Caller,
+    from: &From,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Answer<T> {
-    let owed = caller.pulse.work();
+    let owed = from.pulse.work();
     let done = spawn_blocking(work).await;
     // What took long was no silence of the client's, whose silence begins now.
-    caller.beat();
+    from.beat();
     drop(owed);
     done.map_err(|error| ApiError::internal(&error))
 }

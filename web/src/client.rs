@@ -5,7 +5,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use axum::http::{Method, Request, StatusCode, header};
+use axum::http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -18,12 +18,15 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use keepshare_auth::tls::{self, SeenStation};
-use keepshare_control::login::{
-    ErrorAnswer, LoginAnswer, LoginQuestion, ResumeQuestion, SessionAnswer,
+use keepshare_auth::{
+    ResumeSecret,
+    tls::{self, SeenStation},
 };
-
-use crate::authorization::basic;
+use keepshare_control::{
+    Code, Failure, Outcome,
+    client::{Client, Dial, Dialling, Wire},
+    login::{ErrorAnswer, LoginAnswer, LoginQuestion, ResumeQuestion, SessionAnswer},
+};
 
 /// How long one question may take, the password's check included.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -80,6 +83,50 @@ pub enum ClientError {
     },
 }
 
+impl ClientError {
+    /// Returns it as commands tell it.
+    pub fn failure(self) -> Failure {
+        match &self {
+            Self::Unreachable { .. } | Self::Timeout { .. } => {
+                Failure::because(Code::Unavailable, self).hint(
+                    "the station must run, and its https address in [doors] be reachable from here",
+                )
+            }
+            Self::Untrusted { address, .. } => {
+                let address = address.clone();
+                let hint = Self::other_station(&address).hint.unwrap_or_default();
+                Failure::because(Code::Refused, self).hint(hint)
+            }
+            Self::Broken(_) => Failure::because(Code::Unavailable, self).hint("try again"),
+            Self::Refused { status, answer, retry_after_s } => {
+                let code = match *status {
+                    404 => Code::NotFound,
+                    400 | 409 => Code::Usage,
+                    429 | 500.. => Code::Unavailable,
+                    _ => Code::Refused,
+                };
+                let failure = Failure::new(code, &answer.error);
+                match (&answer.hint, retry_after_s) {
+                    (_, Some(seconds)) => failure.hint(format!("try again in {seconds} s")),
+                    (Some(hint), None) => failure.hint(hint),
+                    (None, None) if *status == 409 => failure.hint("say which with --set"),
+                    (None, None) => failure,
+                }
+            }
+            _ => Failure::because(Code::Failed, self)
+                .hint("is it a station of Keepshare, and of about the same age as this command?"),
+        }
+    }
+
+    /// Says that another station is at an address.
+    pub fn other_station(address: &str) -> Failure {
+        Failure::refused(format!("{address} is not the station that was expected")).hint(
+            "somebody may be in between; if the station was set up anew, give its new CA with --ca; if another one of its \
+             cluster is there now, remove its line from ~/.config/keepshare/known_stations",
+        )
+    }
+}
+
 /// Asks the door at `address` (`HOST:PORT`) for its certificate alone, and returns which station it names, and by which CA.
 pub async fn probe(address: &str) -> Result<SeenStation, ClientError> {
     let (config, seen) = tls::probe_client(&clock())?;
@@ -93,12 +140,12 @@ pub async fn probe(address: &str) -> Result<SeenStation, ClientError> {
 
 /// A station that is known.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub struct LoginClient {
     address: String,
     tls: Arc<ClientConfig>,
 }
 
-impl Client {
+impl LoginClient {
     /// Names the door at `address` (`HOST:PORT`), and the station that its certificate must be of.
     pub fn new(address: &str, station: &SeenStation) -> Result<Self, ClientError> {
         Ok(Self { address: address.to_owned(), tls: tls::web_client(station, &clock())? })
@@ -106,49 +153,25 @@ impl Client {
 
     /// Logs in. An answer that is no answer to this question is [`ClientError::Nonsense`].
     pub async fn login(&self, question: &LoginQuestion) -> Result<LoginAnswer, ClientError> {
-        let answer: LoginAnswer =
-            self.ask(Method::POST, "/api/v1/login", None, Some(question)).await?;
+        let answer: LoginAnswer = self.ask("/api/v1/login", question).await?;
         answer.checked(question).ok_or(ClientError::Nonsense)
     }
 
     /// Takes a mounted drive to another address.
     pub async fn resume(&self, question: &ResumeQuestion) -> Result<SessionAnswer, ClientError> {
-        let path = "/api/v1/sessions/resume";
-        let answer: SessionAnswer = self.ask(Method::POST, path, None, Some(question)).await?;
+        let answer: SessionAnswer = self.ask("/api/v1/resume", question).await?;
         answer.checked().ok_or(ClientError::Nonsense)
-    }
-
-    /// Lists the sessions of a user.
-    pub async fn sessions(
-        &self,
-        user: &str,
-        password: &str,
-    ) -> Result<Vec<SessionAnswer>, ClientError> {
-        let who = basic(user, password);
-        let path = "/api/v1/sessions";
-        let answers: Vec<SessionAnswer> =
-            self.ask(Method::GET, path, Some(&who), None::<&()>).await?;
-        let checked: Option<_> = answers.into_iter().map(SessionAnswer::checked).collect();
-        checked.ok_or(ClientError::Nonsense)
     }
 
     async fn ask<T: DeserializeOwned>(
         &self,
-        method: Method,
         path: &str,
-        authorization: Option<&str>,
-        question: Option<&impl Serialize>,
+        question: &impl Serialize,
     ) -> Result<T, ClientError> {
-        let body = question.map(serde_json::to_vec).transpose();
-        let body = body.map_err(|_| ClientError::Nonsense)?.unwrap_or_default();
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
+        let body = serde_json::to_vec(question).map_err(|_| ClientError::Nonsense)?;
+        let request = Request::post(path)
             .header(header::HOST, &self.address)
             .header(header::CONTENT_TYPE, "application/json");
-        if let Some(authorization) = authorization {
-            request = request.header(header::AUTHORIZATION, authorization);
-        }
         let request = request.body(Full::from(body)).map_err(|_| ClientError::Nonsense)?;
         in_time(&self.address, self.exchange(request)).await
     }
@@ -180,6 +203,39 @@ impl Client {
         let retry_after_s = retry_after_s.and_then(|value| value.to_str().ok()?.parse().ok());
         let answer = serde_json::from_slice(&body).map_err(|_| ClientError::Nonsense)?;
         Err(ClientError::Refused { status: parts.status.as_u16(), answer, retry_after_s })
+    }
+}
+
+/// Reaches a station's door with the secret of a login.
+struct WithSecret {
+    address: String,
+    tls: Arc<ClientConfig>,
+    secret: String,
+}
+
+impl LoginClient {
+    /// Returns what asks the station as whoever logged in with this secret.
+    pub fn with_secret(self, secret: &ResumeSecret) -> Outcome<Client> {
+        let Self { address, tls } = self;
+        Client::new(WithSecret { address, tls, secret: secret.reveal() })
+    }
+}
+
+impl Dial for WithSecret {
+    fn dial(&self) -> Dialling<'_> {
+        Box::pin(async {
+            let connecting = connect(&self.address, Arc::clone(&self.tls));
+            let stream = in_time(&self.address, connecting).await.map_err(ClientError::failure)?;
+            Ok(Box::new(stream) as Box<dyn Wire>)
+        })
+    }
+
+    fn host(&self) -> &str {
+        &self.address
+    }
+
+    fn bearer(&self) -> Option<&str> {
+        Some(&self.secret)
     }
 }
 

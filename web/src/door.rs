@@ -33,7 +33,7 @@ use keepshare_gate::{Gate, Pulse, Shares};
 
 use crate::{
     api,
-    station::{Caller, Station, elapsed_ms},
+    station::{From, Station, elapsed_ms},
 };
 
 /// The most connections in all, and of one address (of one /64 for IPv6): nobody is known here before the answer.
@@ -54,8 +54,11 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may take to send its headers, also after an answer.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection lives, whatever it does.
+/// How long a connection lives, whatever it does, unless an answer is on its way over it then.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often such a connection gets as long once more: a day in all, for a large folder over a slow line.
+const TIMEOUTS_MAX: usize = 24 * 60;
 
 /// The most headers of a question.
 const HEADERS_MAX: usize = 64;
@@ -71,13 +74,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Door {
     listener: TcpListener,
     station: Arc<Station>,
+    questions: Router,
     places: Places,
 }
 
 impl Door {
-    /// Takes connections from this socket once [`Self::serve`] runs.
-    pub fn new(listener: TcpListener, station: Station) -> Self {
-        Self { listener, station: Arc::new(station), places: Places::new() }
+    /// Takes connections from this socket once [`Self::serve`] runs, and has `questions` answer users who logged in
+    /// ([`keepshare_control::router::router`]).
+    pub fn new(listener: TcpListener, station: Station, questions: Router) -> Self {
+        Self { listener, station: Arc::new(station), questions, places: Places::new() }
     }
 
     /// Returns the address listened on.
@@ -87,7 +92,7 @@ impl Door {
 
     /// Answers for ever; dropping it ends all connections.
     pub async fn serve(self) {
-        let router = api::router(Arc::clone(&self.station));
+        let router = api::router(Arc::clone(&self.station), self.questions);
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -127,23 +132,28 @@ async fn converse(
         Ok(Err(error)) => return tracing::debug!(peer = %from, %error, "no TLS"),
         Err(_) => return tracing::debug!(peer = %from, "a handshake took too long"),
     };
-    let caller = Caller {
+    let from_where = From {
         address: from.ip().to_canonical(),
         pulse: Arc::clone(&place.pulse),
         started: place.places.started,
     };
-    let router = router.layer(Extension(caller));
+    let router = router.layer(Extension(from_where));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEADERS_TIMEOUT)
         .max_headers(HEADERS_MAX)
         .max_buf_size(READ_AHEAD_BYTES_MAX);
     let served = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    match timeout(CONNECTION_TIMEOUT, served).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(peer = %from, %error, "a connection broke"),
-        Err(_) => tracing::debug!(peer = %from, "a connection lived too long"),
+    let mut served = std::pin::pin!(served);
+    for _ in 0..TIMEOUTS_MAX {
+        match timeout(CONNECTION_TIMEOUT, &mut served).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => return tracing::debug!(peer = %from, %error, "a connection broke"),
+            Err(_) if place.pulse.is_working() => {}
+            Err(_) => break,
+        }
     }
+    tracing::debug!(peer = %from, "a connection lived too long");
 }
 
 /// Who has a connection.

@@ -36,7 +36,7 @@ impl ApiError {
         Self { hint: Some(hint), ..self }
     }
 
-    fn retry_after(self, seconds: u32) -> Self {
+    pub(crate) fn retry_after(self, seconds: u32) -> Self {
         Self { retry_after_s: Some(seconds), ..self }
     }
 

@@ -1,12 +1,17 @@
 //! What the API has to know: of the station that it speaks for, and of who asks.
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
 
 use rustls::ServerConfig;
 
-use keepshare_auth::Accounts;
+use keepshare_auth::{Accounts, UserName};
 use keepshare_base::{SetName, Stamp};
-use keepshare_gate::Pulse;
+use keepshare_gate::{Pulse, TurnShares, Turns};
 
 /// Where the drive of a station is reached.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -24,6 +29,7 @@ pub struct Station {
     tls: Box<dyn Fn() -> Arc<ServerConfig> + Send + Sync>,
     clock: fn() -> Stamp,
     ports: Option<DrivePorts>,
+    turns: UserTurns,
 }
 
 impl Station {
@@ -35,7 +41,8 @@ impl Station {
         clock: fn() -> Stamp,
         ports: Option<DrivePorts>,
     ) -> Self {
-        Self { accounts, sets: Box::new(sets), tls: Box::new(tls), clock, ports }
+        let (sets, tls) = (Box::new(sets), Box::new(tls));
+        Self { accounts, sets, tls, clock, ports, turns: UserTurns::new() }
     }
 
     pub(crate) fn accounts(&self) -> &Accounts {
@@ -48,6 +55,10 @@ impl Station {
 
     pub(crate) fn ports(&self) -> Option<DrivePorts> {
         self.ports
+    }
+
+    pub(crate) fn turns(&self) -> &UserTurns {
+        &self.turns
     }
 
     /// Returns how TLS is spoken now.
@@ -66,9 +77,52 @@ impl fmt::Debug for Station {
     }
 }
 
+/// The questions of users that are answered at a time, the answers that are still being read among them.
+const SHARES: TurnShares = TurnShares {
+    turns: 24,
+    of_no_holder: 0,
+    of_a_holder: 4,
+    of_kin: 4,
+    waiting: 0,
+    waiting_of_a_holder: 0,
+};
+
+/// The turns of users, so that none can keep the others from asking.
+#[derive(Clone, Debug)]
+pub(crate) struct UserTurns(Arc<Mutex<Turns<String>>>);
+
+/// A turn of a user; given back on drop.
+#[derive(Debug)]
+pub(crate) struct UserTurn {
+    turns: UserTurns,
+    user: String,
+}
+
+impl UserTurns {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(Turns::new(SHARES))))
+    }
+
+    /// Takes a turn, if there is one.
+    pub(crate) fn take(&self, user: &UserName) -> Option<UserTurn> {
+        let user = user.to_string();
+        self.lock().take(Some(&user)).then(|| UserTurn { turns: self.clone(), user })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Turns<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for UserTurn {
+    fn drop(&mut self) {
+        self.turns.lock().give_back(Some(&self.user));
+    }
+}
+
 /// Where a question comes from.
 #[derive(Clone, Debug)]
-pub(crate) struct Caller {
+pub(crate) struct From {
     pub(crate) address: IpAddr,
     /// The connection, which is not silent while it waits for us.
     pub(crate) pulse: Arc<Pulse>,
@@ -76,8 +130,8 @@ pub(crate) struct Caller {
     pub(crate) started: Instant,
 }
 
-impl Caller {
-    /// Notes that the caller's silence begins now.
+impl From {
+    /// Notes that the client's silence begins now.
     pub(crate) fn beat(&self) {
         self.pulse.beat(elapsed_ms(self.started));
     }

@@ -17,14 +17,20 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use keepshare_auth::{
-    Accounts, Audit, ClusterCa, Revocations, Role, SessionId, StationIdentity, User, UserSets,
+    Accounts, Audit, ClusterCa, Revocations, Role, StationIdentity, User, UserSets,
     tls::{SeenStation, StationTls, web_client},
 };
 use keepshare_base::Stamp;
-use keepshare_control::login::{LoginQuestion, ResumeQuestion};
+use keepshare_control::{
+    Failure, Outcome, Reply,
+    caller::Caller,
+    login::{LoginQuestion, ResumeQuestion},
+    questions::Question,
+    router::{self, Answers},
+};
 use keepshare_web::{
     Door, DrivePorts, Station,
-    client::{Client, ClientError, probe},
+    client::{ClientError, LoginClient, probe},
 };
 
 const PASSWORD: &str = "correct horse";
@@ -58,14 +64,14 @@ impl House {
             now,
             Some(DrivePorts { nfs: 2049, mount: 20048 }),
         );
-        let door = Door::new(listener, station);
+        let door = Door::new(listener, station, router::router(Arc::new(Nothing)));
         let address = door.local_addr().unwrap();
         tokio::spawn(door.serve());
         Self { address, station: SeenStation { ca: identity.ca_pin(), name }, accounts, _dir: dir }
     }
 
-    fn client(&self) -> Client {
-        Client::new(&self.address.to_string(), &self.station).unwrap()
+    fn client(&self) -> LoginClient {
+        LoginClient::new(&self.address.to_string(), &self.station).unwrap()
     }
 
     async fn tls(&self) -> TlsStream<TcpStream> {
@@ -189,36 +195,46 @@ async fn guessers_are_told_to_wait() {
     assert_eq!(house.accounts.passwords_computed(), before, "no hash was worked out");
 }
 
+/// What `keepshare login` keeps opens what users may ask, as that user, until the login ends; and nothing for anybody else.
 #[tokio::test]
-async fn users_see_and_end_their_own_sessions_alone() {
+async fn the_secret_of_a_login_asks_as_its_user() {
     let house = House::open().await;
-    let here: IpAddr = "127.0.0.1".parse().unwrap();
-    let mut sessions = Vec::new();
-    let mut secrets = Vec::new();
-    for name in ["anna", "ben"] {
-        let answer = house.client().login(&asks(name, PASSWORD)).await.unwrap();
-        let redeemed =
-            house.accounts.sessions().redeem(answer.ticket.as_bytes(), kernel(here), now());
-        sessions.push(redeemed.unwrap().0);
-        secrets.push(answer.resume_secret);
-    }
-    let listed = house.client().sessions("anna", PASSWORD).await.unwrap();
-    assert_eq!((listed.len(), &listed[0].id), (1, &sessions[0].to_string()));
-    assert_eq!(refused(house.client().sessions("anna", "wrong password").await).0, 401);
-    let ends = async |id: SessionId, secret: &str| {
+    let secret = house.client().login(&asks("anna", PASSWORD)).await.unwrap().resume_secret;
+    let ask = async |name: &str, authorization: &str| {
+        let body = r#"{"pattern":"x","limit":1}"#;
         let request = format!(
-            "DELETE /api/v1/sessions/{id} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {secret}\r\n\r\n"
+            "POST /api/v1/{name} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n\
+             Authorization: {authorization}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
         );
-        house.raw(&request).await.split(' ').nth(1).unwrap().to_owned()
+        let answer = house.raw(&request).await;
+        (answer.split(' ').nth(1).unwrap().to_owned(), answer)
     };
-    assert_eq!(ends(sessions[1], &secrets[0]).await, "404", "somebody else's");
-    assert_eq!(ends(SessionId(1), &secrets[0]).await, "404", "nobody's");
-    assert_eq!(ends(sessions[0], &"0".repeat(64)).await, "401");
-    let check = |id| house.accounts.sessions().check(id, kernel(here), Some(501), now()).is_ok();
-    assert!(check(sessions[0]) && check(sessions[1]));
-    assert_eq!(ends(sessions[0], &secrets[0]).await, "204");
-    assert!(!check(sessions[0]) && check(sessions[1]));
-    assert_eq!(ends(sessions[0], &secrets[0]).await, "401", "its secret ended with it");
+    let (status, answer) = ask("find", &format!("Bearer {secret}")).await;
+    assert_eq!(status, "404", "{answer}");
+    assert!(answer.contains("asked by anna"), "{answer}");
+    let (status, answer) = ask("user-list", &format!("Bearer {secret}")).await;
+    assert_eq!(status, "403", "only admins: {answer}");
+    for wrong in [format!("Bearer {}", "0".repeat(64)), "Basic YW5uYTpjb3JyZWN0".to_owned()] {
+        let (status, answer) = ask("find", &wrong).await;
+        assert_eq!(status, "401", "{answer}");
+        assert!(!answer.contains("asked by"), "{answer}");
+    }
+    assert_eq!(house.accounts.sessions().revoke_user(&"anna".parse().unwrap(), now()).unwrap(), 1);
+    let (status, _) = ask("find", &format!("Bearer {secret}")).await;
+    assert_eq!(status, "401", "it ends with the login, at once");
+}
+
+/// A station that answers every question with who asked.
+struct Nothing;
+
+impl<Q: Question> Answers<Q> for Nothing {
+    fn answer(&self, caller: &Caller, _: Q, _: &mut Reply) -> Outcome<()> {
+        Err(Failure::not_found(match caller {
+            Caller::User(user) => format!("asked by {}", user.principal.user),
+            caller => format!("asked by somebody else: {caller:?}"),
+        }))
+    }
 }
 
 #[tokio::test]
@@ -247,7 +263,7 @@ async fn another_station_or_cluster_hears_nothing() {
     // A member of the cluster, but not the one that the password is for.
     let other_name = SeenStation { name: "vault".parse().unwrap(), ..house.station.clone() };
     for expected in [other_ca, other_name] {
-        let client = Client::new(&house.address.to_string(), &expected).unwrap();
+        let client = LoginClient::new(&house.address.to_string(), &expected).unwrap();
         let refused = client.login(&asks("anna", PASSWORD)).await;
         assert!(matches!(refused, Err(ClientError::Untrusted { .. })), "{refused:?}");
     }
@@ -304,7 +320,8 @@ async fn what_is_no_question_is_refused_and_answers_stay_out_of_browsers() {
         (post("/api/v1/login", json, &long), "413"),
         (post("/api/v1/other", json, "{}"), "404"),
         ("GET /api/v1/login HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(), "405"),
-        ("GET /api/v1/sessions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(), "401"),
+        (post("/api/v1/versions", json, "{}"), "401"),
+        ("GET /api/v1/versions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(), "405"),
         ("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(), "404"),
     ];
     let before = house.accounts.passwords_computed();

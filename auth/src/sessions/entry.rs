@@ -15,7 +15,8 @@ use keepshare_base::{SetName, Stamp};
 
 use crate::{Binding, Principal, SessionId, UserName, hex};
 
-/// What takes a session to another address, 64 digits for 256 random bits. Secret.
+/// What opens the API for a user who logged in, and takes a mounted drive to another address: 64 digits for 256 random bits.
+/// Secret.
 #[derive(Clone, Eq, PartialEq)]
 pub struct ResumeSecret([u8; 32]);
 
@@ -63,7 +64,9 @@ pub struct SessionInfo {
     pub client_uid: Option<u32>,
     /// Calls from ports that any user of the client may have are taken too.
     pub any_port: bool,
-    /// When the drive was mounted.
+    /// A drive was mounted with it; else it only opens the API.
+    pub mounted: bool,
+    /// When the drive was mounted, or the login where none was.
     pub created: Stamp,
     /// When it was used last.
     pub last_used: Stamp,
@@ -86,6 +89,9 @@ pub(super) struct Record {
     /// Stored behind the rest; a record that is older has none.
     #[serde(skip)]
     pub(super) any_port: bool,
+    /// Its drive was mounted. Stored behind the rest, too; every session of an older record was.
+    #[serde(skip)]
+    pub(super) mounted: bool,
 }
 
 impl Record {
@@ -145,10 +151,30 @@ impl Entry {
 
     pub(super) fn info(&self) -> SessionInfo {
         let Record {
-            user, set, address, client_uid, any_port, created, last_used, revoked, ..
+            user,
+            set,
+            address,
+            client_uid,
+            any_port,
+            mounted,
+            created,
+            last_used,
+            revoked,
+            ..
         } = self.record();
         let id = self.id;
-        SessionInfo { id, user, set, address, client_uid, any_port, created, last_used, revoked }
+        SessionInfo {
+            id,
+            user,
+            set,
+            address,
+            client_uid,
+            any_port,
+            mounted,
+            created,
+            last_used,
+            revoked,
+        }
     }
 
     pub(super) fn last_used(&self) -> Stamp {

@@ -90,8 +90,8 @@ pub(super) fn load(db: &SharedDb) -> Result<HashMap<SessionId, Arc<Entry>>, Acco
     let mut live = HashMap::new();
     for entry in sessions.iter()? {
         let (id, row) = entry?;
-        let (record, Later { any_port }) = decode::<Record>(row.value())?;
-        let (id, record) = (SessionId(id.value()), Record { any_port, ..record });
+        let (record, Later { any_port, mounted }) = decode::<Record>(row.value())?;
+        let (id, record) = (SessionId(id.value()), Record { any_port, mounted, ..record });
         if let Some(principal) = principals.get(&record.user) {
             live.insert(id, Arc::new(Entry::new(id, record, Arc::clone(principal))));
         }
@@ -129,7 +129,8 @@ pub(super) fn put(
     id: SessionId,
     record: &Record,
 ) -> Result<(), AccountError> {
-    let bytes = encode(record, record.any_port)?;
+    let Record { any_port, mounted, .. } = *record;
+    let bytes = encode(record, Later { any_port, mounted })?;
     write.open_table(SESSIONS)?.insert(id.0, bytes.as_slice())?;
     Ok(())
 }
@@ -147,7 +148,7 @@ pub(super) fn load_hosts<H: From<HostRecord>>(
     let mut hosts = HashMap::new();
     for entry in read.open_table(HOSTS)?.iter()? {
         let (id, row) = entry?;
-        let (record, Later { any_port }) = decode::<HostRecord>(row.value())?;
+        let (record, Later { any_port, .. }) = decode::<HostRecord>(row.value())?;
         hosts.insert(SessionId(id.value()), HostRecord { any_port, ..record }.into());
     }
     Ok(hosts)
@@ -159,7 +160,7 @@ pub(super) fn put_host(
     id: SessionId,
     record: &HostRecord,
 ) -> Result<(), AccountError> {
-    let bytes = encode(record, record.any_port)?;
+    let bytes = encode(record, Later { any_port: record.any_port, mounted: true })?;
     let write = db.begin_write()?;
     write.open_table(HOSTS)?.insert(id.0, bytes.as_slice())?;
     Ok(write.commit()?)
@@ -177,20 +178,25 @@ pub(super) fn remove_hosts(
     Ok(write.commit()?)
 }
 
-/// What stands behind the first form of a row of a session or a host session: an older row has nothing there.
-#[derive(Debug, Default, Deserialize, Serialize)]
+/// What stands behind the first form of a row of a session or a host session, a byte each; an older row ends before.
+#[derive(Clone, Copy, Debug)]
 struct Later {
     any_port: bool,
+    mounted: bool,
 }
 
-fn encode(record: &impl Serialize, any_port: bool) -> Result<Vec<u8>, AccountError> {
-    let bytes = postcard::to_stdvec(record)?;
-    Ok(postcard::to_extend(&Later { any_port }, bytes)?)
+fn encode(record: &impl Serialize, later: Later) -> Result<Vec<u8>, AccountError> {
+    let mut bytes = postcard::to_stdvec(record)?;
+    bytes.extend([u8::from(later.any_port), u8::from(later.mounted)]);
+    Ok(bytes)
 }
 
 fn decode<'b, R: Deserialize<'b>>(bytes: &'b [u8]) -> Result<(R, Later), AccountError> {
     let (record, later) = postcard::take_from_bytes(bytes)?;
-    let later = if later.is_empty() { Later::default() } else { postcard::from_bytes(later)? };
+    let later = Later {
+        any_port: later.first().is_some_and(|byte| *byte != 0),
+        mounted: later.get(1).is_none_or(|byte| *byte != 0),
+    };
     Ok((record, later))
 }
 
@@ -199,6 +205,19 @@ mod tests {
     use redb::{Database, backends::InMemoryBackend};
 
     use super::*;
+
+    #[test]
+    fn rows_of_all_ages_are_read() {
+        let bytes = encode(&7_u32, Later { any_port: true, mounted: false }).unwrap();
+        let read = |len: usize| {
+            let (record, later) = decode::<u32>(&bytes[..len]).unwrap();
+            assert_eq!(record, 7);
+            (later.any_port, later.mounted)
+        };
+        assert_eq!(read(bytes.len()), (true, false));
+        assert_eq!(read(bytes.len() - 1), (true, true), "before logins without a drive were kept");
+        assert_eq!(read(bytes.len() - 2), (false, true), "before ports were chosen");
+    }
 
     #[test]
     fn a_newer_format_is_refused_by_name() {

@@ -148,7 +148,7 @@ fn expired_truncated_and_flipped_tickets_are_refused() {
             Ok(())
         })
         .unwrap();
-    assert!(sessions.list().is_empty());
+    assert!(sessions.list().iter().all(|login| !login.mounted));
     assert!(
         sessions.redeem(text.as_bytes(), from(HOME), at(1)).is_ok(),
         "the true one still works"
@@ -297,12 +297,46 @@ fn revocation_acts_at_once_and_on_nobody_else() {
     assert_eq!(check(first), Err(SessionRefusal::Revoked));
     assert_eq!(check(second), Ok(()));
     let unused = login_as(&accounts, "anna", Some(UID), at(2)).ticket.reveal();
-    assert_eq!(sessions.revoke_user(&"anna".parse().unwrap(), at(3)).unwrap(), 1);
+    let ended = sessions.revoke_user(&"anna".parse().unwrap(), at(3)).unwrap();
+    assert_eq!(ended, 2, "a drive, and a login without one");
     assert!(
         sessions.redeem(unused.as_bytes(), from(HOME), at(3)).is_err(),
         "a ticket is a way in, too"
     );
     assert_eq!((check(second), check(bens)), (Err(SessionRefusal::Revoked), Ok(())));
+}
+
+/// What `keepshare login` keeps is worth as much as the login: it opens the API before and after a mount, is no drive by
+/// itself, and ends with the login.
+#[test]
+fn the_secret_of_a_login_opens_the_api_until_it_ends() {
+    let (dir, accounts) = accounts();
+    let login = login_as(&accounts, "anna", Some(UID), at(0));
+    let bearer = |accounts: &Accounts, now| accounts.bearer(&login.resume, now).unwrap();
+    let session = bearer(&accounts, at(1)).unwrap().session;
+    assert_eq!(bearer(&accounts, at(1)).unwrap().user, user("anna"));
+    let as_drive = accounts.sessions().check(session, from(HOME), Some(UID), at(1));
+    assert_eq!(as_drive, Err(SessionRefusal::Unknown), "nothing was mounted");
+    assert!(accounts.sessions().resume(&login.resume, ELSEWHERE, at(1)).is_err());
+    drop(accounts);
+    let accounts = open(&dir.path().join("auth.redb"));
+    assert!(bearer(&accounts, at(2)).is_some(), "a restart ends no login");
+    let days = |n: i64| at(n * 86_400);
+    assert!(bearer(&accounts, days(29)).is_some() && bearer(&accounts, days(58)).is_some());
+    assert!(bearer(&accounts, days(89)).is_none(), "not used for 30 days");
+    let login = login_as(&accounts, "anna", Some(UID), days(90));
+    let mounted =
+        accounts.sessions().redeem(login.ticket.reveal().as_bytes(), from(HOME), days(90));
+    let session = accounts.bearer(&login.resume, days(90)).unwrap().unwrap().session;
+    assert_eq!(mounted.unwrap().0, session, "the drive and the secret are of one login");
+    assert!(accounts.sessions().revoke(session, days(91)).unwrap());
+    assert!(accounts.bearer(&login.resume, days(91)).unwrap().is_none());
+    let other = login_as(&accounts, "anna", Some(UID), days(92));
+    accounts.set_password(&"anna".parse().unwrap(), "another horse", days(92)).unwrap();
+    assert!(
+        accounts.bearer(&other.resume, days(92)).unwrap().is_none(),
+        "it was got with the former"
+    );
 }
 
 /// A removed user whose drive goes on working was not removed.
@@ -534,8 +568,8 @@ fn sessions_of_an_older_release_are_opened_as_they_were() {
     {
         let mut table = write.open_table(table).unwrap();
         let row = table.get(id.0).unwrap().unwrap().value().to_vec();
-        assert_eq!(row.last(), Some(&0));
-        table.insert(id.0, &row[..row.len() - 1]).unwrap();
+        assert_eq!(row[row.len() - 2..], [0, 1], "no word about ports, and that it is a drive's");
+        table.insert(id.0, &row[..row.len() - 2]).unwrap();
     }
     write.commit().unwrap();
     drop(db);

@@ -15,7 +15,7 @@ use keepshare_base::{SetName, StationName, health::State};
 use keepshare_control::{
     Code, Failure, Outcome,
     answers::{HealthStatus, Progress, SetStatus},
-    server::ApiServer,
+    socket::Socket,
 };
 use keepshare_host::{clock, files};
 use keepshare_station::{
@@ -79,7 +79,7 @@ async fn run(layout: &Layout, screen: &Screen) -> Outcome<()> {
     let answers = if layout.is_single { vec![keeper] } else { vec![keeper, master] };
     let answers = answers.into_iter().map(Arc::clone).collect();
     let socket = layout.root.join("keepshare.sock");
-    let api = ApiServer::bind(&socket)?;
+    let api = Socket::bind(&socket, None)?;
     let outcome = tokio::select! {
         () = api.serve(Arc::new(StationAnswers::new(answers))) => Ok(()),
         ended = first_end(&mut tasks) => ended,
@@ -107,7 +107,7 @@ async fn present(
     layout: &Layout,
     stations: &Stations,
     is_new: bool,
-    station: &Client,
+    socket: &Path,
     screen: &Screen,
 ) -> Outcome<()> {
     stations.add_set(&layout.source).await?;
@@ -357,7 +357,7 @@ fn introduce(
     layout: &Layout,
     stations: &Stations,
     user: &DemoUser,
-    station: &Client,
+    socket: &Path,
     screen: &Screen,
 ) -> Outcome<()> {
     let live = stations.of_keeper().and_then(|keeper| keeper.live).unwrap_or_default();

@@ -1,16 +1,14 @@
 //! `keepshare find`.
 
-use std::path::Path;
-
-use keepshare_control::{Failure, Outcome, answers::FoundName, client, questions::Request};
+use keepshare_control::{Failure, Outcome, answers::FoundName, client::Client, questions::Find};
 
 use crate::{
-    cli::Find, commands::history::station_zone, output::Screen, output::Table, output::Times,
+    cli, commands::history::station_zone, output::Screen, output::Table, output::Times,
     output::bytes_text, output::safe,
 };
 
 /// Lists names that are or were in the sets of this station.
-pub(crate) fn find(station: &Client, options: &Find, screen: &Screen) -> Outcome<()> {
+pub(crate) fn find(station: &Client, options: &cli::Find, screen: &Screen) -> Outcome<()> {
     let request = Find {
         set: options.set.clone(),
         pattern: options.name.clone(),

@@ -5,7 +5,6 @@ use std::{
     fmt::Write,
     io::{self, IsTerminal},
     os::unix::ffi::OsStrExt,
-    path::Path,
 };
 
 use chrono_tz::Tz;
@@ -14,21 +13,25 @@ use keepshare_base::Kind;
 use keepshare_control::{
     Code, Failure, Outcome,
     answers::{self, Entry, FsckReport, VersionInfo},
-    client::{self, Piece},
-    questions::Request,
+    client::{Client, Piece},
+    questions::{Fsck, Place, Show, Versions, Zone},
 };
 use keepshare_versioning::when::{WHEN_HINT, machine_zone, split_path_time};
 
 use crate::{
-    cli::Fsck,
+    cli,
     commands::uncut,
     output::{Screen, Table, Times, bytes_text, safe},
-    place::{parse_place, parse_place_maybe_time},
 };
 
 /// Lists the versions of a file or folder.
-pub(crate) fn versions(station: &Client, path: &OsStr, limit: usize, screen: &Screen) -> Outcome<()> {
-    let place = parse_place(path)?;
+pub(crate) fn versions(
+    station: &Client,
+    place: Place,
+    path: &OsStr,
+    limit: usize,
+    screen: &Screen,
+) -> Outcome<()> {
     let asked = station.ask_all(&Versions { place, limit });
     let versions: Vec<VersionInfo> = asked.map_err(|failure| hint_at_time(failure, path))?;
     screen.value(&versions, |versions| render_versions(versions, station_zone(station)))
@@ -84,10 +87,9 @@ fn render_versions(versions: &[VersionInfo], zone: Tz) -> String {
 }
 
 /// Writes a file as it was to standard output; lists a folder as it was.
-pub(crate) fn show(station: &Client, path: &OsStr, screen: &Screen) -> Outcome<()> {
-    let (place, when) = parse_place_maybe_time(path)?;
+pub(crate) fn show(station: &Client, question: Show, path: &OsStr, screen: &Screen) -> Outcome<()> {
     let is_terminal = io::stdout().is_terminal();
-    let mut answer = station.ask(&Show { place, when })?;
+    let mut answer = station.ask(&question)?;
     let mut entries: Vec<Entry> = Vec::new();
     let mut unshown = Vec::new();
     while let Some(piece) = answer.next_piece().map_err(|failure| hint_no_time(failure, path))? {
@@ -111,7 +113,7 @@ pub(crate) fn show(station: &Client, path: &OsStr, screen: &Screen) -> Outcome<(
     }
     screen.bytes(&unshown)?;
     match entries.split_first() {
-        Some((top, below)) if top.meta.kind == Kind::Dir => show_folder(socket, below, screen),
+        Some((top, below)) if top.meta.kind == Kind::Dir => show_folder(station, below, screen),
         Some((top, _)) if top.meta.kind == Kind::File => {
             uncut::tell(&[(uncut::shown(top), top.uncut.clone())], screen);
             Ok(())
@@ -209,8 +211,8 @@ fn render_folder(entries: &[Entry], zone: Tz) -> String {
 }
 
 /// Checks everything; fails where anything is wrong.
-pub(crate) fn fsck(station: &Client, options: Fsck, screen: &Screen) -> Outcome<()> {
-    let Fsck { set, repair_clock } = options;
+pub(crate) fn fsck(station: &Client, options: cli::Fsck, screen: &Screen) -> Outcome<()> {
+    let cli::Fsck { set, repair_clock } = options;
     let mut answer = station.ask(&Fsck { set, repair_clock })?;
     let bar = screen.bar();
     let mut reports: Vec<FsckReport> = Vec::new();

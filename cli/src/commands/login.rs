@@ -6,29 +6,35 @@
 use std::{
     fmt::Write,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use keepshare_auth::tls::SeenStation;
 use keepshare_control::{
     Code, Failure, Outcome,
-    accounts::{AccountRequest, Secret},
-    client,
+    client::Client,
     login::{LoginAnswer, LoginQuestion, ResumeQuestion, SessionAnswer},
-    questions::Request,
+    questions::{GetTicket, Secret, SessionRevoke, Which},
 };
 use keepshare_station::config::HTTPS_PORT;
 use keepshare_versioning::when::machine_zone;
-use keepshare_web::client::{Client, ClientError, probe};
+use keepshare_web::client::{ClientError, LoginClient, probe};
 
 use crate::{
-    cli::LoginOptions, commands::run::runtime, known::Known, nfs_mount, output::Screen,
-    output::safe, output::time_text, password,
+    asked::{as_user, find_login},
+    cli::LoginOptions,
+    commands::run::runtime,
+    known::Known,
+    nfs_mount,
+    output::Screen,
+    output::safe,
+    output::time_text,
+    password,
 };
 
 /// Gets a ticket and says how to mount with it, or takes a mounted drive along.
 pub(crate) fn login(
-    socket: impl FnOnce() -> Outcome<PathBuf>,
+    local: impl FnOnce() -> Outcome<Client>,
     options: &LoginOptions,
     screen: &Screen,
 ) -> Outcome<()> {
@@ -37,7 +43,7 @@ pub(crate) fn login(
         let session = resume(&who, options)?;
         return screen.value(&session, |session| resumed_text(session, is_drive_here()));
     }
-    let answer = log_in(socket, &who, options)?;
+    let answer = log_in(local, &who, options)?;
     let commands = Commands::new(who.host(), &answer, None);
     let value = serde_json::json!({ "station": who.host(), "login": answer, "commands": commands });
     match screen.is_json() {
@@ -46,16 +52,40 @@ pub(crate) fn login(
     }
 }
 
+/// Ends a login, at its station and here.
+pub(crate) fn logout(who: Option<&str>, screen: &Screen) -> Outcome<()> {
+    let login = match who {
+        Some(who) => find_login(who, None)?,
+        None => Known::of_user().newest(None, None)?.ok_or_else(|| {
+            Failure::not_found("no login is remembered here").hint("keepshare login USER@STATION")
+        })?,
+    };
+    let asked = as_user(&login)?.ask_one(&SessionRevoke { which: Which::This, dry_run: false });
+    let is_over = match &asked {
+        Ok(_) => true,
+        // It had ended already.
+        Err(failure) => failure.code == Code::Refused,
+    };
+    if !is_over {
+        return asked.map(drop);
+    }
+    Known::of_user().forget(&login)?;
+    let who = &login.who;
+    screen.value(&serde_json::json!({ "logged_out": who }), |_| {
+        format!("{who} is logged out here; a drive that was mounted with that login has ended.\n")
+    })
+}
+
 /// Logs in with a password and returns the ticket.
 pub(crate) fn log_in(
-    socket: impl FnOnce() -> Outcome<PathBuf>,
+    local: impl FnOnce() -> Outcome<Client>,
     who: &Who,
     options: &LoginOptions,
 ) -> Outcome<LoginAnswer> {
     let client_uid = (!options.shared).then(|| options.uid.unwrap_or_else(own_uid));
     match &who.station {
         None => {
-            let socket = socket()?;
+            let station = local()?;
             let password = Secret(password::password(&who.user, options.password_stdin)?);
             let request = GetTicket {
                 user: who.user.clone(),
@@ -65,7 +95,7 @@ pub(crate) fn log_in(
                 client_uid,
                 any_port: options.any_port,
             };
-            client::ask_one(&socket, &request)
+            station.ask_one(&request)
         }
         Some(station) => {
             let (known, trusted) = trusted(station, options)?;
@@ -78,8 +108,9 @@ pub(crate) fn log_in(
                 shared: options.shared,
                 any_port: options.any_port,
             };
-            let client = Client::new(station, &trusted).map_err(failure)?;
-            let answer = runtime()?.block_on(client.login(&question)).map_err(failure)?;
+            let client = LoginClient::new(station, &trusted).map_err(ClientError::failure)?;
+            let answer =
+                runtime()?.block_on(client.login(&question)).map_err(ClientError::failure)?;
             known.remember_secret(&who.to_string(), &answer.set, &answer.resume_secret)?;
             Ok(answer)
         }
@@ -95,7 +126,7 @@ fn resume(who: &Who, options: &LoginOptions) -> Outcome<SessionAnswer> {
     let (known, trusted) = trusted(station, options)?;
     let set = options.set.as_ref().map(ToString::to_string);
     let secrets = known.secrets(&who.to_string(), set.as_deref())?;
-    let client = Client::new(station, &trusted).map_err(failure)?;
+    let client = LoginClient::new(station, &trusted).map_err(ClientError::failure)?;
     let runtime = runtime()?;
     for secret in secrets {
         let resume_secret = secret.reveal();
@@ -104,7 +135,7 @@ fn resume(who: &Who, options: &LoginOptions) -> Outcome<SessionAnswer> {
             Ok(session) => return Ok(session),
             // A login that was never mounted, or a session that has ended: an older one may live.
             Err(ClientError::Refused { status: UNAUTHORIZED, .. }) => {}
-            Err(error) => return Err(failure(error)),
+            Err(error) => return Err(error.failure()),
         }
     }
     Err(Failure::not_found(format!(
@@ -142,13 +173,13 @@ fn trusted(address: &str, options: &LoginOptions) -> Outcome<(Known, SeenStation
     if let (None, Some((ca, Some(name)))) = (options.ca, &remembered) {
         return Ok((known, SeenStation { ca: *ca, name: name.clone() }));
     }
-    let seen = runtime()?.block_on(probe(address)).map_err(failure)?;
+    let seen = runtime()?.block_on(probe(address)).map_err(ClientError::failure)?;
     match (options.ca, remembered) {
-        (Some(named), _) if named != seen.ca => return Err(other_station(address)),
-        (None, Some((ca, _))) if ca != seen.ca => return Err(other_station(address)),
+        (Some(named), _) if named != seen.ca => return Err(ClientError::other_station(address)),
+        (None, Some((ca, _))) if ca != seen.ca => return Err(ClientError::other_station(address)),
         // Another member of the cluster, and nobody said that it took the place of the first.
         (Some(_), Some((ca, Some(name)))) if ca == seen.ca && name != seen.name => {
-            return Err(other_station(address));
+            return Err(ClientError::other_station(address));
         }
         (None, None) if !options.accept_new && !accepts(address, &seen)? => {
             return Err(Failure::refused(format!("the station {address} is not known here")).hint(
@@ -169,13 +200,6 @@ fn accepts(address: &str, seen: &SeenStation) -> Outcome<bool> {
     ))
 }
 
-fn other_station(address: &str) -> Failure {
-    Failure::refused(format!("{address} is not the station that was expected")).hint(
-        "somebody may be in between; if the station was set up anew, give its new CA with --ca; if another one of its \
-         cluster is there now, remove its line from ~/.config/keepshare/known_stations",
-    )
-}
-
 /// Who logs in, and where.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Who {
@@ -185,6 +209,11 @@ pub(crate) struct Who {
 }
 
 impl Who {
+    /// Tells whether it is at a station that was named.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.station.is_some()
+    }
+
     /// Returns the host to mount from.
     pub(crate) fn host(&self) -> &str {
         match &self.station {
@@ -322,39 +351,6 @@ fn flat(mut value: serde_json::Value) -> serde_json::Value {
     value
 }
 
-fn failure(error: ClientError) -> Failure {
-    match &error {
-        ClientError::Unreachable { .. } | ClientError::Timeout { .. } => {
-            Failure::because(Code::Unavailable, error).hint(
-                "the station must run, and its https address in [doors] be reachable from here",
-            )
-        }
-        ClientError::Untrusted { address, .. } => {
-            let address = address.clone();
-            let hint = other_station(&address).hint.unwrap_or_default();
-            Failure::because(Code::Refused, error).hint(hint)
-        }
-        ClientError::Broken(_) => Failure::because(Code::Unavailable, error).hint("try again"),
-        ClientError::Refused { status, answer, retry_after_s } => {
-            let code = match *status {
-                404 => Code::NotFound,
-                400 | 409 => Code::Usage,
-                429 | 500.. => Code::Unavailable,
-                _ => Code::Refused,
-            };
-            let failure = Failure::new(code, &answer.error);
-            match (&answer.hint, retry_after_s) {
-                (_, Some(seconds)) => failure.hint(format!("try again in {seconds} s")),
-                (Some(hint), None) => failure.hint(hint),
-                (None, None) if *status == 409 => failure.hint("say which with --set"),
-                (None, None) => failure,
-            }
-        }
-        _ => Failure::because(Code::Failed, error)
-            .hint("is it a station of Keepshare, and of about the same age as this command?"),
-    }
-}
-
 /// What a station says to a secret that it does not know.
 const UNAUTHORIZED: u16 = 401;
 
@@ -373,6 +369,7 @@ mod tests {
             client_uid: Some(1000),
             shared: false,
             any_port: false,
+            mounted: true,
             created: "2026-11-20T14:00:00Z".into(),
             last_used: "2026-11-20T14:32:07Z".into(),
             revoked: None,

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context;
 
-use keepshare_control::{Code, Failure, Outcome};
+use keepshare_control::{Code, Failure, Outcome, client::Client};
 
 use crate::{
     cli::{LoginOptions, Unmount},
@@ -21,7 +21,7 @@ use crate::{
 
 /// Logs in and mounts the drive.
 pub(crate) fn mount(
-    socket: impl FnOnce() -> Outcome<PathBuf>,
+    local: impl FnOnce() -> Outcome<Client>,
     options: &LoginOptions,
     folder: &Path,
     screen: &Screen,
@@ -33,7 +33,7 @@ pub(crate) fn mount(
     }
     // Looked at before the password is asked for.
     let folder = prepare(folder)?;
-    let answer = login::log_in(socket, &who, options)?;
+    let answer = login::log_in(local, &who, options)?;
     let no_drive = || {
         Failure::refused("the station serves no network drive: nfs is off in its config")
             .hint("name an address as nfs in [doors] of its station.toml")

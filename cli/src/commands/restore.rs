@@ -4,25 +4,29 @@ use std::path::Path;
 
 use keepshare_control::{
     Code, Failure, Outcome,
-    answers::{Entry, Progress, Restored, Uncut},
-    client::{self, Piece},
-    questions::{Place, Request},
+    answers::{Progress, Restored, Uncut},
+    client::{Client, Piece},
+    questions::{Export, Place, Restore},
 };
 
 use crate::{
-    cli::Restore,
+    cli,
     commands::uncut,
     extract::Extractor,
     output::{Screen, bytes_text, safe},
-    place::parse_place_time,
 };
 
 /// Brings something back: into a folder, or in place through the set's master.
-pub(crate) fn restore(station: &Client, options: &Restore, screen: &Screen) -> Outcome<()> {
-    let (place, when) = parse_place_time(&options.path)?;
+pub(crate) fn restore(
+    station: &Client,
+    place: Place,
+    when: String,
+    options: &cli::Restore,
+    screen: &Screen,
+) -> Outcome<()> {
     match &options.to {
-        Some(dir) => restore_to(socket, place, when, dir, options.force, screen),
-        None => restore_in_place(socket, place, when, screen),
+        Some(dir) => restore_to(station, place, when, dir, options.force, screen),
+        None => restore_in_place(station, place, when, screen),
     }
 }
 
@@ -64,7 +68,7 @@ fn restore_to(
     let mut out: Option<Extractor> = None;
     let mut received = 0_u64;
     let mut uncut = Vec::new();
-    while let Some(piece) = answer.next_piece::<Entry>()? {
+    while let Some(piece) = answer.next_piece()? {
         if let Piece::Item(entry) = &piece
             && entry.uncut.is_some()
         {

@@ -6,7 +6,8 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use keepshare_control::{Outcome, server::ApiServer};
+use keepshare_control::{Outcome, socket::Socket};
+use keepshare_host::accounts::MachineAccounts;
 use keepshare_station::{answers::StationAnswers, config::Config, panics, service::Station};
 
 /// Which log lines are written, as `tracing` filters are: `info`, `keepshare=debug`, …
@@ -39,7 +40,7 @@ async fn serve(config: Config) -> Outcome<()> {
     let socket = config.socket.clone();
     let station = Station::open(config).await?;
     let listener = station.bind().await?;
-    let api = ApiServer::bind(&socket)?;
+    let api = Socket::bind(&socket, admins_group())?;
     let answers = Arc::new(StationAnswers::new(vec![Arc::clone(&station)]));
     tokio::spawn(async move { api.serve(answers).await });
     notify(&[sd_notify::NotifyState::Ready]);
@@ -50,6 +51,15 @@ async fn serve(config: Config) -> Outcome<()> {
     // The socket goes last: while it is there, the station can be asked.
     let _ = std::fs::remove_file(&socket);
     ran
+}
+
+/// The members of this group may do with a station that root runs what root may.
+const ADMINS_GROUP: &str = "keepshare";
+
+/// Returns the number of the group of admins; none where there is no such group, or this is somebody's own station.
+fn admins_group() -> Option<u32> {
+    let is_root = rustix::process::geteuid().is_root();
+    is_root.then(|| MachineAccounts::of_this_machine().patient().gid(ADMINS_GROUP).known())?
 }
 
 async fn stop_on_signal(station: Arc<Station>) {

@@ -1,16 +1,14 @@
 //! `keepshare session`.
 
-use std::path::Path;
-
 use chrono_tz::Tz;
 
 use keepshare_auth::UserName;
 use keepshare_control::login::SessionAnswer;
 use keepshare_control::{
     Failure, Outcome,
-    accounts::{AccountRequest, AnySession, Ended, HostInfo, Which},
-    client,
-    questions::Request,
+    accounts::{AnySession, Ended, HostInfo},
+    client::Client,
+    questions::{SessionGrant, SessionList, SessionRevoke, Which},
 };
 use keepshare_versioning::when::machine_zone;
 
@@ -25,7 +23,8 @@ pub(crate) fn list(station: &Client, screen: &Screen) -> Outcome<()> {
     let sessions: Vec<AnySession> = station.ask_all(&request)?;
     screen.value(&sessions, |sessions| {
         if sessions.is_empty() {
-            return "No drive is mounted; keepshare login USER@STATION begins one.\n".to_owned();
+            return "Nobody is logged in; keepshare login USER@STATION begins a session.\n"
+                .to_owned();
         }
         let zone = machine_zone();
         let headings = ["SESSION", "USER", "SET", "FROM", "CLIENT UID", "MOUNTED", "USED", ""];
@@ -53,7 +52,10 @@ fn login_row(session: &SessionAnswer, zone: Tz) -> Vec<String> {
         session.set.clone(),
         session.client_address.to_string(),
         uid,
-        time_text(&session.created, zone),
+        match session.mounted {
+            true => time_text(&session.created, zone),
+            false => "not mounted".to_owned(),
+        },
         time_text(&session.last_used, zone),
         revoked.map_or_else(String::new, |at| format!("revoked {}", time_text(at, zone))),
     ]

@@ -6,8 +6,8 @@ use keepshare_base::{SetName, StationName};
 use keepshare_control::{
     Failure, Outcome,
     answers::{SetStatus, StatusReport},
-    client,
-    questions::Request,
+    client::Client,
+    questions::{SetAdd, SetMirror, Status},
 };
 
 use crate::{
@@ -46,8 +46,8 @@ pub(crate) fn add(
 }
 
 /// Has a set of this station mirrored.
-pub(crate) fn mirror(station: &Client, request: &Request, screen: &Screen) -> Outcome<()> {
-    let set: SetStatus = station.ask_one(request)?;
+pub(crate) fn mirror(station: &Client, question: &SetMirror, screen: &Screen) -> Outcome<()> {
+    let set: SetStatus = station.ask_one(question)?;
     screen.value(&set, |set| {
         format!(
             "Set {} is compared with what its stations have; keepshare status --watch shows how far.\n",
@@ -58,7 +58,7 @@ pub(crate) fn mirror(station: &Client, request: &Request, screen: &Screen) -> Ou
 
 /// Lists the sets of this station.
 pub(crate) fn list(station: &Client, screen: &Screen) -> Outcome<()> {
-    let sets = sets(socket)?;
+    let sets = sets(station)?;
     screen.value(&sets, |sets| {
         if sets.is_empty() {
             return "No sets yet; keepshare status says how to add one.\n".to_owned();
@@ -83,7 +83,7 @@ pub(crate) fn list(station: &Client, screen: &Screen) -> Outcome<()> {
 
 /// Shows one set.
 pub(crate) fn show(station: &Client, name: &SetName, screen: &Screen) -> Outcome<()> {
-    let mut sets = sets(socket)?;
+    let mut sets = sets(station)?;
     sets.retain(|set| set.name == name.as_str());
     // A demo has both of its sides.
     let Some(first) = sets.first() else {

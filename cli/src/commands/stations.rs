@@ -1,9 +1,9 @@
 //! `keepshare station`.
 
-use std::path::Path;
-
 use keepshare_base::StationName;
-use keepshare_control::{Outcome, answers::MemberStatus, client, questions::Request};
+use keepshare_control::{
+    Outcome, answers::MemberStatus, client::Client, questions::SetStationAddress,
+};
 use keepshare_station::config::parse_address;
 
 use crate::output::Screen;

@@ -3,7 +3,6 @@
 use std::{
     fmt::Write,
     io::{self, IsTerminal},
-    path::Path,
     thread,
     time::Duration,
 };
@@ -15,8 +14,8 @@ use keepshare_control::{
         Concern, DestinationStatus, HealthStatus, SetStatus, SharedStatus, StationStatus,
         StatusReport, SweptStatus,
     },
-    client,
-    questions::Request,
+    client::Client,
+    questions::Status,
     text::seconds_text,
 };
 use keepshare_versioning::when::machine_zone;
@@ -34,7 +33,7 @@ const PROBLEMS_SHOWN: usize = 10;
 /// Shows how everything is, once or until interrupted.
 pub(crate) fn status(station: &Client, options: &cli::Status, screen: &Screen) -> Outcome<()> {
     if options.check {
-        return check(socket, screen);
+        return check(station, screen);
     }
     let watch = options.watch;
     loop {

@@ -1,8 +1,11 @@
 //! `keepshare token`.
 
-use std::path::Path;
-
-use keepshare_control::{Outcome, answers::TokenInfo, client, questions::Request};
+use keepshare_control::{
+    Outcome,
+    answers::TokenInfo,
+    client::Client,
+    questions::{TokenCreate, TokenList},
+};
 use keepshare_versioning::when::machine_zone;
 
 use crate::output::{Screen, Table, time_text};

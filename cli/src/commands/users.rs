@@ -1,21 +1,19 @@
 //! `keepshare user`.
 
-use std::path::Path;
-
 use keepshare_auth::UserName;
 use keepshare_control::{
     Failure, Outcome,
-    accounts::{AccountRequest, Ended, Secret, UserInfo},
-    client,
-    questions::Request,
+    accounts::{Ended, UserInfo},
+    client::Client,
+    questions::{Passwd, Secret, UserAdd, UserList, UserPassword, UserRemove},
 };
 use keepshare_host::accounts::{Account, Answer, MachineAccounts};
 
-use crate::{cli::UserAdd, output::Screen, output::Table, password};
+use crate::{cli, output::Screen, output::Table, password};
 
 /// Adds a user.
-pub(crate) fn add(station: &Client, options: UserAdd, screen: &Screen) -> Outcome<()> {
-    let UserAdd { name, uid, gid, groups, read_only, sets, password_stdin } = options;
+pub(crate) fn add(station: &Client, options: cli::UserAdd, screen: &Screen) -> Outcome<()> {
+    let cli::UserAdd { name, uid, gid, groups, read_only, sets, password_stdin } = options;
     let numbers = match (uid, gid) {
         (Some(uid), Some(gid)) => Account { uid, gid, groups },
         _ => account(&name)?,
@@ -78,8 +76,7 @@ fn account(name: &UserName) -> Outcome<Account> {
 
 /// Lists the users.
 pub(crate) fn list(station: &Client, screen: &Screen) -> Outcome<()> {
-    let users: Vec<UserInfo> =
-        station.ask_all(&UserList {})?;
+    let users: Vec<UserInfo> = station.ask_all(&UserList {})?;
     screen.value(&users, |users| {
         if users.is_empty() {
             return "Nobody can log in yet; keepshare user add NAME lets somebody.\n".to_owned();
@@ -130,6 +127,15 @@ pub(crate) fn password(
     let ended: Ended = station.ask_one(&request)?;
     screen.value(&ended, |ended| {
         format!("The password of {name} is changed; {}\n", sessions_text(ended))
+    })
+}
+
+/// Changes the password of whoever logged in.
+pub(crate) fn passwd(station: &Client, password_stdin: bool, screen: &Screen) -> Outcome<()> {
+    let (old, new) = password::changed_password(password_stdin)?;
+    let ended = station.ask_one(&Passwd { old: Secret(old), new: Secret(new) })?;
+    screen.value(&ended, |ended| {
+        format!("Your password is changed; {} Log in again.\n", sessions_text(ended))
     })
 }
 

@@ -1,0 +1,145 @@
+//! Who is asked: the station of this machine on its socket, or another one as a user who logged in there.
+//!
+//! What only admins ask goes to the socket. What users ask too goes there as well where this machine has a station that
+//! answers whoever types, and else to the station of a login that is remembered here.
+
+use std::{
+    io,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+};
+
+use keepshare_auth::tls::SeenStation;
+use keepshare_base::SetName;
+use keepshare_control::{Failure, Outcome, client::Client, questions::Place};
+use keepshare_station::config::{self, Config};
+use keepshare_web::client::LoginClient;
+
+use crate::{
+    cli::Global,
+    commands::login::Who,
+    known::{Known, RememberedLogin},
+};
+
+/// Returns the station of this machine, for what only admins ask.
+pub(crate) fn station(global: &Global) -> Outcome<Client> {
+    if global.login.is_some() {
+        return Err(Failure::usage("only an admin may do this, on the station itself")
+            .hint("leave --as out, and type it where the station runs"));
+    }
+    Client::at_socket(&socket(global)?)
+}
+
+/// Returns who is asked about a set, or about the caller's own logins: as an admin here, or as a user elsewhere.
+pub(crate) fn station_or_login(global: &Global, set: Option<&SetName>) -> Outcome<Client> {
+    let login = match (&global.login, from_environment(LOGIN_VARIABLE)) {
+        (Some(who), _) => Some(who.clone()),
+        (None, Some(who)) => Some(who.to_string_lossy().into_owned()),
+        (None, None) => None,
+    };
+    if let Some(who) = login {
+        return as_user(&find_login(&who, set)?);
+    }
+    let socket = socket(global)?;
+    if is_named(global) || !is_closed(&socket) {
+        return Client::at_socket(&socket);
+    }
+    match Known::of_user().newest(None, set)? {
+        Some(login) => as_user(&login),
+        None => Client::at_socket(&socket),
+    }
+}
+
+/// Returns the login that is remembered of a user at a station.
+pub(crate) fn find_login(who: &str, set: Option<&SetName>) -> Outcome<RememberedLogin> {
+    let who: Who = who.parse()?;
+    let none = || {
+        let hint = match who.is_elsewhere() {
+            true => format!("keepshare login {who}"),
+            false => "write USER@STATION, as in keepshare login".to_owned(),
+        };
+        Failure::not_found(format!("no login of {who} is remembered here")).hint(hint)
+    };
+    Known::of_user().newest(Some(&who.to_string()), set)?.ok_or_else(none)
+}
+
+/// Returns who is asked with the secret of a login.
+pub(crate) fn as_user(login: &RememberedLogin) -> Outcome<Client> {
+    let RememberedLogin { who, address, secret, .. } = login;
+    match Known::of_user().station(address)? {
+        Some((ca, Some(name))) => {
+            let seen = SeenStation { ca, name };
+            let client = LoginClient::new(address, &seen).map_err(|error| error.failure())?;
+            client.with_secret(secret)
+        }
+        _ => Err(Failure::refused(format!("which station is at {address} is not known here"))
+            .hint(format!("log in again: keepshare login {who}"))),
+    }
+}
+
+/// Returns the set that somebody named, if it was one.
+pub(crate) fn set_of(place: &Place) -> Option<&SetName> {
+    match place {
+        Place::Set { set, .. } => Some(set),
+        Place::Local(_) => None,
+    }
+}
+
+/// Returns the config that is meant: named itself, by the environment, or the default one.
+pub(crate) fn config_path(global: &Global) -> PathBuf {
+    global
+        .config
+        .clone()
+        .or_else(|| from_environment(CONFIG_VARIABLE))
+        .unwrap_or_else(config::default_config)
+}
+
+/// Returns the socket that is meant: named itself or by the config that is named, both rather on the command line than in
+/// the environment; else by the default config.
+fn socket(global: &Global) -> Outcome<PathBuf> {
+    let of_config = |path: PathBuf| Config::load(&path).map(|config| config.socket);
+    if let Some(socket) = &global.socket {
+        return Ok(socket.clone());
+    }
+    if let Some(config) = &global.config {
+        return of_config(config.clone());
+    }
+    if let Some(socket) = from_environment(SOCKET_VARIABLE) {
+        return Ok(socket);
+    }
+    from_environment(CONFIG_VARIABLE).map_or_else(|| Ok(config::default_socket()), of_config)
+}
+
+/// Tells whether somebody said which station of this machine is meant.
+fn is_named(global: &Global) -> bool {
+    global.socket.is_some()
+        || global.config.is_some()
+        || [SOCKET_VARIABLE, CONFIG_VARIABLE].iter().any(|name| from_environment(name).is_some())
+}
+
+/// Tells whether there is no station here for whoever types: none at all, or somebody else's. One that does not run now is
+/// this machine's all the same.
+fn is_closed(socket: &Path) -> bool {
+    match UnixStream::connect(socket) {
+        Ok(_) => false,
+        Err(error) => match error.kind() {
+            io::ErrorKind::PermissionDenied => true,
+            io::ErrorKind::NotFound => !config::default_config().exists(),
+            _ => false,
+        },
+    }
+}
+
+/// Returns a path that the environment names.
+fn from_environment(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// Names the socket where `--socket` does not.
+const SOCKET_VARIABLE: &str = "KEEPSHARE_SOCKET";
+
+/// Names the config where `--config` does not.
+const CONFIG_VARIABLE: &str = "KEEPSHARE_CONFIG";
+
+/// Names the login where `--as` does not.
+const LOGIN_VARIABLE: &str = "KEEPSHARE_AS";
