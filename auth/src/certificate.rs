@@ -6,6 +6,7 @@
 
 use std::{fmt, str::FromStr};
 
+use data_encoding::HEXLOWER;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyUsagePurpose, SanType, SerialNumber,
@@ -19,8 +20,6 @@ use x509_parser::{
 };
 
 use keepshare_base::{Stamp, StationName};
-
-use crate::hex;
 
 /// How long a station's certificate is good for.
 pub(crate) const STATION_VALID_DAYS: i64 = 90;
@@ -201,7 +200,8 @@ impl FromStr for ClusterId {
     type Err = CertificateError;
 
     fn from_str(text: &str) -> Result<Self, CertificateError> {
-        hex::parse(text).map(Self).ok_or(CertificateError::NoStation)
+        let bytes = HEXLOWER.decode(text.as_bytes()).map_err(|_| CertificateError::NoStation)?;
+        bytes.try_into().map(Self).map_err(|_| CertificateError::NoStation)
     }
 }
 
@@ -230,7 +230,7 @@ macro_rules! shown_as_hex {
     ($($name:ident)*) => {$(
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                hex::write(&self.0, f)
+                write!(f, "{}", HEXLOWER.encode_display(&self.0))
             }
         }
 

@@ -12,7 +12,6 @@ mod ca;
 mod certificate;
 mod enrol_error;
 mod enrolment;
-mod hex;
 mod identity;
 mod join;
 mod members;
