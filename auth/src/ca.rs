@@ -14,10 +14,10 @@ use ring::digest;
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
 use serde::{Deserialize, Serialize};
 
-use keepshare_base::{Stamp, StationName};
+use keepshare_base::{ClusterId, Role, Serial, Stamp, StationName};
 
 use crate::{
-    certificate::{self, CertificateError, ClusterId, Peer, Role, Serial},
+    certificate::{self, CertificateError, Peer},
     pem_parts::{CERTIFICATE_TAG, PRIVATE_KEY_TAG, parse_pem},
     secrets::{self, SecretError},
 };

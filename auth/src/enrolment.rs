@@ -5,12 +5,11 @@
 
 use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
-use keepshare_base::{Stamp, StationName};
+use keepshare_base::{Role, Serial, Stamp, StationAddress, StationName};
 use keepshare_host::shared::SharedDb;
 
 use crate::{
-    ClusterCa, EnrolError, Member, Peer, PendingIdentity, Revocations, Role, Serial,
-    StationAddress, StationIdentity, Tokens,
+    ClusterCa, EnrolError, Member, Peer, PendingIdentity, Revocations, StationIdentity, Tokens,
     enrol_error::MEMBERS_MAX,
     members::{self, MEMBERS, REVOKED, Row},
     token::{self, Redeemed},

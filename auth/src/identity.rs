@@ -13,11 +13,11 @@ use rustls::{
     server::ParsedCertificate,
 };
 
-use keepshare_base::{Stamp, StationName};
+use keepshare_base::{ClusterId, Role, Stamp, StationName};
 
 use crate::{
     ca::{CaError, CaPin, ClusterCa},
-    certificate::{self, CertificateError, ClusterId, Peer, Role, SKEW_DAYS, STATION_VALID_DAYS},
+    certificate::{self, CertificateError, Peer, SKEW_DAYS, STATION_VALID_DAYS},
     pem_parts::{CERTIFICATE_TAG, PRIVATE_KEY_TAG, parse_pem},
     secrets::{self, SecretError},
 };

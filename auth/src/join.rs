@@ -12,13 +12,13 @@ use std::{
 
 use rustls::{ClientConfig, time_provider::TimeProvider};
 
-use keepshare_base::{Stamp, StationName};
+use keepshare_base::{Stamp, StationAddress, StationName};
 use keepshare_gate::{Guesses, Rule, Source, source};
 
 use self::message::{Answer, Question, decode, encode};
 use crate::{
     Admission, Application, CaPin, EnrolError, Enrolment, IdentityError, JoinToken, Member,
-    MessageError, Peer, PendingIdentity, StationAddress, StationIdentity,
+    MessageError, Peer, PendingIdentity, StationIdentity,
     tls::{self, StationTls},
 };
 

@@ -9,10 +9,10 @@ use data_encoding::HEXLOWER;
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use keepshare_base::{Stamp, StationName};
+use keepshare_base::{Role, Stamp, StationName};
 use keepshare_host::shared::SharedDb;
 
-use crate::{CaPin, Role};
+use crate::CaPin;
 
 /// How long a token is good for unless told otherwise, in seconds.
 pub const TOKEN_TTL_S: u32 = 30 * 60;

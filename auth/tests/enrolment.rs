@@ -6,9 +6,9 @@ use std::{path::Path, sync::Arc};
 
 use keepshare_auth::{
     Admission, Application, CaPin, ClusterCa, EnrolError, Enrolment, IdentityError, JoinToken,
-    PendingIdentity, Role, StationAddress, StationIdentity, TOKEN_TTL_S, TokenError, TokenRefusal,
+    PendingIdentity, StationIdentity, TOKEN_TTL_S, TokenError, TokenRefusal,
 };
-use keepshare_base::{Stamp, StationName};
+use keepshare_base::{Role, Stamp, StationAddress, StationName};
 use redb::Database;
 
 const NOW: Stamp = Stamp(1_790_000_000_000_000);

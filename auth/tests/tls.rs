@@ -5,10 +5,10 @@
 use std::{sync::Arc, time::Duration};
 
 use keepshare_auth::{
-    ClusterCa, Peer, Revocations, Role, StationIdentity,
+    ClusterCa, Peer, Revocations, StationIdentity,
     tls::{self, JOIN_ALPN, LINK_ALPN, StationTls},
 };
-use keepshare_base::{Stamp, StationName};
+use keepshare_base::{Role, Stamp, StationName};
 use rustls::{
     ClientConfig, ClientConnection, ServerConnection,
     pki_types::{CertificateDer, ServerName, UnixTime},

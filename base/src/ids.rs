@@ -20,6 +20,12 @@ pub enum IdError {
     /// Not a content hash or request id.
     #[error("'{0}' is not 64 hexadecimal digits")]
     Hex(String),
+    /// Not a cluster's id.
+    #[error("'{0}' is not the id of a cluster: 32 digits of 0-9 and a-f")]
+    Cluster(String),
+    /// Not a role.
+    #[error("'{0}' is not a role: primary or replica")]
+    Role(String),
 }
 
 /// A source slot of a set, held by one master at a time.

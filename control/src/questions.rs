@@ -8,8 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use keepshare_auth::StationAddress;
-use keepshare_base::{SetName, StationName};
+use keepshare_base::{SetName, StationAddress, StationName};
 
 use crate::accounts;
 

@@ -7,8 +7,8 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 
-use keepshare_auth::{Member, Move, Role, StationAddress};
-use keepshare_base::StationName;
+use keepshare_auth::{Member, Move};
+use keepshare_base::{Role, StationAddress, StationName};
 use keepshare_control::{Failure, Outcome};
 use keepshare_replication::join::ask;
 

@@ -2,8 +2,10 @@
 
 use std::{os::unix::ffi::OsStrExt, path::Path, sync::Arc};
 
-use keepshare_auth::{AuditEvent, AuditLine, Role, StationAddress, TOKEN_TTL_S};
-use keepshare_base::{Name, SetName, SetPath, Stamp, StationName, escape_name};
+use keepshare_auth::{AuditEvent, AuditLine, TOKEN_TTL_S};
+use keepshare_base::{
+    Name, Role, SetName, SetPath, Stamp, StationAddress, StationName, escape_name,
+};
 use keepshare_control::{
     Failure, Outcome,
     answers::{FsckReport, MemberStatus, SetStatus, StatusReport, TokenInfo},

@@ -7,8 +7,8 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
-use keepshare_auth::{Decided, JoinDesk, Peer, Role};
-use keepshare_base::SetName;
+use keepshare_auth::{Decided, JoinDesk, Peer};
+use keepshare_base::{Role, SetName};
 use keepshare_host::clock;
 use keepshare_proto::{Frame, Message, Refusal, Text};
 use keepshare_replication::{

@@ -5,10 +5,9 @@ use std::path::Path;
 use anyhow::Context;
 
 use keepshare_auth::{
-    Applicant, ClusterCa, Enrolment, JoinError, JoinToken, JoinedIdentity, Role, StationAddress,
-    StationIdentity,
+    Applicant, ClusterCa, Enrolment, JoinError, JoinToken, JoinedIdentity, StationIdentity,
 };
-use keepshare_base::StationName;
+use keepshare_base::{Role, StationAddress, StationName};
 use keepshare_control::{Code, Failure, Outcome};
 use keepshare_host::{
     clock,

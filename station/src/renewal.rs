@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 
-use keepshare_auth::{Applicant, Role, StationIdentity, tls::StationTls};
+use keepshare_auth::{Applicant, StationIdentity, tls::StationTls};
+use keepshare_base::Role;
 use keepshare_host::clock;
 use keepshare_replication::join::ask;
 

@@ -16,9 +16,9 @@ use anyhow::Context;
 use tokio::{net::TcpListener, runtime::Handle, sync::watch, task::JoinSet};
 
 use keepshare_auth::{
-    Accounts, Audit, ClusterCa, Enrolment, JoinDesk, Member, Role, StationIdentity, tls::StationTls,
+    Accounts, Audit, ClusterCa, Enrolment, JoinDesk, Member, StationIdentity, tls::StationTls,
 };
-use keepshare_base::{SetName, StationName};
+use keepshare_base::{Role, SetName, StationName};
 use keepshare_control::{Failure, Outcome};
 use keepshare_host::shared::SharedDb;
 use keepshare_replication::link::{Credentials, LinkOptions, Listener};

@@ -11,8 +11,8 @@ use anyhow::Context;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use keepshare_auth::{Member, Role, StationAddress};
-use keepshare_base::{SetName, Stamp, StationName};
+use keepshare_auth::Member;
+use keepshare_base::{Role, SetName, Stamp, StationAddress, StationName};
 use keepshare_control::{Code, Failure, Outcome};
 use keepshare_host::{accounts, files};
 

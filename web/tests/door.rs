@@ -17,10 +17,10 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use keepshare_auth::{
-    Accounts, Audit, ClusterCa, Revocations, Role, SessionId, StationIdentity, User, UserSets,
+    Accounts, Audit, ClusterCa, Revocations, SessionId, StationIdentity, User, UserSets,
     tls::{SeenStation, StationTls, web_client},
 };
-use keepshare_base::Stamp;
+use keepshare_base::{Role, Stamp};
 use keepshare_control::login::{LoginQuestion, ResumeQuestion};
 use keepshare_web::{
     Door, DrivePorts, Station,

@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use keepshare_base::StationName;
+use keepshare_base::{StationAddress, StationName};
 
-use crate::{Member, MessageError, StationAddress};
+use crate::{Member, MessageError};
 
 /// What a station asks. The order of the variants is the wire's; new ones go to the end.
 #[derive(Clone, Serialize, Deserialize)]

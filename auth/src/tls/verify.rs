@@ -14,12 +14,10 @@ use rustls::{
     },
 };
 
-use keepshare_base::StationName;
+use keepshare_base::{ClusterId, Role, StationName};
 
 use super::{PeerError, TlsError, provider};
-use crate::{
-    CaPin, ClusterId, Peer, Revocations, Role, StationIdentity, certificate::cluster_of_ca,
-};
+use crate::{CaPin, Peer, Revocations, StationIdentity, certificate::cluster_of_ca};
 
 /// Whom the other end has to be.
 #[derive(Clone, Debug)]

@@ -10,8 +10,8 @@ use std::{
 use anyhow::Context;
 use tokio::task::JoinSet;
 
-use keepshare_auth::{Role, TOKEN_TTL_S};
-use keepshare_base::{SetName, StationName, health::State};
+use keepshare_auth::TOKEN_TTL_S;
+use keepshare_base::{Role, SetName, StationName, health::State};
 use keepshare_control::{
     Code, Failure, Outcome,
     answers::{HealthStatus, Progress, SetStatus},

@@ -7,7 +7,8 @@ use std::{
 
 use anyhow::Context;
 
-use keepshare_auth::{JoinToken, StationAddress, TokenError};
+use keepshare_auth::{JoinToken, TokenError};
+use keepshare_base::StationAddress;
 use keepshare_control::{Code, Failure, Outcome};
 use keepshare_station::{
     config::{self, Config, Doors, Scans, parse_address},

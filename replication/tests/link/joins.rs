@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use keepshare_auth::{
     Applicant, Application, EnrolError, JoinDesk, JoinError, JoinToken, JoinedIdentity,
-    PendingIdentity, Role, StationAddress, StationIdentity, TokenRefusal, tls,
+    PendingIdentity, StationIdentity, TokenRefusal, tls,
 };
+use keepshare_base::{Role, StationAddress};
 use keepshare_replication::{
     join::{AskError, ask},
     link::{Accepted, JOIN_ALPN, LINK_ALPN, LinkError, LinkOptions, Listener, dial},
