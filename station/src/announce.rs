@@ -7,9 +7,9 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 
-use keepshare_auth::{Member, Move};
 use keepshare_base::{Role, StationAddress, StationName};
 use keepshare_control::{Failure, Outcome};
+use keepshare_identity::{Member, Move};
 use keepshare_replication::join::ask;
 
 use crate::service::Station;

@@ -7,9 +7,9 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
-use keepshare_auth::{Decided, JoinDesk, Peer};
 use keepshare_base::{Role, SetName};
 use keepshare_host::clock;
+use keepshare_identity::{Decided, JoinDesk, Peer};
 use keepshare_proto::{Frame, Message, Refusal, Text};
 use keepshare_replication::{
     drivers::pump::Pump,

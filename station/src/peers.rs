@@ -5,8 +5,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use rustls::{ClientConfig, ServerConfig, pki_types::CertificateDer};
 use tokio::sync::watch;
 
-use keepshare_auth::{Enrolment, Member, Peer, StationIdentity, tls::StationTls};
 use keepshare_base::{StationAddress, StationName};
+use keepshare_identity::{Enrolment, Member, Peer, StationIdentity, tls::StationTls};
 use keepshare_replication::{drivers, link::Credentials};
 
 /// Addresses and TLS; both change while the station runs, when certificates are renewed and stations join.

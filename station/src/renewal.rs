@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 
-use keepshare_auth::{Applicant, StationIdentity, tls::StationTls};
 use keepshare_base::Role;
 use keepshare_host::clock;
+use keepshare_identity::{Applicant, StationIdentity, tls::StationTls};
 use keepshare_replication::join::ask;
 
 use crate::service::Station;

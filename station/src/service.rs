@@ -15,12 +15,13 @@ use std::{
 use anyhow::Context;
 use tokio::{net::TcpListener, runtime::Handle, sync::watch, task::JoinSet};
 
-use keepshare_auth::{
-    Accounts, Audit, ClusterCa, Enrolment, JoinDesk, Member, StationIdentity, tls::StationTls,
-};
+use keepshare_auth::{Accounts, Audit};
 use keepshare_base::{Role, SetName, StationName};
 use keepshare_control::{Failure, Outcome};
 use keepshare_host::shared::SharedDb;
+use keepshare_identity::{
+    ClusterCa, Enrolment, JoinDesk, Member, StationIdentity, tls::StationTls,
+};
 use keepshare_replication::link::{Credentials, LinkOptions, Listener};
 
 use crate::tls_clock::tls_clock;
@@ -109,7 +110,10 @@ impl Station {
 
     fn open_blocking(config: Config, runtime: Handle) -> Outcome<Self> {
         let state = StateDir::new(&config.state);
-        if matches!(state.identity().join(keepshare_auth::IDENTITY_FILE).try_exists(), Ok(false)) {
+        if matches!(
+            state.identity().join(keepshare_identity::IDENTITY_FILE).try_exists(),
+            Ok(false)
+        ) {
             let shown = state.root().display();
             return Err(Failure::not_found(format!("there is no station in {shown}"))
                 .hint("keepshare init or keepshare join makes one; the config says where it is"));

@@ -11,10 +11,10 @@ use anyhow::Context;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use keepshare_auth::Member;
 use keepshare_base::{Role, SetName, Stamp, StationAddress, StationName};
 use keepshare_control::{Code, Failure, Outcome};
 use keepshare_host::{accounts, files};
+use keepshare_identity::Member;
 
 use crate::config::{self, toml_error};
 
@@ -281,7 +281,7 @@ pub(crate) fn states_inside(folder: &Path) -> Vec<PathBuf> {
 /// A station has an identity before it has anything else.
 fn is_state_dir(dir: &Path) -> bool {
     let identity = StateDir::new(dir).identity();
-    [keepshare_auth::IDENTITY_FILE, keepshare_auth::CA_FILE]
+    [keepshare_identity::IDENTITY_FILE, keepshare_identity::CA_FILE]
         .iter()
         .any(|file| identity.join(file).exists())
 }

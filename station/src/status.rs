@@ -1,6 +1,5 @@
 //! How a station and its sets are.
 
-use keepshare_auth::Member;
 use keepshare_base::{
     SetName, StationName,
     health::{SetHealth, SetProblem, StationProblem},
@@ -9,6 +8,7 @@ use keepshare_control::{
     Failure,
     answers::{ClientStatus, HealthStatus, MemberStatus, SetStatus, StationStatus},
 };
+use keepshare_identity::Member;
 
 use crate::{
     checkup::{Checkup, Told, texts},

@@ -18,10 +18,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use keepshare_auth::tls::{self, SeenStation};
 use keepshare_control::login::{
     ErrorAnswer, LoginAnswer, LoginQuestion, ResumeQuestion, SessionAnswer,
 };
+use keepshare_identity::tls::{self, SeenStation};
 
 use crate::authorization::basic;
 

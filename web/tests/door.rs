@@ -16,12 +16,13 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use keepshare_auth::{
-    Accounts, Audit, ClusterCa, Revocations, SessionId, StationIdentity, User, UserSets,
-    tls::{SeenStation, StationTls, web_client},
-};
+use keepshare_auth::{Accounts, Audit, SessionId, User, UserSets};
 use keepshare_base::{Role, Stamp};
 use keepshare_control::login::{LoginQuestion, ResumeQuestion};
+use keepshare_identity::{
+    ClusterCa, Revocations, StationIdentity,
+    tls::{SeenStation, StationTls, web_client},
+};
 use keepshare_web::{
     Door, DrivePorts, Station,
     client::{Client, ClientError, probe},

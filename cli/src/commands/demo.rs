@@ -10,7 +10,6 @@ use std::{
 use anyhow::Context;
 use tokio::task::JoinSet;
 
-use keepshare_auth::TOKEN_TTL_S;
 use keepshare_base::{Role, SetName, StationName, health::State};
 use keepshare_control::{
     Code, Failure, Outcome,
@@ -18,6 +17,7 @@ use keepshare_control::{
     server::ApiServer,
 };
 use keepshare_host::{clock, files};
+use keepshare_identity::TOKEN_TTL_S;
 use keepshare_station::{
     answers::StationAnswers,
     config::{self, Config, Doors, Shown, parse_address},

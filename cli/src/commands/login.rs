@@ -9,7 +9,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use keepshare_auth::tls::SeenStation;
 use keepshare_control::{
     Code, Failure, Outcome,
     accounts::{AccountRequest, Secret},
@@ -17,6 +16,7 @@ use keepshare_control::{
     login::{LoginAnswer, LoginQuestion, ResumeQuestion, SessionAnswer},
     questions::Request,
 };
+use keepshare_identity::tls::SeenStation;
 use keepshare_station::config::HTTPS_PORT;
 use keepshare_versioning::when::machine_zone;
 use keepshare_web::client::{Client, ClientError, probe};

@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use keepshare_auth::{
+use keepshare_base::{Role, StationAddress};
+use keepshare_identity::{
     Applicant, Application, EnrolError, JoinDesk, JoinError, JoinToken, JoinedIdentity,
     PendingIdentity, StationIdentity, TokenRefusal, tls,
 };
-use keepshare_base::{Role, StationAddress};
 use keepshare_replication::{
     join::{AskError, ask},
     link::{Accepted, JOIN_ALPN, LINK_ALPN, LinkError, LinkOptions, Listener, dial},

@@ -5,11 +5,11 @@
 use std::{collections::BTreeSet, fs, future::Future, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
-use keepshare_auth::{Revocations, StationIdentity, tls::StationTls};
 use keepshare_base::{
     Change, Content, ContentHash, Epoch, Event, Extent, FileId, FileRow, FileTime, Kind, Meta,
     Name, NameRow, OriginId, Owner, Position, RunningHash, Seq, Stamp,
 };
+use keepshare_identity::{Revocations, StationIdentity, tls::StationTls};
 use keepshare_proto::{
     Frame, Hello, Message, SetSettings, Step, Welcome,
     codec::{Decoder, encode},

@@ -4,11 +4,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use keepshare_auth::{
+use keepshare_base::{Role, Stamp, StationName};
+use keepshare_identity::{
     ClusterCa, Peer, Revocations, StationIdentity,
     tls::{self, JOIN_ALPN, LINK_ALPN, StationTls},
 };
-use keepshare_base::{Role, Stamp, StationName};
 use rustls::{
     ClientConfig, ClientConnection, ServerConnection,
     pki_types::{CertificateDer, ServerName, UnixTime},
