@@ -1,6 +1,11 @@
 //! Which certificates are accepted, at either end.
+//!
+//! TLS asks one [`Verifier`] whichever end it is; what differs is the [`Judge`] inside it.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
@@ -18,6 +23,112 @@ use keepshare_base::{ClusterId, Role, StationName};
 
 use super::{PeerError, TlsError, provider};
 use crate::{CaPin, Peer, Revocations, StationIdentity, certificate::cluster_of_ca};
+
+/// Decides who is accepted.
+pub(super) trait Judge: fmt::Debug + Send + Sync {
+    /// Decides about the certificate of a server, sent with these others.
+    fn judge(
+        &self,
+        shown: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+        provider: &CryptoProvider,
+    ) -> Result<(), Error>;
+}
+
+/// Verifies as its judge decides; signatures are TLS 1.3's.
+#[derive(Clone, Debug)]
+pub(super) struct Verifier<J> {
+    pub(super) judge: J,
+    provider: Arc<CryptoProvider>,
+}
+
+impl<J: Judge> Verifier<J> {
+    pub(super) fn new(judge: J) -> Self {
+        Self { judge, provider: provider() }
+    }
+}
+
+impl<J: Judge> ServerCertVerifier for Verifier<J> {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.judge.judge(end_entity, intermediates, now, &self.provider)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl ClientCertVerifier for Verifier<Members> {
+    fn client_auth_mandatory(&self) -> bool {
+        self.judge.mandatory
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        // Strangers need not learn which cluster this is.
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.judge.clients.verify_client_cert(end_entity, &[], now)?;
+        self.judge.accept(end_entity)?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        ServerCertVerifier::verify_tls12_signature(self, message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        ServerCertVerifier::verify_tls13_signature(self, message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        ServerCertVerifier::supported_verify_schemes(self)
+    }
+}
 
 /// Whom the other end has to be.
 #[derive(Clone, Debug)]
@@ -46,30 +157,28 @@ impl Expected {
 
 /// Accepts members of one cluster.
 #[derive(Clone, Debug)]
-pub(super) struct ClusterVerifier {
+pub(super) struct Members {
     cluster: ClusterId,
     roots: Arc<RootCertStore>,
     clients: Arc<dyn ClientCertVerifier>,
     revocations: Revocations,
-    provider: Arc<CryptoProvider>,
     expected: Expected,
     /// A client must show a certificate.
     mandatory: bool,
 }
 
-impl ClusterVerifier {
+impl Members {
     pub(super) fn new(
         identity: &StationIdentity,
         revocations: Revocations,
     ) -> Result<Self, TlsError> {
-        let provider = provider();
         let mut roots = RootCertStore::empty();
         roots.add(identity.ca().clone())?;
         let roots = Arc::new(roots);
         let clients =
-            WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build()?;
+            WebPkiClientVerifier::builder_with_provider(roots.clone(), provider()).build()?;
         let (cluster, expected) = (identity.cluster(), Expected::Member);
-        Ok(Self { cluster, roots, clients, revocations, provider, expected, mandatory: true })
+        Ok(Self { cluster, roots, clients, revocations, expected, mandatory: true })
     }
 
     /// Returns one that lets clients in without a certificate, and checks those that show one.
@@ -87,7 +196,7 @@ impl ClusterVerifier {
     }
 
     /// Decides about a certificate that the CA signed.
-    fn judge(&self, certificate: &CertificateDer<'_>) -> Result<(), Error> {
+    fn accept(&self, certificate: &CertificateDer<'_>) -> Result<(), Error> {
         let peer = Peer::of(certificate).map_err(|error| refused(error.into()))?;
         if peer.cluster != self.cluster {
             return Err(refused(PeerError::OtherCluster));
@@ -99,135 +208,37 @@ impl ClusterVerifier {
     }
 }
 
-impl ServerCertVerifier for ClusterVerifier {
-    fn verify_server_cert(
+impl Judge for Members {
+    fn judge(
         &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
+        shown: &CertificateDer<'_>,
+        _others: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        verify_server(end_entity, &self.roots, now, &self.provider)?;
-        self.judge(end_entity)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-impl ClientCertVerifier for ClusterVerifier {
-    fn client_auth_mandatory(&self) -> bool {
-        self.mandatory
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        // Strangers need not learn which cluster this is.
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        let verified = self.clients.verify_client_cert(end_entity, &[], now)?;
-        self.judge(end_entity)?;
-        Ok(verified)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        ServerCertVerifier::verify_tls12_signature(self, message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        ServerCertVerifier::verify_tls13_signature(self, message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        ServerCertVerifier::supported_verify_schemes(self)
+        provider: &CryptoProvider,
+    ) -> Result<(), Error> {
+        verify_server(shown, &self.roots, now, provider)?;
+        self.accept(shown)
     }
 }
 
 /// Accepts stations of the cluster whose CA has a certain hash.
 #[derive(Debug)]
-pub(super) struct PinVerifier {
+pub(super) struct Pinned {
     pub(super) pin: CaPin,
     pub(super) expected: Expected,
-    pub(super) provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for PinVerifier {
-    fn verify_server_cert(
+impl Judge for Pinned {
+    fn judge(
         &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
+        shown: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let ca = intermediates
-            .iter()
-            .find(|certificate| CaPin::of(certificate) == self.pin)
-            .ok_or_else(|| refused(PeerError::OtherCa))?;
-        let peer = verify_by(end_entity, ca, now, &self.provider)?;
-        self.expected.judge(peer)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        provider: &CryptoProvider,
+    ) -> Result<(), Error> {
+        let ca = others.iter().find(|certificate| CaPin::of(certificate) == self.pin);
+        let ca = ca.ok_or_else(|| refused(PeerError::OtherCa))?;
+        self.expected.judge(verify_by(shown, ca, now, provider)?)
     }
 }
 
@@ -253,47 +264,20 @@ impl Seen {
 
 /// Accepts nobody, and remembers which station it saw.
 #[derive(Debug)]
-pub(super) struct ProbeVerifier {
-    pub(super) seen: Seen,
-    pub(super) provider: Arc<CryptoProvider>,
-}
+pub(super) struct Probe(pub(super) Seen);
 
-impl ServerCertVerifier for ProbeVerifier {
-    fn verify_server_cert(
+impl Judge for Probe {
+    fn judge(
         &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
+        shown: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let ca = intermediates.first().ok_or_else(|| refused(PeerError::OtherCa))?;
-        let name = verify_by(end_entity, ca, now, &self.provider)?.name;
-        let _ = self.seen.0.set(SeenStation { ca: CaPin::of(ca), name });
+        provider: &CryptoProvider,
+    ) -> Result<(), Error> {
+        let ca = others.first().ok_or_else(|| refused(PeerError::OtherCa))?;
+        let name = verify_by(shown, ca, now, provider)?.name;
+        let _ = self.0.0.set(SeenStation { ca: CaPin::of(ca), name });
         Err(refused(PeerError::Probed))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
