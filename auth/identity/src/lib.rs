@@ -14,6 +14,7 @@ mod members;
 mod pem_parts;
 mod revocation;
 mod secrets;
+mod signature;
 pub mod tls;
 mod token;
 
@@ -26,4 +27,5 @@ pub use join::{Applicant, Decided, JoinDesk, JoinError, JoinedIdentity, Move};
 pub use members::Member;
 pub use revocation::Revocations;
 pub use secrets::SecretError;
+pub use signature::SignatureError;
 pub use token::{JoinToken, TOKEN_TTL_S, TokenError, TokenId, TokenInfo, TokenRefusal, Tokens};
