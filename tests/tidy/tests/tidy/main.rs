@@ -19,6 +19,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("keepshare-gate", &["base"]),
     ("keepshare-auth", &["base", "host", "gate"]),
     ("keepshare-identity", &["base", "host", "gate"]),
+    ("keepshare-cluster", &["base"]),
+    ("keepshare-cluster-local", &["base", "host", "cluster"]),
     ("keepshare-replication", &["base", "host", "gate", "proto", "versioning"]),
     ("keepshare-namespace", &["base", "versioning", "auth"]),
     ("keepshare-nfs-wire", &[]),
@@ -49,8 +51,13 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that decide and never touch the world: no crate that reads clocks, files or sockets.
-const PURE: &[&str] =
-    &["keepshare-base", "keepshare-proto", "keepshare-gate", "keepshare-nfs-wire"];
+const PURE: &[&str] = &[
+    "keepshare-base",
+    "keepshare-proto",
+    "keepshare-gate",
+    "keepshare-cluster",
+    "keepshare-nfs-wire",
+];
 
 /// What a pure crate must not depend on.
 const WORLDLY: &[&str] =
