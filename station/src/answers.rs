@@ -21,10 +21,11 @@ use crate::{
     find::{self, Pattern},
     fsck::{self, Verified},
     master::{Master, MirrorKind},
+    parts::Running,
     replica::{Replica, version_of},
-    service::{Running, Station},
-    state::{SetPart, SetRecord},
-    status::{member_status, station_status},
+    service::Station,
+    set_record::SetRecord,
+    status::{member_status, station_status, status_of_set},
 };
 
 /// Answers for the stations of one process: one, or the two of a demo.
@@ -62,14 +63,14 @@ impl StationAnswers {
         let path = to_set_path(&path)?;
         let mut master: Option<Arc<Master>> = None;
         for station in &self.stations {
-            match station.running(&set) {
-                Some(Running::Replica(replica)) => return Ok((replica, path)),
-                Some(Running::Master(found)) => master = Some(found),
-                Some(Running::Failed(failure)) => {
-                    return Err(failure.context(format!("set {set} cannot be opened")));
-                }
-                None => {}
+            let Some(running) = station.running(&set) else { continue };
+            if let Some(copy) = running.copy() {
+                return Ok((Arc::clone(copy), path));
             }
+            if let Some(failure) = running.failures().next() {
+                return Err(failure.clone().context(format!("set {set} cannot be opened")));
+            }
+            master = running.source().cloned().or(master);
         }
         Err(match master {
             Some(master) => {
@@ -90,14 +91,13 @@ impl StationAnswers {
         let path = Path::new(std::ffi::OsStr::from_bytes(path));
         for station in &self.stations {
             for (record, running) in station.sets() {
-                let root = match &running {
-                    Running::Master(master) => master.root().to_owned(),
-                    Running::Replica(replica) => replica.live().to_owned(),
-                    Running::Failed(_) => continue,
-                };
-                let root = root.canonicalize().unwrap_or(root);
-                if let Ok(inside) = path.strip_prefix(&root) {
-                    return Ok((record.name, inside.as_os_str().as_bytes().to_vec()));
+                let source = running.source().map(|source| source.root().to_owned());
+                let live = running.copy().map(|copy| copy.live().to_owned());
+                for root in source.into_iter().chain(live) {
+                    let root = root.canonicalize().unwrap_or(root);
+                    if let Ok(inside) = path.strip_prefix(&root) {
+                        return Ok((record.name, inside.as_os_str().as_bytes().to_vec()));
+                    }
                 }
             }
         }
@@ -113,17 +113,16 @@ impl StationAnswers {
     ) -> Outcome<SetStatus> {
         let mut received = false;
         for station in &self.stations {
-            match station.running(name) {
-                Some(Running::Master(master)) => {
-                    master.mirror(to, kind)?;
-                    return Ok(master.status());
-                }
-                Some(Running::Failed(failure)) => {
-                    return Err(failure.context(format!("set {name} cannot be opened")));
-                }
-                Some(Running::Replica(_)) => received = true,
-                None => {}
+            let Some(running) = station.running(name) else { continue };
+            if let Some(master) = running.source() {
+                master.mirror(to, kind)?;
+                return status_of_set(station, name)
+                    .ok_or_else(|| Failure::unavailable("the station is stopping"));
             }
+            if let Some(failure) = running.failures().next() {
+                return Err(failure.clone().context(format!("set {name} cannot be opened")));
+            }
+            received = true;
         }
         Err(if received {
             Failure::refused(format!("set {name} is received here, and mirrored by its master"))
@@ -177,24 +176,16 @@ impl StationAnswers {
             ))
             .hint("a file can be in one set only; keepshare set list shows their folders"));
         }
-        let record = SetRecord::new(name.clone(), SetPart::Master { source, to });
-        match station.add_set(record)? {
-            Running::Master(master) => Ok(master.status()),
-            _ => Err(Failure::refused(format!("set {name} is received here"))
-                .hint("give the new set another name")),
-        }
+        station.add_source(name.clone(), source, to)?;
+        status_of_set(station, &name).ok_or_else(|| Failure::unavailable("the station is stopping"))
     }
 
     /// Returns a set whose folder is inside this one, or around it.
     fn overlapping(&self, source: &Path) -> Option<SetName> {
         let mut sets = self.stations.iter().flat_map(|station| station.sets());
-        sets.find_map(|(record, _)| match record.part {
-            SetPart::Master { source: root, .. }
-                if root.starts_with(source) || source.starts_with(&root) =>
-            {
-                Some(record.name)
-            }
-            SetPart::Master { .. } | SetPart::Replica { .. } => None,
+        sets.find_map(|(record, _)| {
+            let root = record.part.folder()?;
+            (root.starts_with(source) || source.starts_with(root)).then_some(record.name)
         })
     }
 
@@ -251,9 +242,9 @@ impl StationAnswers {
             if only.is_some_and(|only| *only != record.name) {
                 continue;
             }
-            if let Running::Replica(replica) = running {
+            if let Some(copy) = running.copy() {
                 known = true;
-                left -= find::find(&record.name, replica.reader(), pattern, left, reply)?;
+                left -= find::find(&record.name, copy.reader(), pattern, left, reply)?;
             }
         }
         if known {
@@ -268,7 +259,7 @@ impl StationAnswers {
         let sets = self.stations.iter().flat_map(|station| station.sets());
         let kept = sets
             .filter(|(record, _)| only.is_none_or(|only| *only == record.name))
-            .filter(|(record, _)| matches!(record.part, SetPart::Replica { .. }));
+            .filter(|(record, _)| record.part.copy.is_some());
         let kept: Vec<(SetRecord, Running)> = kept.collect();
         if kept.is_empty()
             && let Some(only) = only
@@ -279,13 +270,12 @@ impl StationAnswers {
         }
         for (record, running) in kept {
             let set = record.name.to_string();
-            let report = match running {
-                Running::Replica(replica) => {
-                    let clock_repaired =
-                        repair_clock.then(|| replica.repair_clock()).transpose()?;
+            let report = match (running.copy(), running.why_no_copy()) {
+                (Some(copy), _) => {
+                    let clock_repaired = repair_clock.then(|| copy.repair_clock()).transpose()?;
                     let Verified { states, bytes, unhashed, damage } =
-                        fsck::verify(&replica.catalog(), reply)?;
-                    let live_differences = replica.check_live(reply)?;
+                        fsck::verify(&copy.catalog(), reply)?;
+                    let live_differences = copy.check_live(reply)?;
                     let ok = damage.is_empty() && live_differences.is_empty();
                     FsckReport {
                         set,
@@ -298,17 +288,17 @@ impl StationAnswers {
                         clock_repaired,
                     }
                 }
-                Running::Failed(failure) => FsckReport {
+                (None, Some(failure)) => FsckReport {
                     set,
                     ok: false,
                     states: 0,
                     bytes: 0,
                     unhashed: 0,
-                    damage: vec![failure.context("it cannot be opened").one_line()],
+                    damage: vec![failure.clone().context("it cannot be opened").one_line()],
                     live_differences: Vec::new(),
                     clock_repaired: None,
                 },
-                Running::Master(_) => continue,
+                (None, None) => continue,
             };
             reply.item(&report)?;
         }
@@ -416,7 +406,7 @@ impl StationAnswers {
         let station = self
             .stations
             .iter()
-            .find(|station| matches!(station.running(set), Some(Running::Replica(_))));
+            .find(|station| station.running(set).is_some_and(|running| running.copy().is_some()));
         if let Some(station) = station {
             station.accounts.audit().write(line);
         }

@@ -4,7 +4,12 @@ use keepshare_base::{
     StationName,
     health::{SetHealth, SetProblem},
 };
-use keepshare_control::answers::SetStatus;
+use keepshare_control::{
+    Failure,
+    answers::{HealthStatus, SetStatus},
+};
+
+use crate::set_record::{SetPart, SetRecord};
 
 /// How a set is.
 #[derive(Clone, Debug)]
@@ -17,6 +22,53 @@ pub(crate) struct Checkup {
     pub(crate) problems: Vec<Told>,
     /// What is answered.
     pub(crate) status: SetStatus,
+}
+
+impl Checkup {
+    /// Returns that of a set of which nothing is open.
+    pub(crate) fn unknown(record: &SetRecord) -> Self {
+        let nothing = SetHealth::Unverified;
+        let status = SetStatus {
+            name: record.name.to_string(),
+            role: String::new(),
+            health: HealthStatus::from(&nothing),
+            source: None,
+            live: None,
+            head: None,
+            durable: None,
+            commit: None,
+            live_commit: None,
+            destinations: Vec::new(),
+            from: None,
+            swept: None,
+            shared: None,
+            incomplete: 0,
+            away_seconds: None,
+            problems: Vec::new(),
+            alarms: Vec::new(),
+        };
+        Self { own: Some(nothing), links: Vec::new(), problems: Vec::new(), status }
+    }
+
+    /// Says what the station's part of the set is, whatever of it is open.
+    pub(crate) fn of_part(mut self, part: &SetPart) -> Self {
+        part.role().clone_into(&mut self.status.role);
+        self.status.source = part.folder().map(ToOwned::to_owned);
+        let from = part.copy.as_ref().filter(|_| part.source.is_none());
+        self.status.from = from.map(|copy| copy.from.to_string());
+        self
+    }
+
+    /// Adds that something of the set could not be opened: an alarm, whatever else is so.
+    pub(crate) fn not_opened(mut self, failure: &Failure) -> Self {
+        let problem = SetProblem::NotOpened(failure.with_hint());
+        let health = SetHealth::Alarm(problem.clone());
+        self.status.health = HealthStatus::from(&health);
+        self.own = Some(health);
+        self.problems.insert(0, problem.into());
+        (self.status.problems, self.status.alarms) = texts(&self.problems);
+        self
+    }
 }
 
 /// A problem, and the destination that it is about where it is about one.

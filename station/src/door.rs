@@ -19,8 +19,8 @@ use keepshare_replication::{
 
 use crate::{
     replica::Replica,
-    service::{Running, Station},
-    state::{SetPart, SetRecord},
+    service::Station,
+    set_record::{SetPart, SetRecord},
 };
 
 /// How long a new link may take to say which set it brings.
@@ -109,8 +109,7 @@ async fn find_set(
     let running = match station.running(name) {
         Some(running) => running,
         None if is_primary => {
-            let part = SetPart::Replica { from: peer.clone() };
-            let record = SetRecord::new(name.clone(), part);
+            let record = SetRecord::new(name.clone(), SetPart::received(peer.clone()));
             tracing::info!(set = %name, %peer, "a new set");
             let station = Arc::clone(station);
             let added = tokio::task::spawn_blocking(move || station.add_set(record)).await;
@@ -118,11 +117,11 @@ async fn find_set(
         }
         None => return Err(format!("there is no set {name} here, and only the primary adds one")),
     };
-    match running {
-        Running::Replica(replica) if replica.from() == peer => Ok(replica),
-        Running::Replica(_) => Err(format!("set {name} comes from another station")),
-        Running::Master(_) => Err(format!("set {name} has its master here")),
-        Running::Failed(failure) => Err(format!("set {name} cannot be opened: {failure}")),
+    match (running.copy(), running.failures().next()) {
+        (Some(copy), _) if copy.from() == peer => Ok(Arc::clone(copy)),
+        (None, Some(failure)) => Err(format!("set {name} cannot be opened: {failure}")),
+        (Some(_), _) => Err(format!("set {name} comes from another station")),
+        (None, None) => Err(format!("set {name} has its master here")),
     }
 }
 

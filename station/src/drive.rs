@@ -18,8 +18,8 @@ use keepshare_replication::drivers::Wanted;
 
 use crate::{
     replica::{Replica, version_of},
-    service::{Running, Station},
-    state::{SetPart, SetRecord},
+    service::Station,
+    set_record::SetRecord,
 };
 
 /// How often an address that is taken is tried again.
@@ -89,7 +89,7 @@ pub(crate) fn number(records: &mut [SetRecord]) -> Outcome<bool> {
     let mut last = records.iter().filter_map(|record| record.share).max().unwrap_or(0);
     let mut changed = false;
     for record in records {
-        if record.share.is_none() && matches!(record.part, SetPart::Replica { .. }) {
+        if record.share.is_none() && record.part.copy.is_some() {
             last = last.checked_add(1).ok_or_else(|| {
                 Failure::refused("there are as many sets as a station can have had, 65535")
             })?;
@@ -159,13 +159,14 @@ struct Restores(Weak<Station>);
 impl Restorer for Restores {
     fn restore(&self, restore: &Restore, by: AskedBy) -> Result<(), RestoreError> {
         let station = self.0.upgrade().ok_or(RestoreError::Away)?;
-        let restored = match station.running(&restore.set) {
-            Some(Running::Replica(replica)) => {
+        let running = station.running(&restore.set);
+        let restored = match running.as_ref().and_then(|running| running.copy()) {
+            Some(copy) => {
                 let (sessions, session) = (station.accounts.sessions().clone(), by.session);
                 let wanted = Wanted::new(move || sessions.lives(session));
-                replica.restore_for_door(restore, wanted)
+                copy.restore_for_door(restore, wanted)
             }
-            Some(Running::Master(_) | Running::Failed(_)) | None => Err(RestoreError::Away),
+            None => Err(RestoreError::Away),
         };
         let line = match &restored {
             Ok(result) => AuditLine::done(clock::now(), AuditEvent::Restore).result(result),
@@ -187,16 +188,16 @@ impl fmt::Debug for Restores {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::set_record::SetPart;
 
     /// A number that came to another set would give its files to whoever still has a handle.
     #[test]
     fn numbers_stay_with_their_sets() {
-        let replica = |name: &str, share| SetRecord {
-            name: name.parse().unwrap(),
-            share,
-            part: SetPart::Replica { from: "office".parse().unwrap() },
+        let replica = |name: &str, share| {
+            let part = SetPart::received("office".parse().unwrap());
+            SetRecord { share, ..SetRecord::new(name.parse().unwrap(), part) }
         };
-        let master = SetPart::Master { source: "/srv".into(), to: Vec::new() };
+        let master = SetPart::sent("/srv".into(), Vec::new());
         let mut records = vec![
             replica("a", None),
             SetRecord::new("b".parse().unwrap(), master),

@@ -1,7 +1,7 @@
 //! A running station: what the crates below it can do, put together.
 //!
-//! [`service`] is the station with its sets; `master` and `replica` are what a set does on it; `answers` answers what is
-//! asked; `founding` makes a station that is not there yet. What people type and read is not here.
+//! [`service`] is the station with its sets; `parts` is what it does with one of them: it masters it (`master`), keeps a copy
+//! of it (`replica`), or both; `answers` answers what is asked; `founding` makes a station that is not there yet. What people type and read is not here.
 
 mod account_answers;
 mod announce;
@@ -12,6 +12,7 @@ mod catalog;
 mod checkup;
 mod concerns;
 pub mod config;
+mod context;
 mod database;
 mod door;
 mod drive;
@@ -22,6 +23,7 @@ mod hidden_names;
 mod master;
 mod near;
 pub mod panics;
+mod parts;
 mod peers;
 mod pseudo;
 mod renewal;
@@ -29,6 +31,7 @@ mod reopening;
 mod replica;
 pub mod schedule;
 pub mod service;
+mod set_record;
 mod state;
 pub mod status;
 pub mod sync_tree;

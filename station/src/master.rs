@@ -38,9 +38,10 @@ use keepshare_replication::{
 use crate::{
     backlog::{Backlog, Lag},
     checkup::{Checkup, Told, texts},
+    context::{SetContext, Task},
     database, panics,
     schedule::{AlarmClock, Weekly},
-    service::{Station, Task},
+    set_record::SourcePart,
 };
 
 use health::Seen;
@@ -93,12 +94,11 @@ pub(crate) enum MirrorKind {
 impl Master {
     /// Opens the journal and begins to watch the folder; returns what ships, too, which the caller runs.
     pub(crate) fn open(
-        station: &Arc<Station>,
+        context: &SetContext,
         name: &SetName,
-        root: &Path,
-        to: &[StationName],
+        SourcePart { folder: root, to }: &SourcePart,
     ) -> Outcome<(Arc<Self>, Vec<Task>)> {
-        let state = &station.state;
+        let state = &context.state;
         let put_aside = |to: &StationName| {
             Restores::new(state.restores(name).join(to.as_str()))
                 .context("cannot prepare for restores")
@@ -108,14 +108,14 @@ impl Master {
         let config = SourceConfig {
             set: name.clone(),
             origin: OriginId::FIRST,
-            root: root.to_owned(),
+            root: root.clone(),
             state_dir: state.root().to_owned(),
             spool_dir: state.spool(name),
             capture: CaptureMode::Auto,
             cut: CutRule::default(),
             limits: SourceLimits::default(),
             rescan_every: RESCAN_EVERY,
-            rescan_shared_every: station.config.scans.shared_every,
+            rescan_shared_every: context.scans.shared_every,
             keep_journals: Some(state.journals()),
             restores: RestoreTimes::default(),
         };
@@ -139,18 +139,18 @@ impl Master {
                 source: source.clone(),
                 agreement: Arc::clone(&agreement),
                 mirror_wanted: Arc::clone(&mirror_wanted),
-                peers: Arc::clone(&station.peers) as Arc<dyn Peers>,
+                peers: Arc::clone(&context.peers) as Arc<dyn Peers>,
                 restores,
-                link: station.link_options(),
+                link: context.link,
             };
             let (shown_to, shown) = watch::channel(Shipping::default());
-            tasks.push(Box::pin(ship.run(shown_to, station.stopping())));
+            tasks.push(Box::pin(ship.run(shown_to, context.stopping.clone())));
             Destination { to: to.clone(), shown, mirror_wanted, backlog: Mutex::default() }
         };
         let destinations = to.iter().zip(restores).map(ship).collect();
-        let (at, zone) = (station.config.scans.at, station.config.zone);
-        tasks.push(Box::pin(scan_at(at, zone, source.clone(), station.stopping())));
-        let (name, root, stopping) = (name.clone(), root.to_owned(), station.stopping());
+        let (at, zone, stopping) = (context.scans.at, context.zone, context.stopping.clone());
+        tasks.push(Box::pin(scan_at(at, zone, source.clone(), stopping.clone())));
+        let (name, root) = (name.clone(), root.clone());
         let master = Self { name, root, journal, source, destinations, agreement, stopping };
         Ok((Arc::new(master), tasks))
     }
@@ -174,11 +174,6 @@ impl Master {
     /// Asks whether everything that was saved until now is looked at, for [`Self::check`].
     pub(crate) fn ask_settled(&self) -> Asked {
         Asked { settled: self.source.ask_settled(), until: Instant::now() + SETTLE_MAX }
-    }
-
-    /// Returns how the set is, after a short wait for what was saved a moment ago.
-    pub(crate) fn status(&self) -> SetStatus {
-        self.check(self.ask_settled()).status
     }
 
     /// Returns how the set is, true of the moment of the question.

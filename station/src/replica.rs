@@ -42,9 +42,10 @@ use keepshare_versioning::{
 use crate::{
     catalog::{Catalog, Found},
     checkup::{Checkup, Told, texts},
+    context::{SetContext, Task},
     hidden_names::HiddenNames,
     panics,
-    service::{Station, Task},
+    set_record::CopyPart,
     sync_tree,
     turns::Turns,
 };
@@ -96,11 +97,11 @@ pub(crate) struct Replica {
 impl Replica {
     /// Opens what is kept; returns what receives, too, which the caller runs.
     pub(crate) fn open(
-        station: &Arc<Station>,
+        context: &SetContext,
         name: &SetName,
-        from: &StationName,
+        CopyPart { from }: &CopyPart,
     ) -> Outcome<(Arc<Self>, Vec<Task>)> {
-        let dir = station.state.set(name);
+        let dir = context.state.set(name);
         let live = dir.join("live");
         files::create_private_dir(&dir).map_err(anyhow::Error::new)?;
         let as_root = rustix::process::geteuid().is_root();
@@ -123,9 +124,10 @@ impl Replica {
             links,
             asks,
         };
-        let receive: Task = Box::pin(receive.run(shown_to, station.stopping()));
+        let receive: Task = Box::pin(receive.run(shown_to, context.stopping.clone()));
         let hidden = HiddenNames::default();
-        let (follow, mut stopping) = (hidden.clone().follow(reader.clone()), station.stopping());
+        let (follow, mut stopping) =
+            (hidden.clone().follow(reader.clone()), context.stopping.clone());
         let follow: Task = Box::pin(async move {
             tokio::select! {
                 () = follow => {}
@@ -138,11 +140,11 @@ impl Replica {
             live,
             store: Mutex::new(Some(store)),
             reader,
-            zone: station.config.zone,
+            zone: context.zone,
             links: links_to,
             asks: asks_to,
             shown,
-            stopping: station.stopping(),
+            stopping: context.stopping.clone(),
             hidden,
             turns: Turns::new(RESTORES_MAX, TURNS_WAITING_MAX),
         };

@@ -1,6 +1,6 @@
 //! A running station: its identity, its sets, its door for other stations.
 //!
-//! What a set does is in `master` and `replica`; what is asked on the Unix socket is answered in `answers`. A set that
+//! What it does with a set is in `parts`; what is asked on the Unix socket is answered in `answers`. A set that
 //! cannot be opened is a problem that is shown, and the rest goes on.
 
 use std::{
@@ -8,7 +8,6 @@ use std::{
     fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -28,13 +27,14 @@ use crate::tls_clock::tls_clock;
 use crate::{
     announce, attention,
     config::Config,
+    context::SetContext,
     database, door,
     drive::{self, Drive},
-    master::Master,
+    parts::{Opened, Running},
     peers::Peers,
     pseudo, renewal, reopening,
-    replica::Replica,
-    state::{SetPart, SetRecord, StateDir, StateLock, state_around, states_inside},
+    set_record::{SetPart, SetRecord},
+    state::{StateDir, StateLock, state_around, states_inside},
     users_door,
 };
 
@@ -73,26 +73,6 @@ struct Sets {
     records: Vec<SetRecord>,
     running: BTreeMap<SetName, Running>,
     closed: bool,
-}
-
-/// Work that goes on until the station stops.
-pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// A set that is open, before its tasks run and anybody can ask for it.
-pub(crate) struct Opened {
-    running: Running,
-    tasks: Vec<Task>,
-}
-
-/// A set as it runs.
-#[derive(Clone)]
-pub(crate) enum Running {
-    /// Its users write here.
-    Master(Arc<Master>),
-    /// It is received.
-    Replica(Arc<Replica>),
-    /// It could not be opened.
-    Failed(Failure),
 }
 
 impl Station {
@@ -242,7 +222,7 @@ impl Station {
         source: PathBuf,
         to: Vec<StationName>,
     ) -> Outcome<()> {
-        self.add_set(SetRecord::new(name, SetPart::Master { source, to })).map(drop)
+        self.add_set(SetRecord::new(name, SetPart::sent(source, to))).map(drop)
     }
 
     /// Adds a set, durable and running when this returns. Blocks.
@@ -259,8 +239,8 @@ impl Station {
             return Err(Failure::refused(format!("there is a set '{}' already", record.name))
                 .hint("keepshare set list shows the sets of this station"));
         }
-        if let SetPart::Master { source, .. } = &record.part {
-            refuse_states(source)?;
+        if let Some(folder) = record.part.folder() {
+            refuse_states(folder)?;
         }
         records.push(record);
         drive::number(&mut records)?;
@@ -269,7 +249,7 @@ impl Station {
         };
         records.sort_by(|a, b| a.name.cmp(&b.name));
         // Opened first: a set that cannot run is refused, not remembered.
-        let opened = self.open_set(&record)?;
+        let opened = Opened::open(&self.context(), &record).whole()?;
         let mut sets = self.lock_sets();
         let saved = match sets.closed {
             true => Err(Failure::unavailable("the station is stopping")),
@@ -281,7 +261,7 @@ impl Station {
             return Err(failure);
         }
         sets.records = records;
-        Ok(self.begin(&mut sets, record, opened))
+        Ok(self.begin(&mut sets, &record, opened))
     }
 
     fn open_sets(self: &Arc<Self>) -> Outcome<()> {
@@ -292,85 +272,78 @@ impl Station {
             }
             sets.records.clone()
         };
+        let context = self.context();
         for record in records {
-            let opened = self.open_set(&record).unwrap_or_else(|failure| {
+            let opened = Opened::open(&context, &record);
+            for failure in opened.running.failures() {
                 tracing::error!(set = %record.name, error = %failure, "cannot open a set");
-                Opened::failed(failure)
-            });
-            self.begin(&mut self.lock_sets(), record, opened);
+            }
+            self.begin(&mut self.lock_sets(), &record, opened);
         }
         Ok(())
     }
 
     /// Opens the sets again that could not be opened for lack of space, and tells whether it lacks still. Blocks.
-    pub(crate) fn reopen_full_sets(self: &Arc<Self>) -> bool {
-        self.reopen_full_sets_with(|record| self.open_set(record))
+    pub(crate) fn reopen_full_sets(&self) -> bool {
+        let context = self.context();
+        self.reopen_full_sets_with(|record, running| Opened::reopen(&context, record, running))
     }
 
     /// Opens them outside of the lock: a set may have to build its index anew, which takes minutes.
-    fn reopen_full_sets_with(&self, open: impl Fn(&SetRecord) -> Outcome<Opened>) -> bool {
-        let is_full = |(record, running): (SetRecord, Running)| match running {
-            Running::Failed(failure) if failure.is_no_space() => Some(record),
-            _ => None,
-        };
+    fn reopen_full_sets_with(&self, open: impl Fn(&SetRecord, &Running) -> Opened) -> bool {
+        let is_full = |(_, running): &(SetRecord, Running)| running.lacks_space();
         let mut are_full = false;
-        for record in self.sets().into_iter().filter_map(is_full) {
-            let opened = open(&record).unwrap_or_else(Opened::failed);
+        for (record, running) in self.sets().into_iter().filter(is_full) {
+            let opened = open(&record, &running);
             let mut sets = self.lock_sets();
             if sets.closed {
                 drop(sets);
                 opened.close();
                 return false;
             }
-            match &opened.running {
-                Running::Failed(failure) => are_full |= failure.is_no_space(),
-                _ => tracing::info!(set = %record.name, "there is space again, the set is open"),
+            let running = self.begin(&mut sets, &record, opened);
+            if running.failures().next().is_none() {
+                tracing::info!(set = %record.name, "there is space again, the set is open");
             }
-            self.begin(&mut sets, record, opened);
+            are_full |= running.lacks_space();
         }
         are_full
     }
 
-    /// Opens a set. Nothing of it runs on where this fails, or where what it returns is closed.
-    fn open_set(self: &Arc<Self>, record: &SetRecord) -> Outcome<Opened> {
-        let (running, tasks) = match &record.part {
-            SetPart::Master { source, to } => {
-                let (master, tasks) = Master::open(self, &record.name, source, to)?;
-                (Running::Master(master), tasks)
-            }
-            SetPart::Replica { from } => {
-                let (replica, tasks) = Replica::open(self, &record.name, from)?;
-                (Running::Replica(replica), tasks)
-            }
-        };
-        Ok(Opened { running, tasks })
-    }
-
-    /// Has an open set run, and be found by who asks for it.
-    fn begin(&self, sets: &mut Sets, record: SetRecord, opened: Opened) -> Running {
+    /// Has what was opened of a set run, and be found by who asks for it.
+    fn begin(&self, sets: &mut Sets, record: &SetRecord, opened: Opened) -> Running {
         let Opened { running, tasks } = opened;
-        if let Running::Replica(replica) = &running {
-            self.drive.add(self, &record, replica);
+        if let Some(copy) = running.copy() {
+            self.drive.add(self, record, copy);
         }
         tasks.into_iter().for_each(|task| self.spawn(task));
-        sets.running.insert(record.name, running.clone());
-        running
+        let known = sets.running.entry(record.name.clone()).or_default();
+        known.take_over(running);
+        known.clone()
     }
 
-    /// Returns the sets that users can mount here: those that are received.
+    /// Returns what a set needs of this station.
+    fn context(&self) -> SetContext {
+        SetContext {
+            state: self.state.clone(),
+            peers: Arc::clone(&self.peers),
+            link: self.link_options(),
+            scans: self.config.scans,
+            zone: self.config.zone,
+            stopping: self.stopping(),
+        }
+    }
+
+    /// Returns the sets that users can mount here: those that are kept.
     pub(crate) fn mountable(&self) -> Vec<SetName> {
-        let is_kept = |(record, running): (SetRecord, Running)| match running {
-            Running::Replica(_) => Some(record.name),
-            Running::Master(_) | Running::Failed(_) => None,
-        };
+        let is_kept = |(record, running): (SetRecord, Running)| running.copy().map(|_| record.name);
         self.sets().into_iter().filter_map(is_kept).collect()
     }
 
     /// Returns the sets that this station keeps, those that cannot be opened now among them.
     pub(crate) fn kept(&self) -> Vec<SetName> {
-        let is_kept = |record: &SetRecord| matches!(record.part, SetPart::Replica { .. });
         let sets = self.lock_sets();
-        let kept = sets.records.iter().filter(|record| is_kept(record));
+        let kept = sets.records.iter().filter(|record| record.part.copy.is_some());
         kept.map(|record| record.name.clone()).collect()
     }
 
@@ -426,30 +399,6 @@ impl Station {
 
     fn lock_sets(&self) -> MutexGuard<'_, Sets> {
         self.sets.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Opened {
-    fn failed(failure: Failure) -> Self {
-        Self { running: Running::Failed(failure), tasks: Vec::new() }
-    }
-
-    /// Closes a set that nobody has asked for yet.
-    fn close(self) {
-        // They hold what is to be closed.
-        drop(self.tasks);
-        self.running.close();
-    }
-}
-
-impl Running {
-    /// Makes everything durable and ends the set's threads.
-    fn close(&self) {
-        match self {
-            Self::Master(master) => master.close(),
-            Self::Replica(replica) => replica.close(),
-            Self::Failed(_) => {}
-        }
     }
 }
 

@@ -16,7 +16,10 @@ use keepshare_control::{Code, Failure, Outcome};
 use keepshare_host::{accounts, files};
 use keepshare_identity::Member;
 
-use crate::config::{self, toml_error};
+use crate::{
+    config::{self, toml_error},
+    set_record::SetRecord,
+};
 
 /// The paths inside a state folder.
 #[derive(Clone, Debug)]
@@ -25,44 +28,6 @@ pub(crate) struct StateDir(PathBuf);
 /// Held as long as a station runs: a second one on the same folder is refused.
 #[derive(Debug)]
 pub(crate) struct StateLock(#[expect(dead_code, reason = "the lock is the open file")] File);
-
-/// A set that this station sends or receives.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub(crate) struct SetRecord {
-    /// What it is called.
-    pub(crate) name: SetName,
-    /// Its number as a network drive, part of every handle and never used again; none where it is no drive yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) share: Option<u16>,
-    /// What this station does with it.
-    #[serde(flatten)]
-    pub(crate) part: SetPart,
-}
-
-/// What a station does with a set.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "role", rename_all = "snake_case")]
-pub(crate) enum SetPart {
-    /// Its users write here.
-    Master {
-        /// The folder.
-        source: PathBuf,
-        /// Who receives it.
-        to: Vec<StationName>,
-    },
-    /// It is received and kept.
-    Replica {
-        /// Who sends it.
-        from: StationName,
-    },
-}
-
-impl SetRecord {
-    /// Returns the record of a set that is no drive yet.
-    pub(crate) fn new(name: SetName, part: SetPart) -> Self {
-        Self { name, share: None, part }
-    }
-}
 
 #[derive(Default, Serialize, Deserialize)]
 struct SetsFile {
@@ -305,6 +270,7 @@ fn usual_states() -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::set_record::SetPart;
 
     /// A station that has forgotten what it is there for must not be content.
     #[test]
@@ -327,20 +293,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::new(dir.path());
         assert_eq!(state.load_sets().unwrap(), []);
+        let sent = SetPart::sent(PathBuf::from("/srv/a b"), vec!["store".parse().unwrap()]);
+        let received = SetPart::received("office".parse().unwrap());
         let sets = [
-            SetRecord {
-                share: None,
-                name: "projects".parse().unwrap(),
-                part: SetPart::Master {
-                    source: PathBuf::from("/srv/a b"),
-                    to: vec!["store".parse().unwrap()],
-                },
-            },
-            SetRecord {
-                share: None,
-                name: "mail".parse().unwrap(),
-                part: SetPart::Replica { from: "office".parse().unwrap() },
-            },
+            SetRecord::new("projects".parse().unwrap(), sent),
+            SetRecord::new("mail".parse().unwrap(), received),
         ];
         state.save_sets(&sets).unwrap();
         assert_eq!(state.load_sets().unwrap(), sets);

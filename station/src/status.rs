@@ -1,42 +1,22 @@
 //! How a station and its sets are.
 
-use keepshare_base::{
-    SetName, StationName,
-    health::{SetHealth, SetProblem, StationProblem},
-};
-use keepshare_control::{
-    Failure,
-    answers::{ClientStatus, HealthStatus, MemberStatus, SetStatus, StationStatus},
-};
+use keepshare_base::{SetName, StationName, health::StationProblem};
+use keepshare_control::answers::{ClientStatus, MemberStatus, SetStatus, StationStatus};
 use keepshare_identity::Member;
 
 use crate::{
-    checkup::{Checkup, Told, texts},
+    checkup::Checkup,
     concerns::concerns,
-    master::Asked,
     panics::{self, Panicked},
-    service::{Running, Station},
-    state::{SetPart, SetRecord},
+    service::Station,
 };
 
 /// Returns how a station is.
 pub(crate) fn station_status(station: &Station) -> StationStatus {
     let sets = station.sets();
     // All at once: each may take a moment to say that it has looked at everything.
-    let asked: Vec<_> = sets
-        .iter()
-        .map(|(_, running)| match running {
-            Running::Master(master) => Some(master.ask_settled()),
-            Running::Replica(_) | Running::Failed(_) => None,
-        })
-        .collect();
-    let connected = |name: &StationName| {
-        sets.iter().any(|(_, running)| match running {
-            Running::Master(master) => master.is_connected(name),
-            Running::Replica(replica) => replica.from() == name && replica.is_connected(),
-            Running::Failed(_) => false,
-        })
-    };
+    let asked: Vec<_> = sets.iter().map(|(_, running)| running.ask_settled()).collect();
+    let connected = |name: &StationName| sets.iter().any(|(_, running)| running.is_connected(name));
     let member = |member: Member| {
         let connected = connected(&member.name);
         member_status(member, connected)
@@ -44,7 +24,7 @@ pub(crate) fn station_status(station: &Station) -> StationStatus {
     let sets: Vec<Checkup> = sets
         .iter()
         .zip(asked)
-        .map(|((record, running), asked)| check_set(record, running, asked))
+        .map(|((record, running), asked)| running.check(record, asked))
         .collect();
     let problems = station_problems(station);
     let concerns = concerns(&station.config.name, &problems, &sets);
@@ -104,48 +84,9 @@ fn station_problems(station: &Station) -> Vec<StationProblem> {
         .collect()
 }
 
-fn check_set(record: &SetRecord, running: &Running, asked: Option<Asked>) -> Checkup {
-    match running {
-        Running::Master(master) => master.check(asked.unwrap_or_else(|| master.ask_settled())),
-        Running::Replica(replica) => replica.check(),
-        Running::Failed(failure) => check_failed(record, failure),
-    }
-}
-
 /// Returns how a set of a station is, where it has one of this name. Blocks: it waits a moment for what was saved just now.
 pub fn status_of_set(station: &Station, name: &SetName) -> Option<SetStatus> {
     let sets = station.sets();
     let (record, running) = sets.iter().find(|(record, _)| record.name == *name)?;
-    Some(check_set(record, running, None).status)
-}
-
-fn check_failed(record: &SetRecord, failure: &Failure) -> Checkup {
-    let (role, source, from) = match &record.part {
-        SetPart::Master { source, .. } => ("master", Some(source.clone()), None),
-        SetPart::Replica { from } => ("replica", None, Some(from.to_string())),
-    };
-    let problem = SetProblem::NotOpened(failure.with_hint());
-    let health = SetHealth::Alarm(problem.clone());
-    let problems = vec![Told::from(problem)];
-    let (texts, alarms) = texts(&problems);
-    let status = SetStatus {
-        name: record.name.to_string(),
-        role: role.to_owned(),
-        health: HealthStatus::from(&health),
-        source,
-        live: None,
-        head: None,
-        durable: None,
-        commit: None,
-        live_commit: None,
-        destinations: Vec::new(),
-        from,
-        swept: None,
-        shared: None,
-        incomplete: 0,
-        away_seconds: None,
-        problems: texts,
-        alarms,
-    };
-    Checkup { own: Some(health), links: Vec::new(), problems, status }
+    Some(running.check(record, None).status)
 }

@@ -29,7 +29,7 @@ async fn station(dir: &Path) -> Arc<Station> {
 }
 
 fn master_of(name: &str, source: &Path) -> SetRecord {
-    let part = SetPart::Master { source: source.to_owned(), to: vec!["store".parse().unwrap()] };
+    let part = SetPart::sent(source.to_owned(), vec!["store".parse().unwrap()]);
     SetRecord::new(name.parse().unwrap(), part)
 }
 
@@ -64,12 +64,12 @@ async fn a_set_that_cannot_be_opened_leaves_no_thread() {
     fs::create_dir_all(restores.parent().unwrap()).unwrap();
     fs::write(&restores, "in the way").unwrap();
     for _ in 0..2 {
-        let failed = station.add_set(record.clone()).err().expect("it cannot be opened");
+        let failed = station.add_set(record.clone()).expect_err("it cannot be opened");
         assert!(failed.one_line().contains("restores"), "{failed}");
         wait_for_no_threads("source-left");
     }
     fs::remove_file(&restores).unwrap();
-    assert!(matches!(station.add_set(record).unwrap(), Running::Master(_)));
+    assert!(station.add_set(record).unwrap().source().is_some());
     station.stop();
     station.close().await;
     wait_for_no_threads("source-left");
@@ -84,7 +84,7 @@ async fn a_set_that_cannot_be_remembered_leaves_no_task_and_no_thread() {
     let station = station(dir.path()).await;
     let in_the_way = station.state.root().join("sets.toml");
     fs::create_dir_all(in_the_way.join("folder")).unwrap();
-    let received = SetPart::Replica { from: "store".parse().unwrap() };
+    let received = SetPart::received("store".parse().unwrap());
     let records =
         [master_of("unsaved", &source), SetRecord::new("kept".parse().unwrap(), received)];
     for record in &records {
@@ -112,17 +112,17 @@ async fn sets_can_be_asked_for_while_one_is_opened() {
     {
         let mut sets = station.lock_sets();
         sets.records = vec![record.clone()];
-        sets.running.insert(record.name.clone(), Running::Failed(full()));
+        station.begin(&mut sets, &record, Opened::without_source(full()));
     }
-    let are_full = station.reopen_full_sets_with(|opening| {
+    let are_full = station.reopen_full_sets_with(|opening, _| {
         let is_free = station.sets.try_lock().is_ok();
         assert!(is_free, "who asks for a set waits while {} is opened", opening.name);
-        Err(full())
+        Opened::without_source(full())
     });
     assert!(are_full);
-    let opened = station.reopen_full_sets_with(|_| Err(Failure::refused("another reason")));
-    assert!(!opened);
-    assert!(
-        matches!(station.running(&record.name), Some(Running::Failed(why)) if !why.is_no_space())
-    );
+    let another =
+        |_: &SetRecord, _: &Running| Opened::without_source(Failure::refused("another reason"));
+    assert!(!station.reopen_full_sets_with(another));
+    let running = station.running(&record.name).unwrap();
+    assert!(running.why_no_source().is_some_and(|why| !why.is_no_space()));
 }

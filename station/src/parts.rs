@@ -1,0 +1,174 @@
+//! A station's part of a set, as it runs: the source that it masters, the copy that it keeps, or both.
+//!
+//! The two are opened apart, and one that cannot be opened is no reason for the other to be shut: a set whose source is
+//! not there gives its versions back, and one whose store is on a broken disk still notes what is saved.
+
+use std::sync::Arc;
+
+use keepshare_base::StationName;
+use keepshare_control::{Failure, Outcome};
+
+use crate::{
+    checkup::Checkup,
+    context::{SetContext, Task},
+    master::{Asked, Master},
+    replica::Replica,
+    set_record::SetRecord,
+};
+
+/// A station's part of a set, as it runs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Running {
+    source: Option<Side<Master>>,
+    copy: Option<Side<Replica>>,
+}
+
+/// One side of a set, or why it could not be opened.
+type Side<T> = Result<Arc<T>, Failure>;
+
+/// What was opened of a set, before its tasks run and anybody can ask for it.
+#[derive(Default)]
+pub(crate) struct Opened {
+    pub(crate) running: Running,
+    pub(crate) tasks: Vec<Task>,
+}
+
+impl Running {
+    /// Returns the source, where this station masters the set and the source is open.
+    pub(crate) fn source(&self) -> Option<&Arc<Master>> {
+        self.source.as_ref()?.as_ref().ok()
+    }
+
+    /// Returns the copy, where this station keeps one and it is open.
+    pub(crate) fn copy(&self) -> Option<&Arc<Replica>> {
+        self.copy.as_ref()?.as_ref().ok()
+    }
+
+    /// Returns why the source is not open, where it should be.
+    pub(crate) fn why_no_source(&self) -> Option<&Failure> {
+        self.source.as_ref()?.as_ref().err()
+    }
+
+    /// Returns why the copy is not open, where it should be.
+    pub(crate) fn why_no_copy(&self) -> Option<&Failure> {
+        self.copy.as_ref()?.as_ref().err()
+    }
+
+    /// Returns why something is not open that should be.
+    pub(crate) fn failures(&self) -> impl Iterator<Item = &Failure> {
+        self.why_no_source().into_iter().chain(self.why_no_copy())
+    }
+
+    /// Tells whether something is not open because a disk is full.
+    pub(crate) fn lacks_space(&self) -> bool {
+        self.failures().any(Failure::is_no_space)
+    }
+
+    /// Tells whether another station is connected for this set: one that sends it or one that receives it.
+    pub(crate) fn is_connected(&self, station: &StationName) -> bool {
+        let brings = |copy: &Arc<Replica>| copy.from() == station && copy.is_connected();
+        self.source().is_some_and(|source| source.is_connected(station))
+            || self.copy().is_some_and(brings)
+    }
+
+    /// Asks whether everything that was saved until now is looked at, for [`Self::check`].
+    pub(crate) fn ask_settled(&self) -> Option<Asked> {
+        self.source().map(|source| source.ask_settled())
+    }
+
+    /// Returns how the set is, true of the moment of the question. Blocks: it waits a moment for what was saved just now.
+    pub(crate) fn check(&self, record: &SetRecord, asked: Option<Asked>) -> Checkup {
+        let source =
+            self.source().map(|source| source.check(asked.unwrap_or_else(|| source.ask_settled())));
+        let copy = self.copy().map(|copy| copy.check());
+        let checkup = source.or(copy).unwrap_or_else(|| Checkup::unknown(record));
+        self.failures().fold(checkup.of_part(&record.part), Checkup::not_opened)
+    }
+
+    /// Takes over what was opened later; what was open stays.
+    pub(crate) fn take_over(&mut self, later: Self) {
+        self.source = later.source.or(self.source.take());
+        self.copy = later.copy.or(self.copy.take());
+    }
+
+    /// Makes everything durable and ends the set's threads. Blocks.
+    pub(crate) fn close(&self) {
+        if let Some(source) = self.source() {
+            source.close();
+        }
+        if let Some(copy) = self.copy() {
+            copy.close();
+        }
+    }
+}
+
+impl Opened {
+    /// Opens a set; what cannot be opened says why. Blocks.
+    pub(crate) fn open(context: &SetContext, record: &SetRecord) -> Self {
+        Self::open_where(context, record, |_| true)
+    }
+
+    /// Opens again what could not be opened for lack of space; the rest of the set is left as it is. Blocks.
+    pub(crate) fn reopen(context: &SetContext, record: &SetRecord, running: &Running) -> Self {
+        let lacks_space = |why: Option<&Failure>| why.is_some_and(Failure::is_no_space);
+        Self::open_where(context, record, |side| match side {
+            OneOf::Source => lacks_space(running.why_no_source()),
+            OneOf::Copy => lacks_space(running.why_no_copy()),
+        })
+    }
+
+    fn open_where(
+        context: &SetContext,
+        record: &SetRecord,
+        is_wanted: impl Fn(OneOf) -> bool,
+    ) -> Self {
+        let SetRecord { name, part, .. } = record;
+        let mut opened = Self::default();
+        // The copy first: where it cannot be opened, no thread of a source has begun to write to the journal.
+        if let Some(copy) = part.copy.as_ref().filter(|_| is_wanted(OneOf::Copy)) {
+            opened.running.copy = Some(opened.take(Replica::open(context, name, copy)));
+        }
+        if let Some(source) = part.source.as_ref().filter(|_| is_wanted(OneOf::Source)) {
+            opened.running.source = Some(opened.take(Master::open(context, name, source)));
+        }
+        opened
+    }
+
+    fn take<T>(&mut self, opened: Outcome<(Arc<T>, Vec<Task>)>) -> Side<T> {
+        opened.map(|(side, tasks)| {
+            self.tasks.extend(tasks);
+            side
+        })
+    }
+
+    /// Returns itself where everything was opened; else closes what was, and returns why the rest was not. Blocks.
+    pub(crate) fn whole(self) -> Outcome<Self> {
+        let failure = self.running.failures().next().cloned();
+        let Some(failure) = failure else { return Ok(self) };
+        self.close();
+        Err(failure)
+    }
+
+    /// Closes a set that nobody has asked for yet. Blocks.
+    pub(crate) fn close(self) {
+        // They hold what is to be closed.
+        drop(self.tasks);
+        self.running.close();
+    }
+}
+
+/// One of the two sides of a set.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum OneOf {
+    Source,
+    Copy,
+}
+
+#[cfg(test)]
+impl Opened {
+    /// Returns that of a set whose source cannot be opened.
+    pub(crate) fn without_source(failure: Failure) -> Self {
+        let running = Running { source: Some(Err(failure)), copy: None };
+        Self { running, tasks: Vec::new() }
+    }
+}

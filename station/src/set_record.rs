@@ -1,0 +1,176 @@
+//! What is written down of a set: this station's part of it.
+//!
+//! A station masters a set, keeps a copy of it, or both. Where the records are stored is not decided here.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use keepshare_base::{SetName, StationName};
+
+/// A set that this station masters or keeps.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "WrittenRecord")]
+pub(crate) struct SetRecord {
+    /// What it is called.
+    pub(crate) name: SetName,
+    /// Its number as a network drive, part of every handle and never used again; none where it is no drive yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) share: Option<u16>,
+    /// What this station does with it.
+    #[serde(flatten)]
+    pub(crate) part: SetPart,
+}
+
+/// A station's part of a set: at least one of the two.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub(crate) struct SetPart {
+    /// The set's users write here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<SourcePart>,
+    /// Its versions are kept here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) copy: Option<CopyPart>,
+}
+
+/// The folder of a set that this station masters.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SourcePart {
+    /// The folder.
+    pub(crate) folder: PathBuf,
+    /// The other stations that receive it.
+    pub(crate) to: Vec<StationName>,
+}
+
+/// The copy of a set that this station keeps.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CopyPart {
+    /// The station that masters the set.
+    pub(crate) from: StationName,
+}
+
+impl SetRecord {
+    /// Returns the record of a set that is no drive yet.
+    pub(crate) fn new(name: SetName, part: SetPart) -> Self {
+        Self { name, share: None, part }
+    }
+}
+
+impl SetPart {
+    /// Returns the part of a station that only sends the set.
+    pub(crate) fn sent(folder: PathBuf, to: Vec<StationName>) -> Self {
+        Self { source: Some(SourcePart { folder, to }), copy: None }
+    }
+
+    /// Returns the part of a station that only receives the set.
+    pub(crate) fn received(from: StationName) -> Self {
+        Self { source: None, copy: Some(CopyPart { from }) }
+    }
+
+    /// Returns the folder that the set's users write to, where that is here.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        self.source.as_ref().map(|source| source.folder.as_path())
+    }
+
+    /// Returns the word for what this station is to the set.
+    pub(crate) fn role(&self) -> &'static str {
+        if self.source.is_some() { "master" } else { "replica" }
+    }
+}
+
+/// A record as it may be written, the form of former builds included.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum WrittenRecord {
+    // First: it has a role, which tells it from the present form.
+    Former {
+        name: SetName,
+        #[serde(default)]
+        share: Option<u16>,
+        #[serde(flatten)]
+        part: FormerPart,
+    },
+    Present {
+        name: SetName,
+        #[serde(default)]
+        share: Option<u16>,
+        #[serde(default)]
+        source: Option<SourcePart>,
+        #[serde(default)]
+        copy: Option<CopyPart>,
+    },
+}
+
+/// A station was either master or replica of a set.
+#[derive(Deserialize)]
+#[serde(tag = "role", rename_all = "snake_case")]
+enum FormerPart {
+    Master { source: PathBuf, to: Vec<StationName> },
+    Replica { from: StationName },
+}
+
+impl TryFrom<WrittenRecord> for SetRecord {
+    type Error = String;
+
+    fn try_from(written: WrittenRecord) -> Result<Self, String> {
+        let (name, share, part) = match written {
+            WrittenRecord::Former { name, share, part } => match part {
+                FormerPart::Master { source, to } => (name, share, SetPart::sent(source, to)),
+                FormerPart::Replica { from } => (name, share, SetPart::received(from)),
+            },
+            WrittenRecord::Present { name, share, source, copy } => {
+                (name, share, SetPart { source, copy })
+            }
+        };
+        if part == SetPart::default() {
+            return Err(format!("set {name} has neither a source nor a copy"));
+        }
+        Ok(Self { name, share, part })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<SetRecord, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    /// Whoever updates has the same sets.
+    #[test]
+    fn records_of_former_builds_are_read() {
+        let master = read("name = 'work'\nrole = 'master'\nsource = '/srv/a b'\nto = ['store']");
+        let folder = PathBuf::from("/srv/a b");
+        let expected = SetPart::sent(folder, vec!["store".parse().unwrap()]);
+        assert_eq!(master.unwrap(), SetRecord::new("work".parse().unwrap(), expected));
+        let replica = read("name = 'mail'\nshare = 3\nrole = 'replica'\nfrom = 'office'").unwrap();
+        assert_eq!(replica.share, Some(3));
+        assert_eq!(replica.part, SetPart::received("office".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_record_says_both_and_is_read_as_it_was_written() {
+        let both = SetPart {
+            source: Some(SourcePart { folder: "/srv".into(), to: Vec::new() }),
+            copy: Some(CopyPart { from: "office".parse().unwrap() }),
+        };
+        let records = [
+            SetRecord { share: Some(1), ..SetRecord::new("files".parse().unwrap(), both) },
+            SetRecord::new("work".parse().unwrap(), SetPart::sent("/w".into(), Vec::new())),
+        ];
+        for record in records {
+            let text = toml::to_string(&record).unwrap();
+            assert_eq!(read(&text).unwrap(), record, "{text}");
+        }
+    }
+
+    /// A set without a part would be listed, and nobody would send or keep it.
+    #[test]
+    fn a_record_without_a_part_is_refused() {
+        assert!(read("name = 'work'").is_err());
+        assert!(read("name = 'work'\nrole = 'witness'").is_err());
+    }
+}
