@@ -37,9 +37,6 @@ pub struct OriginId(pub u32);
 impl OriginId {
     /// The set itself, of which no master sends anything.
     pub const SET: Self = Self(0);
-
-    /// The origin of a set with one master.
-    pub const FIRST: Self = Self(1);
 }
 
 impl fmt::Display for OriginId {

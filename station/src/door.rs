@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
-use keepshare_base::{Role, SetName};
+use keepshare_base::{OriginId, Role, SetName};
 use keepshare_host::clock;
 use keepshare_identity::{Decided, JoinDesk, Peer};
 use keepshare_proto::{Frame, Message, Refusal, Text};
@@ -89,7 +89,7 @@ async fn greet(station: &Arc<Station>, mut pump: Pump) {
     let Message::Hello(greeting) = &hello.message else {
         return refuse(&pump, Refusal::Order, "the first message must be a hello");
     };
-    match find_set(station, &pump, &greeting.set).await {
+    match find_set(station, &pump, &greeting.set, greeting.origin).await {
         Ok(replica) => replica.take_link(pump, hello).await,
         Err(reason) => {
             tracing::warn!(%peer, set = %greeting.set, reason, "a link was refused");
@@ -103,13 +103,14 @@ async fn find_set(
     station: &Arc<Station>,
     pump: &Pump,
     name: &SetName,
+    origin: OriginId,
 ) -> Result<Arc<Replica>, String> {
     let (peer, certificate) = (&pump.peer, Peer::of(&pump.certificate));
     let is_primary = certificate.is_ok_and(|peer| peer.role == Role::Primary);
     let running = match station.running(name) {
         Some(running) => running,
-        None if is_primary => {
-            let record = SetRecord::new(name.clone(), SetPart::received(peer.clone()));
+        None if is_primary && origin != OriginId::SET => {
+            let record = SetRecord::new(name.clone(), SetPart::received(origin, peer.clone()));
             tracing::info!(set = %name, %peer, "a new set");
             let station = Arc::clone(station);
             let added = tokio::task::spawn_blocking(move || station.add_set(record)).await;

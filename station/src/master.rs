@@ -12,7 +12,7 @@ use chrono_tz::Tz;
 use tokio::sync::{Notify, watch};
 
 use keepshare_base::{
-    OriginId, Seq, SetName, StationName,
+    Seq, SetName, StationName,
     health::{LinkHealth, Part, SetHealth, SetProblem},
 };
 use keepshare_control::{
@@ -96,7 +96,7 @@ impl Master {
     pub(crate) fn open(
         context: &SetContext,
         name: &SetName,
-        SourcePart { folder: root, to }: &SourcePart,
+        SourcePart { origin, folder: root, to }: &SourcePart,
     ) -> Outcome<(Arc<Self>, Vec<Task>)> {
         let state = &context.state;
         let put_aside = |to: &StationName| {
@@ -107,7 +107,7 @@ impl Master {
         let restores = to.iter().map(put_aside).collect::<anyhow::Result<Vec<_>>>()?;
         let config = SourceConfig {
             set: name.clone(),
-            origin: OriginId::FIRST,
+            origin: *origin,
             root: root.clone(),
             state_dir: state.root().to_owned(),
             spool_dir: state.spool(name),
@@ -134,7 +134,7 @@ impl Master {
             let mirror_wanted = Arc::new(Notify::new());
             let ship = Ship {
                 set: name.clone(),
-                origin: OriginId::FIRST,
+                origin: *origin,
                 to: to.clone(),
                 source: source.clone(),
                 agreement: Arc::clone(&agreement),

@@ -79,6 +79,7 @@ const RETURN_POLL: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Replica {
     name: SetName,
+    origin: OriginId,
     from: StationName,
     live: PathBuf,
     /// None once it is closed.
@@ -99,7 +100,7 @@ impl Replica {
     pub(crate) fn open(
         context: &SetContext,
         name: &SetName,
-        CopyPart { from }: &CopyPart,
+        CopyPart { origin, from }: &CopyPart,
     ) -> Outcome<(Arc<Self>, Vec<Task>)> {
         let dir = context.state.set(name);
         let live = dir.join("live");
@@ -117,13 +118,8 @@ impl Replica {
         let (asks_to, asks) = mpsc::channel(WAITING_MAX);
         let (shown_to, shown) =
             watch::channel(Receiving { away_since: Some(mono()), ..Receiving::default() });
-        let receive = Receive {
-            set: name.clone(),
-            origin: OriginId::FIRST,
-            store: Arc::clone(&store),
-            links,
-            asks,
-        };
+        let receive =
+            Receive { set: name.clone(), origin: *origin, store: Arc::clone(&store), links, asks };
         let receive: Task = Box::pin(receive.run(shown_to, context.stopping.clone()));
         let hidden = HiddenNames::default();
         let (follow, mut stopping) =
@@ -136,6 +132,7 @@ impl Replica {
         });
         let replica = Self {
             name: name.clone(),
+            origin: *origin,
             from: from.clone(),
             live,
             store: Mutex::new(Some(store)),
@@ -394,7 +391,7 @@ impl Replica {
         let (shown, store) = (self.shown.borrow().clone(), self.store_status());
         let gone = self.why_gone();
         let linked = shown.peer.is_some() && gone.is_none();
-        let place = self.catalog().view().ok().and_then(|view| view.position(OriginId::FIRST).ok());
+        let place = self.catalog().view().ok().and_then(|view| view.position(self.origin).ok());
         let place = place.flatten();
         let durable = place.and_then(|place| place.last).map(|(epoch, seq, _)| (epoch, seq));
         let head = shown.head.max(durable);

@@ -15,7 +15,7 @@ use anyhow::Context;
 use tokio::{net::TcpListener, runtime::Handle, sync::watch, task::JoinSet};
 
 use keepshare_auth::{Accounts, Audit};
-use keepshare_base::{Role, SetName, StationName};
+use keepshare_base::{OriginId, Role, SetName, StationName};
 use keepshare_control::{Failure, Outcome};
 use keepshare_host::shared::SharedDb;
 use keepshare_identity::{
@@ -222,7 +222,7 @@ impl Station {
         source: PathBuf,
         to: Vec<StationName>,
     ) -> Outcome<()> {
-        self.add_set(SetRecord::new(name, SetPart::sent(source, to))).map(drop)
+        self.add_set(SetRecord::new(name, SetPart::sent(OriginId(1), source, to))).map(drop)
     }
 
     /// Adds a set, durable and running when this returns. Blocks.

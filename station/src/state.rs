@@ -269,6 +269,8 @@ fn usual_states() -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use keepshare_base::OriginId;
+
     use super::*;
     use crate::set_record::SetPart;
 
@@ -293,8 +295,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::new(dir.path());
         assert_eq!(state.load_sets().unwrap(), []);
-        let sent = SetPart::sent(PathBuf::from("/srv/a b"), vec!["store".parse().unwrap()]);
-        let received = SetPart::received("office".parse().unwrap());
+        let sent =
+            SetPart::sent(OriginId(1), PathBuf::from("/srv/a b"), vec!["store".parse().unwrap()]);
+        let received = SetPart::received(OriginId(1), "office".parse().unwrap());
         let sets = [
             SetRecord::new("projects".parse().unwrap(), sent),
             SetRecord::new("mail".parse().unwrap(), received),

@@ -117,8 +117,7 @@ impl Attacker {
         self.runtime.block_on(async {
             let welcome = self.welcome().await?;
             let place = welcome.place.context("the station has something already")?;
-            let next =
-                Position { origin: OriginId::FIRST, epoch: place.epoch, seq: place.seq.next() };
+            let next = Position { origin: OriginId(1), epoch: place.epoch, seq: place.seq.next() };
             let running = place.running;
             for name in hostile_names() {
                 let frame = with_hostile_name(next, running, &name)?;
@@ -227,7 +226,7 @@ impl Attacker {
             let mut link = self.connect().await?;
             let hello = Hello {
                 set: SET.parse()?,
-                origin: OriginId::FIRST,
+                origin: OriginId(1),
                 epoch: Epoch::FIRST,
                 head: Seq(1_000_000),
                 settings: SetSettings::default(),
