@@ -36,12 +36,12 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Try it: a master and a replica on this machine
+    /// Try it: a master and a replica on this machine, or one station that is both
     #[command(after_help = DEMO_EXAMPLES)]
     Demo(Demo),
     /// Make this machine the first station of a new cluster
     #[command(after_help = INIT_EXAMPLES)]
-    Init(Init),
+    Init(NewStation),
     /// Invite further stations
     #[command(subcommand)]
     Token(Token),
@@ -98,6 +98,9 @@ pub(crate) enum Command {
 
 #[derive(Args, Debug)]
 pub(crate) struct Demo {
+    /// One station that keeps every version of its own folder, as a NAS does
+    #[arg(long)]
+    pub(crate) single: bool,
     /// Replicate this folder [default: a small sample with some history]
     #[arg(long, value_name = "DIR")]
     pub(crate) source: Option<PathBuf>,
@@ -121,12 +124,6 @@ pub(crate) struct NewStation {
     /// Where it keeps everything [default: /var/lib/keepshare, or the user's state folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Init {
-    #[command(flatten)]
-    pub(crate) station: NewStation,
 }
 
 #[derive(Debug, Subcommand)]
@@ -179,7 +176,7 @@ pub(crate) enum Station {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Set {
-    /// Replicate a folder of this station to others
+    /// Keep every version of a folder of this station, here or on other stations
     #[command(after_help = SET_EXAMPLES)]
     Add {
         /// What the set is called: a-z, 0-9, '-' and '_'
@@ -187,8 +184,8 @@ pub(crate) enum Set {
         /// The folder
         #[arg(long, value_name = "DIR")]
         source: PathBuf,
-        /// A station that receives it; may be given several times
-        #[arg(long = "to", value_name = "STATION", required = true)]
+        /// A station that keeps it; may be given several times, this one too [default: this one]
+        #[arg(long = "to", value_name = "STATION")]
         to: Vec<StationName>,
     },
     /// List the sets of this station
@@ -427,7 +424,7 @@ const EXIT_CODES: &str =
     "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 refused, 5 unavailable";
 
 const DEMO_EXAMPLES: &str = "Examples:
-  keepshare demo
+  keepshare demo --single
   keepshare demo --source ~/Documents --state ~/keepshare-demo";
 
 const INIT_EXAMPLES: &str = "Examples:
@@ -461,7 +458,7 @@ On the first station it is for the whole cluster, elsewhere for that station alo
 names another address or listen than before tells the first station by itself.";
 
 const SET_EXAMPLES: &str = "Examples:
-  keepshare set add projects --source /srv/projects --to store
+  keepshare set add files --source /srv/files
   keepshare set add projects --source /srv/projects --to store --to cellar";
 
 const USER_EXAMPLES: &str = "Examples:

@@ -12,6 +12,7 @@ pub mod restores;
 mod seeding;
 pub mod ship;
 mod wanted;
+mod way;
 
 use keepshare_base::StationName;
 use tokio::sync::watch;
@@ -22,6 +23,7 @@ pub use self::{
     alarms::{Alarms, LinkAlarm},
     mirror::MirrorShown,
     wanted::Wanted,
+    way::{Inlet, Way},
 };
 
 /// The other stations of the cluster.

@@ -154,11 +154,7 @@ impl StationAnswers {
         let station = self.primary()?;
         to.sort();
         to.dedup();
-        for receiver in &to {
-            if *receiver == station.config.name {
-                return Err(Failure::refused(format!("{receiver} is this station itself"))
-                    .hint("name another one: keepshare status lists them"));
-            }
+        for receiver in to.iter().filter(|receiver| **receiver != station.config.name) {
             if station.other(receiver).is_none() {
                 return Err(Failure::not_found(format!("there is no station '{receiver}'")).hint(
                     "keepshare status lists the stations; keepshare token create invites one",

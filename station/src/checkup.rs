@@ -2,7 +2,7 @@
 
 use keepshare_base::{
     StationName,
-    health::{SetHealth, SetProblem},
+    health::{LinkHealth, SetHealth, SetProblem, State},
 };
 use keepshare_control::{
     Failure,
@@ -50,6 +50,42 @@ impl Checkup {
         Self { own: Some(nothing), links: Vec::new(), problems: Vec::new(), status }
     }
 
+    /// Adds, to that of a source, that of the copy which the same station keeps: a destination like others, of which its
+    /// store tells more than its link does.
+    pub(crate) fn with_copy(mut self, here: &StationName, copy: Self) -> Self {
+        let of_store = |health: &SetHealth| {
+            // Where both wait, the store knows what for; whether there is a link, the link knows.
+            let is_known = |kept: &SetHealth| kept.state() != State::Disconnected;
+            let waits = |kept: &SetHealth| kept.state() == State::Waiting;
+            let worse = |kept: &SetHealth| (kept.state(), waits(kept)) > (health.state(), false);
+            copy.own.as_ref().filter(|kept| is_known(kept) && worse(kept)).cloned()
+        };
+        for ((to, health), shown) in self.links.iter_mut().zip(&mut self.status.destinations) {
+            if to == here
+                && let Some(kept) = of_store(health)
+            {
+                shown.health = HealthStatus::from(&kept);
+                *health = kept;
+            }
+        }
+        let shown = self.own.clone().unwrap_or_else(|| worst(&self.links));
+        let problems = copy.problems.into_iter().map(|told| Told::at(here, told.problem));
+        self.problems.extend(problems);
+        let (problems, alarms) = texts(&self.problems);
+        self.status = SetStatus {
+            health: HealthStatus::from(&shown),
+            live: copy.status.live,
+            durable: copy.status.durable,
+            commit: copy.status.commit,
+            live_commit: copy.status.live_commit,
+            incomplete: self.status.incomplete + copy.status.incomplete,
+            problems,
+            alarms,
+            ..self.status
+        };
+        self
+    }
+
     /// Says what the station's part of the set is, whatever of it is open.
     pub(crate) fn of_part(mut self, part: &SetPart) -> Self {
         part.role().clone_into(&mut self.status.role);
@@ -94,6 +130,13 @@ impl From<SetProblem> for Told {
     fn from(problem: SetProblem) -> Self {
         Self { to: None, problem }
     }
+}
+
+/// Returns how a set is whose source is well: as at the destination that is worst off.
+pub(crate) fn worst(links: &[(StationName, SetHealth)]) -> SetHealth {
+    let worst = links.iter().map(|(_, health)| health).max_by_key(|health| health.state());
+    let nobody = || LinkHealth::Away(Some("no station receives it".to_owned()));
+    worst.cloned().unwrap_or_else(|| SetHealth::Disconnected(nobody()))
 }
 
 /// Returns problems as they are answered: all of them, and those that are alarms.

@@ -5,6 +5,7 @@ use std::{pin::Pin, sync::Arc};
 use chrono_tz::Tz;
 use tokio::sync::watch;
 
+use keepshare_base::StationName;
 use keepshare_replication::link::LinkOptions;
 
 use crate::{config::Scans, peers::Peers, state::StateDir};
@@ -14,6 +15,8 @@ use crate::{config::Scans, peers::Peers, state::StateDir};
 pub(crate) struct SetContext {
     /// Where everything is.
     pub(crate) state: StateDir,
+    /// What this station is called.
+    pub(crate) here: StationName,
     /// The other stations.
     pub(crate) peers: Arc<Peers>,
     /// How links behave.

@@ -105,8 +105,9 @@ async fn find_set(
     name: &SetName,
     origin: OriginId,
 ) -> Result<Arc<Replica>, String> {
-    let (peer, certificate) = (&pump.peer, Peer::of(&pump.certificate));
-    let is_primary = certificate.is_ok_and(|peer| peer.role == Role::Primary);
+    let peer = &pump.peer;
+    let certified = pump.certificate.as_ref().and_then(|shown| Peer::of(shown).ok());
+    let is_primary = certified.is_some_and(|peer| peer.role == Role::Primary);
     let running = match station.running(name) {
         Some(running) => running,
         None if is_primary && origin != OriginId::SET => {

@@ -24,7 +24,7 @@ use keepshare_proto::cut::CutRule;
 use keepshare_replication::{
     clock::seconds_since,
     drivers::{
-        Peers,
+        Inlet, Peers, Way,
         agreement::Agreement,
         restores::Restores,
         ship::{Ship, Shipping},
@@ -37,7 +37,7 @@ use keepshare_replication::{
 
 use crate::{
     backlog::{Backlog, Lag},
-    checkup::{Checkup, Told, texts},
+    checkup::{Checkup, Told, texts, worst},
     context::{SetContext, Task},
     database, panics,
     schedule::{AlarmClock, Weekly},
@@ -92,17 +92,25 @@ pub(crate) enum MirrorKind {
 }
 
 impl Master {
-    /// Opens the journal and begins to watch the folder; returns what ships, too, which the caller runs.
+    /// Opens the journal and begins to watch the folder; returns what ships, too, which the caller runs. Where this station
+    /// keeps a copy itself, `own` takes it in: one destination among others.
     pub(crate) fn open(
         context: &SetContext,
         name: &SetName,
-        SourcePart { origin, folder: root, to }: &SourcePart,
+        SourcePart { origin, folder: root, to: others }: &SourcePart,
+        own: Option<Inlet>,
     ) -> Outcome<(Arc<Self>, Vec<Task>)> {
         let state = &context.state;
         let put_aside = |to: &StationName| {
             Restores::new(state.restores(name).join(to.as_str()))
                 .context("cannot prepare for restores")
         };
+        let own = own.map(|inlet| (context.here.clone(), Way::Here(inlet)));
+        let others = others.iter().map(|to| {
+            let peers = Arc::clone(&context.peers) as Arc<dyn Peers>;
+            (to.clone(), Way::Network { peers, link: context.link })
+        });
+        let (to, ways): (Vec<_>, Vec<_>) = own.into_iter().chain(others).unzip();
         // First, as it can fail: a source that is open has a thread, which goes on writing to the journal.
         let restores = to.iter().map(put_aside).collect::<anyhow::Result<Vec<_>>>()?;
         let config = SourceConfig {
@@ -123,14 +131,14 @@ impl Master {
         let source = Source::open(config, database::open_journal(&journal)?)
             .map_err(|error| cannot_replicate(root, error))?;
         // Known to the journal before anything is written, so that it keeps what they have not got.
-        for station in to {
+        for station in &to {
             if source.acked_by(station.as_str()).is_none() {
                 source.acked(station.as_str(), source.head().epoch, Seq(0));
             }
         }
-        let agreement = Arc::new(Agreement::new(to));
+        let agreement = Arc::new(Agreement::new(&to));
         let mut tasks: Vec<Task> = Vec::new();
-        let ship = |(to, restores): (&StationName, Restores)| {
+        let ship = |((to, way), restores): ((StationName, Way), Restores)| {
             let mirror_wanted = Arc::new(Notify::new());
             let ship = Ship {
                 set: name.clone(),
@@ -139,15 +147,14 @@ impl Master {
                 source: source.clone(),
                 agreement: Arc::clone(&agreement),
                 mirror_wanted: Arc::clone(&mirror_wanted),
-                peers: Arc::clone(&context.peers) as Arc<dyn Peers>,
+                way,
                 restores,
-                link: context.link,
             };
             let (shown_to, shown) = watch::channel(Shipping::default());
             tasks.push(Box::pin(ship.run(shown_to, context.stopping.clone())));
-            Destination { to: to.clone(), shown, mirror_wanted, backlog: Mutex::default() }
+            Destination { to, shown, mirror_wanted, backlog: Mutex::default() }
         };
-        let destinations = to.iter().zip(restores).map(ship).collect();
+        let destinations = to.into_iter().zip(ways).zip(restores).map(ship).collect();
         let (at, zone, stopping) = (context.scans.at, context.zone, context.stopping.clone());
         tasks.push(Box::pin(scan_at(at, zone, source.clone(), stopping.clone())));
         let (name, root) = (name.clone(), root.clone());
@@ -203,7 +210,7 @@ impl Master {
         problems.extend(health::states_in(&self.root).map(Told::from));
         problems.extend(health::source_problems(&source).into_iter().map(Told::from));
         let own = own.into_iter().next().map(SetHealth::Alarm);
-        let shown = own.clone().unwrap_or_else(|| health::worst(&links));
+        let shown = own.clone().unwrap_or_else(|| worst(&links));
         let (texts, alarms) = texts(&problems);
         let status = SetStatus {
             name: self.name.to_string(),

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use keepshare_base::StationName;
 use keepshare_control::{Failure, Outcome};
+use keepshare_replication::drivers::Inlet;
 
 use crate::{
     checkup::Checkup,
     context::{SetContext, Task},
     master::{Asked, Master},
-    replica::Replica,
-    set_record::SetRecord,
+    replica::{Place, Replica},
+    set_record::{LivePart, SetRecord},
 };
 
 /// A station's part of a set, as it runs.
@@ -21,6 +22,8 @@ use crate::{
 pub(crate) struct Running {
     source: Option<Side<Master>>,
     copy: Option<Side<Replica>>,
+    /// The way from the source to the copy, where both are here.
+    inlet: Inlet,
 }
 
 /// One side of a set, or why it could not be opened.
@@ -80,8 +83,12 @@ impl Running {
     pub(crate) fn check(&self, record: &SetRecord, asked: Option<Asked>) -> Checkup {
         let source =
             self.source().map(|source| source.check(asked.unwrap_or_else(|| source.ask_settled())));
-        let copy = self.copy().map(|copy| copy.check());
-        let checkup = source.or(copy).unwrap_or_else(|| Checkup::unknown(record));
+        let copy = self.copy().map(|copy| (copy.from(), copy.check()));
+        let checkup = match (source, copy) {
+            (Some(source), Some((here, copy))) => source.with_copy(here, copy),
+            (Some(checkup), None) | (None, Some((_, checkup))) => checkup,
+            (None, None) => Checkup::unknown(record),
+        };
         self.failures().fold(checkup.of_part(&record.part), Checkup::not_opened)
     }
 
@@ -89,6 +96,7 @@ impl Running {
     pub(crate) fn take_over(&mut self, later: Self) {
         self.source = later.source.or(self.source.take());
         self.copy = later.copy.or(self.copy.take());
+        self.inlet = later.inlet;
     }
 
     /// Makes everything durable and ends the set's threads. Blocks.
@@ -105,13 +113,13 @@ impl Running {
 impl Opened {
     /// Opens a set; what cannot be opened says why. Blocks.
     pub(crate) fn open(context: &SetContext, record: &SetRecord) -> Self {
-        Self::open_where(context, record, |_| true)
+        Self::open_where(context, record, Inlet::default(), |_| true)
     }
 
     /// Opens again what could not be opened for lack of space; the rest of the set is left as it is. Blocks.
     pub(crate) fn reopen(context: &SetContext, record: &SetRecord, running: &Running) -> Self {
         let lacks_space = |why: Option<&Failure>| why.is_some_and(Failure::is_no_space);
-        Self::open_where(context, record, |side| match side {
+        Self::open_where(context, record, running.inlet.clone(), |side| match side {
             OneOf::Source => lacks_space(running.why_no_source()),
             OneOf::Copy => lacks_space(running.why_no_copy()),
         })
@@ -120,17 +128,23 @@ impl Opened {
     fn open_where(
         context: &SetContext,
         record: &SetRecord,
+        inlet: Inlet,
         is_wanted: impl Fn(OneOf) -> bool,
     ) -> Self {
         let SetRecord { name, part, .. } = record;
         let mut opened = Self::default();
         // The copy first: where it cannot be opened, no thread of a source has begun to write to the journal.
         if let Some(copy) = part.copy.as_ref().filter(|_| is_wanted(OneOf::Copy)) {
-            opened.running.copy = Some(opened.take(Replica::open(context, name, copy)));
+            let in_place = part.source.as_ref().filter(|_| copy.live == LivePart::InPlace);
+            let in_place = in_place
+                .map(|source| Place { folder: source.folder.clone(), inlet: inlet.clone() });
+            opened.running.copy = Some(opened.take(Replica::open(context, name, copy, in_place)));
         }
         if let Some(source) = part.source.as_ref().filter(|_| is_wanted(OneOf::Source)) {
-            opened.running.source = Some(opened.take(Master::open(context, name, source)));
+            let own = part.copy.as_ref().map(|_| inlet.clone());
+            opened.running.source = Some(opened.take(Master::open(context, name, source, own)));
         }
+        opened.running.inlet = inlet;
         opened
     }
 
@@ -168,7 +182,7 @@ enum OneOf {
 impl Opened {
     /// Returns that of a set whose source cannot be opened.
     pub(crate) fn without_source(failure: Failure) -> Self {
-        let running = Running { source: Some(Err(failure)), copy: None };
+        let running = Running { source: Some(Err(failure)), ..Running::default() };
         Self { running, tasks: Vec::new() }
     }
 }

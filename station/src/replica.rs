@@ -27,7 +27,7 @@ use keepshare_proto::{
 use keepshare_replication::{
     clock::{mono, seconds_since},
     drivers::{
-        Wanted,
+        Inlet, Wanted,
         pump::Pump,
         receive::{Ask, Receive, Receiving, failures},
     },
@@ -36,7 +36,7 @@ use keepshare_versioning::when::Moment;
 use keepshare_versioning::{
     FileState, Reader,
     live::{Checking, Difference, LiveOptions},
-    set::{SetOptions, SetStore, Status},
+    set::{LivePlace, SetOptions, SetStore, Status},
 };
 
 use crate::{
@@ -82,6 +82,8 @@ pub(crate) struct Replica {
     origin: OriginId,
     from: StationName,
     live: PathBuf,
+    /// The live tree is the source's folder.
+    is_in_place: bool,
     /// None once it is closed.
     store: Mutex<Option<Arc<SetStore>>>,
     reader: Reader,
@@ -95,26 +97,43 @@ pub(crate) struct Replica {
     turns: Turns,
 }
 
+/// Where a copy is whose live tree is the source's folder.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// The source's folder.
+    pub(crate) folder: PathBuf,
+    /// Where the link from the source comes in.
+    pub(crate) inlet: Inlet,
+}
+
 impl Replica {
     /// Opens what is kept; returns what receives, too, which the caller runs.
     pub(crate) fn open(
         context: &SetContext,
         name: &SetName,
-        CopyPart { origin, from }: &CopyPart,
+        CopyPart { origin, from, .. }: &CopyPart,
+        in_place: Option<Place>,
     ) -> Outcome<(Arc<Self>, Vec<Task>)> {
         let dir = context.state.set(name);
-        let live = dir.join("live");
+        let is_in_place = in_place.is_some();
+        let (live, place) = match &in_place {
+            Some(Place { folder, .. }) => (folder.clone(), LivePlace::InPlace),
+            None => (dir.join("live"), LivePlace::Beside),
+        };
         files::create_private_dir(&dir).map_err(anyhow::Error::new)?;
         let as_root = rustix::process::geteuid().is_root();
         let live_options = LiveOptions { as_root, ..LiveOptions::default() };
         let sync = Some(sync_tree::in_a_child());
-        let options = SetOptions { live_options, sync, ..SetOptions::default() };
+        let options = SetOptions { live: place, live_options, sync, ..SetOptions::default() };
         let store = SetStore::open(&dir, options)
             .with_context(|| format!("cannot open the set in {}", dir.display()))?;
         tracing::info!(set = %name, report = ?store.report(), "set opened");
         let reader = store.reader();
         let store = Arc::new(store);
         let (links_to, links) = mpsc::channel(WAITING_MAX);
+        if let Some(Place { inlet, .. }) = in_place {
+            inlet.open(links_to.clone());
+        }
         let (asks_to, asks) = mpsc::channel(WAITING_MAX);
         let (shown_to, shown) =
             watch::channel(Receiving { away_since: Some(mono()), ..Receiving::default() });
@@ -135,6 +154,7 @@ impl Replica {
             origin: *origin,
             from: from.clone(),
             live,
+            is_in_place,
             store: Mutex::new(Some(store)),
             reader,
             zone: context.zone,
@@ -354,6 +374,10 @@ impl Replica {
 
     /// Compares the live tree with what was committed, telling how far it is; it follows new commits in between. Blocks.
     pub(crate) fn check_live(&self, reply: &mut Reply) -> Outcome<Vec<String>> {
+        if self.is_in_place {
+            // Others write there at any time; that it is looked at is the source's part.
+            return Ok(Vec::new());
+        }
         let mut checking = Checking::new(true);
         loop {
             let store = self.open_store()?;

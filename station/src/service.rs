@@ -215,14 +215,24 @@ impl Station {
         self.lock_sets().running.get(name).cloned()
     }
 
-    /// Has a folder of this machine replicated to other stations from now on. Blocks.
+    /// Has every version of a folder of this machine kept from now on, by the stations that are named: this one may be among
+    /// them, and is the one where none is named. Blocks.
     pub fn add_source(
         self: &Arc<Self>,
         name: SetName,
         source: PathBuf,
         to: Vec<StationName>,
     ) -> Outcome<()> {
-        self.add_set(SetRecord::new(name, SetPart::sent(OriginId(1), source, to))).map(drop)
+        // A new set has one slot.
+        let origin = OriginId(1);
+        let (here, others): (Vec<_>, Vec<_>) =
+            to.into_iter().partition(|station| *station == self.config.name);
+        let part = if here.is_empty() && !others.is_empty() {
+            SetPart::sent(origin, source, others)
+        } else {
+            SetPart::kept_in_place(origin, self.config.name.clone(), source, others)
+        };
+        self.add_set(SetRecord::new(name, part)).map(drop)
     }
 
     /// Adds a set, durable and running when this returns. Blocks.
@@ -326,6 +336,7 @@ impl Station {
     fn context(&self) -> SetContext {
         SetContext {
             state: self.state.clone(),
+            here: self.config.name.clone(),
             peers: Arc::clone(&self.peers),
             link: self.link_options(),
             scans: self.config.scans,

@@ -53,8 +53,22 @@ pub(crate) struct CopyPart {
     /// The slot that is received.
     #[serde(default = "former_origin")]
     pub(crate) origin: OriginId,
-    /// The station that masters the set.
+    /// The station that masters the set: this one, where it has the source as well.
     pub(crate) from: StationName,
+    /// Where its live tree is.
+    #[serde(default)]
+    pub(crate) live: LivePart,
+}
+
+/// Where the live tree of a copy is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum LivePart {
+    /// A folder in the station's state, which the copy fills.
+    #[default]
+    Own,
+    /// The source folder of the same set, which the copy never writes.
+    InPlace,
 }
 
 impl SetRecord {
@@ -72,7 +86,18 @@ impl SetPart {
 
     /// Returns the part of a station that only receives the set.
     pub(crate) fn received(origin: OriginId, from: StationName) -> Self {
-        Self { source: None, copy: Some(CopyPart { origin, from }) }
+        Self { source: None, copy: Some(CopyPart { origin, from, live: LivePart::Own }) }
+    }
+
+    /// Returns the part of a station that masters the set and keeps its versions in place; other stations may, too.
+    pub(crate) fn kept_in_place(
+        origin: OriginId,
+        here: StationName,
+        folder: PathBuf,
+        to: Vec<StationName>,
+    ) -> Self {
+        let copy = CopyPart { origin, from: here, live: LivePart::InPlace };
+        Self { source: Some(SourcePart { origin, folder, to }), copy: Some(copy) }
     }
 
     /// Returns the folder that the set's users write to, where that is here.
@@ -168,10 +193,12 @@ mod tests {
 
     #[test]
     fn a_record_says_both_and_is_read_as_it_was_written() {
-        let both = SetPart {
-            source: Some(SourcePart { origin: OriginId(2), folder: "/srv".into(), to: Vec::new() }),
-            copy: Some(CopyPart { origin: OriginId(2), from: "office".parse().unwrap() }),
-        };
+        let both = SetPart::kept_in_place(
+            OriginId(2),
+            "office".parse().unwrap(),
+            "/srv".into(),
+            Vec::new(),
+        );
         let records = [
             SetRecord { share: Some(1), ..SetRecord::new("files".parse().unwrap(), both) },
             SetRecord::new(

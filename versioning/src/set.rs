@@ -109,13 +109,25 @@ pub enum SetError {
     Thread(#[source] io::Error),
 }
 
+/// Where the live tree of a set is.
+#[derive(Clone, Debug, Default)]
+pub enum LivePlace {
+    /// In `live` and `stage` in the set's folder.
+    #[default]
+    Beside,
+    /// In these folders.
+    Dirs(LiveDirs),
+    /// In place: the folder that the changes come from. It has everything already, and nothing is written there.
+    InPlace,
+}
+
 /// How a set is opened.
 #[derive(Clone, Default)]
 pub struct SetOptions {
     /// The store's options.
     pub store: StoreOptions,
-    /// Where the live tree is; `live` and `stage` in the set's folder where nothing else is said.
-    pub live: Option<LiveDirs>,
+    /// Where the live tree is.
+    pub live: LivePlace,
     /// How the live tree is kept.
     pub live_options: LiveOptions,
     /// How the live tree is made durable, where not by this process itself.
@@ -178,10 +190,15 @@ impl SetStore {
     pub fn open_on(disk: Arc<dyn Disk>, dir: &Path, options: SetOptions) -> Result<Self, SetError> {
         let SetOptions { store, live, mut live_options, sync } = options;
         let (mut store, report) = Store::open(Arc::clone(&disk), store)?;
-        // Beside the log and the packs, nobody else keeps anything.
-        live_options.own |= live.is_none();
-        let dirs =
-            live.unwrap_or_else(|| LiveDirs { live: dir.join("live"), stage: dir.join("stage") });
+        let dirs = match live {
+            LivePlace::InPlace => return Self::open_in_place(disk, store, report),
+            LivePlace::Dirs(dirs) => dirs,
+            LivePlace::Beside => {
+                // Beside the log and the packs, nobody else keeps anything.
+                live_options.own = true;
+                LiveDirs { live: dir.join("live"), stage: dir.join("stage") }
+            }
+        };
         let memory = boot().map(|boot| Memory { disk: Arc::clone(&disk), boot });
         let shared_disk = Arc::clone(&disk);
         let open = move || -> Result<LiveTree, SetError> {
@@ -207,6 +224,7 @@ impl SetStore {
             disk: shared_disk,
             writer: WriterBox::default(),
             follower: FollowerBox::default(),
+            in_place: false,
             sync: sync.unwrap_or_else(|| Arc::new(|live, _| Ok(rustix::fs::syncfs(live)?))),
             status: Mutex::new(status),
             watchers: Mutex::new(Vec::new()),
@@ -216,6 +234,31 @@ impl SetStore {
         set.start("set-live", move |shared, reader| follower::run(shared, tree, open, &reader))?;
         set.start("set-live-sync", |shared, _| follower::run_syncs(shared))?;
         set.shared.follower.durable(set.report.latest);
+        Ok(set)
+    }
+
+    /// Opens a set whose live tree is in place: what is durable is live.
+    fn open_in_place(
+        disk: Arc<dyn Disk>,
+        mut store: Store,
+        report: OpenReport,
+    ) -> Result<Self, SetError> {
+        let latest = report.latest;
+        store.set_live(latest);
+        let reader = store.reader();
+        let status =
+            Status { durable: latest, live: latest, live_synced: latest, ..Status::default() };
+        let shared = Arc::new(Shared {
+            disk,
+            writer: WriterBox::default(),
+            follower: FollowerBox::default(),
+            in_place: true,
+            sync: Arc::new(|_, _| Ok(())),
+            status: Mutex::new(status),
+            watchers: Mutex::new(Vec::new()),
+        });
+        let mut set = Self { shared, reader, report, threads: Vec::new() };
+        set.start("set-writer", |shared, _| writer::run(shared, store))?;
         Ok(set)
     }
 
@@ -231,9 +274,12 @@ impl SetStore {
         self.shared.writer.order(Box::new(work));
     }
 
-    /// Has work done on the live tree's thread: it follows no commits meanwhile. Dropped where the set is being closed.
+    /// Has work done on the live tree's thread: it follows no commits meanwhile. Dropped where the set is being closed, and
+    /// where its live tree is in place.
     pub fn with_live(&self, work: impl FnOnce(&mut LiveTree, &Reader) + Send + 'static) {
-        self.shared.follower.order(Box::new(work));
+        if !self.shared.in_place {
+            self.shared.follower.order(Box::new(work));
+        }
     }
 
     /// Says what time it is, and how long the machine has been up, which no setting of the clock changes; call it about once a
@@ -316,6 +362,8 @@ struct Shared {
     disk: Arc<dyn Disk>,
     writer: WriterBox,
     follower: FollowerBox,
+    /// There is no live tree of our own, and no thread that follows.
+    in_place: bool,
     sync: SyncTree,
     status: Mutex<Status>,
     watchers: Mutex<Vec<Box<dyn Fn() + Send>>>,

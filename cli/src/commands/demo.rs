@@ -1,4 +1,4 @@
-//! `keepshare demo`: a master and a replica on this machine, in one process.
+//! `keepshare demo`: a master and a replica on this machine, or one station that is both, in one process.
 
 use std::{
     net::SocketAddr,
@@ -46,11 +46,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const SET: &str = "demo";
 
 /// The folders of a demo.
-pub(super) struct Layout {
+struct Layout {
     root: PathBuf,
     source: PathBuf,
     /// The source is the sample that we make.
     is_sample: bool,
+    /// One station masters the set and keeps its versions.
+    is_single: bool,
     /// Gone when the demo ends.
     _temporary: Option<TemporaryDir>,
 }
@@ -58,7 +60,7 @@ pub(super) struct Layout {
 /// A folder that is removed with everything in it.
 struct TemporaryDir(PathBuf);
 
-/// Runs a master and a replica until interrupted.
+/// Runs the stations until interrupted.
 pub(crate) fn demo(options: &cli::Demo, screen: &Screen) -> Outcome<()> {
     panics::remember();
     log_to_stderr("error");
@@ -67,31 +69,25 @@ pub(crate) fn demo(options: &cli::Demo, screen: &Screen) -> Outcome<()> {
 }
 
 async fn run(layout: &Layout, screen: &Screen) -> Outcome<()> {
-    let is_new = !layout.state_of(REPLICA).join(CONFIG).exists();
+    let is_new = !layout.state_of(layout.keeper()).join(CONFIG).exists();
     if layout.is_sample && !layout.source.exists() {
         sample::make(&layout.source)?;
     }
     let mut tasks = JoinSet::new();
-    let master = layout.start_master(&mut tasks).await?;
-    let replica = match layout.start_replica(&master, &mut tasks).await {
-        Ok(replica) => replica,
-        Err(failure) => {
-            master.stop();
-            return Err(failure);
-        }
-    };
-    let pair = Pair { master, replica };
-    let answers = vec![Arc::clone(&pair.replica), Arc::clone(&pair.master)];
+    let stations = layout.start_stations(&mut tasks).await?;
+    let Stations { master, keeper } = &stations;
+    let answers = if layout.is_single { vec![keeper] } else { vec![keeper, master] };
+    let answers = answers.into_iter().map(Arc::clone).collect();
     let socket = layout.root.join("keepshare.sock");
     let api = ApiServer::bind(&socket)?;
     let outcome = tokio::select! {
         () = api.serve(Arc::new(StationAnswers::new(answers))) => Ok(()),
         ended = first_end(&mut tasks) => ended,
-        failed = present(layout, &pair, is_new, &socket, screen) => failed,
+        failed = present(layout, &stations, is_new, &socket, screen) => failed,
         () = interrupted() => Ok(()),
     };
-    pair.master.stop();
-    pair.replica.stop();
+    master.stop();
+    keeper.stop();
     while let Some(ran) = tasks.join_next().await {
         ran.context("a station failed")??;
     }
@@ -109,34 +105,36 @@ async fn first_end(tasks: &mut JoinSet<Outcome<()>>) -> Outcome<()> {
 /// Brings everything up and tells about it; then there is nothing more to do.
 async fn present(
     layout: &Layout,
-    pair: &Pair,
+    stations: &Stations,
     is_new: bool,
     socket: &Path,
     screen: &Screen,
 ) -> Outcome<()> {
-    pair.add_set(&layout.source).await?;
-    pair.settle(None, screen).await?;
+    stations.add_set(&layout.source).await?;
+    stations.settle(None, screen).await?;
     if is_new && layout.is_sample {
         for edit in sample::EDITS {
-            let head = pair.head()?;
+            let head = stations.head()?;
             edit(&layout.source)
                 .with_context(|| format!("cannot edit {}", layout.source.display()))?;
-            pair.settle(Some(head), screen).await?;
+            stations.settle(Some(head), screen).await?;
         }
     }
-    let user = DemoUser::add(layout, &pair.replica).await?;
-    introduce(layout, pair, &user, socket, screen)?;
+    let user = DemoUser::add(&layout.state_of(layout.keeper()), &stations.keeper).await?;
+    introduce(layout, stations, &user, socket, screen)?;
     std::future::pending().await
 }
 
-/// The two stations of a demo.
-struct Pair {
+/// The stations of a demo: two, or one that is both.
+struct Stations {
+    /// Its users write here.
     master: Arc<Station>,
-    replica: Arc<Station>,
+    /// It keeps the versions, and has the doors.
+    keeper: Arc<Station>,
 }
 
-impl Pair {
-    /// Has the master replicate the folder, where it does not yet.
+impl Stations {
+    /// Has the versions of the folder kept, where they are not yet.
     async fn add_set(&self, source: &Path) -> Outcome<()> {
         let name = set_name();
         match status_of_set(&self.master, &name) {
@@ -148,7 +146,7 @@ impl Pair {
             None => {}
         }
         let (master, source) = (Arc::clone(&self.master), source.to_owned());
-        let to = vec![station_name(REPLICA)];
+        let to = vec![self.keeper.config.name.clone()];
         let added = tokio::task::spawn_blocking(move || master.add_source(name, source, to)).await;
         added.context("adding the set failed")?
     }
@@ -162,21 +160,21 @@ impl Pair {
         status.ok_or_else(|| Failure::unavailable("the set is not open"))
     }
 
-    fn of_replica(&self) -> Option<SetStatus> {
-        status_of_set(&self.replica, &set_name())
+    fn of_keeper(&self) -> Option<SetStatus> {
+        tokio::task::block_in_place(|| status_of_set(&self.keeper, &set_name()))
     }
 
-    /// Waits until the replica has everything, and something after the change `after`.
+    /// Waits until every version is kept, and something after the change `after`.
     async fn settle(&self, after: Option<u64>, screen: &Screen) -> Outcome<()> {
         let bar = screen.bar();
         loop {
-            let (master, replica) = (self.of_master()?, self.of_replica());
+            let (master, keeper) = (self.of_master()?, self.of_keeper());
             let HealthStatus { state, cause, percent, found } = master.health;
             if matches!(state, State::Alarm | State::Stopped) {
                 return Err(Failure::unavailable(cause.unwrap_or_else(|| state.to_string())));
             }
-            let has_all = replica.as_ref().is_some_and(|replica| {
-                replica.health.state.has_arrived() && replica.durable == master.head
+            let has_all = keeper.as_ref().is_some_and(|keeper| {
+                keeper.health.state.has_arrived() && keeper.durable == master.head
             });
             let is_later = after.is_none_or(|after| master.head > Some(after));
             if has_all && is_later && state.has_arrived() {
@@ -195,6 +193,14 @@ impl Layout {
         if let (Some(source), Some(state)) = (&options.source, &options.state) {
             check(source, state)?;
         }
+        let begun = |station: &str| {
+            options.state.as_ref().is_some_and(|state| state.join(station).join(CONFIG).exists())
+        };
+        if options.single && begun(MASTER) {
+            return Err(Failure::refused("this demo was begun with two stations")
+                .hint("leave --single out, or give it another --state"));
+        }
+        let is_single = options.single || begun(SINGLE);
         let (root, temporary) = match &options.state {
             Some(state) => {
                 files::create_private_dir(state).map_err(anyhow::Error::new)?;
@@ -216,14 +222,19 @@ impl Layout {
             None => root.join("source"),
         };
         let is_sample = options.source.is_none();
-        Ok(Self { root, source, is_sample, _temporary: temporary })
+        Ok(Self { root, source, is_sample, is_single, _temporary: temporary })
     }
 
-    pub(super) fn state_of(&self, station: &str) -> PathBuf {
+    fn state_of(&self, station: &str) -> PathBuf {
         self.root.join(station)
     }
 
-    /// Opens the config of one of the two, or makes one on a free port.
+    /// Returns which station keeps the versions.
+    fn keeper(&self) -> &'static str {
+        if self.is_single { SINGLE } else { REPLICA }
+    }
+
+    /// Opens the config of a station, or makes one on a free port.
     fn config(&self, station: &str) -> Outcome<(Config, bool)> {
         let path = self.state_of(station).join(CONFIG);
         if path.exists() {
@@ -249,10 +260,29 @@ impl Layout {
         Ok((config, true))
     }
 
-    async fn start_master(&self, tasks: &mut JoinSet<Outcome<()>>) -> Outcome<Arc<Station>> {
-        let (config, is_new) = self.config(MASTER)?;
+    async fn start_stations(&self, tasks: &mut JoinSet<Outcome<()>>) -> Outcome<Stations> {
+        if self.is_single {
+            let master = self.start_first(SINGLE, tasks).await?;
+            return Ok(Stations { keeper: Arc::clone(&master), master });
+        }
+        let master = self.start_first(MASTER, tasks).await?;
+        match self.start_replica(&master, tasks).await {
+            Ok(keeper) => Ok(Stations { master, keeper }),
+            Err(failure) => {
+                master.stop();
+                Err(failure)
+            }
+        }
+    }
+
+    async fn start_first(
+        &self,
+        name: &str,
+        tasks: &mut JoinSet<Outcome<()>>,
+    ) -> Outcome<Arc<Station>> {
+        let (config, is_new) = self.config(name)?;
         if is_new {
-            let path = self.state_of(MASTER).join(CONFIG);
+            let path = self.state_of(name).join(CONFIG);
             make_first(&config, &path, &parse_address(&config.listen.to_string())?)?;
         }
         start(config, tasks).await
@@ -285,7 +315,7 @@ fn check(source: &Path, state: &Path) -> Outcome<()> {
     let state = absolute.with_context(|| format!("cannot tell where {} is", state.display()))?;
     // Whoever opens it tells why it cannot be opened.
     let Ok(source) = source.canonicalize() else { return Ok(()) };
-    if state.join(MASTER).join(CONFIG).exists() {
+    if [MASTER, SINGLE].iter().any(|station| state.join(station).join(CONFIG).exists()) {
         return Ok(());
     }
     refuse_states(&source)?;
@@ -308,9 +338,9 @@ async fn start(config: Config, tasks: &mut JoinSet<Outcome<()>>) -> Outcome<Arc<
     Ok(station)
 }
 
-/// Returns the doors of one of the two: users meet the replica, and from this machine alone.
+/// Returns the doors of a station: users meet the one that keeps the versions, and from this machine alone.
 fn doors_of(station: &str) -> Outcome<Doors> {
-    if station != REPLICA {
+    if station == MASTER {
         return Ok(Doors { nfs: None, https: None, show: Shown::default() });
     }
     Ok(Doors { nfs: Some(free_address()?), https: Some(free_address()?), show: Shown::default() })
@@ -325,13 +355,13 @@ fn free_address() -> Outcome<SocketAddr> {
 /// Tells what there is, and what to try.
 fn introduce(
     layout: &Layout,
-    pair: &Pair,
+    stations: &Stations,
     user: &DemoUser,
     socket: &Path,
     screen: &Screen,
 ) -> Outcome<()> {
-    let live = pair.of_replica().and_then(|replica| replica.live).unwrap_or_default();
-    let health = pair.of_master()?.health;
+    let live = stations.of_keeper().and_then(|keeper| keeper.live).unwrap_or_default();
+    let health = stations.of_master()?.health;
     let value = serde_json::json!({
         "source": layout.source,
         "live": live,
@@ -348,6 +378,13 @@ fn introduce(
     });
     screen.value(&value, |_| {
         let (source, live, socket) = (layout.source.display(), live.display(), socket.display());
+        let (running, live) = match layout.is_single {
+            true => ("A station that keeps every version of a folder is running", String::new()),
+            false => (
+                "A master and a replica are running",
+                format!("\x20 live    {live}   what the replica has\n"),
+            ),
+        };
         let (file, kept) = match layout.is_sample {
             true => (sample::SHOWN, "goes with the demo; --state DIR keeps it"),
             false => ("PATH", "goes with the demo; --state DIR keeps it"),
@@ -359,9 +396,9 @@ fn introduce(
             (state, None) => format!("{state}."),
         };
         format!(
-            "A master and a replica are running, {well}\n\n\
+            "{running}, {well}\n\n\
              \x20 source  {source}   write here\n\
-             \x20 live    {live}   what the replica has\n\
+             {live}\
              \x20 state   {}   {kept}\n\
              \x20 user    {} with the password {}\n\n\
              In another terminal:\n\n\
@@ -412,7 +449,8 @@ fn station_name(name: &str) -> StationName {
 
 /// What the stations are called, and their folders in the demo's.
 const MASTER: &str = "master";
-pub(super) const REPLICA: &str = "replica";
+const REPLICA: &str = "replica";
+const SINGLE: &str = "nas";
 
 /// What a station's config is called in its folder.
 const CONFIG: &str = "station.toml";
@@ -428,7 +466,7 @@ mod tests {
         let state = dir.path().join("deep/st");
         let prepare = |source: &Path, state: &Path| {
             let (source, state) = (Some(source.to_owned()), Some(state.to_owned()));
-            Layout::prepare(&cli::Demo { source, state }).map(drop)
+            Layout::prepare(&cli::Demo { single: false, source, state }).map(drop)
         };
         let refused = prepare(dir.path(), &state).unwrap_err();
         assert_eq!(refused.code, Code::Refused);

@@ -18,15 +18,15 @@ use keepshare_versioning::when::machine_zone;
 
 use crate::{
     addresses,
-    cli::{Global, Init, Join, NewStation},
+    cli::{Global, Join, NewStation},
     commands::config_path,
     output::Screen,
 };
 
 /// Makes a first station: the cluster's CA, its own identity, a config.
-pub(crate) fn init(options: &Init, global: &Global, screen: &Screen) -> Outcome<()> {
+pub(crate) fn init(options: &NewStation, global: &Global, screen: &Screen) -> Outcome<()> {
     let config_path = config_path(global);
-    let config = new_config(&options.station)?;
+    let config = new_config(options)?;
     let address = own_address(&config, None)?;
     make_first(&config, &config_path, &address)?;
     report(&config, &config_path, &address, screen, |run, option| {

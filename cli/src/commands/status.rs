@@ -130,7 +130,7 @@ fn first_step(station: &StationStatus) -> String {
     match (primary, station.members.first()) {
         (Some(primary), _) => format!("on {}: {}", primary.name, add(&station.name)),
         (None, Some(other)) => add(&other.name),
-        (None, None) => "first invite another station: keepshare token create".to_owned(),
+        (None, None) => "keepshare set add NAME --source DIR".to_owned(),
     }
 }
 
@@ -140,8 +140,12 @@ pub(crate) fn render_set(set: &SetStatus) -> String {
     if let Some(source) = &set.source {
         let _ = writeln!(text, "  source  {}", safe(&source.to_string_lossy()));
     }
-    if let Some(live) = &set.live {
-        let _ = writeln!(text, "  live    {}", safe(&live.to_string_lossy()));
+    match &set.live {
+        Some(live) if Some(live) == set.source.as_ref() => text += "  live    in place\n",
+        Some(live) => {
+            let _ = writeln!(text, "  live    {}", safe(&live.to_string_lossy()));
+        }
+        None => {}
     }
     if let Some(from) = &set.from {
         let _ = writeln!(text, "  from    {from}");

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::link::{Link, LinkControl, LinkCounts, LinkError, LinkReceiver};
 use keepshare_base::{StationName, chain};
+use keepshare_host::clock;
 use keepshare_proto::{CHANGE_WEIGHT_MIN, Frame, WINDOW_BYTES_MAX, codec::Clocks};
 use rustls::pki_types::CertificateDer;
 
@@ -21,12 +22,20 @@ use rustls::pki_types::CertificateDer;
 pub struct Pump {
     /// Who is at the other end.
     pub peer: StationName,
-    /// Their certificate, verified.
-    pub certificate: CertificateDer<'static>,
-    receiver: LinkReceiver,
+    /// Their certificate, verified; none where both ends are in this process.
+    pub certificate: Option<CertificateDer<'static>>,
+    incoming: Incoming,
     queue: mpsc::UnboundedSender<Frame>,
     waiting: Arc<Waiting>,
-    control: LinkControl,
+}
+
+/// Where messages come from.
+#[derive(Debug)]
+enum Incoming {
+    /// Another station.
+    Link { receiver: LinkReceiver, control: LinkControl },
+    /// This process: what the other end has queued, and how much of that waits.
+    Here { frames: mpsc::UnboundedReceiver<Frame>, sent: Arc<Waiting> },
 }
 
 /// The most frames that wait to be sent before no more is read. A whole window of the smallest changes stays below it, so
@@ -82,18 +91,44 @@ impl Pump {
             }
             sender.finish().await;
         });
-        Self { peer, certificate, receiver, queue, waiting, control }
+        let (certificate, incoming) = (Some(certificate), Incoming::Link { receiver, control });
+        Self { peer, certificate, incoming, queue, waiting }
+    }
+
+    /// Returns the two ends of a link within this process: what is queued at one is there at the other, as it is.
+    pub fn pair(here: &StationName) -> (Self, Self) {
+        let ((to_far, at_far), (to_near, at_near)) =
+            (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+        let (near, far) = (Arc::<Waiting>::default(), Arc::<Waiting>::default());
+        let end = |queue, frames, waiting: &Arc<Waiting>, sent: &Arc<Waiting>| Self {
+            peer: here.clone(),
+            certificate: None,
+            incoming: Incoming::Here { frames, sent: Arc::clone(sent) },
+            queue,
+            waiting: Arc::clone(waiting),
+        };
+        (end(to_far, at_near, &near, &far), end(to_near, at_far, &far, &near))
     }
 
     /// Waits for the next message. Dropped before it is done, it has lost nothing.
     pub async fn recv(&mut self) -> Result<Frame, LinkError> {
         self.waiting.few().await;
-        self.receiver.recv().await
+        match &mut self.incoming {
+            Incoming::Link { receiver, .. } => receiver.recv().await,
+            Incoming::Here { frames, sent } => {
+                let frame = frames.recv().await.ok_or(LinkError::Ended)?;
+                sent.one_less();
+                Ok(frame)
+            }
+        }
     }
 
-    /// Returns what the last message said of clocks.
+    /// Returns what the last message said of clocks. Within one process both ends have one clock.
     pub fn clocks(&self) -> Clocks {
-        self.receiver.clocks()
+        match &self.incoming {
+            Incoming::Link { receiver, .. } => receiver.clocks(),
+            Incoming::Here { .. } => Clocks { sent: Some(clock::now()), heard: None },
+        }
     }
 
     /// Queues a message; the link ends after what is queued when this is dropped.
@@ -110,8 +145,64 @@ impl Pump {
         }
     }
 
-    /// Returns what went over the link so far.
+    /// Returns what went over the network so far.
     pub fn counts(&self) -> LinkCounts {
-        self.control.counts()
+        match &self.incoming {
+            Incoming::Link { control, .. } => control.counts(),
+            Incoming::Here { .. } => LinkCounts::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::poll_fn,
+        pin::{Pin, pin},
+        task::Poll,
+    };
+
+    use keepshare_base::Seq;
+    use keepshare_proto::Message;
+
+    use super::*;
+
+    fn frame(seq: u64) -> Frame {
+        Frame::from(Message::Resend { from: Seq(seq) })
+    }
+
+    /// What is acknowledged is what the machines at both ends say, so nothing may be lost or swapped between them; what was
+    /// queued before one end went away still arrives, as over the network.
+    #[tokio::test]
+    async fn a_link_within_a_process_keeps_order_and_ends_after_what_was_queued() {
+        let (near, mut far) = Pump::pair(&"nas".parse().unwrap());
+        for seq in 0..3 {
+            near.send(frame(seq));
+        }
+        assert_eq!(far.recv().await.unwrap(), frame(0));
+        far.send(frame(7));
+        drop(near);
+        for seq in 1..3 {
+            assert_eq!(far.recv().await.unwrap(), frame(seq));
+        }
+        assert!(matches!(far.recv().await, Err(LinkError::Ended)));
+    }
+
+    /// Whoever asks and does not read the answers holds itself up, and fills no memory.
+    #[tokio::test]
+    async fn an_end_whose_answers_are_not_read_reads_no_more() {
+        let (mut near, mut far) = Pump::pair(&"nas".parse().unwrap());
+        far.send(frame(1));
+        for seq in 0..WAITING_MAX as u64 {
+            near.send(frame(seq));
+        }
+        let mut held = pin!(near.recv());
+        assert!(is_pending(held.as_mut()).await);
+        far.recv().await.unwrap();
+        assert_eq!(held.await.unwrap(), frame(1));
+    }
+
+    async fn is_pending(mut future: Pin<&mut impl Future>) -> bool {
+        poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_pending())).await
     }
 }

@@ -22,14 +22,14 @@ use keepshare_proto::{
 use crate::{
     clock,
     drivers::{
-        Peers,
         agreement::Agreement,
         alarms::{Alarms, problem_kind},
         mirror::{Mirror, MirrorShown},
         pump::Pump,
         restores::Restores,
+        way::Way,
     },
-    link::{Credentials, Link, LinkCounts, LinkError, LinkOptions, dial},
+    link::{LinkCounts, LinkError},
     source::{SourceError, SourceHandle},
 };
 
@@ -48,12 +48,10 @@ pub struct Ship {
     pub agreement: Arc<Agreement>,
     /// Somebody wants this destination mirrored.
     pub mirror_wanted: Arc<Notify>,
-    /// How to reach stations.
-    pub peers: Arc<dyn Peers>,
+    /// How it is reached.
+    pub way: Way,
     /// Where restores put content aside.
     pub restores: Restores,
-    /// How links behave.
-    pub link: LinkOptions,
 }
 
 /// How a destination is, for the status page.
@@ -83,7 +81,7 @@ pub struct Shipping {
 enum Done {
     Input(Input),
     /// By the dialling of this number.
-    Dialled(u64, Result<Link, String>),
+    Dialled(u64, Result<Pump, String>),
     Nothing,
 }
 
@@ -114,7 +112,7 @@ const SHOW_EVERY: Duration = Duration::from_millis(500);
 impl Ship {
     /// Ships until `stop` says so.
     pub async fn run(self, shown: watch::Sender<Shipping>, mut stop: watch::Receiver<bool>) {
-        let (mut heads, mut moves) = (self.source.watch(), self.peers.moves());
+        let (mut heads, mut moves) = (self.source.watch(), self.way.moves());
         let mut driver = Driver::new(self, shown).await;
         driver.look_at_journal();
         let mut tick = tokio::time::interval(SHOW_EVERY);
@@ -249,18 +247,15 @@ impl Driver {
         }
         self.dialling = true;
         self.dials += 1;
-        self.dialled = self.ship.peers.address(&self.ship.to);
-        let (peers, to, options) =
-            (Arc::clone(&self.ship.peers), self.ship.to.clone(), self.ship.link);
-        let (dial, address) = (self.dials, self.dialled.clone());
-        self.jobs.spawn(async move {
-            Done::Dialled(dial, dial_station(peers, &to, address, options).await)
-        });
+        let Ship { way, to, .. } = &self.ship;
+        self.dialled = way.address(to);
+        let (number, dialling) = (self.dials, way.clone().dial(to.clone(), self.dialled.clone()));
+        self.jobs.spawn(async move { Done::Dialled(number, dialling.await) });
     }
 
     /// Has the destination dialled anew where it is reached elsewhere now.
     fn look_at_address(&mut self) -> Option<Input> {
-        let address = self.ship.peers.address(&self.ship.to);
+        let address = self.ship.way.address(&self.ship.to);
         if self.dialled.is_none() || address.is_none() || address == self.dialled {
             return None;
         }
@@ -363,9 +358,9 @@ impl Driver {
             }
             Ok(Done::Nothing) => None,
             Ok(Done::Dialled(dial, _)) if dial != self.dials => None,
-            Ok(Done::Dialled(_, Ok(link))) => {
+            Ok(Done::Dialled(_, Ok(pump))) => {
                 self.dialling = false;
-                self.pump = Some(Pump::start(link));
+                self.pump = Some(pump);
                 self.show_error(None);
                 tracing::info!(set = %self.ship.set, peer = %self.ship.to, "connected");
                 Some(Input::Connected)
@@ -465,18 +460,6 @@ impl Driver {
             tracing::error!(set = %self.ship.set, peer = %self.ship.to, alarm = text, "replication needs a person");
         }
     }
-}
-
-async fn dial_station(
-    peers: Arc<dyn Peers>,
-    to: &StationName,
-    address: Option<String>,
-    options: LinkOptions,
-) -> Result<Link, String> {
-    let address = address.ok_or_else(|| format!("no address of {to} is known"))?;
-    let credentials: Arc<dyn Credentials> = peers;
-    let link = dial(&address, to, &credentials, options).await;
-    link.map_err(|error| chain(&error))
 }
 
 /// Returns the place that a destination is known to have reached.

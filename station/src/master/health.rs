@@ -90,13 +90,6 @@ fn percent(mirror: &MirrorShown) -> u64 {
         .min(99)
 }
 
-/// Returns how a set is whose source is well: as at the destination that is worst off.
-pub(super) fn worst(links: &[(StationName, SetHealth)]) -> SetHealth {
-    let worst = links.iter().map(|(_, health)| health).max_by_key(|health| health.state());
-    let nobody = || LinkHealth::Away(Some("no station receives it".to_owned()));
-    worst.cloned().unwrap_or_else(|| SetHealth::Disconnected(nobody()))
-}
-
 /// Returns what keeps the whole source from being replicated.
 pub(super) fn alarms(source: &SourceStatus) -> impl Iterator<Item = SetProblem> {
     source.alarms.iter().map(|alarm| match alarm {
@@ -153,6 +146,7 @@ mod tests {
     use keepshare_proto::{MirrorReason, Place, Text};
 
     use super::*;
+    use crate::checkup::worst;
 
     const HEAD: Head = Head { epoch: Epoch::FIRST, seq: Seq(7), running: RunningHash::EMPTY };
 

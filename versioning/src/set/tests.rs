@@ -105,6 +105,32 @@ fn a_change_is_answered_shown_and_kept() {
     assert_eq!(fs::read(dir.path().join("live/file")).unwrap(), b"second");
 }
 
+/// A set in place writes no tree; should its copy need one some day, that is filled with all that came before.
+#[test]
+fn what_is_durable_in_place_is_live_and_a_tree_can_follow_later() {
+    let dir = bench_folder();
+    let in_place = || {
+        SetStore::open(dir.path(), SetOptions { live: LivePlace::InPlace, ..SetOptions::default() })
+    };
+    let set = in_place().unwrap();
+    let commit = submit(&set, change(1, b"first")).recv_timeout(PATIENCE).unwrap().unwrap();
+    let status = set.status();
+    assert_eq!((status.live, status.live_synced), (commit, commit));
+    let (told, dropped) = mpsc::channel::<()>();
+    set.with_live(move |_, _| drop(told));
+    assert!(dropped.recv_timeout(PATIENCE).is_err(), "there is no tree to work on");
+    set.tick(Stamp(2_000_000));
+    set.close();
+    let set = in_place().unwrap();
+    assert_eq!(set.status().live, commit);
+    set.close();
+    assert!(!dir.path().join("live").exists());
+
+    let set = open(dir.path());
+    wait_for(&set, |status| status.live >= commit && status.live_failed.is_none());
+    assert_eq!(fs::read(dir.path().join("live/file")).unwrap(), b"first");
+}
+
 /// Answers come in order, whatever was grouped, and a refused change takes nothing with it.
 #[test]
 fn answers_come_in_order() {
@@ -127,7 +153,10 @@ fn a_full_disk_is_waited_for() {
     let (disk, dir) = (SimDisk::new(), bench_folder());
     let options = SetOptions {
         store: StoreOptions { reserve_bytes: 0, ..StoreOptions::default() },
-        live: Some(LiveDirs { live: dir.path().join("live"), stage: dir.path().join("stage") }),
+        live: LivePlace::Dirs(LiveDirs {
+            live: dir.path().join("live"),
+            stage: dir.path().join("stage"),
+        }),
         ..SetOptions::default()
     };
     let set = SetStore::open_on(Arc::new(disk.clone()), dir.path(), options).unwrap();
@@ -254,7 +283,10 @@ fn a_stop_waits_for_no_sync_of_the_live_tree() {
 fn index_and_live_tree_go_on_after_the_disk_failed() {
     let (disk, dir) = (SimDisk::new(), bench_folder());
     let options = SetOptions {
-        live: Some(LiveDirs { live: dir.path().join("live"), stage: dir.path().join("stage") }),
+        live: LivePlace::Dirs(LiveDirs {
+            live: dir.path().join("live"),
+            stage: dir.path().join("stage"),
+        }),
         ..SetOptions::default()
     };
     let set = SetStore::open_on(Arc::new(disk.clone()), dir.path(), options).unwrap();
@@ -297,7 +329,10 @@ fn a_set_without_a_pause_writes_its_log_anew() {
     let (disk, dir) = (SimDisk::new(), bench_folder());
     let options = SetOptions {
         store: StoreOptions { reserve_bytes: 0, log_bytes_min: 4096, ..StoreOptions::default() },
-        live: Some(LiveDirs { live: dir.path().join("live"), stage: dir.path().join("stage") }),
+        live: LivePlace::Dirs(LiveDirs {
+            live: dir.path().join("live"),
+            stage: dir.path().join("stage"),
+        }),
         ..SetOptions::default()
     };
     let set = SetStore::open_on(Arc::new(disk.clone()), dir.path(), options).unwrap();

@@ -316,7 +316,16 @@ impl Writer<'_> {
                     }
                     // Users see it before the master hears of it.
                     self.shared.follower.durable(durable);
-                    self.shared.update(|status| status.durable = durable);
+                    let in_place = self.shared.in_place;
+                    if in_place {
+                        self.store.set_live(durable);
+                    }
+                    self.shared.update(|status| {
+                        status.durable = durable;
+                        if in_place {
+                            (status.live, status.live_synced) = (durable, durable);
+                        }
+                    });
                 }
                 Err(error) if passing(&error).is_some() => {
                     self.fail(&error);

@@ -14,7 +14,7 @@ use keepshare_control::{Code, Failure, Outcome};
 use keepshare_host::{accounts::MachineAccounts, clock, files};
 use keepshare_station::service::Station;
 
-use super::{Layout, REPLICA, set_name};
+use super::set_name;
 
 /// Who can log in to a demo.
 #[derive(Debug)]
@@ -31,8 +31,8 @@ pub(super) struct DemoUser {
 
 impl DemoUser {
     /// Adds the user, where there is none yet.
-    pub(super) async fn add(layout: &Layout, station: &Station) -> Outcome<Self> {
-        let path = layout.state_of(REPLICA).join(PASSWORD_FILE);
+    pub(super) async fn add(state: &Path, station: &Station) -> Outcome<Self> {
+        let path = state.join(PASSWORD_FILE);
         let https = station.config.doors.https.map(|at| format!("https://{at}"));
         let nfs = station.config.doors.nfs;
         let accounts = Arc::clone(&station.accounts);
@@ -106,5 +106,5 @@ fn password(path: &Path) -> Outcome<(String, bool)> {
 /// What the user is called where the account has a name that no user can have.
 const FALLBACK: &str = "demo";
 
-/// Where a demo keeps its password, in the state folder of its replica.
+/// Where a demo keeps its password, in the folder of the station that has the doors.
 const PASSWORD_FILE: &str = "demo-password";
