@@ -40,6 +40,7 @@ use crate::{
     checkup::{Checkup, Told, texts, worst},
     context::{SetContext, Task},
     database, panics,
+    peers::Receivers,
     schedule::{AlarmClock, Weekly},
     set_record::SourcePart,
 };
@@ -107,7 +108,8 @@ impl Master {
         };
         let own = own.map(|inlet| (context.here.clone(), Way::Here(inlet)));
         let others = others.iter().map(|to| {
-            let peers = Arc::clone(&context.peers) as Arc<dyn Peers>;
+            let peers = Receivers { peers: Arc::clone(&context.peers), set: name.clone() };
+            let peers = Arc::new(peers) as Arc<dyn Peers>;
             (to.clone(), Way::Network { peers, link: context.link })
         });
         let (to, ways): (Vec<_>, Vec<_>) = own.into_iter().chain(others).unzip();

@@ -31,6 +31,7 @@ use keepshare_replication::{
         pump::Pump,
         receive::{Ask, Receive, Receiving, failures},
     },
+    link::LinkControl,
 };
 use keepshare_versioning::when::Moment;
 use keepshare_versioning::{
@@ -89,6 +90,8 @@ pub(crate) struct Replica {
     reader: Reader,
     zone: chrono_tz::Tz,
     links: mpsc::Sender<(Pump, Frame)>,
+    /// The newest link that came from another station.
+    link: Mutex<Option<LinkControl>>,
     asks: mpsc::Sender<Ask>,
     shown: watch::Receiver<Receiving>,
     stopping: watch::Receiver<bool>,
@@ -159,6 +162,7 @@ impl Replica {
             reader,
             zone: context.zone,
             links: links_to,
+            link: Mutex::default(),
             asks: asks_to,
             shown,
             stopping: context.stopping.clone(),
@@ -195,8 +199,16 @@ impl Replica {
 
     /// Takes a link that brings this set, and the hello it began with.
     pub(crate) async fn take_link(&self, pump: Pump, hello: Frame) {
+        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = pump.control();
         // A set that is closing takes no links; dropping one ends it.
         let _ = self.links.send((pump, hello)).await;
+    }
+
+    /// Ends the link that brings this set; what was received stays.
+    pub(crate) fn end_link(&self) {
+        if let Some(link) = self.link.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            link.close();
+        }
     }
 
     /// Has the master write an old version back at `path`, and waits until it has come back as a new one. Blocks.

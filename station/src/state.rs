@@ -35,6 +35,25 @@ struct SetsFile {
     sets: Vec<SetRecord>,
 }
 
+/// A station that is reached elsewhere from here than the cluster says.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rerouted {
+    /// Which station.
+    pub(crate) name: StationName,
+    /// What is dialled.
+    pub(crate) address: StationAddress,
+    /// What the cluster said when somebody said this; it holds until the cluster says something else.
+    pub(crate) instead_of: StationAddress,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AddressesFile {
+    #[serde(default, rename = "station")]
+    stations: Vec<Rerouted>,
+}
+
 #[derive(Default, Serialize, Deserialize)]
 struct MembersFile {
     #[serde(default, rename = "member")]
@@ -123,14 +142,51 @@ impl StateDir {
         self.0.join("sets").join(set.as_str())
     }
 
-    /// Reads the sets.
+    /// Reads this station's part of every set.
     pub(crate) fn load_sets(&self) -> Outcome<Vec<SetRecord>> {
-        Ok(read_toml::<SetsFile>(&self.0.join("sets.toml"))?.sets)
+        let former = self.former_sets_file();
+        let file = if former.exists() { former } else { self.parts_file() };
+        Ok(read_toml::<SetsFile>(&file)?.sets)
+    }
+
+    /// Where this station's part of every set is: what follows from the cluster's document, and the numbers of drives.
+    fn parts_file(&self) -> PathBuf {
+        self.0.join("parts.toml")
+    }
+
+    /// Where builds without a document kept the sets.
+    fn former_sets_file(&self) -> PathBuf {
+        self.0.join("sets.toml")
+    }
+
+    /// Puts the files aside whose place the document has taken, with `sets` as they are now; they stay beside it.
+    pub(crate) fn put_former_aside(&self, sets: &[SetRecord]) -> Outcome<()> {
+        if self.former_sets_file().exists() {
+            write_toml(&self.parts_file(), &SetsFile { sets: sets.to_vec() })?;
+        }
+        for file in [self.former_sets_file(), self.members_file()] {
+            if !file.exists() {
+                continue;
+            }
+            let name = file.display().to_string();
+            let aside = |n: u32| match n {
+                0 => PathBuf::from(format!("{name}.former")),
+                n => PathBuf::from(format!("{name}.former-{n}")),
+            };
+            let free = (0..).map(aside).find(|aside| !aside.exists());
+            let aside = free.context("there is a free name")?;
+            fs::rename(&file, &aside).with_context(|| format!("cannot rename {name}"))?;
+            files::sync_parent(&file)
+                .with_context(|| format!("cannot sync the folder of {name}"))?;
+            tracing::info!(file = %aside.display(), "the cluster's document has taken its place");
+        }
+        Ok(())
     }
 
     /// Returns the sets that this station replicated before the list of its sets was lost.
     pub(crate) fn lost_sets(&self) -> Vec<SetName> {
-        if !matches!(self.0.join("sets.toml").try_exists(), Ok(false)) {
+        let is_gone = |file: PathBuf| matches!(file.try_exists(), Ok(false));
+        if !is_gone(self.former_sets_file()) || !is_gone(self.parts_file()) {
             return Vec::new();
         }
         let journals = fs::read_dir(self.journals()).into_iter().flatten().flatten();
@@ -142,12 +198,24 @@ impl StateDir {
         sets
     }
 
-    /// Writes the sets, durable when it returns.
+    /// Writes this station's part of every set, durable when it returns.
     pub(crate) fn save_sets(&self, sets: &[SetRecord]) -> Outcome<()> {
-        write_toml(&self.0.join("sets.toml"), &SetsFile { sets: sets.to_vec() })
+        let former = self.former_sets_file();
+        let file = if former.exists() { former } else { self.parts_file() };
+        write_toml(&file, &SetsFile { sets: sets.to_vec() })
     }
 
-    /// Where the members are, elsewhere than on the primary.
+    /// Reads where stations are reached from here.
+    pub(crate) fn load_rerouted(&self) -> Outcome<Vec<Rerouted>> {
+        Ok(read_toml::<AddressesFile>(&self.0.join("addresses.toml"))?.stations)
+    }
+
+    /// Writes where stations are reached from here, durable when it returns.
+    pub(crate) fn save_rerouted(&self, stations: &[Rerouted]) -> Outcome<()> {
+        write_toml(&self.0.join("addresses.toml"), &AddressesFile { stations: stations.to_vec() })
+    }
+
+    /// Where the members are, elsewhere than on the primary and until there is a document.
     pub(crate) fn members_file(&self) -> PathBuf {
         self.0.join("members.toml")
     }

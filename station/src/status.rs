@@ -81,6 +81,7 @@ fn station_problems(station: &Station) -> Vec<StationProblem> {
         .chain(station.door_problem().map(StationProblem::LoginShut))
         .chain(station.drive.problem().map(StationProblem::DriveShut))
         .chain(lost_sets(station))
+        .chain(station.agreed.problems())
         .collect()
 }
 

@@ -100,6 +100,19 @@ pub(crate) fn list(
     Ok(members)
 }
 
+pub(crate) fn list_with_certificates(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+    now: Stamp,
+) -> Result<Vec<(Member, Vec<Serial>)>, EnrolError> {
+    let mut members = Vec::new();
+    for entry in table.iter()? {
+        let Row { member, certificates } = decode(entry?.1.value())?;
+        let left = certificates.into_iter().filter(|(_, ends)| *ends > now);
+        members.push((member, left.map(|(serial, _)| serial).collect()));
+    }
+    Ok(members)
+}
+
 fn decode(bytes: &[u8]) -> Result<Row, EnrolError> {
     Ok(postcard::from_bytes(bytes)?)
 }

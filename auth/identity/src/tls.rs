@@ -151,9 +151,11 @@ impl StationTls {
         self.client(Expected::Station(expected.clone()), LINK_ALPN)
     }
 
-    /// Returns the client's side for a renewal by the primary, whatever it is called.
-    pub fn renewal_client(&self) -> Result<Arc<ClientConfig>, Error> {
-        self.client(Expected::Primary, JOIN_ALPN)
+    /// Returns the client's side for questions to the primary: the station of this name, or, for who does not know yet, the one
+    /// whose certificate says so.
+    pub fn primary_client(&self, name: Option<&StationName>) -> Result<Arc<ClientConfig>, Error> {
+        let expected = name.map_or(Expected::Primary, |name| Expected::Station(name.clone()));
+        self.client(expected, JOIN_ALPN)
     }
 
     fn client(&self, expected: Expected, alpn: &[u8]) -> Result<Arc<ClientConfig>, Error> {

@@ -73,7 +73,7 @@ impl Primary {
     }
 
     async fn renew(&self, identity: &StationIdentity) -> Result<StationIdentity, Failed> {
-        let applicant = Applicant::renew(identity, &self.cluster.tls(identity)).unwrap();
+        let applicant = Applicant::renew(identity, &self.cluster.tls(identity), None).unwrap();
         apply(&self.address, applicant).await.map(|joined| joined.identity)
     }
 

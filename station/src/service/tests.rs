@@ -82,7 +82,7 @@ async fn a_set_that_cannot_be_remembered_leaves_no_task_and_no_thread() {
     let source = dir.path().join("source");
     fs::create_dir(&source).unwrap();
     let station = station(dir.path()).await;
-    let in_the_way = station.state.root().join("sets.toml");
+    let in_the_way = station.state.root().join("parts.toml");
     fs::create_dir_all(in_the_way.join("folder")).unwrap();
     let received = SetPart::received(OriginId(1), "store".parse().unwrap());
     let records =

@@ -37,6 +37,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "versioning",
             "auth",
             "identity",
+            "cluster",
+            "cluster-local",
             "replication",
             "namespace",
             "nfs",
