@@ -266,3 +266,6 @@ fn verify(signed: &SignedDocument, identity: &StationIdentity) -> Result<(), Tak
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::Context;
 
-use keepshare_base::StationName;
+use keepshare_base::{Stamp, StationName};
 use keepshare_cluster::{Document, Member, Root, Set, SetId};
 use keepshare_control::{Failure, Outcome};
 use keepshare_host::clock;
@@ -146,7 +146,7 @@ impl Station {
         let sets = records.iter().map(|record| Ok((record, new_id()?)));
         let sets = sets.collect::<Outcome<Vec<_>>>()?;
         self.agreed.publish(enrolment.ca(), now, |document| {
-            write_register(document, register);
+            write_register(document, register, now);
             for (record, id) in sets {
                 write_set(document, record, id, here)?;
             }
@@ -169,7 +169,7 @@ impl Station {
             .map_err(Failure::from)
             .and_then(|register| {
                 self.agreed.publish(enrolment.ca(), now, |document| {
-                    write_register(document, register);
+                    write_register(document, register, now);
                     Ok(())
                 })
             });
@@ -260,17 +260,21 @@ fn part_of(set: &Set, here: &StationName) -> Option<SetPart> {
     (part != SetPart::default()).then_some(part)
 }
 
-/// Writes down who is in the cluster.
-fn write_register(document: &mut Document, Register { members, refused }: Register) {
+/// Writes down who is in the cluster. A register that came from an older backup knows less: what it does not know stays.
+fn write_register(document: &mut Document, Register { members, refused }: Register, now: Stamp) {
     let member = |(member, mut certificates): (keepshare_identity::Member, Vec<_>)| {
         certificates.sort();
         let keepshare_identity::Member { name, role, address, joined } = member;
         Member { name, role, address, joined, certificates }
     };
-    document.members = members.into_iter().map(member).collect();
+    let members: Vec<Member> = members.into_iter().map(member).collect();
+    document.members.retain(|known| members.iter().all(|member| member.name != known.name));
+    document.members.extend(members);
     document.members.sort_by(|a, b| a.name.cmp(&b.name));
-    document.revoked = refused;
+    document.revoked.extend(refused);
+    document.revoked.retain(|(_, ends)| *ends > now);
     document.revoked.sort();
+    document.revoked.dedup_by_key(|(serial, _)| *serial);
 }
 
 /// Writes down a set whose source is on this station.
@@ -315,7 +319,7 @@ fn new_id() -> Outcome<SetId> {
 
 #[cfg(test)]
 mod tests {
-    use keepshare_base::{ClusterId, OriginId, Role, Stamp};
+    use keepshare_base::{ClusterId, OriginId, Role, Serial};
 
     use super::*;
 
@@ -354,6 +358,28 @@ mod tests {
         let received = SetPart::received(OriginId(1), name("office"));
         assert_eq!((store[0].part.clone(), store[0].share), (received, Some(1)));
         assert_eq!(attic, []);
+    }
+
+    /// A primary whose database came from an older backup must not put out who joined since.
+    #[test]
+    fn a_register_that_forgot_puts_nobody_out() {
+        let mut document = document(&["store"]);
+        document.revoked = vec![(Serial([1; 16]), Stamp(50)), (Serial([2; 16]), Stamp(5))];
+        let office = keepshare_identity::Member {
+            name: name("office"),
+            role: Role::Primary,
+            address: "elsewhere:7846".parse().unwrap(),
+            joined: Stamp(1),
+        };
+        let members = vec![(office, vec![Serial([4; 16]), Serial([3; 16])])];
+        let refused = vec![(Serial([1; 16]), Stamp(50)), (Serial([5; 16]), Stamp(60))];
+        write_register(&mut document, Register { members, refused }, Stamp(10));
+        assert_eq!(document.check(), Ok(()));
+        assert_eq!(document.members.len(), 2);
+        assert_eq!(document.members[0].address.as_str(), "elsewhere:7846");
+        assert_eq!(document.members[0].certificates, [Serial([3; 16]), Serial([4; 16])]);
+        let left: Vec<_> = document.revoked.iter().map(|(serial, _)| serial.0[0]).collect();
+        assert_eq!(left, [1, 5], "what has ended by itself is no use");
     }
 
     /// A drive that is mounted goes by the number that its handles carry.
