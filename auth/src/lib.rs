@@ -1,32 +1,18 @@
-//! Who is who: stations, and how one becomes a member of a cluster; users, and what lets them in.
+//! Which users there are, and what lets them in: passwords, tickets, sessions, and the log of who did what.
 //!
-//! A station is its key and a certificate that the cluster's own CA signed; a join token lets a new station ask for one,
-//! once. Everything here works on files and a database that are passed in; time is passed in too, and sockets belong to
-//! the callers.
+//! Everything here works on files and a database that are passed in; time is passed in too, and sockets belong to the
+//! callers. Who a station is stands in `auth/identity`.
 
 mod account_error;
 mod accounts;
 mod audit;
 mod binding;
-mod ca;
-mod certificate;
-mod enrol_error;
-mod enrolment;
-mod hex;
-mod identity;
-mod join;
-mod members;
 mod passwords;
-mod pem_parts;
 mod principal;
 mod range;
-mod revocation;
-mod secrets;
 mod session_id;
 mod sessions;
 mod tickets;
-pub mod tls;
-mod token;
 mod user_name;
 mod users;
 
@@ -34,23 +20,13 @@ pub use account_error::{AccountError, PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN};
 pub use accounts::{Accounts, Bearer, Login, LoginRefusal, LoginRequest};
 pub use audit::{AUDIT_FILE, Audit, AuditEvent, AuditLine};
 pub use binding::Binding;
-pub use ca::{CA_FILE, CaError, CaPin, CaPinError, ClusterCa};
-pub use certificate::{CertificateError, ClusterId, Peer, Role, Serial};
-pub use enrol_error::{EnrolError, MessageError};
-pub use enrolment::{Admission, Application, Enrolment};
-pub use identity::{IDENTITY_FILE, IdentityError, PendingIdentity, StationIdentity};
-pub use join::{Applicant, Decided, JoinDesk, JoinError, JoinedIdentity, Move};
-pub use members::{AddressError, Member, StationAddress};
 pub use principal::{GROUPS_MAX, Principal};
 pub use range::{HostRange, HostRangeError};
-pub use revocation::Revocations;
-pub use secrets::SecretError;
 pub use session_id::SessionId;
 pub use sessions::{
     Admitted, Claim, HostGrant, HostSession, IDLE_S, ResumeRefusal, ResumeSecret, SessionInfo,
     SessionRefusal, Sessions,
 };
 pub use tickets::{TICKET_TTL_S, Ticket, TicketRefusal};
-pub use token::{JoinToken, TOKEN_TTL_S, TokenError, TokenId, TokenInfo, TokenRefusal, Tokens};
 pub use user_name::{UserName, UserNameError};
 pub use users::{User, UserSets};

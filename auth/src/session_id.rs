@@ -2,9 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
-
-use crate::hex;
 
 /// Numbers a session: random, so that numbers are never used again.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
@@ -25,6 +24,7 @@ impl FromStr for SessionId {
     type Err = SessionIdError;
 
     fn from_str(text: &str) -> Result<Self, SessionIdError> {
-        hex::parse(text).map(u64::from_be_bytes).map(Self).ok_or(SessionIdError)
+        let bytes = HEXLOWER.decode(text.as_bytes()).map_err(|_| SessionIdError)?;
+        bytes.try_into().map(u64::from_be_bytes).map(Self).map_err(|_| SessionIdError)
     }
 }

@@ -9,9 +9,11 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use data_encoding::HEXLOWER;
+
 use keepshare_base::{SetName, Stamp};
 
-use crate::{Binding, SessionId, UserName, hex};
+use crate::{Binding, SessionId, UserName};
 
 /// How long a ticket is good for, in seconds.
 pub const TICKET_TTL_S: u32 = 120;
@@ -38,18 +40,12 @@ impl Ticket {
 
     /// Returns the text, for the user's eyes only.
     pub fn reveal(&self) -> String {
-        struct Text([u8; 16]);
-        impl fmt::Display for Text {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                hex::write(&self.0, f)
-            }
-        }
-        Text(self.0).to_string()
+        HEXLOWER.encode(&self.0)
     }
 
     /// Reads the text that [`Self::reveal`] gave.
     pub fn parse(text: &[u8]) -> Option<Self> {
-        hex::parse(std::str::from_utf8(text).ok()?).map(Self)
+        HEXLOWER.decode(text).ok()?.try_into().ok().map(Self)
     }
 
     fn key(&self) -> [u8; 32] {

@@ -2,6 +2,7 @@
 
 use std::{fmt, num::NonZeroU64, str::FromStr};
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use serde::{Deserialize, Serialize};
 
 /// A text that is not the id it was meant to be.
@@ -19,6 +20,12 @@ pub enum IdError {
     /// Not a content hash or request id.
     #[error("'{0}' is not 64 hexadecimal digits")]
     Hex(String),
+    /// Not a cluster's id.
+    #[error("'{0}' is not the id of a cluster: 32 digits of 0-9 and a-f")]
+    Cluster(String),
+    /// Not a role.
+    #[error("'{0}' is not a role: primary or replica")]
+    Role(String),
 }
 
 /// A source slot of a set, held by one master at a time.
@@ -30,9 +37,6 @@ pub struct OriginId(pub u32);
 impl OriginId {
     /// The set itself, of which no master sends anything.
     pub const SET: Self = Self(0);
-
-    /// The origin of a set with one master.
-    pub const FIRST: Self = Self(1);
 }
 
 impl fmt::Display for OriginId {
@@ -254,7 +258,7 @@ macro_rules! hash_type {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                write!(f, "{}", HEXLOWER.encode_display(&self.0))
             }
         }
 
@@ -269,14 +273,8 @@ macro_rules! hash_type {
 
             fn from_str(text: &str) -> Result<Self, IdError> {
                 let wrong = || IdError::Hex(text.to_owned());
-                if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-                    return Err(wrong());
-                }
-                let mut bytes = [0; 32];
-                for (i, byte) in bytes.iter_mut().enumerate() {
-                    *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).map_err(|_| wrong())?;
-                }
-                Ok(Self(bytes))
+                let bytes = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(|_| wrong())?;
+                bytes.try_into().map(Self).map_err(|_| wrong())
             }
         }
     };

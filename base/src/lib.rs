@@ -12,6 +12,7 @@ pub mod health;
 mod ids;
 mod meta;
 mod names;
+mod station;
 mod time;
 
 pub use access_list::{ACCESS_LIST_XATTR, DEFAULT_LIST_XATTR, mode_without_list};
@@ -31,4 +32,5 @@ pub use meta::{
     xattr_allowed,
 };
 pub use names::{DEPTH_MAX, NAME_BYTES_MAX, Name, NameError, SetPath, escape_name, unescape_name};
+pub use station::{AddressError, ClusterId, Role, Serial, StationAddress};
 pub use time::{FileTime, Stamp};

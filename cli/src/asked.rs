@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use keepshare_auth::tls::SeenStation;
+use keepshare_identity::tls::SeenStation;
 use keepshare_base::SetName;
 use keepshare_control::{Failure, Outcome, client::Client, questions::Place};
 use keepshare_station::config::{self, Config};

@@ -7,7 +7,7 @@ use std::{ffi::OsString, net::IpAddr, path::PathBuf};
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use keepshare_auth::{CaPin, HostRange, UserName};
+use keepshare_auth::{HostRange, UserName};
 use keepshare_base::{SetName, StationName};
 
 /// A network file share that keeps every version.
@@ -315,7 +315,7 @@ pub(crate) struct LoginOptions {
     pub(crate) resume: bool,
     /// The CA of the station, as keepshare status shows it there
     #[arg(long, value_name = "PIN")]
-    pub(crate) ca: Option<CaPin>,
+    pub(crate) ca: Option<keepshare_identity::CaPin>,
     /// Trust a station that was not seen before without asking
     #[arg(long, conflicts_with = "ca")]
     pub(crate) accept_new: bool,

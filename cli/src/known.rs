@@ -12,10 +12,11 @@ use std::{
 
 use anyhow::Context;
 
-use keepshare_auth::{CaPin, ResumeSecret, tls::SeenStation};
+use keepshare_auth::ResumeSecret;
 use keepshare_base::{SetName, StationName};
 use keepshare_control::{Failure, Outcome};
 use keepshare_host::files;
+use keepshare_identity::{CaPin, tls::SeenStation};
 use keepshare_station::config;
 
 /// The longest such file that is read, in bytes.

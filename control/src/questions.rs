@@ -8,8 +8,8 @@ use std::{fmt, net::IpAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use keepshare_auth::{HostRange, StationAddress};
-use keepshare_base::{SetName, StationName};
+use keepshare_auth::HostRange;
+use keepshare_base::{SetName, StationAddress, StationName};
 
 use crate::{
     accounts::{AnySession, Ended, HostInfo, UserInfo},

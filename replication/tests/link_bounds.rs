@@ -10,7 +10,7 @@ mod support;
 
 use std::{sync::Arc, time::Duration};
 
-use keepshare_auth::Role;
+use keepshare_base::Role;
 use keepshare_replication::link::{Accepted, LinkOptions, dial};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use rustls::pki_types::ServerName;

@@ -7,12 +7,12 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 
-use keepshare_auth::{Member, Move, Role, StationAddress};
-use keepshare_base::StationName;
+use keepshare_base::{StationAddress, StationName};
 use keepshare_control::{Failure, Outcome};
+use keepshare_identity::{Member, Move};
 use keepshare_replication::join::ask;
 
-use crate::service::Station;
+use crate::{service::Station, state::Rerouted};
 
 /// How long to wait before the primary is told again that did not hear.
 const AGAIN_EVERY: Duration = Duration::from_secs(30);
@@ -65,19 +65,21 @@ async fn announce(station: &Arc<Station>, address: &StationAddress) -> anyhow::R
             let (enrolment, name) = (Arc::clone(enrolment), station.config.name.clone());
             let own = address.clone();
             tokio::task::spawn_blocking(move || enrolment.set_address(&name, &own)).await??;
+            let primary = Arc::clone(station);
+            tokio::task::spawn_blocking(move || primary.publish_register()).await?;
             None
         }
         None => {
-            let members = station.peers.members();
-            let primary = members.iter().find(|member| member.role == Role::Primary);
-            let at = primary.context("no address of the primary is known")?.address.clone();
-            let told = Move::new(address, &station.peers.tls())?;
-            let answer = ask(at.as_str(), told.tls(), told.question()).await?;
+            let primary = station.peers.primary();
+            let primary = primary.context("no address of the primary is known")?;
+            let told = Move::new(address, &station.peers.tls(), primary.name.as_ref())?;
+            let answer = ask(primary.address.as_str(), told.tls(), told.question()).await?;
             Some(told.complete(&answer)?)
         }
     };
     let one_line = |failure: Failure| anyhow::anyhow!(failure.one_line());
-    if let Some(members) = members {
+    // Where there is a document, the next revision says it.
+    if let Some(members) = members.filter(|_| station.agreed.held().is_none()) {
         station.state.save_members(&members).map_err(one_line)?;
         station.peers.set_members(members);
     }
@@ -97,7 +99,18 @@ pub(crate) fn set_address(
         if !set.context("cannot record the address")? {
             return Err(no_station(name));
         }
+        station.publish_register();
         station.peers.moved();
+        return Ok(());
+    }
+    if let Some(held) = station.agreed.held() {
+        let member = held.document.member(name).ok_or_else(|| no_station(name))?;
+        let mut rerouted = station.state.load_rerouted()?;
+        rerouted.retain(|row| row.name != *name);
+        let instead_of = member.address.clone();
+        rerouted.push(Rerouted { name: name.clone(), address: address.clone(), instead_of });
+        station.state.save_rerouted(&rerouted)?;
+        station.peers.set_rerouted(rerouted);
         return Ok(());
     }
     let mut members: Vec<Member> = station.peers.members();

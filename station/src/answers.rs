@@ -2,8 +2,10 @@
 
 use std::{os::unix::ffi::OsStrExt, path::Path, sync::Arc};
 
-use keepshare_auth::{AuditEvent, AuditLine, Role, StationAddress, TOKEN_TTL_S};
-use keepshare_base::{Name, SetName, SetPath, Stamp, StationName, escape_name};
+use keepshare_auth::{AuditEvent, AuditLine};
+use keepshare_base::{
+    Name, Role, SetName, SetPath, Stamp, StationAddress, StationName, escape_name,
+};
 use keepshare_control::{
     Failure, Outcome, Reply,
     answers::{FsckReport, MemberStatus, SetStatus, StatusReport, TokenInfo},
@@ -15,6 +17,7 @@ use keepshare_control::{
     router::Answers,
 };
 use keepshare_host::{accounts::MachineAccounts, clock};
+use keepshare_identity::TOKEN_TTL_S;
 
 use crate::{
     announce, catalog,
@@ -202,7 +205,7 @@ impl StationAnswers {
         let address = station.peers.address_of(&station.config.name);
         let address = address.map_or_else(|| "THIS-STATION".to_owned(), String::from);
         Ok(TokenInfo {
-            id: keepshare_auth::TokenId::of(&token.secret).to_string(),
+            id: keepshare_identity::TokenId::of(&token.secret).to_string(),
             role: Role::Replica.to_string(),
             expires: now.plus_micros(i64::from(TOKEN_TTL_S) * 1_000_000).to_string(),
             join: Some(format!("keepshare join {address} --token {token} --name NAME")),

@@ -15,8 +15,7 @@ use anyhow::Context;
 use chrono_tz::Tz;
 use serde::Deserialize;
 
-use keepshare_auth::{AddressError, StationAddress};
-use keepshare_base::StationName;
+use keepshare_base::{AddressError, StationAddress, StationName};
 use keepshare_control::{Code, Failure, Outcome};
 use keepshare_host::files;
 use keepshare_versioning::when::machine_zone;

@@ -1,15 +1,15 @@
 //! The door for other stations: who comes in by a link, and who asks to join.
 //!
 //! A certificate of the cluster lets a station in; which sets it may bring is decided here, before anything else is
-//! read from it: the sets it has brought before, and new ones only from the primary.
+//! read from it: those of which the cluster's document says so.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
-use keepshare_auth::{Decided, JoinDesk, Peer, Role};
-use keepshare_base::SetName;
+use keepshare_base::{OriginId, Role, SetName, StationName};
 use keepshare_host::clock;
+use keepshare_identity::{Decided, JoinDesk, Peer};
 use keepshare_proto::{Frame, Message, Refusal, Text};
 use keepshare_replication::{
     drivers::pump::Pump,
@@ -18,10 +18,15 @@ use keepshare_replication::{
 };
 
 use crate::{
+    agreed::{Held, slot_between},
+    parts::Running,
     replica::Replica,
     service::Station,
     set_record::{SetPart, SetRecord},
 };
+
+/// How long a link that brings a set which the document does not know waits for the revision that does.
+const NEWS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a new link may take to say which set it brings.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -51,7 +56,11 @@ async fn answer_join(station: &Arc<Station>, pending: PendingJoin) {
     let answered = tokio::task::spawn_blocking(move || {
         let desk = asked.desk.as_ref()?;
         let shown = shown.as_ref().map(|certificate| certificate.as_ref());
-        Some(desk.answer(clock::now(), from.ip(), shown, &question))
+        let answered = desk.answer(clock::now(), from.ip(), shown, &question);
+        if let Ok(Decided::Admitted(_) | Decided::Moved(_)) = &answered.1 {
+            asked.publish_register();
+        }
+        Some(answered)
     });
     let answer = match answered.await {
         Ok(Some((answer, Ok(Decided::Admitted(peer))))) => {
@@ -60,8 +69,13 @@ async fn answer_join(station: &Arc<Station>, pending: PendingJoin) {
         }
         Ok(Some((answer, Ok(Decided::Moved(peer))))) => {
             tracing::info!(peer = %peer.name, %from, "a station is reached elsewhere");
-            station.peers.moved();
             answer
+        }
+        Ok(Some((_, Ok(Decided::Hears(peer, have))))) => {
+            match station.hearers.answer(&station.agreed, &peer.name, have).await {
+                Some(answer) => answer,
+                None => return,
+            }
         }
         Ok(Some((answer, Err(error)))) => {
             tracing::warn!(%from, %error, "a station was not let in");
@@ -89,7 +103,7 @@ async fn greet(station: &Arc<Station>, mut pump: Pump) {
     let Message::Hello(greeting) = &hello.message else {
         return refuse(&pump, Refusal::Order, "the first message must be a hello");
     };
-    match find_set(station, &pump, &greeting.set).await {
+    match find_set(station, &pump, &greeting.set, greeting.origin).await {
         Ok(replica) => replica.take_link(pump, hello).await,
         Err(reason) => {
             tracing::warn!(%peer, set = %greeting.set, reason, "a link was refused");
@@ -98,31 +112,83 @@ async fn greet(station: &Arc<Station>, mut pump: Pump) {
     }
 }
 
-/// Returns the set that a peer may bring, made new where the primary brings it first.
+/// Returns the set that a peer may bring.
 async fn find_set(
     station: &Arc<Station>,
     pump: &Pump,
     name: &SetName,
+    origin: OriginId,
 ) -> Result<Arc<Replica>, String> {
     let peer = &pump.peer;
-    let certified = pump.certificate.as_ref().and_then(|shown| Peer::of(shown).ok());
-    let is_primary = certified.is_some_and(|peer| peer.role == Role::Primary);
-    let running = match station.running(name) {
-        Some(running) => running,
-        None if is_primary => {
-            let record = SetRecord::new(name.clone(), SetPart::received(peer.clone()));
-            tracing::info!(set = %name, %peer, "a new set");
-            let station = Arc::clone(station);
-            let added = tokio::task::spawn_blocking(move || station.add_set(record)).await;
-            added.map_err(|error| error.to_string())?.map_err(|failure| failure.to_string())?
+    let running = match is_agreed(station, peer, name, origin).await? {
+        true if station.running(name).is_none() => {
+            // The revision that names it came a moment ago.
+            let following = Arc::clone(station);
+            let followed = tokio::task::spawn_blocking(move || following.follow()).await;
+            followed.map_err(|error| error.to_string())?.map_err(|failure| failure.to_string())?;
+            station.running(name).ok_or_else(|| format!("set {name} is not open yet"))?
         }
-        None => return Err(format!("there is no set {name} here, and only the primary adds one")),
+        true => station.running(name).ok_or_else(|| format!("set {name} is not open yet"))?,
+        false => find_unagreed(station, pump, name, origin).await?,
     };
     match (running.copy(), running.failures().next()) {
         (Some(copy), _) if copy.from() == peer => Ok(Arc::clone(copy)),
         (None, Some(failure)) => Err(format!("set {name} cannot be opened: {failure}")),
         (Some(_), _) => Err(format!("set {name} comes from another station")),
         (None, None) => Err(format!("set {name} has its master here")),
+    }
+}
+
+/// Tells whether the cluster agrees that a peer brings a set here; it does not while there is no document. Whoever is told of a new
+/// set before this station is waits a moment.
+async fn is_agreed(
+    station: &Arc<Station>,
+    peer: &StationName,
+    name: &SetName,
+    origin: OriginId,
+) -> Result<bool, String> {
+    let here = &station.config.name;
+    let judge = |held: &Held| {
+        let set = held.document.set(name);
+        let set = set.ok_or_else(|| format!("the cluster knows of no set {name}"))?;
+        let slot = slot_between(set, peer, here)?;
+        if slot.origin == origin {
+            Ok(())
+        } else {
+            Err(format!("{peer} has slot {} of set {name}, and not {origin}", slot.origin))
+        }
+    };
+    let mut held = station.agreed.watch();
+    let is_settled =
+        |held: &Option<Arc<Held>>| held.as_ref().is_none_or(|held| judge(held).is_ok());
+    // In time or not, it is judged as it is then.
+    let _ = timeout(NEWS_TIMEOUT, held.wait_for(is_settled)).await;
+    match station.agreed.held() {
+        Some(held) => judge(&held).map(|()| true),
+        None => Ok(false),
+    }
+}
+
+/// Returns a set while there is no document: the sets that a peer has brought before, and new ones from the primary.
+async fn find_unagreed(
+    station: &Arc<Station>,
+    pump: &Pump,
+    name: &SetName,
+    origin: OriginId,
+) -> Result<Running, String> {
+    let peer = &pump.peer;
+    let certified = pump.certificate.as_ref().and_then(|shown| Peer::of(shown).ok());
+    let is_primary = certified.is_some_and(|peer| peer.role == Role::Primary);
+    match station.running(name) {
+        Some(running) => Ok(running),
+        None if is_primary && origin != OriginId::SET => {
+            let record = SetRecord::new(name.clone(), SetPart::received(origin, peer.clone()));
+            tracing::info!(set = %name, %peer, "a new set");
+            let station = Arc::clone(station);
+            let added = tokio::task::spawn_blocking(move || station.add_set(record)).await;
+            added.map_err(|error| error.to_string())?.map_err(|failure| failure.to_string())
+        }
+        None => Err(format!("there is no set {name} here, and only the primary adds one")),
     }
 }
 

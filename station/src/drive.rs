@@ -187,6 +187,8 @@ impl fmt::Debug for Restores {
 
 #[cfg(test)]
 mod tests {
+    use keepshare_base::OriginId;
+
     use super::*;
     use crate::set_record::SetPart;
 
@@ -194,10 +196,10 @@ mod tests {
     #[test]
     fn numbers_stay_with_their_sets() {
         let replica = |name: &str, share| {
-            let part = SetPart::received("office".parse().unwrap());
+            let part = SetPart::received(OriginId(1), "office".parse().unwrap());
             SetRecord { share, ..SetRecord::new(name.parse().unwrap(), part) }
         };
-        let master = SetPart::sent("/srv".into(), Vec::new());
+        let master = SetPart::sent(OriginId(1), "/srv".into(), Vec::new());
         let mut records = vec![
             replica("a", None),
             SetRecord::new("b".parse().unwrap(), master),

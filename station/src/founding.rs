@@ -4,15 +4,14 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use keepshare_auth::{
-    Applicant, ClusterCa, Enrolment, JoinError, JoinToken, JoinedIdentity, Role, StationAddress,
-    StationIdentity,
-};
-use keepshare_base::StationName;
+use keepshare_base::{Role, StationAddress, StationName};
 use keepshare_control::{Code, Failure, Outcome};
 use keepshare_host::{
     clock,
     files::{self, Tentative},
+};
+use keepshare_identity::{
+    Applicant, ClusterCa, Enrolment, JoinError, JoinToken, JoinedIdentity, StationIdentity,
 };
 use keepshare_replication::join::ask;
 
@@ -23,7 +22,7 @@ use crate::{config::Config, database, state::StateDir};
 pub fn make_first(config: &Config, config_path: &Path, address: &StationAddress) -> Outcome<()> {
     refuse_existing(config, config_path)?;
     let state = StateDir::new(&config.state);
-    let ca_file = state.identity().join(keepshare_auth::CA_FILE);
+    let ca_file = state.identity().join(keepshare_identity::CA_FILE);
     if ca_file.exists() {
         let shown = ca_file.display();
         return Err(Failure::refused(format!("there is a cluster's CA {shown} already")).hint(
@@ -61,7 +60,7 @@ fn make_folders(state: &StateDir, config_path: &Path) -> anyhow::Result<Tentativ
     let config_dir = config_dir.unwrap_or(Path::new("."));
     made.dir(config_dir, 0o755)?;
     files::try_to_write_in(config_dir)?;
-    made.file(&state.identity().join(keepshare_auth::IDENTITY_FILE));
+    made.file(&state.identity().join(keepshare_identity::IDENTITY_FILE));
     made.file(&state.members_file());
     Ok(made)
 }
@@ -130,7 +129,7 @@ pub fn refuse_existing(config: &Config, config_path: &Path) -> Outcome<()> {
             .hint("remove it to start over, or give another with --config"));
     }
     let identity = StateDir::new(&config.state).identity();
-    if identity.join(keepshare_auth::IDENTITY_FILE).exists() {
+    if identity.join(keepshare_identity::IDENTITY_FILE).exists() {
         let shown = config.state.display();
         return Err(Failure::refused(format!("there is a station in {shown} already")).hint(
             "give another folder with --state, or the config it was made with to keepshare run",

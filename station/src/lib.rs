@@ -4,6 +4,7 @@
 //! of it (`replica`), or both; `answers` answers what is asked; `founding` makes a station that is not there yet. What people type and read is not here.
 
 mod account_answers;
+mod agreed;
 mod announce;
 pub mod answers;
 mod attention;
@@ -19,6 +20,7 @@ mod drive;
 mod find;
 pub mod founding;
 mod fsck;
+mod hearing;
 mod hidden_names;
 mod master;
 mod near;

@@ -12,7 +12,7 @@ use chrono_tz::Tz;
 use tokio::sync::{Notify, watch};
 
 use keepshare_base::{
-    OriginId, Seq, SetName, StationName,
+    Seq, SetName, StationName,
     health::{LinkHealth, Part, SetHealth, SetProblem},
 };
 use keepshare_control::{
@@ -40,6 +40,7 @@ use crate::{
     checkup::{Checkup, Told, texts, worst},
     context::{SetContext, Task},
     database, panics,
+    peers::Receivers,
     schedule::{AlarmClock, Weekly},
     set_record::SourcePart,
 };
@@ -97,7 +98,7 @@ impl Master {
     pub(crate) fn open(
         context: &SetContext,
         name: &SetName,
-        SourcePart { folder: root, to: others }: &SourcePart,
+        SourcePart { origin, folder: root, to: others }: &SourcePart,
         own: Option<Inlet>,
     ) -> Outcome<(Arc<Self>, Vec<Task>)> {
         let state = &context.state;
@@ -107,7 +108,8 @@ impl Master {
         };
         let own = own.map(|inlet| (context.here.clone(), Way::Here(inlet)));
         let others = others.iter().map(|to| {
-            let peers = Arc::clone(&context.peers) as Arc<dyn Peers>;
+            let peers = Receivers { peers: Arc::clone(&context.peers), set: name.clone() };
+            let peers = Arc::new(peers) as Arc<dyn Peers>;
             (to.clone(), Way::Network { peers, link: context.link })
         });
         let (to, ways): (Vec<_>, Vec<_>) = own.into_iter().chain(others).unzip();
@@ -115,7 +117,7 @@ impl Master {
         let restores = to.iter().map(put_aside).collect::<anyhow::Result<Vec<_>>>()?;
         let config = SourceConfig {
             set: name.clone(),
-            origin: OriginId::FIRST,
+            origin: *origin,
             root: root.clone(),
             state_dir: state.root().to_owned(),
             spool_dir: state.spool(name),
@@ -142,7 +144,7 @@ impl Master {
             let mirror_wanted = Arc::new(Notify::new());
             let ship = Ship {
                 set: name.clone(),
-                origin: OriginId::FIRST,
+                origin: *origin,
                 to: to.clone(),
                 source: source.clone(),
                 agreement: Arc::clone(&agreement),

@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 
-use keepshare_auth::{Applicant, Role, StationIdentity, tls::StationTls};
+use keepshare_base::Role;
 use keepshare_host::clock;
+use keepshare_identity::{Applicant, StationIdentity, tls::StationTls};
 use keepshare_replication::join::ask;
 
 use crate::service::Station;
@@ -57,11 +58,12 @@ async fn renew(station: &Arc<Station>, identity: &StationIdentity) -> anyhow::Re
             (renewed.await??, Vec::new())
         }
         None => {
-            let members = station.peers.members();
-            let primary = members.iter().find(|member| member.role == Role::Primary);
-            let address = primary.context("no address of the primary is known")?.address.clone();
-            let applicant = Applicant::renew(identity, &station.peers.tls())?;
-            let answer = ask(address.as_str(), applicant.tls(), applicant.question()).await?;
+            let primary = station.peers.primary();
+            let primary = primary.context("no address of the primary is known")?;
+            let (tls, name) = (station.peers.tls(), primary.name.as_ref());
+            let applicant = Applicant::renew(identity, &tls, name)?;
+            let at = primary.address.as_str();
+            let answer = ask(at, applicant.tls(), applicant.question()).await?;
             let joined = applicant.complete(&answer)?;
             (joined.identity, joined.members)
         }
@@ -69,10 +71,12 @@ async fn renew(station: &Arc<Station>, identity: &StationIdentity) -> anyhow::Re
     let revocations = station.peers.tls().revocations().clone();
     let tls = StationTls::new(&identity, revocations, tls_clock())?;
     identity.save(&station.state.identity())?;
-    if !members.is_empty() {
+    if !members.is_empty() && station.agreed.held().is_none() {
         let saved = station.state.save_members(&members);
         saved.map_err(|failure| anyhow::anyhow!(failure.one_line()))?;
     }
     station.peers.renewed(members, identity, tls);
+    let primary = Arc::clone(station);
+    tokio::task::spawn_blocking(move || primary.publish_register()).await?;
     Ok(())
 }

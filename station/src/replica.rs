@@ -30,6 +30,7 @@ use keepshare_replication::{
         pump::Pump,
         receive::{Ask, Receive, Receiving, failures},
     },
+    link::LinkControl,
 };
 use keepshare_versioning::when::Moment;
 use keepshare_versioning::{
@@ -78,6 +79,7 @@ const RETURN_POLL: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Replica {
     name: SetName,
+    origin: OriginId,
     from: StationName,
     live: PathBuf,
     /// The live tree is the source's folder.
@@ -87,6 +89,8 @@ pub(crate) struct Replica {
     reader: Reader,
     zone: chrono_tz::Tz,
     links: mpsc::Sender<(Pump, Frame)>,
+    /// The newest link that came from another station.
+    link: Mutex<Option<LinkControl>>,
     asks: mpsc::Sender<Ask>,
     shown: watch::Receiver<Receiving>,
     stopping: watch::Receiver<bool>,
@@ -109,7 +113,7 @@ impl Replica {
     pub(crate) fn open(
         context: &SetContext,
         name: &SetName,
-        CopyPart { from, .. }: &CopyPart,
+        CopyPart { origin, from, .. }: &CopyPart,
         in_place: Option<Place>,
     ) -> Outcome<(Arc<Self>, Vec<Task>)> {
         let dir = context.state.set(name);
@@ -135,13 +139,8 @@ impl Replica {
         let (asks_to, asks) = mpsc::channel(WAITING_MAX);
         let (shown_to, shown) =
             watch::channel(Receiving { away_since: Some(mono()), ..Receiving::default() });
-        let receive = Receive {
-            set: name.clone(),
-            origin: OriginId::FIRST,
-            store: Arc::clone(&store),
-            links,
-            asks,
-        };
+        let receive =
+            Receive { set: name.clone(), origin: *origin, store: Arc::clone(&store), links, asks };
         let receive: Task = Box::pin(receive.run(shown_to, context.stopping.clone()));
         let hidden = HiddenNames::default();
         let (follow, mut stopping) =
@@ -154,6 +153,7 @@ impl Replica {
         });
         let replica = Self {
             name: name.clone(),
+            origin: *origin,
             from: from.clone(),
             live,
             is_in_place,
@@ -161,6 +161,7 @@ impl Replica {
             reader,
             zone: context.zone,
             links: links_to,
+            link: Mutex::default(),
             asks: asks_to,
             shown,
             stopping: context.stopping.clone(),
@@ -197,8 +198,16 @@ impl Replica {
 
     /// Takes a link that brings this set, and the hello it began with.
     pub(crate) async fn take_link(&self, pump: Pump, hello: Frame) {
+        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = pump.control();
         // A set that is closing takes no links; dropping one ends it.
         let _ = self.links.send((pump, hello)).await;
+    }
+
+    /// Ends the link that brings this set; what was received stays.
+    pub(crate) fn end_link(&self) {
+        if let Some(link) = self.link.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            link.close();
+        }
     }
 
     /// Has the master write an old version back at `path`, and waits until it has come back as a new one. Blocks.
@@ -417,7 +426,7 @@ impl Replica {
         let (shown, store) = (self.shown.borrow().clone(), self.store_status());
         let gone = self.why_gone();
         let linked = shown.peer.is_some() && gone.is_none();
-        let place = self.catalog().view().ok().and_then(|view| view.position(OriginId::FIRST).ok());
+        let place = self.catalog().view().ok().and_then(|view| view.position(self.origin).ok());
         let place = place.flatten();
         let durable = place.and_then(|place| place.last).map(|(epoch, seq, _)| (epoch, seq));
         let head = shown.head.max(durable);

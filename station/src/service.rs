@@ -14,21 +14,24 @@ use std::{
 use anyhow::Context;
 use tokio::{net::TcpListener, runtime::Handle, sync::watch, task::JoinSet};
 
-use keepshare_auth::{
-    Accounts, Audit, ClusterCa, Enrolment, JoinDesk, Member, Role, StationIdentity, tls::StationTls,
-};
-use keepshare_base::{SetName, StationName};
+use keepshare_auth::{Accounts, Audit};
+use keepshare_base::{OriginId, Role, SetName, StationName};
 use keepshare_control::{Failure, Outcome};
 use keepshare_host::shared::SharedDb;
+use keepshare_identity::{
+    ClusterCa, Enrolment, JoinDesk, Member, StationIdentity, tls::StationTls,
+};
 use keepshare_replication::link::{Credentials, LinkOptions, Listener};
 
 use crate::tls_clock::tls_clock;
 use crate::{
+    agreed::Agreed,
     announce, attention,
     config::Config,
     context::SetContext,
     database, door,
     drive::{self, Drive},
+    hearing::{self, Hearers},
     parts::{Opened, Running},
     peers::Peers,
     pseudo, renewal, reopening,
@@ -43,8 +46,12 @@ pub struct Station {
     pub config: Config,
     /// Where everything is.
     pub(crate) state: StateDir,
-    /// What the certificate says.
+    /// What the cluster's document says of this station, and until there is one, its certificate.
     pub(crate) role: Role,
+    /// What the cluster agrees on.
+    pub(crate) agreed: Arc<Agreed>,
+    /// Who waits for another revision of it.
+    pub(crate) hearers: Hearers,
     /// The other stations.
     pub(crate) peers: Arc<Peers>,
     /// On the primary: the cluster's list of stations, its CA and tokens.
@@ -89,7 +96,10 @@ impl Station {
 
     fn open_blocking(config: Config, runtime: Handle) -> Outcome<Self> {
         let state = StateDir::new(&config.state);
-        if matches!(state.identity().join(keepshare_auth::IDENTITY_FILE).try_exists(), Ok(false)) {
+        if matches!(
+            state.identity().join(keepshare_identity::IDENTITY_FILE).try_exists(),
+            Ok(false)
+        ) {
             let shown = state.root().display();
             return Err(Failure::not_found(format!("there is no station in {shown}"))
                 .hint("keepshare init or keepshare join makes one; the config says where it is"));
@@ -107,7 +117,8 @@ impl Station {
             ))
             .hint("put the name back, or join again under the new one"));
         }
-        let role = identity.peer().role;
+        let agreed = Arc::new(Agreed::open(&state, &identity)?);
+        let role = agreed.role().unwrap_or(identity.peer().role);
         let database = database::open_auth(&state.auth_database())?;
         let accounts = open_accounts(&state, &database)?;
         let enrolment = match role {
@@ -119,7 +130,8 @@ impl Station {
         let tls = StationTls::new(&identity, revocations, tls_clock())
             .context("the station's identity is not usable")?;
         let known = if enrolment.is_some() { Vec::new() } else { state.load_members()? };
-        let peers = Arc::new(Peers::new(enrolment.clone(), known, identity, tls));
+        let (of, rerouted) = (Arc::clone(&agreed), state.load_rerouted()?);
+        let peers = Arc::new(Peers::new(of, rerouted, enrolment.clone(), known, identity, tls));
         let desk = enrolment.clone().map(JoinDesk::new);
         let sets = Mutex::new(Sets { records: state.load_sets()?, ..Sets::default() });
         let (stop, _) = watch::channel(false);
@@ -128,6 +140,8 @@ impl Station {
             config,
             state,
             role,
+            agreed,
+            hearers: Hearers::default(),
             peers,
             enrolment,
             desk,
@@ -155,6 +169,11 @@ impl Station {
         self.spawn(users_door::keep_sessions(Arc::clone(self)));
         self.spawn(attention::keep(Arc::clone(self)));
         self.spawn(announce::keep(Arc::clone(self)));
+        self.spawn(Arc::clone(self).keep_agreeing());
+        if self.enrolment.is_none() {
+            let (agreed, peers) = (Arc::clone(&self.agreed), Arc::clone(&self.peers));
+            self.spawn(hearing::keep(agreed, peers, self.stopping()));
+        }
         if let Some(https) = self.config.doors.https {
             self.spawn(users_door::keep_https(Arc::clone(self), https));
         }
@@ -219,12 +238,14 @@ impl Station {
         source: PathBuf,
         to: Vec<StationName>,
     ) -> Outcome<()> {
+        // A new set has one slot.
+        let origin = OriginId(1);
         let (here, others): (Vec<_>, Vec<_>) =
             to.into_iter().partition(|station| *station == self.config.name);
         let part = if here.is_empty() && !others.is_empty() {
-            SetPart::sent(source, others)
+            SetPart::sent(origin, source, others)
         } else {
-            SetPart::kept_in_place(self.config.name.clone(), source, others)
+            SetPart::kept_in_place(origin, self.config.name.clone(), source, others)
         };
         self.add_set(SetRecord::new(name, part)).map(drop)
     }
@@ -251,31 +272,49 @@ impl Station {
         let Some(record) = records.last().cloned() else {
             unreachable!("one was pushed just now");
         };
-        records.sort_by(|a, b| a.name.cmp(&b.name));
         // Opened first: a set that cannot run is refused, not remembered.
         let opened = Opened::open(&self.context(), &record).whole()?;
+        let remembered = self.remember(&mut records, &record);
         let mut sets = self.lock_sets();
-        let saved = match sets.closed {
-            true => Err(Failure::unavailable("the station is stopping")),
-            false => self.state.save_sets(&records),
+        let remembered = match sets.closed {
+            true => remembered.and(Err(Failure::unavailable("the station is stopping"))),
+            false => remembered,
         };
-        if let Err(failure) = saved {
-            drop(sets);
-            opened.close();
-            return Err(failure);
-        }
+        let record = match remembered {
+            Ok(record) => record,
+            Err(failure) => {
+                drop(sets);
+                opened.close();
+                return Err(failure);
+            }
+        };
         sets.records = records;
         Ok(self.begin(&mut sets, &record, opened))
     }
 
+    /// Has the cluster agree on a new set, and this station remember its part; returns that part. Blocks.
+    fn remember(&self, records: &mut [SetRecord], record: &SetRecord) -> Outcome<SetRecord> {
+        let agreed = self.publish_set(record)?;
+        for known in records.iter_mut().filter(|known| known.name == agreed.name) {
+            *known = agreed.clone();
+        }
+        records.sort_by(|a, b| a.name.cmp(&b.name));
+        self.state.save_sets(records).inspect_err(|_| self.withdraw_set(&agreed))?;
+        Ok(agreed)
+    }
+
     fn open_sets(self: &Arc<Self>) -> Outcome<()> {
-        let records = {
-            let mut sets = self.lock_sets();
-            if drive::number(&mut sets.records)? {
-                self.state.save_sets(&sets.records)?;
-            }
-            sets.records.clone()
-        };
+        let before = self.lock_sets().records.clone();
+        let mut records = before.clone();
+        self.agree(&mut records)?;
+        drive::number(&mut records)?;
+        if records != before {
+            self.state.save_sets(&records)?;
+        }
+        if self.agreed.held().is_some() {
+            self.state.put_former_aside(&records)?;
+        }
+        self.lock_sets().records.clone_from(&records);
         let context = self.context();
         for record in records {
             let opened = Opened::open(&context, &record);
@@ -450,5 +489,6 @@ fn open_accounts(state: &StateDir, database: &SharedDb) -> Outcome<Arc<Accounts>
     Ok(Arc::new(accounts.context("cannot open the list of users")?))
 }
 
+mod agreeing;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use keepshare_base::{SetName, StationName};
+use keepshare_base::{OriginId, SetName, StationName};
 
 /// A set that this station masters or keeps.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -37,6 +37,9 @@ pub(crate) struct SetPart {
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SourcePart {
+    /// Its slot of the set.
+    #[serde(default = "former_origin")]
+    pub(crate) origin: OriginId,
     /// The folder.
     pub(crate) folder: PathBuf,
     /// The other stations that receive it.
@@ -47,6 +50,9 @@ pub(crate) struct SourcePart {
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CopyPart {
+    /// The slot that is received.
+    #[serde(default = "former_origin")]
+    pub(crate) origin: OriginId,
     /// The station that masters the set: this one, where it has the source as well.
     pub(crate) from: StationName,
     /// Where its live tree is.
@@ -74,19 +80,24 @@ impl SetRecord {
 
 impl SetPart {
     /// Returns the part of a station that only sends the set.
-    pub(crate) fn sent(folder: PathBuf, to: Vec<StationName>) -> Self {
-        Self { source: Some(SourcePart { folder, to }), copy: None }
+    pub(crate) fn sent(origin: OriginId, folder: PathBuf, to: Vec<StationName>) -> Self {
+        Self { source: Some(SourcePart { origin, folder, to }), copy: None }
     }
 
     /// Returns the part of a station that only receives the set.
-    pub(crate) fn received(from: StationName) -> Self {
-        Self { source: None, copy: Some(CopyPart { from, live: LivePart::Own }) }
+    pub(crate) fn received(origin: OriginId, from: StationName) -> Self {
+        Self { source: None, copy: Some(CopyPart { origin, from, live: LivePart::Own }) }
     }
 
     /// Returns the part of a station that masters the set and keeps its versions in place; other stations may, too.
-    pub(crate) fn kept_in_place(here: StationName, folder: PathBuf, to: Vec<StationName>) -> Self {
-        let copy = CopyPart { from: here, live: LivePart::InPlace };
-        Self { source: Some(SourcePart { folder, to }), copy: Some(copy) }
+    pub(crate) fn kept_in_place(
+        origin: OriginId,
+        here: StationName,
+        folder: PathBuf,
+        to: Vec<StationName>,
+    ) -> Self {
+        let copy = CopyPart { origin, from: here, live: LivePart::InPlace };
+        Self { source: Some(SourcePart { origin, folder, to }), copy: Some(copy) }
     }
 
     /// Returns the folder that the set's users write to, where that is here.
@@ -131,14 +142,23 @@ enum FormerPart {
     Replica { from: StationName },
 }
 
+/// Returns the slot of a set in the records of builds that did not name it: sets had one.
+fn former_origin() -> OriginId {
+    OriginId(1)
+}
+
 impl TryFrom<WrittenRecord> for SetRecord {
     type Error = String;
 
     fn try_from(written: WrittenRecord) -> Result<Self, String> {
         let (name, share, part) = match written {
             WrittenRecord::Former { name, share, part } => match part {
-                FormerPart::Master { source, to } => (name, share, SetPart::sent(source, to)),
-                FormerPart::Replica { from } => (name, share, SetPart::received(from)),
+                FormerPart::Master { source, to } => {
+                    (name, share, SetPart::sent(former_origin(), source, to))
+                }
+                FormerPart::Replica { from } => {
+                    (name, share, SetPart::received(former_origin(), from))
+                }
             },
             WrittenRecord::Present { name, share, source, copy } => {
                 (name, share, SetPart { source, copy })
@@ -164,19 +184,27 @@ mod tests {
     fn records_of_former_builds_are_read() {
         let master = read("name = 'work'\nrole = 'master'\nsource = '/srv/a b'\nto = ['store']");
         let folder = PathBuf::from("/srv/a b");
-        let expected = SetPart::sent(folder, vec!["store".parse().unwrap()]);
+        let expected = SetPart::sent(OriginId(1), folder, vec!["store".parse().unwrap()]);
         assert_eq!(master.unwrap(), SetRecord::new("work".parse().unwrap(), expected));
         let replica = read("name = 'mail'\nshare = 3\nrole = 'replica'\nfrom = 'office'").unwrap();
         assert_eq!(replica.share, Some(3));
-        assert_eq!(replica.part, SetPart::received("office".parse().unwrap()));
+        assert_eq!(replica.part, SetPart::received(OriginId(1), "office".parse().unwrap()));
     }
 
     #[test]
     fn a_record_says_both_and_is_read_as_it_was_written() {
-        let both = SetPart::kept_in_place("office".parse().unwrap(), "/srv".into(), Vec::new());
+        let both = SetPart::kept_in_place(
+            OriginId(2),
+            "office".parse().unwrap(),
+            "/srv".into(),
+            Vec::new(),
+        );
         let records = [
             SetRecord { share: Some(1), ..SetRecord::new("files".parse().unwrap(), both) },
-            SetRecord::new("work".parse().unwrap(), SetPart::sent("/w".into(), Vec::new())),
+            SetRecord::new(
+                "work".parse().unwrap(),
+                SetPart::sent(OriginId(1), "/w".into(), Vec::new()),
+            ),
         ];
         for record in records {
             let text = toml::to_string(&record).unwrap();

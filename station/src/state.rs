@@ -11,10 +11,10 @@ use anyhow::Context;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use keepshare_auth::{Member, Role, StationAddress};
-use keepshare_base::{SetName, Stamp, StationName};
+use keepshare_base::{Role, SetName, Stamp, StationAddress, StationName};
 use keepshare_control::{Code, Failure, Outcome};
 use keepshare_host::{accounts, files};
+use keepshare_identity::Member;
 
 use crate::{
     config::{self, toml_error},
@@ -33,6 +33,25 @@ pub(crate) struct StateLock(#[expect(dead_code, reason = "the lock is the open f
 struct SetsFile {
     #[serde(default, rename = "set")]
     sets: Vec<SetRecord>,
+}
+
+/// A station that is reached elsewhere from here than the cluster says.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rerouted {
+    /// Which station.
+    pub(crate) name: StationName,
+    /// What is dialled.
+    pub(crate) address: StationAddress,
+    /// What the cluster said when somebody said this; it holds until the cluster says something else.
+    pub(crate) instead_of: StationAddress,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AddressesFile {
+    #[serde(default, rename = "station")]
+    stations: Vec<Rerouted>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -123,14 +142,51 @@ impl StateDir {
         self.0.join("sets").join(set.as_str())
     }
 
-    /// Reads the sets.
+    /// Reads this station's part of every set.
     pub(crate) fn load_sets(&self) -> Outcome<Vec<SetRecord>> {
-        Ok(read_toml::<SetsFile>(&self.0.join("sets.toml"))?.sets)
+        let former = self.former_sets_file();
+        let file = if former.exists() { former } else { self.parts_file() };
+        Ok(read_toml::<SetsFile>(&file)?.sets)
+    }
+
+    /// Where this station's part of every set is: what follows from the cluster's document, and the numbers of drives.
+    fn parts_file(&self) -> PathBuf {
+        self.0.join("parts.toml")
+    }
+
+    /// Where builds without a document kept the sets.
+    fn former_sets_file(&self) -> PathBuf {
+        self.0.join("sets.toml")
+    }
+
+    /// Puts the files aside whose place the document has taken, with `sets` as they are now; they stay beside it.
+    pub(crate) fn put_former_aside(&self, sets: &[SetRecord]) -> Outcome<()> {
+        if self.former_sets_file().exists() {
+            write_toml(&self.parts_file(), &SetsFile { sets: sets.to_vec() })?;
+        }
+        for file in [self.former_sets_file(), self.members_file()] {
+            if !file.exists() {
+                continue;
+            }
+            let name = file.display().to_string();
+            let aside = |n: u32| match n {
+                0 => PathBuf::from(format!("{name}.former")),
+                n => PathBuf::from(format!("{name}.former-{n}")),
+            };
+            let free = (0..).map(aside).find(|aside| !aside.exists());
+            let aside = free.context("there is a free name")?;
+            fs::rename(&file, &aside).with_context(|| format!("cannot rename {name}"))?;
+            files::sync_parent(&file)
+                .with_context(|| format!("cannot sync the folder of {name}"))?;
+            tracing::info!(file = %aside.display(), "the cluster's document has taken its place");
+        }
+        Ok(())
     }
 
     /// Returns the sets that this station replicated before the list of its sets was lost.
     pub(crate) fn lost_sets(&self) -> Vec<SetName> {
-        if !matches!(self.0.join("sets.toml").try_exists(), Ok(false)) {
+        let is_gone = |file: PathBuf| matches!(file.try_exists(), Ok(false));
+        if !is_gone(self.former_sets_file()) || !is_gone(self.parts_file()) {
             return Vec::new();
         }
         let journals = fs::read_dir(self.journals()).into_iter().flatten().flatten();
@@ -142,12 +198,24 @@ impl StateDir {
         sets
     }
 
-    /// Writes the sets, durable when it returns.
+    /// Writes this station's part of every set, durable when it returns.
     pub(crate) fn save_sets(&self, sets: &[SetRecord]) -> Outcome<()> {
-        write_toml(&self.0.join("sets.toml"), &SetsFile { sets: sets.to_vec() })
+        let former = self.former_sets_file();
+        let file = if former.exists() { former } else { self.parts_file() };
+        write_toml(&file, &SetsFile { sets: sets.to_vec() })
     }
 
-    /// Where the members are, elsewhere than on the primary.
+    /// Reads where stations are reached from here.
+    pub(crate) fn load_rerouted(&self) -> Outcome<Vec<Rerouted>> {
+        Ok(read_toml::<AddressesFile>(&self.0.join("addresses.toml"))?.stations)
+    }
+
+    /// Writes where stations are reached from here, durable when it returns.
+    pub(crate) fn save_rerouted(&self, stations: &[Rerouted]) -> Outcome<()> {
+        write_toml(&self.0.join("addresses.toml"), &AddressesFile { stations: stations.to_vec() })
+    }
+
+    /// Where the members are, elsewhere than on the primary and until there is a document.
     pub(crate) fn members_file(&self) -> PathBuf {
         self.0.join("members.toml")
     }
@@ -246,7 +314,7 @@ pub(crate) fn states_inside(folder: &Path) -> Vec<PathBuf> {
 /// A station has an identity before it has anything else.
 fn is_state_dir(dir: &Path) -> bool {
     let identity = StateDir::new(dir).identity();
-    [keepshare_auth::IDENTITY_FILE, keepshare_auth::CA_FILE]
+    [keepshare_identity::IDENTITY_FILE, keepshare_identity::CA_FILE]
         .iter()
         .any(|file| identity.join(file).exists())
 }
@@ -269,6 +337,8 @@ fn usual_states() -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use keepshare_base::OriginId;
+
     use super::*;
     use crate::set_record::SetPart;
 
@@ -293,8 +363,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::new(dir.path());
         assert_eq!(state.load_sets().unwrap(), []);
-        let sent = SetPart::sent(PathBuf::from("/srv/a b"), vec!["store".parse().unwrap()]);
-        let received = SetPart::received("office".parse().unwrap());
+        let sent =
+            SetPart::sent(OriginId(1), PathBuf::from("/srv/a b"), vec!["store".parse().unwrap()]);
+        let received = SetPart::received(OriginId(1), "office".parse().unwrap());
         let sets = [
             SetRecord::new("projects".parse().unwrap(), sent),
             SetRecord::new("mail".parse().unwrap(), received),

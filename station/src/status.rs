@@ -1,8 +1,8 @@
 //! How a station and its sets are.
 
-use keepshare_auth::Member;
 use keepshare_base::{SetName, StationName, health::StationProblem};
 use keepshare_control::answers::{ClientStatus, MemberStatus, SetStatus, StationStatus};
+use keepshare_identity::Member;
 
 use crate::{
     checkup::Checkup,
@@ -81,6 +81,7 @@ fn station_problems(station: &Station) -> Vec<StationProblem> {
         .chain(station.door_problem().map(StationProblem::LoginShut))
         .chain(station.drive.problem().map(StationProblem::DriveShut))
         .chain(lost_sets(station))
+        .chain(station.agreed.problems())
         .collect()
 }
 

@@ -18,15 +18,13 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use keepshare_auth::{
-    ResumeSecret,
-    tls::{self, SeenStation},
-};
+use keepshare_auth::ResumeSecret;
 use keepshare_control::{
     Code, Failure, Outcome,
     client::{Client, Dial, Dialling, Wire},
     login::{ErrorAnswer, LoginAnswer, LoginQuestion, ResumeQuestion, SessionAnswer},
 };
+use keepshare_identity::tls::{self, SeenStation};
 
 /// How long one question may take, the password's check included.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);

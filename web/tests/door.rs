@@ -16,17 +16,18 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use keepshare_auth::{
-    Accounts, Audit, ClusterCa, Revocations, Role, StationIdentity, User, UserSets,
-    tls::{SeenStation, StationTls, web_client},
-};
-use keepshare_base::Stamp;
+use keepshare_auth::{Accounts, Audit, User, UserSets};
+use keepshare_base::{Role, Stamp};
 use keepshare_control::{
     Failure, Outcome, Reply,
     caller::Caller,
     login::{LoginQuestion, ResumeQuestion},
     questions::Question,
     router::{self, Answers},
+};
+use keepshare_identity::{
+    ClusterCa, Revocations, StationIdentity,
+    tls::{SeenStation, StationTls, web_client},
 };
 use keepshare_web::{
     Door, DrivePorts, Station,

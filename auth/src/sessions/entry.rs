@@ -9,11 +9,12 @@ use std::{
     },
 };
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
 use keepshare_base::{SetName, Stamp};
 
-use crate::{Binding, Principal, SessionId, UserName, hex};
+use crate::{Binding, Principal, SessionId, UserName};
 
 /// What opens the API for a user who logged in, and takes a mounted drive to another address: 64 digits for 256 random bits.
 /// Secret.
@@ -29,12 +30,12 @@ impl ResumeSecret {
 
     /// Reads the text that [`Self::reveal`] gave.
     pub fn parse(text: &str) -> Option<Self> {
-        hex::parse(text).map(Self)
+        HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok().map(Self)
     }
 
     /// Returns the text, for the user's eyes only.
     pub fn reveal(&self) -> String {
-        blake3::Hash::from(self.0).to_hex().to_string()
+        HEXLOWER.encode(&self.0)
     }
 
     pub(super) fn key(&self) -> [u8; 32] {

@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Hold, Stop};
-use crate::{Seq, SetName};
+use crate::{Seq, SetName, StationName};
 
 /// What kind of thing it is that a person must look at. It stays the same while counts and reasons change.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
@@ -27,6 +27,10 @@ pub enum ProblemKind {
     DiskFails,
     /// The disk of a set is full.
     DiskFull,
+    /// Another station has what the primary's document has lost.
+    DocumentLost,
+    /// The cluster's document is not what the primary says.
+    DocumentRefused,
     /// Users cannot reach their drive.
     DriveShut,
     /// Another master has taken the set on.
@@ -41,6 +45,8 @@ pub enum ProblemKind {
     JournalFull,
     /// The journal cannot be used.
     JournalUnusable,
+    /// A set is to be kept no more.
+    KeptLess,
     /// The live tree does not follow.
     LiveStopped,
     /// Users cannot log in.
@@ -286,6 +292,24 @@ pub enum StationProblem {
         /// Of which sets.
         sets: Vec<SetName>,
     },
+    /// The cluster's document is not what the primary says, for this reason.
+    DocumentRefused(String),
+    /// A station holds a revision of the cluster's document that this primary does not know.
+    DocumentLost {
+        /// Which station.
+        station: StationName,
+        /// Which revision.
+        revision: String,
+        /// The one that holds here.
+        own: String,
+    },
+    /// The cluster's document does not have this station keep a set any more.
+    KeptLess {
+        /// Which set.
+        set: SetName,
+        /// For how many seconds more it is kept.
+        left_s: u64,
+    },
 }
 
 impl StationProblem {
@@ -297,6 +321,9 @@ impl StationProblem {
             Self::LoginShut(_) => ProblemKind::LoginShut,
             Self::DriveShut(_) => ProblemKind::DriveShut,
             Self::SetsLost { .. } => ProblemKind::SetsLost,
+            Self::DocumentRefused(_) => ProblemKind::DocumentRefused,
+            Self::DocumentLost { .. } => ProblemKind::DocumentLost,
+            Self::KeptLess { .. } => ProblemKind::KeptLess,
         }
     }
 
@@ -334,6 +361,23 @@ impl fmt::Display for StationProblem {
                     names.join(", ")
                 )
             }
+            Self::DocumentRefused(why) => write!(
+                f,
+                "this station does not follow the primary's configuration of the cluster: {why} \
+                 (docs/operations/cluster-document.md)"
+            ),
+            Self::DocumentLost { station, revision, own } => write!(
+                f,
+                "{station} holds revision {revision} of the cluster's configuration, which this primary with its revision \
+                 {own} does not know: it was restored from an older backup; stop it and take {station}'s cluster.doc \
+                 (docs/operations/cluster-document.md)"
+            ),
+            Self::KeptLess { set, left_s } => write!(
+                f,
+                "set {set} is not to be kept here any more; its versions stay for {} hours of this station's running time, \
+                 and for good where the primary takes that back",
+                left_s.div_ceil(3600)
+            ),
         }
     }
 }

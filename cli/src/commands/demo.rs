@@ -10,14 +10,14 @@ use std::{
 use anyhow::Context;
 use tokio::task::JoinSet;
 
-use keepshare_auth::{Role, TOKEN_TTL_S};
-use keepshare_base::{SetName, StationName, health::State};
+use keepshare_base::{Role, SetName, StationName, health::State};
 use keepshare_control::{
     Code, Failure, Outcome,
     answers::{HealthStatus, Progress, SetStatus},
     socket::Socket,
 };
 use keepshare_host::{clock, files};
+use keepshare_identity::TOKEN_TTL_S;
 use keepshare_station::{
     answers::StationAnswers,
     config::{self, Config, Doors, Shown, parse_address},

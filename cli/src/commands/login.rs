@@ -9,13 +9,13 @@ use std::{
     path::Path,
 };
 
-use keepshare_auth::tls::SeenStation;
 use keepshare_control::{
     Code, Failure, Outcome,
     client::Client,
     login::{LoginAnswer, LoginQuestion, ResumeQuestion, SessionAnswer},
     questions::{GetTicket, Secret, SessionRevoke, Which},
 };
+use keepshare_identity::tls::SeenStation;
 use keepshare_station::config::HTTPS_PORT;
 use keepshare_versioning::when::machine_zone;
 use keepshare_web::client::{ClientError, LoginClient, probe};
@@ -254,7 +254,7 @@ fn with_port(text: &str) -> Outcome<String> {
     }
     let candidates = [text.to_owned(), format!("{text}:{HTTPS_PORT}")];
     let usable =
-        candidates.iter().find_map(|text| text.parse::<keepshare_auth::StationAddress>().ok());
+        candidates.iter().find_map(|text| text.parse::<keepshare_base::StationAddress>().ok());
     usable.map(String::from).ok_or_else(|| {
         Failure::usage(format!("'{text}' is not the address of a station"))
             .hint(format!("write it like store.example or 10.0.0.2:{HTTPS_PORT}"))

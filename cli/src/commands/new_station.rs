@@ -7,8 +7,9 @@ use std::{
 
 use anyhow::Context;
 
-use keepshare_auth::{JoinToken, StationAddress, TokenError};
+use keepshare_base::StationAddress;
 use keepshare_control::{Code, Failure, Outcome};
+use keepshare_identity::{JoinToken, TokenError};
 use keepshare_station::{
     config::{self, Config, Doors, Scans, parse_address},
     founding::{join_cluster, make_first, refuse_existing},

@@ -22,8 +22,8 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use keepshare_auth::tls::{SeenStation, web_client};
 use keepshare_control::login::LoginQuestion;
+use keepshare_identity::tls::{SeenStation, web_client};
 use keepshare_nfs_wire::{
     Decoder, Encoder, mount,
     nfs3::{self, Attributes, Call, Handle, LookupOk, Place, ReadArgs, Reply},

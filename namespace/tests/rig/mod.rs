@@ -188,7 +188,7 @@ impl Rig {
     /// Gives a new file its id.
     pub(crate) fn file(&mut self) -> FileId {
         self.counter += 1;
-        FileId { origin: OriginId::FIRST, epoch: Epoch::FIRST, counter: self.counter }
+        FileId { origin: OriginId(1), epoch: Epoch::FIRST, counter: self.counter }
     }
 
     /// Takes the next change in, a second after the last, and makes it visible.
@@ -252,7 +252,7 @@ impl Rig {
 
     /// Returns the position of the last change.
     pub(crate) fn position(&self) -> Position {
-        Position { origin: OriginId::FIRST, epoch: Epoch::FIRST, seq: self.seq }
+        Position { origin: OriginId(1), epoch: Epoch::FIRST, seq: self.seq }
     }
 
     /// Adds a new file under a name.

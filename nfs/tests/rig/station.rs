@@ -291,7 +291,7 @@ impl Tree {
 
     fn next_file(&mut self) -> FileId {
         self.counter += 1;
-        FileId { origin: OriginId::FIRST, epoch: Epoch::FIRST, counter: self.counter }
+        FileId { origin: OriginId(1), epoch: Epoch::FIRST, counter: self.counter }
     }
 
     fn apply(&mut self, edit: Edit) {
@@ -300,7 +300,7 @@ impl Tree {
         self.running = self.running.extended(&self.seq.0.to_le_bytes());
         let change = Change { stamp: self.now, user: Some("anna".into()), ..edit.change };
         let incoming = Incoming {
-            position: Position { origin: OriginId::FIRST, epoch: Epoch::FIRST, seq: self.seq },
+            position: Position { origin: OriginId(1), epoch: Epoch::FIRST, seq: self.seq },
             complete: true,
             running: self.running,
             filled: FilledChange { change, payload: edit.payload },

@@ -95,6 +95,14 @@ impl Pump {
         Self { peer, certificate, incoming, queue, waiting }
     }
 
+    /// Returns what ends the link; none where both ends are in this process.
+    pub fn control(&self) -> Option<LinkControl> {
+        match &self.incoming {
+            Incoming::Link { control, .. } => Some(control.clone()),
+            Incoming::Here { .. } => None,
+        }
+    }
+
     /// Returns the two ends of a link within this process: what is queued at one is there at the other, as it is.
     pub fn pair(here: &StationName) -> (Self, Self) {
         let ((to_far, at_far), (to_near, at_near)) =

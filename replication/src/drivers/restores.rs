@@ -247,7 +247,7 @@ mod tests {
         }
 
         fn begin(&mut self, size: u64) {
-            let position = Position { origin: OriginId::FIRST, epoch: Epoch::FIRST, seq: Seq(1) };
+            let position = Position { origin: OriginId(1), epoch: Epoch::FIRST, seq: Seq(1) };
             let owner = Owner { id: 0, name: String::new() };
             let meta = Meta {
                 kind: Kind::File,

@@ -253,10 +253,10 @@ impl Driver {
         self.jobs.spawn(async move { Done::Dialled(number, dialling.await) });
     }
 
-    /// Has the destination dialled anew where it is reached elsewhere now.
+    /// Has the destination dialled anew where it is reached elsewhere now. One that is not to be reached any more loses its link.
     fn look_at_address(&mut self) -> Option<Input> {
         let address = self.ship.way.address(&self.ship.to);
-        if self.dialled.is_none() || address.is_none() || address == self.dialled {
+        if self.dialled.is_none() || address == self.dialled {
             return None;
         }
         self.dialling = false;

@@ -287,7 +287,7 @@ mod tests {
     fn shared(folder: &Path, database: SharedDb) -> Shared {
         let config = SourceConfig {
             set: "test".parse().unwrap(),
-            origin: OriginId::FIRST,
+            origin: OriginId(1),
             root: folder.to_owned(),
             spool_dir: folder.to_owned(),
             state_dir: folder.to_owned(),

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use keepshare_auth::Role;
+use keepshare_base::Role;
 use keepshare_proto::Message;
 use keepshare_replication::link::{Accepted, Link, LinkError, LinkOptions, dial};
 use rand::{Rng, RngCore};

@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use keepshare_auth::{
+use keepshare_base::{Role, StationAddress};
+use keepshare_identity::{
     Applicant, Application, EnrolError, JoinDesk, JoinError, JoinToken, JoinedIdentity,
-    PendingIdentity, Role, StationAddress, StationIdentity, TokenRefusal, tls,
+    PendingIdentity, StationIdentity, TokenRefusal, tls,
 };
 use keepshare_replication::{
     join::{AskError, ask},
@@ -72,7 +73,7 @@ impl Primary {
     }
 
     async fn renew(&self, identity: &StationIdentity) -> Result<StationIdentity, Failed> {
-        let applicant = Applicant::renew(identity, &self.cluster.tls(identity)).unwrap();
+        let applicant = Applicant::renew(identity, &self.cluster.tls(identity), None).unwrap();
         apply(&self.address, applicant).await.map(|joined| joined.identity)
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keepshare_auth::Peer;
+use keepshare_identity::Peer;
 use keepshare_proto::{Frame, Message};
 use keepshare_replication::link::{LinkError, LinkOptions};
 use rand::Rng;

@@ -2,10 +2,10 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use keepshare_auth::{
-    ClusterCa, Enrolment, Peer, Revocations, Role, StationIdentity, tls::StationTls,
+use keepshare_base::{RequestId, Role, Stamp, StationName};
+use keepshare_identity::{
+    ClusterCa, Enrolment, Peer, Revocations, StationIdentity, tls::StationTls,
 };
-use keepshare_base::{RequestId, Stamp, StationName};
 use keepshare_proto::{Frame, Message};
 use keepshare_replication::link::{Accepted, Credentials, Link, LinkOptions, Listener, dial};
 use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};

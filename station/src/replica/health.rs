@@ -147,7 +147,7 @@ mod tests {
         let away = Seen { linked: false, ..WELL };
         let told = health(None, &full, None, away);
         assert_eq!(told, SetHealth::Waiting(Hold::DiskFull));
-        let file = FileId { origin: OriginId::FIRST, epoch: Epoch::FIRST, counter: 1 };
+        let file = FileId { origin: OriginId(1), epoch: Epoch::FIRST, counter: 1 };
         let damage = Some(Damage { reads: 3, file });
         let hurt = health(None, &full, damage, away);
         assert_eq!(hurt.kind(), Some(ProblemKind::ContentDamaged));

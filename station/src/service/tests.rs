@@ -29,7 +29,7 @@ async fn station(dir: &Path) -> Arc<Station> {
 }
 
 fn master_of(name: &str, source: &Path) -> SetRecord {
-    let part = SetPart::sent(source.to_owned(), vec!["store".parse().unwrap()]);
+    let part = SetPart::sent(OriginId(1), source.to_owned(), vec!["store".parse().unwrap()]);
     SetRecord::new(name.parse().unwrap(), part)
 }
 
@@ -82,9 +82,9 @@ async fn a_set_that_cannot_be_remembered_leaves_no_task_and_no_thread() {
     let source = dir.path().join("source");
     fs::create_dir(&source).unwrap();
     let station = station(dir.path()).await;
-    let in_the_way = station.state.root().join("sets.toml");
+    let in_the_way = station.state.root().join("parts.toml");
     fs::create_dir_all(in_the_way.join("folder")).unwrap();
-    let received = SetPart::received("store".parse().unwrap());
+    let received = SetPart::received(OriginId(1), "store".parse().unwrap());
     let records =
         [master_of("unsaved", &source), SetRecord::new("kept".parse().unwrap(), received)];
     for record in &records {

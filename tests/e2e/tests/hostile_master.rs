@@ -5,11 +5,11 @@
 use std::{collections::BTreeSet, fs, future::Future, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
-use keepshare_auth::{Revocations, StationIdentity, tls::StationTls};
 use keepshare_base::{
     Change, Content, ContentHash, Epoch, Event, Extent, FileId, FileRow, FileTime, Kind, Meta,
     Name, NameRow, OriginId, Owner, Position, RunningHash, Seq, Stamp,
 };
+use keepshare_identity::{Revocations, StationIdentity, tls::StationTls};
 use keepshare_proto::{
     Frame, Hello, Message, SetSettings, Step, Welcome,
     codec::{Decoder, encode},
@@ -117,8 +117,7 @@ impl Attacker {
         self.runtime.block_on(async {
             let welcome = self.welcome().await?;
             let place = welcome.place.context("the station has something already")?;
-            let next =
-                Position { origin: OriginId::FIRST, epoch: place.epoch, seq: place.seq.next() };
+            let next = Position { origin: OriginId(1), epoch: place.epoch, seq: place.seq.next() };
             let running = place.running;
             for name in hostile_names() {
                 let frame = with_hostile_name(next, running, &name)?;
@@ -227,7 +226,7 @@ impl Attacker {
             let mut link = self.connect().await?;
             let hello = Hello {
                 set: SET.parse()?,
-                origin: OriginId::FIRST,
+                origin: OriginId(1),
                 epoch: Epoch::FIRST,
                 head: Seq(1_000_000),
                 settings: SetSettings::default(),

@@ -8,8 +8,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use keepshare_auth::{ClusterCa, PendingIdentity, Role};
-use keepshare_base::Stamp;
+use keepshare_base::{Role, Stamp};
+use keepshare_identity::{ClusterCa, PendingIdentity};
 use serde_json::Value;
 
 use keepshare_e2e::SOON;

@@ -218,5 +218,5 @@ impl Station {
 
 fn new_receiver() -> Receiver {
     let set = "projects".parse().expect("a set name");
-    Receiver::new(ReceiverOptions { set, origin: OriginId::FIRST })
+    Receiver::new(ReceiverOptions { set, origin: OriginId(1) })
 }

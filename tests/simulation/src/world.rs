@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The one origin of the simulated set.
-pub(crate) const ORIGIN: OriginId = OriginId::FIRST;
+pub(crate) const ORIGIN: OriginId = OriginId(1);
 
 /// A second of virtual time.
 pub const SECOND: u64 = 1_000_000;

@@ -84,7 +84,7 @@ fn recover(disk: &SimDisk, mut done: Done, case: &str) {
     done.memory.forget_after(latest);
     check_everything(&store, &done.memory, case);
     // The journal goes on where the station is; which change that is, the station says.
-    let place = store.reader().view().unwrap().position(keepshare_base::OriginId::FIRST).unwrap();
+    let place = store.reader().view().unwrap().position(keepshare_base::OriginId(1)).unwrap();
     let (seq, running) = place
         .and_then(|place| place.last)
         .map_or_else(Default::default, |(_, seq, running)| (seq, Some(running)));

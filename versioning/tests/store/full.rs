@@ -149,7 +149,7 @@ fn a_fence_may_use_the_reserve() {
     rig.add(ROOT, "f", b"f");
     disk.set_capacity(Some(disk.used_bytes()));
     let epoch = rig.master.epoch.next();
-    rig.store.fence(rig.master.now, keepshare_base::OriginId::FIRST, epoch).unwrap();
+    rig.store.fence(rig.master.now, keepshare_base::OriginId(1), epoch).unwrap();
     rig.store.sync().unwrap();
 }
 

@@ -13,7 +13,7 @@ use keepshare_versioning::{
 use crate::rig::{Edit, NOW, ROOT, Rig, SECOND, START, bytes, edit, meta, seed};
 
 fn made(seq: u64) -> Made {
-    let position = Position { origin: OriginId::FIRST, epoch: Epoch::FIRST, seq: Seq(seq) };
+    let position = Position { origin: OriginId(1), epoch: Epoch::FIRST, seq: Seq(seq) };
     Made { position, stamp: START.plus_micros(seq as i64), user: Some("ben".into()) }
 }
 
@@ -170,7 +170,7 @@ fn a_mirror_begun_again_after_a_crash_brings_each_version_once() {
             crash(&mut rig);
             rig.mirror(edit().whole(files[1], b"all of it", true), false);
             rig.mirror(edit(), true);
-            assert!(rig.view().position(OriginId::FIRST).unwrap().unwrap().mirror.is_none());
+            assert!(rig.view().position(OriginId(1)).unwrap().unwrap().mirror.is_none());
             assert_eq!(rig.ids(new), shown(&[("v1.1.2", "new")]));
             let of_mirror = format!("v1.1.{}", 3 + again_at);
             let want = [(of_mirror.as_str(), "all of it"), ("v1.1.1", "only copy of 1")];
@@ -376,8 +376,8 @@ fn any(rig: &mut Rig, dice: &mut Dice, files: &[FileId]) -> Incoming {
             }
         }
     }
-    let place = rig.view().position(OriginId::FIRST).unwrap().unwrap();
-    let highest = rig.view().highest(OriginId::FIRST).unwrap().unwrap();
+    let place = rig.view().position(OriginId(1)).unwrap().unwrap();
+    let highest = rig.view().highest(OriginId(1)).unwrap().unwrap();
     let running = place.mirror.map_or(highest, |mirror| (mirror.epoch, mirror.seq));
     (rig.master.epoch, rig.master.seq) = match dice.below(6) {
         0 => (highest.0, highest.1.next()),
@@ -392,7 +392,7 @@ fn any(rig: &mut Rig, dice: &mut Dice, files: &[FileId]) -> Incoming {
 
 /// What was a version and was brought by no mirror that still runs is there, under its id.
 fn check_kept(rig: &Rig, files: &[FileId], known: &mut BTreeMap<(FileId, CommitId), Known>) {
-    let mirror = rig.view().position(OriginId::FIRST).unwrap().unwrap().mirror;
+    let mirror = rig.view().position(OriginId(1)).unwrap().unwrap().mirror;
     for file in files {
         let versions = rig.view().versions(*file).unwrap();
         let mut ids: Vec<VersionId> = versions.iter().filter_map(FileState::version).collect();

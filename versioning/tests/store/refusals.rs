@@ -110,7 +110,7 @@ fn changes_out_of_order_are_refused() {
     assert!(matches!(refusal(&mut rig, 1, 1), Refusal::Old { .. }));
     assert!(matches!(refusal(&mut rig, 1, good.seq.0 + 2), Refusal::Gap { .. }));
     assert!(matches!(refusal(&mut rig, 2, 7), Refusal::Gap { .. }));
-    rig.store.fence(rig.master.now, OriginId::FIRST, Epoch::new(3).unwrap()).unwrap();
+    rig.store.fence(rig.master.now, OriginId(1), Epoch::new(3).unwrap()).unwrap();
     rig.store.sync().unwrap();
     rig.crash(Crash::LoseAll);
     assert!(matches!(refusal(&mut rig, 1, good.seq.0 + 1), Refusal::Fenced { .. }));

@@ -278,7 +278,7 @@ fn a_mirror_jumps_at_its_end() {
     let mut rig = Rig::new();
     rig.add(ROOT, "f", b"1");
     let (before, before_stamp) = (rig.store.latest(), rig.master.now);
-    let place = |rig: &Rig| rig.view().position(keepshare_base::OriginId::FIRST).unwrap().unwrap();
+    let place = |rig: &Rig| rig.view().position(keepshare_base::OriginId(1)).unwrap().unwrap();
     let (first, second) = (rig.master.file(), rig.master.file());
     rig.master.seq.0 += 40;
     rig.master.now = rig.master.now.plus_micros(SECOND);

@@ -370,7 +370,7 @@ fn another_version_is_refused_by_name() {
 fn the_first_frame_and_the_refusal_keep_their_form() {
     let hello = Message::Hello(Hello {
         set: "projects".parse().unwrap(),
-        origin: OriginId::FIRST,
+        origin: OriginId(1),
         epoch: Epoch::FIRST,
         head: Seq(300),
         settings: SetSettings::default(),

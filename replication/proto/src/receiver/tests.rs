@@ -25,7 +25,7 @@ fn place(number: u64, seq: u64) -> Place {
 fn hello(number: u64) -> Message {
     Message::Hello(Hello {
         set: "projects".parse().unwrap(),
-        origin: OriginId::FIRST,
+        origin: OriginId(1),
         epoch: epoch(number),
         head: Seq(100),
         settings: SetSettings::default(),
@@ -60,7 +60,7 @@ struct Station(Receiver);
 impl Station {
     fn new() -> Self {
         let set = "projects".parse().unwrap();
-        Self(Receiver::new(ReceiverOptions { set, origin: OriginId::FIRST }))
+        Self(Receiver::new(ReceiverOptions { set, origin: OriginId(1) }))
     }
 
     fn connected() -> Self {

@@ -17,7 +17,7 @@ fn content(len: usize) -> Vec<u8> {
 }
 
 fn position(seq: u64) -> Position {
-    Position { origin: OriginId::FIRST, epoch: Epoch::FIRST, seq: Seq(seq) }
+    Position { origin: OriginId(1), epoch: Epoch::FIRST, seq: Seq(seq) }
 }
 
 fn request(id: u8, content: &[u8]) -> RestoreRequest {

@@ -20,7 +20,7 @@ fn place(number: u64, seq: u64) -> Place {
 }
 
 fn entry(seq: u64, content: usize) -> JournalEntry {
-    let position = Position { origin: OriginId::FIRST, epoch: epoch(2), seq: Seq(seq) };
+    let position = Position { origin: OriginId(1), epoch: epoch(2), seq: Seq(seq) };
     let filled = FilledChange { change: Change::default(), payload: vec![0; content] };
     JournalEntry { position, running: running(seq), filled }
 }
@@ -36,7 +36,7 @@ impl Master {
     fn new(acked: Option<Place>) -> Self {
         let options = ShipperOptions {
             set: "projects".parse().unwrap(),
-            origin: OriginId::FIRST,
+            origin: OriginId(1),
             settings: SetSettings::default(),
             acked,
             seed: 1,
@@ -114,7 +114,7 @@ fn mirror(reason: MirrorReason) -> Output {
 fn it_says_who_it_is_first() {
     let hello = Hello {
         set: "projects".parse().unwrap(),
-        origin: OriginId::FIRST,
+        origin: OriginId(1),
         epoch: epoch(2),
         head: Seq(20),
         settings: SetSettings::default(),
@@ -424,7 +424,7 @@ fn answers_for_an_earlier_mirror_are_passed_over() {
 
 #[test]
 fn a_listing_out_of_order_or_beyond_what_was_granted_ends_the_link() {
-    let file = FileId { origin: OriginId::FIRST, epoch: epoch(1), counter: 1 };
+    let file = FileId { origin: OriginId(1), epoch: epoch(1), counter: 1 };
     let line = |name: &str| NameLine {
         parent: FileId::ROOT,
         name: Name::new(name.as_bytes()).unwrap(),

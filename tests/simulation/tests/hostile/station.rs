@@ -20,7 +20,7 @@ use keepshare_versioning::{
 use crate::{folders::Folders, platter::Platter};
 
 /// The one origin.
-pub(crate) const ORIGIN: OriginId = OriginId::FIRST;
+pub(crate) const ORIGIN: OriginId = OriginId(1);
 
 /// A second, in microseconds.
 pub(crate) const SECOND: u64 = 1_000_000;

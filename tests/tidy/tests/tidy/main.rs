@@ -18,12 +18,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("keepshare-versioning", &["base", "host"]),
     ("keepshare-gate", &["base"]),
     ("keepshare-auth", &["base", "host", "gate"]),
+    ("keepshare-identity", &["base", "host", "gate"]),
+    ("keepshare-cluster", &["base"]),
+    ("keepshare-cluster-local", &["base", "host", "cluster"]),
     ("keepshare-replication", &["base", "host", "gate", "proto", "versioning"]),
     ("keepshare-namespace", &["base", "versioning", "auth"]),
     ("keepshare-nfs-wire", &[]),
     ("keepshare-nfs", &["base", "nfs-wire", "namespace", "auth", "gate"]),
     ("keepshare-control", &["base", "auth"]),
-    ("keepshare-web", &["base", "namespace", "auth", "gate", "control"]),
+    ("keepshare-web", &["base", "namespace", "auth", "identity", "gate", "control"]),
     (
         "keepshare-station",
         &[
@@ -33,6 +36,9 @@ const ARROWS: &[(&str, &[&str])] = &[
             "proto",
             "versioning",
             "auth",
+            "identity",
+            "cluster",
+            "cluster-local",
             "replication",
             "namespace",
             "nfs",
@@ -40,12 +46,20 @@ const ARROWS: &[(&str, &[&str])] = &[
             "web",
         ],
     ),
-    ("keepshare-cli", &["base", "host", "versioning", "auth", "control", "web", "station"]),
+    (
+        "keepshare-cli",
+        &["base", "host", "versioning", "auth", "identity", "control", "web", "station"],
+    ),
 ];
 
 /// Crates that decide and never touch the world: no crate that reads clocks, files or sockets.
-const PURE: &[&str] =
-    &["keepshare-base", "keepshare-proto", "keepshare-gate", "keepshare-nfs-wire"];
+const PURE: &[&str] = &[
+    "keepshare-base",
+    "keepshare-proto",
+    "keepshare-gate",
+    "keepshare-cluster",
+    "keepshare-nfs-wire",
+];
 
 /// What a pure crate must not depend on.
 const WORLDLY: &[&str] =

@@ -4,13 +4,10 @@
 //! repeats the station for people who look at the certificate with other tools and is never read. Whether a certificate
 //! may be believed is the business of [`crate::tls`].
 
-use std::{fmt, str::FromStr};
-
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyUsagePurpose, SanType, SerialNumber,
 };
-use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use x509_parser::{
     certificate::X509Certificate,
@@ -18,9 +15,7 @@ use x509_parser::{
     prelude::{FromDer, X509Error},
 };
 
-use keepshare_base::{Stamp, StationName};
-
-use crate::hex;
+use keepshare_base::{ClusterId, Role, Serial, Stamp, StationName};
 
 /// How long a station's certificate is good for.
 pub(crate) const STATION_VALID_DAYS: i64 = 90;
@@ -49,23 +44,6 @@ pub enum CertificateError {
     Serial,
 }
 
-/// Which cluster a station belongs to.
-#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
-pub struct ClusterId(pub [u8; 16]);
-
-/// The number of a certificate: 128 random bits, the highest one 0.
-#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
-pub struct Serial(pub [u8; 16]);
-
-/// What a station may do in its cluster.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
-pub enum Role {
-    /// Holds the CA, admits stations and manages the cluster's configuration.
-    Primary,
-    /// Receives sets, and sends its own.
-    Replica,
-}
-
 /// A station as its certificate describes it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Peer {
@@ -89,7 +67,7 @@ impl Peer {
         let (role, name) = rest.split_once('/').ok_or(CertificateError::NoStation)?;
         Ok(Self {
             name: name.parse().map_err(|_| CertificateError::NoStation)?,
-            role: role.parse()?,
+            role: role.parse().map_err(|_| CertificateError::NoStation)?,
             cluster,
             serial: serial_of(&parsed)?,
             expires: Stamp(parsed.validity().not_after.timestamp().saturating_mul(1_000_000)),
@@ -184,7 +162,7 @@ fn named_uri<'a>(parsed: &X509Certificate<'a>) -> Result<(ClusterId, &'a str), C
     };
     let rest = uri.strip_prefix(SCHEME).ok_or(CertificateError::NoStation)?;
     let (cluster, rest) = rest.split_once('/').ok_or(CertificateError::NoStation)?;
-    Ok((cluster.parse()?, rest))
+    Ok((cluster.parse().map_err(|_| CertificateError::NoStation)?, rest))
 }
 
 fn serial_of(parsed: &X509Certificate<'_>) -> Result<Serial, CertificateError> {
@@ -196,49 +174,3 @@ fn serial_of(parsed: &X509Certificate<'_>) -> Result<Serial, CertificateError> {
     serial[start..].copy_from_slice(digits);
     Ok(Serial(serial))
 }
-
-impl FromStr for ClusterId {
-    type Err = CertificateError;
-
-    fn from_str(text: &str) -> Result<Self, CertificateError> {
-        hex::parse(text).map(Self).ok_or(CertificateError::NoStation)
-    }
-}
-
-impl FromStr for Role {
-    type Err = CertificateError;
-
-    fn from_str(text: &str) -> Result<Self, CertificateError> {
-        match text {
-            "primary" => Ok(Self::Primary),
-            "replica" => Ok(Self::Replica),
-            _ => Err(CertificateError::NoStation),
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Primary => "primary",
-            Self::Replica => "replica",
-        })
-    }
-}
-
-macro_rules! shown_as_hex {
-    ($($name:ident)*) => {$(
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                hex::write(&self.0, f)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(self, f)
-            }
-        }
-    )*};
-}
-shown_as_hex!(ClusterId Serial);

@@ -4,11 +4,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use keepshare_auth::{
-    ClusterCa, Peer, Revocations, Role, StationIdentity,
+use keepshare_base::{Role, Stamp, StationName};
+use keepshare_identity::{
+    ClusterCa, Peer, Revocations, StationIdentity,
     tls::{self, JOIN_ALPN, LINK_ALPN, StationTls},
 };
-use keepshare_base::{Stamp, StationName};
 use rustls::{
     ClientConfig, ClientConnection, ServerConnection,
     pki_types::{CertificateDer, ServerName, UnixTime},
@@ -119,7 +119,7 @@ fn a_station_of_another_cluster_is_refused_both_ways() {
     let refused = error(shake(shop.link_client(&name("shop")).unwrap(), &fake));
     assert!(refused.contains("UnknownIssuer"), "{refused}");
     // Not for a renewal either.
-    let refused = error(shake(fake.renewal_client().unwrap(), &shop));
+    let refused = error(shake(fake.primary_client(None).unwrap(), &shop));
     assert!(refused.contains("UnknownIssuer"), "{refused}");
 }
 
@@ -131,8 +131,12 @@ fn whoever_dials_gets_the_station_it_asked_for_or_none() {
     let (attic, _) = cluster.station("attic", Role::Replica);
     let refused = error(shake(shop.link_client(&name("basement")).unwrap(), &attic));
     assert!(refused.contains("OtherStation"), "{refused}");
-    let refused = error(shake(shop.renewal_client().unwrap(), &attic));
+    let refused = error(shake(shop.primary_client(None).unwrap(), &attic));
     assert!(refused.contains("NotPrimary"), "{refused}");
+    // Who knows the primary goes by that, and not by what a certificate says of its holder.
+    shake(shop.primary_client(Some(&name("attic"))).unwrap(), &attic).unwrap();
+    let refused = error(shake(attic.primary_client(Some(&name("attic"))).unwrap(), &shop));
+    assert!(refused.contains("OtherStation"), "{refused}");
 }
 
 #[test]
@@ -145,7 +149,7 @@ fn a_revoked_certificate_is_refused_both_ways() {
     assert!(refused.contains("Revoked"), "{refused}");
     let refused = error(shake(shop.link_client(&name("attic")).unwrap(), &attic));
     assert!(refused.contains("Revoked"), "{refused}");
-    let refused = error(shake(attic.renewal_client().unwrap(), &shop));
+    let refused = error(shake(attic.primary_client(None).unwrap(), &shop));
     assert!(refused.contains("Revoked"), "{refused}");
 }
 

@@ -1,82 +1,17 @@
 //! The stations of the cluster, as the primary records them.
 
-use std::{fmt, str::FromStr};
-
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use keepshare_base::{Stamp, StationName};
+use keepshare_base::{Role, Serial, Stamp, StationAddress, StationName};
 
-use crate::{EnrolError, Peer, Role, Serial};
+use crate::{EnrolError, Peer};
 
 /// The most certificates of one station that have not ended; an older one is revoked.
 const CERTIFICATES_MAX: usize = 8;
 
-/// The longest address, in bytes.
-const ADDRESS_BYTES_MAX: usize = 255;
-
 pub(crate) const MEMBERS: TableDefinition<&str, &[u8]> = TableDefinition::new("members");
 pub(crate) const REVOKED: TableDefinition<[u8; 16], i64> = TableDefinition::new("revoked");
-
-/// A text that is no station's address.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("'{}' is not HOST:PORT", .0.escape_debug())]
-pub struct AddressError(String);
-
-/// Where a station listens: `HOST:PORT`, the host a name or an address (IPv6 in brackets).
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct StationAddress(String);
-
-impl StationAddress {
-    /// Returns the text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for StationAddress {
-    type Err = AddressError;
-
-    fn from_str(text: &str) -> Result<Self, AddressError> {
-        let wrong = || AddressError(text.chars().take(ADDRESS_BYTES_MAX).collect());
-        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-        let host_fits = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
-            None => {
-                let usable = |b: u8| b.is_ascii_alphanumeric() || b".-_".contains(&b);
-                !host.is_empty() && host.bytes().all(usable)
-            }
-        };
-        let port_fits = port.bytes().all(|b| b.is_ascii_digit())
-            && port.parse::<u16>().is_ok_and(|port| port != 0);
-        if host_fits && port_fits && text.len() <= ADDRESS_BYTES_MAX {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(wrong())
-        }
-    }
-}
-
-impl TryFrom<String> for StationAddress {
-    type Error = AddressError;
-
-    fn try_from(text: String) -> Result<Self, AddressError> {
-        text.parse()
-    }
-}
-
-impl From<StationAddress> for String {
-    fn from(address: StationAddress) -> Self {
-        address.0
-    }
-}
-
-impl fmt::Display for StationAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// A station of the cluster.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -165,23 +100,19 @@ pub(crate) fn list(
     Ok(members)
 }
 
-fn decode(bytes: &[u8]) -> Result<Row, EnrolError> {
-    Ok(postcard::from_bytes(bytes)?)
+pub(crate) fn list_with_certificates(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+    now: Stamp,
+) -> Result<Vec<(Member, Vec<Serial>)>, EnrolError> {
+    let mut members = Vec::new();
+    for entry in table.iter()? {
+        let Row { member, certificates } = decode(entry?.1.value())?;
+        let left = certificates.into_iter().filter(|(_, ends)| *ends > now);
+        members.push((member, left.map(|(serial, _)| serial).collect()));
+    }
+    Ok(members)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_checked_once() {
-        for good in ["10.0.0.1:7411", "backup.example.org:1", "[::1]:65535", "a_b-c:80"] {
-            assert_eq!(good.parse::<StationAddress>().unwrap().as_str(), good);
-        }
-        for wrong in
-            ["", ":80", "a:", "a:0", "a:65536", "a:+1", "a b:1", "[::1:1", "::1:80", "a\u{1b}[m:1"]
-        {
-            assert!(wrong.parse::<StationAddress>().is_err(), "{wrong} was taken");
-        }
-    }
+fn decode(bytes: &[u8]) -> Result<Row, EnrolError> {
+    Ok(postcard::from_bytes(bytes)?)
 }

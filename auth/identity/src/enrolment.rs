@@ -5,12 +5,11 @@
 
 use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
-use keepshare_base::{Stamp, StationName};
+use keepshare_base::{Role, Serial, Stamp, StationAddress, StationName};
 use keepshare_host::shared::SharedDb;
 
 use crate::{
-    ClusterCa, EnrolError, Member, Peer, PendingIdentity, Revocations, Role, Serial,
-    StationAddress, StationIdentity, Tokens,
+    ClusterCa, EnrolError, Member, Peer, PendingIdentity, Revocations, StationIdentity, Tokens,
     enrol_error::MEMBERS_MAX,
     members::{self, MEMBERS, REVOKED, Row},
     token::{self, Redeemed},
@@ -40,6 +39,15 @@ pub struct Admission {
     pub ca: Vec<u8>,
     /// All stations of the cluster, itself included.
     pub members: Vec<Member>,
+}
+
+/// Who is in a cluster and by which certificates, as its CA has it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Register {
+    /// The stations by name, each with the numbers of its certificates that have not ended, oldest first.
+    pub members: Vec<(Member, Vec<Serial>)>,
+    /// Certificates that are refused, by number, and when they end.
+    pub refused: Vec<(Serial, Stamp)>,
 }
 
 /// The CA, the tokens and the members of a cluster, on its primary.
@@ -86,6 +94,19 @@ impl Enrolment {
     /// Returns the stations of the cluster, by name.
     pub fn members(&self) -> Result<Vec<Member>, EnrolError> {
         members::list(&self.db.begin_read()?.open_table(MEMBERS)?)
+    }
+
+    /// Returns the stations with their certificates that have not ended, and the certificates that are refused.
+    pub fn register(&self, now: Stamp) -> Result<Register, EnrolError> {
+        let read = self.db.begin_read()?;
+        let mut refused = Vec::new();
+        for entry in read.open_table(REVOKED)?.iter()? {
+            let (serial, ends) = entry?;
+            refused.push((Serial(serial.value()), Stamp(ends.value())));
+        }
+        refused.retain(|(_, ends)| *ends > now);
+        let members = members::list_with_certificates(&read.open_table(MEMBERS)?, now)?;
+        Ok(Register { members, refused })
     }
 
     /// Records the station that runs the desk itself.

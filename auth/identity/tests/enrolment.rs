@@ -4,11 +4,11 @@
 
 use std::{path::Path, sync::Arc};
 
-use keepshare_auth::{
+use keepshare_base::{Role, Stamp, StationAddress, StationName};
+use keepshare_identity::{
     Admission, Application, CaPin, ClusterCa, EnrolError, Enrolment, IdentityError, JoinToken,
-    PendingIdentity, Role, StationAddress, StationIdentity, TOKEN_TTL_S, TokenError, TokenRefusal,
+    PendingIdentity, StationIdentity, TOKEN_TTL_S, TokenError, TokenRefusal,
 };
-use keepshare_base::{Stamp, StationName};
 use redb::Database;
 
 const NOW: Stamp = Stamp(1_790_000_000_000_000);
@@ -292,7 +292,7 @@ fn an_identity_that_does_not_fit_together_is_refused() {
 
     let identity = StationIdentity::create(&ca, NOW, &station, Role::Primary).unwrap();
     identity.save(&ours).unwrap();
-    let file = ours.join(keepshare_auth::IDENTITY_FILE);
+    let file = ours.join(keepshare_identity::IDENTITY_FILE);
     let whole = std::fs::read(&file).unwrap();
     for keep in [0, 10, whole.len() / 2, whole.len() - 200] {
         std::fs::write(&file, &whole[..keep]).unwrap();

@@ -4,9 +4,20 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use keepshare_base::StationName;
+use keepshare_base::{StationAddress, StationName};
 
-use crate::{Member, MessageError, StationAddress};
+use crate::{Member, MessageError};
+
+/// The revision of the document that a station has.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Have {
+    /// Its reign.
+    pub reign: u32,
+    /// Its number.
+    pub number: u64,
+    /// Its hash.
+    pub hash: [u8; 32],
+}
 
 /// What a station asks. The order of the variants is the wire's; new ones go to the end.
 #[derive(Clone, Serialize, Deserialize)]
@@ -17,6 +28,8 @@ pub(super) enum Question {
     Renew { request: Vec<u8> },
     /// The station that showed its certificate in the handshake is reached here from now on.
     Move { address: StationAddress },
+    /// What does the cluster agree on? The answer may take a while, until there is another revision than this one.
+    Hear { have: Option<Have> },
 }
 
 impl fmt::Debug for Question {
@@ -26,6 +39,7 @@ impl fmt::Debug for Question {
             Self::Join { .. } => "Join",
             Self::Renew { .. } => "Renew",
             Self::Move { .. } => "Move",
+            Self::Hear { .. } => "Hear",
         })
     }
 }
@@ -45,6 +59,10 @@ pub(super) enum Answer {
     Unavailable,
     /// The address is recorded; these are the stations now.
     Moved { members: Vec<Member> },
+    /// This is the document, signed.
+    News { document: Vec<u8> },
+    /// It is still the revision that you have.
+    NoNews,
 }
 
 pub(super) fn encode(message: &impl Serialize) -> Vec<u8> {

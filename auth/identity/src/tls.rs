@@ -20,7 +20,7 @@ use rustls::{
 
 use keepshare_base::StationName;
 
-use self::verify::{ClusterVerifier, Expected, PinVerifier, ProbeVerifier};
+use self::verify::{Expected, Members, Pinned, Probe, Verifier};
 pub use self::verify::{Seen, SeenStation};
 use crate::{CaPin, Peer, Revocations, StationIdentity};
 
@@ -87,7 +87,7 @@ pub struct StationTls {
 struct ClientParts {
     chain: Vec<CertificateDer<'static>>,
     key: Arc<PrivateKeyDer<'static>>,
-    verifier: ClusterVerifier,
+    members: Members,
     clock: Arc<dyn TimeProvider>,
 }
 
@@ -101,13 +101,13 @@ impl StationTls {
         // A joining station compares the CA's certificate with its token; members know it.
         let chain = vec![identity.certificate().clone(), identity.ca().clone()];
         let key = identity.private_key();
-        let verifier = ClusterVerifier::new(identity, revocations)?;
-        let optional = verifier.for_strangers_too();
+        let members = Members::new(identity, revocations)?;
+        let optional = members.for_strangers_too();
         Ok(Self {
             web: web_server(&clock, chain.clone(), key.clone_key())?,
-            link: server(&clock, verifier.clone(), chain.clone(), key.clone_key(), LINK_ALPN)?,
+            link: server(&clock, members.clone(), chain.clone(), key.clone_key(), LINK_ALPN)?,
             join: server(&clock, optional, chain.clone(), key.clone_key(), JOIN_ALPN)?,
-            client: ClientParts { chain, key: Arc::new(key), verifier, clock },
+            client: ClientParts { chain, key: Arc::new(key), members, clock },
         })
     }
 
@@ -132,18 +132,18 @@ impl StationTls {
 
     /// Returns the certificates that are refused.
     pub fn revocations(&self) -> &Revocations {
-        self.client.verifier.revocations()
+        self.client.members.revocations()
     }
 
     /// Tells whether a certificate that was verified before still counts: it has not ended and was not revoked.
     pub fn still_counts(&self, certificate: &[u8]) -> bool {
-        let ClientParts { verifier, clock, .. } = &self.client;
+        let ClientParts { members, clock, .. } = &self.client;
         let (Ok(peer), Some(now)) = (Peer::of(certificate), clock.current_time()) else {
             return false;
         };
         let now_us = now.as_secs().saturating_mul(1_000_000);
         let has_ended = peer.expires.0 < i64::try_from(now_us).unwrap_or(i64::MAX);
-        !has_ended && !verifier.revocations().is_revoked(peer.serial)
+        !has_ended && !members.revocations().is_revoked(peer.serial)
     }
 
     /// Returns the client's side of a link to the station `expected`.
@@ -151,14 +151,16 @@ impl StationTls {
         self.client(Expected::Station(expected.clone()), LINK_ALPN)
     }
 
-    /// Returns the client's side for a renewal by the primary, whatever it is called.
-    pub fn renewal_client(&self) -> Result<Arc<ClientConfig>, Error> {
-        self.client(Expected::Primary, JOIN_ALPN)
+    /// Returns the client's side for questions to the primary: the station of this name, or, for who does not know yet, the one
+    /// whose certificate says so.
+    pub fn primary_client(&self, name: Option<&StationName>) -> Result<Arc<ClientConfig>, Error> {
+        let expected = name.map_or(Expected::Primary, |name| Expected::Station(name.clone()));
+        self.client(expected, JOIN_ALPN)
     }
 
     fn client(&self, expected: Expected, alpn: &[u8]) -> Result<Arc<ClientConfig>, Error> {
-        let ClientParts { chain, key, verifier, clock } = &self.client;
-        let verifier = verifier.expecting(expected);
+        let ClientParts { chain, key, members, clock } = &self.client;
+        let verifier = Verifier::new(members.expecting(expected));
         let builder =
             client_builder(clock)?.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
         let config = builder.with_client_auth_cert(chain.clone(), key.clone_key())?;
@@ -189,7 +191,7 @@ pub fn web_client(
 /// For whoever sees a station for the first time, and is asked whether it is the right one before anything is said to it.
 pub fn probe_client(clock: &Arc<dyn TimeProvider>) -> Result<(Arc<ClientConfig>, Seen), Error> {
     let seen = Seen::default();
-    let verifier = ProbeVerifier { seen: seen.clone(), provider: provider() };
+    let verifier = Verifier::new(Probe(seen.clone()));
     let builder =
         client_builder(clock)?.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
     Ok((finish_client(builder.with_no_client_auth(), WEB_ALPN), seen))
@@ -201,7 +203,7 @@ fn pinned_client(
     clock: &Arc<dyn TimeProvider>,
     alpn: &[u8],
 ) -> Result<Arc<ClientConfig>, Error> {
-    let verifier = Arc::new(PinVerifier { pin, expected, provider: provider() });
+    let verifier = Arc::new(Verifier::new(Pinned { pin, expected }));
     let builder = client_builder(clock)?.dangerous().with_custom_certificate_verifier(verifier);
     Ok(finish_client(builder.with_no_client_auth(), alpn))
 }
@@ -212,14 +214,14 @@ fn provider() -> Arc<CryptoProvider> {
 
 fn server(
     clock: &Arc<dyn TimeProvider>,
-    verifier: ClusterVerifier,
+    members: Members,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     alpn: &[u8],
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = ServerConfig::builder_with_details(provider(), clock.clone())
         .with_protocol_versions(&[&TLS13])?
-        .with_client_cert_verifier(Arc::new(verifier))
+        .with_client_cert_verifier(Arc::new(Verifier::new(members)))
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![alpn.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -5,13 +5,14 @@
 
 use std::{fmt, str::FromStr};
 
+use data_encoding::HEXLOWER;
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use keepshare_base::{Stamp, StationName};
+use keepshare_base::{Role, Stamp, StationName};
 use keepshare_host::shared::SharedDb;
 
-use crate::{CaPin, Role, hex};
+use crate::CaPin;
 
 /// How long a token is good for unless told otherwise, in seconds.
 pub const TOKEN_TTL_S: u32 = 30 * 60;
@@ -86,16 +87,18 @@ impl FromStr for JoinToken {
     fn from_str(text: &str) -> Result<Self, TokenError> {
         let rest = text.trim().strip_prefix("v1.").ok_or(TokenError::Malformed)?;
         let (ca, secret) = rest.split_once('.').ok_or(TokenError::Malformed)?;
-        let ca = hex::parse(ca).map(CaPin).ok_or(TokenError::Malformed)?;
-        Ok(Self { ca, secret: hex::parse(secret).ok_or(TokenError::Malformed)? })
+        let digits = |text: &str| {
+            let bytes = HEXLOWER.decode(text.as_bytes()).map_err(|_| TokenError::Malformed)?;
+            bytes.try_into().map_err(|_| TokenError::Malformed)
+        };
+        Ok(Self { ca: CaPin(digits(ca)?), secret: digits(secret)? })
     }
 }
 
 impl fmt::Display for JoinToken {
     /// Writes the whole token, secret included: for the admin's eyes only.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "v1.{}.", self.ca)?;
-        hex::write(&self.secret, f)
+        write!(f, "v1.{}.{}", self.ca, HEXLOWER.encode_display(&self.secret))
     }
 }
 
@@ -123,13 +126,14 @@ impl FromStr for TokenId {
     type Err = TokenError;
 
     fn from_str(text: &str) -> Result<Self, TokenError> {
-        hex::parse(text).map(Self).ok_or(TokenError::Malformed)
+        let bytes = HEXLOWER.decode(text.as_bytes()).map_err(|_| TokenError::Malformed)?;
+        bytes.try_into().map(Self).map_err(|_| TokenError::Malformed)
     }
 }
 
 impl fmt::Display for TokenId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex::write(&self.0, f)
+        write!(f, "{}", HEXLOWER.encode_display(&self.0))
     }
 }
 

@@ -13,13 +13,14 @@ use rustls::{
     server::ParsedCertificate,
 };
 
-use keepshare_base::{Stamp, StationName};
+use keepshare_base::{ClusterId, Role, Stamp, StationName};
 
 use crate::{
     ca::{CaError, CaPin, ClusterCa},
-    certificate::{self, CertificateError, ClusterId, Peer, Role, SKEW_DAYS, STATION_VALID_DAYS},
+    certificate::{self, CertificateError, Peer, SKEW_DAYS, STATION_VALID_DAYS},
     pem_parts::{CERTIFICATE_TAG, PRIVATE_KEY_TAG, parse_pem},
     secrets::{self, SecretError},
+    signature::{self, SignatureError},
 };
 
 /// The file with the station's key, its certificate and the CA's certificate.
@@ -200,6 +201,11 @@ impl StationIdentity {
     /// Returns the CA's certificate.
     pub fn ca(&self) -> &CertificateDer<'static> {
         &self.ca
+    }
+
+    /// Checks that the cluster's CA signed a message.
+    pub fn verify_of_ca(&self, message: &[u8], signature: &[u8]) -> Result<(), SignatureError> {
+        signature::verify(&self.ca, message, signature)
     }
 
     /// Tells whether it is time to ask for a new certificate: it ends soon, or it was signed by a clock that was ahead and

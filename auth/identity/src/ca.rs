@@ -6,18 +6,19 @@
 
 use std::{fmt, path::Path, str::FromStr};
 
+use data_encoding::HEXLOWER;
 use rcgen::{
     CertificateSigningRequestParams, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData,
+    SigningKey,
 };
 use ring::digest;
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
 use serde::{Deserialize, Serialize};
 
-use keepshare_base::{Stamp, StationName};
+use keepshare_base::{ClusterId, Role, Serial, Stamp, StationName};
 
 use crate::{
-    certificate::{self, CertificateError, ClusterId, Peer, Role, Serial},
-    hex,
+    certificate::{self, CertificateError, Peer},
     pem_parts::{CERTIFICATE_TAG, PRIVATE_KEY_TAG, parse_pem},
     secrets::{self, SecretError},
 };
@@ -74,13 +75,14 @@ impl FromStr for CaPin {
     type Err = CaPinError;
 
     fn from_str(text: &str) -> Result<Self, CaPinError> {
-        hex::parse(text).map(Self).ok_or(CaPinError)
+        let bytes = HEXLOWER.decode(text.as_bytes()).map_err(|_| CaPinError)?;
+        bytes.try_into().map(Self).map_err(|_| CaPinError)
     }
 }
 
 impl fmt::Display for CaPin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex::write(&self.0, f)
+        write!(f, "{}", HEXLOWER.encode_display(&self.0))
     }
 }
 
@@ -176,6 +178,11 @@ impl ClusterCa {
         let certificate = params.signed_by(&request.public_key, &self.issuer)?;
         Ok((peer, certificate.der().clone()))
     }
+
+    /// Signs what is no certificate, and begins as none does.
+    pub fn sign_message(&self, message: &[u8]) -> Result<Vec<u8>, CaError> {
+        Ok(self.issuer.key().sign(message)?)
+    }
 }
 
 impl fmt::Debug for ClusterCa {
@@ -191,4 +198,21 @@ fn random_serial() -> Result<Serial, getrandom::Error> {
     // Positive whatever the encoding, and never zero.
     serial[0] = serial[0] & 0x7f | 0x40;
     Ok(Serial(serial))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two texts of one pin would be two clusters to whoever compares texts.
+    #[test]
+    fn one_pin_has_one_text() {
+        let text = "00ff".repeat(16);
+        assert_eq!(text.parse::<CaPin>().unwrap().to_string(), text);
+        let (upper, short, long) = ("00fF".repeat(16), "00f".repeat(21), "00ff".repeat(17));
+        let foreign = format!("{}é", "0".repeat(62));
+        for wrong in [&upper, &short, &long, &foreign, ""] {
+            assert_eq!(wrong.parse::<CaPin>(), Err(CaPinError), "{wrong} was taken");
+        }
+    }
 }

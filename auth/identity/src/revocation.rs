@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use crate::Serial;
+use keepshare_base::Serial;
 
 /// The serial numbers that are refused; clones share one list.
 ///

@@ -3,6 +3,7 @@
 //! The new station's half is an [`Applicant`], the primary's a [`JoinDesk`]. Both take and give bytes; carrying them over
 //! TLS is the transport's work. The bytes are described in `docs/formats/link.md`.
 
+mod hearing;
 mod message;
 
 use std::{
@@ -12,13 +13,14 @@ use std::{
 
 use rustls::{ClientConfig, time_provider::TimeProvider};
 
-use keepshare_base::{Stamp, StationName};
+use keepshare_base::{Stamp, StationAddress, StationName};
 use keepshare_gate::{Guesses, Rule, Source, source};
 
 use self::message::{Answer, Question, decode, encode};
+pub use self::{hearing::Hearing, message::Have};
 use crate::{
     Admission, Application, CaPin, EnrolError, Enrolment, IdentityError, JoinToken, Member,
-    MessageError, Peer, PendingIdentity, StationAddress, StationIdentity,
+    MessageError, Peer, PendingIdentity, StationIdentity,
     tls::{self, StationTls},
 };
 
@@ -99,11 +101,15 @@ impl Applicant {
         Ok(Self { pending, tls, question, ca: token.ca, name: name.clone() })
     }
 
-    /// Prepares to ask for a member's next certificate, with a new key.
-    pub fn renew(identity: &StationIdentity, tls: &StationTls) -> Result<Self, JoinError> {
+    /// Prepares to ask for a member's next certificate, with a new key, of the station that is known to be the primary.
+    pub fn renew(
+        identity: &StationIdentity,
+        tls: &StationTls,
+        primary: Option<&StationName>,
+    ) -> Result<Self, JoinError> {
         let pending = PendingIdentity::generate()?;
         let question = encode(&Question::Renew { request: pending.request()? });
-        let tls = tls.renewal_client()?;
+        let tls = tls.primary_client(primary)?;
         Ok(Self { pending, tls, question, ca: identity.ca_pin(), name: identity.name().clone() })
     }
 
@@ -125,7 +131,9 @@ impl Applicant {
             Answer::NameTaken => return Err(JoinError::NameTaken),
             Answer::Full => return Err(JoinError::Full),
             Answer::Unavailable => return Err(JoinError::Unavailable),
-            Answer::Moved { .. } => return Err(JoinError::OtherAnswer),
+            Answer::Moved { .. } | Answer::News { .. } | Answer::NoNews => {
+                return Err(JoinError::OtherAnswer);
+            }
         };
         // The TLS handshake showed the CA; the answer must not bring another one.
         if CaPin::of(&ca) != self.ca {
@@ -147,10 +155,14 @@ pub struct Move {
 }
 
 impl Move {
-    /// Prepares to tell.
-    pub fn new(address: &StationAddress, tls: &StationTls) -> Result<Self, JoinError> {
+    /// Prepares to tell the station that is known to be the primary.
+    pub fn new(
+        address: &StationAddress,
+        tls: &StationTls,
+        primary: Option<&StationName>,
+    ) -> Result<Self, JoinError> {
         let question = encode(&Question::Move { address: address.clone() });
-        Ok(Self { tls: tls.renewal_client()?, question })
+        Ok(Self { tls: tls.primary_client(primary)?, question })
     }
 
     /// Returns the client's side of TLS.
@@ -169,9 +181,11 @@ impl Move {
             Answer::Moved { members } => Ok(members),
             Answer::Refused => Err(JoinError::Refused),
             Answer::Unavailable => Err(JoinError::Unavailable),
-            Answer::Admitted { .. } | Answer::NameTaken | Answer::Full => {
-                Err(JoinError::OtherAnswer)
-            }
+            Answer::Admitted { .. }
+            | Answer::NameTaken
+            | Answer::Full
+            | Answer::News { .. }
+            | Answer::NoNews => Err(JoinError::OtherAnswer),
         }
     }
 }
@@ -183,11 +197,14 @@ pub enum Decided {
     Admitted(Peer),
     /// This station is reached elsewhere.
     Moved(Peer),
+    /// This station waits for another revision of the document than it has; [`JoinDesk::news`] makes the answer.
+    Hears(Peer, Option<Have>),
 }
 
 enum Decision {
     Admitted(Admission),
     Moved(Peer, Vec<Member>),
+    Hears(Peer, Option<Have>),
 }
 
 /// How often an address may show a wrong token. Nobody guesses 256 bits; this keeps those who try from the disk and the log.
@@ -227,8 +244,22 @@ impl JoinDesk {
         let decided = decided.map(|decision| match decision {
             Decision::Admitted(admission) => Decided::Admitted(admission.peer),
             Decision::Moved(peer, _) => Decided::Moved(peer),
+            Decision::Hears(peer, have) => Decided::Hears(peer, have),
         });
         (answer, decided)
+    }
+
+    /// Returns the answer to who waits for another revision of the document: the signed document, or that there is none.
+    pub fn news(document: Option<&[u8]>) -> Vec<u8> {
+        encode(
+            &document
+                .map_or(Answer::NoNews, |document| Answer::News { document: document.to_vec() }),
+        )
+    }
+
+    /// Returns the answer to who asks for the document and is no member.
+    pub fn refused() -> Vec<u8> {
+        encode(&Answer::Refused)
     }
 
     /// Returns the answer of a station that lets nobody in, because it is not the primary.
@@ -268,6 +299,7 @@ impl JoinDesk {
                 let members = self.enrolment.moved(&peer, &address)?;
                 Ok(Decision::Moved(peer, members))
             }
+            Question::Hear { have } => Ok(Decision::Hears(shown()?, have)),
         }
     }
 
@@ -279,6 +311,7 @@ impl JoinDesk {
 fn answer_to(decided: &Result<Decision, EnrolError>) -> Answer {
     match decided {
         Ok(Decision::Moved(_, members)) => Answer::Moved { members: members.clone() },
+        Ok(Decision::Hears(..)) => Answer::NoNews,
         Ok(Decision::Admitted(Admission { certificate, ca, members, .. })) => Answer::Admitted {
             certificate: certificate.clone(),
             ca: ca.clone(),
