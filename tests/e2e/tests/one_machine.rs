@@ -273,6 +273,42 @@ fn take_the_source_away(scratch: &mut Scratch) -> Result<()> {
     Ok(())
 }
 
+/// A folder that is taken in the old one's place goes on with its history, and so does a source whose journal was lost: the
+/// store beside it is nobody else's.
+#[test]
+fn history_goes_on_after_a_new_disk_and_after_a_lost_journal() -> Result<()> {
+    in_scratch("nas-new-disk", replace_the_disk)
+}
+
+fn replace_the_disk(scratch: &mut Scratch) -> Result<()> {
+    let source = scratch.make_dir("source")?;
+    let doc = source.join("doc");
+    fs::write(&doc, "first")?;
+    let mut nas = nas(scratch, &source)?;
+    in_sync_within(&nas, SOON)?;
+    fs::write(&doc, "second")?;
+    contents_within(&nas, "doc", 2)?;
+    in_sync_within(&nas, SOON)?;
+    nas.stop()?;
+    fs::rename(&source, scratch.join("failed"))?;
+    nas.start()?;
+    let whole = format!("{SET}:@latest");
+    nas.call(["restore", &whole, "--to", &source.to_string_lossy()])?.ok()?;
+    nas.call(["set", "mirror", SET, "--new-source"])?.ok()?;
+    in_sync_within(&nas, SOON)?;
+    fs::write(&doc, "third")?;
+    ensure!(contents_within(&nas, "doc", 3)? == ["third", "second", "first"]);
+    in_sync_within(&nas, SOON)?;
+    nas.stop()?;
+    fs::remove_file(nas.state().join("journal").join(format!("{SET}.redb")))?;
+    nas.start()?;
+    in_sync_within(&nas, SOON)?;
+    fs::write(&doc, "fourth")?;
+    ensure!(contents_within(&nas, "doc", 4)? == ["fourth", "third", "second", "first"]);
+    in_sync_within(&nas, SOON)?;
+    check_store(&nas)
+}
+
 /// A store that cannot be opened is an alarm; what is saved meanwhile is journaled, and becomes versions afterwards.
 #[test]
 fn saves_are_noted_while_the_store_cannot_be_opened() -> Result<()> {

@@ -78,7 +78,6 @@ const LONG: &[(&str, usize)] = &[
     ("versioning/src/past/when.rs", 508),
     ("replication/src/capture/hub.rs", 515),
     ("replication/src/drivers/receive.rs", 513),
-    ("replication/src/drivers/ship.rs", 512),
     ("replication/src/source/map.rs", 659),
     ("replication/src/source/round.rs", 601),
     ("replication/src/source/ship.rs", 669),
