@@ -101,7 +101,7 @@ impl Mirror {
         };
         run.removals()?;
         run.tree()?;
-        run.learned.keep(&self.shared.database()?)?;
+        run.learned.keep_all(&self.shared.database()?)?;
         let lost = std::mem::take(&mut run.lost);
         if !lost.is_empty() {
             // Before the destination goes on from here: what the journal says of these files must be withheld.

@@ -159,19 +159,22 @@ impl Learned {
     /// Writes it into the map when it is enough.
     pub(crate) fn keep_some(&mut self, database: &SharedDb) -> Result<(), SourceError> {
         if self.files.len() >= LEARNED_FILES_MAX || self.bytes >= LEARNED_BYTES_MAX / 8 {
-            self.keep(database)?;
+            self.write(database, Durability::None)?;
         }
         Ok(())
     }
 
+    /// Writes the rest of a mirror. All that the mirror learnt is durable then: else the first save after the mirror would wait
+    /// for it, and a crash would have every file read again.
+    pub(crate) fn keep_all(&mut self, database: &SharedDb) -> Result<(), SourceError> {
+        self.write(database, Durability::Immediate)
+    }
+
     /// Writes it into the map: of files that are still what was read.
-    pub(crate) fn keep(&mut self, database: &SharedDb) -> Result<(), SourceError> {
-        if self.files.is_empty() {
-            return Ok(());
-        }
+    fn write(&mut self, database: &SharedDb, durability: Durability) -> Result<(), SourceError> {
         self.bytes = 0;
         let mut transaction = database.begin_write()?;
-        transaction.set_durability(Durability::None).map_err(SourceError::journal)?;
+        transaction.set_durability(durability).map_err(SourceError::journal)?;
         {
             let mut map = MapTx::open(&transaction)?;
             for learned in self.files.drain(..) {

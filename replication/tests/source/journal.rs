@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::fs::{FileExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -55,6 +55,42 @@ fn what_waits_for_a_destination_survives_a_kill() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     // The notes of where it is are written before it is shown.
+    let left = copy_state(&rig);
+    rig.handle.shutdown();
+    fs::write(rig.path("doc"), "and then something else").unwrap();
+    open_state(&mut rig, left);
+    rig.settle();
+    let versions = rig.versions(file);
+    for i in 0..5u8 {
+        assert!(versions.contains(&vec![i; 5000]), "save {i} was lost");
+    }
+}
+
+/// What a mirror learnt of the files' content is on disk when it ends: after a kill a page of a large file is still sent as a
+/// page, and the first save does not wait for all that to be written.
+#[test]
+fn what_a_mirror_learnt_survives_a_kill() {
+    let mut rig = Rig::with(
+        captures()[0],
+        |root| fs::write(root.join("large"), vec![1; 6_000_000]).unwrap(),
+        |_| {},
+    );
+    rig.begin();
+    let left = copy_state(&rig);
+    rig.handle.shutdown();
+    patch(&rig.path("large"), 1_000_000, b"changed");
+    rig.payload_bytes = 0;
+    open_state(&mut rig, left);
+    rig.settle();
+    assert_eq!(
+        rig.model.files[&rig.file("large")].bytes.to_vec()[1_000_000..1_000_007],
+        *b"changed"
+    );
+    assert!(rig.payload_bytes < 100_000, "{} bytes for a page", rig.payload_bytes);
+}
+
+/// Returns a copy of what is on disk now: what a kill at this moment leaves.
+fn copy_state(rig: &Rig) -> PathBuf {
     let left = rig.dir.path().join("left");
     fs::create_dir(&left).unwrap();
     for entry in walk(&rig.config.state_dir) {
@@ -62,16 +98,14 @@ fn what_waits_for_a_destination_survives_a_kill() {
         fs::create_dir_all(to.parent().unwrap()).unwrap();
         fs::copy(&entry, to).unwrap();
     }
-    rig.handle.shutdown();
-    fs::write(rig.path("doc"), "and then something else").unwrap();
-    rig.config.state_dir = left.clone();
-    rig.config.spool_dir = left.join("journal");
+    left
+}
+
+/// Goes on from a copied state.
+fn open_state(rig: &mut Rig, state: PathBuf) {
+    rig.config.spool_dir = state.join("journal");
+    rig.config.state_dir = state;
     rig.handle = open(&rig.config);
-    rig.settle();
-    let versions = rig.versions(file);
-    for i in 0..5u8 {
-        assert!(versions.contains(&vec![i; 5000]), "save {i} was lost");
-    }
 }
 
 /// Content that is nowhere any more is withheld, with everything built on it, until the file is sent whole.
