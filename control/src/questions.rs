@@ -232,7 +232,7 @@ pub struct SetAdd {
     pub name: SetName,
     /// The folder, absolute.
     pub source: PathBuf,
-    /// Who receives it.
+    /// Who keeps it; this station where there is none.
     pub to: Vec<StationName>,
 }
 
