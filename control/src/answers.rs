@@ -116,24 +116,24 @@ impl From<&SetHealth> for HealthStatus {
 pub struct SetStatus {
     /// What it is called.
     pub name: String,
-    /// `master` or `replica`.
+    /// `master` where the station has the source, whether it keeps a copy or not; else `replica`.
     pub role: String,
     /// How it is.
     #[serde(flatten)]
     pub health: HealthStatus,
     /// The folder that is replicated, on its master.
     pub source: Option<PathBuf>,
-    /// The live tree, on a replica.
+    /// The live tree, where the station keeps a copy; the source folder where that is in place.
     pub live: Option<PathBuf>,
     /// On its master: the newest change of the journal. On a replica: the newest its master told of.
     pub head: Option<u64>,
-    /// On a replica: what is durable.
+    /// Of a copy: what is durable.
     pub durable: Option<u64>,
-    /// On a replica: the newest commit.
+    /// Of a copy: the newest commit.
     pub commit: Option<u64>,
-    /// On a replica: the newest commit in the live tree.
+    /// Of a copy: the newest commit in the live tree.
     pub live_commit: Option<u64>,
-    /// On a master: where it goes.
+    /// On a master: where it goes, this station included where it keeps a copy itself.
     pub destinations: Vec<DestinationStatus>,
     /// On a replica: who sends it.
     pub from: Option<String>,

@@ -47,7 +47,7 @@ pub enum Request {
         name: SetName,
         /// The folder, absolute.
         source: PathBuf,
-        /// Who receives it.
+        /// Who keeps it; this station where there is none.
         to: Vec<StationName>,
     },
     /// Mirrors a set of this station: one [`crate::answers::SetStatus`].

@@ -132,9 +132,11 @@ async fn find_set(
         false => find_unagreed(station, pump, name, origin).await?,
     };
     match (running.copy(), running.failures().next()) {
+        // What is in place takes its changes from the folder beside it, and from no link that comes in here.
+        (Some(copy), _) if copy.is_in_place() => Err(format!("set {name} has its master here")),
         (Some(copy), _) if copy.from() == peer => Ok(Arc::clone(copy)),
-        (None, Some(failure)) => Err(format!("set {name} cannot be opened: {failure}")),
         (Some(_), _) => Err(format!("set {name} comes from another station")),
+        (None, Some(failure)) => Err(format!("set {name} cannot be opened: {failure}")),
         (None, None) => Err(format!("set {name} has its master here")),
     }
 }

@@ -116,12 +116,16 @@ impl Opened {
         Self::open_where(context, record, Inlet::default(), |_| true)
     }
 
-    /// Opens again what could not be opened for lack of space; the rest of the set is left as it is. Blocks.
-    pub(crate) fn reopen(context: &SetContext, record: &SetRecord, running: &Running) -> Self {
-        let lacks_space = |why: Option<&Failure>| why.is_some_and(Failure::is_no_space);
+    /// Opens again what could not be opened for a reason that may have passed; the rest of the set is left as it is. Blocks.
+    pub(crate) fn reopen(
+        context: &SetContext,
+        record: &SetRecord,
+        running: &Running,
+        may_have_passed: impl Fn(&Failure) -> bool,
+    ) -> Self {
         Self::open_where(context, record, running.inlet.clone(), |side| match side {
-            OneOf::Source => lacks_space(running.why_no_source()),
-            OneOf::Copy => lacks_space(running.why_no_copy()),
+            OneOf::Source => running.why_no_source().is_some_and(&may_have_passed),
+            OneOf::Copy => running.why_no_copy().is_some_and(&may_have_passed),
         })
     }
 

@@ -182,6 +182,11 @@ impl Replica {
         &self.live
     }
 
+    /// Tells whether its live tree is the folder of a source on this station.
+    pub(crate) fn is_in_place(&self) -> bool {
+        self.is_in_place
+    }
+
     /// Tells whether its master is connected now.
     pub(crate) fn is_connected(&self) -> bool {
         self.shown.borrow().peer.is_some()

@@ -329,7 +329,9 @@ impl Station {
     /// Opens the sets again that could not be opened for lack of space, and tells whether it lacks still. Blocks.
     pub(crate) fn reopen_full_sets(&self) -> bool {
         let context = self.context();
-        self.reopen_full_sets_with(|record, running| Opened::reopen(&context, record, running))
+        self.reopen_full_sets_with(|record, running| {
+            Opened::reopen(&context, record, running, Failure::is_no_space)
+        })
     }
 
     /// Opens them outside of the lock: a set may have to build its index anew, which takes minutes.

@@ -31,6 +31,7 @@ pub struct Pump {
 
 /// Where messages come from.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it for each link")]
 enum Incoming {
     /// Another station.
     Link { receiver: LinkReceiver, control: LinkControl },

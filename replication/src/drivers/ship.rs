@@ -318,7 +318,8 @@ impl Driver {
 
     /// Finds out with the other destinations what to do about one whose history is another.
     fn judge(&mut self, told: Epoch, disagreement: Disagreement) {
-        let Ship { set, to, source, agreement, .. } = &self.ship;
+        let Ship { set, to, source, agreement, way, .. } = &self.ship;
+        let disagreement = way.meaning(disagreement);
         let verdict = agreement.judge(to, disagreement, told, source);
         tracing::warn!(%set, peer = %to, ?disagreement, ?verdict, "the station has another history");
         if let Verdict::NewEpoch { above } = verdict {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use keepshare_base::{StationName, chain};
-use keepshare_proto::Frame;
+use keepshare_proto::{Frame, epochs::Disagreement};
 use tokio::sync::{mpsc, watch};
 
 use super::{Peers, pump::Pump};
@@ -37,6 +37,17 @@ impl Way {
         match self {
             Self::Network { peers, .. } => peers.moves(),
             Self::Here(_) => watch::channel(()).1,
+        }
+    }
+
+    /// Returns what it means that a destination disagrees.
+    ///
+    /// Nobody but this source brings changes to the copy beside it: a later epoch there is no other master's, but this one's,
+    /// whose journal was lost.
+    pub(super) fn meaning(&self, disagreement: Disagreement) -> Disagreement {
+        match (self, disagreement) {
+            (Self::Here(_), Disagreement::Fenced) => Disagreement::Ahead,
+            _ => disagreement,
         }
     }
 

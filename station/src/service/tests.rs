@@ -126,3 +126,38 @@ async fn sets_can_be_asked_for_while_one_is_opened() {
     let running = station.running(&record.name).unwrap();
     assert!(running.why_no_source().is_some_and(|why| !why.is_no_space()));
 }
+
+/// The two sides of a set are opened apart: a source whose store is not open yet is watched, and its store takes everything as
+/// soon as it is.
+#[tokio::test]
+async fn a_copy_that_is_opened_later_is_reached_by_its_source() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("file"), "content").unwrap();
+    let station = station(dir.path()).await;
+    let part = SetPart::kept_in_place(station.config.name.clone(), source, Vec::new());
+    let record = SetRecord::new("files".parse().unwrap(), part);
+    let in_the_way = station.state.set(&record.name);
+    fs::create_dir_all(in_the_way.parent().unwrap()).unwrap();
+    fs::write(&in_the_way, "in the way").unwrap();
+    assert!(station.add_set(record.clone()).is_err(), "a new set is whole, or is refused");
+    wait_for_no_threads("source-files");
+
+    let opened = Opened::open(&station.context(), &record);
+    assert!(opened.running.source().is_some() && opened.running.copy().is_none());
+    let running = station.begin(&mut station.lock_sets(), &record, opened);
+    assert_eq!(running.failures().count(), 1);
+    fs::remove_file(&in_the_way).unwrap();
+    let opened = Opened::reopen(&station.context(), &record, &running, |_| true);
+    assert!(opened.running.source().is_none(), "it is open already");
+    let running = station.begin(&mut station.lock_sets(), &record, opened);
+    assert_eq!(running.failures().count(), 0);
+    let (copy, deadline) = (running.copy().unwrap(), Instant::now() + Duration::from_secs(60));
+    while copy.check().status.durable.is_none() {
+        assert!(Instant::now() < deadline, "its source does not reach it");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    station.stop();
+    station.close().await;
+}

@@ -4,6 +4,7 @@
 //! what an independent program says about two trees.
 
 pub mod office;
+pub mod seen;
 
 use std::{
     ffi::OsStr,
@@ -46,6 +47,11 @@ pub fn cut_time() -> Duration {
 /// Returns how often a station dies in the middle of a restore: `KEEPSHARE_E2E_RESTORE_KILLS`.
 pub fn restore_kills() -> usize {
     tools::param("KEEPSHARE_E2E_RESTORE_KILLS", 20)
+}
+
+/// Returns how often a station that keeps its own files dies: `KEEPSHARE_E2E_SHARE_KILLS`.
+pub fn share_kills() -> usize {
+    tools::param("KEEPSHARE_E2E_SHARE_KILLS", 50)
 }
 
 /// Returns how long a day of an office is: `KEEPSHARE_E2E_OFFICE_SECONDS`.

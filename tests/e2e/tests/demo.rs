@@ -86,8 +86,31 @@ fn go_on_where_it_was(scratch: &mut Scratch) -> Result<()> {
     demo.interrupt()
 }
 
+/// One station that keeps its own files shows the same, and goes on where it was without being told what it is.
+#[test]
+fn the_sample_of_one_station_can_be_explored() -> Result<()> {
+    in_scratch("demo-single", explore_one_station)
+}
+
+fn explore_one_station(scratch: &mut Scratch) -> Result<()> {
+    let demo = Demo::start_single(scratch, None)?;
+    ensure!(demo.path("live")? == demo.path("source")?, "the live tree is in place");
+    let status = demo.call(["status", "--json"])?.json()?;
+    ensure!(status["stations"].as_array().is_some_and(|stations| stations.len() == 1), "{status}");
+    ensure!(demo.ready["nfs_port"].is_u64() && demo.ready["mount_path"].is_string());
+    explore(scratch, demo)?;
+    let again = Demo::start(scratch, None)?;
+    let versions = versions_within(&again, "letters/offer.txt", 6)?;
+    ensure!(show(&again, Path::new("letters/offer.txt"), &versions[0])? == b"asdf\n");
+    again.interrupt()
+}
+
 fn explore_the_sample(scratch: &mut Scratch) -> Result<()> {
     let demo = Demo::start(scratch, None)?;
+    explore(scratch, demo)
+}
+
+fn explore(scratch: &Scratch, demo: Demo) -> Result<()> {
     let (source, live) = (demo.path("source")?, demo.path("live")?);
     equal_within(SOON, &source, &live, Aspects::ours())?;
     let mut with_a_past = None;

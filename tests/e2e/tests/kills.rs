@@ -1,18 +1,11 @@
 //! Power cuts: whatever a station acknowledged is there afterwards, and right.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::Write as _,
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::{fs, io::Write as _, path::Path, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use serde_json::Value;
 
-use keepshare_e2e::{SOON, edit_time};
+use keepshare_e2e::{SOON, edit_time, seen::Seen};
 use keepshare_support::{
     Aspects, Cluster, Editor, Scratch, Wiring, cluster::SET, in_scratch,
     in_scratch_as_ordinary_user, tools, tree, wait_for,
@@ -20,9 +13,6 @@ use keepshare_support::{
 
 /// How often a side is killed.
 const KILLS: u32 = 10;
-
-/// Versions that a station showed, by path and id, with the hash of their bytes where it was told.
-type Journal = BTreeMap<(PathBuf, String), Value>;
 
 /// Somebody works while either side dies ten times: nothing acknowledged is lost, nothing is wrong, all agree.
 #[test]
@@ -89,14 +79,14 @@ fn survive_kills(scratch: &mut Scratch) -> Result<()> {
     let mut cluster = Cluster::new(scratch, &source, Wiring::Loopback)?;
     cluster.add_set()?;
     cluster.in_sync_within(SOON)?;
-    let mut journal = Journal::new();
+    let mut seen = Seen::default();
     let started = Instant::now();
     for kill in 1..=KILLS {
         while started.elapsed() < edit_time() * kill / KILLS {
             editor.step()?;
             if random.random_bool(0.05) {
                 let path = editor.any_file();
-                note_versions(&cluster, path, &mut journal)?;
+                seen.note(&cluster.store, cluster.source(), path)?;
             }
         }
         let killed = if random.random_bool(0.5) { &mut cluster.office } else { &mut cluster.store };
@@ -111,7 +101,7 @@ fn survive_kills(scratch: &mut Scratch) -> Result<()> {
     let outcomes = [
         cluster.equal_within(SOON, Aspects::ours()),
         cluster.in_sync_within(SOON),
-        check_versions(&cluster, &editor, &journal),
+        seen.check(&cluster.store, &editor),
         check_store(&cluster),
     ];
     let wrong: Vec<String> =
@@ -123,59 +113,5 @@ fn survive_kills(scratch: &mut Scratch) -> Result<()> {
 fn check_store(cluster: &Cluster) -> Result<()> {
     let report = cluster.store.call(["fsck", "--json"])?.json()?;
     ensure!(report[0]["ok"] == true, "fsck says: {report}");
-    Ok(())
-}
-
-/// Writes down what the replica shows of a file: whatever it shows, it has acknowledged.
-fn note_versions(cluster: &Cluster, path: Option<PathBuf>, journal: &mut Journal) -> Result<()> {
-    let Some(path) = path else { return Ok(()) };
-    let path = path.strip_prefix(cluster.source())?.to_owned();
-    for row in cluster.store.versions(SET, &path)? {
-        let id = row["version"].as_str().context("a version has an id")?.to_owned();
-        journal.insert((path.clone(), id), row);
-    }
-    Ok(())
-}
-
-fn check_versions(cluster: &Cluster, editor: &Editor, journal: &Journal) -> Result<()> {
-    ensure!(
-        journal.len() > 10,
-        "only {} versions were seen: the test tested nothing",
-        journal.len()
-    );
-    let mut wrong = Vec::new();
-    for ((path, id), row) in journal {
-        if row["kind"] == "file"
-            && let Err(error) = check_version(cluster, editor, path, id, row)
-        {
-            let same = cluster.store.versions(SET, path)?;
-            let same = same.iter().filter(|row| row["version"] == *id).count();
-            wrong.push(format!(
-                "  {path:?}@{id} (listed {same} times): {error:#}\n    it was {row}"
-            ));
-        }
-    }
-    let total = journal.len();
-    let first = wrong.iter().take(10).map(String::as_str).collect::<Vec<_>>().join("\n");
-    ensure!(wrong.is_empty(), "{} of {total} versions are wrong:\n{first}", wrong.len());
-    eprintln!("{} versions that were seen are there with the right bytes", journal.len());
-    Ok(())
-}
-
-fn check_version(
-    cluster: &Cluster,
-    editor: &Editor,
-    path: &Path,
-    id: &str,
-    row: &Value,
-) -> Result<()> {
-    let bytes = cluster.store.show(SET, path, id)?;
-    ensure!(row["size"] == bytes.len(), "it has {} bytes", bytes.len());
-    let hash = blake3::hash(&bytes);
-    if let Some(told) = row["hash"].as_str() {
-        ensure!(hash.to_hex().as_str() == told, "its hash is {hash}");
-    }
-    // Bytes of several moments are marked as such; all others were in the file at one moment.
-    ensure!(row["fuzzy"] == true || editor.wrote(hash), "nobody ever wrote these bytes");
     Ok(())
 }

@@ -316,12 +316,21 @@ pub struct Demo {
 impl Demo {
     /// Starts the demo with its state in the scratch folder and returns when it is ready.
     pub fn start(scratch: &Scratch, source: Option<&Path>) -> Result<Self> {
+        Self::start_with(scratch, source, &[])
+    }
+
+    /// Starts the demo of one station that keeps its own files.
+    pub fn start_single(scratch: &Scratch, source: Option<&Path>) -> Result<Self> {
+        Self::start_with(scratch, source, &["--single"])
+    }
+
+    fn start_with(scratch: &Scratch, source: Option<&Path>, options: &[&str]) -> Result<Self> {
         let home = scratch.make_dir("demo-home")?;
         let log = scratch.join("demo.log");
         let out = scratch.join("demo.out");
         let program = scratch.program()?;
         let mut command = process::bound_to_us(&[], &program);
-        command.args(["demo", "--json", "--state"]).arg(scratch.join("demo-state"));
+        command.args(["demo", "--json", "--state"]).arg(scratch.join("demo-state")).args(options);
         if let Some(source) = source {
             command.arg("--source").arg(source);
         }
