@@ -32,7 +32,7 @@ pub(crate) use self::dial::connect;
 use self::receiver::PeerCheck;
 pub use self::{
     block::BlockError,
-    dial::dial,
+    dial::{dial, dial_control},
     listener::{Accepted, Listener},
     receiver::LinkReceiver,
     sender::LinkSender,
@@ -40,6 +40,9 @@ pub use self::{
 
 /// The application protocol of links between members.
 pub const LINK_ALPN: &[u8] = b"keepshare-link/1";
+
+/// The application protocol by which a station asks another one, as commands do.
+pub const CONTROL_ALPN: &[u8] = b"keepshare-control/1";
 
 /// The application protocol by which stations join and renew.
 pub const JOIN_ALPN: &[u8] = b"keepshare-join/1";

@@ -30,7 +30,7 @@ const WAIT: Duration = Duration::from_secs(20);
 
 /// How long a station waits before it asks again: at first, and after it was refused or had to refuse what it got.
 const AGAIN: Duration = Duration::from_secs(1);
-const AGAIN_LONGEST: Duration = Duration::from_secs(30);
+const AGAIN_LONGEST: Duration = Duration::from_secs(10);
 
 /// The stations that wait for another revision, each once.
 #[derive(Debug, Default)]

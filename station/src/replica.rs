@@ -14,8 +14,8 @@ use keepshare_base::{
     health::{Part, SetProblem},
 };
 use keepshare_control::{
-    Code, Failure, Outcome, Reply,
-    answers::{HealthStatus, Progress, Restored, SetStatus, kind_word},
+    Code, Failure, Outcome,
+    answers::{HealthStatus, Restored, SetStatus, kind_word},
 };
 use keepshare_host::{clock, files};
 use keepshare_namespace::{Restore, RestoreError};
@@ -35,7 +35,7 @@ use keepshare_replication::{
 use keepshare_versioning::when::Moment;
 use keepshare_versioning::{
     FileState, Reader,
-    live::{Checking, Difference, LiveOptions},
+    live::LiveOptions,
     set::{LivePlace, SetOptions, SetStore, Status},
 };
 
@@ -52,6 +52,7 @@ use crate::{
 
 use health::Seen;
 
+mod comparing;
 mod health;
 
 /// How many links and restores may wait for the set's loop.
@@ -386,44 +387,6 @@ impl Replica {
     fn open_store(&self) -> Outcome<Arc<SetStore>> {
         let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).clone();
         store.ok_or_else(|| Failure::unavailable("the station is stopping"))
-    }
-
-    /// Compares the live tree with what was committed, telling how far it is; it follows new commits in between. Blocks.
-    pub(crate) fn check_live(&self, reply: &mut Reply) -> Outcome<Vec<String>> {
-        if self.is_in_place {
-            // Others write there at any time; that it is looked at is the source's part.
-            return Ok(Vec::new());
-        }
-        let mut checking = Checking::new(true);
-        loop {
-            let store = self.open_store()?;
-            let (answer, answered) = oneshot::channel();
-            store.with_live(move |tree, reader| {
-                let more = tree.check_step(reader, &mut checking);
-                // Whoever asked may be gone.
-                let _ = answer.send((checking, more));
-            });
-            drop(store);
-            let Ok((went_on, more)) = answered.blocking_recv() else {
-                // There is no tree that could be compared, or no set any more.
-                let why = self.store_status().live_failed;
-                let why = why.ok_or_else(|| Failure::unavailable("the station is stopping"))?;
-                return Ok(vec![format!("it cannot be compared: {why}")]);
-            };
-            checking = went_on;
-            let doing = format!("comparing the live tree of set {}: entries", self.name);
-            reply.progress(&Progress { doing, done: checking.checked().files, total: None })?;
-            if !more.context("cannot check the live tree")? {
-                break;
-            }
-        }
-        let checked = checking.into_checked();
-        let line = |difference: &Difference| format!("{}: {}", difference.path, difference.kind);
-        let mut lines: Vec<String> = checked.differences.iter().map(line).collect();
-        if checked.more_differences > 0 {
-            lines.push(format!("{} more", checked.more_differences));
-        }
-        Ok(lines)
     }
 
     /// Returns how the set is.

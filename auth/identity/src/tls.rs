@@ -27,6 +27,9 @@ use crate::{CaPin, Peer, Revocations, StationIdentity};
 /// The application protocol of links between members.
 pub const LINK_ALPN: &[u8] = b"keepshare-link/1";
 
+/// The application protocol by which a station asks another one, as commands do.
+pub const CONTROL_ALPN: &[u8] = b"keepshare-control/1";
+
 /// The application protocol by which stations join and renew.
 pub const JOIN_ALPN: &[u8] = b"keepshare-join/1";
 
@@ -78,6 +81,7 @@ pub enum PeerError {
 #[derive(Clone, Debug)]
 pub struct StationTls {
     link: Arc<ServerConfig>,
+    control: Arc<ServerConfig>,
     join: Arc<ServerConfig>,
     web: Arc<ServerConfig>,
     client: ClientParts,
@@ -106,6 +110,7 @@ impl StationTls {
         Ok(Self {
             web: web_server(&clock, chain.clone(), key.clone_key())?,
             link: server(&clock, members.clone(), chain.clone(), key.clone_key(), LINK_ALPN)?,
+            control: server(&clock, members.clone(), chain.clone(), key.clone_key(), CONTROL_ALPN)?,
             join: server(&clock, optional, chain.clone(), key.clone_key(), JOIN_ALPN)?,
             client: ClientParts { chain, key: Arc::new(key), members, clock },
         })
@@ -120,6 +125,7 @@ impl StationTls {
     ) -> Option<Arc<ServerConfig>> {
         offered.find_map(|protocol| match protocol {
             LINK_ALPN => Some(self.link.clone()),
+            CONTROL_ALPN => Some(self.control.clone()),
             JOIN_ALPN => Some(self.join.clone()),
             _ => None,
         })
@@ -149,6 +155,11 @@ impl StationTls {
     /// Returns the client's side of a link to the station `expected`.
     pub fn link_client(&self, expected: &StationName) -> Result<Arc<ClientConfig>, Error> {
         self.client(Expected::Station(expected.clone()), LINK_ALPN)
+    }
+
+    /// Returns the client's side for asking the station `expected`.
+    pub fn control_client(&self, expected: &StationName) -> Result<Arc<ClientConfig>, Error> {
+        self.client(Expected::Station(expected.clone()), CONTROL_ALPN)
     }
 
     /// Returns the client's side for questions to the primary: the station of this name, or, for who does not know yet, the one

@@ -32,6 +32,16 @@ pub async fn dial(
     open(stream, credentials.clone(), options)
 }
 
+/// Connects to a station's port for asking it; `config` says which station is accepted there.
+pub async fn dial_control(
+    address: &str,
+    config: Arc<ClientConfig>,
+) -> Result<TlsStream<TcpStream>, LinkError> {
+    timeout(HANDSHAKE_TIMEOUT, connect(address, config))
+        .await
+        .map_err(|_| LinkError::HandshakeTimeout)?
+}
+
 /// Connects and verifies whoever answers. The caller sets the deadline.
 pub(crate) async fn connect(
     address: &str,

@@ -24,7 +24,7 @@ use tokio_rustls::{LazyConfigAcceptor, TlsStream};
 use keepshare_gate::{Gate, Pulse, Shares};
 
 use super::{
-    Credentials, HANDSHAKE_TIMEOUT, JOIN_ALPN, LINK_ALPN, Link, LinkError, LinkOptions,
+    CONTROL_ALPN, Credentials, HANDSHAKE_TIMEOUT, JOIN_ALPN, LINK_ALPN, Link, LinkError, LinkOptions,
     block::READY, certificate, open,
 };
 use crate::{clock::mono, join::PendingJoin};
@@ -54,6 +54,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub enum Accepted {
     /// A member, verified.
     Link(Link),
+    /// A member who asks something, verified: what comes is HTTP.
+    Control(TlsStream<TcpStream>, StationName),
     /// Someone who asks to join or to renew; nothing about them is verified but what TLS did.
     Join(PendingJoin),
 }
@@ -183,6 +185,11 @@ impl Door {
                 stream.write_all(&READY).await?;
                 stream.flush().await?;
                 Ok(Accepted::Link(open(stream, credentials, self.options)?))
+            }
+            Some(CONTROL_ALPN) => {
+                let shown = certificate(&stream).filter(|shown| credentials.still_counts(shown));
+                let peer = shown.and_then(|shown| credentials.station(&shown));
+                Ok(Accepted::Control(stream, peer.ok_or(LinkError::Protocol)?))
             }
             Some(JOIN_ALPN) => {
                 let shown = certificate(&stream);

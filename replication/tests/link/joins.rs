@@ -9,7 +9,7 @@ use keepshare_identity::{
 };
 use keepshare_replication::{
     join::{AskError, ask},
-    link::{Accepted, JOIN_ALPN, LINK_ALPN, LinkError, LinkOptions, Listener, dial},
+    link::{Accepted, CONTROL_ALPN, JOIN_ALPN, LINK_ALPN, LinkError, LinkOptions, Listener, dial},
 };
 use rustls::{
     pki_types::ServerName,
@@ -129,6 +129,7 @@ async fn a_station_joins_and_is_a_member_from_then_on() {
 #[test]
 fn both_halves_mean_the_same_protocols() {
     assert_eq!((LINK_ALPN, JOIN_ALPN), (tls::LINK_ALPN, tls::JOIN_ALPN));
+    assert_eq!(CONTROL_ALPN, tls::CONTROL_ALPN);
 }
 
 /// The answer does not tell whoever tries tokens how near they came.

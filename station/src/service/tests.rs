@@ -136,7 +136,7 @@ async fn a_copy_that_is_opened_later_is_reached_by_its_source() {
     fs::create_dir(&source).unwrap();
     fs::write(source.join("file"), "content").unwrap();
     let station = station(dir.path()).await;
-    let part = SetPart::kept_in_place(station.config.name.clone(), source, Vec::new());
+    let part = SetPart::kept_in_place(OriginId(1), station.config.name.clone(), source, Vec::new());
     let record = SetRecord::new("files".parse().unwrap(), part);
     let in_the_way = station.state.set(&record.name);
     fs::create_dir_all(in_the_way.parent().unwrap()).unwrap();

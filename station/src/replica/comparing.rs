@@ -1,0 +1,49 @@
+//! A live tree compared with what was committed.
+
+use anyhow::Context;
+use tokio::sync::oneshot;
+
+use keepshare_control::{Failure, Outcome, answers::Progress, server::Reply};
+use keepshare_versioning::live::{Checking, Difference};
+
+use super::Replica;
+
+impl Replica {
+    /// Compares the live tree with what was committed, telling how far it is; it follows new commits in between. Blocks.
+    pub(crate) fn check_live(&self, reply: &mut Reply) -> Outcome<Vec<String>> {
+        if self.is_in_place {
+            // Others write there at any time; that it is looked at is the source's part.
+            return Ok(Vec::new());
+        }
+        let mut checking = Checking::new(true);
+        loop {
+            let store = self.open_store()?;
+            let (answer, answered) = oneshot::channel();
+            store.with_live(move |tree, reader| {
+                let more = tree.check_step(reader, &mut checking);
+                // Whoever asked may be gone.
+                let _ = answer.send((checking, more));
+            });
+            drop(store);
+            let Ok((went_on, more)) = answered.blocking_recv() else {
+                // There is no tree that could be compared, or no set any more.
+                let why = self.store_status().live_failed;
+                let why = why.ok_or_else(|| Failure::unavailable("the station is stopping"))?;
+                return Ok(vec![format!("it cannot be compared: {why}")]);
+            };
+            checking = went_on;
+            let doing = format!("comparing the live tree of set {}: entries", self.name);
+            reply.progress(&Progress { doing, done: checking.checked().files, total: None })?;
+            if !more.context("cannot check the live tree")? {
+                break;
+            }
+        }
+        let checked = checking.into_checked();
+        let line = |difference: &Difference| format!("{}: {}", difference.path, difference.kind);
+        let mut lines: Vec<String> = checked.differences.iter().map(line).collect();
+        if checked.more_differences > 0 {
+            lines.push(format!("{} more", checked.more_differences));
+        }
+        Ok(lines)
+    }
+}
