@@ -9,9 +9,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use keepshare_identity::tls::SeenStation;
 use keepshare_base::SetName;
 use keepshare_control::{Failure, Outcome, client::Client, questions::Place};
+use keepshare_identity::tls::SeenStation;
 use keepshare_station::config::{self, Config};
 use keepshare_web::client::LoginClient;
 

@@ -16,9 +16,18 @@ use axum::{
     http::{HeaderMap, HeaderValue, Request, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use hyper::body::Frame;
+use hyper::{body::Frame, server::conn::http1};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::{runtime::Handle, sync::Semaphore, sync::mpsc, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    runtime::Handle,
+    sync::{Semaphore, mpsc},
+    time::timeout,
+};
 
 use crate::{
     caller::Caller,
@@ -65,6 +74,18 @@ pub(crate) struct Shared<S> {
 pub fn router<S: Station>(station: Arc<S>) -> Router {
     let shared = Shared { station, turns: Arc::new(Semaphore::new(ANSWERS_MAX)) };
     questions::routes(Router::new()).with_state(Arc::new(shared))
+}
+
+/// Answers what one caller asks over one connection, until it ends.
+pub async fn converse(
+    io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    router: Router,
+    caller: Caller,
+) -> hyper::Result<()> {
+    let router = router.layer(Extension(Asked { caller, turn: None }));
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(QUESTION_TIMEOUT);
+    http.serve_connection(TokioIo::new(io), TowerToHyperService::new(router)).await
 }
 
 pub(crate) async fn answer<S, Q>(

@@ -9,25 +9,17 @@ use std::{
 };
 
 use anyhow::Context;
-use axum::{Extension, Router};
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use axum::Router;
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::Semaphore,
 };
 
-use crate::{caller::Caller, questions::Station, router, router::Asked};
+use crate::{caller::Caller, questions::Station, router};
 
 /// How many connections there are at once; further ones wait to be accepted. Nobody has a share of them: only who owns the
 /// station opens its socket, so there is nobody to keep from a place.
 const CONNECTIONS_MAX: usize = 32;
-
-/// How long a client may take to ask.
-const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The listening socket; its file goes with it.
 pub struct Socket {
@@ -67,7 +59,7 @@ impl Socket {
                 Ok((stream, _)) => {
                     let router = router.clone();
                     tokio::spawn(async move {
-                        if let Err(error) = converse(stream, router).await {
+                        if let Err(error) = greet(stream, router).await {
                             tracing::debug!(%error, "a client went away");
                         }
                         drop(permit);
@@ -89,11 +81,7 @@ impl Drop for Socket {
     }
 }
 
-async fn converse(stream: UnixStream, router: Router) -> anyhow::Result<()> {
+async fn greet(stream: UnixStream, router: Router) -> anyhow::Result<()> {
     let caller = Caller::Admin { uid: stream.peer_cred()?.uid() };
-    let router = router.layer(Extension(Asked { caller, turn: None }));
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADERS_TIMEOUT);
-    http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).await?;
-    Ok(())
+    Ok(router::converse(stream, router, caller).await?)
 }

@@ -82,7 +82,10 @@ impl Answers<Passwd> for StationAnswers {
         let accounts = &*self.first()?.accounts;
         let (name, Passwd { old: Secret(old), new: Secret(new) }) = (&user.principal.user, asked);
         let checked = accounts.verify(name, &old, user.address, clock::now());
-        let checked = checked.map_err(login_failure)?;
+        let checked = checked.map_err(|refusal| match refusal {
+            LoginRefusal::Wrong => Failure::refused("the present password is wrong"),
+            refusal => login_failure(refusal),
+        })?;
         let changed = accounts.set_password(&checked.name, &new, clock::now());
         reply.item(&ended_of(changed.map_err(failure)?, name)?)
     }

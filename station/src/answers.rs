@@ -21,15 +21,32 @@ use keepshare_identity::TOKEN_TTL_S;
 
 use crate::{
     announce, catalog,
+    elsewhere::Elsewhere,
     find::{self, Pattern},
     fsck::{self, Verified},
-    master::{Master, MirrorKind},
+    master::MirrorKind,
     parts::Running,
     replica::{Replica, version_of},
     service::Station,
     set_record::SetRecord,
     status::{member_status, station_status, status_of_set},
 };
+
+/// Where the versions of a set are.
+enum Kept {
+    /// On this station.
+    Here(Arc<Replica>, SetPath),
+    /// On others, which this station sends them to.
+    Elsewhere(Elsewhere),
+}
+
+/// Tells whether a caller is told anything of a copy: of what it masters itself, a member.
+fn is_told(caller: &Caller, copy: &Replica) -> bool {
+    match caller {
+        Caller::Member(name) => copy.from() == name,
+        Caller::Admin { .. } | Caller::User(_) => true,
+    }
+}
 
 /// Answers for the stations of one process: one, or the two of a demo.
 #[derive(Debug)]
@@ -57,8 +74,8 @@ impl StationAnswers {
         })
     }
 
-    /// Returns the replica of a set, and the path in it, that a person means.
-    fn find(&self, caller: &Caller, place: &Place) -> Outcome<(Arc<Replica>, SetPath)> {
+    /// Returns where the versions of a set are, and the path in it, that a caller means.
+    fn find(&self, caller: &Caller, place: &Place) -> Outcome<Kept> {
         let (set, path) = match place {
             Place::Set { set, path } if caller.may_know(set) => (set.clone(), path.clone()),
             Place::Set { set, .. } => return Err(no_set(set)),
@@ -69,28 +86,49 @@ impl StationAnswers {
             }
         };
         let path = to_set_path(&path)?;
-        let mut master: Option<Arc<Master>> = None;
+        let mut elsewhere = None;
         for station in &self.stations {
             let Some(running) = station.running(&set) else { continue };
             if let Some(copy) = running.copy() {
-                return Ok((Arc::clone(copy), path));
+                return match is_told(caller, copy) {
+                    true => Ok(Kept::Here(Arc::clone(copy), path)),
+                    false => Err(no_set(&set)),
+                };
             }
             if let Some(failure) = running.failures().next() {
-                return Err(failure.clone().context(format!("set {set} cannot be opened")));
+                return match caller {
+                    Caller::Admin { .. } => {
+                        Err(failure.clone().context(format!("set {set} cannot be opened")))
+                    }
+                    Caller::User(_) | Caller::Member(_) => {
+                        Err(Failure::unavailable(format!("set {set} cannot be opened")))
+                    }
+                };
             }
-            master = running.source().cloned().or(master);
+            let to = running.source().map(|master| master.to().cloned().collect());
+            elsewhere = to.map(|to| (Arc::clone(station), to)).or(elsewhere);
         }
-        Err(match master {
-            Some(master) => {
-                let to: Vec<String> = master.to().map(ToString::to_string).collect();
+        match (elsewhere, caller) {
+            (Some((station, to)), Caller::Admin { .. }) => {
+                Ok(Kept::Elsewhere(Elsewhere { station, set, path, to }))
+            }
+            _ => Err(no_set(&set)),
+        }
+    }
+
+    /// Returns the copy of a set that is kept here, for what cannot be passed on.
+    fn find_here(&self, caller: &Caller, place: &Place) -> Outcome<(Arc<Replica>, SetPath)> {
+        match self.find(caller, place)? {
+            Kept::Here(copy, path) => Ok((copy, path)),
+            Kept::Elsewhere(Elsewhere { set, path, to, .. }) => {
+                let to: Vec<String> = to.iter().map(ToString::to_string).collect();
                 let to = to.join(" or ");
-                Failure::refused(format!(
+                Err(Failure::refused(format!(
                     "this station sends set {set}; its versions are kept by {to}"
                 ))
-                .hint(format!("ask on {to}, for '{set}:{path}'"))
+                .hint(format!("ask on {to}, for '{set}:{path}'")))
             }
-            None => no_set(&set),
-        })
+        }
     }
 
     /// Finds the source or live tree in which a local path lies.
@@ -233,23 +271,31 @@ impl StationAnswers {
             .collect())
     }
 
-    fn find_names(
-        &self,
-        caller: &Caller,
-        only: Option<&SetName>,
-        pattern: &Pattern,
-        limit: usize,
-        reply: &mut Reply,
-    ) -> Outcome<()> {
-        let (mut known, mut left) = (false, limit);
-        for (record, running) in self.stations.iter().flat_map(|station| station.sets()) {
-            if only.is_some_and(|only| *only != record.name) || !caller.may_know(&record.name) {
-                continue;
-            }
-            if let Some(copy) = running.copy() {
-                known = true;
-                left -= find::find(&record.name, copy.reader(), pattern, left, reply)?;
-            }
+    fn find_names(&self, caller: &Caller, asked: &Find, reply: &mut Reply) -> Outcome<()> {
+        let Find { set: only, pattern, deleted_only, limit } = asked;
+        let only = only.as_ref();
+        let parsed = Pattern::new(pattern, *deleted_only);
+        let (mut known, mut left) = (false, *limit);
+        let mut names: Vec<SetName> = self
+            .stations
+            .iter()
+            .flat_map(|station| station.sets())
+            .map(|(set, _)| set.name)
+            .collect();
+        names.sort();
+        names.dedup();
+        names.retain(|name| only.is_none_or(|only| only == name) && caller.may_know(name));
+        for set in names {
+            let top = Place::Set { set: set.clone(), path: Vec::new() };
+            left -= match self.find(caller, &top) {
+                Ok(Kept::Here(copy, _)) => find::find(&set, copy.reader(), &parsed, left, reply)?,
+                Ok(Kept::Elsewhere(there)) => {
+                    let question = Find { set: Some(set), limit: left, ..asked.clone() };
+                    there.ask(&question, reply)?
+                }
+                Err(_) => continue,
+            };
+            known = true;
         }
         if known {
             return Ok(());
@@ -369,7 +415,12 @@ impl Answers<Versions> for StationAnswers {
         Versions { place, limit }: Versions,
         reply: &mut Reply,
     ) -> Outcome<()> {
-        let (replica, path) = self.find(caller, &place)?;
+        let (replica, path) = match self.find(caller, &place)? {
+            Kept::Here(replica, path) => (replica, path),
+            Kept::Elsewhere(there) => {
+                return there.ask(&Versions { place: there.place(), limit }, reply).map(drop);
+            }
+        };
         let versions = replica.catalog().versions(&path, limit)?;
         versions.iter().try_for_each(|version| reply.item(version))
     }
@@ -382,7 +433,12 @@ impl Answers<Show> for StationAnswers {
         Show { place, when }: Show,
         reply: &mut Reply,
     ) -> Outcome<()> {
-        let (replica, path) = self.find(caller, &place)?;
+        let (replica, path) = match self.find(caller, &place)? {
+            Kept::Here(replica, path) => (replica, path),
+            Kept::Elsewhere(there) => {
+                return there.ask(&Show { place: there.place(), when }, reply).map(drop);
+            }
+        };
         let catalog = replica.catalog();
         let found = catalog.find(&path, &when)?;
         catalog.show(&found, reply)
@@ -396,7 +452,12 @@ impl Answers<Export> for StationAnswers {
         Export { place, when }: Export,
         reply: &mut Reply,
     ) -> Outcome<()> {
-        let (replica, path) = self.find(caller, &place)?;
+        let (replica, path) = match self.find(caller, &place)? {
+            Kept::Here(replica, path) => (replica, path),
+            Kept::Elsewhere(there) => {
+                return there.ask(&Export { place: there.place(), when }, reply).map(drop);
+            }
+        };
         let catalog = replica.catalog();
         let found = catalog.find(&path, &when)?;
         let sent = catalog.export(&found, reply);
@@ -417,7 +478,7 @@ impl Answers<Restore> for StationAnswers {
         Restore { place, when }: Restore,
         reply: &mut Reply,
     ) -> Outcome<()> {
-        let (replica, path) = self.find(caller, &place)?;
+        let (replica, path) = self.find_here(caller, &place)?;
         let catalog = replica.catalog();
         let found = catalog.find(&path, &when)?;
         let restored = replica.restore(&path, &found, &shown(caller));
@@ -432,14 +493,8 @@ impl Answers<Restore> for StationAnswers {
 }
 
 impl Answers<Find> for StationAnswers {
-    fn answer(
-        &self,
-        caller: &Caller,
-        Find { set, pattern, deleted_only, limit }: Find,
-        reply: &mut Reply,
-    ) -> Outcome<()> {
-        let pattern = Pattern::new(&pattern, deleted_only);
-        self.find_names(caller, set.as_ref(), &pattern, limit, reply)
+    fn answer(&self, caller: &Caller, asked: Find, reply: &mut Reply) -> Outcome<()> {
+        self.find_names(caller, &asked, reply)
     }
 }
 

@@ -5,9 +5,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
 use keepshare_base::{OriginId, Role, SetName, StationName};
+use keepshare_control::{caller::Caller, router};
 use keepshare_host::clock;
 use keepshare_identity::{Decided, JoinDesk, Peer};
 use keepshare_proto::{Frame, Message, Refusal, Text};
@@ -19,6 +20,7 @@ use keepshare_replication::{
 
 use crate::{
     agreed::{Held, slot_between},
+    answers::StationAnswers,
     parts::Running,
     replica::Replica,
     service::Station,
@@ -28,11 +30,19 @@ use crate::{
 /// How long a link that brings a set which the document does not know waits for the revision that does.
 const NEWS_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How many connections other stations ask over at once.
+const ASKING_MAX: usize = 32;
+
+/// How long such a connection lives: long enough for a large folder over a slow line.
+const ASKING_TIMEOUT: Duration = Duration::from_secs(86_400);
+
 /// How long a new link may take to say which set it brings.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Takes stations in for ever.
 pub(crate) async fn serve(station: &Arc<Station>, mut listener: Listener) {
+    let questions = router::router(Arc::new(StationAnswers::new(vec![Arc::clone(station)])));
+    let asking = Arc::new(Semaphore::new(ASKING_MAX));
     loop {
         let accepted = listener.accept().await;
         let station = Arc::clone(station);
@@ -40,6 +50,18 @@ pub(crate) async fn serve(station: &Arc<Station>, mut listener: Listener) {
             Accepted::Link(link) => {
                 tokio::spawn(async move { greet(&station, Pump::start(link)).await });
             }
+            Accepted::Control(stream, peer) => match Arc::clone(&asking).try_acquire_owned() {
+                Ok(permit) => {
+                    let talk = router::converse(stream, questions.clone(), Caller::Member(peer));
+                    tokio::spawn(async move {
+                        if let Ok(Err(error)) = timeout(ASKING_TIMEOUT, talk).await {
+                            tracing::debug!(%error, "a station that asked went away");
+                        }
+                        drop(permit);
+                    });
+                }
+                Err(_) => tracing::warn!(%peer, "too many stations ask at once"),
+            },
             Accepted::Join(pending) => {
                 tokio::spawn(async move { answer_join(&station, pending).await });
             }

@@ -17,6 +17,7 @@ mod context;
 mod database;
 mod door;
 mod drive;
+mod elsewhere;
 mod find;
 pub mod founding;
 mod fsck;

@@ -1,13 +1,12 @@
 //! Errors as HTTP tells them.
 
 use axum::{
-    Json,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 
 use keepshare_auth::{AccountError, LoginRefusal, ResumeRefusal};
-use keepshare_control::login::{ErrorAnswer, NO_SET_HINT};
+use keepshare_control::{Code, Failure, login::NO_SET_HINT, router};
 
 /// An error that a client is told.
 #[derive(Debug)]
@@ -88,9 +87,19 @@ impl From<AccountError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let hint = self.hint.map(ToOwned::to_owned);
-        let answer = ErrorAnswer { error: self.error, hint };
-        let mut response = (self.status, Json(answer)).into_response();
+        let code = match self.status {
+            StatusCode::NOT_FOUND => Code::NotFound,
+            StatusCode::BAD_REQUEST | StatusCode::CONFLICT => Code::Usage,
+            StatusCode::TOO_MANY_REQUESTS => Code::Unavailable,
+            status if status.is_server_error() => Code::Unavailable,
+            _ => Code::Refused,
+        };
+        let failure = Failure::new(code, self.error);
+        let failure = match self.hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        };
+        let mut response = router::error(self.status, &failure);
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

@@ -69,6 +69,119 @@ impl Stage {
     }
 }
 
+/// A machine on which no station runs, with a home of its own: what a user has at the desk.
+struct Desk<'s> {
+    stage: &'s Stage,
+    who: String,
+}
+
+impl<'s> Desk<'s> {
+    /// Logs in from it.
+    fn logged_in(stage: &'s Stage) -> Result<Self> {
+        let who = format!("{}@{}", stage.told("user")?, stage.station()?);
+        let desk = Self { stage, who };
+        desk.log_in(stage.told("password")?)?.ok()?;
+        Ok(desk)
+    }
+
+    fn log_in(&self, password: &str) -> Result<Reply> {
+        let ca = self.stage.ca()?;
+        self.stage.log_in(&self.who, password, &["--ca", &ca])
+    }
+
+    /// Types a command that no station of this machine can answer.
+    fn types(&self, input: &str, args: &[&str]) -> Result<Reply> {
+        let typed = self.stage.scratch.join("typed");
+        fs::write(&typed, input)?;
+        let mut command = Command::new(self.stage.scratch.program()?);
+        command.args(args).arg("--json").env("HOME", &self.stage.home).current_dir("/");
+        for name in ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "SUDO_UID"] {
+            command.env_remove(name);
+        }
+        for name in ["KEEPSHARE_CONFIG", "KEEPSHARE_SOCKET"] {
+            command.env_remove(name);
+        }
+        command.env("KEEPSHARE_AS", &self.who);
+        command.stdin(Stdio::from(File::open(&typed)?));
+        Reply::of(&mut command)
+    }
+}
+
+/// The whole life of a login on a user's own computer: versions, a look, a search, a restore; nothing of what is closed to
+/// the user; and nothing at all from the moment when an admin ends it.
+#[test]
+fn a_user_asks_from_a_desk_without_a_station() -> Result<()> {
+    let stage = Stage::new("desk")?;
+    let source = PathBuf::from(stage.told("source")?);
+    fs::create_dir(source.join("closed"))?;
+    fs::write(source.join("closed/plan.txt"), "not for you")?;
+    fs::write(source.join("a.txt"), "second")?;
+    fs::set_permissions(source.join("closed"), fs::Permissions::from_mode(0o000))?;
+    let admin = |args: &[&str]| stage.types("", args);
+    wait_for(SOON, "the closed folder to arrive", || {
+        let shut = admin(&["show", "demo:closed", "--json"])?;
+        let two = admin(&["versions", "demo:a.txt", "--json"])?;
+        let versions = two.ok()?.json()?.as_array().map_or(0, Vec::len);
+        Ok((shut.code == Some(0) && versions >= 2).then_some(()))
+    })?;
+    wait_for(SOON, "the closed folder to be closed", || {
+        let version = admin(&["versions", "demo:closed", "--json"])?.json()?;
+        Ok((version[0]["mode"] == "0000").then_some(()))
+    })?;
+    let desk = Desk::logged_in(&stage)?;
+    let versions = desk.types("", &["versions", "demo:a.txt"])?.ok()?.json()?;
+    ensure!(versions.as_array().map(Vec::len) >= Some(2), "{versions}");
+    let first = versions.as_array().and_then(|all| all.last()).context("there are some")?;
+    let first = first["version"].as_str().context("it has an id")?;
+    let shown = desk.types("", &["show", &format!("demo:a.txt@{first}")])?.ok()?;
+    ensure!(shown.out == b"first", "{shown:?}");
+    let found = desk.types("", &["find", "a.txt"])?.ok()?.json()?;
+    ensure!(found[0]["path"] == "a.txt", "{found}");
+    let out = stage.scratch.join("out");
+    let to = out.to_string_lossy().into_owned();
+    desk.types("", &["restore", &format!("demo:a.txt@{first}"), "--to", &to])?.ok()?;
+    ensure!(fs::read(out.join("a.txt"))? == b"first");
+    desk.types("", &["restore", &format!("demo:a.txt@{first}")])?.ok()?;
+    ensure!(fs::read(source.join("a.txt"))? == b"first", "brought back by the master");
+
+    // What is closed to the user is what does not exist.
+    for command in ["versions", "show"] {
+        let closed = desk.types("", &[command, "demo:closed/plan.txt"])?;
+        let nothing = desk.types("", &[command, "demo:closed/plam.txt"])?;
+        ensure!(closed.code == Some(3) && nothing.code == Some(3), "{closed:?} {nothing:?}");
+        let same = |reply: &Reply| reply.err.replace("plam", "plan");
+        ensure!(same(&closed) == same(&nothing), "{closed:?} {nothing:?}");
+    }
+    ensure!(desk.types("", &["find", "plan"])?.code == Some(3), "it is not found either");
+    // What is an admin's is refused, and another set does not exist.
+    ensure!(desk.types("", &["versions", "other:a.txt"])?.code == Some(3));
+
+    let sessions = desk.types("", &["session", "list"])?.ok()?.json()?;
+    let own = sessions.as_array().context("a list")?;
+    ensure!(own.iter().all(|session| session["user"] == stage.told("user").unwrap_or_default()));
+    // The user's password, and with it every login.
+    let password = stage.told("password")?;
+    let wrong = desk.types("wrong horse\nanother horse\n", &["passwd", "--password-stdin"])?;
+    ensure!(wrong.code == Some(4), "{wrong:?}");
+    let lines = format!("{password}\nanother horse\n");
+    desk.types(&lines, &["passwd", "--password-stdin"])?.ok()?;
+    let ended = desk.types("", &["versions", "demo:a.txt"])?;
+    ensure!(ended.code == Some(4), "the login was made with the former one: {ended:?}");
+    ensure!(ended.failure()?.1.is_some_and(|hint| hint.contains("log in")), "{ended:?}");
+    desk.log_in("another horse")?.ok()?;
+    desk.types("", &["versions", "demo:a.txt"])?.ok()?;
+    // An admin ends it at once.
+    admin(&["session", "revoke", "--user", stage.told("user")?])?.ok()?;
+    ensure!(desk.types("", &["versions", "demo:a.txt"])?.code == Some(4));
+    // And so does the user, who is forgotten here with it.
+    desk.log_in("another horse")?.ok()?;
+    desk.types("", &["logout"])?.ok()?;
+    let again = desk.types("", &["logout"])?;
+    ensure!(again.code != Some(4) || again.failure()?.1.is_some(), "{again:?}");
+    fs::set_permissions(source.join("closed"), fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
 fn mode(path: &Path) -> Result<u32> {
     Ok(fs::metadata(path)?.permissions().mode() & 0o777)
 }

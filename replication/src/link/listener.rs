@@ -21,11 +21,12 @@ use tokio::{
 };
 use tokio_rustls::{LazyConfigAcceptor, TlsStream};
 
+use keepshare_base::StationName;
 use keepshare_gate::{Gate, Pulse, Shares};
 
 use super::{
-    CONTROL_ALPN, Credentials, HANDSHAKE_TIMEOUT, JOIN_ALPN, LINK_ALPN, Link, LinkError, LinkOptions,
-    block::READY, certificate, open,
+    CONTROL_ALPN, Credentials, HANDSHAKE_TIMEOUT, JOIN_ALPN, LINK_ALPN, Link, LinkError,
+    LinkOptions, block::READY, certificate, open,
 };
 use crate::{clock::mono, join::PendingJoin};
 

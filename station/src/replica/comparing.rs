@@ -3,7 +3,7 @@
 use anyhow::Context;
 use tokio::sync::oneshot;
 
-use keepshare_control::{Failure, Outcome, answers::Progress, server::Reply};
+use keepshare_control::{Failure, Outcome, Reply, answers::Progress};
 use keepshare_versioning::live::{Checking, Difference};
 
 use super::Replica;

@@ -1,0 +1,97 @@
+//! Questions about sets that this station masters and others keep: passed on to one of those, as this station.
+
+use std::sync::Arc;
+
+use keepshare_base::{SetName, SetPath, StationName};
+use keepshare_control::{
+    Code, Failure, Outcome, Reply,
+    client::{Client, Dial, Dialling, Piece, Wire},
+    questions::{Place, Question},
+};
+use keepshare_replication::link::dial_control;
+
+use crate::{peers::Peers, service::Station};
+
+/// A set that is mastered here and kept elsewhere, and a path in it.
+pub(crate) struct Elsewhere {
+    /// Who masters it.
+    pub(crate) station: Arc<Station>,
+    /// The set.
+    pub(crate) set: SetName,
+    /// What is asked about.
+    pub(crate) path: SetPath,
+    /// Who keeps it.
+    pub(crate) to: Vec<StationName>,
+}
+
+impl Elsewhere {
+    /// Returns the same place as another station understands it.
+    pub(crate) fn place(&self) -> Place {
+        let names: Vec<Vec<u8>> =
+            self.path.names().iter().map(|name| name.as_bytes().to_vec()).collect();
+        Place::Set { set: self.set.clone(), path: names.join(&b'/') }
+    }
+
+    /// Has the first station that can be reached answer, and returns how many items there were. Blocks.
+    pub(crate) fn ask<Q: Question>(&self, question: &Q, reply: &mut Reply) -> Outcome<usize> {
+        let (mut unreached, mut items) = (None, 0);
+        for to in &self.to {
+            let dial = ToStation { peers: Arc::clone(&self.station.peers), name: to.clone() };
+            let mut answer = match Client::new(dial)?.ask(question) {
+                Ok(answer) => answer,
+                Err(failure) if failure.code == Code::Unavailable => {
+                    unreached.get_or_insert(failure);
+                    continue;
+                }
+                Err(failure) => return Err(failure),
+            };
+            while let Some(piece) = answer.next_piece()? {
+                match piece {
+                    Piece::Item(item) => {
+                        items += 1;
+                        reply.item(&item)?;
+                    }
+                    Piece::Data(bytes) => reply.data(&bytes)?,
+                    Piece::Progress(progress) => reply.progress(&progress)?,
+                }
+            }
+            return Ok(items);
+        }
+        let set = &self.set;
+        Err(match unreached {
+            Some(failure) => failure.context(format!("set {set} is kept by another station")),
+            None => Failure::refused(format!("nobody keeps the versions of set {set}"))
+                .hint("keepshare set show tells where a set goes"),
+        })
+    }
+}
+
+/// Another station of the cluster, by the port of its links.
+struct ToStation {
+    peers: Arc<Peers>,
+    name: StationName,
+}
+
+impl Dial for ToStation {
+    fn dial(&self) -> Dialling<'_> {
+        Box::pin(async {
+            let name = &self.name;
+            let address = self.peers.address_of(name).ok_or_else(|| {
+                Failure::unavailable(format!("where station {name} is reached is not known"))
+                    .hint("keepshare status lists the stations")
+            })?;
+            let config = self.peers.tls().control_client(name).map_err(anyhow::Error::new)?;
+            let stream = dial_control(&String::from(address), config).await;
+            let stream = stream.map_err(|error| {
+                Failure::because(Code::Unavailable, error)
+                    .context(format!("cannot reach station {name}"))
+                    .hint(format!("keepshare status shows it; or ask on {name} itself"))
+            })?;
+            Ok(Box::new(stream) as Box<dyn Wire>)
+        })
+    }
+
+    fn host(&self) -> &str {
+        self.name.as_str()
+    }
+}
