@@ -22,6 +22,7 @@ mod rights;
 mod share;
 mod table;
 mod versions;
+mod who;
 mod windows;
 
 pub use node::{NameHash, Node, PastMoment};
@@ -29,4 +30,5 @@ pub use share::{
     Access, AskedBy, Attributes, Cookie, Denial, Found, LISTED_MAX, Listed, Listing, Restore,
     RestoreError, Restorer, Room, Share, ShareConfig, ShareId, Show,
 };
+pub use who::Who;
 pub use windows::shows_on_windows;
