@@ -250,7 +250,7 @@ impl Question<'_> {
     }
 
     /// Returns the file that a name stood for then, in the folder that was at its folder's place.
-    fn held_then(
+    pub(crate) fn held_then(
         &self,
         folder: FileId,
         name: &Name,

@@ -4,6 +4,7 @@
 //! state per client and knows no protocol; doors turn its nodes into handles. Time is passed in, and nothing here opens
 //! a socket.
 
+mod asking;
 mod cache;
 
 mod content;
@@ -25,6 +26,10 @@ mod versions;
 mod who;
 mod windows;
 
+pub use asking::{
+    AskError, Asking, Content, FoundPath, Interrupted, Missing, PathThen, PathVersion, Pattern,
+    PatternError, Restorable, Shown, Taker, Uncut,
+};
 pub use node::{NameHash, Node, PastMoment};
 pub use share::{
     Access, AskedBy, Attributes, Cookie, Denial, Found, LISTED_MAX, Listed, Listing, Restore,

@@ -11,14 +11,15 @@ use keepshare_control::{
     server::{Answers, Reply},
 };
 use keepshare_host::{accounts::MachineAccounts, clock};
+use keepshare_namespace::{PathThen, Pattern, Who};
+use keepshare_versioning::FileState;
 
 use crate::{
     account_answers, announce,
-    catalog::{self, Catalog},
-    find::{self, Pattern},
+    asking::{Catalog, version_of},
     fsck::{self, Verified},
     master::{Master, MirrorKind},
-    replica::{Replica, version_of},
+    replica::Replica,
     service::{Running, Station},
     state::{SetPart, SetRecord},
     status::{member_status, station_status},
@@ -250,7 +251,7 @@ impl StationAnswers {
             }
             if let Running::Replica(replica) = running {
                 known = true;
-                left -= find::find(&record.name, replica.reader(), pattern, left, reply)?;
+                left -= replica.catalog().find(Who::Admin, pattern, left, reply)?;
             }
         }
         if known {
@@ -281,7 +282,7 @@ impl StationAnswers {
                     let clock_repaired =
                         repair_clock.then(|| replica.repair_clock()).transpose()?;
                     let Verified { states, bytes, unhashed, damage } =
-                        fsck::verify(&replica.catalog(), reply)?;
+                        fsck::verify(&record.name, replica.reader(), reply)?;
                     let live_differences = replica.check_live(reply)?;
                     let ok = damage.is_empty() && live_differences.is_empty();
                     FsckReport {
@@ -334,22 +335,19 @@ impl Answers for StationAnswers {
             }
             Request::Versions { place, limit } => {
                 let (replica, path) = self.find(&place)?;
-                let versions = replica.catalog().versions(&path, limit)?;
-                versions.iter().try_for_each(|version| reply.item(version))
+                replica.catalog().versions(Who::Admin, &path, limit, reply)
             }
             Request::Show { place, when } => {
-                let (catalog, found) = self.find_then(&place, &when)?;
-                catalog.show(&found, reply)
+                let (catalog, path, then) = self.find_then(&place, &when)?;
+                catalog.show(Who::Admin, (&path, &then), reply)
             }
             Request::Export { place, when } => {
-                let (replica, path) = self.find(&place)?;
-                let catalog = replica.catalog();
-                let found = catalog.find(&path, &when)?;
-                let sent = catalog.export(&found, reply);
+                let (catalog, path, then) = self.find_then(&place, &when)?;
+                let sent = catalog.export(Who::Admin, (&path, &then), reply);
                 self.audit(
                     AuditEvent::Export,
                     uid,
-                    (catalog.set(), &path, &found),
+                    (catalog.set(), &path, &then.state),
                     sent.as_ref().map(|()| "sent"),
                 );
                 sent
@@ -357,22 +355,22 @@ impl Answers for StationAnswers {
             Request::Restore { place, when } => {
                 let (replica, path) = self.find(&place)?;
                 let catalog = replica.catalog();
-                let found = catalog.find(&path, &when)?;
+                let restorable = catalog.restorable(Who::Admin, &path, &when)?;
                 let restored = replica.restore(
                     &path,
-                    &found,
+                    &restorable,
                     &MachineAccounts::of_this_machine().shown_user(uid),
                 );
                 self.audit(
                     AuditEvent::Restore,
                     uid,
-                    (catalog.set(), &path, &found),
+                    (catalog.set(), &path, &restorable.state),
                     restored.as_ref().map(|restored| restored.outcome.as_str()),
                 );
                 reply.item(&restored?)
             }
             Request::Find { set, pattern, deleted_only, limit } => {
-                let pattern = Pattern::new(&pattern, deleted_only);
+                let pattern = Pattern::new(&pattern, deleted_only).map_err(Failure::usage)?;
                 self.find_names(set.as_ref(), &pattern, limit, reply)
             }
             Request::Zone => {
@@ -400,7 +398,7 @@ impl StationAnswers {
         &self,
         event: AuditEvent,
         uid: u32,
-        (set, path, found): (&SetName, &SetPath, &catalog::Found),
+        (set, path, state): (&SetName, &SetPath, &FileState),
         outcome: Result<&str, &Failure>,
     ) {
         let line = match outcome {
@@ -408,7 +406,7 @@ impl StationAnswers {
             Err(failure) => AuditLine::refused(clock::now(), event, failure.one_line()),
         };
         let line = line.principal(&MachineAccounts::of_this_machine().shown_user(uid)).local();
-        let line = line.set(set).path(path).version(version_of(&found.state));
+        let line = line.set(set).path(path).version(version_of(state));
         // Of a demo's two stations the replica has the users, and the log.
         let station = self
             .stations
@@ -419,11 +417,11 @@ impl StationAnswers {
         }
     }
 
-    fn find_then(&self, place: &Place, when: &str) -> Outcome<(Catalog, catalog::Found)> {
+    fn find_then(&self, place: &Place, when: &str) -> Outcome<(Catalog, SetPath, PathThen)> {
         let (replica, path) = self.find(place)?;
         let catalog = replica.catalog();
-        let found = catalog.find(&path, when)?;
-        Ok((catalog, found))
+        let then = catalog.at(Who::Admin, &path, when)?;
+        Ok((catalog, path, then))
     }
 }
 

@@ -17,7 +17,8 @@ use keepshare_nfs::{ClientInfo, Limits, Parts, Server, Shares};
 use keepshare_replication::drivers::Wanted;
 
 use crate::{
-    replica::{Replica, version_of},
+    asking::version_of,
+    replica::Replica,
     service::{Running, Station},
     state::{SetPart, SetRecord},
 };
