@@ -250,7 +250,7 @@ impl Question<'_> {
     }
 
     /// Returns the file that a name stood for then, in the folder that was at its folder's place.
-    fn held_then(
+    pub(crate) fn held_then(
         &self,
         folder: FileId,
         name: &Name,
@@ -286,7 +286,7 @@ impl Question<'_> {
 
     /// Tells whether the principal may write what a name stands for or, where that is nothing, a new file under it.
     pub(crate) fn may_write_name(&self, folder: FileId, name: &Name) -> Result<bool, Denial> {
-        if !self.who.may_write || !self.passes(folder, Time::Now)? {
+        if !self.who.may_write() || !self.passes(folder, Time::Now)? {
             return Ok(false);
         }
         match self.view.lookup(folder, name, CommitId::MAX)? {

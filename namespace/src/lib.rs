@@ -4,6 +4,7 @@
 //! state per client and knows no protocol; doors turn its nodes into handles. Time is passed in, and nothing here opens
 //! a socket.
 
+mod asking;
 mod cache;
 
 mod content;
@@ -22,11 +23,17 @@ mod rights;
 mod share;
 mod table;
 mod versions;
+mod who;
 mod windows;
 
+pub use asking::{
+    AskError, Asking, Content, FoundPath, Interrupted, Missing, PathThen, PathVersion, Pattern,
+    PatternError, Restorable, Shown, Taker, Uncut,
+};
 pub use node::{NameHash, Node, PastMoment};
 pub use share::{
     Access, AskedBy, Attributes, Cookie, Denial, Found, LISTED_MAX, Listed, Listing, Restore,
     RestoreError, Restorer, Room, Share, ShareConfig, ShareId, Show,
 };
+pub use who::Who;
 pub use windows::shows_on_windows;

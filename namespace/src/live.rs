@@ -35,7 +35,7 @@ impl Question<'_> {
             read: may(Want::Read),
             search: is_folder && may(Want::Search),
             execute: is_file && may(Want::Search),
-            restore: self.who.may_write
+            restore: self.who.may_write()
                 && if is_folder { may(Want::Write) && may(Want::Search) } else { may(Want::Write) },
         })
     }

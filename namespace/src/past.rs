@@ -81,7 +81,7 @@ impl Question<'_> {
             read: may(Want::Read)?,
             search: is_folder,
             execute: state.meta.kind == Kind::File && may(Want::Search)?,
-            restore: self.who.may_write
+            restore: self.who.may_write()
                 && (is_folder || self.may_write_back(then.folder, then.file)?),
         })
     }
@@ -230,9 +230,18 @@ impl Question<'_> {
         Ok(false)
     }
 
-    /// Tells whether the principal may do this with what was then, now and then.
     fn may_past(&self, then: Then, state: &FileState, want: Want) -> Result<bool, Denial> {
-        let Then { folder, file, at, .. } = then;
+        self.may_at(then.folder, (then.file, then.at), state, want)
+    }
+
+    /// Tells whether the principal may do this with what was at a commit, now and then, reached through `folder`.
+    pub(crate) fn may_at(
+        &self,
+        folder: FileId,
+        (file, at): (FileId, CommitId),
+        state: &FileState,
+        want: Want,
+    ) -> Result<bool, Denial> {
         if !self.may_now(file, want)? || !self.lets_through(folder, at)? {
             return Ok(false);
         }
@@ -266,7 +275,7 @@ impl Question<'_> {
 
     /// Tells whether the principal may write a version back to its file or, where that is gone, into the folder.
     pub(crate) fn may_write_back(&self, folder: FileId, file: FileId) -> Result<bool, Denial> {
-        if !self.who.may_write {
+        if !self.who.may_write() {
             return Ok(false);
         }
         if self.is_living(file)? {

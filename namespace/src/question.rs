@@ -6,13 +6,12 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use keepshare_auth::Principal;
 use keepshare_base::{CommitId, FileId, FileTime, Kind, Meta, Name, Stamp};
 use keepshare_versioning::when::When;
 use keepshare_versioning::{Touched, View};
 
 use crate::{
-    Attributes, Denial, Node,
+    Attributes, Denial, Node, Who,
     cache::Forgetful,
     reach::{Guard, Time},
     share::Inner,
@@ -24,7 +23,7 @@ const CHANGED_FOLDERS_MAX: usize = 16_384;
 /// A question in the making of its answer. It pins space of the index: it goes before the answer does.
 pub(crate) struct Question<'a> {
     pub(crate) share: &'a Inner,
-    pub(crate) who: &'a Principal,
+    pub(crate) who: Who<'a>,
     pub(crate) now: Stamp,
     pub(crate) view: View,
     ways: RefCell<HashMap<(FileId, Time), bool>>,
@@ -41,9 +40,13 @@ pub(crate) struct Changes {
 
 impl<'a> Question<'a> {
     /// Returns a question to the set as it is now.
-    pub(crate) fn new(share: &'a Inner, who: &'a Principal, now: Stamp) -> Result<Self, Denial> {
+    pub(crate) fn new(
+        share: &'a Inner,
+        who: impl Into<Who<'a>>,
+        now: Stamp,
+    ) -> Result<Self, Denial> {
         let view = share.config.reader.view()?;
-        Ok(Self { share, who, now, view, ways: RefCell::default() })
+        Ok(Self { share, who: who.into(), now, view, ways: RefCell::default() })
     }
 
     /// Returns what is known of a thing that has these attributes.

@@ -63,6 +63,9 @@ impl Question<'_> {
 
     /// Tells whether the principal may search a folder and every one above it.
     pub(crate) fn passes(&self, folder: FileId, time: Time) -> Result<bool, Denial> {
+        if self.who.is_admin() {
+            return Ok(true);
+        }
         let mut way = Vec::new();
         let mut at = folder;
         let passes = loop {
@@ -90,13 +93,16 @@ impl Question<'_> {
 
     /// Tells whether the principal may do this with a thing as it is now, or was last.
     pub(crate) fn may_now(&self, file: FileId, want: Want) -> Result<bool, Denial> {
+        if self.who.is_admin() {
+            return Ok(true);
+        }
         let Some(rights) = self.rights_now(file)? else { return Ok(false) };
         Ok(rights.allow(self.who, want) && self.is_reached_now(file)?)
     }
 
     /// Tells whether one of a thing's present places, or of its last ones, lets the principal through.
     pub(crate) fn is_reached_now(&self, file: FileId) -> Result<bool, Denial> {
-        if file == FileId::ROOT {
+        if file == FileId::ROOT || self.who.is_admin() {
             return Ok(true);
         }
         let guard = self.guard(file, Time::Now)?;
@@ -142,7 +148,7 @@ impl Question<'_> {
         if !Rights::of(meta).allow(self.who, want) {
             return Ok(false);
         }
-        if file == FileId::ROOT {
+        if file == FileId::ROOT || self.who.is_admin() {
             return Ok(true);
         }
         self.one_passes(&folders(self.view.links(file, at)?), Time::At(at))

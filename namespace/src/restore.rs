@@ -1,12 +1,11 @@
 //! Whether moving a version onto a live name is a restore that may be done.
 
-use keepshare_base::{
-    CommitId, FileId, Kind, Meta, Name, Owner, PresentFile, RequestId, RestoreGround,
-};
+use keepshare_auth::Principal;
+use keepshare_base::{CommitId, FileId, Kind, Name, Owner, PresentFile, RequestId, RestoreGround};
 use keepshare_versioning::{FileState, RestoreInfo};
 
 use crate::{
-    Denial, Node, Restore, ids::position_bytes, live::usable, question::Question, reach::Time,
+    Denial, Node, Restore, Who, ids::position_bytes, live::usable, question::Question, reach::Time,
     rights::Want,
 };
 
@@ -21,7 +20,9 @@ impl Question<'_> {
         (to_folder, to): (Node, &[u8]),
         request: RequestId,
     ) -> Result<Restore, Denial> {
-        if !self.who.may_write {
+        // An admin has no drive.
+        let Who::User(user) = self.who else { return Err(Denial::ReadOnly) };
+        if !user.may_write {
             return Err(Denial::ReadOnly);
         }
         let Node::Live { file: folder } = to_folder else { return Err(Denial::ReadOnly) };
@@ -32,18 +33,28 @@ impl Question<'_> {
             Err(Denial::NotFound) => return Err(Denial::ReadOnly),
             name => name?,
         };
+        let (state, ground) = self.write_back(user, state, (folder, &name))?;
+        let above = self.view.path_of(folder, CommitId::MAX)?.ok_or(Denial::Stale)?;
         let target = self.view.lookup(folder, &name, CommitId::MAX)?;
-        let mut state = state;
+        let request = self.unanswered(request, (folder, &name), target)?;
+        let (set, user) = (self.share.config.set.clone(), user.user.clone());
+        Ok(Restore { set, path: above.join(name), state, user, ground, request })
+    }
+
+    /// Decides on writing a version that a user may read back to a name of a living folder: whether the user may, what of the
+    /// version's attributes comes along, and what must still be there when it is done.
+    pub(crate) fn write_back(
+        &self,
+        user: &Principal,
+        mut state: FileState,
+        (folder, name): (FileId, &Name),
+    ) -> Result<(FileState, RestoreGround), Denial> {
+        let target = self.view.lookup(folder, name, CommitId::MAX)?;
         if !self.passes(folder, Time::Now)? || !self.may_replace(folder, target, &state)? {
             return Err(Denial::NotAllowed);
         }
-        let above = self.view.path_of(folder, CommitId::MAX)?.ok_or(Denial::Stale)?;
-        let present = self.limit(&mut state.meta, folder, &name, target, state.file)?;
-        let request = self.unanswered(request, (folder, &name), target)?;
-        let ground = RestoreGround { folder, present };
-        let user = self.who.user.clone();
-        let set = self.share.config.set.clone();
-        Ok(Restore { set, path: above.join(name), state, user, ground, request })
+        let present = self.limit(user, &mut state, (folder, name), target)?;
+        Ok((state, RestoreGround { folder, present }))
     }
 
     /// Names a request so that what came of it is its answer for as long as clients repeat what they heard no answer to,
@@ -112,13 +123,11 @@ impl Question<'_> {
     /// Returns what is there now.
     fn limit(
         &self,
-        meta: &mut Meta,
-        folder: FileId,
-        name: &Name,
+        who: &Principal,
+        FileState { meta, file: version_of, .. }: &mut FileState,
+        (folder, name): (FileId, &Name),
         target: Option<(FileId, Kind)>,
-        version_of: FileId,
     ) -> Result<Option<PresentFile>, Denial> {
-        let who = self.who;
         meta.mode &= PERMISSIONS;
         match target {
             Some((file, _)) => {
@@ -134,7 +143,7 @@ impl Question<'_> {
             None => {
                 let last = self.view.history(folder, name, 1)?;
                 // What is brought back to where it was last is what it was; all else is a copy, and the principal's.
-                if last.first().is_none_or(|entry| entry.state.file != version_of)
+                if last.first().is_none_or(|entry| entry.state.file != *version_of)
                     && meta.owner.id != who.uid
                 {
                     meta.owner = Owner { id: who.uid, name: String::new() };

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use keepshare_auth::Principal;
 use keepshare_base::{Kind, Meta};
 
+use crate::Who;
+
 /// What is asked for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Want {
@@ -72,10 +74,11 @@ impl Rights {
         self.kind
     }
 
-    /// Tells whether the principal may.
+    /// Tells whether whoever asks may.
     ///
     /// A link can always be read: its own bits mean nothing (POSIX, `symlink(7)`).
-    pub(crate) fn allow(&self, who: &Principal, want: Want) -> bool {
+    pub(crate) fn allow(&self, who: Who<'_>, want: Want) -> bool {
+        let Who::User(who) = who else { return true };
         if self.kind == Kind::Symlink {
             return want == Want::Read;
         }

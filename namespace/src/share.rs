@@ -69,7 +69,7 @@ pub struct ShareConfig {
 /// One set as users see it; clones share everything.
 #[derive(Clone, Debug)]
 pub struct Share {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 /// What all clones of a share have: what it is, and what it keeps in memory.

@@ -7,7 +7,7 @@ use chrono::SecondsFormat;
 use keepshare_base::{FileId, Name, Stamp};
 use keepshare_versioning::HistoryEntry;
 
-use crate::{Attributes, Denial, Node, names, question::Question};
+use crate::{Attributes, Denial, Node, Who, names, question::Question};
 
 /// The longest table, in bytes: older lines are left out.
 const TABLE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -23,9 +23,8 @@ const HEADER: &str = "when,who,size,hash,event,name,until,ended,current\r\n";
 pub(crate) struct TableKey {
     folder: FileId,
     name: Name,
-    uid: u32,
-    gid: u32,
-    groups: Vec<u32>,
+    /// The numbers of a user and of the user's groups; `None` for an admin.
+    reader: Option<(u32, u32, Vec<u32>)>,
 }
 
 impl Question<'_> {
@@ -40,14 +39,11 @@ impl Question<'_> {
 
     /// Returns the table's bytes: RFC 4180, with CRLF.
     pub(crate) fn table(&self, folder: FileId, name: &Name) -> Result<Arc<Vec<u8>>, Denial> {
-        let who = self.who;
-        let key = TableKey {
-            folder,
-            name: name.clone(),
-            uid: who.uid,
-            gid: who.gid,
-            groups: who.groups.clone(),
+        let reader = match self.who {
+            Who::Admin => None,
+            Who::User(user) => Some((user.uid, user.gid, user.groups.clone())),
         };
+        let key = TableKey { folder, name: name.clone(), reader };
         let (all, place) = (&self.share.tables, (folder, name));
         if let Some(known) = self.remembered(all, &key, place, RIGHTS_HOLD)? {
             return Ok(Arc::clone(&known));

@@ -4,13 +4,13 @@
 
 mod rig;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
 use keepshare_auth::Principal;
-use keepshare_base::{FileId, Kind};
-use keepshare_namespace::Node;
+use keepshare_base::{FileId, Kind, SetPath};
+use keepshare_namespace::{FoundPath, Node, PathVersion, Pattern, Shown, Taker, Who};
 
 use rig::*;
 
@@ -145,6 +145,21 @@ impl Model {
             && self.reached_now(file, who)
             && self.passes_now(folder, who)
             && (!was_there || then.passes(folder, who))
+    }
+
+    /// Whether someone may read the version that a file became at a commit: where it had no name then, where it had the next.
+    fn may_read_version(&self, cut: usize, folder: FileId, file: FileId, who: &Principal) -> bool {
+        let mut linked = cut..self.snapshots.len();
+        let linked = linked.find(|at| !self.snapshots[*at].places(file).is_empty());
+        linked.is_some_and(|at| {
+            let then = &self.snapshots[at];
+            self.snapshots[cut].bits(file, who) & 4 != 0
+                && then.places(file).into_iter().any(|above| then.passes(above, who))
+                && self.now().bits(file, who) & 4 != 0
+                && self.reached_now(file, who)
+                && self.passes_now(folder, who)
+                && then.passes(folder, who)
+        })
     }
 
     fn sees(&self, at: usize, folder: FileId, file: FileId, who: &Principal) -> bool {
@@ -312,6 +327,200 @@ fn check_live(rig: &Rig, model: &Model, folder: FileId, who: &Principal) {
     }
 }
 
+/// Returns every path that anything ever had, with `.` for what never was.
+fn paths_ever(model: &Model) -> BTreeSet<Vec<&'static str>> {
+    fn walk(
+        then: &Snapshot,
+        folder: FileId,
+        above: &[&'static str],
+        all: &mut BTreeSet<Vec<&'static str>>,
+    ) {
+        for (name, file) in then.children(folder) {
+            let path = [above, &[name]].concat();
+            if then.things[&file].is_dir {
+                walk(then, file, &path, all);
+            }
+            all.insert(path);
+        }
+    }
+    let mut all = BTreeSet::from([vec!["never"]]);
+    model.snapshots.iter().for_each(|then| walk(then, ROOT, &[], &mut all));
+    all
+}
+
+/// Returns what a path leads to at a commit.
+fn resolve(then: &Snapshot, path: &[&'static str]) -> Option<FileId> {
+    path.iter().try_fold(ROOT, |folder, name| then.names.get(&(folder, *name)).copied())
+}
+
+fn second_of(at: usize) -> String {
+    format!("unix:{}", START.0 / SECOND + i64::try_from(at).unwrap())
+}
+
+fn set_path(path: &[&str]) -> SetPath {
+    SetPath::from(path.iter().map(|text| name(text)).collect::<Vec<_>>())
+}
+
+/// Counts what is given out, and takes the names of what was asked for and of what is in it.
+#[derive(Default)]
+struct Taken(Vec<String>);
+
+impl Taker for Taken {
+    type Error = ();
+
+    fn shown(&mut self, shown: Shown) -> Result<(), ()> {
+        self.0.push(shown.path.last().map(ToString::to_string).unwrap_or_default());
+        Ok(())
+    }
+
+    fn content(&mut self, _: &[u8]) -> Result<(), ()> {
+        Ok(())
+    }
+}
+
+/// Holds what a path was at a commit against what the drive shows of it: through the root or, for a file, in the versions
+/// of its name.
+fn check_path_then(rig: &Rig, model: &Model, path: &[&'static str], at: usize, who: &Principal) {
+    let story = format!("{} at {at} for {}", path.join("/"), who.user);
+    let typed = second_of(at);
+    let ask = rig.share.ask(Who::User(who), rig.now);
+    let by_path = ask.at(&set_path(path), &typed);
+    let on_drive = rig.find(who, &format!("@versions/v1.1.{at}/{}", path.join("/")));
+    match (on_drive, by_path) {
+        (Ok(found), Ok(then)) => {
+            let Node::Past { file, .. } = found.node else { panic!("{story}") };
+            assert_eq!(then.state.file, file, "{story}");
+            if then.state.meta.kind == Kind::Dir {
+                let mut taken = Taken::default();
+                let by_path = ask.show(&then, &mut taken).map(|()| taken.0[1..].to_vec());
+                let on_drive = rig.names_in(who, found.node);
+                assert_eq!(by_path.is_ok(), on_drive.is_ok(), "{story}");
+                if let (Ok(by_path), Ok(on_drive)) = (by_path, on_drive) {
+                    assert_eq!(by_path, on_drive, "{story}");
+                }
+            } else {
+                let content = &model.snapshots[at].things[&file].content;
+                assert_eq!(rig.store_content(&then.state), *content, "{story}");
+            }
+        }
+        (Ok(_), Err(error)) => panic!("{story}: {error:?}"),
+        (Err(_), Ok(then)) => {
+            let (last, above) = path.split_last().unwrap();
+            let above: String = above.iter().map(|name| format!("{name}/")).collect();
+            // Where its folder is gone, no name of it has versions on the drive.
+            if rig.find(who, &above).is_ok_and(|above| above.attributes.kind == Kind::Dir) {
+                let typed = format!("{above}@versions/{last}@/v1.1.{at}");
+                let by_time =
+                    format!("{above}@versions/{last}@/{typed_time}", typed_time = second_of(at));
+                let found = rig.find(who, &by_time).or_else(|_| rig.find(who, &typed));
+                let Node::Version { file, position, .. } =
+                    found.unwrap_or_else(|error| panic!("{story}: {error}")).node
+                else {
+                    panic!("{story}")
+                };
+                assert_eq!((then.state.file, then.state.position), (file, position), "{story}");
+            } else {
+                let commit = usize::try_from(then.state.commit.0).unwrap();
+                assert!(model.may_read_version(commit, ROOT, then.state.file, who), "{story}");
+            }
+        }
+        (Err(_), Err(_)) => {}
+    }
+    let then = resolve(&model.snapshots[at], path);
+    let by_admin = rig.share.ask(Who::Admin, rig.now).at(&set_path(path), &typed);
+    if let Some(file) = then {
+        assert_eq!(by_admin.unwrap().state.file, file, "{story}, the admin");
+    }
+}
+
+/// Holds the versions of a path against those that the drive lists for its name.
+fn check_versions(rig: &Rig, model: &Model, path: &[&'static str], who: &Principal) {
+    let story = format!("{} for {}", path.join("/"), who.user);
+    let ask = rig.share.ask(Who::User(who), rig.now);
+    let all = ask.versions(&set_path(path), usize::MAX).unwrap_or_default();
+    for limit in 1..all.len().min(4) {
+        let some = ask.versions(&set_path(path), limit).unwrap();
+        assert_eq!(some.len(), limit, "{story}");
+        for (one, other) in some.iter().zip(&all) {
+            assert_eq!(one.state, other.state, "{story}");
+        }
+    }
+    let (last, above) = path.split_last().unwrap();
+    let Some(folder) = resolve(model.now(), above).filter(|file| model.now().things[file].is_dir)
+    else {
+        return;
+    };
+    let above: String = above.iter().map(|name| format!("{name}/")).collect();
+    let is_folder = all.first().is_some_and(|newest| newest.state.meta.kind == Kind::Dir);
+    // After the versions of a folder come those of what it held.
+    let is_below = |version: &PathVersion| {
+        is_folder && version.path.split_last().is_some_and(|(above, _)| above == set_path(path))
+    };
+    let key = |version: &PathVersion| (version.state.file, version.state.position);
+    let files = all.iter().filter(|version| version.state.meta.kind != Kind::Dir);
+    let by_path: BTreeSet<_> = files.clone().map(key).collect();
+    let own: BTreeSet<_> = files.filter(|version| !is_below(version)).map(key).collect();
+    let on_drive = rig.find(who, &format!("{above}@versions/{last}@"));
+    let on_drive = on_drive.and_then(|found| rig.list_by(who, found.node, 9)).unwrap_or_default();
+    let on_drive: BTreeSet<_> = on_drive
+        .iter()
+        .filter_map(|entry| match entry.node {
+            Node::Version { file, position, .. } => Some((file, position)),
+            _ => None,
+        })
+        .collect();
+    assert!(own.is_subset(&on_drive), "{story}, in {folder}: {own:?}, not {on_drive:?}");
+    assert!(on_drive.is_subset(&by_path), "{story}, in {folder}: {by_path:?}, not {on_drive:?}");
+}
+
+/// Holds what a search finds against what listing every folder shows: of the living all of it, of what is gone nothing that
+/// could not be listed.
+fn check_find(rig: &Rig, model: &Model, who: &Principal) {
+    let mut all = Vec::new();
+    let take = |found: FoundPath| {
+        all.push(found);
+        Ok::<_, ()>(())
+    };
+    let anything = Pattern::new("", false).unwrap();
+    rig.share.ask(Who::User(who), rig.now).find(&anything, usize::MAX, take).unwrap();
+    let mut listed = BTreeSet::new();
+    let mut folders = vec![String::new()];
+    while let Some(folder) = folders.pop() {
+        let Ok(found) = rig.find(who, &folder) else { continue };
+        for name in rig.names_in(who, found.node).unwrap_or_default() {
+            if name != "@versions" {
+                listed.insert(format!("{folder}{name}"));
+                folders.push(format!("{folder}{name}/"));
+            }
+        }
+    }
+    let living = all.iter().filter(|found| found.gone.is_none());
+    let living: BTreeSet<_> = living.map(|found| found.path.to_string()).collect();
+    assert_eq!(living, listed, "{}", who.user);
+    for found in all.iter().filter(|found| found.gone.is_some()) {
+        let names = found.path.names();
+        let (mut through, mut rest) = (ROOT, names);
+        while let Some((first, below)) = rest.split_first()
+            && let Some(next) = NAMES
+                .iter()
+                .find(|name| first.as_bytes() == name.as_bytes())
+                .and_then(|name| model.now().names.get(&(through, *name)))
+            && model.now().things[next].is_dir
+        {
+            (through, rest) = (*next, below);
+        }
+        let last =
+            NAMES.iter().find(|name| names.last().unwrap().as_bytes() == name.as_bytes()).unwrap();
+        let could_be_listed = (0..model.snapshots.len()).any(|at| {
+            let held = model.snapshots[at].names.iter().filter(|((_, name), _)| name == last);
+            held.into_iter().any(|((folder, _), file)| {
+                model.may_past(at, through, *folder, who, 4) && model.sees(at, through, *file, who)
+            })
+        });
+        assert!(could_be_listed, "{} for {}", found.path, who.user);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
@@ -335,6 +544,21 @@ proptest! {
                     }
                 }
             }
+        }
+    }
+
+    /// The same question gets one answer by path and on the drive.
+    #[test]
+    fn every_path_is_what_the_drive_shows(acts in prop::collection::vec(act(), 1..40)) {
+        let (rig, model) = play(&acts);
+        for who in [anna(), bob(), eve()] {
+            for path in paths_ever(&model) {
+                check_versions(&rig, &model, &path, &who);
+                for at in 1..model.snapshots.len() {
+                    check_path_then(&rig, &model, &path, at, &who);
+                }
+            }
+            check_find(&rig, &model, &who);
         }
     }
 }

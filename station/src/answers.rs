@@ -18,15 +18,17 @@ use keepshare_control::{
 };
 use keepshare_host::{accounts::MachineAccounts, clock};
 use keepshare_identity::TOKEN_TTL_S;
+use keepshare_namespace::{Pattern, Who};
+use keepshare_versioning::FileState;
 
 use crate::{
-    announce, catalog,
+    announce,
+    asking::version_of,
     elsewhere::Elsewhere,
-    find::{self, Pattern},
     fsck::{self, Verified},
     master::MirrorKind,
     parts::Running,
-    replica::{Replica, version_of},
+    replica::Replica,
     service::Station,
     set_record::SetRecord,
     status::{member_status, station_status, status_of_set},
@@ -274,7 +276,7 @@ impl StationAnswers {
     fn find_names(&self, caller: &Caller, asked: &Find, reply: &mut Reply) -> Outcome<()> {
         let Find { set: only, pattern, deleted_only, limit } = asked;
         let only = only.as_ref();
-        let parsed = Pattern::new(pattern, *deleted_only);
+        let parsed = Pattern::new(pattern, *deleted_only).map_err(Failure::usage)?;
         let (mut known, mut left) = (false, *limit);
         let mut names: Vec<SetName> = self
             .stations
@@ -288,7 +290,9 @@ impl StationAnswers {
         for set in names {
             let top = Place::Set { set: set.clone(), path: Vec::new() };
             left -= match self.find(caller, &top) {
-                Ok(Kept::Here(copy, _)) => find::find(&set, copy.reader(), &parsed, left, reply)?,
+                Ok(Kept::Here(copy, _)) => {
+                    copy.catalog().find(who(caller), &parsed, left, reply)?
+                }
                 Ok(Kept::Elsewhere(there)) => {
                     let question = Find { set: Some(set), limit: left, ..asked.clone() };
                     there.ask(&question, reply)?
@@ -324,7 +328,7 @@ impl StationAnswers {
                 (Some(copy), _) => {
                     let clock_repaired = repair_clock.then(|| copy.repair_clock()).transpose()?;
                     let Verified { states, bytes, unhashed, damage } =
-                        fsck::verify(&copy.catalog(), reply)?;
+                        fsck::verify(&record.name, copy.reader(), reply)?;
                     let live_differences = copy.check_live(reply)?;
                     let ok = damage.is_empty() && live_differences.is_empty();
                     FsckReport {
@@ -421,8 +425,7 @@ impl Answers<Versions> for StationAnswers {
                 return there.ask(&Versions { place: there.place(), limit }, reply).map(drop);
             }
         };
-        let versions = replica.catalog().versions(&path, limit)?;
-        versions.iter().try_for_each(|version| reply.item(version))
+        replica.catalog().versions(who(caller), &path, limit, reply)
     }
 }
 
@@ -440,8 +443,8 @@ impl Answers<Show> for StationAnswers {
             }
         };
         let catalog = replica.catalog();
-        let found = catalog.find(&path, &when)?;
-        catalog.show(&found, reply)
+        let then = catalog.at(who(caller), &path, &when)?;
+        catalog.show(who(caller), (&path, &then), reply)
     }
 }
 
@@ -459,12 +462,12 @@ impl Answers<Export> for StationAnswers {
             }
         };
         let catalog = replica.catalog();
-        let found = catalog.find(&path, &when)?;
-        let sent = catalog.export(&found, reply);
+        let then = catalog.at(who(caller), &path, &when)?;
+        let sent = catalog.export(who(caller), (&path, &then), reply);
         self.audit(
             AuditEvent::Export,
             caller,
-            (catalog.set(), &path, &found),
+            (catalog.set(), &path, &then.state),
             sent.as_ref().map(|()| "sent"),
         );
         sent
@@ -480,12 +483,16 @@ impl Answers<Restore> for StationAnswers {
     ) -> Outcome<()> {
         let (replica, path) = self.find_here(caller, &place)?;
         let catalog = replica.catalog();
-        let found = catalog.find(&path, &when)?;
-        let restored = replica.restore(&path, &found, &shown(caller));
+        let restorable = catalog.restorable(who(caller), &path, &when)?;
+        let holder = match caller {
+            Caller::User(user) => Some(user.principal.user.as_str()),
+            Caller::Admin { .. } | Caller::Member(_) => None,
+        };
+        let restored = replica.restore(&path, &restorable, (&shown(caller), holder));
         self.audit(
             AuditEvent::Restore,
             caller,
-            (catalog.set(), &path, &found),
+            (catalog.set(), &path, &restorable.state),
             restored.as_ref().map(|restored| restored.outcome.as_str()),
         );
         reply.item(&restored?)
@@ -522,7 +529,7 @@ impl StationAnswers {
         &self,
         event: AuditEvent,
         caller: &Caller,
-        (set, path, found): (&SetName, &SetPath, &catalog::Found),
+        (set, path, state): (&SetName, &SetPath, &FileState),
         outcome: Result<&str, &Failure>,
     ) {
         let line = match outcome {
@@ -531,9 +538,10 @@ impl StationAnswers {
         };
         let line = match caller {
             Caller::Admin { .. } => line.principal(&shown(caller)).local(),
-            Caller::User(_) | Caller::Member(_) => line.principal(&shown(caller)),
+            Caller::User(user) => line.principal(&shown(caller)).address(user.address),
+            Caller::Member(_) => line.principal(&shown(caller)),
         };
-        let line = line.set(set).path(path).version(version_of(&found.state));
+        let line = line.set(set).path(path).version(version_of(state));
         // Of a demo's two stations the replica has the users, and the log.
         let station = self
             .stations
@@ -547,6 +555,14 @@ impl StationAnswers {
     /// Of a demo's two stations the first has the drive, and with it the users.
     pub(crate) fn first(&self) -> Outcome<&Arc<Station>> {
         self.stations.first().ok_or_else(|| Failure::unavailable("no station runs here"))
+    }
+}
+
+/// Returns whose rights count. A member asks about what it masters itself, so it has it all.
+fn who(caller: &Caller) -> Who<'_> {
+    match caller {
+        Caller::Admin { .. } | Caller::Member(_) => Who::Admin,
+        Caller::User(user) => Who::User(&user.principal),
     }
 }
 

@@ -16,11 +16,7 @@ use keepshare_namespace::{AskedBy, Restore, RestoreError, Restorer, Share, Share
 use keepshare_nfs::{ClientInfo, Limits, Parts, Server, Shares};
 use keepshare_replication::drivers::Wanted;
 
-use crate::{
-    replica::{Replica, version_of},
-    service::Station,
-    set_record::SetRecord,
-};
+use crate::{asking::version_of, replica::Replica, service::Station, set_record::SetRecord};
 
 /// How often an address that is taken is tried again.
 const BIND_EVERY: Duration = Duration::from_secs(5);

@@ -5,11 +5,11 @@
 
 use std::ops::Range;
 
-use keepshare_base::{FileId, Kind};
+use keepshare_base::{FileId, Kind, SetName};
 use keepshare_control::{Failure, Outcome, Reply, answers::Progress};
 use keepshare_versioning::{FileState, ReadError, Reader, View};
 
-use crate::catalog::{Catalog, read_failure};
+use crate::asking::read_failure;
 
 /// How much content is read at once.
 const READ_BYTES: usize = 512 * 1024;
@@ -43,18 +43,18 @@ pub(crate) struct Verified {
 }
 
 /// Checks everything a set keeps, telling how far it is.
-pub(crate) fn verify(catalog: &Catalog, reply: &mut Reply) -> Outcome<Verified> {
-    let reader = catalog.reader();
+pub(crate) fn verify(set: &SetName, reader: &Reader, reply: &mut Reply) -> Outcome<Verified> {
     let verified = Verified::default();
-    let doing = format!("verifying set {}: states", catalog.set());
+    let doing = format!("verifying set {set}: states");
     let mut run = Run { reader, reply, doing, untold: 0, verified };
     let mut after = None;
     loop {
-        let files = catalog.view()?.ever_after(after, PAGE).map_err(read_failure)?;
+        let files = reader.view().and_then(|view| view.ever_after(after, PAGE));
+        let files = files.map_err(read_failure)?;
         let Some(last) = files.last() else { return Ok(run.verified) };
         after = Some(*last);
         for file in files {
-            for state in states_of(&catalog.view()?, file)? {
+            for state in states_of(&reader.view().map_err(read_failure)?, file)? {
                 run.state(&state)?;
             }
         }

@@ -15,10 +15,10 @@ use keepshare_base::{
 };
 use keepshare_control::{
     Code, Failure, Outcome,
-    answers::{HealthStatus, Restored, SetStatus, kind_word},
+    answers::{HealthStatus, Restored, SetStatus},
 };
 use keepshare_host::{clock, files};
-use keepshare_namespace::{Restore, RestoreError};
+use keepshare_namespace::{Restorable, Restore, RestoreError, Share};
 use keepshare_proto::{
     Frame, RestoreAnswer, RestoreRequest, Text,
     restore::{RESTORES_MAX, RestoreEnd},
@@ -32,7 +32,6 @@ use keepshare_replication::{
     },
     link::LinkControl,
 };
-use keepshare_versioning::when::Moment;
 use keepshare_versioning::{
     FileState, Reader,
     live::LiveOptions,
@@ -40,8 +39,9 @@ use keepshare_versioning::{
 };
 
 use crate::{
-    catalog::{Catalog, Found},
+    asking::{Catalog, version_of},
     checkup::{Checkup, Told, texts},
+    content::content_hash,
     context::{SetContext, Task},
     hidden_names::HiddenNames,
     panics,
@@ -88,6 +88,8 @@ pub(crate) struct Replica {
     /// None once it is closed.
     store: Mutex<Option<Arc<SetStore>>>,
     reader: Reader,
+    /// Whom paths are asked of.
+    share: Share,
     zone: chrono_tz::Tz,
     links: mpsc::Sender<(Pump, Frame)>,
     /// The newest link that came from another station.
@@ -159,6 +161,7 @@ impl Replica {
             live,
             is_in_place,
             store: Mutex::new(Some(store)),
+            share: Share::asked_by_path(name.clone(), reader.clone(), context.zone),
             reader,
             zone: context.zone,
             links: links_to,
@@ -199,7 +202,7 @@ impl Replica {
 
     /// Returns what answers questions about the set's past.
     pub(crate) fn catalog(&self) -> Catalog {
-        Catalog::new(self.name.clone(), self.reader.clone(), self.zone)
+        Catalog::new(self.share.clone(), self.zone)
     }
 
     /// Takes a link that brings this set, and the hello it began with.
@@ -217,32 +220,30 @@ impl Replica {
     }
 
     /// Has the master write an old version back at `path`, and waits until it has come back as a new one. Blocks.
-    pub(crate) fn restore(&self, path: &SetPath, found: &Found, user: &str) -> Outcome<Restored> {
-        if found.state.meta.kind != Kind::File {
-            let what = kind_word(found.state.meta.kind);
-            return Err(Failure::refused(format!(
-                "{path} was a {what} then, and only files are restored in place"
-            ))
-            .hint("--to DIR restores folders and links"));
-        }
+    pub(crate) fn restore(
+        &self,
+        path: &SetPath,
+        Restorable { state, ground }: &Restorable,
+        (user, holder): (&str, Option<&str>),
+    ) -> Outcome<Restored> {
         let id = new_request()?;
         let wanted = Wanted::always();
-        let turn = self.turns.take(None, TURN_PATIENCE, &wanted).ok_or_else(|| {
+        let turn = self.turns.take(holder, TURN_PATIENCE, &wanted).ok_or_else(|| {
             let set = &self.name;
             Failure::unavailable(format!(
                 "{RESTORES_MAX} restores of set {set} are under way, and others wait"
             ))
             .hint("nothing was changed; try again in a moment")
         })?;
-        let asked = (id, user, None);
-        let end = self.ask_master(asked, path, &found.state, wanted)?;
+        let asked = (id, user, ground.clone());
+        let end = self.ask_master(asked, path, state, wanted)?;
         drop(turn);
         let still_open = matches!(&end, RestoreEnd::Answered(RestoreAnswer::StillOpen(_)));
         let (outcome, on_its_way) = self.outcome(end, id, path)?;
         Ok(Restored {
             set: self.name.to_string(),
             path: path.to_string(),
-            version: version_of(&found.state),
+            version: version_of(state),
             outcome: outcome.to_owned(),
             still_open,
             on_its_way,
@@ -293,7 +294,7 @@ impl Replica {
             path: path.clone(),
             version: VersionId(state.position),
             meta: state.meta.clone(),
-            hash: self.catalog().content_hash(state, &wanted)?,
+            hash: content_hash(&self.reader, state, &wanted)?,
             user: Some(Text::new(user)),
             ground,
         };
@@ -341,7 +342,7 @@ impl Replica {
 
     /// Returns the first folder above `path` that is not there now.
     fn missing_folder(&self, path: &SetPath) -> Option<SetPath> {
-        let view = self.catalog().view().ok()?;
+        let view = self.reader.view().ok()?;
         let (parent, _) = path.split_last()?;
         let mut folder = SetPath::default();
         for name in parent.names() {
@@ -359,7 +360,7 @@ impl Replica {
     fn wait_for(&self, request: RequestId) -> bool {
         let deadline = std::time::Instant::now() + RETURN_TIMEOUT;
         while std::time::Instant::now() < deadline {
-            let known = self.catalog().view().ok().and_then(|view| view.restore(request).ok());
+            let known = self.reader.view().ok().and_then(|view| view.restore(request).ok());
             if let Some(info) = known.flatten()
                 && self.store_status().live >= info.commit
             {
@@ -394,7 +395,7 @@ impl Replica {
         let (shown, store) = (self.shown.borrow().clone(), self.store_status());
         let gone = self.why_gone();
         let linked = shown.peer.is_some() && gone.is_none();
-        let place = self.catalog().view().ok().and_then(|view| view.position(self.origin).ok());
+        let place = self.reader.view().ok().and_then(|view| view.position(self.origin).ok());
         let place = place.flatten();
         let durable = place.and_then(|place| place.last).map(|(epoch, seq, _)| (epoch, seq));
         let head = shown.head.max(durable);
@@ -450,11 +451,6 @@ impl Replica {
         let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
         store.as_ref().map(|store| store.status()).unwrap_or_default()
     }
-}
-
-/// Returns the id of a version as it can be typed.
-pub(crate) fn version_of(state: &FileState) -> String {
-    Moment::Version(VersionId(state.position), Some(state.file)).to_string()
 }
 
 fn new_request() -> Outcome<RequestId> {

@@ -14,7 +14,9 @@ use keepshare_base::{
 use keepshare_namespace::{
     Attributes, Denial, Found, Listed, Node, Share, ShareConfig, ShareId, Show,
 };
-use keepshare_versioning::{Arrival, Incoming, Sent, Store, StoreOptions, disk::RealDisk};
+use keepshare_versioning::{
+    Arrival, FileState, Incoming, Sent, Store, StoreOptions, disk::RealDisk,
+};
 
 pub(crate) const ROOT: FileId = FileId::ROOT;
 
@@ -321,6 +323,12 @@ impl Rig {
             }
             assert!(!empty, "no entries, and not the end");
         }
+    }
+
+    /// Returns the content of a state.
+    pub(crate) fn store_content(&self, state: &FileState) -> String {
+        let bytes = self.store.reader().read(state, 0, 4096).unwrap();
+        String::from_utf8(bytes).unwrap()
     }
 
     /// Returns the names that a folder lists.

@@ -1,0 +1,267 @@
+//! What the namespace answers about the past of a set, in the control answers' words: each failure with its hint.
+
+use chrono_tz::Tz;
+
+use keepshare_base::{Meta, SetName, SetPath, VersionId};
+use keepshare_control::{
+    Code, Failure, Outcome, Reply,
+    answers::{self, Entry, FoundName, VersionInfo, kind_word},
+};
+use keepshare_host::clock;
+use keepshare_namespace::{
+    AskError, Asking, Content, FoundPath, Interrupted, PathThen, PathVersion, Pattern, Restorable,
+    Share, Shown, Taker, Who,
+};
+use keepshare_versioning::{
+    FileState, ReadError,
+    when::{self, Moment, WHEN_HINT},
+};
+
+/// The past of one set, for whoever asks by path.
+#[derive(Clone, Debug)]
+pub(crate) struct Catalog {
+    share: Share,
+    zone: Tz,
+}
+
+impl Catalog {
+    /// Returns the catalog of the set behind a share; `zone` is that of the times it tells.
+    pub(crate) fn new(share: Share, zone: Tz) -> Self {
+        Self { share, zone }
+    }
+
+    /// Returns the set.
+    pub(crate) fn set(&self) -> &SetName {
+        self.share.set()
+    }
+
+    /// Writes the versions of what is or was at `path`, newest first.
+    pub(crate) fn versions(
+        &self,
+        who: Who<'_>,
+        path: &SetPath,
+        limit: usize,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
+        let versions = self.ask(who).versions(path, limit);
+        let versions = versions.map_err(|error| self.failure(path, "latest", error))?;
+        versions.iter().try_for_each(|version| reply.item(&version_info(version)))
+    }
+
+    /// Returns what `path` was at the time that was typed.
+    pub(crate) fn at(&self, who: Who<'_>, path: &SetPath, typed: &str) -> Outcome<PathThen> {
+        self.ask(who).at(path, typed).map_err(|error| self.failure(path, typed, error))
+    }
+
+    /// Returns the version that `path` had at the time that was typed, as it may be written back there now.
+    pub(crate) fn restorable(
+        &self,
+        who: Who<'_>,
+        path: &SetPath,
+        typed: &str,
+    ) -> Outcome<Restorable> {
+        self.ask(who).restorable(path, typed).map_err(|error| self.failure(path, typed, error))
+    }
+
+    /// Writes what `path` was: a file with its content, a folder with what is right in it.
+    pub(crate) fn show(
+        &self,
+        who: Who<'_>,
+        (path, then): (&SetPath, &PathThen),
+        reply: &mut Reply,
+    ) -> Outcome<()> {
+        let shown = self.ask(who).show(then, &mut Sent(reply));
+        shown.map_err(|stopped| self.stopped(path, stopped))
+    }
+
+    /// Writes what `path` was with everything below it, parents first.
+    pub(crate) fn export(
+        &self,
+        who: Who<'_>,
+        (path, then): (&SetPath, &PathThen),
+        reply: &mut Reply,
+    ) -> Outcome<()> {
+        let sent = self.ask(who).export(then, &mut Sent(reply));
+        sent.map_err(|stopped| self.stopped(path, stopped))
+    }
+
+    /// Writes the names that match, and returns how many there were; stops at `limit`.
+    pub(crate) fn find(
+        &self,
+        who: Who<'_>,
+        pattern: &Pattern,
+        limit: usize,
+        reply: &mut Reply,
+    ) -> Outcome<usize> {
+        let found =
+            self.ask(who).find(pattern, limit, |found| reply.item(&found_name(self.set(), &found)));
+        found.map_err(|stopped| self.stopped(&SetPath::default(), stopped))
+    }
+
+    fn ask<'a>(&'a self, who: Who<'a>) -> Asking<'a> {
+        self.share.ask(who, clock::now())
+    }
+
+    fn stopped(&self, path: &SetPath, stopped: Interrupted<Failure>) -> Failure {
+        match stopped {
+            Interrupted::Asked(error) => self.failure(path, "latest", error),
+            Interrupted::Taker(failure) => failure,
+        }
+    }
+
+    /// Says why a question about `path` at the time `typed` has no answer.
+    fn failure(&self, path: &SetPath, typed: &str, error: AskError) -> Failure {
+        let set = self.set();
+        match error {
+            AskError::Time(error) => Failure::because(Code::Usage, error).hint(WHEN_HINT),
+            AskError::NotThere => {
+                let error = match typed {
+                    "latest" => format!("{set}:{path} is not there now"),
+                    _ => format!("{set}:{path} was not there at {typed}"),
+                };
+                let hint = format!("keepshare versions '{set}:{path}' lists when it was there");
+                Failure::not_found(error).hint(hint)
+            }
+            AskError::NeverThere { near } => {
+                let failure =
+                    Failure::not_found(format!("{set}:{path} is not there and never was"));
+                let name = path.names().last().map(ToString::to_string).unwrap_or_default();
+                let find =
+                    format!("keepshare find '{name}' looks in all folders, for deleted files too");
+                match near {
+                    Some(near) => failure.hint(format!("did you mean '{set}:{near}'? {find}")),
+                    None => failure.hint(find),
+                }
+            }
+            AskError::NotYet => Failure::not_found(format!(
+                "{set}:{path} has no version yet: the first is cut within 10 s"
+            ))
+            .hint("it is being written; try again in a moment"),
+            AskError::NoneReadable => {
+                Failure::not_found(format!("{set}:{path} has no version that you may read"))
+                    .hint("it is there now, and its past was not yours to read")
+            }
+            AskError::BeforeHistory { begin } => {
+                let begin = when::typed(begin, self.zone);
+                Failure::not_found(format!("the history of set {set} begins at {begin}"))
+                    .hint(format!("'{set}:{path}@{begin}' is the oldest that can be asked for"))
+            }
+            AskError::NothingYet => Failure::not_found(format!("set {set} has no whole state yet"))
+                .hint("its first mirror is on its way: keepshare status shows how far"),
+            AskError::Several([one, other]) => {
+                Failure::usage(format!("{set}:{path} held several files with this id"))
+                    .hint(format!("write which one is meant: {one} or {other}"))
+            }
+            AskError::NotListable => {
+                Failure::refused(format!("you may not list the folder {set}:{path}"))
+                    .hint("what is in it can be asked for by its name")
+            }
+            AskError::NotAFile(kind) => Failure::refused(format!(
+                "{path} was a {} then, and only files are restored in place",
+                kind_word(kind)
+            ))
+            .hint("--to DIR restores folders and links"),
+            AskError::NotAVersion => Failure::refused(format!(
+                "what {path} was then is no version, and only versions are restored in place"
+            ))
+            .hint(format!("keepshare versions '{set}:{path}' lists them")),
+            AskError::NoFolder(folder) => {
+                Failure::refused(format!("there is no folder {set}:{folder} now"))
+                    .hint("make it first, or restore elsewhere with --to DIR")
+            }
+            AskError::InTheWay => {
+                Failure::refused(format!("{set}:{path} is no file now, and is not replaced"))
+                    .hint("--to DIR restores elsewhere")
+            }
+            AskError::NotWritable => Failure::refused(format!("you may not write {set}:{path}"))
+                .hint("--to DIR restores elsewhere"),
+            AskError::Store(error) => read_failure(error),
+            error => Failure::because(Code::Failed, error),
+        }
+    }
+}
+
+/// Writes what is shown as it comes.
+struct Sent<'r>(&'r mut Reply);
+
+impl Taker for Sent<'_> {
+    type Error = Failure;
+
+    fn shown(&mut self, shown: Shown) -> Outcome<()> {
+        let Shown { path, meta, content, uncut } = shown;
+        let (same_as, damaged) = match content {
+            Content::Follows => (None, None),
+            Content::SameAs(other) => (Some(other), None),
+            Content::Missing(why) => (None, Some(why.to_string())),
+        };
+        let uncut = uncut.map(|uncut| answers::Uncut {
+            last_version: uncut.last_version.map(|version| version.to_string()),
+        });
+        self.0.item(&Entry { path, meta, same_as, damaged, uncut })
+    }
+
+    fn content(&mut self, bytes: &[u8]) -> Outcome<()> {
+        self.0.data(bytes)
+    }
+}
+
+/// Says why something could not be read.
+pub(crate) fn read_failure(error: ReadError) -> Failure {
+    let hint = match &error {
+        ReadError::Damaged { .. } => {
+            "keepshare fsck lists all damage; another station may have this version"
+        }
+        ReadError::Expired { .. } => {
+            "an older or newer version may still be there: keepshare versions"
+        }
+        ReadError::Gone { .. } => "only versions are kept for ever: keepshare versions lists them",
+        _ => "keepshare fsck checks the set",
+    };
+    Failure::because(Code::Failed, error).hint(hint)
+}
+
+/// Returns the id of a version as it can be typed.
+pub(crate) fn version_of(state: &FileState) -> String {
+    Moment::Version(VersionId(state.position), Some(state.file)).to_string()
+}
+
+fn version_info(version: &PathVersion) -> VersionInfo {
+    let PathVersion { state, path, until, current } = version;
+    let Meta { kind, size, mode, owner, group, mtime, .. } = &state.meta;
+    let is_own = state.version().is_some_and(|id| id.station_commit().is_some());
+    VersionInfo {
+        version: version_of(state),
+        time: state.stamp.to_string(),
+        arrived: state.arrival.to_string(),
+        size: *size,
+        user: state.user.clone(),
+        event: state.event.word().to_owned(),
+        cut_by: if is_own { "station" } else { "master" }.to_owned(),
+        name: path.to_string(),
+        current: *current,
+        kind: kind_word(*kind).to_owned(),
+        mode: format!("{mode:04o}"),
+        owner: owner.to_string(),
+        group: group.to_string(),
+        owner_id: owner.id,
+        group_id: group.id,
+        mtime: mtime.to_stamp().to_string(),
+        hash: state.hash.map(|hash| hash.to_string()),
+        until: until.map(|(until, _)| until.to_string()),
+        ended: until.map(|(_, ended)| ended.word().to_owned()),
+        fuzzy: state.fuzzy,
+    }
+}
+
+fn found_name(set: &SetName, found: &FoundPath) -> FoundName {
+    let FoundPath { path, kind, meta, gone } = found;
+    FoundName {
+        set: set.to_string(),
+        path: path.to_string(),
+        kind: kind_word(*kind).to_owned(),
+        size: meta.as_ref().map_or(0, |meta| meta.size),
+        mtime: meta.as_ref().map_or_else(String::new, |meta| meta.mtime.to_stamp().to_string()),
+        until: gone.map(|(until, _)| until.to_string()),
+        ended: gone.map(|(_, ended)| ended.word().to_owned()),
+    }
+}
