@@ -96,6 +96,7 @@ async fn serve(mut listener: Listener, desk: JoinDesk) {
     loop {
         match listener.accept().await {
             Accepted::Link(link) => links.push(link),
+            Accepted::Control(..) => {}
             Accepted::Join(pending) => {
                 let shown = pending.certificate.as_deref();
                 let (answer, _) = desk.answer(now(), pending.from.ip(), shown, &pending.question);
