@@ -7,14 +7,17 @@ use std::{
 };
 
 use keepshare_base::{CommitId, FileId, Kind, Name, Position, VersionId};
-use keepshare_versioning::when::{Moment, commit_then};
-use keepshare_versioning::{FileState, HistoryEntry};
+use keepshare_versioning::{
+    FileState, HistoryEntry,
+    names::{self as version_names, Label, Told},
+    when::{Moment, commit_then},
+};
 
 use crate::{
     Access, Attributes, Cookie, Denial, Found, Listed, Listing, Node,
     dated::{Dated, SIGN_HOLDS},
     ids::FIRST_COOKIE,
-    names::{self, Label, Told},
+    names,
     past::Then,
     question::Question,
     reach::Time,
@@ -235,7 +238,7 @@ impl Question<'_> {
                 }
                 Moment::Version(id, file) => chronicle.with_id(id, file),
             };
-            let own = names::extension(name);
+            let own = version_names::extension(name);
             let fits = |kept: &&Kept| {
                 extension.is_none_or(|typed| {
                     let fits = |own: &str| own.eq_ignore_ascii_case(typed);
@@ -398,7 +401,7 @@ impl Chronicle {
         let (mut seconds, mut micros) = (HashMap::new(), HashMap::new());
         for state in listable().map(|entry| &entry.state) {
             if seen.insert((state.file, state.commit)) {
-                *seconds.entry(names::second(state.stamp, zone)).or_insert(0_u32) += 1;
+                *seconds.entry(version_names::second(state.stamp, zone)).or_insert(0_u32) += 1;
                 *micros.entry(state.stamp).or_insert(0_u32) += 1;
             }
         }
@@ -406,11 +409,11 @@ impl Chronicle {
         let mut seen = HashSet::new();
         let entries = listable().map(|entry| {
             let key = (entry.state.file, entry.state.commit);
-            let extension = names::extension(&entry.name);
+            let extension = version_names::extension(&entry.name);
             let (stamp, user) = (entry.state.stamp, entry.state.user.as_deref());
             let called = |told| Label { stamp, told, user, extension }.write(zone);
             let mut shown = called(Told::Second);
-            if seconds.get(&names::second(stamp, zone)).is_some_and(|count| *count > 1) {
+            if seconds.get(&version_names::second(stamp, zone)).is_some_and(|count| *count > 1) {
                 shared.insert(shown.into_bytes());
                 shown = called(Told::Exactly);
             }
