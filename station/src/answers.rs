@@ -12,11 +12,11 @@ use keepshare_control::{
 };
 use keepshare_host::{accounts::MachineAccounts, clock};
 use keepshare_namespace::{PathThen, Pattern, Who};
-use keepshare_versioning::FileState;
+use keepshare_versioning::{FileState, names};
 
 use crate::{
     account_answers, announce,
-    asking::{Catalog, version_of},
+    asking::Catalog,
     fsck::{self, Verified},
     master::{Master, MirrorKind},
     replica::Replica,
@@ -406,7 +406,7 @@ impl StationAnswers {
             Err(failure) => AuditLine::refused(clock::now(), event, failure.one_line()),
         };
         let line = line.principal(&MachineAccounts::of_this_machine().shown_user(uid)).local();
-        let line = line.set(set).path(path).version(version_of(state));
+        let line = line.set(set).path(path).version(names::id(state));
         // Of a demo's two stations the replica has the users, and the log.
         let station = self
             .stations

@@ -5,9 +5,13 @@
 //! `2026-11-20_15.32.07.250000+0100_anna.docx`; and where they have those in common, its id as well. So a name means one
 //! version for ever, or nothing. Names are made of letters, digits and `-_.+` alone, so that every system can show them.
 
+use std::collections::{HashMap, HashSet};
+
 use chrono_tz::Tz;
 
-use keepshare_base::{FileId, Name, Stamp, VersionId};
+use keepshare_base::{Name, Stamp, VersionId};
+
+use crate::state::{FileState, HistoryEntry};
 
 use super::when::{Moment, typed, typed_exactly};
 
@@ -18,28 +22,76 @@ const USER_CHARS_MAX: usize = 64;
 /// The longest extension that a version keeps, in characters.
 const EXTENSION_CHARS_MAX: usize = 10;
 
+/// Returns the id of the version that a state is, with its file: what it is called wherever ids are typed.
+pub fn id(state: &FileState) -> Moment {
+    Moment::Version(VersionId(state.position), Some(state.file))
+}
+
+/// What the versions of a history are called.
+#[derive(Debug)]
+pub struct Called {
+    /// The name of each entry, in the history's order.
+    pub names: Vec<String>,
+    /// What versions were called that others have come to share a time with: these mean none any more.
+    pub shared: HashSet<String>,
+}
+
+/// Calls the versions of a whole history by names that never change their meaning, in whatever order versions come and
+/// whichever go.
+pub fn called(history: &[&HistoryEntry], zone: Tz) -> Called {
+    let mut seen = HashSet::new();
+    let (mut seconds, mut micros) = (HashMap::new(), HashMap::new());
+    for state in history.iter().map(|entry| &entry.state) {
+        if seen.insert((state.file, state.commit)) {
+            *seconds.entry(second(state.stamp, zone)).or_insert(0_u32) += 1;
+            *micros.entry(state.stamp).or_insert(0_u32) += 1;
+        }
+    }
+    let mut shared = HashSet::new();
+    let names = history.iter().map(|HistoryEntry { state, name, .. }| {
+        let (stamp, user) = (state.stamp, state.user.as_deref());
+        let called = |told| Label { stamp, told, user, extension: extension(name) }.write(zone);
+        let mut shown = called(Told::Second);
+        if seconds.get(&second(stamp, zone)).is_some_and(|count| *count > 1) {
+            shared.insert(shown);
+            shown = called(Told::Exactly);
+        }
+        if micros.get(&stamp).is_some_and(|count| *count > 1) {
+            shared.insert(shown);
+            shown = called(Told::ById(id(state)));
+        }
+        shown
+    });
+    Called { names: names.collect(), shared }
+}
+
+/// Returns what a folder is called that went at this time, by whose hand.
+pub fn of_gone_folder(stamp: Stamp, user: Option<&str>, zone: Tz) -> String {
+    Label { stamp, told: Told::Second, user, extension: None }.write(zone)
+}
+
 /// What a version is called.
 #[derive(Clone, Copy, Debug)]
-pub struct Label<'a> {
+struct Label<'a> {
     /// When it was cut.
-    pub stamp: Stamp,
+    stamp: Stamp,
     /// How much of that it takes to tell it from others.
-    pub told: Told,
+    told: Told,
     /// Who made it.
-    pub user: Option<&'a str>,
+    user: Option<&'a str>,
     /// What opens it.
-    pub extension: Option<&'a str>,
+    extension: Option<&'a str>,
 }
 
 impl Label<'_> {
     /// Writes it.
-    pub fn write(&self, zone: Tz) -> String {
+    fn write(&self, zone: Tz) -> String {
         let mut text = match self.told {
             Told::Second => second(self.stamp, zone),
-            Told::Exactly | Told::ById(..) => exactly(self.stamp, zone),
+            Told::Exactly | Told::ById(_) => exactly(self.stamp, zone),
         };
-        if let Told::ById(version, file) = self.told {
-            text.push_str(&plain(&format!("-{}", Moment::Version(version, Some(file)))));
+        if let Told::ById(id) = self.told {
+            text.push_str(&plain(&format!("-{id}")));
         }
         let user = self.user.map(plain_user).unwrap_or_default();
         if !user.is_empty() {
@@ -56,22 +108,22 @@ impl Label<'_> {
 
 /// What tells a version from the others of its name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Told {
+enum Told {
     /// The second: no other has it.
     Second,
     /// The microsecond.
     Exactly,
     /// Its id.
-    ById(VersionId, FileId),
+    ById(Moment),
 }
 
 /// Writes a moment's second as it stands in names.
-pub fn second(stamp: Stamp, zone: Tz) -> String {
+fn second(stamp: Stamp, zone: Tz) -> String {
     plain(&typed(stamp, zone))
 }
 
 /// Writes a moment's microsecond as it stands in names.
-pub fn exactly(stamp: Stamp, zone: Tz) -> String {
+fn exactly(stamp: Stamp, zone: Tz) -> String {
     plain(&typed_exactly(stamp, zone))
 }
 
@@ -102,6 +154,8 @@ fn plain_user(user: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use keepshare_base::FileId;
+
     use super::*;
 
     fn written(told: Told, user: Option<&str>, name: &[u8]) -> String {
@@ -114,7 +168,8 @@ mod tests {
     fn versions_are_called_by_time_user_and_extension() {
         let version: VersionId = "v1.1.42".parse().unwrap();
         let file = FileId { counter: 7, origin: version.0.origin, epoch: version.0.epoch };
-        let (second, exactly, by_id) = (Told::Second, Told::Exactly, Told::ById(version, file));
+        let (second, exactly, by_id) =
+            (Told::Second, Told::Exactly, Told::ById(Moment::Version(version, Some(file))));
         let cases = [
             (second, Some("anna"), &b"report.docx"[..], "+0100_anna.docx"),
             (exactly, Some("anna"), b"report.docx", ".500000+0100_anna.docx"),
