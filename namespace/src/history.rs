@@ -1,20 +1,19 @@
 //! `NAME@`: the versions of one name, newest first.
 
-use std::{
-    collections::{HashMap, HashSet},
-    ops::Range,
-    sync::Arc,
-};
+use std::{collections::HashSet, ops::Range, sync::Arc};
 
 use keepshare_base::{CommitId, FileId, Kind, Name, Position, VersionId};
-use keepshare_versioning::when::{Moment, commit_then};
-use keepshare_versioning::{FileState, HistoryEntry};
+use keepshare_versioning::{
+    FileState, HistoryEntry,
+    names::{self as version_names, Called},
+    when::{Moment, commit_then},
+};
 
 use crate::{
     Access, Attributes, Cookie, Denial, Found, Listed, Listing, Node,
     dated::{Dated, SIGN_HOLDS},
     ids::FIRST_COOKIE,
-    names::{self, Label, Told},
+    names,
     past::Then,
     question::Question,
     reach::Time,
@@ -38,7 +37,7 @@ const AFTER_FOLDER: Cookie = FIRST_COOKIE + 1;
 pub(crate) struct Chronicle {
     entries: Vec<Kept>,
     /// What versions were called that others have come to share a time with.
-    shared: HashSet<Vec<u8>>,
+    shared: HashSet<String>,
 }
 
 /// One version in it.
@@ -221,7 +220,7 @@ impl Question<'_> {
             return self.state_of(folder, kept);
         }
         // The name of a version that another has come to share a second with means neither of them.
-        if chronicle.shared.contains(text) {
+        if std::str::from_utf8(text).is_ok_and(|text| chronicle.shared.contains(text)) {
             return Ok(None);
         }
         for (when, extension) in names::typed_times(text) {
@@ -235,7 +234,7 @@ impl Question<'_> {
                 }
                 Moment::Version(id, file) => chronicle.with_id(id, file),
             };
-            let own = names::extension(name);
+            let own = version_names::extension(name);
             let fits = |kept: &&Kept| {
                 extension.is_none_or(|typed| {
                     let fits = |own: &str| own.eq_ignore_ascii_case(typed);
@@ -362,9 +361,8 @@ impl Question<'_> {
             let Some(moment) = self.moment_of(at)? else { continue };
             let then = self.then_of(folder, file, moment)?;
             let user = end.user.as_deref();
-            let (stamp, told) = (end.stamp, Told::Second);
-            let label = Label { stamp, told, user, extension: None };
-            let shown = label.write(self.share.config.zone);
+            let zone = self.share.config.zone;
+            let shown = version_names::of_gone_folder(end.stamp, user, zone);
             return Ok(Some(GoneFolder { then, shown }));
         }
         Ok(None)
@@ -392,33 +390,12 @@ impl Question<'_> {
 impl Chronicle {
     /// Calls versions by names that never change their meaning, in whatever order they come and whichever go.
     fn new(ask: &Question<'_>, history: &[HistoryEntry]) -> Self {
-        let zone = ask.share.config.zone;
-        let listable = || history.iter().filter(|entry| is_listable(entry));
+        let history: Vec<_> = history.iter().filter(|entry| is_listable(entry)).collect();
+        let Called { names, shared } = version_names::called(&history, ask.share.config.zone);
         let mut seen = HashSet::new();
-        let (mut seconds, mut micros) = (HashMap::new(), HashMap::new());
-        for state in listable().map(|entry| &entry.state) {
-            if seen.insert((state.file, state.commit)) {
-                *seconds.entry(names::second(state.stamp, zone)).or_insert(0_u32) += 1;
-                *micros.entry(state.stamp).or_insert(0_u32) += 1;
-            }
-        }
-        let mut shared = HashSet::new();
-        let mut seen = HashSet::new();
-        let entries = listable().map(|entry| {
+        let entries = history.into_iter().zip(names).map(|(entry, shown)| {
             let key = (entry.state.file, entry.state.commit);
-            let extension = names::extension(&entry.name);
-            let (stamp, user) = (entry.state.stamp, entry.state.user.as_deref());
-            let called = |told| Label { stamp, told, user, extension }.write(zone);
-            let mut shown = called(Told::Second);
-            if seconds.get(&names::second(stamp, zone)).is_some_and(|count| *count > 1) {
-                shared.insert(shown.into_bytes());
-                shown = called(Told::Exactly);
-            }
-            if micros.get(&stamp).is_some_and(|count| *count > 1) {
-                shared.insert(shown.into_bytes());
-                shown = called(Told::ById(entry.version, entry.state.file));
-            }
-            let place = Moment::Version(entry.version, Some(entry.state.file)).to_string();
+            let place = version_names::id(&entry.state).to_string();
             Kept {
                 cookie: ask.share.hasher.cookie(place.as_bytes()),
                 shown,
@@ -427,11 +404,10 @@ impl Chronicle {
                 version: entry.version,
                 listed: seen.insert(key) && !entry.state.expired,
                 held: entry.since..entry.until,
-                extension: extension.map(str::to_owned),
+                extension: version_names::extension(&entry.name).map(str::to_owned),
             }
         });
-        let entries = entries.collect();
-        Self { entries, shared }
+        Self { entries: entries.collect(), shared }
     }
 
     /// Returns the version that the name held at a commit or, where its content was removed, the next older one.

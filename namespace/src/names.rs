@@ -1,96 +1,10 @@
-//! Names of versions: how they are written, and how typed ones are read.
-//!
-//! A version is called `2026-11-20_15.32.07+0100_anna.docx`: when it was cut, in the share's zone with its offset, by
-//! whom, and what opens it. Where several have one second, removed ones too, each carries its microseconds:
-//! `2026-11-20_15.32.07.250000+0100_anna.docx`; and where they have those in common, its id as well. So a name means one
-//! version for ever, or nothing. Names are made of letters, digits and `-_.+` alone, so that every system can show them.
+//! What is typed below `@versions`, and what the folders of names are called there.
 
-use chrono_tz::Tz;
-
-use keepshare_base::{FileId, Kind, NAME_BYTES_MAX, Name, Stamp, VersionId};
-
-use keepshare_versioning::when::{Moment, When, typed, typed_exactly};
-
-/// The longest part that says who made a version, in characters, all of them ASCII: `host`, an IPv6 address and a uid
-/// have room.
-const USER_CHARS_MAX: usize = 64;
-
-/// The longest extension that a version keeps, in characters.
-const EXTENSION_CHARS_MAX: usize = 10;
+use keepshare_base::{Kind, NAME_BYTES_MAX, Name};
+use keepshare_versioning::{names::is_extension, when::When};
 
 /// What follows a name where its versions are meant.
 const SUFFIX: &[u8] = b"@";
-
-/// What a version is called.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Label<'a> {
-    /// When it was cut.
-    pub(crate) stamp: Stamp,
-    /// How much of that it takes to tell it from others.
-    pub(crate) told: Told,
-    /// Who made it.
-    pub(crate) user: Option<&'a str>,
-    /// What opens it.
-    pub(crate) extension: Option<&'a str>,
-}
-
-impl Label<'_> {
-    /// Writes it.
-    pub(crate) fn write(&self, zone: Tz) -> String {
-        let mut text = match self.told {
-            Told::Second => second(self.stamp, zone),
-            Told::Exactly | Told::ById(..) => exactly(self.stamp, zone),
-        };
-        if let Told::ById(version, file) = self.told {
-            text.push_str(&plain(&format!("-{}", Moment::Version(version, Some(file)))));
-        }
-        let user = self.user.map(plain_user).unwrap_or_default();
-        if !user.is_empty() {
-            text.push('_');
-            text.push_str(&user);
-        }
-        if let Some(extension) = self.extension {
-            text.push('.');
-            text.push_str(extension);
-        }
-        text
-    }
-}
-
-/// What tells a version from the others of its name.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Told {
-    /// The second: no other has it.
-    Second,
-    /// The microsecond.
-    Exactly,
-    /// Its id.
-    ById(VersionId, FileId),
-}
-
-/// Writes a moment's second as it stands in names.
-pub(crate) fn second(stamp: Stamp, zone: Tz) -> String {
-    plain(&typed(stamp, zone))
-}
-
-/// Writes a moment's microsecond as it stands in names.
-pub(crate) fn exactly(stamp: Stamp, zone: Tz) -> String {
-    plain(&typed_exactly(stamp, zone))
-}
-
-/// Returns what opens a file of this name: up to ten letters and digits after its last dot.
-pub(crate) fn extension(name: &Name) -> Option<&str> {
-    let bytes = name.as_bytes();
-    let dot = bytes.iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > 0)?;
-    let text = std::str::from_utf8(&bytes[dot + 1..]).ok()?;
-    is_extension(text).then_some(text)
-}
-
-/// Writes a text with every other character as `-`.
-pub(crate) fn plain(text: &str) -> String {
-    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
-    text.chars().map(|c| if fits(c) { c } else { '-' }).collect()
-}
 
 /// Returns what the folder of a name's versions is called: `NAME@`, and `NAME` itself where that would be too long.
 ///
@@ -133,63 +47,9 @@ pub(crate) fn has_versions(kind: Kind) -> bool {
     matches!(kind, Kind::File | Kind::Symlink)
 }
 
-fn is_extension(text: &str) -> bool {
-    (1..=EXTENSION_CHARS_MAX).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
-}
-
-fn plain_user(user: &str) -> String {
-    let own = user.rsplit('\\').next().unwrap_or_default();
-    plain(own).chars().take(USER_CHARS_MAX).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn written(told: Told, user: Option<&str>, name: &[u8]) -> String {
-        let name = Name::new(name).unwrap();
-        let stamp = Stamp(1_795_185_127_500_000);
-        Label { stamp, told, user, extension: extension(&name) }.write(Tz::Europe__Berlin)
-    }
-
-    #[test]
-    fn versions_are_called_by_time_user_and_extension() {
-        let version: VersionId = "v1.1.42".parse().unwrap();
-        let file = FileId { counter: 7, origin: version.0.origin, epoch: version.0.epoch };
-        let (second, exactly, by_id) = (Told::Second, Told::Exactly, Told::ById(version, file));
-        let cases = [
-            (second, Some("anna"), &b"report.docx"[..], "+0100_anna.docx"),
-            (exactly, Some("anna"), b"report.docx", ".500000+0100_anna.docx"),
-            (by_id, Some("anna"), b"report.docx", ".500000+0100-v1.1.42-7_anna.docx"),
-            (second, None, b"report", "+0100"),
-            (second, Some("CORP\\bob smith"), b"a.tar.gz", "+0100_bob-smith.gz"),
-            (second, Some("\u{202e}x/..\n"), b"a.b c", "+0100_-x-..-"),
-            (second, Some("a\\"), b".bashrc", "+0100"),
-            (
-                second,
-                Some("host 2001:db8:1234:5678:9abc:def0:1234:5678 uid 4294967294"),
-                b"a.12345678901",
-                "+0100_host-2001-db8-1234-5678-9abc-def0-1234-5678-uid-4294967294",
-            ),
-            (second, Some(&"é".repeat(70)), b"a", &format!("+0100_{}", "-".repeat(64))),
-            (exactly, Some("anna"), b"a.\xff", ".500000+0100_anna"),
-        ];
-        for (told, user, name, rest) in cases {
-            assert_eq!(written(told, user, name), format!("2026-11-20_15.32.07{rest}"));
-        }
-    }
-
-    /// A stamp is a master's: no name may hold what a system cannot show.
-    #[test]
-    fn wild_stamps_make_plain_names() {
-        for stamp in [Stamp(i64::MIN), Stamp::MAX, Stamp(-1), Stamp(i64::MAX / 2)] {
-            for told in [Told::Second, Told::Exactly] {
-                let text = Label { stamp, told, user: None, extension: None }.write(Tz::UTC);
-                assert_eq!(plain(&text), text);
-            }
-        }
-    }
 
     #[test]
     fn times_are_read_in_any_case_and_with_the_extension() {

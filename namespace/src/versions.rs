@@ -350,7 +350,8 @@ fn may_be_shown_as(name: &str, text: &[u8]) -> bool {
 
 /// Writes a point's name so that every system can show it.
 fn plain_point(name: &str) -> String {
-    let plain: String = names::plain(name).chars().take(POINT_CHARS_MAX).collect();
+    let plain: String =
+        keepshare_versioning::names::plain(name).chars().take(POINT_CHARS_MAX).collect();
     let hidden = plain.is_empty() || plain.starts_with('.');
     if hidden { format!("point{plain}") } else { plain }
 }

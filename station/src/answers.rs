@@ -19,11 +19,10 @@ use keepshare_control::{
 use keepshare_host::{accounts::MachineAccounts, clock};
 use keepshare_identity::TOKEN_TTL_S;
 use keepshare_namespace::{Pattern, Who};
-use keepshare_versioning::FileState;
+use keepshare_versioning::{FileState, names};
 
 use crate::{
     announce,
-    asking::version_of,
     elsewhere::Elsewhere,
     fsck::{self, Verified},
     master::MirrorKind,
@@ -541,7 +540,7 @@ impl StationAnswers {
             Caller::User(user) => line.principal(&shown(caller)).address(user.address),
             Caller::Member(_) => line.principal(&shown(caller)),
         };
-        let line = line.set(set).path(path).version(version_of(state));
+        let line = line.set(set).path(path).version(names::id(state));
         // Of a demo's two stations the replica has the users, and the log.
         let station = self
             .stations

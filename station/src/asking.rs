@@ -2,7 +2,7 @@
 
 use chrono_tz::Tz;
 
-use keepshare_base::{Meta, SetName, SetPath, VersionId};
+use keepshare_base::{Meta, SetName, SetPath};
 use keepshare_control::{
     Code, Failure, Outcome, Reply,
     answers::{self, Entry, FoundName, VersionInfo, kind_word},
@@ -13,8 +13,8 @@ use keepshare_namespace::{
     Share, Shown, Taker, Who,
 };
 use keepshare_versioning::{
-    FileState, ReadError,
-    when::{self, Moment, WHEN_HINT},
+    ReadError, names,
+    when::{self, WHEN_HINT},
 };
 
 /// The past of one set, for whoever asks by path.
@@ -220,17 +220,12 @@ pub(crate) fn read_failure(error: ReadError) -> Failure {
     Failure::because(Code::Failed, error).hint(hint)
 }
 
-/// Returns the id of a version as it can be typed.
-pub(crate) fn version_of(state: &FileState) -> String {
-    Moment::Version(VersionId(state.position), Some(state.file)).to_string()
-}
-
 fn version_info(version: &PathVersion) -> VersionInfo {
     let PathVersion { state, path, until, current } = version;
     let Meta { kind, size, mode, owner, group, mtime, .. } = &state.meta;
     let is_own = state.version().is_some_and(|id| id.station_commit().is_some());
     VersionInfo {
-        version: version_of(state),
+        version: names::id(state).to_string(),
         time: state.stamp.to_string(),
         arrived: state.arrival.to_string(),
         size: *size,

@@ -15,8 +15,9 @@ use keepshare_host::clock;
 use keepshare_namespace::{AskedBy, Restore, RestoreError, Restorer, Share, ShareConfig, ShareId};
 use keepshare_nfs::{ClientInfo, Limits, Parts, Server, Shares};
 use keepshare_replication::drivers::Wanted;
+use keepshare_versioning::names;
 
-use crate::{asking::version_of, replica::Replica, service::Station, set_record::SetRecord};
+use crate::{replica::Replica, service::Station, set_record::SetRecord};
 
 /// How often an address that is taken is tried again.
 const BIND_EVERY: Duration = Duration::from_secs(5);
@@ -169,7 +170,7 @@ impl Restorer for Restores {
             Err(error) => AuditLine::refused(clock::now(), AuditEvent::Restore, error),
         };
         let line = line.principal(&restore.user).address(by.address).session(by.session);
-        let line = line.set(&restore.set).path(&restore.path).version(version_of(&restore.state));
+        let line = line.set(&restore.set).path(&restore.path).version(names::id(&restore.state));
         station.accounts.audit().write(line);
         restored.map(drop)
     }

@@ -35,11 +35,12 @@ use keepshare_replication::{
 use keepshare_versioning::{
     FileState, Reader,
     live::LiveOptions,
+    names,
     set::{LivePlace, SetOptions, SetStore, Status},
 };
 
 use crate::{
-    asking::{Catalog, version_of},
+    asking::Catalog,
     checkup::{Checkup, Told, texts},
     content::content_hash,
     context::{SetContext, Task},
@@ -243,7 +244,7 @@ impl Replica {
         Ok(Restored {
             set: self.name.to_string(),
             path: path.to_string(),
-            version: version_of(state),
+            version: names::id(state).to_string(),
             outcome: outcome.to_owned(),
             still_open,
             on_its_way,

@@ -27,7 +27,7 @@ pub use keepshare_host::{checked, disk};
 pub use error::{CommitError, ReadError, Refusal, StoreError};
 pub use index::IndexError;
 pub use moment::{Arrival, ClockAlarm, Sent};
-pub use past::{NameAt, when};
+pub use past::{NameAt, names, when};
 pub use reader::{Damage, READ_BYTES_MAX, Reader, View};
 pub use state::{
     BodyChanges, BodyRef, CommitInfo, Ended, Entry, FileState, HistoryEntry, MirrorMark, Place,

@@ -4,6 +4,7 @@
 //! kept from somebody takes no place from what is not. [`when`] reads the times that people type.
 
 mod history;
+pub mod names;
 pub mod when;
 
 use keepshare_base::{CommitId, FileId, Kind, Name, SetPath};

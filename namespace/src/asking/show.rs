@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use keepshare_base::{CommitId, FileId, Kind, Meta, Name, SetPath};
-use keepshare_versioning::{FileState, HistoryEntry, NameAt, when::Moment};
+use keepshare_versioning::{FileState, HistoryEntry, NameAt, names};
 
 use crate::{AskError, Denial, question::Question, rights::Want};
 
@@ -249,8 +249,7 @@ impl Question<'_> {
             let tell = |entry: &HistoryEntry| self.may_tell(folder, entry);
             let held = self.view.history_at(at, SEARCHED_FOR_KEPT, tell)?;
             if let Some(last) = held.iter().find(|entry| !entry.state.expired) {
-                let id = Moment::Version(last.version, Some(last.state.file));
-                return Ok(Uncut { last_version: Some(id) });
+                return Ok(Uncut { last_version: Some(names::id(&last.state)) });
             }
         }
         Ok(Uncut { last_version: None })

@@ -2,7 +2,7 @@
 
 use keepshare_base::{CommitId, FileId, Kind, SetPath, Stamp, VersionId};
 use keepshare_versioning::{
-    FileState, HistoryEntry, NameAt,
+    FileState, HistoryEntry, NameAt, names,
     when::{Moment, When, WhenError, commit_then},
 };
 
@@ -67,10 +67,10 @@ impl Question<'_> {
     fn in_history(&self, path: &SetPath, at: CommitId) -> Result<Option<PathThen>, AskError> {
         let Some((above, name)) = path.split_last() else { return Ok(None) };
         let Folders { all, through, is_there } = self.folders_told(&above)?;
-        let names = NameAt { folders: &all, path };
+        let place = NameAt { folders: &all, path };
         // It is one version that is meant, whoever asks; then it is told, or it is not.
         let is_file = |entry: &HistoryEntry| Ok::<_, AskError>(entry.state.meta.kind != Kind::Dir);
-        let history = self.view.history_at(names, SEARCHED_MAX, is_file)?;
+        let history = self.view.history_at(place, SEARCHED_MAX, is_file)?;
         let file = match is_there {
             true => self.held_then(through, name, at)?,
             false => self.view.resolve(path, at)?.map(|(file, _)| file),
@@ -106,8 +106,7 @@ impl Question<'_> {
         held.retain(|entry| is_meant(&entry.state));
         let newest = held.first().map(|entry| entry.state.file);
         if let Some(other) = held.iter().find(|entry| Some(entry.state.file) != newest) {
-            let id = |entry: &HistoryEntry| Moment::Version(entry.version, Some(entry.state.file));
-            return Err(AskError::Several([id(&held[0]), id(other)]));
+            return Err(AskError::Several([&held[0], other].map(|entry| names::id(&entry.state))));
         }
         if let Some(HistoryEntry { state, .. }) = held.pop() {
             let (commit, name) = (state.commit, path.names().last().cloned());
