@@ -28,8 +28,10 @@ pub(crate) struct Agreed {
     /// One revision takes the place of another at a time.
     taking: Mutex<()>,
     pending: Mutex<Vec<Pending>>,
-    /// Why what the primary gave is not taken, or why nothing can be given.
+    /// Why what the primary gave is not taken.
     refused: Mutex<Option<String>>,
+    /// On the primary: why a revision that is due cannot be written.
+    unwritten: Mutex<Option<String>>,
     /// On the primary: who holds what was never written here, and which revision.
     ahead: Mutex<BTreeMap<StationName, String>>,
 }
@@ -101,6 +103,7 @@ impl Agreed {
             taking: Mutex::default(),
             pending: Mutex::new(pending),
             refused: Mutex::default(),
+            unwritten: Mutex::default(),
             ahead: Mutex::default(),
         })
     }
@@ -204,9 +207,14 @@ impl Agreed {
         self.store.set_pending(&pending)
     }
 
-    /// Says why what the primary gave is not taken, or why nothing can be given, or that all is well again.
+    /// Says why what the primary gave is not taken, or that all is well again.
     pub(crate) fn set_refused(&self, why: Option<String>) {
         *lock(&self.refused) = why;
+    }
+
+    /// Says why a revision that is due cannot be written, or that all is well again.
+    pub(crate) fn set_unwritten(&self, why: Option<String>) {
+        *lock(&self.unwritten) = why;
     }
 
     /// Notes, on the primary, what a station says that it has: something that was never written here, or not.
@@ -227,6 +235,7 @@ impl Agreed {
     /// Returns what a person must look at.
     pub(crate) fn problems(&self) -> Vec<StationProblem> {
         let refused = lock(&self.refused).clone().map(StationProblem::DocumentRefused);
+        let unwritten = lock(&self.unwritten).clone().map(StationProblem::DocumentUnwritten);
         let number = self.held().map(|held| held.document.revision.to_string());
         let ahead = lock(&self.ahead).clone().into_iter();
         let ahead = ahead.map(|(station, revision)| StationProblem::DocumentLost {
@@ -239,7 +248,7 @@ impl Agreed {
             left_s: pending.left_s(),
             set: pending.name,
         });
-        refused.into_iter().chain(ahead).chain(pending).collect()
+        refused.into_iter().chain(unwritten).chain(ahead).chain(pending).collect()
     }
 }
 

@@ -66,7 +66,8 @@ async fn announce(station: &Arc<Station>, address: &StationAddress) -> anyhow::R
             let own = address.clone();
             tokio::task::spawn_blocking(move || enrolment.set_address(&name, &own)).await??;
             let primary = Arc::clone(station);
-            tokio::task::spawn_blocking(move || primary.publish_register()).await?;
+            let published = tokio::task::spawn_blocking(move || primary.publish_register());
+            published.await?.map_err(|failure| anyhow::anyhow!(failure.one_line()))?;
             None
         }
         None => {
@@ -99,7 +100,7 @@ pub(crate) fn set_address(
         if !set.context("cannot record the address")? {
             return Err(no_station(name));
         }
-        station.publish_register();
+        station.publish_register()?;
         station.peers.moved();
         return Ok(());
     }

@@ -77,6 +77,7 @@ async fn renew(station: &Arc<Station>, identity: &StationIdentity) -> anyhow::Re
     }
     station.peers.renewed(members, identity, tls);
     let primary = Arc::clone(station);
-    tokio::task::spawn_blocking(move || primary.publish_register()).await?;
+    // What fails is told by the station, and tried again.
+    let _ = tokio::task::spawn_blocking(move || primary.publish_register()).await?;
     Ok(())
 }

@@ -31,6 +31,8 @@ pub enum ProblemKind {
     DocumentLost,
     /// The cluster's document is not what the primary says.
     DocumentRefused,
+    /// What changed in the cluster is not in its document.
+    DocumentUnwritten,
     /// Users cannot reach their drive.
     DriveShut,
     /// Another master has taken the set on.
@@ -294,6 +296,8 @@ pub enum StationProblem {
     },
     /// The cluster's document is not what the primary says, for this reason.
     DocumentRefused(String),
+    /// What changed in the cluster cannot be written into its document, for this reason.
+    DocumentUnwritten(String),
     /// A station holds a revision of the cluster's document that this primary does not know.
     DocumentLost {
         /// Which station.
@@ -322,6 +326,7 @@ impl StationProblem {
             Self::DriveShut(_) => ProblemKind::DriveShut,
             Self::SetsLost { .. } => ProblemKind::SetsLost,
             Self::DocumentRefused(_) => ProblemKind::DocumentRefused,
+            Self::DocumentUnwritten(_) => ProblemKind::DocumentUnwritten,
             Self::DocumentLost { .. } => ProblemKind::DocumentLost,
             Self::KeptLess { .. } => ProblemKind::KeptLess,
         }
@@ -366,11 +371,19 @@ impl fmt::Display for StationProblem {
                 "this station does not follow the primary's configuration of the cluster: {why} \
                  (docs/operations/cluster-document.md)"
             ),
+            Self::DocumentUnwritten(why) => write!(
+                f,
+                "what changed in the cluster is not told to the other stations: {why}; it is tried again every minute"
+            ),
             Self::DocumentLost { station, revision, own } => write!(
                 f,
                 "{station} holds revision {revision} of the cluster's configuration, which this primary with its revision \
                  {own} does not know: it was restored from an older backup; stop it and take {station}'s cluster.doc \
                  (docs/operations/cluster-document.md)"
+            ),
+            Self::KeptLess { set, left_s: 0 } => write!(
+                f,
+                "set {set} is not to be kept here any more, and its day is over; its versions are still here"
             ),
             Self::KeptLess { set, left_s } => write!(
                 f,

@@ -31,7 +31,8 @@ pub(crate) fn init(options: &NewStation, global: &Global, screen: &Screen) -> Ou
     make_first(&config, &config_path, &address)?;
     report(&config, &config_path, &address, screen, |run, option| {
         format!(
-            "Start it with {run}; then keepshare token create{option} invites a second station.\n"
+            "Start it with {run}; then keepshare set add NAME --source DIR{option} keeps every version of a folder,\n\
+             and keepshare token create{option} invites a second station.\n"
         )
     })
 }

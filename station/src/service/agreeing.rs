@@ -48,11 +48,15 @@ impl Station {
                         let error = keepshare_base::chain(&error);
                         tracing::warn!(%error, "cannot note for how long a set was kept");
                     }
-                    self.publish_register();
                 }
             }
             let station = Arc::clone(&self);
-            let followed = tokio::task::spawn_blocking(move || station.follow()).await;
+            let followed = tokio::task::spawn_blocking(move || {
+                // What fails is told, and tried again at the next tick.
+                let _ = station.publish_register();
+                station.follow()
+            });
+            let followed = followed.await;
             match followed {
                 Ok(Ok(())) => {}
                 Ok(Err(failure)) => {
@@ -156,28 +160,29 @@ impl Station {
     }
 
     /// Writes the next revision where the list of stations is another one than the document says; on the primary alone. What fails
-    /// is told and tried again. Blocks.
-    pub(crate) fn publish_register(&self) {
-        let Some(enrolment) = &self.enrolment else { return };
-        if self.agreed.held().is_none() {
-            return;
-        }
-        let now = clock::now();
-        let published = enrolment
-            .register(now)
-            .context("cannot read the list of stations")
-            .map_err(Failure::from)
-            .and_then(|register| {
-                self.agreed.publish(enrolment.ca(), now, |document| {
-                    write_register(document, register, now);
-                    Ok(())
-                })
-            });
-        let why = published.err().map(|failure| failure.one_line());
+    /// is told, too, and tried again. Blocks.
+    pub(crate) fn publish_register(&self) -> Outcome<()> {
+        let published = self.try_publish_register();
+        let why = published.as_ref().err().map(Failure::one_line);
         if let Some(error) = &why {
             tracing::error!(%error, "cannot write the cluster's document");
         }
-        self.agreed.set_refused(why);
+        self.agreed.set_unwritten(why);
+        published
+    }
+
+    fn try_publish_register(&self) -> Outcome<()> {
+        let Some(enrolment) = self.enrolment.as_ref().filter(|_| self.agreed.held().is_some())
+        else {
+            return Ok(());
+        };
+        let now = clock::now();
+        let register = enrolment.register(now).context("cannot read the list of stations")?;
+        self.agreed.publish(enrolment.ca(), now, |document| {
+            write_register(document, register, now);
+            Ok(())
+        })?;
+        Ok(())
     }
 
     /// Writes the next revision with one more set, whose source is here; returns its record as it follows from that. Blocks.

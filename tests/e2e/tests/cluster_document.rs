@@ -5,7 +5,11 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use keepshare_base::{Stamp, StationName};
+use keepshare_cluster::{Document, SignedDocument};
+use keepshare_cluster_local::LocalStore;
 use keepshare_e2e::SOON;
+use keepshare_identity::ClusterCa;
 use keepshare_support::{
     Relay, Scratch, Station, cluster::free_address, in_scratch, wait_for, wait_until,
 };
@@ -169,4 +173,68 @@ fn lead_nobody_back(scratch: &mut Scratch) -> Result<()> {
         Ok((!told.contains("configuration")).then_some(()))
     })?;
     is_kept(&three.attic, "mail")
+}
+
+/// Whoever can write to the primary can have a station keep less, and nobody can have it keep less at once: what is there stays
+/// readable, people are told, and can take it back.
+#[test]
+fn a_station_that_is_to_keep_less_keeps_it_for_a_day() -> Result<()> {
+    in_scratch("keep-less", keep_it_for_a_day)
+}
+
+fn keep_it_for_a_day(scratch: &mut Scratch) -> Result<()> {
+    let mut three = Three::new(scratch)?;
+    three.add_set(scratch, "work", &["store", "attic"])?;
+    is_kept(&three.store, "work")?;
+    is_kept(&three.attic, "work")?;
+
+    three.office.stop()?;
+    let attic: StationName = "attic".parse()?;
+    rewrite(&three.office, |document| {
+        document.sets[0].destinations.retain(|to| *to != attic);
+    })?;
+    three.office.start()?;
+    wait_for(SOON, "attic tells that it is to keep less", || {
+        let told = problems(&three.attic)?;
+        Ok((told.contains("not to be kept here") && told.contains("24 hours")).then_some(()))
+    })?;
+    ensure!(three.attic.call(["status", "--check"])?.code == Some(1), "nobody is called");
+    fs::write(scratch.join("work").join("file"), "for store alone")?;
+    wait_until(SOON, "store goes on", || {
+        three
+            .store
+            .show("work", Path::new("file"), "latest")
+            .is_ok_and(|now| now == b"for store alone")
+    })?;
+    ensure!(three.attic.show("work", Path::new("file"), "latest")? == b"work", "its copy is gone");
+    three.attic.stop()?;
+    three.attic.start()?;
+    ensure!(problems(&three.attic)?.contains("not to be kept here"), "a restart forgot it");
+
+    three.office.stop()?;
+    rewrite(&three.office, |document| {
+        document.sets[0].destinations.insert(0, attic.clone());
+    })?;
+    three.office.start()?;
+    wait_until(SOON, "attic goes on", || {
+        three
+            .attic
+            .show("work", Path::new("file"), "latest")
+            .is_ok_and(|now| now == b"for store alone")
+    })?;
+    ensure!(!problems(&three.attic)?.contains("not to be kept"), "{}", problems(&three.attic)?);
+    is_kept(&three.attic, "work")
+}
+
+/// Writes the next revision of the document of a primary that does not run, as its commands will some day.
+fn rewrite(primary: &Station, change: impl FnOnce(&mut Document)) -> Result<()> {
+    let store = LocalStore::new(primary.state());
+    let held = store.get()?.context("there is a document")?;
+    let ca = ClusterCa::load(&primary.state().join("identity"))?;
+    let mut next = held.unverified().next(Stamp(0));
+    change(&mut next);
+    next.check()?;
+    let signature = ca.sign_message(&SignedDocument::to_sign(&next))?;
+    let held = held.unverified().revision;
+    Ok(store.replace(Some(held), &SignedDocument::new(next, signature))?)
 }

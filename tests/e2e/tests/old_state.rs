@@ -47,6 +47,17 @@ fn open_it(scratch: &mut Scratch) -> Result<()> {
     holds_everything(&store)?;
     let log = fs::read_to_string(scratch.join("office.log"))?;
     ensure!(!log.contains("mirroring"), "it was mirrored anew:\n{log}");
+    // What both knew is what the cluster agrees on now, and the files that said it are beside that.
+    let document = |station: &Station| fs::read(station.state().join("cluster.doc")).ok();
+    wait_until(SOON, "both hold the same document", || {
+        document(&office).is_some() && document(&store) == document(&office)
+    })?;
+    wait_until(SOON, "the former files are put aside", || {
+        let former = ["sets.toml.former", "members.toml.former"];
+        former.iter().all(|name| store.state().join(name).exists())
+            && office.state().join(former[0]).exists()
+    })?;
+    ensure!(store.set_status(SET)?["from"] == "office");
     let users = store.call(["user", "list", "--json"])?.json()?;
     ensure!(users.to_string().contains("anna"), "the user is gone: {users}");
 
