@@ -453,4 +453,4 @@ fn open_accounts(state: &StateDir, database: &SharedDb) -> Outcome<Arc<Accounts>
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
