@@ -20,7 +20,7 @@ mod tests;
 pub(crate) mod voids;
 
 /// The version of the tables; an index of another one is built anew.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 type Bytes = &'static [u8];
 
@@ -116,6 +116,8 @@ tables! {
     Meta = "meta",
     /// Derived: parent, name → target, of today's names.
     Live = "live",
+    /// Derived: parent, commit, name → nothing, of names that stood for nothing from there on.
+    Gone = "gone",
     /// Derived: file, parent, name, !commit → whether it had that name from there on.
     Link = "link",
     /// Derived: file → how many names it has today.

@@ -233,6 +233,9 @@ impl Apply<'_, '_> {
         if let Some(old) = old.filter(|old| Some(*old) != new) {
             self.rows.put(Table::Link, &keys::link(old, parent, name, at), &[0])?;
         }
+        if target.is_none() {
+            self.rows.put(Table::Gone, &keys::gone(parent, at, name), &[])?;
+        }
         if let Some(new) = new {
             self.rows.put(Table::Link, &keys::link(new, parent, name, at), &[1])?;
         }

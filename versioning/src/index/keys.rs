@@ -51,6 +51,22 @@ pub(crate) fn dirent(parent: FileId, of: &Name, at: CommitId) -> Vec<u8> {
     at_newest(name(parent, of), at)
 }
 
+/// The beginning of `gone` for what went at a commit.
+pub(crate) fn gone_at(parent: FileId, at: CommitId) -> Vec<u8> {
+    [&parent.to_bytes()[..], &commit(at)].concat()
+}
+
+/// `gone`.
+pub(crate) fn gone(parent: FileId, at: CommitId, name: &Name) -> Vec<u8> {
+    [&gone_at(parent, at)[..], name.as_bytes()].concat()
+}
+
+/// Reads the name of a `gone` key.
+pub(crate) fn read_gone(key: &[u8]) -> Result<Name, IndexError> {
+    let name = key.get(FILE + NUMBER..).and_then(|name| Name::new(name).ok());
+    name.ok_or_else(|| Table::Gone.broken())
+}
+
 /// Reads parent and name of a `live` key.
 pub(crate) fn read_name(table: Table, key: &[u8]) -> Result<(FileId, Name), IndexError> {
     let read = || {

@@ -84,7 +84,69 @@ fn list_live(
     Ok(entries)
 }
 
+/// How many names that are gone since are looked at for each entry of a page; with more, all names that the folder ever had
+/// are gone through in their order.
+const GONE_PER_ENTRY: usize = 8;
+
+/// What a folder held then, it holds today or lost since: however many names came and went before, none of them is looked at.
 fn list_past(
+    rows: &impl Rows,
+    parent: FileId,
+    at: CommitId,
+    after: Option<&Name>,
+    limit: usize,
+) -> Result<Vec<Entry>, IndexError> {
+    let gone = gone_since(rows, parent, at, limit.saturating_mul(GONE_PER_ENTRY))?;
+    let Some(gone) = gone else { return list_ever(rows, parent, at, after, limit) };
+    let mut gone =
+        gone.into_iter().filter(|name| after.is_none_or(|after| name > after)).peekable();
+    let from = after_name(parent, after);
+    let mut present = rows.under(Table::Live, &parent.to_bytes(), &from)?;
+    let mut next_present = || match present.next().transpose()? {
+        Some((key, _)) => Ok(Some(keys::read_name(Table::Live, key.value())?.1)),
+        None => Ok::<_, IndexError>(None),
+    };
+    let mut living = next_present()?;
+    let mut entries = Vec::new();
+    while entries.len() < limit {
+        let name = match (&living, gone.peek()) {
+            (Some(name), Some(lost)) if lost < name => gone.next(),
+            (None, Some(_)) => gone.next(),
+            (Some(_), _) => std::mem::replace(&mut living, next_present()?),
+            (None, None) => None,
+        };
+        let Some(name) = name else { break };
+        // One that went and came again is both.
+        gone.next_if_eq(&name);
+        if let Some((file, kind)) = lookup(rows, parent, &name, at)? {
+            entries.push(Entry { name, file, kind });
+        }
+    }
+    Ok(entries)
+}
+
+/// Returns the names that a folder lost after a commit, in order, each once; `None` where they are more than `most`.
+fn gone_since(
+    rows: &impl Rows,
+    parent: FileId,
+    at: CommitId,
+    most: usize,
+) -> Result<Option<Vec<Name>>, IndexError> {
+    let from = keys::gone_at(parent, CommitId(at.0.saturating_add(1)));
+    let mut gone = Vec::new();
+    for row in rows.under(Table::Gone, &parent.to_bytes(), &from)? {
+        if gone.len() == most {
+            return Ok(None);
+        }
+        gone.push(keys::read_gone(row?.0.value())?);
+    }
+    gone.sort_unstable();
+    gone.dedup();
+    Ok(Some(gone))
+}
+
+/// Goes through all names that a folder ever had.
+fn list_ever(
     rows: &impl Rows,
     parent: FileId,
     at: CommitId,
