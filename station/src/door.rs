@@ -199,3 +199,28 @@ fn refuse(pump: &Pump, refusal: Refusal, reason: &str) {
     let message = Message::Refused { refusal, reason: Text::new(reason) };
     pump.send(Frame::from(message));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::service::tests::station;
+
+    /// What is kept in place is what the folder beside it was: nobody writes into its past over the network, not even under this
+    /// station's own name.
+    #[tokio::test]
+    async fn a_set_that_is_kept_in_place_is_brought_by_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = dir.path().join("source");
+        fs::create_dir(&source).unwrap();
+        let station = station(dir.path()).await;
+        let here = station.config.name.clone();
+        station.add_source("shared".parse().unwrap(), source, Vec::new()).unwrap();
+        let (pump, _far) = Pump::pair(&here);
+        let found = find_set(&station, &pump, &"shared".parse().unwrap()).await;
+        assert_eq!(found.err().as_deref(), Some("set shared has its master here"));
+        let found = find_set(&station, &pump, &"new".parse().unwrap()).await;
+        assert!(found.is_err(), "without a certificate nobody adds a set");
+    }
+}

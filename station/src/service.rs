@@ -493,4 +493,4 @@ fn open_accounts(state: &StateDir, database: &SharedDb) -> Outcome<Arc<Accounts>
 
 mod agreeing;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

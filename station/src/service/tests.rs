@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Opens a first station of its own.
-async fn station(dir: &Path) -> Arc<Station> {
+pub(crate) async fn station(dir: &Path) -> Arc<Station> {
     let state = dir.join("state");
     let config = Config {
         name: "office".parse().unwrap(),
