@@ -240,9 +240,9 @@ mod tests {
         let here = station.config.name.clone();
         station.add_source("shared".parse().unwrap(), source, Vec::new()).unwrap();
         let (pump, _far) = Pump::pair(&here);
-        let found = find_set(&station, &pump, &"shared".parse().unwrap()).await;
+        let found = find_set(&station, &pump, &"shared".parse().unwrap(), OriginId(1)).await;
         assert_eq!(found.err().as_deref(), Some("set shared has its master here"));
-        let found = find_set(&station, &pump, &"new".parse().unwrap()).await;
+        let found = find_set(&station, &pump, &"new".parse().unwrap(), OriginId(1)).await;
         assert!(found.is_err(), "without a certificate nobody adds a set");
     }
 }
