@@ -17,8 +17,8 @@ use keepshare_web::client::LoginClient;
 
 use crate::{
     cli::Global,
-    commands::login::Who,
     known::{Known, RememberedLogin},
+    who::Who,
 };
 
 /// Returns the station of this machine, for what only admins ask.

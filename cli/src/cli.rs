@@ -2,6 +2,8 @@
 //!
 //! Every command here is real: one that is not built does not exist. What the commands do is in `commands`.
 
+mod examples;
+
 use std::{ffi::OsString, net::IpAddr, path::PathBuf};
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
@@ -9,6 +11,8 @@ use clap_complete::Shell;
 
 use keepshare_auth::{HostRange, UserName};
 use keepshare_base::{SetName, StationName};
+
+use self::examples::*;
 
 /// A network file share that keeps every version.
 #[derive(Debug, Parser)]
@@ -435,107 +439,6 @@ pub(crate) struct Unmount {
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
 }
-
-const EXIT_CODES: &str =
-    "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 refused, 5 unavailable";
-
-const DEMO_EXAMPLES: &str = "Examples:
-  keepshare demo --single
-  keepshare demo --source ~/Documents --state ~/keepshare-demo";
-
-const INIT_EXAMPLES: &str = "Examples:
-  keepshare init --name office
-  keepshare init --name office --listen 10.0.0.1:7846 --state /srv/keepshare";
-
-const TOKEN_EXAMPLES: &str = "Examples:
-  keepshare token create
-  TOKEN=$(keepshare token create --json | jq -r .token)";
-
-const JOIN_EXAMPLES: &str = "Examples:
-  keepshare join office.example --token v1.… --name store
-  KEEPSHARE_TOKEN=v1.… keepshare join 10.0.0.1:7846 --name store --listen 10.0.0.2:7846";
-
-const STATUS_EXAMPLES: &str = "Examples:
-  keepshare status
-  keepshare status --watch
-  out=$(keepshare status --check 2>&1) || echo \"$out\" | mail -s keepshare root
-  keepshare status --json | jq -r '.stations[].sets[] | .name + \" \" + .state'";
-
-const SET_MIRROR_EXAMPLES: &str = "Examples:
-  keepshare set mirror projects
-  keepshare set mirror projects --to store --new-epoch
-  keepshare set mirror projects --new-source";
-
-const ADDRESS_EXAMPLES: &str = "Examples:
-  keepshare station set-address store 10.0.0.7
-  keepshare station set-address store store.example:7846
-
-On the first station it is for the whole cluster, elsewhere for that station alone. A station whose own station.toml
-names another address or listen than before tells the first station by itself.";
-
-const SET_EXAMPLES: &str = "Examples:
-  keepshare set add files --source /srv/files
-  keepshare set add projects --source /srv/projects --to store --to cellar";
-
-const USER_EXAMPLES: &str = "Examples:
-  keepshare user add anna
-  keepshare user add ben --uid 1001 --gid 100 --group 50 --set projects --read-only
-  pass show ben | keepshare user add ben --password-stdin";
-
-const LOGIN_EXAMPLES: &str = "Examples:
-  keepshare login anna@store.example
-  keepshare login anna@10.0.0.2:7443 --set projects --ca 3f5a…
-  keepshare login anna@store.example --resume
-  keepshare login anna --shared --address 10.0.0.77
-
-The ticket that it prints works once, within two minutes, from the address and for the user it was made for.";
-
-const MOUNT_EXAMPLES: &str = "Examples:
-  sudo keepshare mount anna@store.example /mnt/projects
-  keepshare mount anna@10.0.0.2 ~/projects --set projects
-  keepshare unmount /mnt/projects
-
-Under sudo the drive is for you, not for root: --shared opens it to all users of this machine.";
-
-const GRANT_EXAMPLES: &str = "Examples:
-  keepshare session grant 10.0.0.7 --set projects
-  keepshare session grant 10.0.1.0/24 --set projects --write --yes
-
-No password is asked of these machines. They mount STATION:/SET, and each of their users has the rights of the user with
-the same numbers; only root is nobody. Trust only machines that you administer, on a network that nobody else can use.";
-
-const VERSIONS_EXAMPLES: &str = "Examples:
-  keepshare versions projects:plan/report.docx
-  keepshare versions ./report.docx
-  keepshare versions projects:plan --json";
-
-const SHOW_EXAMPLES: &str = "Examples:
-  keepshare show projects:plan/report.txt@yesterday
-  keepshare show projects:plan/report.txt@v1.1.42-7 > report-then.txt
-  keepshare show projects:plan@2026-11-20_15.32";
-
-const RESTORE_EXAMPLES: &str = "Examples:
-  keepshare restore projects:plan/report.docx@2h
-  keepshare restore projects:plan@2026-11-20 --to /tmp/plan-then
-  keepshare restore projects:plan/report.docx@v1.1.42-7 --to . --force
-
-TIME is 9:00, 2026-11-20, 2026-11-20_15.32, 28.11.2026, 2026-11-20T15:32:07Z, yesterday, monday, 2h, 1h30m, latest, or
-a version's id. A time means the last instant inside what was typed. Restoring in place makes a new version: it can be
-undone.";
-
-const FIND_EXAMPLES: &str = "Examples:
-  keepshare find budget
-  keepshare find '*.docx' --set projects
-  keepshare find budget --deleted --json";
-
-const FSCK_EXAMPLES: &str = "Examples:
-  keepshare fsck
-  keepshare fsck projects --json
-  keepshare fsck projects --repair-clock";
-
-const COMPLETIONS_EXAMPLES: &str = "Examples:
-  keepshare completions bash > /etc/bash_completion.d/keepshare
-  keepshare completions zsh > ~/.zfunc/_keepshare";
 
 #[cfg(test)]
 mod tests {

@@ -19,7 +19,7 @@ use crate::{
 mod demo;
 mod find;
 mod history;
-pub(crate) mod login;
+mod login;
 mod mount;
 mod new_station;
 mod restore;

@@ -11,6 +11,7 @@ mod nfs_mount;
 mod output;
 mod password;
 mod place;
+mod who;
 
 use std::process::ExitCode;
 

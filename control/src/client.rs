@@ -26,7 +26,7 @@ use tokio::{
 pub use crate::stream::Piece;
 use crate::{
     failure::{Code, Failure, Outcome},
-    questions::{API_VERSION, Question, VERSION_HEADER},
+    question::{API_VERSION, Question, VERSION_HEADER},
     router::Refusal,
     stream::{Read, Reader},
 };

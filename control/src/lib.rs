@@ -11,6 +11,7 @@ pub mod caller;
 pub mod client;
 pub mod failure;
 pub mod login;
+pub mod question;
 pub mod questions;
 pub mod router;
 pub mod socket;

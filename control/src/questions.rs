@@ -1,12 +1,12 @@
 //! What can be asked, each question once: its name, who may ask it, whether it changes anything, what comes back.
 //!
-//! A question is `POST /api/v1/NAME` with its fields as JSON; the answer is a stream of items ([`crate::stream`]). The Unix
+//! A question is `POST /api/v1/NAME` with its fields as JSON; the answer is a stream of items. The Unix
 //! socket, the HTTPS door and the links of stations take the same questions, from different callers
 //! ([`crate::caller`]). `docs/formats/control.md` describes them all.
 
 use std::{fmt, net::IpAddr, path::PathBuf};
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
 use keepshare_auth::HostRange;
 use keepshare_base::{SetName, StationAddress, StationName};
@@ -19,40 +19,8 @@ use crate::{
     },
     caller::Callers,
     login::LoginAnswer,
+    question::{Listed, Question},
 };
-
-/// The version of this conversation. Who says one, with [`VERSION_HEADER`], says this one: the command and the running
-/// station may differ for a moment in an upgrade.
-pub const API_VERSION: u16 = 3;
-
-/// The header of a question that says [`API_VERSION`].
-pub const VERSION_HEADER: &str = "keepshare-api";
-
-/// Something that can be asked.
-pub trait Question: Serialize + DeserializeOwned + Send + 'static {
-    /// What it is answered with, once or many times.
-    type Item: Serialize + DeserializeOwned + Send + 'static;
-
-    /// Its name, the last part of its path.
-    const NAME: &'static str;
-
-    /// Who may ask it besides admins.
-    const CALLERS: Callers;
-
-    /// It changes something.
-    const CHANGES: bool;
-}
-
-/// A question as it is listed in [`ALL`].
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Listed {
-    /// Its name.
-    pub name: &'static str,
-    /// Who may ask it besides admins.
-    pub callers: Callers,
-    /// It changes something.
-    pub changes: bool,
-}
 
 /// Lists the questions: makes each a [`Question`], and puts the router and the trait of whoever answers together from
 /// the same list, so that none can be forgotten.
@@ -77,14 +45,13 @@ macro_rules! questions {
 
         impl<S: Send + Sync + 'static $(+ crate::router::Answers<$question>)*> Station for S {}
 
-        /// Adds a route for each question.
-        pub(crate) fn routes<S: Station>(
-            router: axum::Router<std::sync::Arc<crate::router::Shared<S>>>,
-        ) -> axum::Router<std::sync::Arc<crate::router::Shared<S>>> {
-            router$(.route(
+        /// Returns what answers all questions; each request needs a [`crate::router::Asked`] among its extensions.
+        pub fn router<S: Station>(station: std::sync::Arc<S>) -> axum::Router {
+            let router = axum::Router::new()$(.route(
                 concat!("/api/v1/", $name),
                 axum::routing::post(crate::router::answer::<S, $question>),
-            ))*
+            ))*;
+            router.with_state(crate::router::shared(station))
         }
     };
     (@changes reads) => { false };

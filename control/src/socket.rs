@@ -15,7 +15,11 @@ use tokio::{
     sync::Semaphore,
 };
 
-use crate::{caller::Caller, questions::Station, router};
+use crate::{
+    caller::Caller,
+    questions::{self, Station},
+    router,
+};
 
 /// How many connections there are at once; further ones wait to be accepted. Nobody has a share of them: only who owns the
 /// station opens its socket, so there is nobody to keep from a place.
@@ -51,7 +55,7 @@ impl Socket {
 
     /// Answers questions for ever. Whoever can open the socket is an admin: its permissions decide, and the kernel holds them.
     pub async fn serve<S: Station>(&self, station: Arc<S>) {
-        let router = router::router(station);
+        let router = questions::router(station);
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };

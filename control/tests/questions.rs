@@ -1,7 +1,161 @@
-//! The documentation of the questions against the questions.
+//! Every question: who may ask it, how it is answered over a socket, and that it is documented.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use keepshare_control::questions::ALL;
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use axum::{
+    body::Body,
+    http::{Request, StatusCode, header},
+};
+
+use keepshare_auth::{Principal, SessionId, UserSets};
+use keepshare_control::{
+    Code, Failure, Outcome, Reply,
+    answers::Progress,
+    caller::{Caller, User},
+    client::{Client, Piece},
+    question::Question,
+    questions::{self, ALL, Show, Status, TokenList, Zone},
+    router::{Answers, Asked},
+    socket::Socket,
+};
+
+/// Notes what reached it.
+#[derive(Default)]
+struct Echo(Mutex<Vec<String>>);
+
+impl<Q: Question> Answers<Q> for Echo {
+    fn answer(&self, _: &Caller, _: Q, reply: &mut Reply) -> Outcome<()> {
+        self.0.lock().unwrap().push(Q::NAME.to_owned());
+        match Q::NAME {
+            Zone::NAME => {
+                reply.progress(&Progress { doing: "x".into(), done: 1, total: None })?;
+                reply.item(&"item")?;
+                reply.data(&vec![7; 3 << 20])
+            }
+            Show::NAME => {
+                reply.data(&vec![7; 1 << 20])?;
+                Err(Failure::refused("half way").hint("go on"))
+            }
+            _ => Err(Failure::not_found("nothing").hint("look elsewhere")),
+        }
+    }
+}
+
+fn callers() -> [Caller; 3] {
+    let principal = Arc::new(Principal { user: "anna".into(), ..Principal::default() });
+    let (address, session) = ("10.0.0.1".parse().unwrap(), "1".repeat(16).parse::<SessionId>());
+    [
+        Caller::Admin { uid: 0 },
+        Caller::User(User { principal, sets: UserSets::All, session: session.unwrap(), address }),
+        Caller::Member("office".parse().unwrap()),
+    ]
+}
+
+/// Who may order is not who may send: nothing that a station's certificate asks changes anything.
+#[test]
+fn no_question_of_a_member_changes_anything() {
+    let [_, _, member] = callers();
+    let open: Vec<_> = ALL.iter().filter(|q| q.callers.include(&member)).collect();
+    assert!(!open.is_empty() && open.iter().all(|question| !question.changes), "{open:?}");
+}
+
+/// Every question, of everybody: whoever may not ask it does not reach the station.
+#[tokio::test]
+async fn every_question_is_held_to_its_callers() {
+    for listed in ALL {
+        for caller in callers().map(Some).into_iter().chain([None]) {
+            let station = Arc::new(Echo::default());
+            let request = Request::post(format!("/api/v1/{}", listed.name))
+                .header(header::CONTENT_TYPE, "application/json");
+            let mut request = request.body(Body::from("not a question")).unwrap();
+            if let Some(caller) = &caller {
+                let asked = Asked { caller: caller.clone(), turn: None };
+                request.extensions_mut().insert(asked);
+            }
+            let router = questions::router(Arc::clone(&station));
+            let service = hyper_util::service::TowerToHyperService::new(router);
+            let response = hyper::service::Service::call(&service, request).await.unwrap();
+            // Whoever may ask gets as far as the question, which is none.
+            let expected = match &caller {
+                Some(caller) if listed.callers.include(caller) => StatusCode::BAD_REQUEST,
+                Some(_) => StatusCode::FORBIDDEN,
+                None => StatusCode::UNAUTHORIZED,
+            };
+            assert_eq!(response.status(), expected, "{} of {caller:?}", listed.name);
+            assert!(station.0.lock().unwrap().is_empty());
+        }
+    }
+}
+
+fn with_socket(test: impl FnOnce(&Path) + Send + 'static) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let socket = Socket::bind(&path, None).unwrap();
+        let client = tokio::task::spawn_blocking(move || test(&path));
+        tokio::select! {
+            () = socket.serve(Arc::new(Echo::default())) => unreachable!(),
+            done = client => done.unwrap(),
+        }
+    });
+}
+
+#[test]
+fn answers_arrive_in_pieces_and_failures_whole() {
+    with_socket(|path| {
+        let station = Client::at_socket(path).unwrap();
+        let mut answer = station.ask(&Zone {}).unwrap();
+        let (mut data, mut items) = (0, 0);
+        while let Some(piece) = answer.next_piece().unwrap() {
+            match piece {
+                Piece::Item(item) => items += usize::from(item == "item"),
+                Piece::Data(bytes) => data += bytes.len(),
+                Piece::Progress(progress) => assert_eq!(progress.done, 1),
+            }
+        }
+        assert_eq!((items, data), (1, 3 << 20));
+        let failure = station.ask_all(&TokenList {}).unwrap_err();
+        assert_eq!(failure, Failure::not_found("nothing").hint("look elsewhere"));
+        // What fails after something was sent is told, too.
+        let place = questions::Place::Local(b"/x".to_vec());
+        let mut answer = station.ask(&Show { place, when: "latest".into() }).unwrap();
+        let failure = loop {
+            match answer.next_piece() {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("it did not fail"),
+                Err(failure) => break failure,
+            }
+        };
+        assert_eq!(failure, Failure::refused("half way").hint("go on"));
+    });
+}
+
+#[test]
+fn another_version_is_refused_by_name() {
+    use std::io::{Read, Write};
+    with_socket(|path| {
+        let mut stream = std::os::unix::net::UnixStream::connect(path).unwrap();
+        let request = "POST /api/v1/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\nkeepshare-api: 99\r\n\
+                       Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("409") && answer.contains("version 99"), "{answer}");
+    });
+}
+
+#[test]
+fn a_station_that_is_not_there_is_unavailable() {
+    let station = Client::at_socket(Path::new("/nonexistent/s")).unwrap();
+    let failure = station.ask_one(&Status {}).err().unwrap();
+    assert_eq!(failure.code, Code::Unavailable);
+    assert!(failure.hint.is_some());
+}
 
 /// Whoever writes a program against the page must find every question there, and none that is not answered.
 #[test]

@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use axum::Router;
 use tokio::{sync::Semaphore, time::timeout};
 
 use keepshare_base::{OriginId, Role, SetName, StationName};
@@ -20,7 +21,6 @@ use keepshare_replication::{
 
 use crate::{
     agreed::{Held, slot_between},
-    answers::StationAnswers,
     parts::Running,
     replica::Replica,
     service::Station,
@@ -40,8 +40,7 @@ const ASKING_TIMEOUT: Duration = Duration::from_secs(86_400);
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Takes stations in for ever.
-pub(crate) async fn serve(station: &Arc<Station>, mut listener: Listener) {
-    let questions = router::router(Arc::new(StationAnswers::new(vec![Arc::clone(station)])));
+pub(crate) async fn serve(station: &Arc<Station>, mut listener: Listener, questions: Router) {
     let asking = Arc::new(Semaphore::new(ASKING_MAX));
     loop {
         let accepted = listener.accept().await;

@@ -6,16 +6,17 @@ use keepshare_base::{SetName, SetPath, StationName};
 use keepshare_control::{
     Code, Failure, Outcome, Reply,
     client::{Client, Dial, Dialling, Piece, Wire},
-    questions::{Place, Question},
+    question::Question,
+    questions::Place,
 };
 use keepshare_replication::link::dial_control;
 
-use crate::{peers::Peers, service::Station};
+use crate::peers::Peers;
 
 /// A set that is mastered here and kept elsewhere, and a path in it.
 pub(crate) struct Elsewhere {
-    /// Who masters it.
-    pub(crate) station: Arc<Station>,
+    /// The stations.
+    pub(crate) peers: Arc<Peers>,
     /// The set.
     pub(crate) set: SetName,
     /// What is asked about.
@@ -36,7 +37,7 @@ impl Elsewhere {
     pub(crate) fn ask<Q: Question>(&self, question: &Q, reply: &mut Reply) -> Outcome<usize> {
         let (mut unreached, mut items) = (None, 0);
         for to in &self.to {
-            let dial = ToStation { peers: Arc::clone(&self.station.peers), name: to.clone() };
+            let dial = ToStation { peers: Arc::clone(&self.peers), name: to.clone() };
             let mut answer = match Client::new(dial)?.ask(question) {
                 Ok(answer) => answer,
                 Err(failure) if failure.code == Code::Unavailable => {

@@ -3,7 +3,6 @@
 //! [`service`] is the station with its sets; `parts` is what it does with one of them: it masters it (`master`), keeps a copy
 //! of it (`replica`), or both; `answers` answers what is asked; `founding` makes a station that is not there yet. What people type and read is not here.
 
-mod account_answers;
 mod agreed;
 mod announce;
 pub mod answers;

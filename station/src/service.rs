@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::Context;
+use axum::Router;
 use tokio::{net::TcpListener, runtime::Handle, sync::watch, task::JoinSet};
 
 use keepshare_auth::{Accounts, Audit};
@@ -159,7 +160,7 @@ impl Station {
     }
 
     /// Listens for other stations until stopped, then closes all sets.
-    pub async fn run(self: &Arc<Self>, socket: TcpListener) -> Outcome<()> {
+    pub async fn run(self: &Arc<Self>, socket: TcpListener, questions: Router) -> Outcome<()> {
         let credentials = Arc::clone(&self.peers) as Arc<dyn Credentials>;
         let listener = Listener::start(socket, credentials, self.link_options())
             .context("cannot listen for other stations")?;
@@ -175,14 +176,14 @@ impl Station {
             self.spawn(hearing::keep(agreed, peers, self.stopping()));
         }
         if let Some(https) = self.config.doors.https {
-            self.spawn(users_door::keep_https(Arc::clone(self), https));
+            self.spawn(users_door::keep_https(Arc::clone(self), https, questions.clone()));
         }
         if let Some(nfs) = self.config.doors.nfs {
             self.spawn(drive::keep(Arc::clone(self), nfs));
         }
         let mut stop = self.stop.subscribe();
         tokio::select! {
-            () = door::serve(self, listener) => {}
+            () = door::serve(self, listener, questions) => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
         self.close().await;

@@ -2,13 +2,13 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use axum::Router;
 use tokio::net::TcpListener;
 
-use keepshare_control::router;
 use keepshare_host::clock;
 use keepshare_web::{Door, DrivePorts, Station as DoorStation};
 
-use crate::{answers::StationAnswers, service::Station};
+use crate::service::Station;
 
 /// How often the times of use of the sessions are written down.
 const FLUSH_EVERY: Duration = Duration::from_secs(60);
@@ -18,18 +18,17 @@ const BIND_EVERY: Duration = Duration::from_secs(5);
 
 /// Keeps the HTTPS door open until the station stops. An address that cannot be had is a problem that is shown; nothing
 /// else waits for it.
-pub(crate) async fn keep_https(station: Arc<Station>, address: SocketAddr) {
+pub(crate) async fn keep_https(station: Arc<Station>, address: SocketAddr, questions: Router) {
     let mut stop = station.stopping();
     tokio::select! {
-        () = serve(&station, address) => {}
+        () = serve(&station, address, questions) => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
 }
 
-async fn serve(station: &Arc<Station>, address: SocketAddr) {
+async fn serve(station: &Arc<Station>, address: SocketAddr, questions: Router) {
     let listener = bind(station, address).await;
     station.set_https_address(listener.local_addr().unwrap_or(address));
-    let questions = router::router(Arc::new(StationAnswers::new(vec![Arc::clone(station)])));
     let door = Door::new(listener, door_station(station), questions);
     tracing::info!(station = %station.config.name, %address, "users can log in");
     door.serve().await;

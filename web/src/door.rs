@@ -80,7 +80,7 @@ pub struct Door {
 
 impl Door {
     /// Takes connections from this socket once [`Self::serve`] runs, and has `questions` answer users who logged in
-    /// ([`keepshare_control::router::router`]).
+    /// ([`keepshare_control::questions::router`]).
     pub fn new(listener: TcpListener, station: Station, questions: Router) -> Self {
         Self { listener, station: Arc::new(station), questions, places: Places::new() }
     }

@@ -22,8 +22,9 @@ use keepshare_control::{
     Failure, Outcome, Reply,
     caller::Caller,
     login::{LoginQuestion, ResumeQuestion},
-    questions::Question,
-    router::{self, Answers},
+    question::Question,
+    questions,
+    router::Answers,
 };
 use keepshare_identity::{
     ClusterCa, Revocations, StationIdentity,
@@ -65,7 +66,7 @@ impl House {
             now,
             Some(DrivePorts { nfs: 2049, mount: 20048 }),
         );
-        let door = Door::new(listener, station, router::router(Arc::new(Nothing)));
+        let door = Door::new(listener, station, questions::router(Arc::new(Nothing)));
         let address = door.local_addr().unwrap();
         tokio::spawn(door.serve());
         Self { address, station: SeenStation { ca: identity.ca_pin(), name }, accounts, _dir: dir }

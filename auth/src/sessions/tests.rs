@@ -11,7 +11,7 @@ use super::{
     seal::{SEALED_AT_ONCE, gather},
     *,
 };
-use crate::{Accounts, Login, UserSets};
+use crate::{Accounts, Binding, Login, User, UserSets};
 
 const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
 const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));

@@ -89,7 +89,8 @@ fn render_versions(versions: &[VersionInfo], zone: Tz) -> String {
 /// Writes a file as it was to standard output; lists a folder as it was.
 pub(crate) fn show(station: &Client, question: Show, path: &OsStr, screen: &Screen) -> Outcome<()> {
     let is_terminal = io::stdout().is_terminal();
-    let mut answer = station.ask(&question)?;
+    let asked = station.ask(&question);
+    let mut answer = asked.map_err(|failure| hint_no_time(failure, path))?;
     let mut entries: Vec<Entry> = Vec::new();
     let mut unshown = Vec::new();
     while let Some(piece) = answer.next_piece().map_err(|failure| hint_no_time(failure, path))? {

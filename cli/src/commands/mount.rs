@@ -14,9 +14,10 @@ use keepshare_control::{Code, Failure, Outcome, client::Client};
 
 use crate::{
     cli::{LoginOptions, Unmount},
-    commands::login::{self, Commands, Who},
+    commands::login::{self, Commands},
     nfs_mount::{self, LOGIN_PATH, NfsMount},
     output::Screen,
+    who::Who,
 };
 
 /// Logs in and mounts the drive.

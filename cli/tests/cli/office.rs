@@ -134,8 +134,14 @@ fn a_station_that_is_away_is_told_with_its_lag_and_the_cause() -> Result<()> {
         Ok((is_told && to["lag_changes"].as_u64() > Some(0)).then_some(to))
     })?;
     ensure!(queued["lag_seconds"].is_u64() && queued["state"] == "queued", "{queued}");
-    let cause = queued["cause"].as_str().unwrap_or_default().to_owned();
-    let text = String::from_utf8(cluster.office.call(["status"])?.ok()?.out)?;
+    let told_once = wait_for(SOON, "the cause, once", || {
+        let cause = cluster.destination()?["cause"].as_str().unwrap_or_default().to_owned();
+        let text = String::from_utf8(cluster.office.call(["status"])?.ok()?.out)?;
+        // Why there is no link changes with every try: between the two looks, too.
+        let is_still_so = cluster.destination()?["cause"] == cause.as_str();
+        Ok(is_still_so.then_some((cause, text)))
+    })?;
+    let (cause, text) = told_once;
     let row = text.lines().find(|line| line.trim_start().starts_with("store  queued"));
     let row = row.with_context(|| format!("no row of one word: {text}"))?;
     ensure!(row.chars().count() < 100 && row.contains("MiB"), "{row}");

@@ -33,9 +33,44 @@ fn a_file_arrives_and_both_sides_say_so() -> Result<()> {
     ensure!(there["state"] == "in-sync" && there["from"] == "office", "{there}");
     let office = cluster.office.status()?;
     ensure!(office["members"][0]["name"] == "store" && office["members"][0]["connected"] == true);
-    // The master keeps no history of its own, and says who does.
-    let asked = cluster.office.call(["versions", "work:file", "--json"])?;
-    ensure!(asked.code == Some(4) && asked.failure()?.0.contains("store"), "{asked:?}");
+    Ok(())
+}
+
+/// What a master sends it can be asked about where people work: it keeps no history of its own, and has a station that does
+/// answer. Nothing of it works without that station, and what would change something is asked there.
+#[test]
+fn a_master_is_answered_by_the_station_that_keeps_its_set() -> Result<()> {
+    let scratch = Scratch::new("asks")?;
+    let source = scratch.make_dir("source")?;
+    fs::create_dir(source.join("sub"))?;
+    fs::write(source.join("sub/file"), "one")?;
+    let mut cluster = Cluster::new(&scratch, &source, Wiring::Loopback)?;
+    cluster.add_set()?;
+    cluster.in_sync_within(SOON)?;
+    fs::write(source.join("sub/file"), "two")?;
+    let versions = wait_for(SOON, "both versions, on the master", || {
+        let versions = cluster.office.versions(SET, Path::new("sub/file"))?;
+        Ok((versions.len() == 2).then_some(versions))
+    })?;
+    ensure!(versions == cluster.store.versions(SET, Path::new("sub/file"))?);
+    let oldest = versions[1]["version"].as_str().unwrap_or_default();
+    ensure!(cluster.office.show(SET, Path::new("sub/file"), oldest)? == b"one");
+    let local = source.join("sub/file").to_string_lossy().into_owned();
+    ensure!(cluster.office.call(["show", &format!("{local}@{oldest}")])?.ok()?.out == b"one");
+    let found = cluster.office.call(["find", "file", "--json"])?.ok()?.json()?;
+    ensure!(found[0]["path"] == "sub/file" && found.as_array().map(Vec::len) == Some(1), "{found}");
+    let out = scratch.join("out").to_string_lossy().into_owned();
+    cluster.office.call(["restore", "work:sub@latest", "--to", &out])?.ok()?;
+    ensure!(fs::read(scratch.join("out/sub/file"))? == b"two");
+    let never = cluster.office.call(["versions", "work:sub/fyle", "--json"])?;
+    ensure!(never.code == Some(3), "{never:?}");
+    ensure!(never.failure()?.1.is_some_and(|hint| hint.contains("work:sub/file")), "{never:?}");
+    let restored =
+        cluster.office.call(["restore", &format!("work:sub/file@{oldest}"), "--json"])?;
+    ensure!(restored.code == Some(4) && restored.failure()?.0.contains("store"), "{restored:?}");
+    cluster.store.stop()?;
+    let away = cluster.office.call(["versions", "work:sub/file", "--json"])?;
+    ensure!(away.code == Some(5) && away.failure()?.0.contains("store"), "{away:?}");
     Ok(())
 }
 

@@ -299,7 +299,7 @@ fn users_come_and_go_and_outlive_a_restart() -> Result<()> {
 
     let change = ["user", "password", "zoe", "--password-stdin", "--json"];
     let changed = stage.types("another horse\n", &change)?.ok()?.json()?;
-    ensure!(changed["sessions_ended"] == 0, "{changed}");
+    ensure!(changed["sessions_ended"].as_u64() > Some(0), "logins without a drive: {changed}");
     ensure!(stage.log_in("zoe", "correct horse", &[])?.code == Some(4));
     ensure!(stage.log_in("zoe", "another horse", &[])?.code == Some(0));
     let would = stage.types("", &["user", "remove", "zoe", "--dry-run", "--json"])?.ok()?.json()?;
@@ -308,7 +308,10 @@ fn users_come_and_go_and_outlive_a_restart() -> Result<()> {
     ensure!(stage.types("", &["user", "remove", "zoe", "--json"])?.code == Some(3));
     ensure!(stage.log_in("zoe", "another horse", &[])?.code == Some(4));
     let sessions = stage.types("", &["session", "list", "--json"])?.ok()?.json()?;
-    ensure!(sessions == Value::Array(Vec::new()), "{sessions}");
+    let logins = sessions.as_array().context("a list")?;
+    ensure!(logins.iter().all(|login| login["mounted"] == false), "{sessions}");
+    let zoes = logins.iter().filter(|login| login["user"] == "zoe");
+    ensure!(zoes.clone().count() > 0 && zoes.clone().all(|login| login["revoked"].is_string()));
     for (which, code) in [(&["00"][..], 2), (&["0123456789abcdef"], 3), (&["--user", "zoe"], 3)] {
         let args = [&["session", "revoke", "--json"], which].concat();
         let refused = stage.types("", &args)?;
@@ -326,6 +329,14 @@ fn users_come_and_go_and_outlive_a_restart() -> Result<()> {
     stage.demo.interrupt()
 }
 
+/// Lists what was granted to machines: the demo's own login is not meant.
+fn hosts(stage: &Stage) -> Result<Value> {
+    let mut sessions = stage.types("", &["session", "list", "--json"])?.ok()?.json()?;
+    let all = sessions.as_array_mut().context("a list")?;
+    all.retain(|session| session.get("host").is_some());
+    Ok(sessions)
+}
+
 /// Machines are trusted only by somebody who was told what it means, and not for longer than wanted.
 #[test]
 fn machines_are_trusted_by_name_and_until_revoked() -> Result<()> {
@@ -336,7 +347,7 @@ fn machines_are_trusted_by_name_and_until_revoked() -> Result<()> {
     let (told, hint) = asked.failure()?;
     ensure!(told.contains("10.0.0.0/24 are believed who they say they are"), "{told}");
     ensure!(hint.is_some_and(|hint| hint.contains("--yes")));
-    let list = || stage.types("", &["session", "list", "--json"])?.ok()?.json();
+    let list = || hosts(&stage);
     ensure!(list()? == Value::Array(Vec::new()), "nothing was granted");
 
     let yes = [&grant[..], &["--yes"]].concat();
@@ -362,7 +373,7 @@ fn machines_are_trusted_by_name_and_until_revoked() -> Result<()> {
     demo.interrupt()?;
     let demo = Demo::start(&scratch, Some(&scratch.join("source")))?;
     let stage = Stage { scratch, demo, home };
-    let list = || stage.types("", &["session", "list", "--json"])?.ok()?.json();
+    let list = || hosts(&stage);
     ensure!(list()? == Value::Array(vec![granted.clone()]), "it outlives a restart: {}", list()?);
     let would = ["session", "revoke", id, "--dry-run", "--json"];
     ensure!(stage.types("", &would)?.ok()?.json()?["sessions_ended"] == 1);

@@ -19,7 +19,8 @@ use keepshare_control::{
 };
 use keepshare_host::clock;
 
-use crate::{answers::StationAnswers, service::Station, users_door};
+use super::StationAnswers;
+use crate::{service::Station, users_door};
 
 /// Where commands on the station itself come from, as the limits on passwords see it.
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

@@ -1,0 +1,302 @@
+//! What is told of the past of a set: to an admin, to a user with the user's rights, to the station that masters it.
+
+use std::{os::unix::ffi::OsStrExt, path::Path, sync::Arc};
+
+use keepshare_auth::{AuditEvent, AuditLine};
+use keepshare_base::{Name, SetName, SetPath, escape_name};
+use keepshare_control::{
+    Failure, Outcome, Reply,
+    caller::Caller,
+    questions::{Export, Find, Place, Restore, Show, Versions},
+    router::Answers,
+};
+use keepshare_host::{accounts::MachineAccounts, clock};
+use keepshare_namespace::{Pattern, Who};
+use keepshare_versioning::{FileState, names};
+
+use super::StationAnswers;
+use crate::{elsewhere::Elsewhere, replica::Replica};
+
+/// Where the versions of a set are.
+enum Kept {
+    /// On this station.
+    Here(Arc<Replica>, SetPath),
+    /// On others, which this station sends them to.
+    Elsewhere(Elsewhere),
+}
+
+/// Tells whether a caller is told anything of a copy: of what it masters itself, a member.
+fn is_told(caller: &Caller, copy: &Replica) -> bool {
+    match caller {
+        Caller::Member(name) => copy.from() == name,
+        Caller::Admin { .. } | Caller::User(_) => true,
+    }
+}
+
+impl Answers<Versions> for StationAnswers {
+    fn answer(
+        &self,
+        caller: &Caller,
+        Versions { place, limit }: Versions,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
+        let (replica, path) = match self.find(caller, &place)? {
+            Kept::Here(replica, path) => (replica, path),
+            Kept::Elsewhere(there) => {
+                return there.ask(&Versions { place: there.place(), limit }, reply).map(drop);
+            }
+        };
+        replica.catalog().versions(who(caller), &path, limit, reply)
+    }
+}
+
+impl Answers<Show> for StationAnswers {
+    fn answer(
+        &self,
+        caller: &Caller,
+        Show { place, when }: Show,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
+        let (replica, path) = match self.find(caller, &place)? {
+            Kept::Here(replica, path) => (replica, path),
+            Kept::Elsewhere(there) => {
+                return there.ask(&Show { place: there.place(), when }, reply).map(drop);
+            }
+        };
+        let catalog = replica.catalog();
+        let then = catalog.at(who(caller), &path, &when)?;
+        catalog.show(who(caller), (&path, &then), reply)
+    }
+}
+
+impl Answers<Export> for StationAnswers {
+    fn answer(
+        &self,
+        caller: &Caller,
+        Export { place, when }: Export,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
+        let (replica, path) = match self.find(caller, &place)? {
+            Kept::Here(replica, path) => (replica, path),
+            Kept::Elsewhere(there) => {
+                return there.ask(&Export { place: there.place(), when }, reply).map(drop);
+            }
+        };
+        let catalog = replica.catalog();
+        let then = catalog.at(who(caller), &path, &when)?;
+        let sent = catalog.export(who(caller), (&path, &then), reply);
+        self.audit(
+            AuditEvent::Export,
+            caller,
+            (catalog.set(), &path, &then.state),
+            sent.as_ref().map(|()| "sent"),
+        );
+        sent
+    }
+}
+
+impl Answers<Restore> for StationAnswers {
+    fn answer(
+        &self,
+        caller: &Caller,
+        Restore { place, when }: Restore,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
+        let (replica, path) = self.find_here(caller, &place)?;
+        let catalog = replica.catalog();
+        let restorable = catalog.restorable(who(caller), &path, &when)?;
+        let holder = match caller {
+            Caller::User(user) => Some(user.principal.user.as_str()),
+            Caller::Admin { .. } | Caller::Member(_) => None,
+        };
+        let restored = replica.restore(&path, &restorable, (&shown(caller), holder));
+        self.audit(
+            AuditEvent::Restore,
+            caller,
+            (catalog.set(), &path, &restorable.state),
+            restored.as_ref().map(|restored| restored.outcome.as_str()),
+        );
+        reply.item(&restored?)
+    }
+}
+
+impl Answers<Find> for StationAnswers {
+    fn answer(&self, caller: &Caller, asked: Find, reply: &mut Reply) -> Outcome<()> {
+        self.find_names(caller, &asked, reply)
+    }
+}
+
+impl StationAnswers {
+    /// Returns where the versions of a set are, and the path in it, that a caller means.
+    fn find(&self, caller: &Caller, place: &Place) -> Outcome<Kept> {
+        let (set, path) = match place {
+            Place::Set { set, path } if caller.may_know(set) => (set.clone(), path.clone()),
+            Place::Set { set, .. } => return Err(no_set(set)),
+            Place::Local(path) if matches!(caller, Caller::Admin { .. }) => self.recognise(path)?,
+            Place::Local(_) => {
+                return Err(Failure::usage("a local path means nothing at another station")
+                    .hint("write SET:path/inside"));
+            }
+        };
+        let path = to_set_path(&path)?;
+        let mut elsewhere = None;
+        for station in &self.stations {
+            let Some(running) = station.running(&set) else { continue };
+            if let Some(copy) = running.copy() {
+                return match is_told(caller, copy) {
+                    true => Ok(Kept::Here(Arc::clone(copy), path)),
+                    false => Err(no_set(&set)),
+                };
+            }
+            if let Some(failure) = running.failures().next() {
+                return match caller {
+                    Caller::Admin { .. } => {
+                        Err(failure.clone().context(format!("set {set} cannot be opened")))
+                    }
+                    Caller::User(_) | Caller::Member(_) => {
+                        Err(Failure::unavailable(format!("set {set} cannot be opened")))
+                    }
+                };
+            }
+            let to = running.source().map(|master| master.to().cloned().collect());
+            elsewhere = to.map(|to| (Arc::clone(&station.peers), to)).or(elsewhere);
+        }
+        match (elsewhere, caller) {
+            (Some((peers, to)), Caller::Admin { .. }) => {
+                Ok(Kept::Elsewhere(Elsewhere { peers, set, path, to }))
+            }
+            _ => Err(no_set(&set)),
+        }
+    }
+
+    /// Returns the copy of a set that is kept here, for what cannot be passed on.
+    fn find_here(&self, caller: &Caller, place: &Place) -> Outcome<(Arc<Replica>, SetPath)> {
+        match self.find(caller, place)? {
+            Kept::Here(copy, path) => Ok((copy, path)),
+            Kept::Elsewhere(Elsewhere { set, path, to, .. }) => {
+                let to: Vec<String> = to.iter().map(ToString::to_string).collect();
+                let to = to.join(" or ");
+                Err(Failure::refused(format!(
+                    "this station sends set {set}; its versions are kept by {to}"
+                ))
+                .hint(format!("ask on {to}, for '{set}:{path}'")))
+            }
+        }
+    }
+
+    /// Finds the source or live tree in which a local path lies.
+    fn recognise(&self, path: &[u8]) -> Outcome<(SetName, Vec<u8>)> {
+        let path = Path::new(std::ffi::OsStr::from_bytes(path));
+        for station in &self.stations {
+            for (record, running) in station.sets() {
+                let source = running.source().map(|source| source.root().to_owned());
+                let live = running.copy().map(|copy| copy.live().to_owned());
+                for root in source.into_iter().chain(live) {
+                    let root = root.canonicalize().unwrap_or(root);
+                    if let Ok(inside) = path.strip_prefix(&root) {
+                        return Ok((record.name, inside.as_os_str().as_bytes().to_vec()));
+                    }
+                }
+            }
+        }
+        Err(Failure::not_found(format!("{} is in no source and no live tree", path.display()))
+            .hint("write SET:path/inside; keepshare set list shows the sets of this station"))
+    }
+
+    fn find_names(&self, caller: &Caller, asked: &Find, reply: &mut Reply) -> Outcome<()> {
+        let Find { set: only, pattern, deleted_only, limit } = asked;
+        let only = only.as_ref();
+        let parsed = Pattern::new(pattern, *deleted_only).map_err(Failure::usage)?;
+        let (mut known, mut left) = (false, *limit);
+        let mut names: Vec<SetName> = self
+            .stations
+            .iter()
+            .flat_map(|station| station.sets())
+            .map(|(set, _)| set.name)
+            .collect();
+        names.sort();
+        names.dedup();
+        names.retain(|name| only.is_none_or(|only| only == name) && caller.may_know(name));
+        for set in names {
+            let top = Place::Set { set: set.clone(), path: Vec::new() };
+            left -= match self.find(caller, &top) {
+                Ok(Kept::Here(copy, _)) => {
+                    copy.catalog().find(who(caller), &parsed, left, reply)?
+                }
+                Ok(Kept::Elsewhere(there)) => {
+                    let question = Find { set: Some(set), limit: left, ..asked.clone() };
+                    there.ask(&question, reply)?
+                }
+                Err(_) => continue,
+            };
+            known = true;
+        }
+        if known {
+            return Ok(());
+        }
+        let what = only.map_or_else(|| "no set".to_owned(), |only| format!("no set '{only}'"));
+        Err(Failure::not_found(format!("this station keeps {what}"))
+            .hint("ask where it is kept: keepshare set list shows the sets, and the stations that have them"))
+    }
+
+    /// Writes down that somebody on the station had an old version brought back.
+    fn audit(
+        &self,
+        event: AuditEvent,
+        caller: &Caller,
+        (set, path, state): (&SetName, &SetPath, &FileState),
+        outcome: Result<&str, &Failure>,
+    ) {
+        let line = match outcome {
+            Ok(result) => AuditLine::done(clock::now(), event).result(result),
+            Err(failure) => AuditLine::refused(clock::now(), event, failure.one_line()),
+        };
+        let line = match caller {
+            Caller::Admin { .. } => line.principal(&shown(caller)).local(),
+            Caller::User(user) => line.principal(&shown(caller)).address(user.address),
+            Caller::Member(_) => line.principal(&shown(caller)),
+        };
+        let line = line.set(set).path(path).version(names::id(state));
+        // Of a demo's two stations the replica has the users, and the log.
+        let station = self
+            .stations
+            .iter()
+            .find(|station| station.running(set).is_some_and(|running| running.copy().is_some()));
+        if let Some(station) = station {
+            station.accounts.audit().write(line);
+        }
+    }
+}
+
+/// Returns whose rights count. A member asks about what it masters itself, so it has it all.
+fn who(caller: &Caller) -> Who<'_> {
+    match caller {
+        Caller::Admin { .. } | Caller::Member(_) => Who::Admin,
+        Caller::User(user) => Who::User(&user.principal),
+    }
+}
+
+/// Returns who asks, as logs and versions name them.
+fn shown(caller: &Caller) -> String {
+    match caller {
+        Caller::Admin { uid } => MachineAccounts::of_this_machine().shown_user(*uid),
+        Caller::User(user) => user.principal.user.clone(),
+        Caller::Member(name) => name.to_string(),
+    }
+}
+
+fn no_set(set: &SetName) -> Failure {
+    Failure::not_found(format!("there is no set '{set}' on this station"))
+        .hint("keepshare set list shows the sets of this station")
+}
+
+/// Reads a path inside a set, as its source's users write it.
+fn to_set_path(path: &[u8]) -> Outcome<SetPath> {
+    let parts = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b"."));
+    let names: Result<Vec<Name>, _> = parts.map(escape_name).collect();
+    names.map(SetPath::from).map_err(|error| {
+        let shown = String::from_utf8_lossy(path);
+        Failure::usage(format!("'{shown}' is not a path in a set: {error}"))
+            .hint("write the path from the set's top, as in projects:plan/report.docx")
+    })
+}
