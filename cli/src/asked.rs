@@ -46,7 +46,10 @@ pub(crate) fn station_or_login(global: &Global, set: Option<&SetName>) -> Outcom
     }
     match Known::of_user().newest(None, set)? {
         Some(login) => as_user(&login),
-        None => Client::at_socket(&socket),
+        None => Err(Failure::unavailable(
+            "no station of this machine answers you, and no login is remembered here",
+        )
+        .hint("keepshare login USER@STATION; an admin starts a station here with keepshare run")),
     }
 }
 
@@ -107,8 +110,18 @@ fn socket(global: &Global) -> Outcome<PathBuf> {
     if let Some(socket) = from_environment(SOCKET_VARIABLE) {
         return Ok(socket);
     }
-    from_environment(CONFIG_VARIABLE).map_or_else(|| Ok(config::default_socket()), of_config)
+    if let Some(config) = from_environment(CONFIG_VARIABLE) {
+        return of_config(config);
+    }
+    let own = config::default_socket();
+    // Whoever has no station of their own may be one of the machine's admins.
+    let machines = Path::new(MACHINES_SOCKET);
+    let is_machines = !own.exists() && UnixStream::connect(machines).is_ok();
+    Ok(if is_machines { machines.to_owned() } else { own })
 }
+
+/// The socket of the station that root runs.
+const MACHINES_SOCKET: &str = "/var/lib/keepshare/keepshare.sock";
 
 /// Tells whether somebody said which station of this machine is meant.
 fn is_named(global: &Global) -> bool {

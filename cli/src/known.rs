@@ -108,6 +108,13 @@ impl Known {
         Ok((!logins.is_empty()).then(|| logins.swap_remove(fitting.unwrap_or(0))))
     }
 
+    /// Returns all logins of a user at a station, the newest first.
+    pub(crate) fn logins_of(&self, who: &str) -> Outcome<Vec<RememberedLogin>> {
+        let logins = read(&self.0.join(LOGINS_FILE))?;
+        let logins = logins.iter().rev().filter_map(|line| RememberedLogin::parse(line));
+        Ok(logins.filter(|login| login.who == who).collect())
+    }
+
     /// Forgets a login.
     pub(crate) fn forget(&self, login: &RememberedLogin) -> Outcome<()> {
         let mut logins = read(&self.0.join(LOGINS_FILE))?;

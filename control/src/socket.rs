@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -44,8 +44,15 @@ impl Socket {
             let listener = UnixListener::bind(path)?;
             fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
             if group.is_some() {
-                std::os::unix::fs::chown(path, None, group)?;
+                chown(path, None, group)?;
                 fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+                // The way to it, too, where that was the owner's alone: no more than passing through.
+                if let Some(folder) = path.parent()
+                    && fs::metadata(folder)?.permissions().mode() & 0o077 == 0
+                {
+                    chown(folder, None, group)?;
+                    fs::set_permissions(folder, fs::Permissions::from_mode(0o710))?;
+                }
             }
             Ok(listener)
         };

@@ -7,11 +7,13 @@ mod history;
 pub mod names;
 pub mod when;
 
+use std::collections::BTreeSet;
+
 use keepshare_base::{CommitId, FileId, Kind, Name, SetPath};
 
 use self::history::Stopped;
 use crate::{
-    ReadError, View,
+    ReadError, View, index,
     state::{Ended, HistoryEntry},
 };
 
@@ -47,11 +49,23 @@ impl View {
     /// A folder that is removed, or renamed away, and made again is another one, and the names in it would begin without a
     /// past just when someone wants it back.
     pub fn folders_at(&self, path: &SetPath) -> Result<Vec<FileId>, ReadError> {
-        let mut folders = vec![FileId::ROOT];
-        for name in path.names() {
+        Ok(self.folders_and_changes(path.names())?.0)
+    }
+
+    /// Returns the folders that are or were at a path, as [`Self::folders_at`] does, and the commits at which the path or one
+    /// of the folders above it came to stand for something else.
+    fn folders_and_changes(
+        &self,
+        path: &[Name],
+    ) -> Result<(Vec<FileId>, BTreeSet<CommitId>), ReadError> {
+        let (mut folders, mut commits) = (vec![FileId::ROOT], BTreeSet::new());
+        for name in path {
             let mut next = Vec::new();
             for folder in folders {
-                for target in self.held(folder, name, CHANGES_MAX)? {
+                let changes =
+                    self.ask(|rows| index::names::changes(rows, folder, name, CHANGES_MAX))?;
+                for (commit, target) in changes {
+                    commits.insert(commit);
                     if let Some((file, Kind::Dir)) = target
                         && !next.contains(&file)
                         && next.len() < FOLDERS_MAX
@@ -62,7 +76,7 @@ impl View {
             }
             folders = next;
         }
-        Ok(folders)
+        Ok((folders, commits))
     }
 
     /// Returns the whole history of a name: what it held in its folder and, before that, in folders at the same path as
@@ -79,10 +93,22 @@ impl View {
         };
         let mut history = self.history_told(*present, name, limit, &mut tell)?;
         let of_present = history.len();
+        if former.is_empty() {
+            return Ok(history);
+        }
+        let above = &path.names()[..path.names().len() - 1];
+        let (_, commits) = self.folders_and_changes(above)?;
         for folder in former {
+            // The path led to a version if it did so when that began, or at one of the commits since at which it came to lead
+            // elsewhere: a folder may have come to its path with what was in it.
             let was_here = |entry: &HistoryEntry| -> Result<bool, E> {
-                let then = self.resolve(path, entry.since)?;
-                Ok(then.is_some_and(|(file, _)| file == entry.state.file) && tell(entry)?)
+                let since = commits.range(entry.since..entry.until).copied();
+                for at in std::iter::once(entry.since).chain(since) {
+                    if self.resolve(path, at)?.is_some_and(|(file, _)| file == entry.state.file) {
+                        return tell(entry);
+                    }
+                }
+                Ok(false)
             };
             let before = self.history_told(*folder, name, limit, was_here)?;
             history.extend(before.into_iter().map(|entry| HistoryEntry {

@@ -458,7 +458,7 @@ impl View {
         self.ask(dump::digests)
     }
 
-    fn ask<T>(
+    pub(crate) fn ask<T>(
         &self,
         question: impl FnOnce(&ReadRows) -> Result<T, IndexError>,
     ) -> Result<T, ReadError> {

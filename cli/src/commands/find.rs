@@ -1,6 +1,11 @@
 //! `keepshare find`.
 
-use keepshare_control::{Failure, Outcome, answers::FoundName, client::Client, questions::Find};
+use keepshare_control::{
+    Failure, Outcome,
+    answers::FoundName,
+    client::{Client, Piece},
+    questions::Find,
+};
 
 use crate::{
     cli, commands::history::station_zone, output::Screen, output::Table, output::Times,
@@ -15,8 +20,20 @@ pub(crate) fn find(station: &Client, options: &cli::Find, screen: &Screen) -> Ou
         deleted_only: options.deleted,
         limit: options.limit,
     };
-    let found: Vec<FoundName> = station.ask_all(&request)?;
+    let mut answer = station.ask(&request)?;
+    let mut found: Vec<FoundName> = Vec::new();
+    let failed = loop {
+        match answer.next_piece() {
+            Ok(Some(Piece::Item(name))) => found.push(name),
+            Ok(Some(_)) => {}
+            Ok(None) => break None,
+            Err(failure) => break Some(failure),
+        }
+    };
     if found.is_empty() {
+        if let Some(failure) = failed {
+            return Err(failure);
+        }
         let name = &options.name;
         let what = match options.deleted {
             true => format!("nothing that is deleted was called '{name}'"),
@@ -47,5 +64,6 @@ pub(crate) fn find(station: &Client, options: &cli::Find, screen: &Screen) -> Ou
             text += "There may be more: --limit N shows them.\n";
         }
         text
-    })
+    })?;
+    failed.map_or(Ok(()), Err)
 }

@@ -52,27 +52,33 @@ pub(crate) fn login(
     }
 }
 
-/// Ends a login, at its station and here.
+/// Ends all logins of a user at a station that are remembered here, there and here. Where the station cannot be reached they are
+/// forgotten all the same, and that they live on is told.
 pub(crate) fn logout(who: Option<&str>, screen: &Screen) -> Outcome<()> {
-    let login = match who {
-        Some(who) => find_login(who, None)?,
-        None => Known::of_user().newest(None, None)?.ok_or_else(|| {
+    let who = match who {
+        Some(who) => find_login(who, None)?.who,
+        None => Known::of_user().newest(None, None)?.map(|login| login.who).ok_or_else(|| {
             Failure::not_found("no login is remembered here").hint("keepshare login USER@STATION")
         })?,
     };
-    let asked = as_user(&login)?.ask_one(&SessionRevoke { which: Which::This, dry_run: false });
-    let is_over = match &asked {
-        Ok(_) => true,
-        // It had ended already.
-        Err(failure) => failure.code == Code::Refused,
-    };
-    if !is_over {
-        return asked.map(drop);
+    let (mut ended, mut unreached) = (0, None);
+    for login in Known::of_user().logins_of(&who)? {
+        let question = SessionRevoke { which: Which::This, dry_run: false };
+        match as_user(&login).and_then(|station| station.ask_one(&question)) {
+            Ok(_) => ended += 1,
+            // It had ended already, or the station is another one now.
+            Err(failure) if failure.code != Code::Unavailable => {}
+            Err(failure) => unreached = Some(failure),
+        }
+        Known::of_user().forget(&login)?;
     }
-    Known::of_user().forget(&login)?;
-    let who = &login.who;
-    screen.value(&serde_json::json!({ "logged_out": who }), |_| {
-        format!("{who} is logged out here; a drive that was mounted with that login has ended.\n")
+    if let Some(failure) = unreached {
+        return Err(failure
+            .context(format!("{who} is forgotten here, and not logged out at the station"))
+            .hint("ask the station's admin for keepshare session revoke; else the login ends after 30 days"));
+    }
+    screen.value(&serde_json::json!({ "logged_out": who, "logins_ended": ended }), |_| {
+        format!("{who} is logged out; a drive that was mounted with a login of this machine has ended.\n")
     })
 }
 

@@ -5,7 +5,7 @@ use std::{os::unix::ffi::OsStrExt, path::Path, sync::Arc};
 use keepshare_auth::{AuditEvent, AuditLine};
 use keepshare_base::{Name, SetName, SetPath, escape_name};
 use keepshare_control::{
-    Failure, Outcome, Reply,
+    Code, Failure, Outcome, Reply,
     caller::Caller,
     questions::{Export, Find, Place, Restore, Show, Versions},
     router::Answers,
@@ -131,7 +131,7 @@ impl StationAnswers {
     fn find(&self, caller: &Caller, place: &Place) -> Outcome<Kept> {
         let (set, path) = match place {
             Place::Set { set, path } if caller.may_know(set) => (set.clone(), path.clone()),
-            Place::Set { set, .. } => return Err(no_set(set)),
+            Place::Set { set, .. } => return Err(no_set(caller, set)),
             Place::Local(path) if matches!(caller, Caller::Admin { .. }) => self.recognise(path)?,
             Place::Local(_) => {
                 return Err(Failure::usage("a local path means nothing at another station")
@@ -145,7 +145,7 @@ impl StationAnswers {
             if let Some(copy) = running.copy() {
                 return match is_told(caller, copy) {
                     true => Ok(Kept::Here(Arc::clone(copy), path)),
-                    false => Err(no_set(&set)),
+                    false => Err(no_set(caller, &set)),
                 };
             }
             if let Some(failure) = running.failures().next() {
@@ -165,7 +165,7 @@ impl StationAnswers {
             (Some((peers, to)), Caller::Admin { .. }) => {
                 Ok(Kept::Elsewhere(Elsewhere { peers, set, path, to }))
             }
-            _ => Err(no_set(&set)),
+            _ => Err(no_set(caller, &set)),
         }
     }
 
@@ -207,7 +207,7 @@ impl StationAnswers {
         let Find { set: only, pattern, deleted_only, limit } = asked;
         let only = only.as_ref();
         let parsed = Pattern::new(pattern, *deleted_only).map_err(Failure::usage)?;
-        let (mut known, mut left) = (false, *limit);
+        let (mut known, mut left, mut unreached) = (false, *limit, None);
         let mut names: Vec<SetName> = self
             .stations
             .iter()
@@ -225,14 +225,22 @@ impl StationAnswers {
                 }
                 Ok(Kept::Elsewhere(there)) => {
                     let question = Find { set: Some(set), limit: left, ..asked.clone() };
-                    there.ask(&question, reply)?
+                    // What is kept here is told though another station is away.
+                    match there.ask(&question, reply) {
+                        Ok(found) => found,
+                        Err(failure) if failure.code == Code::Unavailable => {
+                            unreached.get_or_insert(failure);
+                            0
+                        }
+                        Err(failure) => return Err(failure),
+                    }
                 }
                 Err(_) => continue,
             };
             known = true;
         }
         if known {
-            return Ok(());
+            return unreached.map_or(Ok(()), Err);
         }
         let what = only.map_or_else(|| "no set".to_owned(), |only| format!("no set '{only}'"));
         Err(Failure::not_found(format!("this station keeps {what}"))
@@ -285,9 +293,14 @@ fn shown(caller: &Caller) -> String {
     }
 }
 
-fn no_set(set: &SetName) -> Failure {
-    Failure::not_found(format!("there is no set '{set}' on this station"))
-        .hint("keepshare set list shows the sets of this station")
+fn no_set(caller: &Caller, set: &SetName) -> Failure {
+    let failure = Failure::not_found(format!("there is no set '{set}' on this station"));
+    failure.hint(match caller {
+        Caller::User(_) => "ask the station's admin which sets there are for you",
+        Caller::Admin { .. } | Caller::Member(_) => {
+            "keepshare set list shows the sets of this station"
+        }
+    })
 }
 
 /// Reads a path inside a set, as its source's users write it.

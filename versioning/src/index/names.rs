@@ -205,12 +205,25 @@ pub(crate) fn held(
     name: &Name,
     limit: usize,
 ) -> Result<Vec<Target>, IndexError> {
+    let changes = changes(rows, parent, name, limit)?;
+    Ok(changes.into_iter().map(|(_, target)| target).collect())
+}
+
+/// Returns what a name stood for, with the commits from which on it did, newest first.
+pub(crate) fn changes(
+    rows: &impl Rows,
+    parent: FileId,
+    name: &Name,
+    limit: usize,
+) -> Result<Vec<(CommitId, Target)>, IndexError> {
     let prefix = keys::name(parent, name);
-    let mut held = Vec::new();
+    let mut changes = Vec::new();
     for row in rows.under(Table::Dirent, &prefix, &prefix)?.take(limit) {
-        held.push(decode(Table::Dirent, row?.1.value())?);
+        let (key, value) = row?;
+        let since = keys::newest_of(Table::Dirent, key.value())?;
+        changes.push((since, decode(Table::Dirent, value.value())?));
     }
-    Ok(held)
+    Ok(changes)
 }
 
 /// All names that a folder ever had, each once, by one seek per name.

@@ -341,6 +341,28 @@ fn limits_count_what_is_told() {
     assert!(matches!(failed, Err(ReadError::Gone { .. })), "{failed:?}");
 }
 
+/// A folder that came to its path by a rename, with files that were not saved since, and was removed there and made again: what
+/// the path held is not lost with it, and what it never held is not told.
+#[test]
+fn what_a_renamed_folder_brought_to_its_path_is_of_that_path() {
+    let mut rig = Rig::new();
+    let folder = rig.add_dir(ROOT, "draft");
+    let old = rig.add(folder, "a", b"one");
+    let path = SetPath::default().join(name("plans")).join(name("a"));
+    rig.apply(edit().gone(ROOT, "draft").put_dir(ROOT, "plans", folder));
+    rig.apply(edit().gone(ROOT, "plans").put_dir(ROOT, "away", folder));
+    rig.apply(edit().whole(old, b"elsewhere", true));
+    let second = rig.add_dir(ROOT, "plans");
+    rig.add(second, "a", b"two");
+    let view = rig.view();
+    let folders = view.folders_at(&SetPath::default().join(name("plans"))).unwrap();
+    assert_eq!(folders, [second, folder]);
+    let at = NameAt { folders: &folders, path: &path };
+    let history = view.history_at(at, 10, |_| Ok::<_, ReadError>(true)).unwrap();
+    let told: Vec<_> = history.iter().map(|entry| rig.read(&entry.state)).collect();
+    assert_eq!(told, [b"two".to_vec(), b"one".to_vec()]);
+}
+
 /// A folder that was removed and made again goes on with the past of its names; what a folder held elsewhere, before it came
 /// to its path or after it left, is not of that path.
 #[test]
