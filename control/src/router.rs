@@ -62,6 +62,8 @@ pub struct Asked {
     pub caller: Caller,
     /// Let go of when the answer is complete.
     pub turn: Option<Arc<dyn Any + Send + Sync>>,
+    /// Tells whether the caller may still be told anything: asked with every part of an answer, which ends where it is not so.
+    pub lasts: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
 }
 
 /// What all routes share.
@@ -81,7 +83,7 @@ pub async fn converse(
     router: Router,
     caller: Caller,
 ) -> hyper::Result<()> {
-    let router = router.layer(Extension(Asked { caller, turn: None }));
+    let router = router.layer(Extension(Asked { caller, turn: None, lasts: None }));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(QUESTION_TIMEOUT);
     http.serve_connection(TokioIo::new(io), TowerToHyperService::new(router)).await
@@ -112,7 +114,7 @@ where
     let runtime = Handle::current();
     let work = tokio::task::spawn_blocking(move || {
         let _held = (permit, asked.turn);
-        let mut reply = Reply::new(to, runtime);
+        let mut reply = Reply::new(to, runtime, asked.lasts);
         let answered = shared.station.answer(&asked.caller, question, &mut reply);
         reply.end(answered)
     });

@@ -4,7 +4,7 @@
 //! they are, `failed`, or `end`. An answer without `end` or `failed` was cut off. A line has at most [`LINE_BYTES_MAX`],
 //! a stretch at most [`CONTENT_BYTES_MAX`]: neither end makes room for more.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::body::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -53,12 +53,18 @@ pub struct Reply {
     began: bool,
     to: mpsc::Sender<Bytes>,
     runtime: Handle,
+    /// Tells whether there is still somebody who may be told.
+    lasts: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
 }
 
 impl Reply {
     /// Returns where an answer is written, for whoever reads from the other end of `to`.
-    pub(crate) fn new(to: mpsc::Sender<Bytes>, runtime: Handle) -> Self {
-        Self { chunk: Vec::new(), began: false, to, runtime }
+    pub(crate) fn new(
+        to: mpsc::Sender<Bytes>,
+        runtime: Handle,
+        lasts: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
+    ) -> Self {
+        Self { chunk: Vec::new(), began: false, to, runtime, lasts }
     }
 
     /// Adds an item.
@@ -83,11 +89,11 @@ impl Reply {
         self.flush()
     }
 
-    /// Ends the answer. What failed before anything was sent is given back: it needs no answer of its own form.
+    /// Ends the answer. What failed before there was any of it is given back: it needs no answer of its own form.
     pub(crate) fn end(mut self, outcome: Outcome<()>) -> Outcome<()> {
         let last = match outcome {
             Ok(()) => Line::<()>::End(true),
-            Err(failure) if !self.began => return Err(failure),
+            Err(failure) if !self.began && self.chunk.is_empty() => return Err(failure),
             Err(failure) => Line::Failed(failure),
         };
         // Whoever went away needs no end.
@@ -113,6 +119,12 @@ impl Reply {
     fn flush(&mut self) -> Outcome<()> {
         if self.chunk.is_empty() {
             return Ok(());
+        }
+        if self.lasts.as_ref().is_some_and(|lasts| !lasts()) {
+            // What was not sent yet is not; that it has ended is told.
+            self.chunk.clear();
+            self.lasts = None;
+            return Err(Failure::refused("the login has ended").hint("log in again"));
         }
         let chunk = Bytes::from(std::mem::take(&mut self.chunk));
         self.began = true;
@@ -241,7 +253,7 @@ mod tests {
         let (to, mut from) = mpsc::channel(16);
         let handle = runtime.handle().clone();
         let writer = std::thread::spawn(move || {
-            let mut reply = Reply::new(to, handle);
+            let mut reply = Reply::new(to, handle, None);
             reply.item(&1).unwrap();
             reply.data(&vec![b'\n'; CONTENT_BYTES_MAX + 3]).unwrap();
             reply.progress(&Progress { doing: "x".into(), done: 1, total: None }).unwrap();

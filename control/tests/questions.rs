@@ -3,7 +3,10 @@
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
 };
 
 use axum::{
@@ -23,6 +26,9 @@ use keepshare_control::{
     socket::Socket,
 };
 
+/// How much the zone is told with.
+const ZONE_BYTES: usize = 16 << 20;
+
 /// Notes what reached it.
 #[derive(Default)]
 struct Echo(Mutex<Vec<String>>);
@@ -34,7 +40,7 @@ impl<Q: Question> Answers<Q> for Echo {
             Zone::NAME => {
                 reply.progress(&Progress { doing: "x".into(), done: 1, total: None })?;
                 reply.item(&"item")?;
-                reply.data(&vec![7; 3 << 20])
+                reply.data(&vec![7; ZONE_BYTES])
             }
             Show::NAME => {
                 reply.data(&vec![7; 1 << 20])?;
@@ -73,7 +79,7 @@ async fn every_question_is_held_to_its_callers() {
                 .header(header::CONTENT_TYPE, "application/json");
             let mut request = request.body(Body::from("not a question")).unwrap();
             if let Some(caller) = &caller {
-                let asked = Asked { caller: caller.clone(), turn: None };
+                let asked = Asked { caller: caller.clone(), turn: None, lasts: None };
                 request.extensions_mut().insert(asked);
             }
             let router = questions::router(Arc::clone(&station));
@@ -89,6 +95,26 @@ async fn every_question_is_held_to_its_callers() {
             assert!(station.0.lock().unwrap().is_empty());
         }
     }
+}
+
+/// A user who is removed while an answer is on its way gets no more of it.
+#[tokio::test]
+async fn an_answer_ends_with_the_login_that_asked() {
+    let [_, user, _] = callers();
+    let lasting = Arc::new(AtomicUsize::new(8));
+    let left = Arc::clone(&lasting);
+    let lasts: Arc<dyn Fn() -> bool + Send + Sync> =
+        Arc::new(move || left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok());
+    let request = Request::post("/api/v1/zone").header(header::CONTENT_TYPE, "application/json");
+    let mut request = request.body(Body::from("{}")).unwrap();
+    request.extensions_mut().insert(Asked { caller: user, turn: None, lasts: Some(lasts) });
+    let service =
+        hyper_util::service::TowerToHyperService::new(questions::router(Arc::new(Echo::default())));
+    let response = hyper::service::Service::call(&service, request).await.unwrap();
+    let answer = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    assert!(answer.len() < 10 << 20, "{} bytes", answer.len());
+    let end = String::from_utf8_lossy(&answer[answer.len() - 120..]).into_owned();
+    assert!(end.contains("\"failed\"") && end.contains("the login has ended"), "{end}");
 }
 
 fn with_socket(test: impl FnOnce(&Path) + Send + 'static) {
@@ -118,7 +144,7 @@ fn answers_arrive_in_pieces_and_failures_whole() {
                 Piece::Progress(progress) => assert_eq!(progress.done, 1),
             }
         }
-        assert_eq!((items, data), (1, 3 << 20));
+        assert_eq!((items, data), (1, ZONE_BYTES));
         let failure = station.ask_all(&TokenList {}).unwrap_err();
         assert_eq!(failure, Failure::not_found("nothing").hint("look elsewhere"));
         // What fails after something was sent is told, too.

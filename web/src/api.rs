@@ -119,7 +119,9 @@ async fn identify(
         address: from.address,
     });
     let owed = from.pulse.work();
-    request.extensions_mut().insert(Asked { caller, turn: Some(Arc::new((turn, owed))) });
+    let lasts = Arc::new(move || station.accounts().sessions().lives(session));
+    let turn = Some(Arc::new((turn, owed)) as _);
+    request.extensions_mut().insert(Asked { caller, turn, lasts: Some(lasts) });
     Ok(next.run(request).await)
 }
 

@@ -6,7 +6,7 @@ use keepshare_versioning::{HistoryEntry, NameAt};
 use crate::{AskError, question::Question, reach::Time, rights::Want};
 
 /// How many names of a folder are compared with what was asked for.
-const NAMES_MAX: usize = 100_000;
+const NAMES_MAX: usize = 10_000;
 
 /// How many names of a folder are read at once.
 const PAGE: usize = 1024;
@@ -93,9 +93,14 @@ impl Question<'_> {
         above: &SetPath,
         name: &Name,
     ) -> Result<Option<(Name, Target)>, AskError> {
+        // A suggestion lists, and is for whoever may list.
+        if !self.may_now(way.folder, Want::Read)? {
+            return Ok(None);
+        }
         let small = |name: &Name| name.to_string().to_lowercase();
         let meant = small(name);
-        let distance_max = meant.len() / 3 + 1;
+        let meant_chars = meant.chars().count();
+        let distance_max = meant_chars / 3 + 1;
         let (mut near, mut after, mut compared) = (Vec::new(), None::<Name>, 0);
         while compared < NAMES_MAX {
             let page = self.view.names_ever(way.folder, after.as_ref(), PAGE)?;
@@ -104,6 +109,10 @@ impl Question<'_> {
             compared += page.len();
             for name in page {
                 let word = small(&name);
+                // Cheap to see, and most names are no better.
+                if word.chars().count().abs_diff(meant_chars) > distance_max {
+                    continue;
+                }
                 let distance = strsim::levenshtein(&meant, &word);
                 if distance <= distance_max {
                     near.push((distance, word, name));

@@ -94,12 +94,14 @@ impl Question<'_> {
         Ok(())
     }
 
-    /// Returns where a folder was at a commit or, where it was nowhere, where it is; `None` where the user may not know.
+    /// Returns where a folder was at a commit or, where it was nowhere, where it is; `None` where the user may not know: who could
+    /// go there then and cannot now is not told what it is called.
     fn folder_then(&self, (folder, at): (FileId, CommitId)) -> Result<Option<SetPath>, Denial> {
         for at in [at, CommitId::MAX] {
             if let Some(path) = self.view.path_of(folder, at)? {
                 let time = if at == CommitId::MAX { Time::Now } else { Time::At(at) };
-                return Ok(self.passes(folder, time)?.then_some(path));
+                let passes = self.passes(folder, time)? && self.passes(folder, Time::Now)?;
+                return Ok(passes.then_some(path));
             }
         }
         Ok(None)
