@@ -332,14 +332,16 @@ fn a_folder_that_is_made_again_has_the_past_of_the_one_before() {
         rig.names(&bob(), "Sales/@versions").unwrap(),
         ["_README.txt", "_deleted", "a.txt@"]
     );
-    // A folder that was elsewhere then has nothing to do with this path.
+    // What a folder brought here was here; what it held elsewhere alone has nothing to do with this path.
     let other = rig.add_dir(ROOT, "Other", 0o755);
-    rig.add(other, "c.txt", 0o644, b"elsewhere");
+    rig.add(other, "c.txt", 0o644, b"brought");
+    rig.add(other, "d.txt", 0o644, b"elsewhere");
+    rig.apply(edit().gone(other, "d.txt"));
     rig.apply(edit().gone(ROOT, "Other").put_dir(ROOT, "Sales", other));
     rig.apply(edit().gone(ROOT, "Sales"));
     rig.add_dir(ROOT, "Sales", 0o755);
     let names = rig.names(&bob(), deleted).unwrap();
-    assert_eq!(names, ["a.txt@"]);
+    assert_eq!(names, ["a.txt@", "c.txt@"]);
 }
 
 #[test]
