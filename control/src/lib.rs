@@ -19,4 +19,4 @@ mod stream;
 pub mod text;
 
 pub use failure::{Code, Failure, Outcome};
-pub use stream::Reply;
+pub use stream::{Lasts, Reply};

@@ -33,7 +33,7 @@ use crate::{
     caller::Caller,
     failure::{Code, Failure, Outcome},
     question::{API_VERSION, Question, VERSION_HEADER},
-    stream::{CONTENT_TYPE, Reply},
+    stream::{CONTENT_TYPE, Lasts, Reply, no_longer},
 };
 
 /// The longest question, in bytes: a path of any length, and all names of a user's sets.
@@ -63,7 +63,7 @@ pub struct Asked {
     /// Let go of when the answer is complete.
     pub turn: Option<Arc<dyn Any + Send + Sync>>,
     /// Tells whether the caller may still be told anything: asked with every part of an answer, which ends where it is not so.
-    pub lasts: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
+    pub lasts: Option<Lasts>,
 }
 
 /// What all routes share.
@@ -77,13 +77,14 @@ pub(crate) fn shared<S>(station: Arc<S>) -> Arc<Shared<S>> {
     Arc::new(Shared { station, turns: Arc::new(Semaphore::new(ANSWERS_MAX)) })
 }
 
-/// Answers what one caller asks over one connection, until it ends.
+/// Answers what one caller asks over one connection, until it ends or `lasts` says that the caller is told nothing more.
 pub async fn converse(
     io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     router: Router,
     caller: Caller,
+    lasts: Option<Lasts>,
 ) -> hyper::Result<()> {
-    let router = router.layer(Extension(Asked { caller, turn: None, lasts: None }));
+    let router = router.layer(Extension(Asked { caller, turn: None, lasts }));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(QUESTION_TIMEOUT);
     http.serve_connection(TokioIo::new(io), TowerToHyperService::new(router)).await
@@ -99,6 +100,9 @@ where
     Q: Question,
 {
     let asked = match asked {
+        Some(Extension(Asked { lasts: Some(lasts), .. })) if !lasts() => {
+            return error(StatusCode::UNAUTHORIZED, &no_longer());
+        }
         Some(Extension(asked)) if Q::CALLERS.include(&asked.caller) => asked,
         Some(_) => return error(StatusCode::FORBIDDEN, &not_for_you()),
         None => return error(StatusCode::UNAUTHORIZED, &Failure::refused("nobody is logged in")),

@@ -94,5 +94,5 @@ impl Drop for Socket {
 
 async fn greet(stream: UnixStream, router: Router) -> anyhow::Result<()> {
     let caller = Caller::Admin { uid: stream.peer_cred()?.uid() };
-    Ok(router::converse(stream, router, caller).await?)
+    Ok(router::converse(stream, router, caller, None).await?)
 }

@@ -30,6 +30,15 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// How long whoever asked may leave an answer unread.
 const UNREAD_MAX: Duration = Duration::from_secs(300);
 
+/// Tells whether whoever asked may still be told anything.
+pub type Lasts = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// Says that whoever asked is told nothing more.
+pub(crate) fn no_longer() -> Failure {
+    Failure::refused("what this was asked with has ended: a login, or a certificate")
+        .hint("log in again")
+}
+
 /// A line of an answer.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -54,16 +63,12 @@ pub struct Reply {
     to: mpsc::Sender<Bytes>,
     runtime: Handle,
     /// Tells whether there is still somebody who may be told.
-    lasts: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
+    lasts: Option<Lasts>,
 }
 
 impl Reply {
     /// Returns where an answer is written, for whoever reads from the other end of `to`.
-    pub(crate) fn new(
-        to: mpsc::Sender<Bytes>,
-        runtime: Handle,
-        lasts: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
-    ) -> Self {
+    pub(crate) fn new(to: mpsc::Sender<Bytes>, runtime: Handle, lasts: Option<Lasts>) -> Self {
         Self { chunk: Vec::new(), began: false, to, runtime, lasts }
     }
 
@@ -120,11 +125,12 @@ impl Reply {
         if self.chunk.is_empty() {
             return Ok(());
         }
-        if self.lasts.as_ref().is_some_and(|lasts| !lasts()) {
+        // The first part is told in any case: it may be of a question that ended the login itself.
+        if self.began && self.lasts.as_ref().is_some_and(|lasts| !lasts()) {
             // What was not sent yet is not; that it has ended is told.
             self.chunk.clear();
             self.lasts = None;
-            return Err(Failure::refused("the login has ended").hint("log in again"));
+            return Err(no_longer());
         }
         let chunk = Bytes::from(std::mem::take(&mut self.chunk));
         self.began = true;

@@ -9,14 +9,14 @@ use axum::Router;
 use tokio::{sync::Semaphore, time::timeout};
 
 use keepshare_base::{OriginId, Role, SetName, StationName};
-use keepshare_control::{caller::Caller, router};
+use keepshare_control::{Lasts, caller::Caller, router};
 use keepshare_host::clock;
 use keepshare_identity::{Decided, JoinDesk, Peer};
 use keepshare_proto::{Frame, Message, Refusal, Text};
 use keepshare_replication::{
     drivers::pump::Pump,
     join::PendingJoin,
-    link::{Accepted, Listener},
+    link::{Accepted, Credentials, Listener},
 };
 
 use crate::{
@@ -49,9 +49,16 @@ pub(crate) async fn serve(station: &Arc<Station>, mut listener: Listener, questi
             Accepted::Link(link) => {
                 tokio::spawn(async move { greet(&station, Pump::start(link)).await });
             }
-            Accepted::Control(stream, peer) => match Arc::clone(&asking).try_acquire_owned() {
+            Accepted::Control(stream, peer, shown) => match Arc::clone(&asking).try_acquire_owned()
+            {
                 Ok(permit) => {
-                    let talk = router::converse(stream, questions.clone(), Caller::Member(peer));
+                    let talk = {
+                        let peers = Arc::clone(&station.peers);
+                        // A certificate that is revoked meanwhile is told nothing more.
+                        let lasts: Lasts = Arc::new(move || peers.still_counts(&shown));
+                        let caller = Caller::Member(peer);
+                        router::converse(stream, questions.clone(), caller, Some(lasts))
+                    };
                     tokio::spawn(async move {
                         if let Ok(Err(error)) = timeout(ASKING_TIMEOUT, talk).await {
                             tracing::debug!(%error, "a station that asked went away");

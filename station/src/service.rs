@@ -160,7 +160,11 @@ impl Station {
     }
 
     /// Listens for other stations until stopped, then closes all sets.
-    pub async fn run(self: &Arc<Self>, socket: TcpListener, questions: Router) -> Outcome<()> {
+    pub async fn run(
+        self: &Arc<Self>,
+        socket: TcpListener,
+        questions: fn(&Arc<Self>) -> Router,
+    ) -> Outcome<()> {
         let credentials = Arc::clone(&self.peers) as Arc<dyn Credentials>;
         let listener = Listener::start(socket, credentials, self.link_options())
             .context("cannot listen for other stations")?;
@@ -176,14 +180,14 @@ impl Station {
             self.spawn(hearing::keep(agreed, peers, self.stopping()));
         }
         if let Some(https) = self.config.doors.https {
-            self.spawn(users_door::keep_https(Arc::clone(self), https, questions.clone()));
+            self.spawn(users_door::keep_https(Arc::clone(self), https, questions(self)));
         }
         if let Some(nfs) = self.config.doors.nfs {
             self.spawn(drive::keep(Arc::clone(self), nfs));
         }
         let mut stop = self.stop.subscribe();
         tokio::select! {
-            () = door::serve(self, listener, questions) => {}
+            () = door::serve(self, listener, questions(self)) => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
         self.close().await;

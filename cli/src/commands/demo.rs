@@ -334,7 +334,7 @@ async fn start(config: Config, tasks: &mut JoinSet<Outcome<()>>) -> Outcome<Arc<
     let station = Station::open(config).await?;
     let listener = station.bind().await?;
     let running = Arc::clone(&station);
-    tasks.spawn(async move { running.run(listener, StationAnswers::router(&running)).await });
+    tasks.spawn(async move { running.run(listener, StationAnswers::router).await });
     Ok(station)
 }
 

@@ -46,7 +46,7 @@ async fn serve(config: Config) -> Outcome<()> {
     notify(&[sd_notify::NotifyState::Ready]);
     let watchdog = tokio::spawn(feed_watchdog());
     tokio::spawn(stop_on_signal(Arc::clone(&station)));
-    let ran = station.run(listener, StationAnswers::router(&station)).await;
+    let ran = station.run(listener, StationAnswers::router).await;
     watchdog.abort();
     // The socket goes last: while it is there, the station can be asked.
     let _ = std::fs::remove_file(&socket);

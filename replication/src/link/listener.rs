@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use rustls::server::Acceptor;
+use rustls::{pki_types::CertificateDer, server::Acceptor};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
@@ -56,7 +56,7 @@ pub enum Accepted {
     /// A member, verified.
     Link(Link),
     /// A member who asks something, verified: what comes is HTTP.
-    Control(TlsStream<TcpStream>, StationName),
+    Control(TlsStream<TcpStream>, StationName, CertificateDer<'static>),
     /// Someone who asks to join or to renew; nothing about them is verified but what TLS did.
     Join(PendingJoin),
 }
@@ -189,8 +189,9 @@ impl Door {
             }
             Some(CONTROL_ALPN) => {
                 let shown = certificate(&stream).filter(|shown| credentials.still_counts(shown));
-                let peer = shown.and_then(|shown| credentials.station(&shown));
-                Ok(Accepted::Control(stream, peer.ok_or(LinkError::Protocol)?))
+                let shown = shown.ok_or(LinkError::Protocol)?;
+                let peer = credentials.station(&shown).ok_or(LinkError::Protocol)?;
+                Ok(Accepted::Control(stream, peer, shown))
             }
             Some(JOIN_ALPN) => {
                 let shown = certificate(&stream);
