@@ -75,6 +75,9 @@ pub struct Station {
     _lock: StateLock,
 }
 
+/// Makes what answers the questions of one door; each door has turns of its own.
+pub type Questions = fn(&Arc<Station>) -> Router;
+
 #[derive(Default)]
 struct Sets {
     records: Vec<SetRecord>,
@@ -160,11 +163,7 @@ impl Station {
     }
 
     /// Listens for other stations until stopped, then closes all sets.
-    pub async fn run(
-        self: &Arc<Self>,
-        socket: TcpListener,
-        questions: fn(&Arc<Self>) -> Router,
-    ) -> Outcome<()> {
+    pub async fn run(self: &Arc<Self>, socket: TcpListener, questions: Questions) -> Outcome<()> {
         let credentials = Arc::clone(&self.peers) as Arc<dyn Credentials>;
         let listener = Listener::start(socket, credentials, self.link_options())
             .context("cannot listen for other stations")?;
