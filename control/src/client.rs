@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -21,6 +22,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::UnixStream,
     runtime::Runtime,
+    time::timeout,
 };
 
 pub use crate::stream::Piece;
@@ -55,6 +57,11 @@ pub trait Dial: Send + Sync {
         None
     }
 
+    /// Returns how long the other end may be silent; none where it may be for ever.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
+
     /// Says what to do about a refusal, where whoever dials knows better.
     fn refused(&self, _status: StatusCode, failure: Failure) -> Failure {
         failure
@@ -73,6 +80,7 @@ pub struct Answer<T> {
     runtime: Arc<Runtime>,
     body: Incoming,
     reader: Reader,
+    patience: Option<Duration>,
     item: std::marker::PhantomData<T>,
 }
 
@@ -93,7 +101,8 @@ impl Client {
     pub fn ask<Q: Question>(&self, question: &Q) -> Outcome<Answer<Q::Item>> {
         let body = self.runtime.block_on(self.send(question))?;
         let runtime = Arc::clone(&self.runtime);
-        Ok(Answer { runtime, body, reader: Reader::default(), item: std::marker::PhantomData })
+        let (reader, patience) = (Reader::default(), self.dial.patience());
+        Ok(Answer { runtime, body, reader, patience, item: std::marker::PhantomData })
     }
 
     /// Asks for what is answered with one item.
@@ -133,7 +142,8 @@ impl Client {
         }
         let question = serde_json::to_vec(question).map_err(anyhow::Error::new)?;
         let request = request.body(Full::new(Bytes::from(question))).map_err(anyhow::Error::new)?;
-        let response = sender.send_request(request).await.map_err(|error| lost(&error))?;
+        let asked = in_time(self.dial.patience(), sender.send_request(request)).await?;
+        let response = asked.map_err(|error| lost(&error))?;
         let status = response.status();
         if status == StatusCode::OK {
             return Ok(response.into_body());
@@ -167,7 +177,7 @@ impl<T: DeserializeOwned> Answer<T> {
                 Read::End => return Ok(None),
                 Read::More => {}
             }
-            let frame = self.runtime.block_on(self.body.frame());
+            let frame = self.runtime.block_on(in_time(self.patience, self.body.frame()))?;
             let frame =
                 frame.ok_or_else(|| lost(&io::Error::from(io::ErrorKind::UnexpectedEof)))?;
             let frame = frame.map_err(|error| lost(&error))?;
@@ -209,6 +219,11 @@ fn unreachable_at(socket: &Path, error: &io::Error) -> Failure {
         _ => Failure::unavailable(format!("cannot reach the station at {shown}: {error}"))
             .hint("name its socket with --socket, or its config with --config"),
     }
+}
+
+async fn in_time<T>(patience: Option<Duration>, work: impl Future<Output = T>) -> Outcome<T> {
+    let Some(patience) = patience else { return Ok(work.await) };
+    timeout(patience, work).await.map_err(|elapsed| lost(&elapsed))
 }
 
 fn lost(error: &dyn std::error::Error) -> Failure {

@@ -33,8 +33,9 @@ pub struct Socket {
 
 impl Socket {
     /// Listens at `path`, which the caller's state lock makes ours: a socket left there is a dead one. Root, the station's
-    /// own user and, where one is given, a group can open it.
-    pub fn bind(path: &Path, group: Option<u32>) -> anyhow::Result<Self> {
+    /// own user and, where one is given with the state
+    /// folder, a group can open it.
+    pub fn bind(path: &Path, group: Option<(u32, &Path)>) -> anyhow::Result<Self> {
         let bind = || -> io::Result<UnixListener> {
             if let Err(error) = fs::remove_file(path)
                 && error.kind() != io::ErrorKind::NotFound
@@ -43,15 +44,16 @@ impl Socket {
             }
             let listener = UnixListener::bind(path)?;
             fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-            if group.is_some() {
-                chown(path, None, group)?;
+            if let Some((group, state)) = group {
+                chown(path, None, Some(group))?;
                 fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
-                // The way to it, too, where that was the owner's alone: no more than passing through.
-                if let Some(folder) = path.parent()
-                    && fs::metadata(folder)?.permissions().mode() & 0o077 == 0
+                // The way to it, too, where that was the owner's alone: no more than passing through. A folder that is not the
+                // station's own stays as somebody made it.
+                if path.parent() == Some(state)
+                    && fs::metadata(state)?.permissions().mode() & 0o077 == 0
                 {
-                    chown(folder, None, group)?;
-                    fs::set_permissions(folder, fs::Permissions::from_mode(0o710))?;
+                    chown(state, None, Some(group))?;
+                    fs::set_permissions(state, fs::Permissions::from_mode(0o710))?;
                 }
             }
             Ok(listener)

@@ -2,11 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
-    path::Path,
+    os::unix::net::UnixListener,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
+    time::Duration,
 };
 
 use axum::{
@@ -19,7 +21,7 @@ use keepshare_control::{
     Code, Failure, Outcome, Reply,
     answers::Progress,
     caller::{Caller, User},
-    client::{Client, Piece},
+    client::{Client, Dial, Dialling, Piece, Wire},
     question::Question,
     questions::{self, ALL, Show, Status, TokenList, Zone},
     router::{Answers, Asked},
@@ -159,6 +161,31 @@ fn answers_arrive_in_pieces_and_failures_whole() {
         };
         assert_eq!(failure, Failure::refused("half way").hint("go on"));
     });
+}
+
+/// A station that takes a question and says nothing holds nobody for ever.
+#[test]
+fn a_silent_station_is_given_up() {
+    struct Silent(PathBuf);
+    impl Dial for Silent {
+        fn dial(&self) -> Dialling<'_> {
+            Box::pin(async {
+                let stream = tokio::net::UnixStream::connect(&self.0).await;
+                Ok(Box::new(stream.map_err(anyhow::Error::new)?) as Box<dyn Wire>)
+            })
+        }
+        fn host(&self) -> &str {
+            "silent"
+        }
+        fn patience(&self) -> Option<Duration> {
+            Some(Duration::from_millis(20))
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let _silent = UnixListener::bind(&path).unwrap();
+    let station = Client::new(Silent(path)).unwrap();
+    assert_eq!(station.ask_one(&Status {}).err().unwrap().code, Code::Unavailable);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Questions about sets that this station masters and others keep: passed on to one of those, as this station.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use keepshare_base::{SetName, SetPath, StationName};
 use keepshare_control::{
@@ -12,6 +12,9 @@ use keepshare_control::{
 use keepshare_replication::link::dial_control;
 
 use crate::peers::Peers;
+
+/// How long another station may be silent in an answer: one that hangs must not hold whoever asks, and their turn, for ever.
+const SILENCE_MAX: Duration = Duration::from_secs(120);
 
 /// A set that is mastered here and kept elsewhere, and a path in it.
 pub(crate) struct Elsewhere {
@@ -90,6 +93,10 @@ impl Dial for ToStation {
             })?;
             Ok(Box::new(stream) as Box<dyn Wire>)
         })
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        Some(SILENCE_MAX)
     }
 
     fn host(&self) -> &str {

@@ -37,10 +37,10 @@ pub(crate) fn log_to_stderr(default: &str) {
 }
 
 async fn serve(config: Config) -> Outcome<()> {
-    let socket = config.socket.clone();
+    let (socket, state) = (config.socket.clone(), config.state.clone());
     let station = Station::open(config).await?;
     let listener = station.bind().await?;
-    let api = Socket::bind(&socket, admins_group())?;
+    let api = Socket::bind(&socket, admins_group().map(|group| (group, state.as_path())))?;
     let answers = Arc::new(StationAnswers::new(vec![Arc::clone(&station)]));
     tokio::spawn(async move { api.serve(answers).await });
     notify(&[sd_notify::NotifyState::Ready]);

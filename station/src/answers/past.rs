@@ -219,7 +219,7 @@ impl StationAnswers {
         names.retain(|name| only.is_none_or(|only| only == name) && caller.may_know(name));
         for set in names {
             let top = Place::Set { set: set.clone(), path: Vec::new() };
-            left -= match self.find(caller, &top) {
+            let found = match self.find(caller, &top) {
                 Ok(Kept::Here(copy, _)) => {
                     copy.catalog().find(who(caller), &parsed, left, reply)?
                 }
@@ -237,6 +237,8 @@ impl StationAnswers {
                 }
                 Err(_) => continue,
             };
+            // Another station may tell more than it was asked for.
+            left = left.saturating_sub(found);
             known = true;
         }
         if known {
