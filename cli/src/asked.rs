@@ -11,6 +11,7 @@ use std::{
 
 use keepshare_base::SetName;
 use keepshare_control::{Failure, Outcome, client::Client, questions::Place};
+use keepshare_host::folders;
 use keepshare_identity::tls::SeenStation;
 use keepshare_station::config::{self, Config};
 use keepshare_web::client::LoginClient;
@@ -94,7 +95,7 @@ pub(crate) fn config_path(global: &Global) -> PathBuf {
         .config
         .clone()
         .or_else(|| from_environment(CONFIG_VARIABLE))
-        .unwrap_or_else(config::default_config)
+        .unwrap_or_else(folders::station_config)
 }
 
 /// Returns the socket that is meant: named itself or by the config that is named, both rather on the command line than in
@@ -137,7 +138,7 @@ fn is_closed(socket: &Path) -> bool {
         Ok(_) => false,
         Err(error) => match error.kind() {
             io::ErrorKind::PermissionDenied => true,
-            io::ErrorKind::NotFound => !config::default_config().exists(),
+            io::ErrorKind::NotFound => !folders::station_config().exists(),
             _ => false,
         },
     }

@@ -15,9 +15,8 @@ use anyhow::Context;
 use keepshare_auth::ResumeSecret;
 use keepshare_base::{SetName, StationName};
 use keepshare_control::{Failure, Outcome};
-use keepshare_host::files;
+use keepshare_host::{files, folders};
 use keepshare_identity::{CaPin, tls::SeenStation};
-use keepshare_station::config;
 
 /// The longest such file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -58,7 +57,7 @@ pub(crate) struct Known(PathBuf);
 impl Known {
     /// Returns those of the user who asks.
     pub(crate) fn of_user() -> Self {
-        Self(config::xdg("XDG_CONFIG_HOME", ".config").join("keepshare"))
+        Self(folders::user_config())
     }
 
     /// Returns the CA of the station that was at an address, and its name; lines of old have none.

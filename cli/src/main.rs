@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::{Parser, error::ErrorKind};
 
 use keepshare_control::Failure;
-use keepshare_station::sync_tree;
+use keepshare_sets::sync_tree;
 
 use crate::{
     cli::{Cli, Command},

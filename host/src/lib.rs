@@ -11,4 +11,6 @@ pub mod checked;
 pub mod clock;
 pub mod disk;
 pub mod files;
+pub mod folders;
+pub mod panics;
 pub mod shared;

@@ -12,7 +12,7 @@ use keepshare_control::{Failure, Outcome};
 use keepshare_identity::{Member, Move};
 use keepshare_replication::join::ask;
 
-use crate::{service::Station, state::Rerouted};
+use crate::{state::Rerouted, station::Station};
 
 /// How long to wait before the primary is told again that did not hear.
 const AGAIN_EVERY: Duration = Duration::from_secs(30);

@@ -19,14 +19,16 @@ use keepshare_control::{
 };
 use keepshare_host::clock;
 use keepshare_identity::TOKEN_TTL_S;
-
-use crate::{
-    announce,
+use keepshare_sets::{
     fsck::{self, Verified},
     master::MirrorKind,
     parts::Running,
-    service::Station,
-    set_record::SetRecord,
+    record::SetRecord,
+};
+
+use crate::{
+    announce,
+    station::Station,
     status::{member_status, station_status, status_of_set},
 };
 
@@ -42,7 +44,7 @@ impl StationAnswers {
         Self { stations }
     }
 
-    /// Returns what answers for one station, to users and other stations ([`crate::service::Station::run`]).
+    /// Returns what answers for one station, to users and other stations ([`crate::station::Station::run`]).
     pub fn router(station: &Arc<Station>) -> Router {
         questions::router(Arc::new(Self::new(vec![Arc::clone(station)])))
     }

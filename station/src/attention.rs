@@ -3,12 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use keepshare_control::answers::Concern;
+use keepshare_sets::concerns::{Known, News};
 
-use crate::{
-    concerns::{Known, News},
-    service::Station,
-    status::station_status,
-};
+use crate::{station::Station, status::station_status};
 
 /// How often it is looked whether something has begun or ended.
 const LOOK_EVERY: Duration = Duration::from_secs(2);

@@ -17,10 +17,9 @@ use serde::Deserialize;
 
 use keepshare_base::{AddressError, StationAddress, StationName};
 use keepshare_control::{Code, Failure, Outcome};
-use keepshare_host::files;
+use keepshare_host::{files, folders};
+use keepshare_sets::schedule::{Scans, Weekly};
 use keepshare_versioning::when::machine_zone;
-
-use crate::schedule::Weekly;
 
 /// The port of station to station links.
 pub const DEFAULT_PORT: u16 = 7846;
@@ -109,21 +108,6 @@ struct File {
     scan: Option<ScanTable>,
 }
 
-/// When sources are compared whole.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Scans {
-    /// Everywhere.
-    pub at: Weekly,
-    /// Where others write to a source's file system and nobody tells of it.
-    pub shared_every: Duration,
-}
-
-impl Default for Scans {
-    fn default() -> Self {
-        Self { at: Weekly::default(), shared_every: Duration::from_secs(300) }
-    }
-}
-
 /// The most often that such sources are compared, in seconds.
 const SHARED_EVERY_S_MIN: u32 = 30;
 
@@ -196,7 +180,7 @@ impl Config {
             refuse_unknown(scan, "scan.", &SCAN_KEYS)?;
         }
         let file: File = toml::from_str(text).map_err(usage)?;
-        let state = file.state.unwrap_or_else(default_state);
+        let state = file.state.unwrap_or_else(folders::station_state);
         let zone = file.zone.as_deref().map_or_else(|| Ok(machine_zone()), parse_zone)?;
         Ok(Self {
             name: file.name,
@@ -316,26 +300,10 @@ pub fn toml_error(text: &str, error: &toml::de::Error) -> String {
     format!("line {line}, column {column}: {what}")
 }
 
-/// Returns where the config is when none is named.
-pub fn default_config() -> PathBuf {
-    if is_root() {
-        return PathBuf::from("/etc/keepshare/station.toml");
-    }
-    xdg("XDG_CONFIG_HOME", ".config").join("keepshare/station.toml")
-}
-
-/// Returns where the state is when the config does not say.
-pub fn default_state() -> PathBuf {
-    if is_root() {
-        return PathBuf::from("/var/lib/keepshare");
-    }
-    xdg("XDG_STATE_HOME", ".local/state").join("keepshare")
-}
-
 /// Returns the socket to talk to when none is named: that of the default config, or of the default state.
 pub fn default_socket() -> PathBuf {
-    Config::load(&default_config())
-        .map_or_else(|_| socket_in(&default_state()), |config| config.socket)
+    Config::load(&folders::station_config())
+        .map_or_else(|_| socket_in(&folders::station_state()), |config| config.socket)
 }
 
 /// Returns the socket of a station that keeps its state here, where its config names no other.
@@ -394,36 +362,9 @@ fn parse_zone(name: &str) -> Outcome<Tz> {
 /// Returns the word that is nearest to `word`, if one is near enough to be what was meant.
 pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let near = word.len() / 3 + 1;
-    let (distance, best) = known.iter().map(|known| (edit_distance(word, known), *known)).min()?;
+    let (distance, best) =
+        known.iter().map(|known| (strsim::levenshtein(word, known), *known)).min()?;
     (distance <= near).then_some(best)
-}
-
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
-/// Returns a folder of the user's: what this variable names, else what is called so at home.
-pub fn xdg(variable: &str, fallback: &str) -> PathBuf {
-    let named = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
-    named.unwrap_or_else(|| {
-        let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
-        home.join(fallback)
-    })
 }
 
 #[cfg(test)]

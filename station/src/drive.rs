@@ -1,26 +1,18 @@
-//! The network drive: the NFS door as this station runs it, with the sets that it keeps.
+//! The network drive: the sets that this station shows as drives, and how the door that serves them is.
 
 use std::{
     fmt,
-    net::{SocketAddr, TcpListener},
-    sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
+    net::SocketAddr,
+    sync::{Mutex, PoisonError},
 };
 
-use anyhow::Context;
+use chrono_tz::Tz;
 
-use keepshare_auth::{AuditEvent, AuditLine};
+use keepshare_auth::Sessions;
 use keepshare_control::{Failure, Outcome};
-use keepshare_host::clock;
-use keepshare_namespace::{AskedBy, Restore, RestoreError, Restorer, Share, ShareConfig, ShareId};
-use keepshare_nfs::{ClientInfo, Limits, Parts, Server, Shares};
-use keepshare_replication::drivers::Wanted;
-use keepshare_versioning::names;
-
-use crate::{replica::Replica, service::Station, set_record::SetRecord};
-
-/// How often an address that is taken is tried again.
-const BIND_EVERY: Duration = Duration::from_secs(5);
+use keepshare_namespace::{Share, ShareConfig, ShareId, Show};
+use keepshare_nfs::{ClientInfo, Server, Shares};
+use keepshare_sets::{record::SetRecord, replica::Replica};
 
 /// What the keys of names and ids are derived for.
 const KEY_PURPOSE: &str = "keepshare names and ids of a share v1";
@@ -34,17 +26,24 @@ pub(crate) struct Drive {
 }
 
 impl Drive {
-    /// Shows a set that this station keeps.
-    pub(crate) fn add(&self, station: &Station, record: &SetRecord, replica: &Replica) {
+    /// Shows a set that this station keeps, in this zone and with `@versions` listed here; its handles are sealed with a key that
+    /// follows from that of the sessions.
+    pub(crate) fn add(
+        &self,
+        record: &SetRecord,
+        replica: &Replica,
+        (zone, show): (Tz, Show),
+        sessions: &Sessions,
+    ) {
         let Some(number) = record.share else { return };
         self.shares.insert(Share::new(ShareConfig {
             id: ShareId(number),
             set: record.name.clone(),
             reader: replica.reader().clone(),
-            zone: station.config.zone,
-            show: station.config.doors.show.into(),
+            zone,
+            show,
             room: replica.live().to_owned(),
-            key: station.accounts.sessions().derived_key(KEY_PURPOSE),
+            key: sessions.derived_key(KEY_PURPOSE),
         }));
     }
 
@@ -65,11 +64,18 @@ impl Drive {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set_problem(&self, problem: Option<String>) {
+    /// Says why there is no drive, or that there is one.
+    pub(crate) fn set_problem(&self, problem: Option<String>) {
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
     }
 
-    fn set_server(&self, server: Option<Server>) -> Option<Server> {
+    /// Returns the sets that are drives.
+    pub(crate) fn shares(&self) -> &Shares {
+        &self.shares
+    }
+
+    /// Takes what serves the drive, and returns what did before.
+    pub(crate) fn set_server(&self, server: Option<Server>) -> Option<Server> {
         let mut held = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut held, server)
     }
@@ -97,97 +103,12 @@ pub(crate) fn number(records: &mut [SetRecord]) -> Outcome<bool> {
     Ok(changed)
 }
 
-/// Serves the drive until the station stops. An address that cannot be had is a problem that is shown; nothing else waits
-/// for it.
-pub(crate) async fn keep(station: Arc<Station>, address: SocketAddr) {
-    let mut stop = station.stopping();
-    let started = tokio::select! {
-        server = start(&station, address) => server,
-        _ = stop.wait_for(|stop| *stop) => return,
-    };
-    station.drive.set_server(Some(started));
-    // The station is there as long as this task.
-    let _ = stop.wait_for(|stop| *stop).await;
-    let server = station.drive.set_server(None);
-    // Waits for clients to take their answers.
-    let stopped = tokio::task::spawn_blocking(move || server.map(Server::stop)).await;
-    if let Err(error) = stopped {
-        tracing::error!(%error, "ending the drive failed");
-    }
-}
-
-async fn start(station: &Arc<Station>, address: SocketAddr) -> Server {
-    let mut is_told = false;
-    loop {
-        match try_start(station, address) {
-            Ok(server) => {
-                station.drive.set_problem(None);
-                tracing::info!(station = %station.config.name, address = %server.address(), "the drive is served");
-                return server;
-            }
-            Err(error) => {
-                if !is_told {
-                    tracing::error!(%address, error = format!("{error:#}"), "the drive is not served");
-                    is_told = true;
-                }
-                station.drive.set_problem(Some(format!("{error:#}")));
-                tokio::time::sleep(BIND_EVERY).await;
-            }
-        }
-    }
-}
-
-fn try_start(station: &Arc<Station>, address: SocketAddr) -> anyhow::Result<Server> {
-    let listener =
-        TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
-    let parts = Parts {
-        shares: station.drive.shares.clone(),
-        sessions: station.accounts.sessions().clone(),
-        restorer: Arc::new(Restores(Arc::downgrade(station))),
-        clock: clock::now,
-        limits: Limits::default(),
-    };
-    Server::start(listener, parts).context("cannot start its threads")
-}
-
-/// Has the masters of this station's sets write old versions back.
-struct Restores(Weak<Station>);
-
-impl Restorer for Restores {
-    fn restore(&self, restore: &Restore, by: AskedBy) -> Result<(), RestoreError> {
-        let station = self.0.upgrade().ok_or(RestoreError::Away)?;
-        let running = station.running(&restore.set);
-        let restored = match running.as_ref().and_then(|running| running.copy()) {
-            Some(copy) => {
-                let (sessions, session) = (station.accounts.sessions().clone(), by.session);
-                let wanted = Wanted::new(move || sessions.lives(session));
-                copy.restore_for_door(restore, wanted)
-            }
-            None => Err(RestoreError::Away),
-        };
-        let line = match &restored {
-            Ok(result) => AuditLine::done(clock::now(), AuditEvent::Restore).result(result),
-            Err(error) => AuditLine::refused(clock::now(), AuditEvent::Restore, error),
-        };
-        let line = line.principal(&restore.user).address(by.address).session(by.session);
-        let line = line.set(&restore.set).path(&restore.path).version(names::id(&restore.state));
-        station.accounts.audit().write(line);
-        restored.map(drop)
-    }
-}
-
-impl fmt::Debug for Restores {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Restores").finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use keepshare_base::OriginId;
+    use keepshare_sets::record::SetPart;
 
     use super::*;
-    use crate::set_record::SetPart;
 
     /// A number that came to another set would give its files to whoever still has a handle.
     #[test]

@@ -12,11 +12,13 @@ use keepshare_host::{
 };
 use keepshare_identity::{
     Applicant, ClusterCa, Enrolment, JoinError, JoinToken, JoinedIdentity, StationIdentity,
+    tls::machine_clock,
 };
 use keepshare_replication::join::ask;
 
-use crate::tls_clock::tls_clock;
-use crate::{config::Config, database, state::StateDir};
+use keepshare_sets::database;
+
+use crate::{config::Config, state::StateDir};
 
 /// Writes everything a first station needs. The config comes last: with it the station exists.
 pub fn make_first(config: &Config, config_path: &Path, address: &StationAddress) -> Outcome<()> {
@@ -76,7 +78,8 @@ pub async fn join_cluster(
     let state = StateDir::new(&config.state);
     let made = prepare(&state, config_path)?;
     let failure = |error| join_failure(error, &config.name);
-    let applicant = Applicant::join(token, &config.name, address, &tls_clock()).map_err(failure)?;
+    let applicant =
+        Applicant::join(token, &config.name, address, &machine_clock()).map_err(failure)?;
     let answer = ask(primary.as_str(), applicant.tls(), applicant.question()).await;
     let answer = answer.map_err(|error| {
         Failure::because(Code::Unavailable, error)

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use keepshare_base::{Role, SetName, StationAddress, StationName};
 use keepshare_identity::{Enrolment, Member, Peer, StationIdentity, tls::StationTls};
 use keepshare_replication::{drivers, link::Credentials};
+use keepshare_sets::context;
 
 use crate::{agreed::Agreed, state::Rerouted};
 
@@ -140,11 +141,15 @@ pub(crate) struct Primary {
 
 /// The stations that receive one set: whoever is none of them any more is not to be reached.
 #[derive(Clone, Debug)]
-pub(crate) struct Receivers {
-    /// All stations.
-    pub(crate) peers: Arc<Peers>,
-    /// The set.
-    pub(crate) set: SetName,
+struct Receivers {
+    peers: Arc<Peers>,
+    set: SetName,
+}
+
+impl context::Receivers for Peers {
+    fn of(self: Arc<Self>, set: &SetName) -> Arc<dyn drivers::Peers> {
+        Arc::new(Receivers { peers: self, set: set.clone() })
+    }
 }
 
 impl drivers::Peers for Receivers {

@@ -6,11 +6,13 @@ use anyhow::Context;
 
 use keepshare_base::Role;
 use keepshare_host::clock;
-use keepshare_identity::{Applicant, StationIdentity, tls::StationTls};
+use keepshare_identity::{
+    Applicant, StationIdentity,
+    tls::{StationTls, machine_clock},
+};
 use keepshare_replication::join::ask;
 
-use crate::service::Station;
-use crate::tls_clock::tls_clock;
+use crate::station::Station;
 
 /// How often it is looked whether the certificate is due: the clock may have been set.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -69,7 +71,7 @@ async fn renew(station: &Arc<Station>, identity: &StationIdentity) -> anyhow::Re
         }
     };
     let revocations = station.peers.tls().revocations().clone();
-    let tls = StationTls::new(&identity, revocations, tls_clock())?;
+    let tls = StationTls::new(&identity, revocations, machine_clock())?;
     identity.save(&station.state.identity())?;
     if !members.is_empty() && station.agreed.held().is_none() {
         let saved = station.state.save_members(&members);

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::service::Station;
+use crate::station::Station;
 
 /// How often it is tried.
 const EVERY: Duration = Duration::from_secs(10);

@@ -13,13 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use keepshare_base::{Role, SetName, Stamp, StationAddress, StationName};
 use keepshare_control::{Code, Failure, Outcome};
-use keepshare_host::{accounts, files};
+use keepshare_host::files;
 use keepshare_identity::Member;
+use keepshare_sets::{dirs::SetDirs, record::SetRecord};
 
-use crate::{
-    config::{self, toml_error},
-    set_record::SetRecord,
-};
+use crate::config::toml_error;
 
 /// The paths inside a state folder.
 #[derive(Clone, Debug)]
@@ -109,7 +107,7 @@ impl StateDir {
 
     /// Where keys and certificates are.
     pub(crate) fn identity(&self) -> PathBuf {
-        self.0.join("identity")
+        self.0.join(keepshare_identity::FOLDER)
     }
 
     /// Where users and sessions are, and on the primary members and join tokens.
@@ -117,29 +115,9 @@ impl StateDir {
         self.0.join("auth.redb")
     }
 
-    /// Where all journals are.
-    pub(crate) fn journals(&self) -> PathBuf {
-        self.0.join("journal")
-    }
-
-    /// Where the journal of a set is, on its master.
-    pub(crate) fn journal(&self, set: &SetName) -> PathBuf {
-        self.journals().join(format!("{set}.redb"))
-    }
-
-    /// Where content waits for destinations that lag, on a set's master.
-    pub(crate) fn spool(&self, set: &SetName) -> PathBuf {
-        self.0.join("journal").join(format!("{set}.spool"))
-    }
-
-    /// Where content of a restore waits until it is whole, on a set's master.
-    pub(crate) fn restores(&self, set: &SetName) -> PathBuf {
-        self.0.join("journal").join(format!("{set}.restores"))
-    }
-
-    /// Where a received set is.
-    pub(crate) fn set(&self, set: &SetName) -> PathBuf {
-        self.0.join("sets").join(set.as_str())
+    /// Where it keeps what belongs to its sets.
+    pub(crate) fn sets(&self) -> SetDirs {
+        SetDirs::new(&self.0)
     }
 
     /// Reads this station's part of every set.
@@ -189,11 +167,12 @@ impl StateDir {
         if !is_gone(self.former_sets_file()) || !is_gone(self.parts_file()) {
             return Vec::new();
         }
-        let journals = fs::read_dir(self.journals()).into_iter().flatten().flatten();
+        let dirs = self.sets();
+        let journals = fs::read_dir(dirs.journals()).into_iter().flatten().flatten();
         let names = journals.filter_map(|entry| entry.file_name().into_string().ok());
         let sets = names.filter_map(|name| name.strip_suffix(".redb")?.parse().ok());
         // One that was refused left a journal at most.
-        let mut sets: Vec<SetName> = sets.filter(|set| self.restores(set).exists()).collect();
+        let mut sets: Vec<SetName> = sets.filter(|set| dirs.restores(set).exists()).collect();
         sets.sort();
         sets
     }
@@ -289,58 +268,12 @@ fn write_toml(path: &Path, value: &impl Serialize) -> Outcome<()> {
     Ok(written.map_err(anyhow::Error::new)?)
 }
 
-/// Returns the station's state folder that a folder is, or lies in, if there is one.
-pub(crate) fn state_around(folder: &Path) -> Option<&Path> {
-    folder.ancestors().find(|dir| is_state_dir(dir))
-}
-
-/// Returns the state folders inside a folder that are known without walking through it: those of the stations that run
-/// on this machine, by their sockets, and those in the places where they are unless somebody names another.
-pub(crate) fn states_inside(folder: &Path) -> Vec<PathBuf> {
-    let sockets = fs::read_to_string(SOCKETS).unwrap_or_default();
-    let running = sockets.lines().filter_map(socket_path).filter_map(Path::parent);
-    let usual = usual_states();
-    // By their names first: homes may be mounted when somebody looks at them.
-    let usual = usual.iter().map(PathBuf::as_path).filter(|state| state.starts_with(folder));
-    let known = running.chain(usual);
-    let real = known.filter_map(|dir| dir.canonicalize().ok());
-    let mut found: Vec<PathBuf> =
-        real.filter(|dir| dir.starts_with(folder) && is_state_dir(dir)).collect();
-    found.sort();
-    found.dedup();
-    found
-}
-
-/// A station has an identity before it has anything else.
-fn is_state_dir(dir: &Path) -> bool {
-    let identity = StateDir::new(dir).identity();
-    [keepshare_identity::IDENTITY_FILE, keepshare_identity::CA_FILE]
-        .iter()
-        .any(|file| identity.join(file).exists())
-}
-
-/// Where this machine lists its Unix sockets.
-const SOCKETS: &str = "/proc/net/unix";
-
-/// Reads the path at the end of a line of [`SOCKETS`], if the socket has one.
-fn socket_path(line: &str) -> Option<&Path> {
-    line.find(" /").map(|at| Path::new(&line[at + 1..]))
-}
-
-/// Returns where the stations of root and of every user keep their state by default.
-fn usual_states() -> Vec<PathBuf> {
-    let of_home = |home: PathBuf| home.join(".local/state/keepshare");
-    let mut states: Vec<PathBuf> = accounts::local_homes().into_iter().map(of_home).collect();
-    states.extend([PathBuf::from("/var/lib/keepshare"), config::default_state()]);
-    states
-}
-
 #[cfg(test)]
 mod tests {
     use keepshare_base::OriginId;
+    use keepshare_sets::record::SetPart;
 
     use super::*;
-    use crate::set_record::SetPart;
 
     /// A station that has forgotten what it is there for must not be content.
     #[test]
@@ -349,10 +282,10 @@ mod tests {
         let state = StateDir::new(dir.path());
         assert_eq!(state.lost_sets(), [], "a new station");
         let set: SetName = "work".parse().unwrap();
-        fs::create_dir(state.journals()).unwrap();
-        fs::write(state.journal(&set), "").unwrap();
+        fs::create_dir(state.sets().journals()).unwrap();
+        fs::write(state.sets().journal(&set), "").unwrap();
         assert_eq!(state.lost_sets(), [], "it was refused when it was added");
-        fs::create_dir(state.restores(&set)).unwrap();
+        fs::create_dir(state.sets().restores(&set)).unwrap();
         assert_eq!(state.lost_sets(), [set]);
         state.save_sets(&[]).unwrap();
         assert_eq!(state.lost_sets(), []);
@@ -391,35 +324,5 @@ mod tests {
         assert_eq!(failure.code, keepshare_control::Code::Refused);
         drop(held);
         assert!(state.lock().is_ok());
-    }
-
-    /// A station that replicates what another one keeps makes the other one keep more, for ever.
-    #[test]
-    fn the_state_of_a_station_is_recognised() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().canonicalize().unwrap();
-        let state = root.join("deep/down/state");
-        fs::create_dir_all(state.join("identity")).unwrap();
-        fs::create_dir_all(state.join("sets/office/live")).unwrap();
-        assert_eq!(state_around(&state), None, "an empty folder of that name is nobody's");
-        fs::write(state.join("identity/station.pem"), "").unwrap();
-        assert_eq!(state_around(&state.join("sets/office/live")), Some(state.as_path()));
-        assert_eq!(state_around(&root), None);
-        assert_eq!(states_inside(&root), [] as [&Path; 0], "it does not run");
-        let socket = std::os::unix::net::UnixListener::bind(state.join("keepshare.sock")).unwrap();
-        assert_eq!(states_inside(&root), [state.as_path()]);
-        assert_eq!(states_inside(&root.join("elsewhere")), [] as [&Path; 0]);
-        drop(socket);
-    }
-
-    #[test]
-    fn only_sockets_with_a_path_have_one() {
-        let line = "0000000000000000: 00000002 00000000 00010000 0001 01 39470 /run/a b/s.sock";
-        assert_eq!(socket_path(line), Some(Path::new("/run/a b/s.sock")));
-        for line in
-            ["Num       RefCount Protocol Flags    Type St Inode Path", "x: 0 0 1 01 5 @/a", ""]
-        {
-            assert_eq!(socket_path(line), None, "{line}");
-        }
     }
 }

@@ -2,14 +2,11 @@
 
 use keepshare_base::{SetName, StationName, health::StationProblem};
 use keepshare_control::answers::{ClientStatus, MemberStatus, SetStatus, StationStatus};
+use keepshare_host::panics::{self, Panicked};
 use keepshare_identity::Member;
+use keepshare_sets::{checkup::Checkup, concerns::concerns};
 
-use crate::{
-    checkup::Checkup,
-    concerns::concerns,
-    panics::{self, Panicked},
-    service::Station,
-};
+use crate::station::Station;
 
 /// Returns how a station is.
 pub(crate) fn station_status(station: &Station) -> StationStatus {
@@ -47,7 +44,7 @@ pub(crate) fn station_status(station: &Station) -> StationStatus {
 
 /// Returns which sets nobody replicates any more since the list of them was lost.
 fn lost_sets(station: &Station) -> Option<StationProblem> {
-    let (state, journals) = (station.state.root().to_owned(), station.state.journals());
+    let (state, journals) = (station.state.root().to_owned(), station.state.sets().journals());
     let sets = station.state.lost_sets();
     (!sets.is_empty()).then_some(StationProblem::SetsLost { state, journals, sets })
 }

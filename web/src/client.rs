@@ -9,11 +9,7 @@ use axum::http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use rustls::{
-    ClientConfig,
-    pki_types::ServerName,
-    time_provider::{DefaultTimeProvider, TimeProvider},
-};
+use rustls::{ClientConfig, pki_types::ServerName};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -127,7 +123,7 @@ impl ClientError {
 
 /// Asks the door at `address` (`HOST:PORT`) for its certificate alone, and returns which station it names, and by which CA.
 pub async fn probe(address: &str) -> Result<SeenStation, ClientError> {
-    let (config, seen) = tls::probe_client(&clock())?;
+    let (config, seen) = tls::probe_client(&tls::machine_clock())?;
     let probed = in_time(address, connect(address, config)).await;
     match (seen.station(), probed) {
         (Some(station), _) => Ok(station),
@@ -146,7 +142,10 @@ pub struct LoginClient {
 impl LoginClient {
     /// Names the door at `address` (`HOST:PORT`), and the station that its certificate must be of.
     pub fn new(address: &str, station: &SeenStation) -> Result<Self, ClientError> {
-        Ok(Self { address: address.to_owned(), tls: tls::web_client(station, &clock())? })
+        Ok(Self {
+            address: address.to_owned(),
+            tls: tls::web_client(station, &tls::machine_clock())?,
+        })
     }
 
     /// Logs in. An answer that is no answer to this question is [`ClientError::Nonsense`].
@@ -258,8 +257,4 @@ async fn in_time<T>(
 ) -> Result<T, ClientError> {
     let timed_out = |_| ClientError::Timeout { address: address.to_owned() };
     timeout(ASK_TIMEOUT, work).await.map_err(timed_out)?
-}
-
-fn clock() -> Arc<dyn TimeProvider> {
-    Arc::new(DefaultTimeProvider)
 }

@@ -26,6 +26,9 @@ use crate::{
 /// The file with the station's key, its certificate and the CA's certificate.
 pub const IDENTITY_FILE: &str = "station.pem";
 
+/// The folder of a station's state in which its keys and certificates are.
+pub const FOLDER: &str = "identity";
+
 /// A certificate is renewed when less than a third of its time is left.
 const RENEW_BEFORE_US: i64 = STATION_VALID_DAYS * 86_400_000_000 / 3;
 

@@ -22,7 +22,7 @@ pub use ca::{CA_FILE, CaError, CaPin, CaPinError, ClusterCa};
 pub use certificate::{CertificateError, Peer};
 pub use enrol_error::{EnrolError, MessageError};
 pub use enrolment::{Admission, Application, Enrolment, Register};
-pub use identity::{IDENTITY_FILE, IdentityError, PendingIdentity, StationIdentity};
+pub use identity::{FOLDER, IDENTITY_FILE, IdentityError, PendingIdentity, StationIdentity};
 pub use join::{Applicant, Decided, Have, Hearing, JoinDesk, JoinError, JoinedIdentity, Move};
 pub use members::Member;
 pub use revocation::Revocations;

@@ -4,6 +4,7 @@
 //! [`Peer`]), and whoever dials says which station it expects. Sessions are never resumed, because a resumed
 //! one would not be verified again.
 
+mod clock;
 mod verify;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use rustls::{
 
 use keepshare_base::StationName;
 
+pub use self::clock::machine_clock;
 use self::verify::{Expected, Members, Pinned, Probe, Verifier};
 pub use self::verify::{Seen, SeenStation};
 use crate::{CaPin, Peer, Revocations, StationIdentity};

@@ -16,14 +16,14 @@ use keepshare_control::{
     answers::{HealthStatus, Progress, SetStatus},
     socket::Socket,
 };
-use keepshare_host::{clock, files};
+use keepshare_host::{clock, files, panics};
 use keepshare_identity::TOKEN_TTL_S;
+use keepshare_sets::{schedule::Scans, source_folder};
 use keepshare_station::{
     answers::StationAnswers,
     config::{self, Config, Doors, Shown, parse_address},
     founding::{join_cluster, make_first},
-    panics,
-    service::{Station, refuse_states},
+    station::Station,
     status::status_of_set,
 };
 use keepshare_versioning::when::machine_zone;
@@ -255,7 +255,7 @@ impl Layout {
             zone: machine_zone(),
             bandwidth_bytes_per_s: None,
             doors: doors_of(station)?,
-            scans: config::Scans::default(),
+            scans: Scans::default(),
         };
         Ok((config, true))
     }
@@ -318,7 +318,7 @@ fn check(source: &Path, state: &Path) -> Outcome<()> {
     if [MASTER, SINGLE].iter().any(|station| state.join(station).join(CONFIG).exists()) {
         return Ok(());
     }
-    refuse_states(&source)?;
+    source_folder::refuse(&source)?;
     let mut above = state.ancestors().filter_map(|dir| dir.canonicalize().ok());
     if above.next().is_some_and(|dir| dir.starts_with(&source)) {
         let (source, state) = (source.display(), state.display());

@@ -9,9 +9,11 @@ use anyhow::Context;
 
 use keepshare_base::StationAddress;
 use keepshare_control::{Code, Failure, Outcome};
+use keepshare_host::folders;
 use keepshare_identity::{JoinToken, TokenError};
+use keepshare_sets::schedule::Scans;
 use keepshare_station::{
-    config::{self, Config, Doors, Scans, parse_address},
+    config::{self, Config, Doors, parse_address},
     founding::{join_cluster, make_first, refuse_existing},
 };
 use keepshare_versioning::when::machine_zone;
@@ -66,7 +68,7 @@ fn new_config(options: &NewStation) -> Outcome<Config> {
     let state = match &options.state {
         Some(state) => std::path::absolute(state)
             .with_context(|| format!("cannot tell where {} is", state.display()))?,
-        None => config::default_state(),
+        None => folders::station_state(),
     };
     let listen = match &options.listen {
         Some(listen) => config::parse_listen(listen)?,
@@ -141,7 +143,7 @@ fn report(
     screen.value(&value, |_| {
         let (name, path, state) = (&config.name, config_path.display(), config.state.display());
         // What is not where commands look by themselves has to be named to them.
-        let option = match config_path == config::default_config() {
+        let option = match config_path == folders::station_config() {
             true => String::new(),
             false => format!(" --config {path}"),
         };

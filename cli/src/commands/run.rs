@@ -7,8 +7,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use keepshare_control::{Outcome, socket::Socket};
-use keepshare_host::accounts::MachineAccounts;
-use keepshare_station::{answers::StationAnswers, config::Config, panics, service::Station};
+use keepshare_host::{accounts::MachineAccounts, panics};
+use keepshare_station::{answers::StationAnswers, config::Config, station::Station};
 
 /// Which log lines are written, as `tracing` filters are: `info`, `keepshare=debug`, …
 const LOG_VARIABLE: &str = "KEEPSHARE_LOG";

@@ -12,10 +12,11 @@ use keepshare_control::{
 };
 use keepshare_host::{accounts::MachineAccounts, clock};
 use keepshare_namespace::{Pattern, Who};
+use keepshare_sets::replica::Replica;
 use keepshare_versioning::{FileState, names};
 
 use super::StationAnswers;
-use crate::{elsewhere::Elsewhere, replica::Replica};
+use crate::elsewhere::Elsewhere;
 
 /// Where the versions of a set are.
 enum Kept {

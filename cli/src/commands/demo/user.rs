@@ -12,7 +12,7 @@ use anyhow::Context;
 use keepshare_auth::{Accounts, Binding, User, UserName, UserSets};
 use keepshare_control::{Code, Failure, Outcome};
 use keepshare_host::{accounts::MachineAccounts, clock, files};
-use keepshare_station::service::Station;
+use keepshare_station::station::Station;
 
 use super::set_name;
 

@@ -28,6 +28,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("keepshare-control", &["base", "auth"]),
     ("keepshare-web", &["base", "namespace", "auth", "identity", "gate", "control"]),
     (
+        "keepshare-sets",
+        &[
+            "base",
+            "host",
+            "gate",
+            "proto",
+            "versioning",
+            "identity",
+            "replication",
+            "namespace",
+            "control",
+        ],
+    ),
+    (
         "keepshare-station",
         &[
             "base",
@@ -44,11 +58,12 @@ const ARROWS: &[(&str, &[&str])] = &[
             "nfs",
             "control",
             "web",
+            "sets",
         ],
     ),
     (
         "keepshare-cli",
-        &["base", "host", "versioning", "auth", "identity", "control", "web", "station"],
+        &["base", "host", "versioning", "auth", "identity", "control", "web", "sets", "station"],
     ),
 ];
 

@@ -1,8 +1,8 @@
 //! Rooms use each other in one direction.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, path::Path};
 
-use crate::{PURE, manifests, modules::Modules, read_manifest, root};
+use crate::{PURE, files_with, manifests, modules::Modules, read_manifest, root};
 
 /// Rings that are still there. The list may only shrink: what it names that is no ring any more is taken out of it.
 const RINGS: &[(&str, &str, &[&str])] = &[
@@ -18,21 +18,6 @@ const RINGS: &[(&str, &str, &[&str])] = &[
     ("keepshare-replication", "source", &["aside", "ledger", "map", "pass", "tree"]),
     ("keepshare-replication", "source", &["fitting", "plan"]),
     ("keepshare-replication", "source", &["keeping", "pending", "round", "ship"]),
-    (
-        "keepshare-station",
-        "",
-        &[
-            "announce",
-            "attention",
-            "door",
-            "drive",
-            "renewal",
-            "reopening",
-            "service",
-            "status",
-            "users_door",
-        ],
-    ),
     ("keepshare-versioning", "", &["check", "store"]),
     ("keepshare-versioning", "", &["record", "state"]),
     ("keepshare-versioning", "index", &["apply", "files", "voids"]),
@@ -102,6 +87,20 @@ fn no_file_is_too_long_to_be_read_at_once() {
     let is_long = |long: &str| found.iter().any(|(path, _)| path == long);
     let gone: Vec<_> = LONG.iter().filter(|(long, _)| !is_long(long)).collect();
     assert!(gone.is_empty(), "take out of the list what is short now: {gone:?}");
+}
+
+/// The most lines of `station/`, its tests included: it composes, and what it would decide or do has a home elsewhere.
+const STATION_LINES_MAX: usize = 5_000;
+
+#[test]
+fn a_station_only_composes() {
+    let lines = |path: &Path| fs::read_to_string(path).unwrap().lines().count();
+    let folder = root().join("station");
+    let files = files_with("rs").into_iter().filter(|path| path.starts_with(&folder));
+    let counted: Vec<usize> = files.map(|path| lines(&path)).collect();
+    assert!(counted.len() > 10, "its files are somewhere else");
+    let all: usize = counted.iter().sum();
+    assert!(all <= STATION_LINES_MAX, "station/ has {all} lines");
 }
 
 /// Returns how many lines every file of the product has without its tests.

@@ -17,7 +17,7 @@ const AWAY_S_MAX: u64 = 300;
 const TOLD_MAX: usize = 256;
 
 /// Returns what of a station and its sets needs a person.
-pub(crate) fn concerns(
+pub fn concerns(
     station: &StationName,
     problems: &[StationProblem],
     sets: &[Checkup],
@@ -82,20 +82,20 @@ fn away(about: String, seconds: Option<u64>, what: &str, why: Option<&str>) -> O
 
 /// What has been told.
 #[derive(Debug, Default)]
-pub(crate) struct Known(BTreeMap<(String, ProblemKind), Concern>);
+pub struct Known(BTreeMap<(String, ProblemKind), Concern>);
 
 /// What is to be told.
 #[derive(Debug, Default, Eq, PartialEq)]
-pub(crate) struct News {
+pub struct News {
     /// What was not there before.
-    pub(crate) begun: Vec<Concern>,
+    pub begun: Vec<Concern>,
     /// What is not there any more.
-    pub(crate) ended: Vec<Concern>,
+    pub ended: Vec<Concern>,
 }
 
 impl Known {
     /// Takes what there is now, and returns what has begun and what has ended since.
-    pub(crate) fn take(&mut self, concerns: Vec<Concern>) -> News {
+    pub fn take(&mut self, concerns: Vec<Concern>) -> News {
         let mut now = BTreeMap::new();
         for concern in concerns {
             // A count that grows, another reason, or one more of a kind is no other alarm.

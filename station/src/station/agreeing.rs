@@ -20,12 +20,13 @@ use keepshare_control::{Failure, Outcome};
 use keepshare_host::clock;
 use keepshare_identity::{Enrolment, Register};
 
-use super::Station;
-use crate::{
-    drive,
+use keepshare_sets::{
     parts::Opened,
-    set_record::{CopyPart, LivePart, SetPart, SetRecord, SourcePart},
+    record::{CopyPart, LivePart, SetPart, SetRecord, SourcePart},
 };
+
+use super::Station;
+use crate::drive;
 
 /// How often time is counted, and tried again what failed.
 const TICK: Duration = Duration::from_secs(60);

@@ -1,11 +1,14 @@
 use std::{
     fs,
+    path::Path,
     time::{Duration, Instant},
 };
 
+use keepshare_sets::schedule::Scans;
+
 use super::*;
 use crate::{
-    config::{self, Doors, Scans, Shown, parse_address},
+    config::{self, Doors, Shown, parse_address},
     founding::make_first,
 };
 
@@ -60,7 +63,7 @@ async fn a_set_that_cannot_be_opened_leaves_no_thread() {
     let station = station(dir.path()).await;
     let record = master_of("left", &source);
     // Restores cannot be put aside where a file is in the place of their folder.
-    let restores = station.state.restores(&record.name);
+    let restores = station.state.sets().restores(&record.name);
     fs::create_dir_all(restores.parent().unwrap()).unwrap();
     fs::write(&restores, "in the way").unwrap();
     for _ in 0..2 {
@@ -138,7 +141,7 @@ async fn a_copy_that_is_opened_later_is_reached_by_its_source() {
     let station = station(dir.path()).await;
     let part = SetPart::kept_in_place(OriginId(1), station.config.name.clone(), source, Vec::new());
     let record = SetRecord::new("files".parse().unwrap(), part);
-    let in_the_way = station.state.set(&record.name);
+    let in_the_way = station.state.sets().copy(&record.name);
     fs::create_dir_all(in_the_way.parent().unwrap()).unwrap();
     fs::write(&in_the_way, "in the way").unwrap();
     assert!(station.add_set(record.clone()).is_err(), "a new set is whole, or is refused");

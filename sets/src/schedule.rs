@@ -1,5 +1,7 @@
 //! A time of day, every day or on one day of the week, and when it is next.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Datelike, Days, NaiveTime, TimeDelta, TimeZone, Utc, Weekday};
 use chrono_tz::Tz;
 
@@ -23,7 +25,7 @@ impl Default for Weekly {
 
 impl Weekly {
     /// Reads `HH:MM`, or `DAY HH:MM`.
-    pub(crate) fn parse(text: &str) -> Outcome<Self> {
+    pub fn parse(text: &str) -> Outcome<Self> {
         let wrong = || {
             Failure::usage(format!("'{text}' is not a time of day"))
                 .hint("write it like 03:00, or sun 03:00 for once a week")
@@ -37,7 +39,7 @@ impl Weekly {
     }
 
     /// Returns when it is next after `now`. An hour that the clock skips is taken an hour later, one that it repeats once.
-    pub(crate) fn next(self, zone: Tz, now: DateTime<Utc>) -> DateTime<Utc> {
+    pub fn next(self, zone: Tz, now: DateTime<Utc>) -> DateTime<Utc> {
         let today = now.with_timezone(&zone).date_naive();
         let days = (0..=8).filter_map(|n| today.checked_add_days(Days::new(n)));
         let mut times = days
@@ -52,9 +54,24 @@ impl Weekly {
     }
 }
 
+/// When sources are compared whole.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Scans {
+    /// Everywhere.
+    pub at: Weekly,
+    /// Where others write to a source's file system and nobody tells of it.
+    pub shared_every: Duration,
+}
+
+impl Default for Scans {
+    fn default() -> Self {
+        Self { at: Weekly::default(), shared_every: Duration::from_secs(300) }
+    }
+}
+
 /// Rings at such times, also where the clock is set meanwhile.
 #[derive(Debug)]
-pub(crate) struct AlarmClock {
+pub struct AlarmClock {
     at: Weekly,
     zone: Tz,
     next: DateTime<Utc>,
@@ -63,17 +80,17 @@ pub(crate) struct AlarmClock {
 
 impl AlarmClock {
     /// Returns one that rings for the first time after `now`.
-    pub(crate) fn new(at: Weekly, zone: Tz, now: DateTime<Utc>) -> Self {
+    pub fn new(at: Weekly, zone: Tz, now: DateTime<Utc>) -> Self {
         Self { at, zone, next: at.next(zone, now), looked: now }
     }
 
     /// Returns how long it is until it rings, should nobody set the clock.
-    pub(crate) fn left(&self, now: DateTime<Utc>) -> std::time::Duration {
+    pub fn left(&self, now: DateTime<Utc>) -> std::time::Duration {
         (self.next - now).to_std().unwrap_or_default()
     }
 
     /// Tells whether it rings; once each time.
-    pub(crate) fn rings(&mut self, now: DateTime<Utc>) -> bool {
+    pub fn rings(&mut self, now: DateTime<Utc>) -> bool {
         let is_time = now >= self.next;
         // What is next after a time that never came may be years away.
         let is_set_back = self.looked - now > SET_BACK_MIN;

@@ -16,7 +16,7 @@ use keepshare_host::{
 const CACHE_BYTES: usize = 16 << 20;
 
 /// What to do about a journal that cannot be used.
-pub(crate) const JOURNAL_HINT: &str = "take the journal from a backup, or stop the station, move the file away and start \
+pub const JOURNAL_HINT: &str = "take the journal from a backup, or stop the station, move the file away and start \
                                        it: everything is compared again, and what is equal is not sent";
 
 /// What to do about users and sessions that cannot be used.
@@ -27,7 +27,7 @@ const AUTH_HINT: &str = "take auth.redb from a backup; without one, move it away
 ///
 /// A commit of it costs one sync. After a loss of power a damaged newest commit is gone back behind, which shows at the
 /// next handshake and is made good by a mirror.
-pub(crate) fn open_journal(path: &Path) -> Outcome<SharedDb> {
+pub fn open_journal(path: &Path) -> Outcome<SharedDb> {
     open(
         path,
         DbOptions { cache_bytes: CACHE_BYTES, two_phases: false, heals: false },
@@ -36,12 +36,12 @@ pub(crate) fn open_journal(path: &Path) -> Outcome<SharedDb> {
 }
 
 /// Opens users, sessions and members, making them where there are none.
-pub(crate) fn open_auth(path: &Path) -> Outcome<SharedDb> {
+pub fn open_auth(path: &Path) -> Outcome<SharedDb> {
     open(path, DbOptions { cache_bytes: CACHE_BYTES, two_phases: true, heals: true }, AUTH_HINT)
 }
 
 /// Says that a database was used and closed in order: what it was made of is not needed any more.
-pub(crate) fn closed(path: &Path) {
+pub fn closed(path: &Path) {
     let forgotten = place(path).and_then(|(disk, name)| Ok(forget_plain(&*disk, name)?));
     if let Err(error) = forgotten {
         tracing::warn!(error = format!("{error:#}"), "an old database stays");

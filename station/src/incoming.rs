@@ -18,13 +18,15 @@ use keepshare_replication::{
     join::PendingJoin,
     link::{Accepted, Credentials, Listener},
 };
+use keepshare_sets::{
+    parts::Running,
+    record::{SetPart, SetRecord},
+    replica::Replica,
+};
 
 use crate::{
     agreed::{Held, slot_between},
-    parts::Running,
-    replica::Replica,
-    service::Station,
-    set_record::{SetPart, SetRecord},
+    station::Station,
 };
 
 /// How long a link that brings a set which the document does not know waits for the revision that does.
@@ -233,7 +235,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::service::tests::station;
+    use crate::station::tests::station;
 
     /// What is kept in place is what the folder beside it was: nobody writes into its past over the network, not even under this
     /// station's own name.

@@ -28,7 +28,7 @@ const PROGRAM: &str = "/proc/self/exe";
 const LOOK_EVERY: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(50)];
 
 /// Returns what makes live trees durable.
-pub(crate) fn in_a_child() -> SyncTree {
+pub fn in_a_child() -> SyncTree {
     Arc::new(|live, leaving| match spawn(live) {
         Ok(child) => wait(child, leaving),
         Err(error) => {

@@ -31,19 +31,19 @@ const HOLES_BYTES_MAX: u64 = 64 << 30;
 
 /// What a check found.
 #[derive(Debug, Default)]
-pub(crate) struct Verified {
+pub struct Verified {
     /// States read.
-    pub(crate) states: u64,
+    pub states: u64,
     /// Bytes read.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
     /// How many of the states have longer holes than are hashed.
-    pub(crate) unhashed: u64,
+    pub unhashed: u64,
     /// What is damaged.
-    pub(crate) damage: Vec<String>,
+    pub damage: Vec<String>,
 }
 
 /// Checks everything a set keeps, telling how far it is.
-pub(crate) fn verify(set: &SetName, reader: &Reader, reply: &mut Reply) -> Outcome<Verified> {
+pub fn verify(set: &SetName, reader: &Reader, reply: &mut Reply) -> Outcome<Verified> {
     let verified = Verified::default();
     let doing = format!("verifying set {set}: states");
     let mut run = Run { reader, reply, doing, untold: 0, verified };

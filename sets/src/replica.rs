@@ -17,7 +17,7 @@ use keepshare_control::{
     Code, Failure, Outcome,
     answers::{HealthStatus, Restored, SetStatus},
 };
-use keepshare_host::{clock, files};
+use keepshare_host::{clock, files, panics};
 use keepshare_namespace::{Restorable, Restore, RestoreError, Share};
 use keepshare_proto::{
     Frame, RestoreAnswer, RestoreRequest, Text,
@@ -45,8 +45,7 @@ use crate::{
     content::content_hash,
     context::{SetContext, Task},
     hidden_names::HiddenNames,
-    panics,
-    set_record::CopyPart,
+    record::CopyPart,
     sync_tree,
     turns::Turns,
 };
@@ -79,7 +78,7 @@ const RETURN_POLL: Duration = Duration::from_millis(20);
 
 /// A set that this station receives and keeps.
 #[derive(Debug)]
-pub(crate) struct Replica {
+pub struct Replica {
     name: SetName,
     origin: OriginId,
     from: StationName,
@@ -105,22 +104,22 @@ pub(crate) struct Replica {
 
 /// Where a copy is whose live tree is the source's folder.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub struct Place {
     /// The source's folder.
-    pub(crate) folder: PathBuf,
+    pub folder: PathBuf,
     /// Where the link from the source comes in.
-    pub(crate) inlet: Inlet,
+    pub inlet: Inlet,
 }
 
 impl Replica {
     /// Opens what is kept; returns what receives, too, which the caller runs.
-    pub(crate) fn open(
+    pub fn open(
         context: &SetContext,
         name: &SetName,
         CopyPart { origin, from, .. }: &CopyPart,
         in_place: Option<Place>,
     ) -> Outcome<(Arc<Self>, Vec<Task>)> {
-        let dir = context.state.set(name);
+        let dir = context.dirs.copy(name);
         let is_in_place = in_place.is_some();
         let (live, place) = match &in_place {
             Some(Place { folder, .. }) => (folder.clone(), LivePlace::InPlace),
@@ -177,51 +176,51 @@ impl Replica {
     }
 
     /// Returns who sends it.
-    pub(crate) fn from(&self) -> &StationName {
+    pub fn from(&self) -> &StationName {
         &self.from
     }
 
     /// Returns the live tree's folder.
-    pub(crate) fn live(&self) -> &Path {
+    pub fn live(&self) -> &Path {
         &self.live
     }
 
     /// Tells whether its live tree is the folder of a source on this station.
-    pub(crate) fn is_in_place(&self) -> bool {
+    pub fn is_in_place(&self) -> bool {
         self.is_in_place
     }
 
     /// Tells whether its master is connected now.
-    pub(crate) fn is_connected(&self) -> bool {
+    pub fn is_connected(&self) -> bool {
         self.shown.borrow().peer.is_some()
     }
 
     /// Returns what reads the set.
-    pub(crate) fn reader(&self) -> &Reader {
+    pub fn reader(&self) -> &Reader {
         &self.reader
     }
 
     /// Returns what answers questions about the set's past.
-    pub(crate) fn catalog(&self) -> Catalog {
+    pub fn catalog(&self) -> Catalog {
         Catalog::new(self.share.clone(), self.zone)
     }
 
     /// Takes a link that brings this set, and the hello it began with.
-    pub(crate) async fn take_link(&self, pump: Pump, hello: Frame) {
+    pub async fn take_link(&self, pump: Pump, hello: Frame) {
         *self.link.lock().unwrap_or_else(PoisonError::into_inner) = pump.control();
         // A set that is closing takes no links; dropping one ends it.
         let _ = self.links.send((pump, hello)).await;
     }
 
     /// Ends the link that brings this set; what was received stays.
-    pub(crate) fn end_link(&self) {
+    pub fn end_link(&self) {
         if let Some(link) = self.link.lock().unwrap_or_else(PoisonError::into_inner).take() {
             link.close();
         }
     }
 
     /// Has the master write an old version back at `path`, and waits until it has come back as a new one. Blocks.
-    pub(crate) fn restore(
+    pub fn restore(
         &self,
         path: &SetPath,
         Restorable { state, ground }: &Restorable,
@@ -253,7 +252,7 @@ impl Replica {
 
     /// Does what a door asks: a repeat of a request, after a restart of this station too, is answered and not done
     /// again. Returns what came of it. Nothing more is done for who does not want it any more. Blocks.
-    pub(crate) fn restore_for_door(
+    pub fn restore_for_door(
         &self,
         restore: &Restore,
         wanted: Wanted,
@@ -373,7 +372,7 @@ impl Replica {
     }
 
     /// Puts times right that a wrong clock left, and returns of how many changes. Blocks.
-    pub(crate) fn repair_clock(&self) -> Outcome<u64> {
+    pub fn repair_clock(&self) -> Outcome<u64> {
         let (answer, answered) = oneshot::channel();
         self.open_store()?.with_store(move |store| {
             let repaired = store.repair_clock(clock::now()).map_err(anyhow::Error::new);
@@ -392,7 +391,7 @@ impl Replica {
     }
 
     /// Returns how the set is.
-    pub(crate) fn check(&self) -> Checkup {
+    pub fn check(&self) -> Checkup {
         let (shown, store) = (self.shown.borrow().clone(), self.store_status());
         let gone = self.why_gone();
         let linked = shown.peer.is_some() && gone.is_none();
@@ -431,7 +430,7 @@ impl Replica {
     }
 
     /// Makes everything durable and ends the set's threads. Blocks.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).take();
         // Whoever else holds it, such as a long answer, closes it when done.
         if let Some(store) = store.and_then(Arc::into_inner) {

@@ -12,7 +12,7 @@ use keepshare_replication::{
     source::{FileProblem, Head, SourceAlarm, SourceStatus},
 };
 
-use crate::{checkup::Told, state::states_inside};
+use crate::{checkup::Told, source_folder::states_inside};
 
 /// What of a destination neither its link nor the source shows.
 #[derive(Clone, Copy, Debug, Default)]

@@ -19,12 +19,12 @@ use keepshare_control::{
     Code, Failure, Outcome,
     answers::{DestinationStatus, HealthStatus, SetStatus, SharedStatus, SweptStatus},
 };
-use keepshare_host::clock;
+use keepshare_host::{clock, panics};
 use keepshare_proto::cut::CutRule;
 use keepshare_replication::{
     clock::seconds_since,
     drivers::{
-        Inlet, Peers, Way,
+        Inlet, Way,
         agreement::Agreement,
         restores::Restores,
         ship::{Ship, Shipping},
@@ -39,10 +39,9 @@ use crate::{
     backlog::{Backlog, Lag},
     checkup::{Checkup, Told, texts, worst},
     context::{SetContext, Task},
-    database, panics,
-    peers::Receivers,
+    database,
+    record::SourcePart,
     schedule::{AlarmClock, Weekly},
-    set_record::SourcePart,
 };
 
 use health::Seen;
@@ -60,7 +59,7 @@ const SETTLE_MAX: Duration = Duration::from_millis(50);
 
 /// A set whose users write on this station.
 #[derive(Debug)]
-pub(crate) struct Master {
+pub struct Master {
     name: SetName,
     root: PathBuf,
     journal: PathBuf,
@@ -81,7 +80,7 @@ struct Destination {
 
 /// How far a mirror that somebody asks for may go.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum MirrorKind {
+pub enum MirrorKind {
     /// In the present epoch.
     Same,
     /// In a new one: the stations take what is here for what comes after all that they have.
@@ -95,21 +94,20 @@ pub(crate) enum MirrorKind {
 impl Master {
     /// Opens the journal and begins to watch the folder; returns what ships, too, which the caller runs. Where this station
     /// keeps a copy itself, `own` takes it in: one destination among others.
-    pub(crate) fn open(
+    pub fn open(
         context: &SetContext,
         name: &SetName,
         SourcePart { origin, folder: root, to: others }: &SourcePart,
         own: Option<Inlet>,
     ) -> Outcome<(Arc<Self>, Vec<Task>)> {
-        let state = &context.state;
+        let dirs = &context.dirs;
         let put_aside = |to: &StationName| {
-            Restores::new(state.restores(name).join(to.as_str()))
+            Restores::new(dirs.restores(name).join(to.as_str()))
                 .context("cannot prepare for restores")
         };
         let own = own.map(|inlet| (context.here.clone(), Way::Here(inlet)));
         let others = others.iter().map(|to| {
-            let peers = Receivers { peers: Arc::clone(&context.peers), set: name.clone() };
-            let peers = Arc::new(peers) as Arc<dyn Peers>;
+            let peers = Arc::clone(&context.receivers).of(name);
             (to.clone(), Way::Network { peers, link: context.link })
         });
         let (to, ways): (Vec<_>, Vec<_>) = own.into_iter().chain(others).unzip();
@@ -119,17 +117,17 @@ impl Master {
             set: name.clone(),
             origin: *origin,
             root: root.clone(),
-            state_dir: state.root().to_owned(),
-            spool_dir: state.spool(name),
+            state_dir: dirs.state().to_owned(),
+            spool_dir: dirs.spool(name),
             capture: CaptureMode::Auto,
             cut: CutRule::default(),
             limits: SourceLimits::default(),
             rescan_every: RESCAN_EVERY,
             rescan_shared_every: context.scans.shared_every,
-            keep_journals: Some(state.journals()),
+            keep_journals: Some(dirs.journals()),
             restores: RestoreTimes::default(),
         };
-        let journal = state.journal(name);
+        let journal = dirs.journal(name);
         let source = Source::open(config, database::open_journal(&journal)?)
             .map_err(|error| cannot_replicate(root, error))?;
         // Known to the journal before anything is written, so that it keeps what they have not got.
@@ -165,28 +163,28 @@ impl Master {
     }
 
     /// Returns the folder.
-    pub(crate) fn root(&self) -> &Path {
+    pub fn root(&self) -> &Path {
         &self.root
     }
 
     /// Returns who receives the set.
-    pub(crate) fn to(&self) -> impl Iterator<Item = &StationName> {
+    pub fn to(&self) -> impl Iterator<Item = &StationName> {
         self.destinations.iter().map(|destination| &destination.to)
     }
 
     /// Tells whether there is a link to this station now.
-    pub(crate) fn is_connected(&self, to: &StationName) -> bool {
+    pub fn is_connected(&self, to: &StationName) -> bool {
         let mut known = self.destinations.iter().filter(|destination| destination.to == *to);
         known.any(|destination| health::link(&destination.shown.borrow()).is_connected())
     }
 
     /// Asks whether everything that was saved until now is looked at, for [`Self::check`].
-    pub(crate) fn ask_settled(&self) -> Asked {
+    pub fn ask_settled(&self) -> Asked {
         Asked { settled: self.source.ask_settled(), until: Instant::now() + SETTLE_MAX }
     }
 
     /// Returns how the set is, true of the moment of the question.
-    pub(crate) fn check(&self, asked: Asked) -> Checkup {
+    pub fn check(&self, asked: Asked) -> Checkup {
         let settled = asked.settled.wait(asked.until);
         let (head, mut source) = (self.source.head(), self.source.status());
         let gone = self.why_gone();
@@ -265,7 +263,7 @@ impl Master {
     }
 
     /// Has one destination mirrored, or all. A mirror in a new epoch is one of all. Blocks.
-    pub(crate) fn mirror(&self, to: Option<&StationName>, kind: MirrorKind) -> Outcome<()> {
+    pub fn mirror(&self, to: Option<&StationName>, kind: MirrorKind) -> Outcome<()> {
         let chosen = |destination: &&Destination| to.is_none_or(|to| destination.to == *to);
         if self.destinations.iter().filter(chosen).count() == 0 {
             let (name, to) = (&self.name, to.map_or("any station", StationName::as_str));
@@ -319,7 +317,7 @@ impl Master {
     }
 
     /// Makes the journal durable.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         // A thread that is gone would never answer; its journal is as durable as after a crash.
         if self.why_gone().is_none() {
             self.source.shutdown();
@@ -330,7 +328,7 @@ impl Master {
 
 /// A question whether everything is looked at.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub struct Asked {
     settled: Settled,
     until: Instant,
 }

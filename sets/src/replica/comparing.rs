@@ -10,7 +10,7 @@ use super::Replica;
 
 impl Replica {
     /// Compares the live tree with what was committed, telling how far it is; it follows new commits in between. Blocks.
-    pub(crate) fn check_live(&self, reply: &mut Reply) -> Outcome<Vec<String>> {
+    pub fn check_live(&self, reply: &mut Reply) -> Outcome<Vec<String>> {
         if self.is_in_place {
             // Others write there at any time; that it is looked at is the source's part.
             return Ok(Vec::new());

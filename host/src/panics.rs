@@ -11,11 +11,11 @@ use std::{
 
 /// A thread that is gone.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Panicked {
+pub struct Panicked {
     /// What it was called.
-    pub(crate) thread: String,
+    pub thread: String,
     /// What it said last, and where.
-    pub(crate) why: String,
+    pub why: String,
 }
 
 /// The most that are remembered: further ones are of the same kind.
@@ -43,12 +43,12 @@ pub fn remember() {
 }
 
 /// Returns all that are known.
-pub(crate) fn all() -> Vec<Panicked> {
+pub fn all() -> Vec<Panicked> {
     lock().clone()
 }
 
 /// Returns why the first of the threads with such a name is gone, if one is.
-pub(crate) fn of(is_meant: impl Fn(&str) -> bool) -> Option<String> {
+pub fn of(is_meant: impl Fn(&str) -> bool) -> Option<String> {
     lock().iter().find(|panicked| is_meant(&panicked.thread)).map(|panicked| panicked.why.clone())
 }
 

@@ -11,59 +11,59 @@ use keepshare_base::{OriginId, SetName, StationName};
 /// A set that this station masters or keeps.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "WrittenRecord")]
-pub(crate) struct SetRecord {
+pub struct SetRecord {
     /// What it is called.
-    pub(crate) name: SetName,
+    pub name: SetName,
     /// Its number as a network drive, part of every handle and never used again; none where it is no drive yet.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) share: Option<u16>,
+    pub share: Option<u16>,
     /// What this station does with it.
     #[serde(flatten)]
-    pub(crate) part: SetPart,
+    pub part: SetPart,
 }
 
 /// A station's part of a set: at least one of the two.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
-pub(crate) struct SetPart {
+pub struct SetPart {
     /// The set's users write here.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) source: Option<SourcePart>,
+    pub source: Option<SourcePart>,
     /// Its versions are kept here.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) copy: Option<CopyPart>,
+    pub copy: Option<CopyPart>,
 }
 
 /// The folder of a set that this station masters.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct SourcePart {
+pub struct SourcePart {
     /// Its slot of the set.
     #[serde(default = "former_origin")]
-    pub(crate) origin: OriginId,
+    pub origin: OriginId,
     /// The folder.
-    pub(crate) folder: PathBuf,
+    pub folder: PathBuf,
     /// The other stations that receive it.
-    pub(crate) to: Vec<StationName>,
+    pub to: Vec<StationName>,
 }
 
 /// The copy of a set that this station keeps.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct CopyPart {
+pub struct CopyPart {
     /// The slot that is received.
     #[serde(default = "former_origin")]
-    pub(crate) origin: OriginId,
+    pub origin: OriginId,
     /// The station that masters the set: this one, where it has the source as well.
-    pub(crate) from: StationName,
+    pub from: StationName,
     /// Where its live tree is.
     #[serde(default)]
-    pub(crate) live: LivePart,
+    pub live: LivePart,
 }
 
 /// Where the live tree of a copy is.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum LivePart {
+pub enum LivePart {
     /// A folder in the station's state, which the copy fills.
     #[default]
     Own,
@@ -73,24 +73,24 @@ pub(crate) enum LivePart {
 
 impl SetRecord {
     /// Returns the record of a set that is no drive yet.
-    pub(crate) fn new(name: SetName, part: SetPart) -> Self {
+    pub fn new(name: SetName, part: SetPart) -> Self {
         Self { name, share: None, part }
     }
 }
 
 impl SetPart {
     /// Returns the part of a station that only sends the set.
-    pub(crate) fn sent(origin: OriginId, folder: PathBuf, to: Vec<StationName>) -> Self {
+    pub fn sent(origin: OriginId, folder: PathBuf, to: Vec<StationName>) -> Self {
         Self { source: Some(SourcePart { origin, folder, to }), copy: None }
     }
 
     /// Returns the part of a station that only receives the set.
-    pub(crate) fn received(origin: OriginId, from: StationName) -> Self {
+    pub fn received(origin: OriginId, from: StationName) -> Self {
         Self { source: None, copy: Some(CopyPart { origin, from, live: LivePart::Own }) }
     }
 
     /// Returns the part of a station that masters the set and keeps its versions in place; other stations may, too.
-    pub(crate) fn kept_in_place(
+    pub fn kept_in_place(
         origin: OriginId,
         here: StationName,
         folder: PathBuf,
@@ -101,12 +101,12 @@ impl SetPart {
     }
 
     /// Returns the folder that the set's users write to, where that is here.
-    pub(crate) fn folder(&self) -> Option<&Path> {
+    pub fn folder(&self) -> Option<&Path> {
         self.source.as_ref().map(|source| source.folder.as_path())
     }
 
     /// Returns the word for what this station is to the set.
-    pub(crate) fn role(&self) -> &'static str {
+    pub fn role(&self) -> &'static str {
         if self.source.is_some() { "master" } else { "replica" }
     }
 }

@@ -1,4 +1,4 @@
-//! The clock that certificates are judged by.
+//! The machine's clock as certificates are judged by it.
 
 use std::{
     sync::Arc,
@@ -7,16 +7,16 @@ use std::{
 
 use rustls::{pki_types::UnixTime, time_provider::TimeProvider};
 
-/// Returns the clock that certificates are judged by.
-pub(crate) fn tls_clock() -> Arc<dyn TimeProvider> {
-    Arc::new(TlsClock)
+/// Returns the machine's clock as certificates are judged by it.
+pub fn machine_clock() -> Arc<dyn TimeProvider> {
+    Arc::new(MachineClock)
 }
 
 /// The time of day; a clock that was set to before 1970 shows 1970, where the usual provider would panic.
 #[derive(Debug)]
-struct TlsClock;
+struct MachineClock;
 
-impl TimeProvider for TlsClock {
+impl TimeProvider for MachineClock {
     fn current_time(&self) -> Option<UnixTime> {
         Some(unix_time(SystemTime::now()))
     }

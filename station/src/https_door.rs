@@ -1,4 +1,4 @@
-//! Where users come in: the HTTPS door as this station runs it, and what their sessions need.
+//! The HTTPS door: where users log in and ask.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -8,17 +8,14 @@ use tokio::net::TcpListener;
 use keepshare_host::clock;
 use keepshare_web::{Door, DrivePorts, Station as DoorStation};
 
-use crate::service::Station;
-
-/// How often the times of use of the sessions are written down.
-const FLUSH_EVERY: Duration = Duration::from_secs(60);
+use crate::station::Station;
 
 /// How often an address that is taken is tried again.
 const BIND_EVERY: Duration = Duration::from_secs(5);
 
 /// Keeps the HTTPS door open until the station stops. An address that cannot be had is a problem that is shown; nothing
 /// else waits for it.
-pub(crate) async fn keep_https(station: Arc<Station>, address: SocketAddr, questions: Router) {
+pub(crate) async fn keep(station: Arc<Station>, address: SocketAddr, questions: Router) {
     let mut stop = station.stopping();
     tokio::select! {
         () = serve(&station, address, questions) => {}
@@ -67,29 +64,4 @@ fn door_station(station: &Arc<Station>) -> DoorStation {
 /// Returns where the drive is reached: NFS and its mounts have one port.
 pub(crate) fn ports(station: &Station) -> Option<DrivePorts> {
     station.config.doors.nfs.map(|at| DrivePorts { nfs: at.port(), mount: at.port() })
-}
-
-/// Writes the times of use of the sessions down, now and then and at the end.
-pub(crate) async fn keep_sessions(station: Arc<Station>) {
-    let mut stop = station.stopping();
-    let mut tick = tokio::time::interval(FLUSH_EVERY);
-    loop {
-        let stops = tokio::select! {
-            _ = tick.tick() => false,
-            _ = stop.wait_for(|stop| *stop) => true,
-        };
-        let sessions = station.accounts.sessions().clone();
-        let flushed = tokio::task::spawn_blocking(move || sessions.flush(clock::now())).await;
-        match flushed {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                let error = format!("{:#}", anyhow::Error::new(error));
-                tracing::error!(%error, "cannot write down when sessions were used");
-            }
-            Err(error) => tracing::error!(%error, "writing down the sessions failed"),
-        }
-        if stops {
-            return;
-        }
-    }
 }

@@ -9,24 +9,24 @@ use keepshare_control::{
     answers::{HealthStatus, SetStatus},
 };
 
-use crate::set_record::{SetPart, SetRecord};
+use crate::record::{SetPart, SetRecord};
 
 /// How a set is.
 #[derive(Clone, Debug)]
-pub(crate) struct Checkup {
+pub struct Checkup {
     /// How it is on this station; none of a master's set whose destinations alone tell.
-    pub(crate) own: Option<SetHealth>,
+    pub own: Option<SetHealth>,
     /// How it is at each destination.
-    pub(crate) links: Vec<(StationName, SetHealth)>,
+    pub links: Vec<(StationName, SetHealth)>,
     /// What a person must look at.
-    pub(crate) problems: Vec<Told>,
+    pub problems: Vec<Told>,
     /// What is answered.
-    pub(crate) status: SetStatus,
+    pub status: SetStatus,
 }
 
 impl Checkup {
     /// Returns that of a set of which nothing is open.
-    pub(crate) fn unknown(record: &SetRecord) -> Self {
+    pub fn unknown(record: &SetRecord) -> Self {
         let nothing = SetHealth::Unverified;
         let status = SetStatus {
             name: record.name.to_string(),
@@ -52,7 +52,7 @@ impl Checkup {
 
     /// Adds, to that of a source, that of the copy which the same station keeps: a destination like others, of which its
     /// store tells more than its link does.
-    pub(crate) fn with_copy(mut self, here: &StationName, copy: Self) -> Self {
+    pub fn with_copy(mut self, here: &StationName, copy: Self) -> Self {
         let of_store = |health: &SetHealth| {
             // Where both wait, the store knows what for; whether there is a link, the link knows.
             let is_known = |kept: &SetHealth| kept.state() != State::Disconnected;
@@ -87,7 +87,7 @@ impl Checkup {
     }
 
     /// Says what the station's part of the set is, whatever of it is open.
-    pub(crate) fn of_part(mut self, part: &SetPart) -> Self {
+    pub fn of_part(mut self, part: &SetPart) -> Self {
         part.role().clone_into(&mut self.status.role);
         self.status.source = part.folder().map(ToOwned::to_owned);
         let from = part.copy.as_ref().filter(|_| part.source.is_none());
@@ -96,7 +96,7 @@ impl Checkup {
     }
 
     /// Adds that something of the set could not be opened: an alarm, whatever else is so.
-    pub(crate) fn not_opened(mut self, failure: &Failure) -> Self {
+    pub fn not_opened(mut self, failure: &Failure) -> Self {
         let problem = SetProblem::NotOpened(failure.with_hint());
         let health = SetHealth::Alarm(problem.clone());
         self.status.health = HealthStatus::from(&health);
@@ -109,14 +109,16 @@ impl Checkup {
 
 /// A problem, and the destination that it is about where it is about one.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Told {
-    pub(crate) to: Option<StationName>,
-    pub(crate) problem: SetProblem,
+pub struct Told {
+    /// The destination.
+    pub to: Option<StationName>,
+    /// The problem.
+    pub problem: SetProblem,
 }
 
 impl Told {
     /// Returns what is so at a destination.
-    pub(crate) fn at(to: &StationName, problem: SetProblem) -> Self {
+    pub fn at(to: &StationName, problem: SetProblem) -> Self {
         Self { to: Some(to.clone()), problem }
     }
 
@@ -133,14 +135,14 @@ impl From<SetProblem> for Told {
 }
 
 /// Returns how a set is whose source is well: as at the destination that is worst off.
-pub(crate) fn worst(links: &[(StationName, SetHealth)]) -> SetHealth {
+pub fn worst(links: &[(StationName, SetHealth)]) -> SetHealth {
     let worst = links.iter().map(|(_, health)| health).max_by_key(|health| health.state());
     let nobody = || LinkHealth::Away(Some("no station receives it".to_owned()));
     worst.cloned().unwrap_or_else(|| SetHealth::Disconnected(nobody()))
 }
 
 /// Returns problems as they are answered: all of them, and those that are alarms.
-pub(crate) fn texts(problems: &[Told]) -> (Vec<String>, Vec<String>) {
+pub fn texts(problems: &[Told]) -> (Vec<String>, Vec<String>) {
     let alarms = problems.iter().filter(|told| told.problem.is_alarm());
     (problems.iter().map(Told::text).collect(), alarms.map(Told::text).collect())
 }

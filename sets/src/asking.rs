@@ -19,24 +19,24 @@ use keepshare_versioning::{
 
 /// The past of one set, for whoever asks by path.
 #[derive(Clone, Debug)]
-pub(crate) struct Catalog {
+pub struct Catalog {
     share: Share,
     zone: Tz,
 }
 
 impl Catalog {
     /// Returns the catalog of the set behind a share; `zone` is that of the times it tells.
-    pub(crate) fn new(share: Share, zone: Tz) -> Self {
+    pub fn new(share: Share, zone: Tz) -> Self {
         Self { share, zone }
     }
 
     /// Returns the set.
-    pub(crate) fn set(&self) -> &SetName {
+    pub fn set(&self) -> &SetName {
         self.share.set()
     }
 
     /// Writes the versions of what is or was at `path`, newest first.
-    pub(crate) fn versions(
+    pub fn versions(
         &self,
         who: Who<'_>,
         path: &SetPath,
@@ -49,22 +49,17 @@ impl Catalog {
     }
 
     /// Returns what `path` was at the time that was typed.
-    pub(crate) fn at(&self, who: Who<'_>, path: &SetPath, typed: &str) -> Outcome<PathThen> {
+    pub fn at(&self, who: Who<'_>, path: &SetPath, typed: &str) -> Outcome<PathThen> {
         self.ask(who).at(path, typed).map_err(|error| self.failure(path, typed, error))
     }
 
     /// Returns the version that `path` had at the time that was typed, as it may be written back there now.
-    pub(crate) fn restorable(
-        &self,
-        who: Who<'_>,
-        path: &SetPath,
-        typed: &str,
-    ) -> Outcome<Restorable> {
+    pub fn restorable(&self, who: Who<'_>, path: &SetPath, typed: &str) -> Outcome<Restorable> {
         self.ask(who).restorable(path, typed).map_err(|error| self.failure(path, typed, error))
     }
 
     /// Writes what `path` was: a file with its content, a folder with what is right in it.
-    pub(crate) fn show(
+    pub fn show(
         &self,
         who: Who<'_>,
         (path, then): (&SetPath, &PathThen),
@@ -75,7 +70,7 @@ impl Catalog {
     }
 
     /// Writes what `path` was with everything below it, parents first.
-    pub(crate) fn export(
+    pub fn export(
         &self,
         who: Who<'_>,
         (path, then): (&SetPath, &PathThen),
@@ -86,7 +81,7 @@ impl Catalog {
     }
 
     /// Writes the names that match, and returns how many there were; stops at `limit`.
-    pub(crate) fn find(
+    pub fn find(
         &self,
         who: Who<'_>,
         pattern: &Pattern,
@@ -206,7 +201,7 @@ impl Taker for Sent<'_> {
 }
 
 /// Says why something could not be read.
-pub(crate) fn read_failure(error: ReadError) -> Failure {
+pub fn read_failure(error: ReadError) -> Failure {
     let hint = match &error {
         ReadError::Damaged { .. } => {
             "keepshare fsck lists all damage; another station may have this version"

@@ -13,13 +13,13 @@ use crate::{
     checkup::Checkup,
     context::{SetContext, Task},
     master::{Asked, Master},
+    record::{LivePart, SetRecord},
     replica::{Place, Replica},
-    set_record::{LivePart, SetRecord},
 };
 
 /// A station's part of a set, as it runs.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Running {
+pub struct Running {
     source: Option<Side<Master>>,
     copy: Option<Side<Replica>>,
     /// The way from the source to the copy, where both are here.
@@ -31,56 +31,58 @@ type Side<T> = Result<Arc<T>, Failure>;
 
 /// What was opened of a set, before its tasks run and anybody can ask for it.
 #[derive(Default)]
-pub(crate) struct Opened {
-    pub(crate) running: Running,
-    pub(crate) tasks: Vec<Task>,
+pub struct Opened {
+    /// What is open.
+    pub running: Running,
+    /// What the station runs, for as long as it runs.
+    pub tasks: Vec<Task>,
 }
 
 impl Running {
     /// Returns the source, where this station masters the set and the source is open.
-    pub(crate) fn source(&self) -> Option<&Arc<Master>> {
+    pub fn source(&self) -> Option<&Arc<Master>> {
         self.source.as_ref()?.as_ref().ok()
     }
 
     /// Returns the copy, where this station keeps one and it is open.
-    pub(crate) fn copy(&self) -> Option<&Arc<Replica>> {
+    pub fn copy(&self) -> Option<&Arc<Replica>> {
         self.copy.as_ref()?.as_ref().ok()
     }
 
     /// Returns why the source is not open, where it should be.
-    pub(crate) fn why_no_source(&self) -> Option<&Failure> {
+    pub fn why_no_source(&self) -> Option<&Failure> {
         self.source.as_ref()?.as_ref().err()
     }
 
     /// Returns why the copy is not open, where it should be.
-    pub(crate) fn why_no_copy(&self) -> Option<&Failure> {
+    pub fn why_no_copy(&self) -> Option<&Failure> {
         self.copy.as_ref()?.as_ref().err()
     }
 
     /// Returns why something is not open that should be.
-    pub(crate) fn failures(&self) -> impl Iterator<Item = &Failure> {
+    pub fn failures(&self) -> impl Iterator<Item = &Failure> {
         self.why_no_source().into_iter().chain(self.why_no_copy())
     }
 
     /// Tells whether something is not open because a disk is full.
-    pub(crate) fn lacks_space(&self) -> bool {
+    pub fn lacks_space(&self) -> bool {
         self.failures().any(Failure::is_no_space)
     }
 
     /// Tells whether another station is connected for this set: one that sends it or one that receives it.
-    pub(crate) fn is_connected(&self, station: &StationName) -> bool {
+    pub fn is_connected(&self, station: &StationName) -> bool {
         let brings = |copy: &Arc<Replica>| copy.from() == station && copy.is_connected();
         self.source().is_some_and(|source| source.is_connected(station))
             || self.copy().is_some_and(brings)
     }
 
     /// Asks whether everything that was saved until now is looked at, for [`Self::check`].
-    pub(crate) fn ask_settled(&self) -> Option<Asked> {
+    pub fn ask_settled(&self) -> Option<Asked> {
         self.source().map(|source| source.ask_settled())
     }
 
     /// Returns how the set is, true of the moment of the question. Blocks: it waits a moment for what was saved just now.
-    pub(crate) fn check(&self, record: &SetRecord, asked: Option<Asked>) -> Checkup {
+    pub fn check(&self, record: &SetRecord, asked: Option<Asked>) -> Checkup {
         let source =
             self.source().map(|source| source.check(asked.unwrap_or_else(|| source.ask_settled())));
         let copy = self.copy().map(|copy| (copy.from(), copy.check()));
@@ -93,14 +95,14 @@ impl Running {
     }
 
     /// Takes over what was opened later; what was open stays.
-    pub(crate) fn take_over(&mut self, later: Self) {
+    pub fn take_over(&mut self, later: Self) {
         self.source = later.source.or(self.source.take());
         self.copy = later.copy.or(self.copy.take());
         self.inlet = later.inlet;
     }
 
     /// Makes everything durable and ends the set's threads. Blocks.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         if let Some(source) = self.source() {
             source.close();
         }
@@ -112,12 +114,12 @@ impl Running {
 
 impl Opened {
     /// Opens a set; what cannot be opened says why. Blocks.
-    pub(crate) fn open(context: &SetContext, record: &SetRecord) -> Self {
+    pub fn open(context: &SetContext, record: &SetRecord) -> Self {
         Self::open_where(context, record, Inlet::default(), |_| true)
     }
 
     /// Opens again what could not be opened for a reason that may have passed; the rest of the set is left as it is. Blocks.
-    pub(crate) fn reopen(
+    pub fn reopen(
         context: &SetContext,
         record: &SetRecord,
         running: &Running,
@@ -152,6 +154,12 @@ impl Opened {
         opened
     }
 
+    /// Returns what is opened of a set whose source cannot be.
+    pub fn without_source(failure: Failure) -> Self {
+        let running = Running { source: Some(Err(failure)), ..Running::default() };
+        Self { running, tasks: Vec::new() }
+    }
+
     fn take<T>(&mut self, opened: Outcome<(Arc<T>, Vec<Task>)>) -> Side<T> {
         opened.map(|(side, tasks)| {
             self.tasks.extend(tasks);
@@ -160,7 +168,7 @@ impl Opened {
     }
 
     /// Returns itself where everything was opened; else closes what was, and returns why the rest was not. Blocks.
-    pub(crate) fn whole(self) -> Outcome<Self> {
+    pub fn whole(self) -> Outcome<Self> {
         let failure = self.running.failures().next().cloned();
         let Some(failure) = failure else { return Ok(self) };
         self.close();
@@ -168,7 +176,7 @@ impl Opened {
     }
 
     /// Closes a set that nobody has asked for yet. Blocks.
-    pub(crate) fn close(self) {
+    pub fn close(self) {
         // They hold what is to be closed.
         drop(self.tasks);
         self.running.close();
@@ -180,13 +188,4 @@ impl Opened {
 enum OneOf {
     Source,
     Copy,
-}
-
-#[cfg(test)]
-impl Opened {
-    /// Returns that of a set whose source cannot be opened.
-    pub(crate) fn without_source(failure: Failure) -> Self {
-        let running = Running { source: Some(Err(failure)), ..Running::default() };
-        Self { running, tasks: Vec::new() }
-    }
 }

@@ -1,0 +1,39 @@
+//! What a set needs of the station that it is on.
+
+use std::{fmt::Debug, pin::Pin, sync::Arc};
+
+use chrono_tz::Tz;
+use tokio::sync::watch;
+
+use keepshare_base::{SetName, StationName};
+use keepshare_replication::{drivers::Peers, link::LinkOptions};
+
+use crate::{dirs::SetDirs, schedule::Scans};
+
+/// What a set needs of the station that it is on.
+#[derive(Clone, Debug)]
+pub struct SetContext {
+    /// Where everything is.
+    pub dirs: SetDirs,
+    /// What this station is called.
+    pub here: StationName,
+    /// The other stations.
+    pub receivers: Arc<dyn Receivers>,
+    /// How links behave.
+    pub link: LinkOptions,
+    /// When sources are compared whole.
+    pub scans: Scans,
+    /// The zone of typed times.
+    pub zone: Tz,
+    /// Becomes true when the station stops.
+    pub stopping: watch::Receiver<bool>,
+}
+
+/// Work that goes on until the station stops.
+pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The other stations, as far as sets are sent to them.
+pub trait Receivers: Debug + Send + Sync {
+    /// Returns how those are reached that receive a set: whoever is none of them any more is not to be reached.
+    fn of(self: Arc<Self>, set: &SetName) -> Arc<dyn Peers>;
+}

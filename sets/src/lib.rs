@@ -1,0 +1,25 @@
+//! A station's part of every set: the source that it masters, the copy that it keeps, or both.
+//!
+//! [`record`] is what is written down of a set, [`parts`] what runs of it: [`master`] and [`replica`] tie what looks at the
+//! source folder, what keeps versions and the links between them together, and say how they are ([`checkup`], and for a person
+//! [`concerns`]). [`asking`] answers what is asked about a set's past. Which sets there are, who else has them and who asks is
+//! the station's to know; what a set needs of it is a [`SetContext`](context::SetContext).
+
+pub mod asking;
+mod backlog;
+pub mod checkup;
+pub mod concerns;
+mod content;
+pub mod context;
+pub mod database;
+pub mod dirs;
+pub mod fsck;
+mod hidden_names;
+pub mod master;
+pub mod parts;
+pub mod record;
+pub mod replica;
+pub mod schedule;
+pub mod source_folder;
+pub mod sync_tree;
+mod turns;

@@ -1,0 +1,107 @@
+//! The NFS door: it serves the drive, and has the masters of its sets write old versions back.
+
+use std::{
+    fmt,
+    net::{SocketAddr, TcpListener},
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use anyhow::Context;
+
+use keepshare_auth::{AuditEvent, AuditLine};
+use keepshare_host::clock;
+use keepshare_namespace::{AskedBy, Restore, RestoreError, Restorer};
+use keepshare_nfs::{Limits, Parts, Server};
+use keepshare_replication::drivers::Wanted;
+use keepshare_versioning::names;
+
+use crate::station::Station;
+
+/// How often an address that is taken is tried again.
+const BIND_EVERY: Duration = Duration::from_secs(5);
+
+/// Serves the drive until the station stops. An address that cannot be had is a problem that is shown; nothing else waits
+/// for it.
+pub(crate) async fn keep(station: Arc<Station>, address: SocketAddr) {
+    let mut stop = station.stopping();
+    let started = tokio::select! {
+        server = start(&station, address) => server,
+        _ = stop.wait_for(|stop| *stop) => return,
+    };
+    station.drive.set_server(Some(started));
+    // The station is there as long as this task.
+    let _ = stop.wait_for(|stop| *stop).await;
+    let server = station.drive.set_server(None);
+    // Waits for clients to take their answers.
+    let stopped = tokio::task::spawn_blocking(move || server.map(Server::stop)).await;
+    if let Err(error) = stopped {
+        tracing::error!(%error, "ending the drive failed");
+    }
+}
+
+async fn start(station: &Arc<Station>, address: SocketAddr) -> Server {
+    let mut is_told = false;
+    loop {
+        match try_start(station, address) {
+            Ok(server) => {
+                station.drive.set_problem(None);
+                tracing::info!(station = %station.config.name, address = %server.address(), "the drive is served");
+                return server;
+            }
+            Err(error) => {
+                if !is_told {
+                    tracing::error!(%address, error = format!("{error:#}"), "the drive is not served");
+                    is_told = true;
+                }
+                station.drive.set_problem(Some(format!("{error:#}")));
+                tokio::time::sleep(BIND_EVERY).await;
+            }
+        }
+    }
+}
+
+fn try_start(station: &Arc<Station>, address: SocketAddr) -> anyhow::Result<Server> {
+    let listener =
+        TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+    let parts = Parts {
+        shares: station.drive.shares().clone(),
+        sessions: station.accounts.sessions().clone(),
+        restorer: Arc::new(Restores(Arc::downgrade(station))),
+        clock: clock::now,
+        limits: Limits::default(),
+    };
+    Server::start(listener, parts).context("cannot start its threads")
+}
+
+/// Has the masters of this station's sets write old versions back.
+struct Restores(Weak<Station>);
+
+impl Restorer for Restores {
+    fn restore(&self, restore: &Restore, by: AskedBy) -> Result<(), RestoreError> {
+        let station = self.0.upgrade().ok_or(RestoreError::Away)?;
+        let running = station.running(&restore.set);
+        let restored = match running.as_ref().and_then(|running| running.copy()) {
+            Some(copy) => {
+                let (sessions, session) = (station.accounts.sessions().clone(), by.session);
+                let wanted = Wanted::new(move || sessions.lives(session));
+                copy.restore_for_door(restore, wanted)
+            }
+            None => Err(RestoreError::Away),
+        };
+        let line = match &restored {
+            Ok(result) => AuditLine::done(clock::now(), AuditEvent::Restore).result(result),
+            Err(error) => AuditLine::refused(clock::now(), AuditEvent::Restore, error),
+        };
+        let line = line.principal(&restore.user).address(by.address).session(by.session);
+        let line = line.set(&restore.set).path(&restore.path).version(names::id(&restore.state));
+        station.accounts.audit().write(line);
+        restored.map(drop)
+    }
+}
+
+impl fmt::Debug for Restores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Restores").finish_non_exhaustive()
+    }
+}

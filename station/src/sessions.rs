@@ -1,0 +1,35 @@
+//! Sessions are kept on disk; when they were used last is kept in memory, and written down now and then.
+
+use std::{sync::Arc, time::Duration};
+
+use keepshare_host::clock;
+
+use crate::station::Station;
+
+/// How often the times of use of the sessions are written down.
+const FLUSH_EVERY: Duration = Duration::from_secs(60);
+
+/// Writes the times of use of the sessions down, now and then and at the end.
+pub(crate) async fn keep(station: Arc<Station>) {
+    let mut stop = station.stopping();
+    let mut tick = tokio::time::interval(FLUSH_EVERY);
+    loop {
+        let stops = tokio::select! {
+            _ = tick.tick() => false,
+            _ = stop.wait_for(|stop| *stop) => true,
+        };
+        let sessions = station.accounts.sessions().clone();
+        let flushed = tokio::task::spawn_blocking(move || sessions.flush(clock::now())).await;
+        match flushed {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                let error = format!("{:#}", anyhow::Error::new(error));
+                tracing::error!(%error, "cannot write down when sessions were used");
+            }
+            Err(error) => tracing::error!(%error, "writing down the sessions failed"),
+        }
+        if stops {
+            return;
+        }
+    }
+}

@@ -1,0 +1,439 @@
+//! A station: its identity, what the cluster agrees on, its sets and users.
+//!
+//! What it does while it runs is in `service`. A set that cannot be opened is a problem that is shown, and the rest goes on.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use anyhow::Context;
+use tokio::{runtime::Handle, sync::watch, task::JoinSet};
+
+use keepshare_auth::{Accounts, Audit};
+use keepshare_base::{OriginId, Role, SetName, StationName};
+use keepshare_control::{Failure, Outcome};
+use keepshare_host::shared::SharedDb;
+use keepshare_identity::{
+    ClusterCa, Enrolment, JoinDesk, Member, StationIdentity,
+    tls::{StationTls, machine_clock},
+};
+use keepshare_replication::link::LinkOptions;
+use keepshare_sets::{
+    context::{Receivers, SetContext},
+    database,
+    parts::{Opened, Running},
+    record::{SetPart, SetRecord},
+    source_folder,
+};
+
+use crate::{
+    agreed::Agreed,
+    config::Config,
+    drive::{self, Drive},
+    hearing::Hearers,
+    peers::Peers,
+    state::{StateDir, StateLock},
+};
+
+/// A running station.
+pub struct Station {
+    /// What a person set.
+    pub config: Config,
+    /// Where everything is.
+    pub(crate) state: StateDir,
+    /// What the cluster's document says of this station, and until there is one, its certificate.
+    pub(crate) role: Role,
+    /// What the cluster agrees on.
+    pub(crate) agreed: Arc<Agreed>,
+    /// Who waits for another revision of it.
+    pub(crate) hearers: Hearers,
+    /// The other stations.
+    pub(crate) peers: Arc<Peers>,
+    /// On the primary: the cluster's list of stations, its CA and tokens.
+    pub enrolment: Option<Arc<Enrolment>>,
+    /// On the primary: who answers those that want to join.
+    pub(crate) desk: Option<JoinDesk>,
+    /// Who may log in, and who has.
+    pub accounts: Arc<Accounts>,
+    /// The network drive.
+    pub(crate) drive: Drive,
+    door_problem: Mutex<Option<String>>,
+    https: Mutex<Option<SocketAddr>>,
+    /// One set is added after the other, so that what was looked up before one is opened stays true.
+    adding: Mutex<()>,
+    /// Held for a moment only: everyone who asks for a set waits for it.
+    sets: Mutex<Sets>,
+    tasks: Mutex<JoinSet<()>>,
+    stop: watch::Sender<bool>,
+    runtime: Handle,
+    _lock: StateLock,
+}
+
+#[derive(Default)]
+struct Sets {
+    records: Vec<SetRecord>,
+    running: BTreeMap<SetName, Running>,
+    closed: bool,
+}
+
+impl Station {
+    /// Opens a station and all its sets; the sets run from here on.
+    pub async fn open(config: Config) -> Outcome<Arc<Self>> {
+        let runtime = Handle::current();
+        let station = tokio::task::spawn_blocking(move || Self::open_blocking(config, runtime));
+        let station = Arc::new(station.await.context("opening the station failed")??);
+        let opened = Arc::clone(&station);
+        tokio::task::spawn_blocking(move || opened.open_sets())
+            .await
+            .context("opening the sets failed")??;
+        Ok(station)
+    }
+
+    fn open_blocking(config: Config, runtime: Handle) -> Outcome<Self> {
+        let state = StateDir::new(&config.state);
+        if matches!(
+            state.identity().join(keepshare_identity::IDENTITY_FILE).try_exists(),
+            Ok(false)
+        ) {
+            let shown = state.root().display();
+            return Err(Failure::not_found(format!("there is no station in {shown}"))
+                .hint("keepshare init or keepshare join makes one; the config says where it is"));
+        }
+        let identity = StationIdentity::load(&state.identity()).map_err(|error| {
+            Failure::from(anyhow::Error::new(error).context("the identity is not usable"))
+                .hint("take it from a backup, or join again under another name")
+        })?;
+        let lock = state.lock()?;
+        if *identity.name() != config.name {
+            return Err(Failure::usage(format!(
+                "the config calls this station {}, its certificate {}",
+                config.name,
+                identity.name()
+            ))
+            .hint("put the name back, or join again under the new one"));
+        }
+        let agreed = Arc::new(Agreed::open(&state, &identity)?);
+        let role = agreed.role().unwrap_or(identity.peer().role);
+        let database = database::open_auth(&state.auth_database())?;
+        let accounts = open_accounts(&state, &database)?;
+        let enrolment = match role {
+            Role::Primary => Some(open_enrolment(&state, database)?),
+            Role::Replica => None,
+        };
+        let revocations =
+            enrolment.as_ref().map(|desk| desk.revocations().clone()).unwrap_or_default();
+        let tls = StationTls::new(&identity, revocations, machine_clock())
+            .context("the station's identity is not usable")?;
+        let known = if enrolment.is_some() { Vec::new() } else { state.load_members()? };
+        let (of, rerouted) = (Arc::clone(&agreed), state.load_rerouted()?);
+        let peers = Arc::new(Peers::new(of, rerouted, enrolment.clone(), known, identity, tls));
+        let desk = enrolment.clone().map(JoinDesk::new);
+        let sets = Mutex::new(Sets { records: state.load_sets()?, ..Sets::default() });
+        let (stop, _) = watch::channel(false);
+        let tasks = Mutex::default();
+        Ok(Self {
+            config,
+            state,
+            role,
+            agreed,
+            hearers: Hearers::default(),
+            peers,
+            enrolment,
+            desk,
+            accounts,
+            drive: Drive::default(),
+            door_problem: Mutex::default(),
+            https: Mutex::default(),
+            adding: Mutex::default(),
+            sets,
+            tasks,
+            stop,
+            runtime,
+            _lock: lock,
+        })
+    }
+
+    /// Has [`Self::run`] end.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Tells when the station stops.
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stop.subscribe()
+    }
+
+    /// Returns how links behave.
+    pub(crate) fn link_options(&self) -> LinkOptions {
+        let bandwidth_bytes_per_s = self.config.bandwidth_bytes_per_s.unwrap_or(0);
+        LinkOptions { bandwidth_bytes_per_s, ..LinkOptions::default() }
+    }
+
+    /// Runs a task that ends with the station.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.spawn_on(task, &self.runtime);
+    }
+
+    /// Returns the sets, by name.
+    pub(crate) fn sets(&self) -> Vec<(SetRecord, Running)> {
+        let sets = self.lock_sets();
+        let with_running =
+            |record: &SetRecord| Some((record.clone(), sets.running.get(&record.name)?.clone()));
+        sets.records.iter().filter_map(with_running).collect()
+    }
+
+    /// Returns a set.
+    pub(crate) fn running(&self, name: &SetName) -> Option<Running> {
+        self.lock_sets().running.get(name).cloned()
+    }
+
+    /// Has every version of a folder of this machine kept from now on, by the stations that are named: this one may be among
+    /// them, and is the one where none is named. Blocks.
+    pub fn add_source(
+        self: &Arc<Self>,
+        name: SetName,
+        source: PathBuf,
+        to: Vec<StationName>,
+    ) -> Outcome<()> {
+        // A new set has one slot.
+        let origin = OriginId(1);
+        let (here, others): (Vec<_>, Vec<_>) =
+            to.into_iter().partition(|station| *station == self.config.name);
+        let part = if here.is_empty() && !others.is_empty() {
+            SetPart::sent(origin, source, others)
+        } else {
+            SetPart::kept_in_place(origin, self.config.name.clone(), source, others)
+        };
+        self.add_set(SetRecord::new(name, part)).map(drop)
+    }
+
+    /// Adds a set, durable and running when this returns. Blocks.
+    pub(crate) fn add_set(self: &Arc<Self>, record: SetRecord) -> Outcome<Running> {
+        let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut records = {
+            let sets = self.lock_sets();
+            if sets.closed {
+                return Err(Failure::unavailable("the station is stopping"));
+            }
+            sets.records.clone()
+        };
+        if records.iter().any(|known| known.name == record.name) {
+            return Err(Failure::refused(format!("there is a set '{}' already", record.name))
+                .hint("keepshare set list shows the sets of this station"));
+        }
+        if let Some(folder) = record.part.folder() {
+            source_folder::refuse(folder)?;
+        }
+        records.push(record);
+        drive::number(&mut records)?;
+        let Some(record) = records.last().cloned() else {
+            unreachable!("one was pushed just now");
+        };
+        // Opened first: a set that cannot run is refused, not remembered.
+        let opened = Opened::open(&self.context(), &record).whole()?;
+        let remembered = self.remember(&mut records, &record);
+        let mut sets = self.lock_sets();
+        let remembered = match sets.closed {
+            true => remembered.and(Err(Failure::unavailable("the station is stopping"))),
+            false => remembered,
+        };
+        let record = match remembered {
+            Ok(record) => record,
+            Err(failure) => {
+                drop(sets);
+                opened.close();
+                return Err(failure);
+            }
+        };
+        sets.records = records;
+        Ok(self.begin(&mut sets, &record, opened))
+    }
+
+    /// Has the cluster agree on a new set, and this station remember its part; returns that part. Blocks.
+    fn remember(&self, records: &mut [SetRecord], record: &SetRecord) -> Outcome<SetRecord> {
+        let agreed = self.publish_set(record)?;
+        for known in records.iter_mut().filter(|known| known.name == agreed.name) {
+            *known = agreed.clone();
+        }
+        records.sort_by(|a, b| a.name.cmp(&b.name));
+        self.state.save_sets(records).inspect_err(|_| self.withdraw_set(&agreed))?;
+        Ok(agreed)
+    }
+
+    fn open_sets(self: &Arc<Self>) -> Outcome<()> {
+        let before = self.lock_sets().records.clone();
+        let mut records = before.clone();
+        self.agree(&mut records)?;
+        drive::number(&mut records)?;
+        if records != before {
+            self.state.save_sets(&records)?;
+        }
+        if self.agreed.held().is_some() {
+            self.state.put_former_aside(&records)?;
+        }
+        self.lock_sets().records.clone_from(&records);
+        let context = self.context();
+        for record in records {
+            let opened = Opened::open(&context, &record);
+            for failure in opened.running.failures() {
+                tracing::error!(set = %record.name, error = %failure, "cannot open a set");
+            }
+            self.begin(&mut self.lock_sets(), &record, opened);
+        }
+        Ok(())
+    }
+
+    /// Opens the sets again that could not be opened for lack of space, and tells whether it lacks still. Blocks.
+    pub(crate) fn reopen_full_sets(&self) -> bool {
+        let context = self.context();
+        self.reopen_full_sets_with(|record, running| {
+            Opened::reopen(&context, record, running, Failure::is_no_space)
+        })
+    }
+
+    /// Opens them outside of the lock: a set may have to build its index anew, which takes minutes.
+    fn reopen_full_sets_with(&self, open: impl Fn(&SetRecord, &Running) -> Opened) -> bool {
+        let is_full = |(_, running): &(SetRecord, Running)| running.lacks_space();
+        let mut are_full = false;
+        for (record, running) in self.sets().into_iter().filter(is_full) {
+            let opened = open(&record, &running);
+            let mut sets = self.lock_sets();
+            if sets.closed {
+                drop(sets);
+                opened.close();
+                return false;
+            }
+            let running = self.begin(&mut sets, &record, opened);
+            if running.failures().next().is_none() {
+                tracing::info!(set = %record.name, "there is space again, the set is open");
+            }
+            are_full |= running.lacks_space();
+        }
+        are_full
+    }
+
+    /// Has what was opened of a set run, and be found by who asks for it.
+    fn begin(&self, sets: &mut Sets, record: &SetRecord, opened: Opened) -> Running {
+        let Opened { running, tasks } = opened;
+        if let Some(copy) = running.copy() {
+            let Self { config, accounts, .. } = self;
+            let shown = (config.zone, config.doors.show.into());
+            self.drive.add(record, copy, shown, accounts.sessions());
+        }
+        tasks.into_iter().for_each(|task| self.spawn(task));
+        let known = sets.running.entry(record.name.clone()).or_default();
+        known.take_over(running);
+        known.clone()
+    }
+
+    /// Returns what a set needs of this station.
+    fn context(&self) -> SetContext {
+        SetContext {
+            dirs: self.state.sets(),
+            here: self.config.name.clone(),
+            receivers: Arc::clone(&self.peers) as Arc<dyn Receivers>,
+            link: self.link_options(),
+            scans: self.config.scans,
+            zone: self.config.zone,
+            stopping: self.stopping(),
+        }
+    }
+
+    /// Returns the sets that users can mount here: those that are kept.
+    pub(crate) fn mountable(&self) -> Vec<SetName> {
+        let is_kept = |(record, running): (SetRecord, Running)| running.copy().map(|_| record.name);
+        self.sets().into_iter().filter_map(is_kept).collect()
+    }
+
+    /// Returns the sets that this station keeps, those that cannot be opened now among them.
+    pub(crate) fn kept(&self) -> Vec<SetName> {
+        let sets = self.lock_sets();
+        let kept = sets.records.iter().filter(|record| record.part.copy.is_some());
+        kept.map(|record| record.name.clone()).collect()
+    }
+
+    /// Says why a door for users is shut, or that it is not any more.
+    pub(crate) fn set_door_problem(&self, problem: Option<String>) {
+        *self.door_problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+
+    /// Says where users can log in from now on.
+    pub(crate) fn set_https_address(&self, address: SocketAddr) {
+        *self.https.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
+    }
+
+    /// Returns where users can log in; none while nobody can.
+    pub(crate) fn https_address(&self) -> Option<SocketAddr> {
+        *self.https.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns why a door for users is shut.
+    pub(crate) fn door_problem(&self) -> Option<String> {
+        self.door_problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns the stations that may receive a set: all others of the cluster.
+    pub(crate) fn others(&self) -> Vec<Member> {
+        let mut members = self.peers.members();
+        members.retain(|member| member.name != self.config.name);
+        members
+    }
+
+    /// Returns the station of this name, where there is one.
+    pub(crate) fn other(&self, name: &StationName) -> Option<Member> {
+        self.others().into_iter().find(|member| member.name == *name)
+    }
+
+    /// Waits for all tasks to end, and closes the sets.
+    pub(crate) async fn close(&self) {
+        let running = {
+            let mut sets = self.lock_sets();
+            sets.closed = true;
+            std::mem::take(&mut sets.running)
+        };
+        let mut tasks =
+            std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        while tasks.join_next().await.is_some() {}
+        // Closing waits for disks.
+        let closed = tokio::task::spawn_blocking(move || running.values().for_each(Running::close));
+        match closed.await {
+            Ok(()) => database::closed(&self.state.auth_database()),
+            Err(error) => tracing::error!(%error, "closing the sets failed"),
+        }
+        tracing::info!(station = %self.config.name, "stopped");
+    }
+
+    fn lock_sets(&self) -> MutexGuard<'_, Sets> {
+        self.sets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Station {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Station").field("name", &self.config.name).finish_non_exhaustive()
+    }
+}
+
+fn open_enrolment(state: &StateDir, database: SharedDb) -> Outcome<Arc<Enrolment>> {
+    let ca = ClusterCa::load(&state.identity()).context("cannot read the cluster's CA")?;
+    let enrolment = Enrolment::open(ca, database);
+    Ok(Arc::new(enrolment.context("cannot open the list of stations")?))
+}
+
+fn open_accounts(state: &StateDir, database: &SharedDb) -> Outcome<Arc<Accounts>> {
+    let audit = Audit::open(state.root());
+    let audit = audit.with_context(|| {
+        format!("cannot open {}", state.root().join(keepshare_auth::AUDIT_FILE).display())
+    })?;
+    let accounts = Accounts::open(database.clone(), audit);
+    Ok(Arc::new(accounts.context("cannot open the list of users")?))
+}
+
+mod agreeing;
+#[cfg(test)]
+pub(crate) mod tests;
