@@ -241,7 +241,7 @@ mod tests {
     /// An ordinary user may run a station; nobody has to act.
     #[test]
     fn of_a_station_only_faults_are_concerns() {
-        let gone = StationProblem::ThreadGone { thread: "set-live".into(), why: "x".into() };
+        let gone = StationProblem::ThreadGone { thread: "live:work".into(), why: "x".into() };
         let problems = [StationProblem::NotRoot, gone];
         let told = concerns(&"office".parse().unwrap(), &problems, &[]);
         assert_eq!((told.len(), told[0].kind), (1, ProblemKind::ThreadGone));

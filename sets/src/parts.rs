@@ -189,3 +189,66 @@ enum OneOf {
     Source,
     Copy,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use tokio::sync::watch;
+
+    use keepshare_base::{OriginId, SetName};
+    use keepshare_replication::{drivers::Peers, link::LinkOptions};
+
+    use crate::{context::Receivers, dirs::SetDirs, record::SetPart, schedule::Scans};
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl Receivers for Nobody {
+        fn of(self: Arc<Self>, set: &SetName) -> Arc<dyn Peers> {
+            unreachable!("set {set} is sent to nobody")
+        }
+    }
+
+    fn context(state: &Path) -> SetContext {
+        SetContext {
+            dirs: SetDirs::new(state),
+            here: "store".parse().unwrap(),
+            receivers: Arc::new(Nobody),
+            link: LinkOptions::default(),
+            scans: Scans::default(),
+            zone: chrono_tz::UTC,
+            stopping: watch::channel(false).1,
+        }
+    }
+
+    fn threads(name: &str) -> usize {
+        let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
+        let names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+        names.filter(|known| known.trim_end() == name).count()
+    }
+
+    /// What has failed in one set is told of that set: the others go on, and must not look as if they did not.
+    #[test]
+    fn a_thread_that_dies_is_told_of_its_set_alone() {
+        keepshare_host::panics::remember();
+        let dir = tempfile::tempdir().unwrap();
+        let context = context(dir.path());
+        let [dies, lives] = ["dies", "lives"].map(|name| {
+            let received = SetPart::received(OriginId(1), "office".parse().unwrap());
+            let record = SetRecord::new(name.parse().unwrap(), received);
+            Opened::open(&context, &record).whole().unwrap()
+        });
+        assert_eq!(threads("writer:dies"), 1, "its threads are called otherwise");
+        let thread = std::thread::Builder::new().name("writer:dies".to_owned());
+        assert!(thread.spawn(|| panic!("broken on purpose")).unwrap().join().is_err());
+        let alarms = |set: &Opened| set.running.copy().unwrap().check().status.alarms;
+        let told = alarms(&dies);
+        assert!(told.iter().any(|alarm| alarm.contains("broken on purpose")), "{told:?}");
+        assert_eq!(alarms(&lives), [] as [String; 0]);
+        dies.close();
+        lives.close();
+    }
+}

@@ -36,7 +36,7 @@ use keepshare_versioning::{
     FileState, Reader,
     live::LiveOptions,
     names,
-    set::{LivePlace, SetOptions, SetStore, Status},
+    set::{LivePlace, SetOptions, SetStore, Status, is_thread_of},
 };
 
 use crate::{
@@ -129,7 +129,13 @@ impl Replica {
         let as_root = rustix::process::geteuid().is_root();
         let live_options = LiveOptions { as_root, ..LiveOptions::default() };
         let sync = Some(sync_tree::in_a_child());
-        let options = SetOptions { live: place, live_options, sync, ..SetOptions::default() };
+        let options = SetOptions {
+            name: name.to_string(),
+            live: place,
+            live_options,
+            sync,
+            ..SetOptions::default()
+        };
         let store = SetStore::open(&dir, options)
             .with_context(|| format!("cannot open the set in {}", dir.display()))?;
         tracing::info!(set = %name, report = ?store.report(), "set opened");
@@ -440,10 +446,10 @@ impl Replica {
 
     /// Returns why nothing is received or kept any more, where that is so.
     fn why_gone(&self) -> Option<SetProblem> {
-        // The loop ends with the station and never before. The threads of a set are called so in every set.
+        // The loop ends with the station and never before.
         let loop_gone = self.shown.has_changed().is_err() && !*self.stopping.borrow();
         let loop_gone = loop_gone.then(|| "its loop has ended".to_owned());
-        let why = panics::of(|thread| thread.starts_with("set-")).or(loop_gone)?;
+        let why = panics::of(|thread| is_thread_of(self.name.as_str(), thread)).or(loop_gone)?;
         Some(SetProblem::ThreadGone(Part::Receiver, Some(why)))
     }
 

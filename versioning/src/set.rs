@@ -124,6 +124,8 @@ pub enum LivePlace {
 /// How a set is opened.
 #[derive(Clone, Default)]
 pub struct SetOptions {
+    /// What the set is called: its threads are named after it ([`is_thread_of`]).
+    pub name: String,
     /// The store's options.
     pub store: StoreOptions,
     /// Where the live tree is.
@@ -136,9 +138,12 @@ pub struct SetOptions {
 
 impl fmt::Debug for SetOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { store, live, live_options, .. } = self;
+        let Self { name, store, live, live_options, .. } = self;
         let mut text = f.debug_struct("SetOptions");
-        text.field("store", store).field("live", live).field("live_options", live_options);
+        text.field("name", name)
+            .field("store", store)
+            .field("live", live)
+            .field("live_options", live_options);
         text.finish_non_exhaustive()
     }
 }
@@ -168,9 +173,16 @@ pub struct Status {
     pub clock_alarm: (u64, Option<ClockAlarm>),
 }
 
+/// Tells whether a thread of this name is one of a set's: they are called `writer:NAME`, `live:NAME` and `live-sync:NAME`.
+pub fn is_thread_of(set: &str, thread: &str) -> bool {
+    let does = thread.split_once(':').filter(|(_, name)| *name == set).map(|(does, _)| does);
+    does.is_some_and(|does| matches!(does, "writer" | "live" | "live-sync"))
+}
+
 /// A set that is open: its store, its live tree and their threads.
 #[derive(Debug)]
 pub struct SetStore {
+    name: String,
     shared: Arc<Shared>,
     reader: Reader,
     report: OpenReport,
@@ -188,10 +200,10 @@ impl SetStore {
     ///
     /// What is kept is opened whatever the live tree is: why that cannot be used is in the status, and it is tried again.
     pub fn open_on(disk: Arc<dyn Disk>, dir: &Path, options: SetOptions) -> Result<Self, SetError> {
-        let SetOptions { store, live, mut live_options, sync } = options;
+        let SetOptions { name, store, live, mut live_options, sync } = options;
         let (mut store, report) = Store::open(Arc::clone(&disk), store)?;
         let dirs = match live {
-            LivePlace::InPlace => return Self::open_in_place(disk, store, report),
+            LivePlace::InPlace => return Self::open_in_place(name, disk, store, report),
             LivePlace::Dirs(dirs) => dirs,
             LivePlace::Beside => {
                 // Beside the log and the packs, nobody else keeps anything.
@@ -229,16 +241,17 @@ impl SetStore {
             status: Mutex::new(status),
             watchers: Mutex::new(Vec::new()),
         });
-        let mut set = Self { shared, reader, report, threads: Vec::new() };
-        set.start("set-writer", |shared, _| writer::run(shared, store))?;
-        set.start("set-live", move |shared, reader| follower::run(shared, tree, open, &reader))?;
-        set.start("set-live-sync", |shared, _| follower::run_syncs(shared))?;
+        let mut set = Self { name, shared, reader, report, threads: Vec::new() };
+        set.start("writer", |shared, _| writer::run(shared, store))?;
+        set.start("live", move |shared, reader| follower::run(shared, tree, open, &reader))?;
+        set.start("live-sync", |shared, _| follower::run_syncs(shared))?;
         set.shared.follower.durable(set.report.latest);
         Ok(set)
     }
 
     /// Opens a set whose live tree is in place: what is durable is live.
     fn open_in_place(
+        name: String,
         disk: Arc<dyn Disk>,
         mut store: Store,
         report: OpenReport,
@@ -257,8 +270,8 @@ impl SetStore {
             status: Mutex::new(status),
             watchers: Mutex::new(Vec::new()),
         });
-        let mut set = Self { shared, reader, report, threads: Vec::new() };
-        set.start("set-writer", |shared, _| writer::run(shared, store))?;
+        let mut set = Self { name, shared, reader, report, threads: Vec::new() };
+        set.start("writer", |shared, _| writer::run(shared, store))?;
         Ok(set)
     }
 
@@ -327,11 +340,11 @@ impl SetStore {
 
     fn start(
         &mut self,
-        name: &str,
+        does: &str,
         work: impl FnOnce(&Shared, Reader) + Send + 'static,
     ) -> Result<(), SetError> {
         let (shared, reader) = (Arc::clone(&self.shared), self.reader.clone());
-        let thread = std::thread::Builder::new().name(name.to_owned());
+        let thread = std::thread::Builder::new().name(format!("{does}:{}", self.name));
         let thread = thread.spawn(move || work(&shared, reader)).map_err(SetError::Thread)?;
         self.threads.push(thread);
         Ok(())

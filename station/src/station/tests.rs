@@ -95,7 +95,7 @@ async fn a_set_that_cannot_be_remembered_leaves_no_task_and_no_thread() {
         assert!(station.running(&record.name).is_none());
     }
     wait_for_no_threads("source-unsaved");
-    wait_for_no_threads("set-store");
+    wait_for_no_threads("writer:kept");
     assert!(station.tasks.lock().unwrap().is_empty());
     fs::remove_dir_all(&in_the_way).unwrap();
     for record in records {
