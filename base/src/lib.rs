@@ -9,6 +9,7 @@ mod change;
 mod error;
 mod event;
 pub mod health;
+mod hex;
 mod ids;
 mod meta;
 mod names;
@@ -23,6 +24,7 @@ pub use change::{
 };
 pub use error::chain;
 pub use event::Event;
+pub use hex::Hex;
 pub use ids::{
     CommitId, ContentHash, Epoch, FileId, IdError, OriginId, Position, RequestId, RunningHash, Seq,
     SetName, StationName, VersionId,

@@ -58,22 +58,7 @@ impl fmt::Display for Role {
     }
 }
 
-macro_rules! shown_as_hex {
-    ($($name:ident)*) => {$(
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}", HEXLOWER.encode_display(&self.0))
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(self, f)
-            }
-        }
-    )*};
-}
-shown_as_hex!(ClusterId Serial);
+crate::shown_as_hex!(ClusterId Serial);
 
 /// A text that is no station's address.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]

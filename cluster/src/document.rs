@@ -229,19 +229,4 @@ impl FromStr for SetId {
     }
 }
 
-macro_rules! shown_as_hex {
-    ($($name:ident)*) => {$(
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}", HEXLOWER.encode_display(&self.0))
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(self, f)
-            }
-        }
-    )*};
-}
-shown_as_hex!(DocumentHash SetId);
+keepshare_base::shown_as_hex!(DocumentHash SetId);

@@ -157,6 +157,31 @@ pub struct SetStatus {
     pub alarms: Vec<String>,
 }
 
+impl SetStatus {
+    /// Returns that of a set of which nothing else is known.
+    pub fn new(name: impl Into<String>, role: impl Into<String>, health: &SetHealth) -> Self {
+        Self {
+            name: name.into(),
+            role: role.into(),
+            health: HealthStatus::from(health),
+            source: None,
+            live: None,
+            head: None,
+            durable: None,
+            commit: None,
+            live_commit: None,
+            destinations: Vec::new(),
+            from: None,
+            swept: None,
+            shared: None,
+            incomplete: 0,
+            away_seconds: None,
+            problems: Vec::new(),
+            alarms: Vec::new(),
+        }
+    }
+}
+
 /// Files that are open for writing, and looked at again and again because of it.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct SweptStatus {

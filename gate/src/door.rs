@@ -37,6 +37,19 @@ pub struct Shares {
     pub of_kin: usize,
 }
 
+impl Shares {
+    /// Returns so many places where nobody is known before the place is given up: only addresses have shares.
+    pub const fn of_strangers(places: usize, of_an_address: usize) -> Self {
+        Self {
+            places,
+            of_an_address,
+            of_an_addresses_strangers: of_an_address,
+            of_a_holder: of_an_address,
+            of_kin: of_an_address,
+        }
+    }
+}
+
 /// Whose a connection or a turn is.
 pub trait Holder: Clone + Eq + Hash {
     /// Tells whether both came by one leave, and have a share together beside each one's own.

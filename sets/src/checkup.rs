@@ -28,25 +28,7 @@ impl Checkup {
     /// Returns that of a set of which nothing is open.
     pub fn unknown(record: &SetRecord) -> Self {
         let nothing = SetHealth::Unverified;
-        let status = SetStatus {
-            name: record.name.to_string(),
-            role: String::new(),
-            health: HealthStatus::from(&nothing),
-            source: None,
-            live: None,
-            head: None,
-            durable: None,
-            commit: None,
-            live_commit: None,
-            destinations: Vec::new(),
-            from: None,
-            swept: None,
-            shared: None,
-            incomplete: 0,
-            away_seconds: None,
-            problems: Vec::new(),
-            alarms: Vec::new(),
-        };
+        let status = SetStatus::new(record.name.as_str(), "", &nothing);
         Self { own: Some(nothing), links: Vec::new(), problems: Vec::new(), status }
     }
 

@@ -124,25 +124,8 @@ mod tests {
     use keepshare_control::answers::{DestinationStatus, HealthStatus, SetStatus};
 
     fn set(own: Option<SetHealth>) -> Checkup {
-        let status = SetStatus {
-            name: "work".into(),
-            role: "replica".into(),
-            health: HealthStatus::from(&own.clone().unwrap_or(SetHealth::InSync)),
-            source: None,
-            live: None,
-            head: None,
-            durable: None,
-            commit: None,
-            live_commit: None,
-            destinations: Vec::new(),
-            from: None,
-            swept: None,
-            shared: None,
-            incomplete: 0,
-            away_seconds: None,
-            problems: Vec::new(),
-            alarms: Vec::new(),
-        };
+        let health = own.clone().unwrap_or(SetHealth::InSync);
+        let status = SetStatus::new("work", "replica", &health);
         Checkup { own, links: Vec::new(), problems: Vec::new(), status }
     }
 

@@ -213,23 +213,15 @@ impl Master {
         let shown = own.clone().unwrap_or_else(|| worst(&links));
         let (texts, alarms) = texts(&problems);
         let status = SetStatus {
-            name: self.name.to_string(),
-            role: "master".to_owned(),
-            health: HealthStatus::from(&shown),
             source: Some(self.root.clone()),
-            live: None,
             head: Some(head.seq.0),
-            durable: None,
-            commit: None,
-            live_commit: None,
             destinations,
-            from: None,
             swept: swept(&source),
             shared: shared(&source),
             incomplete: source.problem_count,
-            away_seconds: None,
             problems: texts,
             alarms,
+            ..SetStatus::new(self.name.as_str(), "master", &shown)
         };
         Checkup { own, links, problems, status }
     }

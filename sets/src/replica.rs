@@ -15,7 +15,7 @@ use keepshare_base::{
 };
 use keepshare_control::{
     Code, Failure, Outcome,
-    answers::{HealthStatus, Restored, SetStatus},
+    answers::{Restored, SetStatus},
 };
 use keepshare_host::{clock, files, panics};
 use keepshare_namespace::{Restorable, Restore, RestoreError, Share};
@@ -414,23 +414,17 @@ impl Replica {
         let problems: Vec<Told> = problems.into_iter().chain(hidden).map(Told::from).collect();
         let (texts, alarms) = texts(&problems);
         let status = SetStatus {
-            name: self.name.to_string(),
-            role: "replica".to_owned(),
-            health: HealthStatus::from(&health),
-            source: None,
             live: Some(self.live.clone()),
             head: head.map(|(_, seq)| seq.0),
             durable: durable.map(|(_, seq)| seq.0),
             commit: Some(store.durable.0),
             live_commit: Some(store.live.0),
-            destinations: Vec::new(),
             from: Some(self.from.to_string()),
-            swept: None,
-            shared: None,
             incomplete: failures(&store),
             away_seconds: shown.away_since.map(seconds_since),
             problems: texts,
             alarms,
+            ..SetStatus::new(self.name.as_str(), "replica", &health)
         };
         Checkup { own: Some(health), links: Vec::new(), problems, status }
     }

@@ -37,13 +37,7 @@ use crate::{
 };
 
 /// The most connections in all, and of one address (of one /64 for IPv6): nobody is known here before the answer.
-const SHARES: Shares = Shares {
-    places: 256,
-    of_an_address: CONNECTIONS_OF_AN_ADDRESS_MAX,
-    of_an_addresses_strangers: CONNECTIONS_OF_AN_ADDRESS_MAX,
-    of_a_holder: CONNECTIONS_OF_AN_ADDRESS_MAX,
-    of_kin: CONNECTIONS_OF_AN_ADDRESS_MAX,
-};
+const SHARES: Shares = Shares::of_strangers(256, CONNECTIONS_OF_AN_ADDRESS_MAX);
 
 /// As many people as come to one address together.
 const CONNECTIONS_OF_AN_ADDRESS_MAX: usize = 64;

@@ -284,27 +284,13 @@ mod tests {
         let queued = SetHealth::Queued(LinkHealth::Away(Some(why.clone())));
         let away = |station| destination(station, &queued);
         let set = SetStatus {
-            name: "work".into(),
-            role: "master".into(),
-            health: HealthStatus::from(&queued),
-            source: None,
-            live: None,
             head: Some(12),
-            durable: None,
-            commit: None,
-            live_commit: None,
             destinations: vec![
                 away("store"),
                 away("cellar"),
                 destination("attic", &SetHealth::InSync),
             ],
-            from: None,
-            swept: None,
-            shared: None,
-            incomplete: 0,
-            away_seconds: None,
-            problems: Vec::new(),
-            alarms: Vec::new(),
+            ..SetStatus::new("work", "master", &queued)
         };
         let text = render_set(&set);
         assert_eq!(text.matches(&why).count(), 1, "{text}");

@@ -32,13 +32,7 @@ use crate::{clock::mono, join::PendingJoin};
 
 /// The most connections that shake hands, in all and of one address (of one /64 for IPv6): nobody is known here before
 /// the place is given up.
-const SHARES: Shares = Shares {
-    places: 256,
-    of_an_address: CONNECTIONS_OF_AN_ADDRESS_MAX,
-    of_an_addresses_strangers: CONNECTIONS_OF_AN_ADDRESS_MAX,
-    of_a_holder: CONNECTIONS_OF_AN_ADDRESS_MAX,
-    of_kin: CONNECTIONS_OF_AN_ADDRESS_MAX,
-};
+const SHARES: Shares = Shares::of_strangers(256, CONNECTIONS_OF_AN_ADDRESS_MAX);
 
 /// As many stations as come from one address together.
 const CONNECTIONS_OF_AN_ADDRESS_MAX: usize = 32;
