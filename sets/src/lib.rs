@@ -5,6 +5,7 @@
 //! [`concerns`]). [`asking`] answers what is asked about a set's past. Which sets there are, who else has them and who asks is
 //! the station's to know; what a set needs of it is a [`SetContext`](context::SetContext).
 
+pub mod agreed;
 pub mod asking;
 mod backlog;
 pub mod checkup;

@@ -27,7 +27,7 @@ use keepshare_sets::{
 };
 
 use crate::{
-    announce,
+    membership::announce,
     station::Station,
     status::{member_status, station_status, status_of_set},
 };
@@ -57,7 +57,7 @@ impl StationAnswers {
     }
 
     fn primary(&self) -> Outcome<&Arc<Station>> {
-        self.stations.iter().find(|station| station.enrolment.is_some()).ok_or_else(|| {
+        self.stations.iter().find(|station| station.enrolment().is_some()).ok_or_else(|| {
             Failure::refused("this station is not the primary of its cluster")
                 .hint("ask the first station, the one that was made by keepshare init")
         })
@@ -92,11 +92,12 @@ impl StationAnswers {
     }
 
     fn set_address(&self, name: &StationName, address: &StationAddress) -> Outcome<MemberStatus> {
-        let station = self.stations.iter().find(|station| station.enrolment.is_some());
+        let station = self.stations.iter().find(|station| station.enrolment().is_some());
         let station = station.or_else(|| self.stations.first());
         let station = station.ok_or_else(|| Failure::unavailable("no station runs here"))?;
-        announce::set_address(station, name, address)?;
-        let member = station.peers.members().into_iter().find(|member| member.name == *name);
+        announce::set_address(&station.membership, name, address)?;
+        let member =
+            station.membership.peers.members().into_iter().find(|member| member.name == *name);
         member.map(|member| member_status(member, false)).ok_or_else(|| {
             Failure::not_found(format!("there is no station '{name}'"))
                 .hint("keepshare status lists the stations")
@@ -113,7 +114,7 @@ impl StationAnswers {
         to.sort();
         to.dedup();
         for receiver in to.iter().filter(|receiver| **receiver != station.config.name) {
-            if station.other(receiver).is_none() {
+            if station.membership.other(receiver).is_none() {
                 return Err(Failure::not_found(format!("there is no station '{receiver}'")).hint(
                     "keepshare status lists the stations; keepshare token create invites one",
                 ));
@@ -145,7 +146,7 @@ impl StationAnswers {
 
     fn create_token(&self) -> Outcome<TokenInfo> {
         let station = self.primary()?;
-        let Some(enrolment) = &station.enrolment else {
+        let Some(enrolment) = station.enrolment() else {
             return Err(Failure::refused("this station is not the primary of its cluster"));
         };
         let now = clock::now();
@@ -153,7 +154,7 @@ impl StationAnswers {
             enrolment.tokens().create(now, Role::Replica, TOKEN_TTL_S).map_err(|error| {
                 Failure::from(anyhow::Error::new(error).context("cannot make a token"))
             })?;
-        let address = station.peers.address_of(&station.config.name);
+        let address = station.membership.peers.address_of(&station.config.name);
         let address = address.map_or_else(|| "THIS-STATION".to_owned(), String::from);
         Ok(TokenInfo {
             id: keepshare_identity::TokenId::of(&token.secret).to_string(),
@@ -166,7 +167,7 @@ impl StationAnswers {
 
     fn tokens(&self) -> Outcome<Vec<TokenInfo>> {
         let station = self.primary()?;
-        let Some(enrolment) = &station.enrolment else { return Ok(Vec::new()) };
+        let Some(enrolment) = station.enrolment() else { return Ok(Vec::new()) };
         let tokens = enrolment.tokens().list();
         let tokens = tokens.map_err(|error| {
             Failure::from(anyhow::Error::new(error).context("cannot list tokens"))

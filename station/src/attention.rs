@@ -2,17 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::sync::watch;
+
 use keepshare_control::answers::Concern;
 use keepshare_sets::concerns::{Known, News};
-
-use crate::{station::Station, status::station_status};
 
 /// How often it is looked whether something has begun or ended.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// Logs what begins and what ends, until the station stops.
-pub(crate) async fn keep(station: Arc<Station>) {
-    let mut stop = station.stopping();
+/// Logs what begins and what ends of what needs a person, until the station stops.
+pub(crate) async fn keep(
+    look: impl Fn() -> Vec<Concern> + Send + Sync + 'static,
+    mut stop: watch::Receiver<bool>,
+) {
+    let look = Arc::new(look);
     let mut tick = tokio::time::interval(LOOK_EVERY);
     let mut known = Known::default();
     loop {
@@ -20,9 +23,9 @@ pub(crate) async fn keep(station: Arc<Station>) {
             _ = stop.wait_for(|stop| *stop) => return,
             _ = tick.tick() => {}
         }
-        let asked = Arc::clone(&station);
+        let looking = Arc::clone(&look);
         // A status reads the journal.
-        let looked = tokio::task::spawn_blocking(move || station_status(&asked).concerns).await;
+        let looked = tokio::task::spawn_blocking(move || looking()).await;
         // Of a station that has begun to stop a status tells nothing: its sets are gone from it.
         if *stop.borrow() {
             return;

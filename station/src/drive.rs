@@ -14,6 +14,8 @@ use keepshare_namespace::{Share, ShareConfig, ShareId, Show};
 use keepshare_nfs::{ClientInfo, Server, Shares};
 use keepshare_sets::{record::SetRecord, replica::Replica};
 
+use crate::doors::Shut;
+
 /// What the keys of names and ids are derived for.
 const KEY_PURPOSE: &str = "keepshare names and ids of a share v1";
 
@@ -22,7 +24,8 @@ const KEY_PURPOSE: &str = "keepshare names and ids of a share v1";
 pub(crate) struct Drive {
     shares: Shares,
     server: Mutex<Option<Server>>,
-    problem: Mutex<Option<String>>,
+    /// Why there is no drive, where there should be one.
+    pub(crate) shut: Shut,
 }
 
 impl Drive {
@@ -57,16 +60,6 @@ impl Drive {
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         server.as_ref().map(Server::address)
-    }
-
-    /// Returns why there is no drive, where there should be one.
-    pub(crate) fn problem(&self) -> Option<String> {
-        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Says why there is no drive, or that there is one.
-    pub(crate) fn set_problem(&self, problem: Option<String>) {
-        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
     }
 
     /// Returns the sets that are drives.

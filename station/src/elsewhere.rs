@@ -11,7 +11,7 @@ use keepshare_control::{
 };
 use keepshare_replication::link::dial_control;
 
-use crate::peers::Peers;
+use crate::membership::Peers;
 
 /// How long another station may be silent in an answer: one that hangs must not hold whoever asks, and their turn, for ever.
 const SILENCE_MAX: Duration = Duration::from_secs(120);

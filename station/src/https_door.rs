@@ -1,67 +1,58 @@
 //! The HTTPS door: where users log in and ask.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
+use anyhow::Context;
 use axum::Router;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 
-use keepshare_host::clock;
-use keepshare_web::{Door, DrivePorts, Station as DoorStation};
+use keepshare_web::{Door, Station as DoorStation};
 
-use crate::station::Station;
+use crate::doors::Shut;
 
-/// How often an address that is taken is tried again.
-const BIND_EVERY: Duration = Duration::from_secs(5);
+/// How the HTTPS door of a station is.
+#[derive(Debug, Default)]
+pub(crate) struct HttpsDoor {
+    address: Mutex<Option<SocketAddr>>,
+    /// Why users cannot log in.
+    pub(crate) shut: Shut,
+}
 
-/// Keeps the HTTPS door open until the station stops. An address that cannot be had is a problem that is shown; nothing
+impl HttpsDoor {
+    /// Returns where users can log in; none while nobody can.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        *self.address.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_address(&self, address: SocketAddr) {
+        *self.address.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
+    }
+}
+
+/// Keeps the HTTPS door of a station open until that stops. An address that cannot be had is a problem that is shown; nothing
 /// else waits for it.
-pub(crate) async fn keep(station: Arc<Station>, address: SocketAddr, questions: Router) {
-    let mut stop = station.stopping();
+pub(crate) async fn keep(
+    door: Arc<HttpsDoor>,
+    address: SocketAddr,
+    (station, questions): (DoorStation, Router),
+    mut stop: watch::Receiver<bool>,
+) {
+    let bind = || {
+        let listener = std::net::TcpListener::bind(address);
+        let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
+        listener.set_nonblocking(true)?;
+        Ok(TcpListener::from_std(listener)?)
+    };
+    let serve = async {
+        let listener = door.shut.open("the HTTPS door", address, bind).await;
+        door.set_address(listener.local_addr().unwrap_or(address));
+        Door::new(listener, station, questions).serve().await;
+    };
     tokio::select! {
-        () = serve(&station, address, questions) => {}
+        () = serve => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
-}
-
-async fn serve(station: &Arc<Station>, address: SocketAddr, questions: Router) {
-    let listener = bind(station, address).await;
-    station.set_https_address(listener.local_addr().unwrap_or(address));
-    let door = Door::new(listener, door_station(station), questions);
-    tracing::info!(station = %station.config.name, %address, "users can log in");
-    door.serve().await;
-}
-
-async fn bind(station: &Station, address: SocketAddr) -> TcpListener {
-    let mut is_told = false;
-    loop {
-        match TcpListener::bind(address).await {
-            Ok(listener) => {
-                station.set_door_problem(None);
-                return listener;
-            }
-            Err(error) => {
-                if !is_told {
-                    tracing::error!(%address, %error, "users cannot log in");
-                    is_told = true;
-                }
-                let why = format!("cannot listen on {address}: {error}");
-                station.set_door_problem(Some(why));
-                tokio::time::sleep(BIND_EVERY).await;
-            }
-        }
-    }
-}
-
-fn door_station(station: &Arc<Station>) -> DoorStation {
-    // The door ends with the station's tasks, and must not keep the station itself.
-    let weak = Arc::downgrade(station);
-    let sets = move || weak.upgrade().map(|station| station.mountable()).unwrap_or_default();
-    let peers = Arc::clone(&station.peers);
-    let tls = move || peers.tls().web_server();
-    DoorStation::new(Arc::clone(&station.accounts), sets, tls, clock::now, ports(station))
-}
-
-/// Returns where the drive is reached: NFS and its mounts have one port.
-pub(crate) fn ports(station: &Station) -> Option<DrivePorts> {
-    station.config.doors.nfs.map(|at| DrivePorts { nfs: at.port(), mount: at.port() })
 }

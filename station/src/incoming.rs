@@ -25,7 +25,7 @@ use keepshare_sets::{
 };
 
 use crate::{
-    agreed::{Held, slot_between},
+    membership::{Held, slot_between},
     station::Station,
 };
 
@@ -55,7 +55,7 @@ pub(crate) async fn serve(station: &Arc<Station>, mut listener: Listener, questi
             {
                 Ok(permit) => {
                     let talk = {
-                        let peers = Arc::clone(&station.peers);
+                        let peers = Arc::clone(&station.membership.peers);
                         // A certificate that is revoked meanwhile is told nothing more.
                         let lasts: Lasts = Arc::new(move || peers.still_counts(&shown));
                         let caller = Caller::Member(peer);
@@ -84,12 +84,12 @@ async fn answer_join(station: &Arc<Station>, pending: PendingJoin) {
     let asked = Arc::clone(station);
     // Signing takes a moment and the database waits for the disk.
     let answered = tokio::task::spawn_blocking(move || {
-        let desk = asked.desk.as_ref()?;
+        let desk = asked.membership.desk.as_ref()?;
         let shown = shown.as_ref().map(|certificate| certificate.as_ref());
         let answered = desk.answer(clock::now(), from.ip(), shown, &question);
         if let Ok(Decided::Admitted(_) | Decided::Moved(_)) = &answered.1 {
             // What fails is told by the station; who asked has its answer all the same.
-            let _ = asked.publish_register();
+            let _ = asked.membership.publish_register();
         }
         Some(answered)
     });
@@ -103,7 +103,12 @@ async fn answer_join(station: &Arc<Station>, pending: PendingJoin) {
             answer
         }
         Ok(Some((_, Ok(Decided::Hears(peer, have))))) => {
-            match station.hearers.answer(&station.agreed, &peer.name, have).await {
+            match station
+                .membership
+                .hearers
+                .answer(&station.membership.agreed, &peer.name, have)
+                .await
+            {
                 Some(answer) => answer,
                 None => return,
             }
@@ -191,12 +196,12 @@ async fn is_agreed(
             Err(format!("{peer} has slot {} of set {name}, and not {origin}", slot.origin))
         }
     };
-    let mut held = station.agreed.watch();
+    let mut held = station.membership.agreed.watch();
     let is_settled =
         |held: &Option<Arc<Held>>| held.as_ref().is_none_or(|held| judge(held).is_ok());
     // In time or not, it is judged as it is then.
     let _ = timeout(NEWS_TIMEOUT, held.wait_for(is_settled)).await;
-    match station.agreed.held() {
+    match station.membership.agreed.held() {
         Some(held) => judge(&held).map(|()| true),
         None => Ok(false),
     }

@@ -1,23 +1,20 @@
 //! A running station: what the crates below it can do, put together.
 //!
 //! [`station`] is the station with its sets, [`service`] what it does while it runs; [`answers`] answers what is asked, and
-//! [`founding`] makes a station that is not there yet. What it does with one set is in `keepshare-sets`; what people type and read
+//! [`founding`] makes a station that is not there yet; `membership` is what it is to its cluster. What it does with one set is in `keepshare-sets`; what people type and read
 //! is not here.
 
-mod agreed;
-mod announce;
 pub mod answers;
 mod attention;
 pub mod config;
+mod doors;
 mod drive;
 mod elsewhere;
 pub mod founding;
-mod hearing;
 mod https_door;
 mod incoming;
+mod membership;
 mod nfs_door;
-mod peers;
-mod renewal;
 mod reopening;
 pub mod service;
 mod sessions;

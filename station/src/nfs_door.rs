@@ -4,7 +4,6 @@ use std::{
     fmt,
     net::{SocketAddr, TcpListener},
     sync::{Arc, Weak},
-    time::Duration,
 };
 
 use anyhow::Context;
@@ -18,15 +17,12 @@ use keepshare_versioning::names;
 
 use crate::station::Station;
 
-/// How often an address that is taken is tried again.
-const BIND_EVERY: Duration = Duration::from_secs(5);
-
-/// Serves the drive until the station stops. An address that cannot be had is a problem that is shown; nothing else waits
-/// for it.
+/// Serves the drive until the station stops.
 pub(crate) async fn keep(station: Arc<Station>, address: SocketAddr) {
     let mut stop = station.stopping();
+    let open = || start(&station, address);
     let started = tokio::select! {
-        server = start(&station, address) => server,
+        server = station.drive.shut.open("the NFS door", address, open) => server,
         _ = stop.wait_for(|stop| *stop) => return,
     };
     station.drive.set_server(Some(started));
@@ -40,28 +36,7 @@ pub(crate) async fn keep(station: Arc<Station>, address: SocketAddr) {
     }
 }
 
-async fn start(station: &Arc<Station>, address: SocketAddr) -> Server {
-    let mut is_told = false;
-    loop {
-        match try_start(station, address) {
-            Ok(server) => {
-                station.drive.set_problem(None);
-                tracing::info!(station = %station.config.name, address = %server.address(), "the drive is served");
-                return server;
-            }
-            Err(error) => {
-                if !is_told {
-                    tracing::error!(%address, error = format!("{error:#}"), "the drive is not served");
-                    is_told = true;
-                }
-                station.drive.set_problem(Some(format!("{error:#}")));
-                tokio::time::sleep(BIND_EVERY).await;
-            }
-        }
-    }
-}
-
-fn try_start(station: &Arc<Station>, address: SocketAddr) -> anyhow::Result<Server> {
+fn start(station: &Arc<Station>, address: SocketAddr) -> anyhow::Result<Server> {
     let listener =
         TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
     let parts = Parts {

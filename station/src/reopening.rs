@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::station::Station;
+use tokio::sync::watch;
 
 /// How often it is tried.
 const EVERY: Duration = Duration::from_secs(10);
@@ -13,17 +13,20 @@ const EVERY: Duration = Duration::from_secs(10);
 /// How often it is tried at the least.
 const EVERY_MAX: Duration = Duration::from_secs(600);
 
-/// Tries until the station stops.
-pub(crate) async fn keep(station: Arc<Station>) {
-    let mut stopping = station.stopping();
+/// Tries until the station stops: `reopen` tells whether space lacks still.
+pub(crate) async fn keep(
+    reopen: impl Fn() -> bool + Send + Sync + 'static,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let reopen = Arc::new(reopen);
     let mut pause = EVERY;
     loop {
         tokio::select! {
             _ = stopping.wait_for(|stop| *stop) => return,
             () = tokio::time::sleep(pause) => {}
         }
-        let (again, begun) = (Arc::clone(&station), Instant::now());
-        let tried = tokio::task::spawn_blocking(move || again.reopen_full_sets()).await;
+        let (again, begun) = (Arc::clone(&reopen), Instant::now());
+        let tried = tokio::task::spawn_blocking(move || again()).await;
         pause = match tried {
             Ok(are_full) => pause_after(begun.elapsed(), are_full),
             Err(error) => {

@@ -2,23 +2,23 @@
 
 use std::{sync::Arc, time::Duration};
 
-use keepshare_host::clock;
+use tokio::sync::watch;
 
-use crate::station::Station;
+use keepshare_auth::Accounts;
+use keepshare_host::clock;
 
 /// How often the times of use of the sessions are written down.
 const FLUSH_EVERY: Duration = Duration::from_secs(60);
 
 /// Writes the times of use of the sessions down, now and then and at the end.
-pub(crate) async fn keep(station: Arc<Station>) {
-    let mut stop = station.stopping();
+pub(crate) async fn keep(accounts: Arc<Accounts>, mut stop: watch::Receiver<bool>) {
     let mut tick = tokio::time::interval(FLUSH_EVERY);
     loop {
         let stops = tokio::select! {
             _ = tick.tick() => false,
             _ = stop.wait_for(|stop| *stop) => true,
         };
-        let sessions = station.accounts.sessions().clone();
+        let sessions = accounts.sessions().clone();
         let flushed = tokio::task::spawn_blocking(move || sessions.flush(clock::now())).await;
         match flushed {
             Ok(Ok(())) => {}

@@ -5,7 +5,6 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -14,13 +13,10 @@ use anyhow::Context;
 use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 
 use keepshare_auth::{Accounts, Audit};
-use keepshare_base::{OriginId, Role, SetName, StationName};
+use keepshare_base::{OriginId, SetName, StationName};
 use keepshare_control::{Failure, Outcome};
 use keepshare_host::shared::SharedDb;
-use keepshare_identity::{
-    ClusterCa, Enrolment, JoinDesk, Member, StationIdentity,
-    tls::{StationTls, machine_clock},
-};
+use keepshare_identity::{Enrolment, StationIdentity};
 use keepshare_replication::link::LinkOptions;
 use keepshare_sets::{
     context::{Receivers, SetContext},
@@ -29,13 +25,13 @@ use keepshare_sets::{
     record::{SetPart, SetRecord},
     source_folder,
 };
+use keepshare_web::DrivePorts;
 
 use crate::{
-    agreed::Agreed,
     config::Config,
     drive::{self, Drive},
-    hearing::Hearers,
-    peers::Peers,
+    https_door::HttpsDoor,
+    membership::Membership,
     state::{StateDir, StateLock},
 };
 
@@ -45,24 +41,14 @@ pub struct Station {
     pub config: Config,
     /// Where everything is.
     pub(crate) state: StateDir,
-    /// What the cluster's document says of this station, and until there is one, its certificate.
-    pub(crate) role: Role,
-    /// What the cluster agrees on.
-    pub(crate) agreed: Arc<Agreed>,
-    /// Who waits for another revision of it.
-    pub(crate) hearers: Hearers,
-    /// The other stations.
-    pub(crate) peers: Arc<Peers>,
-    /// On the primary: the cluster's list of stations, its CA and tokens.
-    pub enrolment: Option<Arc<Enrolment>>,
-    /// On the primary: who answers those that want to join.
-    pub(crate) desk: Option<JoinDesk>,
+    /// What it is to its cluster.
+    pub(crate) membership: Arc<Membership>,
     /// Who may log in, and who has.
     pub accounts: Arc<Accounts>,
     /// The network drive.
     pub(crate) drive: Drive,
-    door_problem: Mutex<Option<String>>,
-    https: Mutex<Option<SocketAddr>>,
+    /// Where users log in and ask.
+    pub(crate) https: Arc<HttpsDoor>,
     /// One set is added after the other, so that what was looked up before one is opened stays true.
     adding: Mutex<()>,
     /// Held for a moment only: everyone who asks for a set waits for it.
@@ -116,38 +102,19 @@ impl Station {
             ))
             .hint("put the name back, or join again under the new one"));
         }
-        let agreed = Arc::new(Agreed::open(&state, &identity)?);
-        let role = agreed.role().unwrap_or(identity.peer().role);
         let database = database::open_auth(&state.auth_database())?;
         let accounts = open_accounts(&state, &database)?;
-        let enrolment = match role {
-            Role::Primary => Some(open_enrolment(&state, database)?),
-            Role::Replica => None,
-        };
-        let revocations =
-            enrolment.as_ref().map(|desk| desk.revocations().clone()).unwrap_or_default();
-        let tls = StationTls::new(&identity, revocations, machine_clock())
-            .context("the station's identity is not usable")?;
-        let known = if enrolment.is_some() { Vec::new() } else { state.load_members()? };
-        let (of, rerouted) = (Arc::clone(&agreed), state.load_rerouted()?);
-        let peers = Arc::new(Peers::new(of, rerouted, enrolment.clone(), known, identity, tls));
-        let desk = enrolment.clone().map(JoinDesk::new);
+        let membership = Arc::new(Membership::open(&state, identity, database)?);
         let sets = Mutex::new(Sets { records: state.load_sets()?, ..Sets::default() });
         let (stop, _) = watch::channel(false);
         let tasks = Mutex::default();
         Ok(Self {
             config,
             state,
-            role,
-            agreed,
-            hearers: Hearers::default(),
-            peers,
-            enrolment,
-            desk,
+            membership,
             accounts,
             drive: Drive::default(),
-            door_problem: Mutex::default(),
-            https: Mutex::default(),
+            https: Arc::default(),
             adding: Mutex::default(),
             sets,
             tasks,
@@ -273,7 +240,7 @@ impl Station {
         if records != before {
             self.state.save_sets(&records)?;
         }
-        if self.agreed.held().is_some() {
+        if self.membership.agreed.held().is_some() {
             self.state.put_former_aside(&records)?;
         }
         self.lock_sets().records.clone_from(&records);
@@ -336,7 +303,7 @@ impl Station {
         SetContext {
             dirs: self.state.sets(),
             here: self.config.name.clone(),
-            receivers: Arc::clone(&self.peers) as Arc<dyn Receivers>,
+            receivers: Arc::clone(&self.membership.peers) as Arc<dyn Receivers>,
             link: self.link_options(),
             scans: self.config.scans,
             zone: self.config.zone,
@@ -357,36 +324,14 @@ impl Station {
         kept.map(|record| record.name.clone()).collect()
     }
 
-    /// Says why a door for users is shut, or that it is not any more.
-    pub(crate) fn set_door_problem(&self, problem: Option<String>) {
-        *self.door_problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    /// Returns where the drive is reached: NFS and its mounts have one port.
+    pub(crate) fn drive_ports(&self) -> Option<DrivePorts> {
+        self.config.doors.nfs.map(|at| DrivePorts { nfs: at.port(), mount: at.port() })
     }
 
-    /// Says where users can log in from now on.
-    pub(crate) fn set_https_address(&self, address: SocketAddr) {
-        *self.https.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
-    }
-
-    /// Returns where users can log in; none while nobody can.
-    pub(crate) fn https_address(&self) -> Option<SocketAddr> {
-        *self.https.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns why a door for users is shut.
-    pub(crate) fn door_problem(&self) -> Option<String> {
-        self.door_problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Returns the stations that may receive a set: all others of the cluster.
-    pub(crate) fn others(&self) -> Vec<Member> {
-        let mut members = self.peers.members();
-        members.retain(|member| member.name != self.config.name);
-        members
-    }
-
-    /// Returns the station of this name, where there is one.
-    pub(crate) fn other(&self, name: &StationName) -> Option<Member> {
-        self.others().into_iter().find(|member| member.name == *name)
+    /// On the primary: the cluster's list of stations, its CA and tokens.
+    pub fn enrolment(&self) -> Option<&Arc<Enrolment>> {
+        self.membership.enrolment.as_ref()
     }
 
     /// Waits for all tasks to end, and closes the sets.
@@ -417,12 +362,6 @@ impl fmt::Debug for Station {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Station").field("name", &self.config.name).finish_non_exhaustive()
     }
-}
-
-fn open_enrolment(state: &StateDir, database: SharedDb) -> Outcome<Arc<Enrolment>> {
-    let ca = ClusterCa::load(&state.identity()).context("cannot read the cluster's CA")?;
-    let enrolment = Enrolment::open(ca, database);
-    Ok(Arc::new(enrolment.context("cannot open the list of stations")?))
 }
 
 fn open_accounts(state: &StateDir, database: &SharedDb) -> Outcome<Arc<Accounts>> {

@@ -27,14 +27,14 @@ pub(crate) fn station_status(station: &Station) -> StationStatus {
     let concerns = concerns(&station.config.name, &problems, &sets);
     StationStatus {
         name: station.config.name.to_string(),
-        role: station.role.to_string(),
+        role: station.membership.role.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         listen: station.config.listen.to_string(),
         state_dir: station.state.root().to_owned(),
-        members: station.others().into_iter().map(member).collect(),
+        members: station.membership.others().into_iter().map(member).collect(),
         sets: sets.into_iter().map(|set| set.status).collect(),
-        ca: station.peers.identity().ca_pin().to_string(),
-        https: station.https_address().map(|at| at.to_string()),
+        ca: station.membership.peers.identity().ca_pin().to_string(),
+        https: station.https.address().map(|at| at.to_string()),
         nfs: station.drive.address().map(|at| at.to_string()),
         clients: station.drive.clients().into_iter().map(client_status).collect(),
         problems: problems.iter().map(ToString::to_string).collect(),
@@ -75,10 +75,10 @@ fn station_problems(station: &Station) -> Vec<StationProblem> {
         .map(|Panicked { thread, why }| StationProblem::ThreadGone { thread, why });
     let is_root = rustix::process::geteuid().is_root();
     gone.chain((!is_root).then_some(StationProblem::NotRoot))
-        .chain(station.door_problem().map(StationProblem::LoginShut))
-        .chain(station.drive.problem().map(StationProblem::DriveShut))
+        .chain(station.https.shut.why().map(StationProblem::LoginShut))
+        .chain(station.drive.shut.why().map(StationProblem::DriveShut))
         .chain(lost_sets(station))
-        .chain(station.agreed.problems())
+        .chain(station.membership.agreed.problems())
         .collect()
 }
 

@@ -295,7 +295,7 @@ impl Layout {
     ) -> Outcome<Arc<Station>> {
         let (config, is_new) = self.config(REPLICA)?;
         if is_new {
-            let enrolment = master.enrolment.as_ref().ok_or_else(|| {
+            let enrolment = master.enrolment().ok_or_else(|| {
                 Failure::refused("the demo's master is not the primary of its cluster")
             })?;
             let token = enrolment.tokens().create(clock::now(), Role::Replica, TOKEN_TTL_S);

@@ -20,7 +20,7 @@ use keepshare_control::{
 use keepshare_host::clock;
 
 use super::StationAnswers;
-use crate::{https_door, station::Station};
+use crate::station::Station;
 
 /// Where commands on the station itself come from, as the limits on passwords see it.
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -132,7 +132,7 @@ impl Answers<GetTicket> for StationAnswers {
         let request = LoginRequest { user, password, set, binding };
         let login = station.accounts.login(&request, HERE, &station.mountable(), clock::now());
         let login = login.map_err(login_failure)?;
-        let ports = https_door::ports(station).map(|ports| (ports.nfs, ports.mount));
+        let ports = station.drive_ports().map(|ports| (ports.nfs, ports.mount));
         reply.item(&LoginAnswer::new(&login, ports))
     }
 }

@@ -160,7 +160,7 @@ impl StationAnswers {
                 };
             }
             let to = running.source().map(|master| master.to().cloned().collect());
-            elsewhere = to.map(|to| (Arc::clone(&station.peers), to)).or(elsewhere);
+            elsewhere = to.map(|to| (Arc::clone(&station.membership.peers), to)).or(elsewhere);
         }
         match (elsewhere, caller) {
             (Some((peers, to)), Caller::Admin { .. }) => {

@@ -36,6 +36,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "proto",
             "versioning",
             "identity",
+            "cluster",
             "replication",
             "namespace",
             "control",

@@ -20,7 +20,7 @@ use keepshare_base::StationName;
 use keepshare_identity::{Have, Hearing, JoinDesk, JoinError, StationIdentity};
 use keepshare_replication::join::ask;
 
-use crate::{
+use super::{
     agreed::{Agreed, Held},
     peers::Peers,
 };

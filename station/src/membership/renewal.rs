@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
+use tokio::sync::watch;
 
 use keepshare_base::Role;
 use keepshare_host::clock;
@@ -12,7 +13,7 @@ use keepshare_identity::{
 };
 use keepshare_replication::join::ask;
 
-use crate::station::Station;
+use super::Membership;
 
 /// How often it is looked whether the certificate is due: the clock may have been set.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -21,8 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 const AGAIN_EVERY: Duration = Duration::from_secs(3600);
 
 /// Renews the certificate whenever that is due, until the station stops.
-pub(crate) async fn keep(station: Arc<Station>) {
-    let mut stop = station.stopping();
+pub(crate) async fn keep(membership: Arc<Membership>, mut stop: watch::Receiver<bool>) {
     let mut tick = tokio::time::interval(LOOK_EVERY);
     let mut not_before = tokio::time::Instant::now();
     loop {
@@ -30,12 +30,12 @@ pub(crate) async fn keep(station: Arc<Station>) {
             _ = stop.wait_for(|stop| *stop) => return,
             _ = tick.tick() => {}
         }
-        let identity = station.peers.identity();
+        let identity = membership.peers.identity();
         if !identity.renewal_due(clock::now()) || tokio::time::Instant::now() < not_before {
             continue;
         }
         not_before = tokio::time::Instant::now() + AGAIN_EVERY;
-        match renew(&station, &identity).await {
+        match renew(&membership, &identity).await {
             Ok(()) => tracing::info!("the station's certificate was renewed"),
             Err(error) => {
                 let (error, ends) = (format!("{error:#}"), identity.peer().expires);
@@ -45,11 +45,11 @@ pub(crate) async fn keep(station: Arc<Station>) {
     }
 }
 
-async fn renew(station: &Arc<Station>, identity: &StationIdentity) -> anyhow::Result<()> {
-    let (identity, members) = match &station.enrolment {
+async fn renew(membership: &Arc<Membership>, identity: &StationIdentity) -> anyhow::Result<()> {
+    let (identity, members) = match &membership.enrolment {
         Some(enrolment) => {
             let (enrolment, now) = (Arc::clone(enrolment), clock::now());
-            let (name, peers) = (identity.name().clone(), Arc::clone(&station.peers));
+            let (name, peers) = (identity.name().clone(), Arc::clone(&membership.peers));
             let renewed = tokio::task::spawn_blocking(move || {
                 let address =
                     peers.address_of(&name).context("this station is not in its own list")?;
@@ -60,9 +60,9 @@ async fn renew(station: &Arc<Station>, identity: &StationIdentity) -> anyhow::Re
             (renewed.await??, Vec::new())
         }
         None => {
-            let primary = station.peers.primary();
+            let primary = membership.peers.primary();
             let primary = primary.context("no address of the primary is known")?;
-            let (tls, name) = (station.peers.tls(), primary.name.as_ref());
+            let (tls, name) = (membership.peers.tls(), primary.name.as_ref());
             let applicant = Applicant::renew(identity, &tls, name)?;
             let at = primary.address.as_str();
             let answer = ask(at, applicant.tls(), applicant.question()).await?;
@@ -70,15 +70,15 @@ async fn renew(station: &Arc<Station>, identity: &StationIdentity) -> anyhow::Re
             (joined.identity, joined.members)
         }
     };
-    let revocations = station.peers.tls().revocations().clone();
+    let revocations = membership.peers.tls().revocations().clone();
     let tls = StationTls::new(&identity, revocations, machine_clock())?;
-    identity.save(&station.state.identity())?;
-    if !members.is_empty() && station.agreed.held().is_none() {
-        let saved = station.state.save_members(&members);
+    identity.save(&membership.state.identity())?;
+    if !members.is_empty() && membership.agreed.held().is_none() {
+        let saved = membership.state.save_members(&members);
         saved.map_err(|failure| anyhow::anyhow!(failure.one_line()))?;
     }
-    station.peers.renewed(members, identity, tls);
-    let primary = Arc::clone(station);
+    membership.peers.renewed(members, identity, tls);
+    let primary = Arc::clone(membership);
     // What fails is told by the station, and tried again.
     let _ = tokio::task::spawn_blocking(move || primary.publish_register()).await?;
     Ok(())

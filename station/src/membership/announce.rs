@@ -6,34 +6,40 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
+use tokio::sync::watch;
 
 use keepshare_base::{StationAddress, StationName};
 use keepshare_control::{Failure, Outcome};
 use keepshare_identity::{Member, Move};
 use keepshare_replication::join::ask;
 
-use crate::{state::Rerouted, station::Station};
+use super::Membership;
+use crate::state::Rerouted;
 
 /// How long to wait before the primary is told again that did not hear.
 const AGAIN_EVERY: Duration = Duration::from_secs(30);
 
-/// Tells the primary where this station is reached, where its config says something new; ends when it was heard.
-pub(crate) async fn keep(station: Arc<Station>) {
-    let mut stop = station.stopping();
+/// Tells the primary that this station is reached at the address of its config, where that is new; ends when it was heard.
+pub(crate) async fn keep(
+    membership: Arc<Membership>,
+    address: StationAddress,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut tick = tokio::time::interval(AGAIN_EVERY);
     loop {
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             _ = tick.tick() => {}
         }
-        let address = match news(&station) {
-            Ok(Some(address)) => address,
-            Ok(None) => return,
-            Err(failure) => {
-                return tracing::error!(error = %failure, "the config's address is not usable");
+        match is_news(&membership, &address) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::error!(%error, "cannot note this station's address");
+                return;
             }
-        };
-        match announce(&station, &address).await {
+        }
+        match announce(&membership, &address).await {
             Ok(()) => return tracing::info!(%address, "the cluster knows this station's address"),
             Err(error) => {
                 let error = format!("{error:#}");
@@ -43,82 +49,81 @@ pub(crate) async fn keep(station: Arc<Station>) {
     }
 }
 
-/// Returns what the config says of this station's address, where the primary has not heard of it.
-fn news(station: &Station) -> Outcome<Option<StationAddress>> {
-    let Some(address) = station.config.own_address()? else { return Ok(None) };
-    let known = station.state.announced();
+/// Tells whether the primary has not heard of an address of this station.
+fn is_news(membership: &Membership, address: &StationAddress) -> Outcome<bool> {
+    let known = membership.state.announced();
     let is_noted = known.is_some();
-    let known = known.or_else(|| station.peers.address_of(&station.config.name));
-    if known.as_ref() != Some(&address) {
-        return Ok(Some(address));
+    let known = known.or_else(|| membership.peers.address_of(&membership.here));
+    if known.as_ref() != Some(address) {
+        return Ok(true);
     }
     // An address that an admin gives it later must not look like news of the config.
     if !is_noted {
-        station.state.set_announced(&address)?;
+        membership.state.set_announced(address)?;
     }
-    Ok(None)
+    Ok(false)
 }
 
-async fn announce(station: &Arc<Station>, address: &StationAddress) -> anyhow::Result<()> {
-    let members = match &station.enrolment {
+async fn announce(membership: &Arc<Membership>, address: &StationAddress) -> anyhow::Result<()> {
+    let members = match &membership.enrolment {
         Some(enrolment) => {
-            let (enrolment, name) = (Arc::clone(enrolment), station.config.name.clone());
+            let (enrolment, name) = (Arc::clone(enrolment), membership.here.clone());
             let own = address.clone();
             tokio::task::spawn_blocking(move || enrolment.set_address(&name, &own)).await??;
-            let primary = Arc::clone(station);
+            let primary = Arc::clone(membership);
             let published = tokio::task::spawn_blocking(move || primary.publish_register());
             published.await?.map_err(|failure| anyhow::anyhow!(failure.one_line()))?;
             None
         }
         None => {
-            let primary = station.peers.primary();
+            let primary = membership.peers.primary();
             let primary = primary.context("no address of the primary is known")?;
-            let told = Move::new(address, &station.peers.tls(), primary.name.as_ref())?;
+            let told = Move::new(address, &membership.peers.tls(), primary.name.as_ref())?;
             let answer = ask(primary.address.as_str(), told.tls(), told.question()).await?;
             Some(told.complete(&answer)?)
         }
     };
     let one_line = |failure: Failure| anyhow::anyhow!(failure.one_line());
     // Where there is a document, the next revision says it.
-    if let Some(members) = members.filter(|_| station.agreed.held().is_none()) {
-        station.state.save_members(&members).map_err(one_line)?;
-        station.peers.set_members(members);
+    if let Some(members) = members.filter(|_| membership.agreed.held().is_none()) {
+        membership.state.save_members(&members).map_err(one_line)?;
+        membership.peers.set_members(members);
     }
-    station.state.set_announced(address).map_err(one_line)
+    membership.state.set_announced(address).map_err(one_line)
 }
 
 /// Has a station dialled at this address from now on: in the whole cluster where this is the primary, here elsewhere.
 /// Blocks.
 pub(crate) fn set_address(
-    station: &Station,
+    membership: &Membership,
     name: &StationName,
     address: &StationAddress,
 ) -> Outcome<()> {
-    refuse_own(&station.config.name, name)?;
-    if let Some(enrolment) = &station.enrolment {
+    refuse_own(&membership.here, name)?;
+    if let Some(enrolment) = &membership.enrolment {
         let set = enrolment.set_address(name, address);
         if !set.context("cannot record the address")? {
             return Err(no_station(name));
         }
-        station.publish_register()?;
-        station.peers.moved();
+        membership.publish_register()?;
+        membership.peers.moved();
         return Ok(());
     }
-    if let Some(held) = station.agreed.held() {
+    if let Some(held) = membership.agreed.held() {
         let member = held.document.member(name).ok_or_else(|| no_station(name))?;
-        let mut rerouted = station.state.load_rerouted()?;
+        let mut rerouted = membership.state.load_rerouted()?;
         rerouted.retain(|row| row.name != *name);
         let instead_of = member.address.clone();
         rerouted.push(Rerouted { name: name.clone(), address: address.clone(), instead_of });
-        station.state.save_rerouted(&rerouted)?;
-        station.peers.set_rerouted(rerouted);
+        membership.state.save_rerouted(&rerouted)?;
+        membership.peers.set_rerouted(rerouted);
         return Ok(());
     }
-    let mut members: Vec<Member> = station.peers.members();
+    let mut members: Vec<Member> = membership.peers.members();
     let member = members.iter_mut().find(|member| member.name == *name);
     member.ok_or_else(|| no_station(name))?.address = address.clone();
-    station.state.save_members(&members)?;
-    station.peers.set_members(members);
+    membership.state.save_members(&members)?;
+    membership.peers.set_members(members);
     Ok(())
 }
 

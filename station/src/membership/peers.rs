@@ -10,7 +10,8 @@ use keepshare_identity::{Enrolment, Member, Peer, StationIdentity, tls::StationT
 use keepshare_replication::{drivers, link::Credentials};
 use keepshare_sets::context;
 
-use crate::{agreed::Agreed, state::Rerouted};
+use super::agreed::Agreed;
+use crate::state::Rerouted;
 
 /// Addresses and TLS; both change while the station runs, when certificates are renewed and stations join.
 #[derive(Debug)]
