@@ -61,16 +61,6 @@ impl Name {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
-
-    /// Returns the name with upper and lower case made one, for systems that do not tell them apart.
-    ///
-    /// Not every system folds alike; this is Unicode's lower case where the name is UTF-8, ASCII's elsewhere.
-    pub fn folded(&self) -> Vec<u8> {
-        match std::str::from_utf8(&self.0) {
-            Ok(text) => text.to_lowercase().into_bytes(),
-            Err(_) => self.0.to_ascii_lowercase(),
-        }
-    }
 }
 
 impl TryFrom<Vec<u8>> for Name {

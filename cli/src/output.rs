@@ -11,6 +11,7 @@ use std::{
 };
 
 use chrono_tz::Tz;
+use comfy_table::{CellAlignment, ContentArrangement, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -23,11 +24,8 @@ pub(crate) struct Screen {
     json: bool,
 }
 
-/// Columns of text, as wide as they need to be.
-pub(crate) struct Table {
-    rows: Vec<Vec<String>>,
-    right: Vec<bool>,
-}
+/// Columns of text, as wide as they need to be: never wrapped, so that programs can read them too.
+pub(crate) struct Table(comfy_table::Table);
 
 /// A bar on a terminal; nothing where there is none.
 pub(crate) struct Bar {
@@ -156,35 +154,27 @@ impl Bar {
 impl Table {
     /// Returns a table with these headings; those that begin with `>` are for numbers.
     pub(crate) fn new(headings: &[&str]) -> Self {
-        let right = headings.iter().map(|heading| heading.starts_with('>')).collect();
-        let heading = |text: &&str| text.trim_start_matches('>').to_owned();
-        Self { rows: vec![headings.iter().map(heading).collect()], right }
+        let mut table = comfy_table::Table::new();
+        table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        table.set_header(headings.iter().map(|heading| heading.trim_start_matches('>')));
+        for (column, heading) in table.column_iter_mut().zip(headings) {
+            column.set_padding((0, 2));
+            if heading.starts_with('>') {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        Self(table)
     }
 
     /// Adds a row.
     pub(crate) fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+        self.0.add_row(cells);
     }
 
     /// Returns the text, each line indented by `indent`.
     pub(crate) fn render(&self, indent: usize) -> String {
-        let width = |column: usize| {
-            let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..self.right.len()).map(width).collect();
-        let mut text = String::new();
-        for row in &self.rows {
-            let mut line = " ".repeat(indent);
-            for ((cell, width), right) in row.iter().zip(&widths).zip(&self.right) {
-                let pad = " ".repeat(width - cell.chars().count());
-                let (before, after) = if *right { (pad.as_str(), "") } else { ("", pad.as_str()) };
-                let _ = write!(line, "{before}{cell}{after}  ");
-            }
-            text.push_str(line.trim_end());
-            text.push('\n');
-        }
-        text
+        let line = |line: String| format!("{}{}\n", " ".repeat(indent), line.trim_end());
+        self.0.lines().map(line).collect()
     }
 }
 
@@ -314,6 +304,16 @@ mod tests {
         let expected =
             "  NAME       SIZE  STATE\n  a       1.0 KiB  in-sync\n  longer      1 B  ä\n";
         assert_eq!(table.render(2), expected);
+    }
+
+    /// Letters of other scripts take two columns of a terminal, and accents of their own none.
+    #[test]
+    fn columns_line_up_beside_wide_letters() {
+        let mut table = Table::new(&["PATH", "KIND", ""]);
+        table.row(vec!["山田.txt".into(), "file".into(), "x".into()]);
+        table.row(vec!["cafe\u{301}".into(), "folder".into(), String::new()]);
+        let expected = "PATH      KIND\n山田.txt  file    x\ncafe\u{301}      folder\n";
+        assert_eq!(table.render(0), expected);
     }
 
     #[test]

@@ -1,4 +1,7 @@
 //! What is answered: what `--json` prints, too.
+//!
+//! A field that is not known in an answer is passed over: the station may be newer than whoever asked, and says more. In a
+//! question it is refused ([`crate::questions`]): it may change what is to be done.
 
 use std::path::PathBuf;
 

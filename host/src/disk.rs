@@ -6,7 +6,7 @@
 use std::{fmt, io, sync::Arc};
 
 mod real;
-#[doc(hidden)]
+#[cfg(feature = "sim")]
 pub mod sim;
 
 pub use real::RealDisk;

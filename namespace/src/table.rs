@@ -148,9 +148,27 @@ mod tests {
             ("+1", "\"'+1\""),
             ("'x", "\"''x\""),
             ("a\r\nb", "\"a\r\nb\""),
+            // A spreadsheet may divide a line at these, too.
+            ("x;=1+1", "\"x;=1+1\""),
+            ("x\t=1+1", "\"x\t=1+1\""),
         ];
         for (text, written) in cases {
             assert_eq!(field(text), written);
         }
+    }
+
+    /// What other programs read of a line is what was written, but for the guard before formulas.
+    #[test]
+    fn lines_are_read_as_they_were_written() {
+        let texts =
+            ["plain", "", "a,b", "say \"hi\"", "=1+1", "a\r\nb", "x;y", "x\ty", "ends\r", " x "];
+        let mut table = String::new();
+        line(&mut table, &texts);
+        line(&mut table, &texts);
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(table.as_bytes());
+        let lines: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+        let read: Vec<&str> =
+            texts.iter().map(|text| if *text == "=1+1" { "'=1+1" } else { text }).collect();
+        assert_eq!(lines, [csv::StringRecord::from(read.clone()), csv::StringRecord::from(read)]);
     }
 }

@@ -96,6 +96,7 @@ impl Default for Doors {
 
 /// The file as it is written.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct File {
     name: StationName,
     listen: Option<String>,
@@ -113,6 +114,7 @@ const SHARED_EVERY_S_MIN: u32 = 30;
 
 /// The table `[scan]` as it is written.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ScanTable {
     at: Option<String>,
     shared_every_s: Option<u32>,
@@ -120,28 +122,13 @@ struct ScanTable {
 
 /// The table `[doors]` as it is written.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct DoorsTable {
     nfs: Option<String>,
     https: Option<String>,
     #[serde(default)]
     show: Shown,
 }
-
-const KEYS: [&str; 9] = [
-    "name",
-    "listen",
-    "address",
-    "state",
-    "socket",
-    "zone",
-    "bandwidth_bytes_per_s",
-    "doors",
-    "scan",
-];
-
-const SCAN_KEYS: [&str; 2] = ["at", "shared_every_s"];
-
-const DOOR_KEYS: [&str; 3] = ["nfs", "https", "show"];
 
 /// What switches a door off, in place of an address.
 const OFF: &str = "off";
@@ -168,18 +155,11 @@ impl Config {
 
     /// Reads the text of a file.
     fn parse(text: &str) -> Outcome<Self> {
-        let usage = |error: toml::de::Error| {
-            Failure::usage(toml_error(text, &error)).hint("correct it there, then start again")
-        };
-        let table: toml::Table = toml::from_str(text).map_err(usage)?;
-        refuse_unknown(&table, "", &KEYS)?;
-        if let Some(toml::Value::Table(doors)) = table.get("doors") {
-            refuse_unknown(doors, "doors.", &DOOR_KEYS)?;
-        }
-        if let Some(toml::Value::Table(scan)) = table.get("scan") {
-            refuse_unknown(scan, "scan.", &SCAN_KEYS)?;
-        }
-        let file: File = toml::from_str(text).map_err(usage)?;
+        let file: File = toml::from_str(text).map_err(|error| {
+            let hint = meant(error.message());
+            Failure::usage(toml_error(text, &error))
+                .hint(hint.unwrap_or_else(|| "correct it there, then start again".to_owned()))
+        })?;
         let state = file.state.unwrap_or_else(folders::station_state);
         let zone = file.zone.as_deref().map_or_else(|| Ok(machine_zone()), parse_zone)?;
         Ok(Self {
@@ -279,14 +259,11 @@ impl DoorsTable {
     }
 }
 
-/// Refuses a table with a key that is not among the known ones.
-fn refuse_unknown(table: &toml::Table, within: &str, known: &[&str]) -> Outcome<()> {
-    let Some(key) = table.keys().find(|key| !known.contains(&key.as_str())) else { return Ok(()) };
-    let failure = Failure::usage(format!("unknown key '{within}{key}'"));
-    Err(match nearest(key, known) {
-        Some(near) => failure.hint(format!("did you mean '{near}'?")),
-        None => failure.hint(format!("known keys: {}", known.join(", "))),
-    })
+/// Returns a hint where a key is unknown: the one that was meant, of those that the error lists in backticks.
+fn meant(error: &str) -> Option<String> {
+    let mut words = error.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
+    let (key, known) = (words.next()?, words.collect::<Vec<_>>());
+    Some(format!("did you mean '{}'?", nearest(key, &known)?))
 }
 
 /// Returns on one line what is wrong with the TOML in `text`, and where.
@@ -360,7 +337,7 @@ fn parse_zone(name: &str) -> Outcome<Tz> {
 }
 
 /// Returns the word that is nearest to `word`, if one is near enough to be what was meant.
-pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let near = word.len() / 3 + 1;
     let (distance, best) =
         known.iter().map(|known| (strsim::levenshtein(word, known), *known)).min()?;
@@ -395,10 +372,13 @@ mod tests {
     fn a_key_nobody_knows_is_an_error_with_a_suggestion() {
         let failure = Config::parse("name = \"a\"\nlisten_ = \"1\"\n").unwrap_err();
         assert_eq!(failure.code, Code::Usage);
-        assert_eq!(failure.chain, ["unknown key 'listen_'"]);
+        assert!(failure.to_string().starts_with("line 2, column 1: unknown field `listen_`"));
         assert_eq!(failure.hint.as_deref(), Some("did you mean 'listen'?"));
         let failure = Config::parse("name = \"a\"\nxyzzyxyzzy = 1\n").unwrap_err();
-        assert!(failure.hint.unwrap().starts_with("known keys: name"));
+        assert!(failure.to_string().contains("expected one of `name`, `listen`"), "{failure}");
+        let failure = Config::parse("name = \"a\"\n[scan]\nshared_every = 60\n").unwrap_err();
+        assert!(failure.to_string().starts_with("line 3, column 1: unknown field `shared_every`"));
+        assert_eq!(failure.hint.as_deref(), Some("did you mean 'shared_every_s'?"));
     }
 
     #[test]
@@ -450,7 +430,7 @@ mod tests {
         assert_eq!((some.nfs, some.https), (None, Some("127.0.0.1:7443".parse().unwrap())));
         assert_eq!(doors("[doors]\nnfs = \":1\"").unwrap().nfs.unwrap().to_string(), "0.0.0.0:1");
         for (text, word) in [
-            ("[doors]\nhttp = \"1\"", "unknown key 'doors.http'"),
+            ("[doors]\nhttp = \"1\"", "line 3, column 1: unknown field `http`"),
             ("[doors]\nnfs = \"on\"", "'on' is not an address"),
             ("doors = 5", "invalid type"),
         ] {

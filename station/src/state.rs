@@ -28,6 +28,7 @@ pub(crate) struct StateDir(PathBuf);
 pub(crate) struct StateLock(#[expect(dead_code, reason = "the lock is the open file")] File);
 
 #[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct SetsFile {
     #[serde(default, rename = "set")]
     sets: Vec<SetRecord>,
@@ -53,6 +54,7 @@ struct AddressesFile {
 }
 
 #[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct MembersFile {
     #[serde(default, rename = "member")]
     members: Vec<MemberRecord>,

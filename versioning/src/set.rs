@@ -303,11 +303,6 @@ impl SetStore {
         self.shared.follower.tick(now.clock);
     }
 
-    /// Compares the whole live tree with the index and makes it equal, in the background.
-    pub fn compare_live(&self) {
-        self.shared.follower.compare();
-    }
-
     /// Returns a reader of the set.
     pub fn reader(&self) -> Reader {
         self.reader.clone()

@@ -1,4 +1,4 @@
-//! A disk in memory that forgets, tears, fills up and fails on command. For tests only.
+//! A disk in memory that forgets, tears, fills up and fails on command: for tests, which turn the feature `sim` on.
 //!
 //! It keeps two images: what programs see, and what is durable. A sync copies sectors from one to the other; a crash
 //! throws the first away, or lets some of its sectors through. Unlike most file systems it never makes a name durable

@@ -7,7 +7,7 @@
 use std::{
     convert::Infallible,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -60,7 +60,6 @@ pub enum Accepted {
 pub struct Listener {
     accepted: mpsc::Receiver<Accepted>,
     address: SocketAddr,
-    credentials: Arc<RwLock<Arc<dyn Credentials>>>,
     task: JoinHandle<()>,
 }
 
@@ -73,14 +72,13 @@ impl Listener {
     ) -> Result<Self, LinkError> {
         let address = socket.local_addr()?;
         let (sender, accepted) = mpsc::channel(ACCEPTED_MAX);
-        let credentials = Arc::new(RwLock::new(credentials));
         let door = Door {
-            credentials: credentials.clone(),
+            credentials,
             gate: Arc::new(Mutex::new(Gate::new(SHARES))),
             accepted: sender,
             options,
         };
-        Ok(Self { accepted, address, credentials, task: tokio::spawn(door.listen(socket)) })
+        Ok(Self { accepted, address, task: tokio::spawn(door.listen(socket)) })
     }
 
     /// Waits for the next connection. Dropped before it is done, it has lost nothing.
@@ -91,11 +89,6 @@ impl Listener {
     /// Returns the address listened on.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
-    }
-
-    /// Uses a renewed certificate for all connections from now on.
-    pub fn set_credentials(&self, credentials: Arc<dyn Credentials>) {
-        *self.credentials.write().unwrap_or_else(PoisonError::into_inner) = credentials;
     }
 }
 
@@ -108,7 +101,7 @@ impl Drop for Listener {
 /// What the listening task and the handshakes share.
 #[derive(Clone)]
 struct Door {
-    credentials: Arc<RwLock<Arc<dyn Credentials>>>,
+    credentials: Arc<dyn Credentials>,
     gate: Arc<Mutex<Gate<AbortHandle, Infallible>>>,
     accepted: mpsc::Sender<Accepted>,
     options: LinkOptions,
@@ -169,7 +162,7 @@ impl Door {
             .await
             .map_err(LinkError::Handshake)?;
         pulse.beat(now_ms());
-        let credentials = self.credentials.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let credentials = Arc::clone(&self.credentials);
         let offered: Vec<_> = hello.client_hello().alpn().into_iter().flatten().collect();
         let config = credentials.server(&offered).ok_or(LinkError::Protocol)?;
         let mut stream: TlsStream<TcpStream> =

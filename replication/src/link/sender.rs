@@ -92,11 +92,6 @@ impl LinkSender {
         self.push(frame).map(|()| true)
     }
 
-    /// Returns how many bytes can be queued before [`Self::send`] waits.
-    pub fn room_bytes(&self) -> usize {
-        self.room.available_permits()
-    }
-
     /// Returns how many bytes the queue holds at most.
     pub fn queue_bytes_max(&self) -> usize {
         self.queue_bytes_max

@@ -164,7 +164,7 @@ impl SourceHandle {
         }
         if acks.through.insert(destination.to_owned(), through) != Some(through) {
             let is_first = acks.changed.is_empty();
-            acks.changed.insert(destination.to_owned(), Some(through));
+            acks.changed.insert(destination.to_owned(), through);
             drop(acks);
             if is_first {
                 // It may be idle: what nobody needs any more is dropped soon, not when something happens again.
@@ -176,13 +176,6 @@ impl SourceHandle {
     /// Returns what a destination was last known to have. Does not block.
     pub fn acked_by(&self, destination: &str) -> Option<Seq> {
         lock(&self.shared.acks).through.get(destination).copied()
-    }
-
-    /// Forgets a destination that was removed from the set. Does not block.
-    pub fn forget_destination(&self, destination: &str) {
-        let mut acks = lock(&self.shared.acks);
-        acks.through.remove(destination);
-        acks.changed.insert(destination.to_owned(), None);
     }
 
     /// Begins a mirror: a view of the set at one place of the journal. Waits for the first scan.

@@ -244,13 +244,6 @@ impl<'t> Tx<'t> {
         Ok(())
     }
 
-    /// Forgets a destination.
-    pub(crate) fn remove_ack(&mut self, destination: &str) -> Result<(), SourceError> {
-        self.wrote = true;
-        self.acks.remove(destination)?;
-        Ok(())
-    }
-
     /// Remembers where content is spooled.
     pub(crate) fn set_spooled(&mut self, seq: Seq, place: SpoolPlace) -> Result<(), SourceError> {
         self.wrote = true;

@@ -82,8 +82,8 @@ pub(crate) struct Acks {
     pub(crate) epoch: Epoch,
     /// By destination.
     pub(crate) through: BTreeMap<String, Seq>,
-    /// Not yet in the journal: remembered or forgotten.
-    pub(crate) changed: BTreeMap<String, Option<Seq>>,
+    /// Not yet in the journal.
+    pub(crate) changed: BTreeMap<String, Seq>,
 }
 
 /// What callers ask of the source's thread.

@@ -377,7 +377,7 @@ impl Worker {
         // Nobody can say which notes were durable.
         let mut acks = lock(&self.shared.acks);
         let known: Vec<_> = acks.through.iter().map(|(to, seq)| (to.clone(), *seq)).collect();
-        acks.changed.extend(known.into_iter().map(|(to, seq)| (to, Some(seq))));
+        acks.changed.extend(known);
         drop(acks);
         if (head.epoch, head.seq) < (shown.epoch, shown.seq) {
             self.new_epoch(shown.epoch.max(head.epoch), None)?;

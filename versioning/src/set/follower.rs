@@ -47,7 +47,6 @@ struct Inbox {
     orders: Vec<Order>,
     durable: CommitId,
     now: Option<Stamp>,
-    compare: bool,
     synced: Option<Result<SyncDone, LiveError>>,
     closing: bool,
 }
@@ -63,7 +62,6 @@ struct Taken {
     orders: Vec<Order>,
     durable: CommitId,
     now: Option<Stamp>,
-    compare: bool,
     synced: Option<Result<SyncDone, LiveError>>,
     closing: bool,
 }
@@ -82,11 +80,6 @@ impl FollowerBox {
 
     pub(super) fn order(&self, order: Order) {
         lock(&self.inbox).orders.push(order);
-        self.arrived.notify_one();
-    }
-
-    pub(super) fn compare(&self) {
-        lock(&self.inbox).compare = true;
         self.arrived.notify_one();
     }
 
@@ -112,7 +105,6 @@ impl FollowerBox {
         loop {
             let something = inbox.durable > reached
                 || inbox.now.is_some()
-                || inbox.compare
                 || !inbox.orders.is_empty()
                 || inbox.synced.is_some();
             if something || left || inbox.closing {
@@ -120,7 +112,6 @@ impl FollowerBox {
                     orders: std::mem::take(&mut inbox.orders),
                     durable: inbox.durable,
                     now: inbox.now.take(),
-                    compare: std::mem::take(&mut inbox.compare),
                     synced: inbox.synced.take(),
                     closing: inbox.closing,
                 };
@@ -260,9 +251,6 @@ impl Follower<'_> {
         if let Some(result) = taken.synced {
             self.end_sync(result);
         }
-        if taken.compare {
-            self.tree.compare_all();
-        }
         let ticked = taken.now.is_some();
         self.now = taken.now.or(self.now);
         if ticked && !self.syncing && self.tree.records_failed() {
@@ -274,13 +262,8 @@ impl Follower<'_> {
         let stuck = self.sync_failed && self.tree.wants_sync();
         if stuck {
             self.failed = true;
-        } else if retry
-            || taken.compare
-            || (behind && !self.failed)
-            || (self.failed && ticked)
-            || self.left
-        {
-            self.apply(retry || taken.compare);
+        } else if retry || (behind && !self.failed) || (self.failed && ticked) || self.left {
+            self.apply(retry);
         }
         let due = ticked && self.is_due(self.synced_at, SYNC_MICROS);
         let wanted = due || (self.tree.wants_sync() && !self.sync_failed);

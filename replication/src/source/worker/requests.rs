@@ -118,7 +118,7 @@ impl Worker {
         acks.epoch = epoch;
         acks.through.values_mut().for_each(|through| *through = Seq(0));
         let known: Vec<String> = acks.through.keys().cloned().collect();
-        acks.changed = known.into_iter().map(|name| (name, Some(Seq(0)))).collect();
+        acks.changed = known.into_iter().map(|name| (name, Seq(0))).collect();
         drop(acks);
         if let Some(seed) = seed {
             self.detach();

@@ -131,10 +131,7 @@ impl Worker {
         };
         let noted = self.ledger.write(|tx| {
             for (destination, through) in &changed {
-                match through {
-                    Some(through) => tx.set_ack(destination, *through)?,
-                    None => tx.remove_ack(destination)?,
-                }
+                tx.set_ack(destination, *through)?;
             }
             for (seq, place) in &spooled {
                 tx.set_spooled(*seq, *place)?;

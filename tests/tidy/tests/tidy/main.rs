@@ -113,6 +113,35 @@ fn crates_use_only_what_the_architecture_allows() {
     assert!(missing.is_empty(), "the table names crates that do not exist: {missing:?}");
 }
 
+/// What nobody names in the code is built and trusted for nothing.
+#[test]
+fn every_dependency_is_used() {
+    let mut taken = BTreeSet::new();
+    for manifest in manifests() {
+        let (name, package) = read_manifest(&manifest);
+        let folder = manifest.parent().unwrap();
+        let used = words_of_code(&folder.join("src"));
+        let used_by_tests = words_of_code(&folder.join("tests"));
+        for dependency in dependencies(&package, "dependencies") {
+            let word = dependency.replace('-', "_");
+            assert!(used.contains(&word), "{name} does not use {dependency}");
+            taken.insert(dependency);
+        }
+        for dependency in dependencies(&package, "dev-dependencies") {
+            let word = dependency.replace('-', "_");
+            // The crate itself, with what is built into it for its tests.
+            let is_used = used.contains(&word) || used_by_tests.contains(&word);
+            assert!(is_used || dependency == name, "the tests of {name} do not use {dependency}");
+            taken.insert(dependency);
+        }
+    }
+    let text = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let workspace: toml::Table = text.parse().unwrap();
+    let listed = workspace["workspace"]["dependencies"].as_table().unwrap();
+    let left: Vec<_> = listed.keys().filter(|name| !taken.contains(*name)).collect();
+    assert!(left.is_empty(), "no crate takes {left:?} from the workspace");
+}
+
 /// Product crates get their lints from the workspace, so that one place decides.
 #[test]
 fn every_crate_takes_the_workspace_lints() {
@@ -237,9 +266,28 @@ fn dependencies(package: &toml::Table, section: &str) -> Vec<String> {
     table.map(|t| t.keys().cloned().collect()).unwrap_or_default()
 }
 
+/// Returns every word of the code in a folder, comments left out.
+fn words_of_code(folder: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for path in files_in(folder, "rs") {
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.lines().filter_map(|line| line.split("//").next());
+        let words = code.flat_map(|code| code.split(|c: char| !c.is_alphanumeric() && c != '_'));
+        found.extend(words.map(ToOwned::to_owned));
+    }
+    found
+}
+
 fn files_with(ending: &str) -> Vec<PathBuf> {
+    files_in(&root(), ending)
+}
+
+fn files_in(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut folders = vec![root()];
+    if !folder.is_dir() {
+        return found;
+    }
+    let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).unwrap() {
             let entry = entry.unwrap();
