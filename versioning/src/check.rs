@@ -5,7 +5,8 @@
 use std::collections::{HashMap, HashSet};
 
 use keepshare_base::{
-    Change, CommitId, Content, DEPTH_MAX, Epoch, FileId, Kind, Name, Position, RunningHash, Seq,
+    Change, CommitId, Content, DEPTH_MAX, Epoch, FileId, FilledChange, Kind, Name, Position,
+    RunningHash, Seq,
 };
 
 use crate::{
@@ -13,8 +14,21 @@ use crate::{
     index::{IndexError, Rows, files, names},
     record::Body,
     state::{MirrorMark, Place},
-    store::Incoming,
 };
+
+/// A change as it comes from its master.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Incoming {
+    /// Its place in the origin's journal.
+    pub position: Position,
+    /// False for a part of a mirror: it does not move the position; an empty one begins a mirror. The mirror's last
+    /// part is complete, and may jump to where the mirror was taken.
+    pub complete: bool,
+    /// The hash over the journal up to this change.
+    pub running: RunningHash,
+    /// The change and its payload.
+    pub filled: FilledChange,
+}
 
 /// Why a change cannot be judged or is refused.
 #[derive(Debug, thiserror::Error)]

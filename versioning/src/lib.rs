@@ -24,6 +24,7 @@ mod store;
 pub(crate) use keepshare_host::bytes;
 pub use keepshare_host::{checked, disk};
 
+pub use check::Incoming;
 pub use error::{CommitError, ReadError, Refusal, StoreError};
 pub use index::IndexError;
 pub use moment::{Arrival, ClockAlarm, Sent};
@@ -33,4 +34,4 @@ pub use state::{
     BodyChanges, BodyRef, CommitInfo, Ended, Entry, FileState, HistoryEntry, MirrorMark, Place,
     PointInfo, RestoreInfo, Touched,
 };
-pub use store::{Incoming, OpenReport, Store, StoreOptions};
+pub use store::{OpenReport, Store, StoreOptions};

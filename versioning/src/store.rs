@@ -13,12 +13,11 @@ mod plan;
 
 use std::sync::Arc;
 
-use keepshare_base::{
-    CommitId, Epoch, FileId, FilledChange, OriginId, Position, RunningHash, Seq, Stamp,
-};
+use keepshare_base::{CommitId, Epoch, FileId, OriginId, Position, Seq, Stamp};
 
 use crate::{
     CommitError, Place, Reader, Refusal, StoreError,
+    check::Incoming,
     checked::CheckedDb,
     disk::{Disk, RESERVE_BYTES},
     index::{
@@ -65,20 +64,6 @@ pub struct Store {
     /// The index failed and must be built anew.
     broken: bool,
     poisoned: bool,
-}
-
-/// A change as it comes from its master.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Incoming {
-    /// Its place in the origin's journal.
-    pub position: Position,
-    /// False for a part of a mirror: it does not move the position; an empty one begins a mirror. The mirror's last
-    /// part is complete, and may jump to where the mirror was taken.
-    pub complete: bool,
-    /// The hash over the journal up to this change.
-    pub running: RunningHash,
-    /// The change and its payload.
-    pub filled: FilledChange,
 }
 
 /// What a store can be told.

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use keepshare_base::{CommitId, FileId, FileRow, Made};
 
 use crate::{
-    Incoming, Refusal, StoreError,
+    Refusal, StoreError,
     body::{BodyError, Old, write},
-    check::{CheckError, check},
+    check::{CheckError, Incoming, check},
     error::CommitError,
     index::{IndexError, Rows, apply::body_users, files, names},
     moment::{Told, moment},
