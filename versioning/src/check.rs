@@ -12,8 +12,7 @@ use keepshare_base::{
 use crate::{
     error::Refusal,
     index::{IndexError, Rows, files, names},
-    record::Body,
-    state::{MirrorMark, Place},
+    record::{Body, MirrorMark, Place},
 };
 
 /// A change as it comes from its master.

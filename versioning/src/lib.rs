@@ -30,8 +30,9 @@ pub use index::IndexError;
 pub use moment::{Arrival, ClockAlarm, Sent};
 pub use past::{NameAt, names, when};
 pub use reader::{Damage, READ_BYTES_MAX, Reader, View};
+pub use record::{MirrorMark, Place};
 pub use state::{
-    BodyChanges, BodyRef, CommitInfo, Ended, Entry, FileState, HistoryEntry, MirrorMark, Place,
-    PointInfo, RestoreInfo, Touched,
+    BodyChanges, BodyRef, CommitInfo, Ended, Entry, FileState, HistoryEntry, PointInfo, RestoreInfo,
+    Touched,
 };
 pub use store::{OpenReport, Store, StoreOptions};

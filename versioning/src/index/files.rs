@@ -13,8 +13,8 @@ use keepshare_base::{
 };
 
 use crate::{
-    record::{Body, BodyId, CommitValue, FileValue, Grain, Mark, Piece},
-    state::{BodyChanges, BodyRef, CommitInfo, FileState, Place, PointInfo, RestoreInfo, Touched},
+    record::{Body, BodyId, CommitValue, FileValue, Grain, Mark, Piece, Place},
+    state::{BodyChanges, BodyRef, CommitInfo, FileState, PointInfo, RestoreInfo, Touched},
 };
 
 use super::{

@@ -12,8 +12,7 @@ use super::{
 use crate::{
     checked::open_checked,
     disk::{Disk, sim::SimDisk},
-    record::{FirstCommitValue, Row},
-    state::Place,
+    record::{FirstCommitValue, Place, Row},
 };
 
 const HOUR: i64 = 3_600_000_000;
