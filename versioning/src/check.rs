@@ -11,7 +11,7 @@ use keepshare_base::{
 
 use crate::{
     error::Refusal,
-    index::{IndexError, Rows, files, names},
+    index::{IndexError, Rows, commits, files, names},
     record::{Body, MirrorMark, Place},
 };
 
@@ -48,9 +48,9 @@ pub(crate) fn check(
 ) -> Result<Place, CheckError> {
     let origin = incoming.position.origin;
     incoming.filled.check(origin).map_err(Refusal::from)?;
-    let before = files::place(rows, origin)?;
+    let before = commits::place(rows, origin)?;
     // Only a mirror's beginning has to be above everything.
-    let highest = if incoming.complete { None } else { files::highest(rows, origin)? };
+    let highest = if incoming.complete { None } else { commits::highest(rows, origin)? };
     let Incoming { position, complete, running, .. } = *incoming;
     let step = Step { at, got: position, complete, running };
     let place = next_place(before, highest, step)?;

@@ -32,7 +32,7 @@ pub use past::{NameAt, names, when};
 pub use reader::{Damage, READ_BYTES_MAX, Reader, View};
 pub use record::{MirrorMark, Place};
 pub use state::{
-    BodyChanges, BodyRef, CommitInfo, Ended, Entry, FileState, HistoryEntry, PointInfo, RestoreInfo,
-    Touched,
+    BodyChanges, BodyRef, CommitInfo, Ended, Entry, FileState, HistoryEntry, PointInfo,
+    RestoreInfo, Touched,
 };
 pub use store::{OpenReport, Store, StoreOptions};

@@ -255,9 +255,7 @@ fn whole<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, RecordError>
 
 #[cfg(test)]
 mod tests {
-    use keepshare_base::{
-        FileTime, Owner, PointKind, RequestId, RestoreOutcome, VersionId,
-    };
+    use keepshare_base::{FileTime, Owner, PointKind, RequestId, RestoreOutcome, VersionId};
 
     use super::*;
 

@@ -22,8 +22,9 @@ use crate::{
     disk::{Disk, RESERVE_BYTES},
     index::{
         IndexError, WriteRows,
-        apply::{Source, apply, set_log_position},
-        files,
+        apply::{Source, apply},
+        commits,
+        values::set_log_position,
     },
     log::{Log, LogPosition},
     moment::{Arrival, Clock, ClockAlarm, Told},
@@ -174,7 +175,7 @@ impl Store {
     ) -> Result<CommitId, CommitError> {
         self.check_writable(Room::Reserve)?;
         let at = self.latest().next();
-        let before = self.asked(|rows| files::place(rows, origin))?;
+        let before = self.asked(|rows| commits::place(rows, origin))?;
         let before = before.unwrap_or(Place { last: None, fence: Epoch::FIRST, mirror: None });
         if !epoch.may_follow(before.fence) {
             let got = Position { origin, epoch, seq: Seq(0) };
