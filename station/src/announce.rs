@@ -10,7 +10,7 @@ use anyhow::Context;
 use keepshare_base::{StationAddress, StationName};
 use keepshare_control::{Failure, Outcome};
 use keepshare_identity::{Member, Move};
-use keepshare_replication::join::ask;
+use keepshare_replication::link::join::ask;
 
 use crate::{service::Station, state::Rerouted};
 

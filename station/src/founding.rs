@@ -13,7 +13,7 @@ use keepshare_host::{
 use keepshare_identity::{
     Applicant, ClusterCa, Enrolment, JoinError, JoinToken, JoinedIdentity, StationIdentity,
 };
-use keepshare_replication::join::ask;
+use keepshare_replication::link::join::ask;
 
 use crate::tls_clock::tls_clock;
 use crate::{config::Config, database, state::StateDir};

@@ -7,7 +7,7 @@ use anyhow::Context;
 use keepshare_base::Role;
 use keepshare_host::clock;
 use keepshare_identity::{Applicant, StationIdentity, tls::StationTls};
-use keepshare_replication::join::ask;
+use keepshare_replication::link::join::ask;
 
 use crate::service::Station;
 use crate::tls_clock::tls_clock;
