@@ -14,6 +14,7 @@ const RINGS: &[(&str, &str, &[&str])] = &[
             "share", "table", "versions",
         ],
     ),
+    // The master's source is to be divided anew, into what looks, what decides and what composes; until then it is listed.
     ("keepshare-replication", "source", &["aside", "ledger", "map", "pass", "tree"]),
     ("keepshare-replication", "source", &["fitting", "plan"]),
     ("keepshare-replication", "source", &["keeping", "pending", "round", "ship"]),
@@ -70,6 +71,7 @@ const LONG: &[(&str, usize)] = &[
     ("versioning/src/past/when.rs", 508),
     ("replication/src/capture/hub.rs", 515),
     ("replication/src/drivers/receive.rs", 513),
+    // The master's source is to be divided anew, into what looks, what decides and what composes; until then it is listed.
     ("replication/src/source/map.rs", 659),
     ("replication/src/source/round.rs", 601),
     ("replication/src/source/ship.rs", 669),
