@@ -10,7 +10,7 @@ use keepshare_base::{CommitId, FileId};
 use keepshare_versioning::{FileState, ReadError};
 
 use crate::{
-    question::locked,
+    cache::locked,
     share::{Inner, part},
 };
 

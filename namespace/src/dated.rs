@@ -15,8 +15,8 @@ use keepshare_base::{CommitId, DEPTH_MAX, FileId, Kind, Name, Position, Stamp};
 
 use crate::{
     Denial,
-    cache::{Forgetful, Permit},
-    question::{Question, locked},
+    cache::{Forgetful, Permit, locked},
+    question::Question,
 };
 
 /// Things that were made of the past of names.

@@ -4,9 +4,10 @@
 //! state per client and knows no protocol; doors turn its nodes into handles. Time is passed in, and nothing here opens
 //! a socket.
 
+mod answer;
 mod asking;
 mod cache;
-
+mod config;
 mod content;
 mod dated;
 mod former;
@@ -26,14 +27,13 @@ mod versions;
 mod who;
 mod windows;
 
+pub use answer::{Access, Attributes, Cookie, Denial, Found, LISTED_MAX, Listed, Listing, Room};
 pub use asking::{
     AskError, Asking, Content, FoundPath, Interrupted, Missing, PathThen, PathVersion, Pattern,
     PatternError, Restorable, Shown, Taker, Uncut,
 };
+pub use config::{ShareConfig, ShareId, Show};
 pub use node::{NameHash, Node, PastMoment};
-pub use share::{
-    Access, AskedBy, Attributes, Cookie, Denial, Found, LISTED_MAX, Listed, Listing, Restore,
-    RestoreError, Restorer, Room, Share, ShareConfig, ShareId, Show,
-};
+pub use share::{AskedBy, Restore, RestoreError, Restorer, Share};
 pub use who::Who;
 pub use windows::shows_on_windows;

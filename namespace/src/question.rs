@@ -1,10 +1,6 @@
 //! One question: who asks, when, and one short view of the set to answer from.
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{cell::RefCell, collections::HashMap, sync::MutexGuard};
 
 use keepshare_base::{CommitId, FileId, FileTime, Kind, Meta, Name, Stamp};
 use keepshare_versioning::when::When;
@@ -12,7 +8,7 @@ use keepshare_versioning::{Touched, View};
 
 use crate::{
     Attributes, Denial, Node, Who,
-    cache::Forgetful,
+    cache::{Forgetful, locked},
     reach::{Guard, Time},
     share::Inner,
 };
@@ -272,11 +268,6 @@ impl Present {
         let (guards, attributes) = (Forgetful::new(GUARDS_KEPT), Forgetful::new(ATTRIBUTES_KEPT));
         Self { at: CommitId(0), guards, attributes }
     }
-}
-
-/// Returns what a lock holds; nothing behind our locks is left half done by a panic.
-pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns a moment as a file system says it.
