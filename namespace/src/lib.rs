@@ -34,6 +34,7 @@ pub use asking::{
 };
 pub use config::{ShareConfig, ShareId, Show};
 pub use node::{NameHash, Node, PastMoment};
-pub use share::{AskedBy, Restore, RestoreError, Restorer, Share};
+pub use restore::{AskedBy, Restore, RestoreError, Restorer};
+pub use share::Share;
 pub use who::Who;
 pub use windows::shows_on_windows;

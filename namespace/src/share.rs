@@ -1,18 +1,14 @@
 //! A share: one set as users see it.
 
-use std::{
-    fmt,
-    net::IpAddr,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
-use keepshare_auth::{Principal, SessionId};
-use keepshare_base::{CommitId, FileId, Kind, Name, RestoreGround, SetName, SetPath, Stamp};
+use keepshare_auth::Principal;
+use keepshare_base::{CommitId, FileId, Kind, Name, RequestId, SetName, Stamp};
 use keepshare_versioning::{FileState, ReadError};
 
 use crate::{
-    Access, Attributes, Cookie, Denial, Found, LISTED_MAX, Listing, Node, Room, ShareConfig,
-    ShareId,
+    Access, Attributes, Cookie, Denial, Found, LISTED_MAX, Listing, Node, Restore, Room,
+    ShareConfig, ShareId,
     cache::{Forgetful, Permits},
     content::{BLOCK_BYTES_KEPT, BlockKey},
     dated::Remembered,
@@ -53,56 +49,6 @@ pub(crate) struct Inner {
     pub(crate) walks: Permits,
     /// Blocks of content, checked.
     pub(crate) blocks: Mutex<Forgetful<BlockKey, Arc<Vec<u8>>>>,
-}
-
-/// An old version that is to be written back at a live path: decided, not yet done.
-#[derive(Clone, Debug)]
-pub struct Restore {
-    /// Which set.
-    pub set: SetName,
-    /// Where.
-    pub path: SetPath,
-    /// What.
-    pub state: FileState,
-    /// Who wants it.
-    pub user: String,
-    /// What was there when it was allowed, and must still be.
-    pub ground: RestoreGround,
-    /// Names the request: repeats of one request have the same.
-    pub request: keepshare_base::RequestId,
-}
-
-/// Why a restore was not done. Nothing was changed, but for [`RestoreError::Unknown`].
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RestoreError {
-    /// The set's master cannot be asked.
-    #[error("the set's master is away")]
-    Away,
-    /// So many are under way that its turn did not come: nobody was asked.
-    #[error("too many restores are under way, try again in a moment")]
-    Busy,
-    /// It was asked and did not.
-    #[error("the master did not restore it: {0}")]
-    Refused(String),
-    /// It was asked and did not answer; it may have been done.
-    #[error("the master gave no answer")]
-    Unknown,
-}
-
-/// By which way a restore was asked for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct AskedBy {
-    /// Under which session.
-    pub session: SessionId,
-    /// From where.
-    pub address: IpAddr,
-}
-
-/// Has masters write old versions back.
-pub trait Restorer: Send + Sync + fmt::Debug {
-    /// Writes it back, and returns when the set here holds the result, or held it already. Blocks.
-    fn restore(&self, restore: &Restore, by: AskedBy) -> Result<(), RestoreError>;
 }
 
 impl Share {
@@ -337,7 +283,7 @@ impl Share {
         who: &Principal,
         (from_folder, from): (Node, &[u8]),
         (to_folder, to): (Node, &[u8]),
-        request: keepshare_base::RequestId,
+        request: RequestId,
         now: Stamp,
     ) -> Result<Restore, Denial> {
         let ask = Question::new(&self.inner, who, now)?;
