@@ -12,11 +12,11 @@ use keepshare_versioning::{
 use crate::{
     Access, Attributes, Cookie, Denial, Found, Listed, Listing, Node,
     dated::{Dated, SIGN_HOLDS},
+    guard::Time,
     ids::FIRST_COOKIE,
     names,
     past::Then,
     question::Question,
-    reach::Time,
     rights::Want,
 };
 

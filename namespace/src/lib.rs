@@ -11,6 +11,7 @@ mod config;
 mod content;
 mod dated;
 mod former;
+mod guard;
 mod history;
 mod ids;
 mod live;

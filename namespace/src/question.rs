@@ -9,7 +9,7 @@ use keepshare_versioning::{Touched, View};
 use crate::{
     Attributes, Denial, Node, Who,
     cache::{Forgetful, locked},
-    reach::{Guard, Time},
+    guard::{Guard, Time},
     share::Inner,
 };
 

@@ -9,7 +9,7 @@ use keepshare_base::{
 use keepshare_versioning::{FileState, RestoreInfo};
 
 use crate::{
-    Denial, Node, Who, ids::position_bytes, live::usable, question::Question, reach::Time,
+    Denial, Node, Who, guard::Time, ids::position_bytes, live::usable, question::Question,
     rights::Want,
 };
 
