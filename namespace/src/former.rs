@@ -10,8 +10,8 @@ use keepshare_versioning::{HistoryEntry, NameAt};
 
 use crate::{
     Denial,
+    chronicle::VERSIONS_MAX,
     dated::{Dated, Remembered, SIGN_HOLDS},
-    history::VERSIONS_MAX,
     question::Question,
 };
 

@@ -7,6 +7,7 @@
 mod answer;
 mod asking;
 mod cache;
+mod chronicle;
 mod config;
 mod content;
 mod dated;
