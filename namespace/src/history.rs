@@ -276,13 +276,6 @@ impl Question<'_> {
         Node::History { folder, name: self.hash(name) }
     }
 
-    /// Returns what stands for a name in a node, and remembers it.
-    pub(crate) fn hash(&self, name: &Name) -> crate::NameHash {
-        let hash = self.share.hasher.name(name.as_bytes());
-        self.note_names(hash.0, name);
-        hash
-    }
-
     /// Holds that the principal may see something of a name's past, through a living folder.
     pub(crate) fn admit_history(&self, folder: FileId, name: &Name) -> Result<(), Denial> {
         self.living_folder(folder)?;
@@ -344,19 +337,20 @@ impl Question<'_> {
 
     fn chronicle(&self, folder: FileId, name: &Name) -> Result<Arc<Dated<Chronicle>>, Denial> {
         let (all, place) = (&self.share.chronicles, (folder, name));
+        let as_of = (&self.view, self.now);
         let key = (folder, name.clone());
-        if let Some(known) = self.remembered(all, &key, place, SIGN_HOLDS)? {
+        if let Some(known) = all.find(as_of, &key, place, SIGN_HOLDS)? {
             return Ok(known);
         }
         let _turn = self.turn_to_walk()?;
         // Somebody else may have done it meanwhile.
-        if let Some(known) = self.remembered(all, &key, place, SIGN_HOLDS)? {
+        if let Some(known) = all.find(as_of, &key, place, SIGN_HOLDS)? {
             return Ok(known);
         }
         // What versions are called must not depend on who asks.
         let history = self.whole_history(folder, name, |_| Ok(true))?;
         let chronicle = Chronicle::new(&self.share.hasher, self.share.config.zone, &history);
         let weight = chronicle.entries.len() + 1;
-        self.remember(all, key, place, (chronicle, weight))
+        Ok(all.keep(as_of, key, place, (chronicle, weight))?)
     }
 }

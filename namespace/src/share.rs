@@ -1,23 +1,14 @@
 //! A share: one set as users see it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use keepshare_auth::Principal;
-use keepshare_base::{CommitId, FileId, Kind, Name, RequestId, SetName, Stamp};
+use keepshare_base::{Kind, RequestId, SetName, Stamp};
 use keepshare_versioning::{FileState, ReadError};
 
 use crate::{
     Access, Attributes, Cookie, Denial, Found, LISTED_MAX, Listing, Node, Restore, Room,
-    ShareConfig, ShareId,
-    cache::{Forgetful, Permits},
-    chronicle::Chronicle,
-    content::{BLOCK_BYTES_KEPT, BlockKey},
-    dated::Remembered,
-    former::Formers,
-    ids::Hasher,
-    question::{Changes, Present, Question},
-    table::TableKey,
-    versions::README_TEXT,
+    ShareConfig, ShareId, content::part, memory::Inner, question::Question, versions::README_TEXT,
 };
 
 /// One set as users see it; clones share everything.
@@ -26,49 +17,10 @@ pub struct Share {
     pub(crate) inner: Arc<Inner>,
 }
 
-/// What all clones of a share have: what it is, and what it keeps in memory.
-#[derive(Debug)]
-pub(crate) struct Inner {
-    pub(crate) config: ShareConfig,
-    pub(crate) hasher: Hasher,
-    /// What hashes of names and places in listings stand for.
-    pub(crate) names: Mutex<Forgetful<u64, Name>>,
-    pub(crate) present: Mutex<Present>,
-    /// When commits arrived.
-    pub(crate) arrivals: Mutex<Forgetful<CommitId, Stamp>>,
-    pub(crate) changes: Mutex<Changes>,
-    /// Histories of names.
-    pub(crate) chronicles: Remembered<(FileId, Name), Chronicle>,
-    /// When a short time was typed last in a folder.
-    pub(crate) typed: Mutex<Forgetful<Node, Stamp>>,
-    /// Folders that stood where a folder is.
-    pub(crate) formers: Formers,
-    /// Tables of histories.
-    pub(crate) tables: Remembered<TableKey, Arc<Vec<u8>>>,
-    /// Held while a whole history is gone through, which takes megabytes: however many ask, it is a few at a time.
-    pub(crate) walks: Permits,
-    /// Blocks of content, checked.
-    pub(crate) blocks: Mutex<Forgetful<BlockKey, Arc<Vec<u8>>>>,
-}
-
 impl Share {
     /// Returns the share.
     pub fn new(config: ShareConfig) -> Self {
-        let inner = Inner {
-            hasher: Hasher::new(config.key),
-            config,
-            names: Mutex::new(Forgetful::new(NAMES_KEPT)),
-            present: Mutex::new(Present::new()),
-            arrivals: Mutex::new(Forgetful::new(ARRIVALS_KEPT)),
-            changes: Mutex::default(),
-            chronicles: Mutex::new(Forgetful::new(VERSIONS_KEPT)),
-            typed: Mutex::new(Forgetful::new(TYPED_KEPT)),
-            formers: Mutex::new(Forgetful::new(FORMERS_KEPT)),
-            tables: Mutex::new(Forgetful::new(TABLE_BYTES_KEPT)),
-            walks: Permits::new(WALKS_MAX),
-            blocks: Mutex::new(Forgetful::new(BLOCK_BYTES_KEPT)),
-        };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(Inner::new(config)) }
     }
 
     /// Returns its number.
@@ -252,7 +204,8 @@ impl Share {
                 _ => return Err(Denial::WrongKind),
             }
             tries += 1;
-            match self.inner.content(&state, offset, len, out) {
+            let Inner { blocks, config, .. } = &*self.inner;
+            match blocks.read_into(&config.reader, &state, offset, len, out) {
                 Ok(()) => return Ok(attributes),
                 // It was no version, and has been written to since: what it is now is asked for.
                 Err(ReadError::Gone { .. }) if tries < READ_TRIES_MAX => {}
@@ -329,32 +282,5 @@ enum Readable {
     Bytes(Arc<Vec<u8>>, Attributes),
 }
 
-/// Returns the part of these bytes that begins at `offset`, at most `len` bytes.
-pub(crate) fn part(bytes: &[u8], offset: u64, len: usize) -> &[u8] {
-    let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-    &bytes[start..start.saturating_add(len).min(bytes.len())]
-}
-
 /// How often a read begins again because the file was written to meanwhile.
 const READ_TRIES_MAX: usize = 4;
-
-/// How many names are remembered for hashes and places, in each half: about 10 MiB where all are as long as can be.
-const NAMES_KEPT: usize = 32_768;
-
-/// How many commits' arrivals are remembered, in each half.
-const ARRIVALS_KEPT: usize = 32_768;
-
-/// How many folders are remembered as those in which short times were typed, in each half.
-const TYPED_KEPT: usize = 4096;
-
-/// How many versions are remembered in histories of names, in each half: about 20 MiB.
-const VERSIONS_KEPT: usize = 100_000;
-
-/// How many folders, with those that stood where they are, are remembered, in each half.
-const FORMERS_KEPT: usize = 16_384;
-
-/// How many whole histories are gone through at a time.
-const WALKS_MAX: usize = 2;
-
-/// How much of tables is remembered, in each half.
-const TABLE_BYTES_KEPT: usize = 16 * 1024 * 1024;
