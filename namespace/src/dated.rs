@@ -12,15 +12,13 @@ use std::{
 };
 
 use keepshare_base::{CommitId, DEPTH_MAX, FileId, Kind, Name, Position, Stamp};
+use keepshare_versioning::{ReadError, View};
 
-use crate::{
-    Denial,
-    cache::{Forgetful, Permit},
-    question::{Question, locked},
-};
+use crate::cache::{Forgetful, locked};
 
 /// Things that were made of the past of names.
-pub(crate) type Remembered<K, T> = Mutex<Forgetful<K, Arc<Dated<T>>>>;
+#[derive(Debug)]
+pub(crate) struct Remembered<K, T>(Mutex<Forgetful<K, Arc<Dated<T>>>>);
 
 /// Something that was made of the past of a name.
 #[derive(Debug)]
@@ -55,22 +53,27 @@ struct Sign {
     newest: Vec<(FileId, Option<Newest>)>,
 }
 
-impl Question<'_> {
+impl<K: Clone + Eq + Hash, T> Remembered<K, T> {
+    /// Returns a memory of nothing, which holds this much in each half.
+    pub(crate) fn new(weight_max: usize) -> Self {
+        Self(Mutex::new(Forgetful::new(weight_max)))
+    }
+
     /// Returns what is remembered, where it still holds. While other files change, it is taken to hold for `at_most`.
-    pub(crate) fn remembered<K: Clone + Eq + Hash, T>(
+    pub(crate) fn find(
         &self,
-        all: &Remembered<K, T>,
+        (view, now): (&View, Stamp),
         key: &K,
         (folder, name): (FileId, &Name),
         at_most: Duration,
-    ) -> Result<Option<Arc<Dated<T>>>, Denial> {
-        let Some(known) = locked(all).find(key) else { return Ok(None) };
-        let latest = self.view.latest().0;
+    ) -> Result<Option<Arc<Dated<T>>>, ReadError> {
+        let Some(known) = locked(&self.0).find(key) else { return Ok(None) };
+        let latest = view.latest().0;
         if known.latest.load(Ordering::Relaxed) == latest {
             return Ok(Some(known));
         }
-        let age = Duration::from_micros(self.now.0.abs_diff(known.made.0));
-        if age > at_most || known.sign != self.sign(folder, name)? {
+        let age = Duration::from_micros(now.0.abs_diff(known.made.0));
+        if age > at_most || known.sign != Sign::of(view, folder, name)? {
             return Ok(None);
         }
         known.latest.store(latest, Ordering::Relaxed);
@@ -78,41 +81,38 @@ impl Question<'_> {
     }
 
     /// Remembers what was made of a name's past just now.
-    pub(crate) fn remember<K: Clone + Eq + Hash, T>(
+    pub(crate) fn keep(
         &self,
-        all: &Remembered<K, T>,
+        (view, now): (&View, Stamp),
         key: K,
         (folder, name): (FileId, &Name),
         (value, weight): (T, usize),
-    ) -> Result<Arc<Dated<T>>, Denial> {
-        let (latest, sign) = (AtomicU64::new(self.view.latest().0), self.sign(folder, name)?);
-        let dated = Arc::new(Dated { latest, made: self.now, sign, value });
-        locked(all).keep(key, Arc::clone(&dated), weight);
+    ) -> Result<Arc<Dated<T>>, ReadError> {
+        let (latest, sign) = (AtomicU64::new(view.latest().0), Sign::of(view, folder, name)?);
+        let dated = Arc::new(Dated { latest, made: now, sign, value });
+        locked(&self.0).keep(key, Arc::clone(&dated), weight);
         Ok(dated)
     }
+}
 
-    /// Waits for the turn to go through a whole history. Not for long: who asks holds a view of the index meanwhile.
-    pub(crate) fn turn_to_walk(&self) -> Result<Permit<'_>, Denial> {
-        self.share.walks.take(TURN_WAIT).ok_or(Denial::Busy)
-    }
-
-    fn sign(&self, folder: FileId, name: &Name) -> Result<Sign, Denial> {
+impl Sign {
+    fn of(view: &View, folder: FileId, name: &Name) -> Result<Self, ReadError> {
         let (mut places, mut newest) = (Vec::new(), Vec::new());
         let mut place = Some((folder, name.clone()));
         while let Some((above, name)) = place.filter(|_| places.len() <= DEPTH_MAX) {
-            let held = self.view.held(above, &name, SIGN_CHANGES)?;
+            let held = view.held(above, &name, SIGN_CHANGES)?;
             place = match above {
                 FileId::ROOT => None,
-                _ => self.view.links(above, CommitId::MAX)?.pop(),
+                _ => view.links(above, CommitId::MAX)?.pop(),
             };
             places.push((above, name, held));
         }
         let held = places.first().into_iter().flat_map(|(_, _, held)| held);
         for (file, _) in held.flatten() {
-            let state = self.view.file(*file, CommitId::MAX)?;
+            let state = view.file(*file, CommitId::MAX)?;
             newest.push((*file, state.map(|state| (state.commit, state.position, state.cut))));
         }
-        Ok(Sign { places, newest })
+        Ok(Self { places, newest })
     }
 }
 
@@ -121,6 +121,3 @@ const SIGN_CHANGES: usize = 8;
 
 /// For how long they do: names that went to and fro too often to tell by so few rows are not missed for long.
 pub(crate) const SIGN_HOLDS: Duration = Duration::from_secs(60);
-
-/// How long a question waits for others that go through histories.
-const TURN_WAIT: Duration = Duration::from_secs(5);

@@ -10,13 +10,10 @@ use keepshare_versioning::{HistoryEntry, NameAt};
 
 use crate::{
     Denial,
-    dated::{Dated, Remembered, SIGN_HOLDS},
-    history::VERSIONS_MAX,
+    chronicle::VERSIONS_MAX,
+    dated::{Dated, SIGN_HOLDS},
     question::Question,
 };
-
-/// Folders that stood where one is.
-pub(crate) type Formers = Remembered<FileId, Vec<FileId>>;
 
 impl Question<'_> {
     /// Returns the history of a name, newest first: what it held in its folder and, before that, in folders at the same
@@ -61,13 +58,14 @@ impl Question<'_> {
             return Ok(None);
         };
         let (all, place) = (&self.share.formers, (above, &name));
-        if let Some(known) = self.remembered(all, &folder, place, SIGN_HOLDS)? {
+        let as_of = (&self.view, self.now);
+        if let Some(known) = all.find(as_of, &folder, place, SIGN_HOLDS)? {
             return Ok(Some(known));
         }
         let path = self.view.path_of(folder, CommitId::MAX)?;
         let mut former = path.map_or_else(|| Ok(vec![]), |path| self.view.folders_at(&path))?;
         former.retain(|other| *other != folder);
         let weight = former.len() + 1;
-        self.remember(all, folder, place, (former, weight)).map(Some)
+        Ok(Some(all.keep(as_of, folder, place, (former, weight))?))
     }
 }

@@ -1,27 +1,24 @@
 //! `NAME@`: the versions of one name, newest first.
 
-use std::{collections::HashSet, ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use keepshare_base::{CommitId, FileId, Kind, Name, Position, VersionId};
 use keepshare_versioning::{
-    FileState, HistoryEntry,
-    names::{self as version_names, Called},
+    FileState, names as version_names,
     when::{Moment, commit_then},
 };
 
 use crate::{
     Access, Attributes, Cookie, Denial, Found, Listed, Listing, Node,
+    chronicle::{Chronicle, Kept},
     dated::{Dated, SIGN_HOLDS},
+    guard::Time,
     ids::FIRST_COOKIE,
     names,
     past::Then,
     question::Question,
-    reach::Time,
     rights::Want,
 };
-
-/// How many versions one name shows, the newest ones.
-pub(crate) const VERSIONS_MAX: usize = 20_000;
 
 /// How many commits are looked at for one that names the moment before a folder was removed.
 const BEFORE_MAX: u64 = 64;
@@ -31,29 +28,6 @@ pub(crate) const TABLE: &[u8] = b"_history.csv";
 
 const AFTER_TABLE: Cookie = FIRST_COOKIE;
 const AFTER_FOLDER: Cookie = FIRST_COOKIE + 1;
-
-/// The versions of a name, newest first, as they are called.
-#[derive(Debug)]
-pub(crate) struct Chronicle {
-    entries: Vec<Kept>,
-    /// What versions were called that others have come to share a time with.
-    shared: HashSet<String>,
-}
-
-/// One version in it.
-#[derive(Debug)]
-struct Kept {
-    shown: String,
-    cookie: Cookie,
-    file: FileId,
-    commit: CommitId,
-    version: VersionId,
-    /// It has a name of its own: it is no expired one, no folder, and was not there before.
-    listed: bool,
-    /// From this commit to before that one the name held it.
-    held: Range<CommitId>,
-    extension: Option<String>,
-}
 
 /// What a name that is gone stood for last, where that was a folder.
 struct GoneFolder {
@@ -302,13 +276,6 @@ impl Question<'_> {
         Node::History { folder, name: self.hash(name) }
     }
 
-    /// Returns what stands for a name in a node, and remembers it.
-    pub(crate) fn hash(&self, name: &Name) -> crate::NameHash {
-        let hash = self.share.hasher.name(name.as_bytes());
-        self.note_names(hash.0, name);
-        hash
-    }
-
     /// Holds that the principal may see something of a name's past, through a living folder.
     pub(crate) fn admit_history(&self, folder: FileId, name: &Name) -> Result<(), Denial> {
         self.living_folder(folder)?;
@@ -370,72 +337,20 @@ impl Question<'_> {
 
     fn chronicle(&self, folder: FileId, name: &Name) -> Result<Arc<Dated<Chronicle>>, Denial> {
         let (all, place) = (&self.share.chronicles, (folder, name));
+        let as_of = (&self.view, self.now);
         let key = (folder, name.clone());
-        if let Some(known) = self.remembered(all, &key, place, SIGN_HOLDS)? {
+        if let Some(known) = all.find(as_of, &key, place, SIGN_HOLDS)? {
             return Ok(known);
         }
         let _turn = self.turn_to_walk()?;
         // Somebody else may have done it meanwhile.
-        if let Some(known) = self.remembered(all, &key, place, SIGN_HOLDS)? {
+        if let Some(known) = all.find(as_of, &key, place, SIGN_HOLDS)? {
             return Ok(known);
         }
         // What versions are called must not depend on who asks.
         let history = self.whole_history(folder, name, |_| Ok(true))?;
-        let chronicle = Chronicle::new(self, &history);
+        let chronicle = Chronicle::new(&self.share.hasher, self.share.config.zone, &history);
         let weight = chronicle.entries.len() + 1;
-        self.remember(all, key, place, (chronicle, weight))
+        Ok(all.keep(as_of, key, place, (chronicle, weight))?)
     }
-}
-
-impl Chronicle {
-    /// Calls versions by names that never change their meaning, in whatever order they come and whichever go.
-    fn new(ask: &Question<'_>, history: &[HistoryEntry]) -> Self {
-        let history: Vec<_> = history.iter().filter(|entry| is_listable(entry)).collect();
-        let Called { names, shared } = version_names::called(&history, ask.share.config.zone);
-        let mut seen = HashSet::new();
-        let entries = history.into_iter().zip(names).map(|(entry, shown)| {
-            let key = (entry.state.file, entry.state.commit);
-            let place = version_names::id(&entry.state).to_string();
-            Kept {
-                cookie: ask.share.hasher.cookie(place.as_bytes()),
-                shown,
-                file: key.0,
-                commit: key.1,
-                version: entry.version,
-                listed: seen.insert(key) && !entry.state.expired,
-                held: entry.since..entry.until,
-                extension: version_names::extension(&entry.name).map(str::to_owned),
-            }
-        });
-        Self { entries: entries.collect(), shared }
-    }
-
-    /// Returns the version that the name held at a commit or, where its content was removed, the next older one.
-    fn held_at(&self, then: CommitId) -> Option<&Kept> {
-        let at = self.entries.iter().position(|kept| kept.held.contains(&then))?;
-        // The same version may have been there later, too, and is listed once.
-        self.entries[at..].iter().find_map(|kept| {
-            let is_it = |other: &&Kept| {
-                (other.file, other.commit) == (kept.file, kept.commit) && other.listed
-            };
-            self.entries.iter().find(is_it)
-        })
-    }
-
-    /// Returns the newest version of a file that was there at a commit.
-    fn of_file(&self, file: Option<FileId>, then: CommitId) -> Option<&Kept> {
-        let is_it = |kept: &&Kept| Some(kept.file) == file && kept.commit <= then && kept.listed;
-        self.entries.iter().find(is_it)
-    }
-
-    /// Returns the version with an id; without its file, the newest one with it.
-    fn with_id(&self, id: VersionId, file: Option<FileId>) -> Option<&Kept> {
-        let is_meant =
-            |kept: &&Kept| kept.version == id && file.is_none_or(|file| file == kept.file);
-        self.entries.iter().find(is_meant)
-    }
-}
-
-fn is_listable(entry: &HistoryEntry) -> bool {
-    names::has_versions(entry.state.meta.kind)
 }

@@ -4,15 +4,20 @@
 //! state per client and knows no protocol; doors turn its nodes into handles. Time is passed in, and nothing here opens
 //! a socket.
 
+mod answer;
 mod asking;
 mod cache;
-
+mod chronicle;
+mod config;
 mod content;
 mod dated;
 mod former;
+mod guard;
+mod hashes;
 mod history;
 mod ids;
 mod live;
+mod memory;
 mod names;
 mod node;
 mod past;
@@ -26,14 +31,14 @@ mod versions;
 mod who;
 mod windows;
 
+pub use answer::{Access, Attributes, Cookie, Denial, Found, LISTED_MAX, Listed, Listing, Room};
 pub use asking::{
     AskError, Asking, Content, FoundPath, Interrupted, Missing, PathThen, PathVersion, Pattern,
     PatternError, Restorable, Shown, Taker, Uncut,
 };
+pub use config::{ShareConfig, ShareId, Show};
 pub use node::{NameHash, Node, PastMoment};
-pub use share::{
-    Access, AskedBy, Attributes, Cookie, Denial, Found, LISTED_MAX, Listed, Listing, Restore,
-    RestoreError, Restorer, Room, Share, ShareConfig, ShareId, Show,
-};
+pub use restore::{AskedBy, Restore, RestoreError, Restorer};
+pub use share::Share;
 pub use who::Who;
 pub use windows::shows_on_windows;

@@ -8,9 +8,10 @@ use keepshare_versioning::FileState;
 
 use crate::{
     Access, Attributes, Cookie, Denial, Found, Listed, Listing, Node, Show,
+    guard::Time,
     ids::{FIRST_COOKIE, RESERVED_COOKIES},
     question::Question,
-    reach::{Time, unknown_root},
+    reach::unknown_root,
     rights::{Rights, Want},
 };
 

@@ -5,8 +5,8 @@ use keepshare_versioning::FileState;
 use keepshare_versioning::when::{Moment, commit_then};
 
 use crate::{
-    Access, Attributes, Cookie, Denial, Found, Listing, Node, PastMoment, ids::RESERVED_COOKIES,
-    live::usable, names::typed_time, question::Question, reach::Time, rights::Want,
+    Access, Attributes, Cookie, Denial, Found, Listing, Node, PastMoment, guard::Time,
+    ids::RESERVED_COOKIES, live::usable, names::typed_time, question::Question, rights::Want,
 };
 
 /// How many entries of a folder are looked at between two that may be seen.

@@ -1,24 +1,17 @@
 //! One question: who asks, when, and one short view of the set to answer from.
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{cell::RefCell, collections::HashMap, time::Duration};
 
-use keepshare_base::{CommitId, FileId, FileTime, Kind, Meta, Name, Stamp};
+use keepshare_base::{CommitId, FileId, FileTime, Kind, Meta, Stamp};
+use keepshare_versioning::View;
 use keepshare_versioning::when::When;
-use keepshare_versioning::{Touched, View};
 
 use crate::{
     Attributes, Denial, Node, Who,
-    cache::Forgetful,
-    reach::{Guard, Time},
-    share::Inner,
+    cache::{Permit, locked},
+    guard::{Guard, Time},
+    memory::Inner,
 };
-
-/// How many folders' newest changes are remembered; with more, all folders count as changed.
-const CHANGED_FOLDERS_MAX: usize = 16_384;
 
 /// A question in the making of its answer. It pins space of the index: it goes before the answer does.
 pub(crate) struct Question<'a> {
@@ -27,15 +20,6 @@ pub(crate) struct Question<'a> {
     pub(crate) now: Stamp,
     pub(crate) view: View,
     ways: RefCell<HashMap<(FileId, Time), bool>>,
-}
-
-/// When names of folders changed last, as far as it was noticed since the share was opened.
-#[derive(Debug, Default)]
-pub(crate) struct Changes {
-    through: CommitId,
-    /// Every folder may have changed as late as this.
-    all: CommitId,
-    folders: HashMap<FileId, CommitId>,
 }
 
 impl<'a> Question<'a> {
@@ -47,6 +31,11 @@ impl<'a> Question<'a> {
     ) -> Result<Self, Denial> {
         let view = share.config.reader.view()?;
         Ok(Self { share, who: who.into(), now, view, ways: RefCell::default() })
+    }
+
+    /// Waits for the turn to go through a whole history. Not for long: who asks holds a view of the index meanwhile.
+    pub(crate) fn turn_to_walk(&self) -> Result<Permit<'_>, Denial> {
+        self.share.walks.take(TURN_WAIT).ok_or(Denial::Busy)
     }
 
     /// Returns what is known of a thing that has these attributes.
@@ -132,86 +121,9 @@ impl<'a> Question<'a> {
     }
 
     /// Returns the commit that changed names of a living folder last, or a later one: never an earlier.
-    ///
-    /// The index knows which names a commit touched only for a while. What came meanwhile, and before the share was
-    /// opened, counts as a change of every folder: a client that asks again in vain loses less than one that shows names
-    /// that are gone.
     pub(crate) fn names_changed(&self, folder: FileId) -> Result<CommitId, Denial> {
-        let (latest, newest) = (self.view.latest(), self.view.newest_commit()?);
-        let mut changes = locked(&self.share.changes);
-        if changes.through > latest {
-            // A newer view has been asked already: what it knows must not be told of the names that this one has.
-            return Ok(newest);
-        }
-        if changes.through < latest {
-            let touched = match changes.through {
-                CommitId(0) => Touched::Everything,
-                through => self.view.touched(through)?,
-            };
-            match touched {
-                Touched::Known { names, .. } => {
-                    changes.folders.extend(names.into_iter().map(|(folder, _)| (folder, newest)));
-                }
-                Touched::Everything => changes.all = newest,
-            }
-            if changes.folders.len() > CHANGED_FOLDERS_MAX {
-                changes.all = newest;
-            }
-            if changes.all == newest {
-                changes.folders = HashMap::new();
-            }
-            changes.through = latest;
-        }
-        let own = changes.folders.get(&folder).copied();
-        Ok(own.map_or(changes.all, |own| own.max(changes.all)))
-    }
-
-    /// Calls the name with this hash among those that a folder has or had.
-    pub(crate) fn name_of(&self, folder: FileId, hash: crate::NameHash) -> Result<Name, Denial> {
-        if let Some(name) = locked(&self.share.names).find(&hash.0) {
-            return Ok(name);
-        }
-        let hasher = &self.share.hasher;
-        let found = self.find_name(folder, |name| hasher.name(name.as_bytes()) == hash)?;
-        let found = found.ok_or(Denial::Stale)?;
-        self.note_names(hash.0, &found);
-        Ok(found)
-    }
-
-    /// Returns the name after which a listing goes on.
-    pub(crate) fn name_at(&self, folder: FileId, cookie: u64) -> Result<Name, Denial> {
-        if let Some(name) = locked(&self.share.names).find(&cookie) {
-            return Ok(name);
-        }
-        let hasher = &self.share.hasher;
-        let found = self.find_name(folder, |name| hasher.cookie(name.as_bytes()) == cookie)?;
-        let found = found.ok_or(Denial::BadCookie)?;
-        self.note_names(cookie, &found);
-        Ok(found)
-    }
-
-    /// Remembers what a hash or a cookie stands for.
-    pub(crate) fn note_names(&self, hash: u64, name: &Name) {
-        locked(&self.share.names).keep(hash, name.clone(), 1);
-    }
-
-    /// Looks through all names that a folder has or ever had, and those of folders before it, a page at a time.
-    fn find_name(
-        &self,
-        folder: FileId,
-        is_it: impl Fn(&Name) -> bool,
-    ) -> Result<Option<Name>, Denial> {
-        let mut after: Option<Name> = None;
-        loop {
-            let page = self.names_at_path(folder, after.as_ref(), NAMES_PER_PAGE)?;
-            if let Some(name) = page.iter().find(|name| is_it(name)) {
-                return Ok(Some(name.clone()));
-            }
-            match page.into_iter().next_back() {
-                Some(last) => after = Some(last),
-                None => return Ok(None),
-            }
-        }
+        let newest = self.view.newest_commit()?;
+        Ok(locked(&self.share.changes).last_of(folder, &self.view, newest)?)
     }
 
     pub(crate) fn known_way(&self, folder: FileId, time: Time) -> Option<bool> {
@@ -223,60 +135,20 @@ impl<'a> Question<'a> {
     }
 
     pub(crate) fn known_guard(&self, file: FileId) -> Option<Guard> {
-        let mut present = locked(&self.share.present);
-        if present.at == self.view.latest() { present.guards.find(&file) } else { None }
+        locked(&self.share.present).guard(self.view.latest(), file)
     }
 
     pub(crate) fn note_guard(&self, file: FileId, guard: &Guard) {
-        if let Some(mut present) = self.present() {
-            present.guards.keep(file, guard.clone(), guard.weight());
-        }
+        locked(&self.share.present).keep_guard(self.view.latest(), file, guard);
     }
 
     pub(crate) fn known_attributes(&self, file: FileId) -> Option<Attributes> {
-        let mut present = locked(&self.share.present);
-        if present.at == self.view.latest() { present.attributes.find(&file) } else { None }
+        locked(&self.share.present).attributes(self.view.latest(), file)
     }
 
     pub(crate) fn note_attributes(&self, file: FileId, attributes: Attributes) {
-        if let Some(mut present) = self.present() {
-            present.attributes.keep(file, attributes, 1);
-        }
+        locked(&self.share.present).keep_attributes(self.view.latest(), file, attributes);
     }
-
-    /// Returns what is remembered of this view's commit; `None` where a newer one has been asked about already.
-    fn present(&self) -> Option<MutexGuard<'_, Present>> {
-        let mut present = locked(&self.share.present);
-        let latest = self.view.latest();
-        if present.at < latest {
-            present.at = latest;
-            present.guards.clear();
-            present.attributes.clear();
-        }
-        (present.at == latest).then_some(present)
-    }
-}
-
-/// What is remembered of the set at its newest commit.
-#[derive(Debug)]
-pub(crate) struct Present {
-    at: CommitId,
-    /// Who may pass where.
-    guards: Forgetful<FileId, Guard>,
-    attributes: Forgetful<FileId, Attributes>,
-}
-
-impl Present {
-    /// Returns a memory of nothing.
-    pub(crate) fn new() -> Self {
-        let (guards, attributes) = (Forgetful::new(GUARDS_KEPT), Forgetful::new(ATTRIBUTES_KEPT));
-        Self { at: CommitId(0), guards, attributes }
-    }
-}
-
-/// Returns what a lock holds; nothing behind our locks is left half done by a panic.
-pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns a moment as a file system says it.
@@ -285,15 +157,8 @@ pub(crate) fn file_time(stamp: Stamp) -> FileTime {
     FileTime { secs: stamp.0.div_euclid(MICROS), nanos: u32::try_from(nanos).unwrap_or(0) }
 }
 
-/// How many names are read at once where one is searched for.
-const NAMES_PER_PAGE: usize = 1024;
-
-/// How many files and folders are remembered, with the places they have, in each half: about 5 MiB.
-const GUARDS_KEPT: usize = 32_768;
-
-/// How many things' attributes are remembered, in each half: about 16 MiB. A folder that is listed again and again, or whose
-/// names are looked up in no order, is answered from here as long as all of it fits.
-const ATTRIBUTES_KEPT: usize = 131_072;
+/// How long a question waits for others that go through histories.
+const TURN_WAIT: Duration = Duration::from_secs(5);
 
 const MODE_BITS: u32 = 0o777;
 const MICROS: i64 = 1_000_000;

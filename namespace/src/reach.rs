@@ -4,45 +4,15 @@
 //! of each dead folder above it, up to the living ones. A file with several names is reached where one of its places
 //! lets the principal through.
 
-use std::sync::Arc;
-
-use keepshare_base::{CommitId, DEPTH_MAX, FileId, FileTime, Kind, Meta, Name, Owner};
+use keepshare_base::{CommitId, DEPTH_MAX, FileId, FileTime, Kind, Meta, Owner};
 use keepshare_versioning::FileState;
 
 use crate::{
     Denial,
+    guard::{Guard, Time, folders},
     question::Question,
     rights::{Rights, Want},
 };
-
-/// The most places of one file that are looked at: with more, those beyond let nobody through.
-const PLACES_MAX: usize = 1024;
-
-/// Whose rights count.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(crate) enum Time {
-    /// The present ones, or the last ones of what is gone.
-    Now,
-    /// Those of this commit.
-    At(CommitId),
-}
-
-/// A thing as its rights and its places are at some time.
-#[derive(Clone, Debug)]
-pub(crate) struct Guard {
-    rights: Option<Rights>,
-    /// The folders it is in, each once, at most [`PLACES_MAX`]: one for a folder, none for the root.
-    above: Arc<[FileId]>,
-    /// These are places of today.
-    present: bool,
-}
-
-impl Guard {
-    /// Returns how much of a cache it takes.
-    pub(crate) fn weight(&self) -> usize {
-        1 + self.above.len()
-    }
-}
 
 impl Question<'_> {
     /// Tells whether a folder hangs under the root today.
@@ -253,12 +223,4 @@ pub(crate) fn unknown_root() -> Meta {
         rdev: 0,
         xattrs: vec![],
     }
-}
-
-/// Returns the folders of places, each once: names of one folder come one after another.
-fn folders(places: Vec<(FileId, Name)>) -> Arc<[FileId]> {
-    let mut folders: Vec<FileId> = places.into_iter().map(|(folder, _)| folder).collect();
-    folders.dedup();
-    folders.truncate(PLACES_MAX);
-    folders.into()
 }

@@ -1,13 +1,67 @@
 //! Whether moving a version onto a live name is a restore that may be done.
 
-use keepshare_auth::Principal;
-use keepshare_base::{CommitId, FileId, Kind, Name, Owner, PresentFile, RequestId, RestoreGround};
+use std::{fmt, net::IpAddr};
+
+use keepshare_auth::{Principal, SessionId};
+use keepshare_base::{
+    CommitId, FileId, Kind, Name, Owner, PresentFile, RequestId, RestoreGround, SetName, SetPath,
+};
 use keepshare_versioning::{FileState, RestoreInfo};
 
 use crate::{
-    Denial, Node, Restore, Who, ids::position_bytes, live::usable, question::Question, reach::Time,
+    Denial, Node, Who, guard::Time, ids::position_bytes, live::usable, question::Question,
     rights::Want,
 };
+
+/// An old version that is to be written back at a live path: decided, not yet done.
+#[derive(Clone, Debug)]
+pub struct Restore {
+    /// Which set.
+    pub set: SetName,
+    /// Where.
+    pub path: SetPath,
+    /// What.
+    pub state: FileState,
+    /// Who wants it.
+    pub user: String,
+    /// What was there when it was allowed, and must still be.
+    pub ground: RestoreGround,
+    /// Names the request: repeats of one request have the same.
+    pub request: RequestId,
+}
+
+/// Why a restore was not done. Nothing was changed, but for [`RestoreError::Unknown`].
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// The set's master cannot be asked.
+    #[error("the set's master is away")]
+    Away,
+    /// So many are under way that its turn did not come: nobody was asked.
+    #[error("too many restores are under way, try again in a moment")]
+    Busy,
+    /// It was asked and did not.
+    #[error("the master did not restore it: {0}")]
+    Refused(String),
+    /// It was asked and did not answer; it may have been done.
+    #[error("the master gave no answer")]
+    Unknown,
+}
+
+/// By which way a restore was asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct AskedBy {
+    /// Under which session.
+    pub session: SessionId,
+    /// From where.
+    pub address: IpAddr,
+}
+
+/// Has masters write old versions back.
+pub trait Restorer: Send + Sync + fmt::Debug {
+    /// Writes it back, and returns when the set here holds the result, or held it already. Blocks.
+    fn restore(&self, restore: &Restore, by: AskedBy) -> Result<(), RestoreError>;
+}
 
 impl Question<'_> {
     /// Decides on moving `from` of `from_folder` onto `to` of `to_folder`.

@@ -7,7 +7,7 @@ use chrono::SecondsFormat;
 use keepshare_base::{FileId, Name, Stamp};
 use keepshare_versioning::HistoryEntry;
 
-use crate::{Attributes, Denial, Node, Who, names, question::Question};
+use crate::{Attributes, Denial, Node, Who, memory::TableKey, names, question::Question};
 
 /// The longest table, in bytes: older lines are left out.
 const TABLE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -17,15 +17,6 @@ const TABLE_BYTES_MAX: usize = 4 * 1024 * 1024;
 const RIGHTS_HOLD: Duration = Duration::from_secs(1);
 
 const HEADER: &str = "when,who,size,hash,event,name,until,ended,current\r\n";
-
-/// What a table is for: one name, and whoever may read the same.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub(crate) struct TableKey {
-    folder: FileId,
-    name: Name,
-    /// The numbers of a user and of the user's groups; `None` for an admin.
-    reader: Option<(u32, u32, Vec<u32>)>,
-}
 
 impl Question<'_> {
     pub(crate) fn table_attributes(
@@ -45,17 +36,18 @@ impl Question<'_> {
         };
         let key = TableKey { folder, name: name.clone(), reader };
         let (all, place) = (&self.share.tables, (folder, name));
-        if let Some(known) = self.remembered(all, &key, place, RIGHTS_HOLD)? {
+        let as_of = (&self.view, self.now);
+        if let Some(known) = all.find(as_of, &key, place, RIGHTS_HOLD)? {
             return Ok(Arc::clone(&known));
         }
         let _turn = self.turn_to_walk()?;
         // Somebody else may have done it meanwhile.
-        if let Some(known) = self.remembered(all, &key, place, RIGHTS_HOLD)? {
+        if let Some(known) = all.find(as_of, &key, place, RIGHTS_HOLD)? {
             return Ok(Arc::clone(&known));
         }
         let table = Arc::new(self.write_table(folder, name)?.into_bytes());
         let weight = table.len();
-        Ok(Arc::clone(&*self.remember(all, key, place, (table, weight))?))
+        Ok(Arc::clone(&*all.keep(as_of, key, place, (table, weight))?))
     }
 
     fn write_table(&self, folder: FileId, name: &Name) -> Result<String, Denial> {

@@ -12,11 +12,11 @@ use keepshare_versioning::PointInfo;
 
 use crate::{
     Access, Attributes, Cookie, Denial, Found, Listed, Listing, Node,
+    guard::Time,
     ids::{FIRST_COOKIE, RESERVED_COOKIES},
     names,
     past::POINTS_MAX,
     question::Question,
-    reach::Time,
     rights::Want,
 };
 

@@ -2,13 +2,12 @@
 //!
 //! `capture` tells which names and files of a source may have changed; `source` finds out what did, keeps the identity
 //! map and the journal, and gives journaled changes with their content to whoever ships them. `link` carries frames
-//! between two stations, `kept` says what a store has to the station's half of one, and `join` lets a station become a
-//! member of the cluster.
+//! between two stations, and the question by which a station joins the cluster; `kept` says what a store has to the
+//! station's half of a link.
 
 pub mod capture;
 pub mod clock;
 pub mod drivers;
-pub mod join;
 pub mod kept;
 pub mod lease;
 pub mod link;

@@ -7,6 +7,7 @@
 mod block;
 mod dial;
 mod input;
+pub mod join;
 mod listener;
 mod receiver;
 mod sender;
@@ -28,7 +29,6 @@ use tokio_rustls::TlsStream;
 use keepshare_base::{Stamp, StationName};
 use keepshare_proto::codec::{Clocks, DecodeError, EncodeError};
 
-pub(crate) use self::dial::connect;
 use self::receiver::PeerCheck;
 pub use self::{
     block::BlockError,
@@ -95,7 +95,7 @@ pub enum LinkError {
     Torn,
     /// A question of the join protocol that is none.
     #[error("a question cannot be read")]
-    Question(#[from] crate::join::CarryError),
+    Question(#[from] join::CarryError),
     /// The other end ended the link in the middle of something.
     #[error("the link was cut in the middle of a block")]
     Cut,

@@ -14,7 +14,7 @@ use keepshare_identity::{
     Applicant, ClusterCa, Enrolment, JoinError, JoinToken, JoinedIdentity, StationIdentity,
     tls::machine_clock,
 };
-use keepshare_replication::join::ask;
+use keepshare_replication::link::join::ask;
 
 use keepshare_sets::database;
 

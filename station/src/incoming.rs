@@ -15,8 +15,7 @@ use keepshare_identity::{Decided, JoinDesk, Peer};
 use keepshare_proto::{Frame, Message, Refusal, Text};
 use keepshare_replication::{
     drivers::pump::Pump,
-    join::PendingJoin,
-    link::{Accepted, Credentials, Listener},
+    link::{Accepted, Credentials, Listener, join::PendingJoin},
 };
 use keepshare_sets::{
     parts::Running,

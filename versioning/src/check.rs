@@ -5,16 +5,29 @@
 use std::collections::{HashMap, HashSet};
 
 use keepshare_base::{
-    Change, CommitId, Content, DEPTH_MAX, Epoch, FileId, Kind, Name, Position, RunningHash, Seq,
+    Change, CommitId, Content, DEPTH_MAX, Epoch, FileId, FilledChange, Kind, Name, Position,
+    RunningHash, Seq,
 };
 
 use crate::{
     error::Refusal,
-    index::{IndexError, Rows, files, names},
-    record::Body,
-    state::{MirrorMark, Place},
-    store::Incoming,
+    index::{IndexError, Rows, commits, files, names},
+    record::{Body, MirrorMark, Place},
 };
+
+/// A change as it comes from its master.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Incoming {
+    /// Its place in the origin's journal.
+    pub position: Position,
+    /// False for a part of a mirror: it does not move the position; an empty one begins a mirror. The mirror's last
+    /// part is complete, and may jump to where the mirror was taken.
+    pub complete: bool,
+    /// The hash over the journal up to this change.
+    pub running: RunningHash,
+    /// The change and its payload.
+    pub filled: FilledChange,
+}
 
 /// Why a change cannot be judged or is refused.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +48,9 @@ pub(crate) fn check(
 ) -> Result<Place, CheckError> {
     let origin = incoming.position.origin;
     incoming.filled.check(origin).map_err(Refusal::from)?;
-    let before = files::place(rows, origin)?;
+    let before = commits::place(rows, origin)?;
     // Only a mirror's beginning has to be above everything.
-    let highest = if incoming.complete { None } else { files::highest(rows, origin)? };
+    let highest = if incoming.complete { None } else { commits::highest(rows, origin)? };
     let Incoming { position, complete, running, .. } = *incoming;
     let step = Step { at, got: position, complete, running };
     let place = next_place(before, highest, step)?;

@@ -11,12 +11,15 @@ use redb::{AccessGuard, ReadableTable, TableDefinition};
 use crate::{checked::CheckedError, disk::is_full};
 
 pub(crate) mod apply;
+pub(crate) mod commits;
 pub(crate) mod dump;
 pub(crate) mod files;
 pub(crate) mod keys;
 pub(crate) mod names;
+pub(crate) mod ranges;
 #[cfg(test)]
 mod tests;
+pub(crate) mod values;
 pub(crate) mod voids;
 
 /// The version of the tables; an index of another one is built anew.

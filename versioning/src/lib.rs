@@ -24,13 +24,15 @@ mod store;
 pub(crate) use keepshare_host::bytes;
 pub use keepshare_host::{checked, disk};
 
+pub use check::Incoming;
 pub use error::{CommitError, ReadError, Refusal, StoreError};
 pub use index::IndexError;
 pub use moment::{Arrival, ClockAlarm, Sent};
 pub use past::{NameAt, names, when};
 pub use reader::{Damage, READ_BYTES_MAX, Reader, View};
+pub use record::{MirrorMark, Place};
 pub use state::{
-    BodyChanges, BodyRef, CommitInfo, Ended, Entry, FileState, HistoryEntry, MirrorMark, Place,
-    PointInfo, RestoreInfo, Touched,
+    BodyChanges, BodyRef, CommitInfo, Ended, Entry, FileState, HistoryEntry, PointInfo,
+    RestoreInfo, Touched,
 };
-pub use store::{Incoming, OpenReport, Store, StoreOptions};
+pub use store::{OpenReport, Store, StoreOptions};

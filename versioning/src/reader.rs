@@ -15,7 +15,7 @@ use crate::{
     BodyChanges, CommitInfo, Entry, FileState, Place, PointInfo, ReadError, RestoreInfo, Touched,
     body::{BodyError, Frames, ReadPlan, plan_read},
     checked::CheckedDb,
-    index::{IndexError, ReadRows, apply::log_position, dump, files, names},
+    index::{IndexError, ReadRows, commits, dump, files, names, ranges, values::log_position},
     pack::{PackError, PackLoc, PackReader},
 };
 
@@ -202,7 +202,7 @@ impl View {
 
     /// Returns a commit's own row.
     pub fn commit_info(&self, commit: CommitId) -> Result<Option<CommitInfo>, ReadError> {
-        self.ask(|rows| files::commit_info(rows, commit))
+        self.ask(|rows| commits::commit_info(rows, commit))
     }
 
     /// Returns the last complete commit with a moment at or before `through`; zero where there is none.
@@ -212,24 +212,24 @@ impl View {
 
     /// Returns what [`Self::commit_at`] did when `newest` was the newest commit, whatever arrived late since.
     pub fn commit_at_from(&self, through: Stamp, newest: CommitId) -> Result<CommitId, ReadError> {
-        self.ask(|rows| files::commit_at(rows, through, newest))
+        self.ask(|rows| commits::commit_at(rows, through, newest))
     }
 
     /// Returns the newest commit that has a row of its own; zero where there is none.
     pub fn newest_commit(&self) -> Result<CommitId, ReadError> {
-        let newest = self.ask(|rows| files::newest_commit(rows, Bound::Unbounded))?;
+        let newest = self.ask(|rows| commits::newest_commit(rows, Bound::Unbounded))?;
         Ok(newest.map_or(CommitId(0), |(at, _)| at))
     }
 
     /// Returns the last commit with this position.
     pub fn commit_of(&self, position: Position) -> Result<Option<CommitId>, ReadError> {
-        self.ask(|rows| files::commit_of(rows, position))
+        self.ask(|rows| commits::commit_of(rows, position))
     }
 
     /// Returns the last commit with this position or, where none is kept, with the next lower one; `None` where the
     /// origin has not come so far here.
     pub fn commit_through(&self, position: Position) -> Result<Option<CommitId>, ReadError> {
-        self.ask(|rows| files::commit_through(rows, position))
+        self.ask(|rows| commits::commit_through(rows, position))
     }
 
     /// Returns what a name stood for at a commit.
@@ -374,27 +374,27 @@ impl View {
 
     /// Returns how far an origin's changes have come; `None` where nothing is known of it.
     pub fn position(&self, origin: OriginId) -> Result<Option<Place>, ReadError> {
-        self.ask(|rows| files::place(rows, origin))
+        self.ask(|rows| commits::place(rows, origin))
     }
 
     /// Returns the highest place of an origin that anything here has: a mirror must lead above it.
     pub fn highest(&self, origin: OriginId) -> Result<Option<(Epoch, Seq)>, ReadError> {
-        self.ask(|rows| files::highest(rows, origin))
+        self.ask(|rows| commits::highest(rows, origin))
     }
 
     /// Returns the answer to a request to restore, where it has come.
     pub fn restore(&self, request: RequestId) -> Result<Option<RestoreInfo>, ReadError> {
-        self.ask(|rows| files::restore(rows, request))
+        self.ask(|rows| commits::restore(rows, request))
     }
 
     /// Returns the points after `after`, oldest first.
     pub fn points(&self, after: CommitId, limit: usize) -> Result<Vec<PointInfo>, ReadError> {
-        self.ask(|rows| files::points(rows, after, limit))
+        self.ask(|rows| commits::points(rows, after, limit))
     }
 
     /// Returns the names and files that commits after `after` touched.
     pub fn touched(&self, after: CommitId) -> Result<Touched, ReadError> {
-        self.ask(|rows| files::touched(rows, after))
+        self.ask(|rows| commits::touched(rows, after))
     }
 
     /// Returns the names and files that the next commits touched, through `last` or so far that they have `limit` rows, and
@@ -405,7 +405,7 @@ impl View {
         last: CommitId,
         limit: usize,
     ) -> Result<(Touched, CommitId), ReadError> {
-        self.ask(|rows| files::touched_step(rows, after, last, limit))
+        self.ask(|rows| commits::touched_step(rows, after, last, limit))
     }
 
     /// Returns which bytes of a file's newest state may differ from what the file was at `after`.
@@ -414,14 +414,14 @@ impl View {
         state: &FileState,
         after: CommitId,
     ) -> Result<BodyChanges, ReadError> {
-        self.ask(|rows| files::body_changes(rows, state, after))
+        self.ask(|rows| ranges::body_changes(rows, state, after))
     }
 
     /// Returns where from `offset` on a file's state may have anything but zeros; `None` where it has nothing more.
     ///
     /// A file may be far longer than what it holds: who goes through one asks for what comes next.
     pub fn next_data(&self, state: &FileState, offset: u64) -> Result<Option<u64>, ReadError> {
-        self.ask(|rows| files::next_data(rows, state, offset))
+        self.ask(|rows| ranges::next_data(rows, state, offset))
     }
 
     /// Returns present names of all folders in order of (folder, name), after `after`.

@@ -7,11 +7,11 @@
 use serde::{Deserialize, Serialize};
 
 use keepshare_base::{
-    CommitId, ContentHash, Event, FileId, Kind, Made, Meta, Name, OriginId, Point, Position,
-    RestoreRow, Stamp,
+    CommitId, ContentHash, Epoch, Event, FileId, Kind, Made, Meta, Name, OriginId, Point, Position,
+    RestoreRow, RunningHash, Seq, Stamp,
 };
 
-use crate::{pack::PackLoc, state::Place};
+use crate::pack::PackLoc;
 
 mod former;
 
@@ -161,6 +161,28 @@ impl Piece {
     }
 }
 
+/// How far an origin's changes have come to this station.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Place {
+    /// The last complete change's epoch; `None` before the first.
+    pub last: Option<(Epoch, Seq, RunningHash)>,
+    /// Changes of epochs below this one are refused.
+    pub fence: Epoch,
+    /// The mirror that has begun and not ended, while the set is of no one moment.
+    pub mirror: Option<MirrorMark>,
+}
+
+/// A mirror that runs, or broke off and was not begun again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct MirrorMark {
+    /// The commit at which it began: what was cut later, and by nothing but it, it may bring once more.
+    pub began: CommitId,
+    /// The epoch of the place that it leads to.
+    pub epoch: Epoch,
+    /// The place.
+    pub seq: Seq,
+}
+
 /// One resulting row. New kinds go to the end: the place in this list is the encoding.
 #[expect(clippy::large_enum_variant, reason = "most rows are of files, the largest kind")]
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -233,12 +255,9 @@ fn whole<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, RecordError>
 
 #[cfg(test)]
 mod tests {
-    use keepshare_base::{
-        Epoch, FileTime, Owner, PointKind, RequestId, RestoreOutcome, RunningHash, Seq, VersionId,
-    };
+    use keepshare_base::{FileTime, Owner, PointKind, RequestId, RestoreOutcome, VersionId};
 
     use super::*;
-    use crate::state::MirrorMark;
 
     /// One row of every kind.
     fn rows() -> Vec<Row> {

@@ -2,11 +2,9 @@
 
 use std::ops::Range;
 
-use serde::{Deserialize, Serialize};
-
 use keepshare_base::{
-    CommitId, ContentHash, Epoch, Event, FileId, Kind, Meta, Name, Point, Position, RestoreRow,
-    RunningHash, Seq, Stamp, VersionId,
+    CommitId, ContentHash, Event, FileId, Kind, Meta, Name, Point, Position, RestoreRow, Stamp,
+    VersionId,
 };
 
 use crate::record::Body;
@@ -135,28 +133,6 @@ impl Ended {
             Self::Renamed => "renamed",
         }
     }
-}
-
-/// How far an origin's changes have come to this station.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub struct Place {
-    /// The last complete change's epoch; `None` before the first.
-    pub last: Option<(Epoch, Seq, RunningHash)>,
-    /// Changes of epochs below this one are refused.
-    pub fence: Epoch,
-    /// The mirror that has begun and not ended, while the set is of no one moment.
-    pub mirror: Option<MirrorMark>,
-}
-
-/// A mirror that runs, or broke off and was not begun again.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub struct MirrorMark {
-    /// The commit at which it began: what was cut later, and by nothing but it, it may bring once more.
-    pub began: CommitId,
-    /// The epoch of the place that it leads to.
-    pub epoch: Epoch,
-    /// The place.
-    pub seq: Seq,
 }
 
 /// What commits after some commit touched.

@@ -13,18 +13,18 @@ mod plan;
 
 use std::sync::Arc;
 
-use keepshare_base::{
-    CommitId, Epoch, FileId, FilledChange, OriginId, Position, RunningHash, Seq, Stamp,
-};
+use keepshare_base::{CommitId, Epoch, FileId, OriginId, Position, Seq, Stamp};
 
 use crate::{
     CommitError, Place, Reader, Refusal, StoreError,
+    check::Incoming,
     checked::CheckedDb,
     disk::{Disk, RESERVE_BYTES},
     index::{
         IndexError, WriteRows,
-        apply::{Source, apply, set_log_position},
-        files,
+        apply::{Source, apply},
+        commits,
+        values::set_log_position,
     },
     log::{Log, LogPosition},
     moment::{Arrival, Clock, ClockAlarm, Told},
@@ -65,20 +65,6 @@ pub struct Store {
     /// The index failed and must be built anew.
     broken: bool,
     poisoned: bool,
-}
-
-/// A change as it comes from its master.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Incoming {
-    /// Its place in the origin's journal.
-    pub position: Position,
-    /// False for a part of a mirror: it does not move the position; an empty one begins a mirror. The mirror's last
-    /// part is complete, and may jump to where the mirror was taken.
-    pub complete: bool,
-    /// The hash over the journal up to this change.
-    pub running: RunningHash,
-    /// The change and its payload.
-    pub filled: FilledChange,
 }
 
 /// What a store can be told.
@@ -189,7 +175,7 @@ impl Store {
     ) -> Result<CommitId, CommitError> {
         self.check_writable(Room::Reserve)?;
         let at = self.latest().next();
-        let before = self.asked(|rows| files::place(rows, origin))?;
+        let before = self.asked(|rows| commits::place(rows, origin))?;
         let before = before.unwrap_or(Place { last: None, fence: Epoch::FIRST, mirror: None });
         if !epoch.may_follow(before.fence) {
             let got = Position { origin, epoch, seq: Seq(0) };

@@ -7,7 +7,7 @@
 use keepshare_base::{CommitId, FileId, Kind, Name, SetPath, Stamp};
 use keepshare_versioning::{Ended, HistoryEntry, NameAt};
 
-use crate::{AskError, Denial, Pattern, question::Question, reach::Time, rights::Want};
+use crate::{AskError, Denial, Pattern, guard::Time, question::Question, rights::Want};
 
 use super::{Asking, FoundPath, Interrupted, told::before};
 

@@ -3,7 +3,7 @@
 use keepshare_base::{CommitId, FileId, Kind, Name, SetPath};
 use keepshare_versioning::{HistoryEntry, NameAt};
 
-use crate::{AskError, question::Question, reach::Time, rights::Want};
+use crate::{AskError, guard::Time, question::Question, rights::Want};
 
 /// How many names of a folder are compared with what was asked for.
 const NAMES_MAX: usize = 10_000;

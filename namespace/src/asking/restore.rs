@@ -2,7 +2,7 @@
 
 use keepshare_base::{CommitId, FileId, Kind, SetPath};
 
-use crate::{AskError, Denial, PathThen, Restorable, Who, question::Question, reach::Time};
+use crate::{AskError, Denial, PathThen, Restorable, Who, guard::Time, question::Question};
 
 impl Question<'_> {
     /// Returns the version that a path had at the time that was typed, as it may be written back there now.

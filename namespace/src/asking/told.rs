@@ -3,7 +3,7 @@
 use keepshare_base::{CommitId, FileId, Kind, SetPath};
 use keepshare_versioning::{FileState, HistoryEntry, NameAt};
 
-use crate::{AskError, Denial, question::Question, reach::Time, rights::Want};
+use crate::{AskError, Denial, guard::Time, question::Question, rights::Want};
 
 /// The folders of a path.
 pub(super) struct Folders {

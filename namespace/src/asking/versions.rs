@@ -5,7 +5,7 @@ use std::collections::{HashMap, hash_map::Entry};
 use keepshare_base::{CommitId, FileId, Kind, Name, SetPath};
 use keepshare_versioning::{HistoryEntry, NameAt};
 
-use crate::{AskError, Denial, PathVersion, question::Question, reach::Time, rights::Want};
+use crate::{AskError, Denial, PathVersion, guard::Time, question::Question, rights::Want};
 
 use super::told::Folders;
 

@@ -43,7 +43,7 @@ pub async fn dial_control(
 }
 
 /// Connects and verifies whoever answers. The caller sets the deadline.
-pub(crate) async fn connect(
+pub(super) async fn connect(
     address: &str,
     config: Arc<ClientConfig>,
 ) -> Result<TlsStream<TcpStream>, LinkError> {

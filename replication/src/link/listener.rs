@@ -26,9 +26,9 @@ use keepshare_gate::{Gate, Pulse, Shares};
 
 use super::{
     CONTROL_ALPN, Credentials, HANDSHAKE_TIMEOUT, JOIN_ALPN, LINK_ALPN, Link, LinkError,
-    LinkOptions, block::READY, certificate, open,
+    LinkOptions, block::READY, certificate, join::PendingJoin, open,
 };
-use crate::{clock::mono, join::PendingJoin};
+use crate::clock::mono;
 
 /// The most connections that shake hands, in all and of one address (of one /64 for IPv6): nobody is known here before
 /// the place is given up.

@@ -7,9 +7,9 @@ use keepshare_identity::{
     Applicant, Application, EnrolError, JoinDesk, JoinError, JoinToken, JoinedIdentity,
     PendingIdentity, StationIdentity, TokenRefusal, tls,
 };
-use keepshare_replication::{
+use keepshare_replication::link::{
+    Accepted, CONTROL_ALPN, JOIN_ALPN, LINK_ALPN, LinkError, LinkOptions, Listener, dial,
     join::{AskError, ask},
-    link::{Accepted, CONTROL_ALPN, JOIN_ALPN, LINK_ALPN, LinkError, LinkOptions, Listener, dial},
 };
 use rustls::{
     pki_types::ServerName,

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use keepshare_base::{StationAddress, StationName};
 use keepshare_control::{Failure, Outcome};
 use keepshare_identity::{Member, Move};
-use keepshare_replication::join::ask;
+use keepshare_replication::link::join::ask;
 
 use super::Membership;
 use crate::state::Rerouted;

@@ -18,7 +18,7 @@ use tokio::{
 
 use keepshare_base::StationName;
 use keepshare_identity::{Have, Hearing, JoinDesk, JoinError, StationIdentity};
-use keepshare_replication::join::ask;
+use keepshare_replication::link::join::ask;
 
 use super::{
     agreed::{Agreed, Held},

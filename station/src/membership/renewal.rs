@@ -11,7 +11,7 @@ use keepshare_identity::{
     Applicant, StationIdentity,
     tls::{StationTls, machine_clock},
 };
-use keepshare_replication::join::ask;
+use keepshare_replication::link::join::ask;
 
 use super::Membership;
 

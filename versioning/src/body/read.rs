@@ -5,7 +5,7 @@ use std::{collections::HashMap, ops::Range};
 use keepshare_base::CommitId;
 
 use crate::{
-    index::{IndexError, Rows, Table, apply::decode_loc, keys, voids},
+    index::{IndexError, Rows, Table, keys, values::decode_loc, voids},
     pack::{PackError, PackLoc},
     record::{BLOCK_BYTES, Body, BodyId, Grain, PAGE_BYTES},
 };

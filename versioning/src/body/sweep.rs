@@ -7,11 +7,7 @@
 use keepshare_base::CommitId;
 
 use crate::{
-    index::{
-        IndexError, Rows, Table,
-        apply::{body_users, decode_u64},
-        files, keys,
-    },
+    index::{IndexError, Rows, Table, apply::body_users, files, keys, values::decode_u64},
     record::{Body, BodyId, Grain, PAGES_PER_BLOCK, Piece, Row},
 };
 

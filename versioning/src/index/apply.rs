@@ -5,32 +5,20 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Serialize, de::DeserializeOwned};
-
 use keepshare_base::{CommitId, FileId, Kind, Name, Stamp};
 
 use crate::{
-    log::LogPosition,
     moment::{Verdict, moment, stopped_for},
     pack::PackLoc,
     record::{Body, BodyId, CommitValue, FileValue, FirstCommitValue, Mark, Piece, Row},
 };
 
-use super::{IndexError, Rows, Table, WriteRows, files, keys, voids};
-
-/// The keys of [`Table::Meta`].
-pub(crate) mod meta {
-    /// The version of the tables.
-    pub(crate) const FORMAT: &[u8] = b"format";
-    /// The log position that the tables hold.
-    pub(crate) const LOG: &[u8] = b"log";
-    /// What the clock said last.
-    pub(crate) const CLOCK: &[u8] = b"clock";
-    /// The highest pack that a row named.
-    pub(crate) const PACK: &[u8] = b"pack";
-    /// The commit after which `touched` and `ranges` are known.
-    pub(crate) const TOUCHED: &[u8] = b"touched";
-}
+use super::{
+    IndexError, Rows, Table, WriteRows, commits, keys,
+    ranges::merged,
+    values::{decode, decode_loc, decode_u64, encode, meta, meta_number, set_meta_number},
+    voids,
+};
 
 /// What the rows come from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -39,63 +27,6 @@ pub(crate) enum Source {
     Record(CommitId),
     /// A snapshot of the log, which says nothing of what each commit touched.
     Snapshot,
-}
-
-/// Returns a value's bytes.
-pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_stdvec(value).expect("values hold nothing that cannot be encoded")
-}
-
-/// Reads what [`encode`] wrote.
-pub(crate) fn decode<T: DeserializeOwned>(table: Table, bytes: &[u8]) -> Result<T, IndexError> {
-    postcard::from_bytes(bytes).map_err(|_| table.broken())
-}
-
-/// Reads a location; nothing stands for zeros.
-pub(crate) fn decode_loc(table: Table, bytes: &[u8]) -> Result<Option<PackLoc>, IndexError> {
-    if bytes.is_empty() {
-        return Ok(None);
-    }
-    PackLoc::from_bytes(bytes).map(Some).ok_or_else(|| table.broken())
-}
-
-/// Reads a number.
-pub(crate) fn decode_u64(table: Table, bytes: &[u8]) -> Result<u64, IndexError> {
-    Ok(u64::from_be_bytes(bytes.try_into().map_err(|_| table.broken())?))
-}
-
-/// Returns where in the log the tables are; `None` in new ones.
-pub(crate) fn log_position(rows: &impl Rows) -> Result<Option<LogPosition>, IndexError> {
-    let value = rows.get(Table::Meta, meta::LOG)?;
-    value.map(|value| decode(Table::Meta, value.value())).transpose()
-}
-
-/// Notes where in the log the tables are.
-pub(crate) fn set_log_position(
-    rows: &mut WriteRows<'_>,
-    position: &LogPosition,
-) -> Result<(), IndexError> {
-    rows.put(Table::Meta, meta::LOG, &encode(position))
-}
-
-/// Returns a number of [`Table::Meta`]; 0 where there is none.
-pub(crate) fn meta_number(rows: &impl Rows, key: &[u8]) -> Result<u64, IndexError> {
-    rows.get(Table::Meta, key)?.map_or(Ok(0), |value| decode_u64(Table::Meta, value.value()))
-}
-
-/// Sets a number of [`Table::Meta`].
-pub(crate) fn set_meta_number(
-    rows: &mut WriteRows<'_>,
-    key: &[u8],
-    number: u64,
-) -> Result<(), IndexError> {
-    rows.put(Table::Meta, key, &number.to_be_bytes())
-}
-
-/// Returns what the clock said last.
-pub(crate) fn clock(rows: &impl Rows) -> Result<Option<Stamp>, IndexError> {
-    let value = rows.get(Table::Meta, meta::CLOCK)?;
-    value.map(|value| decode(Table::Meta, value.value())).transpose()
 }
 
 /// Applies rows in order.
@@ -163,8 +94,8 @@ impl Apply<'_, '_> {
     /// Gives a commit of before moments were kept the moment that its stamp and its arrival tell.
     fn first_commit(&mut self, at: CommitId, value: &FirstCommitValue) -> Result<(), IndexError> {
         let FirstCommitValue { arrival, position, complete, stamp, user } = value.clone();
-        let last = files::commit_before(self.rows, at)?;
-        let before = files::moment_before(self.rows, position.origin, at)?;
+        let last = commits::commit_before(self.rows, at)?;
+        let before = commits::moment_before(self.rows, position.origin, at)?;
         let running = last.map_or(0, |last| {
             let stopped = stopped_for(arrival.micros_since(last.arrival));
             last.running_micros.saturating_add(stopped)
@@ -199,7 +130,7 @@ impl Apply<'_, '_> {
 
     /// Lets go of the moment that a commit had before its clock was repaired.
     fn forget_moment(&mut self, at: CommitId, value: &CommitValue) -> Result<(), IndexError> {
-        match files::commit(self.rows, at)? {
+        match commits::commit(self.rows, at)? {
             Some(before) if before.moment != value.moment => {
                 let key = keys::time(before.position.origin, before.moment, at);
                 self.rows.remove(Table::Time, &key).map(drop)
@@ -483,17 +414,4 @@ pub(crate) fn body_users(
 pub(crate) fn pack_used(rows: &impl Rows, pack: u64) -> Result<u64, IndexError> {
     let value = rows.get(Table::Pack, &pack.to_be_bytes())?;
     value.map_or(Ok(0), |value| decode_u64(Table::Pack, value.value()))
-}
-
-/// Sorts ranges and joins those that touch.
-pub(crate) fn merged(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
-    ranges.sort_unstable();
-    let mut merged: Vec<(u64, u64)> = Vec::with_capacity(ranges.len());
-    for (start, end) in ranges {
-        match merged.last_mut() {
-            Some(last) if start <= last.1 => last.1 = last.1.max(end),
-            _ => merged.push((start, end)),
-        }
-    }
-    merged
 }

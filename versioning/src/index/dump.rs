@@ -7,9 +7,8 @@ use keepshare_base::{CommitId, ContentHash};
 use crate::record::{Grain, Row};
 
 use super::{
-    IndexError, Rows, Table,
-    apply::{clock, decode, decode_loc, decode_u64},
-    keys,
+    IndexError, Rows, Table, keys,
+    values::{clock, decode, decode_loc, decode_u64},
 };
 
 /// Walks through the logged rows of one view, some at a time.

@@ -4,7 +4,10 @@ use keepshare_base::{CommitId, DEPTH_MAX, FileId, Kind, Name, SetPath};
 
 use crate::state::Entry;
 
-use super::{IndexError, Rows, Table, apply::decode, keys};
+use super::{
+    IndexError, Rows, Table, keys,
+    values::{decode, decode_u64},
+};
 
 /// What a name stands for.
 pub(crate) type Target = Option<(FileId, Kind)>;
@@ -355,7 +358,7 @@ pub(crate) fn had_name(rows: &impl Rows, file: FileId) -> Result<bool, IndexErro
 /// Returns how many names a file has today.
 pub(crate) fn count(rows: &impl Rows, file: FileId) -> Result<u64, IndexError> {
     let value = rows.get(Table::Names, &file.to_bytes())?;
-    value.map_or(Ok(0), |value| super::apply::decode_u64(Table::Names, value.value()))
+    value.map_or(Ok(0), |value| decode_u64(Table::Names, value.value()))
 }
 
 /// Returns a path that a file had at a commit; `None` where it hung nowhere under the root.

@@ -7,13 +7,12 @@ use keepshare_base::{
 use super::{
     IndexError, Range, Rows, Table, WriteRows,
     apply::{Source, apply},
-    files, names,
+    commits, names,
 };
 use crate::{
     checked::open_checked,
     disk::{Disk, sim::SimDisk},
-    record::{FirstCommitValue, Row},
-    state::Place,
+    record::{FirstCommitValue, Place, Row},
 };
 
 const HOUR: i64 = 3_600_000_000;
@@ -56,8 +55,8 @@ fn commits_of_the_last_release_get_moments() {
                 apply(&mut write, record, std::slice::from_ref(row)).unwrap();
             }
             let told = (1..=6).map(|at| {
-                let info = files::commit_info(&write, CommitId(at)).unwrap().unwrap();
-                let found = files::commit_at(&write, info.moment, CommitId::MAX).unwrap();
+                let info = commits::commit_info(&write, CommitId(at)).unwrap().unwrap();
+                let found = commits::commit_at(&write, info.moment, CommitId::MAX).unwrap();
                 assert_eq!(found, CommitId(at), "a typed time finds it");
                 (info.moment.0, info.running_micros)
             });

@@ -9,7 +9,7 @@ use keepshare_base::CommitId;
 
 use crate::record::BodyId;
 
-use super::{IndexError, Rows, Table, WriteRows, apply::decode_u64, keys};
+use super::{IndexError, Rows, Table, WriteRows, keys, values::decode_u64};
 
 /// How many bits of a commit one level takes together.
 const LEVEL_BITS: u32 = 4;

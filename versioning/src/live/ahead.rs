@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     identity::Identity,
-    records::{Retries, Stored},
+    records::{Record, Retries, Stored},
 };
 use crate::disk::{Disk, DiskFile};
 
@@ -36,9 +36,6 @@ pub struct Memory {
     /// A number that no other run of the machine has.
     pub boot: [u8; 16],
 }
-
-/// A file, and the inode that it is; none where it is none.
-pub(super) type Record = (FileId, Option<Identity>);
 
 /// What has to be done again of a step that was cut off.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

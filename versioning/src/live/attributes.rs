@@ -8,7 +8,7 @@ use std::{fmt, io};
 
 use rustix::{
     fd::{AsFd, BorrowedFd},
-    fs::{Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags},
+    fs::{Mode, XattrFlags},
     io::Errno,
 };
 
@@ -18,7 +18,7 @@ use keepshare_base::{
 };
 use keepshare_host::accounts::{Answer, MachineAccounts};
 
-use super::beneath::{Folder, Part, Seen, see_open, step};
+use super::beneath::{Folder, Part, Seen, ids, see_open, step, times};
 
 /// How many attributes that were left out are told one by one.
 const LEFT_OUT_NAMED_MAX: usize = 3;
@@ -246,20 +246,6 @@ fn set_xattr(fd: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> io::Result<()> {
 
 fn shown(name: &[u8]) -> String {
     format!("attribute {}", String::from_utf8_lossy(name))
-}
-
-/// Returns times that set only the content's.
-pub(super) fn times(mtime: FileTime) -> Timestamps {
-    Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        last_modification: Timespec { tv_sec: mtime.secs, tv_nsec: mtime.nanos.into() },
-    }
-}
-
-/// Returns numbers as ids; the one that means "leave it" to the kernel does.
-pub(super) fn ids(uid: u32, gid: u32) -> (Option<Uid>, Option<Gid>) {
-    let uid = (uid != u32::MAX).then(|| Uid::from_raw(uid));
-    (uid, (gid != u32::MAX).then(|| Gid::from_raw(gid)))
 }
 
 /// Refuses a time that the file system made another: what it cannot hold it sets to the nearest that it can, and says nothing.

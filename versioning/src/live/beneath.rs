@@ -7,7 +7,9 @@
 
 use std::{fs::File, io, os::fd::OwnedFd, path::Path};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, StatxFlags};
+use rustix::fs::{
+    AtFlags, CWD, Gid, Mode, OFlags, RenameFlags, StatxFlags, Timespec, Timestamps, UTIME_OMIT, Uid,
+};
 
 use keepshare_base::{FileTime, Kind, Name};
 use keepshare_host::beneath::{self, Mounts};
@@ -171,13 +173,13 @@ impl Folder {
     pub(super) fn set_mtime_of(&self, name: Part<'_>, mtime: FileTime) -> io::Result<()> {
         step()?;
         let flags = AtFlags::SYMLINK_NOFOLLOW;
-        Ok(rustix::fs::utimensat(&self.0, name.0, &super::attributes::times(mtime), flags)?)
+        Ok(rustix::fs::utimensat(&self.0, name.0, &times(mtime), flags)?)
     }
 
     /// Sets the owner of an entry that cannot be opened, a symlink.
     pub(super) fn set_owner_of(&self, name: Part<'_>, uid: u32, gid: u32) -> io::Result<()> {
         step()?;
-        let (uid, gid) = super::attributes::ids(uid, gid);
+        let (uid, gid) = ids(uid, gid);
         Ok(rustix::fs::chownat(&self.0, name.0, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
@@ -185,6 +187,20 @@ impl Folder {
     pub(super) fn descriptor(&self) -> &OwnedFd {
         &self.0
     }
+}
+
+/// Returns times that set only the content's.
+pub(super) fn times(mtime: FileTime) -> Timestamps {
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: mtime.secs, tv_nsec: mtime.nanos.into() },
+    }
+}
+
+/// Returns numbers as ids; the one that means "leave it" to the kernel does.
+pub(super) fn ids(uid: u32, gid: u32) -> (Option<Uid>, Option<Gid>) {
+    let uid = (uid != u32::MAX).then(|| Uid::from_raw(uid));
+    (uid, (gid != u32::MAX).then(|| Gid::from_raw(gid)))
 }
 
 /// Tells what a descriptor is open on.

@@ -13,7 +13,7 @@ use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
 
 use keepshare_base::{CommitId, FileId, Name};
 
-use super::{ahead::Record, identity::Identity};
+use super::identity::Identity;
 use crate::checked::{CheckedDb, CheckedError};
 
 /// How many names that failed are remembered one by one; beyond, the whole tree is compared.
@@ -42,6 +42,9 @@ pub enum RecordsError {
     #[error("the database of the live tree's state failed")]
     Database(#[source] redb::Error),
 }
+
+/// A file, and the inode that it is; none where it is none.
+pub(super) type Record = (FileId, Option<Identity>);
 
 /// What failed and is tried again.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

@@ -159,6 +159,14 @@ pub(super) fn push_frame(
     header[4..8].copy_from_slice(&crc.to_le_bytes());
 }
 
+/// Returns the body of the frame that ends a snapshot.
+pub(super) fn snapshot_end(parts: u64, hasher: &blake3::Hasher) -> [u8; 40] {
+    let mut body = [0; 40];
+    body[..8].copy_from_slice(&parts.to_le_bytes());
+    body[8..].copy_from_slice(hasher.finalize().as_bytes());
+    body
+}
+
 /// Returns the running hash after one more record.
 pub(super) fn extend_running(running: &[u8; 32], commit: CommitId, body: &[u8]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();

@@ -11,9 +11,8 @@ use crate::disk::{Disk, DiskFile};
 
 use super::{
     Log, LogError, LogPosition, Recovery,
-    frame::{FORMAT, FileHeader, FrameHeader, FrameKind, HeaderError},
+    frame::{FORMAT, FileHeader, FrameHeader, FrameKind, HeaderError, snapshot_end},
     replay::{damage, follow},
-    rewrite::snapshot_end,
     scan::{Step, Walker},
 };
 

@@ -11,7 +11,7 @@ use crate::disk::{Disk, DiskFile, is_full, random_id};
 
 use super::{
     BODY_BYTES_MAX, EntryKind, Log, LogError, LogPosition,
-    frame::{FileHeader, FrameKind, push_frame},
+    frame::{FileHeader, FrameKind, push_frame, snapshot_end},
     open::{DIR, TEMPORARY, name},
 };
 
@@ -179,14 +179,6 @@ impl LogRewriter {
         self.buffer.clear();
         Ok(())
     }
-}
-
-/// Returns the body of the frame that ends a snapshot.
-pub(super) fn snapshot_end(parts: u64, hasher: &blake3::Hasher) -> [u8; 40] {
-    let mut body = [0; 40];
-    body[..8].copy_from_slice(&parts.to_le_bytes());
-    body[8..].copy_from_slice(hasher.finalize().as_bytes());
-    body
 }
 
 fn full_or_io(error: io::Error) -> LogError {

@@ -7,11 +7,8 @@ use keepshare_base::{
     RestoreRow, RunningHash, Seq, Stamp,
 };
 
-use super::{Body, BodyId, FileValue, FirstCommitValue, Mark, Piece, Row};
-use crate::{
-    pack::PackLoc,
-    state::{MirrorMark, Place},
-};
+use super::{Body, BodyId, FileValue, FirstCommitValue, Mark, MirrorMark, Piece, Place, Row};
+use crate::pack::PackLoc;
 
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]

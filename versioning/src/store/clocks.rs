@@ -4,7 +4,7 @@ use keepshare_base::{CommitId, Stamp};
 
 use crate::{
     CommitError,
-    index::{IndexError, Rows, files},
+    index::{IndexError, Rows, commits},
     moment::{Repair, Survey, Times},
     record::{CommitValue, Row},
 };
@@ -64,7 +64,7 @@ impl Store {
 }
 
 fn page(rows: &impl Rows, after: CommitId) -> Result<Vec<(CommitId, CommitValue)>, IndexError> {
-    files::commits_after(rows, after, COMMITS_PER_STEP)
+    commits::commits_after(rows, after, COMMITS_PER_STEP)
 }
 
 /// Returns the rows of those that are to be other than they are.

@@ -11,9 +11,10 @@ use crate::{
     error::CommitError,
     index::{
         IndexError, ReadRows, Rows, Table, WriteRows,
-        apply::{meta, meta_number, pack_used, set_meta_number},
+        apply::pack_used,
         dump::Dump,
         keys,
+        values::{meta, meta_number, set_meta_number},
     },
     log::LogRewriter,
     pack::{PackLoc, PackReader},

@@ -10,11 +10,9 @@ use crate::{
     disk::{Disk, RESERVE_BYTES},
     index::{
         FORMAT, IndexError, ReadRows, WriteRows,
-        apply::{
-            Source, apply, clock, log_position, meta, meta_number, set_log_position,
-            set_meta_number,
-        },
-        files,
+        apply::{Source, apply},
+        commits,
+        values::{clock, log_position, meta, meta_number, set_log_position, set_meta_number},
     },
     log::{Entry, EntryKind, Log, LogError, LogPosition},
     moment::Clock,
@@ -265,7 +263,7 @@ fn replay_entry(rows: &mut WriteRows<'_>, entry: &Entry) -> Result<(), StoreErro
 fn summary(database: &CheckedDb) -> Result<(Clock, u64), IndexError> {
     let read = |database: &redb::Database| {
         let rows = ReadRows::begin(database)?;
-        let newest = files::newest_commit(&rows, Bound::Unbounded)?;
+        let newest = commits::newest_commit(&rows, Bound::Unbounded)?;
         let newest = newest.map(|(_, value)| (value.running_micros, value.arrival));
         let clock = Clock::stopped(clock(&rows)?, newest);
         Ok::<_, IndexError>((clock, meta_number(&rows, meta::PACK)?))

@@ -7,7 +7,7 @@ use keepshare_base::{CommitId, FileId};
 use super::{Room, Store, plan::fate::OPEN_MICROS_MAX};
 use crate::{
     error::CommitError,
-    index::{IndexError, Rows, Table, apply::decode_u64, files, keys, names},
+    index::{IndexError, Rows, Table, commits, files, keys, names, values::decode_u64},
     moment::Arrival,
     record::{Mark, Row},
 };
@@ -49,12 +49,13 @@ fn overdue(
             return Ok((out, Some(file)));
         }
         let commit = CommitId(decode_u64(Table::Open, value.value())?);
-        let then = files::commit(rows, commit)?.map(|commit| commit.running_micros);
+        let then = commits::commit(rows, commit)?.map(|commit| commit.running_micros);
         if then.is_some_and(|then| now_micros.saturating_sub(then) < OPEN_MICROS_MAX) {
             continue;
         }
         // What a mirror that broke off left is no state of any moment, and what has no name is being written.
-        let mirrors = files::place(rows, file.origin)?.is_some_and(|place| place.mirror.is_some());
+        let mirrors =
+            commits::place(rows, file.origin)?.is_some_and(|place| place.mirror.is_some());
         if mirrors || names::count(rows, file)? == 0 {
             continue;
         }

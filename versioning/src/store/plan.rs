@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use keepshare_base::{CommitId, FileId, FileRow, Made};
 
 use crate::{
-    Incoming, Refusal, StoreError,
+    Refusal, StoreError,
     body::{BodyError, Old, write},
-    check::{CheckError, check},
+    check::{CheckError, Incoming, check},
     error::CommitError,
-    index::{IndexError, Rows, apply::body_users, files, names},
+    index::{IndexError, Rows, apply::body_users, commits, files, names},
     moment::{Told, moment},
     pack::PackError,
     record::{Body, BodyId, CommitValue, FileValue, Mark, Row},
@@ -72,13 +72,13 @@ pub(super) fn change(
     incoming: &Incoming,
 ) -> Result<Vec<Row>, PlanError> {
     let origin = incoming.position.origin;
-    let place_before = files::place(rows, origin)?;
+    let place_before = commits::place(rows, origin)?;
     let place = check(rows, at, incoming)?;
     // The end of a mirror belongs to it.
     let mirror = place.mirror.or(place_before.and_then(|before| before.mirror));
     let position = incoming.position;
     let change = &incoming.filled.change;
-    let before = files::moment_before(rows, position.origin, at)?;
+    let before = commits::moment_before(rows, position.origin, at)?;
     let value = CommitValue {
         arrival: told.arrival,
         moment: moment(change.stamp, told.arrival, told.verdict, before),

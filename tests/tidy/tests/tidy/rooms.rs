@@ -6,24 +6,10 @@ use crate::{PURE, files_with, manifests, modules::Modules, read_manifest, root};
 
 /// Rings that are still there. The list may only shrink: what it names that is no ring any more is taken out of it.
 const RINGS: &[(&str, &str, &[&str])] = &[
-    (
-        "keepshare-namespace",
-        "",
-        &[
-            "content", "dated", "former", "history", "ids", "live", "past", "question", "reach",
-            "share", "table", "versions",
-        ],
-    ),
-    ("keepshare-replication", "", &["join", "link"]),
+    // The master's source is to be divided anew, into what looks, what decides and what composes; until then it is listed.
     ("keepshare-replication", "source", &["aside", "ledger", "map", "pass", "tree"]),
     ("keepshare-replication", "source", &["fitting", "plan"]),
     ("keepshare-replication", "source", &["keeping", "pending", "round", "ship"]),
-    ("keepshare-versioning", "", &["check", "store"]),
-    ("keepshare-versioning", "", &["record", "state"]),
-    ("keepshare-versioning", "index", &["apply", "files", "voids"]),
-    ("keepshare-versioning", "live", &["ahead", "records"]),
-    ("keepshare-versioning", "live", &["attributes", "beneath"]),
-    ("keepshare-versioning", "log", &["open", "rewrite"]),
 ];
 
 #[test]
@@ -58,18 +44,17 @@ const LINES_MAX: usize = 500;
 
 /// Files that are longer still, and how long they may be. The list may only shrink, and so may the files.
 const LONG: &[(&str, usize)] = &[
-    ("versioning/src/index/files.rs", 614),
     ("versioning/src/live.rs", 554),
     ("versioning/src/past/when.rs", 508),
     ("replication/src/capture/hub.rs", 515),
     ("replication/src/drivers/receive.rs", 513),
+    // The master's source is to be divided anew, into what looks, what decides and what composes; until then it is listed.
     ("replication/src/source/map.rs", 659),
     ("replication/src/source/round.rs", 601),
     ("replication/src/source/ship.rs", 669),
     ("replication/src/source/worker/turn.rs", 631),
     ("replication/proto/src/shipper.rs", 519),
     ("auth/src/sessions.rs", 504),
-    ("namespace/src/share.rs", 588),
 ];
 
 #[test]

@@ -8,7 +8,7 @@ use keepshare_base::{CommitId, Content, FileId, FileRow, Made, Position};
 use super::{Plan, PlanError};
 use crate::{
     body::{Old, small_content},
-    index::{Rows, files, names},
+    index::{Rows, commits, files, names},
     record::{BLOB_BYTES_MAX, Body, FileValue, Mark},
 };
 
@@ -77,7 +77,7 @@ impl<R: Rows> Plan<'_, '_, R> {
         let is_it = match (&value.mark, made) {
             (Mark::Origin(before), Some(made)) => before.position == made.position,
             (Mark::Change, None) if again => {
-                let cut = files::commit(self.rows, cut)?;
+                let cut = commits::commit(self.rows, cut)?;
                 cut.is_some_and(|cut| cut.position == self.incoming.position)
             }
             _ => false,
@@ -114,7 +114,7 @@ impl<R: Rows> Plan<'_, '_, R> {
 
     /// Tells whether a commit arrived longer ago than a state may be open.
     fn is_older(&self, commit: CommitId) -> Result<bool, PlanError> {
-        let then = files::commit(self.rows, commit)?.map(|commit| commit.running_micros);
+        let then = commits::commit(self.rows, commit)?.map(|commit| commit.running_micros);
         Ok(then.is_none_or(|then| self.now_micros.saturating_sub(then) >= OPEN_MICROS_MAX))
     }
 
@@ -204,7 +204,7 @@ impl<R: Rows> Plan<'_, '_, R> {
             match value.mark {
                 Mark::Origin(newest) => return Ok(NewestPlace::At(newest.position)),
                 Mark::Change => {
-                    let cut = files::commit(self.rows, value.cut.unwrap_or(commit))?;
+                    let cut = commits::commit(self.rows, value.cut.unwrap_or(commit))?;
                     let at = cut.map(|cut| NewestPlace::At(cut.position));
                     return Ok(at.unwrap_or(NewestPlace::Unknown));
                 }

@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
-use crate::link::{HANDSHAKE_TIMEOUT, LinkError, connect};
+use super::{HANDSHAKE_TIMEOUT, LinkError, dial::connect};
 
 /// The longest question, in bytes.
 pub const QUESTION_BYTES_MAX: u32 = 8 * 1024;

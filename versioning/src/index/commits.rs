@@ -1,0 +1,262 @@
+//! Questions about commits, positions and moments, and what came with them.
+
+use std::ops::Bound::{self, Included};
+
+use keepshare_base::{
+    CommitId, Epoch, FileId, Name, OriginId, Position, RequestId, RestoreRow, Seq, Stamp,
+};
+
+use crate::{
+    record::{CommitValue, Place},
+    state::{CommitInfo, PointInfo, RestoreInfo, Touched},
+};
+
+use super::{
+    IndexError, Rows, Table, keys,
+    values::{decode, decode_u64, meta, meta_number},
+};
+
+/// The most rows that [`touched`] gives; more is everything.
+const TOUCHED_ROWS_MAX: usize = 100_000;
+
+/// The most commits of other origins that are looked through for one of this origin.
+const OTHER_ORIGINS_MAX: usize = 64;
+
+/// Returns a commit's row.
+pub(crate) fn commit(
+    rows: &impl Rows,
+    commit: CommitId,
+) -> Result<Option<CommitValue>, IndexError> {
+    let value = rows.get(Table::Commit, &keys::commit(commit))?;
+    value.map(|value| decode(Table::Commit, value.value())).transpose()
+}
+
+/// Returns a commit's row as a view shows it.
+pub(crate) fn commit_info(
+    rows: &impl Rows,
+    at: CommitId,
+) -> Result<Option<CommitInfo>, IndexError> {
+    Ok(commit(rows, at)?.map(|value| CommitInfo {
+        commit: at,
+        arrival: value.arrival,
+        position: value.position,
+        complete: value.complete,
+        stamp: value.stamp,
+        moment: value.moment,
+        running_micros: value.running_micros,
+        user: value.user,
+    }))
+}
+
+/// Returns the row of the newest commit before `at` that has one, and its number.
+pub(crate) fn newest_commit(
+    rows: &impl Rows,
+    before: Bound<&[u8]>,
+) -> Result<Option<(CommitId, CommitValue)>, IndexError> {
+    let row = rows.range(Table::Commit, Bound::Unbounded, before)?.next_back();
+    let Some((key, value)) = row.transpose()? else { return Ok(None) };
+    let at = keys::oldest_of(Table::Commit, key.value())?;
+    Ok(Some((at, decode(Table::Commit, value.value())?)))
+}
+
+/// Returns commits after `after`, oldest first.
+pub(crate) fn commits_after(
+    rows: &impl Rows,
+    after: CommitId,
+    limit: usize,
+) -> Result<Vec<(CommitId, CommitValue)>, IndexError> {
+    let from = keys::commit(CommitId(after.0.saturating_add(1)));
+    let mut commits = Vec::new();
+    for row in rows.under(Table::Commit, &[], &from)?.take(limit) {
+        let (key, value) = row?;
+        let at = keys::oldest_of(Table::Commit, key.value())?;
+        commits.push((at, decode(Table::Commit, value.value())?));
+    }
+    Ok(commits)
+}
+
+/// Returns the row of the commit before `at`.
+pub(crate) fn commit_before(
+    rows: &impl Rows,
+    at: CommitId,
+) -> Result<Option<CommitValue>, IndexError> {
+    let newest = newest_commit(rows, Bound::Excluded(&keys::commit(at)))?;
+    Ok(newest.map(|(_, value)| value))
+}
+
+/// Returns the newest moment that an origin had before a commit.
+pub(crate) fn moment_before(
+    rows: &impl Rows,
+    origin: OriginId,
+    at: CommitId,
+) -> Result<Option<Stamp>, IndexError> {
+    let end = keys::commit(at);
+    let before = rows.range(Table::Commit, Bound::Unbounded, Bound::Excluded(&end))?;
+    for row in before.rev().take(OTHER_ORIGINS_MAX) {
+        let value: CommitValue = decode(Table::Commit, row?.1.value())?;
+        if value.position.origin == origin {
+            return Ok(Some(value.moment));
+        }
+    }
+    // An origin that was quiet for long: its last complete change.
+    let prefix = keys::origin(origin);
+    let last = keys::time(origin, Stamp::MAX, CommitId::MAX);
+    for row in rows.range(Table::Time, Included(&prefix), Included(&last))?.rev() {
+        let (key, _) = row?;
+        let commit = keys::oldest_of(Table::Time, key.value())?;
+        if commit < at {
+            return Ok(Some(keys::read_time(key.value())?));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the last complete commit at or before `newest` with a moment at or before `through`, of all origins.
+pub(crate) fn commit_at(
+    rows: &impl Rows,
+    through: Stamp,
+    newest: CommitId,
+) -> Result<CommitId, IndexError> {
+    let mut last = CommitId(0);
+    let mut from = vec![];
+    while let Some((key, _)) = rows.first_under(Table::Place, &[], &from)? {
+        let key = key.value();
+        let origin = keys::read_origin(key)?;
+        let end = keys::time(origin, through, CommitId::MAX);
+        // Moments of one origin are in the order of its commits.
+        for row in rows.range(Table::Time, Included(key), Included(&end))?.rev() {
+            let at = keys::oldest_of(Table::Time, row?.0.value())?;
+            if at <= newest {
+                last = last.max(at);
+                break;
+            }
+        }
+        match keys::after_prefix(key) {
+            Some(next) => from = next,
+            None => break,
+        }
+    }
+    Ok(last)
+}
+
+/// Returns the last commit with this position.
+pub(crate) fn commit_of(
+    rows: &impl Rows,
+    position: Position,
+) -> Result<Option<CommitId>, IndexError> {
+    let value = rows.get(Table::Position, &keys::position(position))?;
+    value.map(|value| Ok(CommitId(decode_u64(Table::Position, value.value())?))).transpose()
+}
+
+/// Returns the last commit with this position or, where it has none, with the next lower one that has; none where the
+/// origin has not come so far.
+pub(crate) fn commit_through(
+    rows: &impl Rows,
+    position: Position,
+) -> Result<Option<CommitId>, IndexError> {
+    let is_reached = place(rows, position.origin)?.and_then(|place| place.last);
+    let is_reached =
+        is_reached.is_some_and(|(epoch, seq, _)| (epoch, seq) >= (position.epoch, position.seq));
+    if !is_reached {
+        return commit_of(rows, position);
+    }
+    let (from, end) = (keys::origin(position.origin), keys::position(position));
+    let row = rows.range(Table::Position, Included(&from), Included(&end))?.next_back();
+    let Some((_, value)) = row.transpose()? else { return Ok(None) };
+    Ok(Some(CommitId(decode_u64(Table::Position, value.value())?)))
+}
+
+/// Returns the highest place of an origin that any commit has.
+pub(crate) fn highest(
+    rows: &impl Rows,
+    origin: OriginId,
+) -> Result<Option<(Epoch, Seq)>, IndexError> {
+    let prefix = keys::origin(origin);
+    match rows.under(Table::Position, &prefix, &prefix)?.next_back().transpose()? {
+        Some((key, _)) => keys::read_position(key.value()).map(|at| Some((at.epoch, at.seq))),
+        None => Ok(None),
+    }
+}
+
+/// Returns how far an origin's changes have come.
+pub(crate) fn place(rows: &impl Rows, origin: OriginId) -> Result<Option<Place>, IndexError> {
+    let value = rows.get(Table::Place, &keys::origin(origin))?;
+    value.map(|value| decode(Table::Place, value.value())).transpose()
+}
+
+/// Returns the answer to a request to restore.
+pub(crate) fn restore(
+    rows: &impl Rows,
+    request: RequestId,
+) -> Result<Option<RestoreInfo>, IndexError> {
+    let Some(value) = rows.get(Table::Restore, &request.0)? else { return Ok(None) };
+    let (row, position, commit): (RestoreRow, Position, CommitId) =
+        decode(Table::Restore, value.value())?;
+    Ok(Some(RestoreInfo { row, position, commit }))
+}
+
+/// Returns the points after `after`, oldest first.
+pub(crate) fn points(
+    rows: &impl Rows,
+    after: CommitId,
+    limit: usize,
+) -> Result<Vec<PointInfo>, IndexError> {
+    let mut points = Vec::new();
+    let from = keys::commit(CommitId(after.0.saturating_add(1)));
+    for row in rows.under(Table::Point, &[], &from)?.take(limit) {
+        let (key, value) = row?;
+        let commit = keys::oldest_of(Table::Point, key.value())?;
+        let (point, position) = decode(Table::Point, value.value())?;
+        points.push(PointInfo { commit, point, position });
+    }
+    Ok(points)
+}
+
+/// Returns the names and files that commits after `after` touched.
+pub(crate) fn touched(rows: &impl Rows, after: CommitId) -> Result<Touched, IndexError> {
+    Ok(touched_step(rows, after, CommitId::MAX, usize::MAX)?.0)
+}
+
+/// Returns the names and files that the next commits after `after` touched, and the last of these commits: all through
+/// `last`, or fewer whole commits where those have `limit` rows; `last` again where there are no more.
+pub(crate) fn touched_step(
+    rows: &impl Rows,
+    after: CommitId,
+    last: CommitId,
+    limit: usize,
+) -> Result<(Touched, CommitId), IndexError> {
+    if after.0 < meta_number(rows, meta::TOUCHED)? {
+        return Ok((Touched::Everything, last));
+    }
+    let (mut touched_names, mut files) = (Vec::<(FileId, Name)>::new(), Vec::new());
+    let from = keys::commit(CommitId(after.0.saturating_add(1)));
+    let (mut at, mut through) = (after, last);
+    for row in rows.under(Table::Touched, &[], &from)? {
+        let (key, _) = row?;
+        let key = key.value();
+        let commit = key.first_chunk().ok_or_else(|| Table::Touched.broken())?;
+        let commit = CommitId(u64::from_be_bytes(*commit));
+        let known = touched_names.len() + files.len();
+        if commit > last {
+            break;
+        }
+        if commit != at && known >= limit {
+            through = at;
+            break;
+        }
+        if known == TOUCHED_ROWS_MAX {
+            return Ok((Touched::Everything, last));
+        }
+        at = commit;
+        match key.get(8..) {
+            Some([b'n', name @ ..]) => touched_names.push(keys::read_name(Table::Touched, name)?),
+            Some([b'f', file @ ..]) => files.push(keys::file_of(Table::Touched, file)?),
+            _ => return Err(Table::Touched.broken()),
+        }
+    }
+    touched_names.sort_unstable();
+    touched_names.dedup();
+    files.sort_unstable();
+    files.dedup();
+    Ok((Touched::Known { names: touched_names, files }, through))
+}
