@@ -1,0 +1,4 @@
+//! What the tests of the door share.
+
+pub(crate) mod client;
+pub(crate) mod station;

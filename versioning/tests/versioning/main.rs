@@ -1,0 +1,21 @@
+//! What a store promises, on a disk that crashes, tears, fills up and rots, and on a real one.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test that fails says where, and its numbers are small"
+)]
+
+mod crash;
+mod damage;
+mod full;
+mod histories;
+mod housekeeping;
+mod identity;
+mod model;
+mod moments;
+mod real_disk;
+mod refusals;
+mod rig;
+mod traps;
