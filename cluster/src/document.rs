@@ -204,6 +204,36 @@ impl Set {
     pub fn is_kept_by(&self, station: &StationName) -> bool {
         self.destinations.contains(station)
     }
+
+    /// Returns the slot that one station may bring to another; why none, otherwise.
+    pub fn slot_between(&self, from: &StationName, to: &StationName) -> Result<&Slot, NotBrought> {
+        if !self.is_kept_by(to) {
+            return Err(NotBrought::NotKept { set: self.name.clone(), by: to.clone() });
+        }
+        let no_master = || NotBrought::NoMaster { set: self.name.clone(), station: from.clone() };
+        self.slot_of(from).ok_or_else(no_master)
+    }
+}
+
+/// Why a station may not bring a set to another one.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum NotBrought {
+    /// The other station is no destination of it.
+    #[error("set {set} is not to be kept by {by}")]
+    NotKept {
+        /// The set.
+        set: SetName,
+        /// The other station.
+        by: StationName,
+    },
+    /// It has no slot of it.
+    #[error("{station} is no master of set {set}")]
+    NoMaster {
+        /// The set.
+        set: SetName,
+        /// The station.
+        station: StationName,
+    },
 }
 
 impl fmt::Display for Revision {

@@ -13,7 +13,8 @@ mod rules;
 mod signed;
 
 pub use document::{
-    Document, DocumentHash, Member, Revision, Root, Set, SetId, SetIdError, SharesGone, Slot,
+    Document, DocumentHash, Member, NotBrought, Revision, Root, Set, SetId, SetIdError, SharesGone,
+    Slot,
 };
 pub use judging::{Refusal, Step, judge};
 pub use limits::{DOCUMENT_BYTES_MAX, MEMBERS_MAX, SETS_MAX, SIGNED_BYTES_MAX};

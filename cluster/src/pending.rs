@@ -1,4 +1,4 @@
-//! What makes a station keep less: it takes effect a day after it was given, and can be taken back until then.
+//! What makes a station keep less: it is counted for a day of running time, and can be taken back until then.
 //!
 //! The day is the station's own running time: a wrong clock, or one that somebody set, ends nothing early, and neither does a
 //! machine that was switched off.

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use keepshare_auth::{Principal, SessionId, UserSets};
 use keepshare_base::{SetName, StationName};
 
-/// Who asks a question. A door makes one from what it has checked; no part of it comes from the question.
+/// Who asks a question. The way in makes one from what it has checked; no part of it comes from the question.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Caller {
     /// Whoever may do anything with this station: asks on its Unix socket.

@@ -55,7 +55,7 @@ pub trait Answers<Q: Question> {
     fn answer(&self, caller: &Caller, question: Q, reply: &mut Reply) -> Outcome<()>;
 }
 
-/// What a door knows of a question: an extension of the request.
+/// What a way in knows of a question: an extension of the request.
 #[derive(Clone)]
 pub struct Asked {
     /// Who asks.

@@ -1,7 +1,7 @@
-//! How much one sender may take: of a door's places, of guesses, of work that only so many have done at a time.
+//! How much one sender may take: of the places at a way in, of guesses, of work that only so many have done at a time.
 //!
 //! Everything here is told the time and who asks, and answers who may and who goes; sockets, threads and waiting belong
-//! to the doors. A sender is an address, or an opaque *holder*: a user, a session, a machine, whatever its door says.
+//! to whoever asks. A sender is an address, or an opaque *holder*: a user, a session, a machine, whatever the way in says.
 
 mod door;
 mod guesses;

@@ -1,5 +1,5 @@
-//! The machine under a station: its accounts, small files, the seam to its disk, and databases whose every block
-//! is checked.
+//! The machine under a station: its clocks, accounts and default folders, small files, ways beneath a held folder, the seam to
+//! its disk, databases whose every block is checked, and which threads have panicked.
 //!
 //! [`disk::Disk`] is what everything durable of a set goes through. [`checked`] puts a redb database on it so that damage
 //! is an error and never a value, and [`shared::SharedDb`] opens such a database anew after a failure.

@@ -1,7 +1,8 @@
 //! What a user sees: the live tree and its past as one tree of nodes, with rights.
 //!
 //! A [`Share`] answers what a door asks in the name of a [`keepshare_auth::Principal`]: look up, list, read. It keeps no
-//! state per client and knows no protocol; doors turn its nodes into handles. Time is passed in, and nothing here opens
+//! state per client and knows no protocol; doors turn its nodes into handles. [`Asking`] answers the same by path, for
+//! users and admins. Time is passed in, and nothing here opens
 //! a socket.
 
 mod answer;

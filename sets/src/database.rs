@@ -1,4 +1,4 @@
-//! Opens the databases of a station that are not a set's: journals, and users with sessions.
+//! Opens the databases beside the stores: the journal of a set, and the station's users and sessions.
 
 use std::{path::Path, sync::Arc};
 

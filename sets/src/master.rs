@@ -1,4 +1,4 @@
-//! A set whose users write on this station.
+//! The source of a set on its master: it is watched, and sent to every destination.
 
 use std::{
     path::{Path, PathBuf},
@@ -57,7 +57,7 @@ const CLOCK_LOOK: Duration = Duration::from_secs(30);
 /// How long whoever asks how a set is waits for what was saved a moment ago.
 const SETTLE_MAX: Duration = Duration::from_millis(50);
 
-/// A set whose users write on this station.
+/// The source of a set.
 #[derive(Debug)]
 pub struct Master {
     name: SetName,

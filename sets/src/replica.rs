@@ -1,4 +1,4 @@
-//! A set that this station receives and keeps.
+//! A copy of a set: received from another station, or in place beside its source.
 
 use std::{
     path::{Path, PathBuf},
@@ -76,7 +76,7 @@ const EQUAL: &str = "equal";
 /// How often it is looked for.
 const RETURN_POLL: Duration = Duration::from_millis(20);
 
-/// A set that this station receives and keeps.
+/// A copy of a set.
 #[derive(Debug)]
 pub struct Replica {
     name: SetName,

@@ -1,5 +1,5 @@
-//! Which folders can be sources: not those of the system, what is in them being made when it is read, nor those in which
-//! a station keeps its state.
+//! Which folders can be sources. A folder of the system cannot: what is in it is made when it is read. A folder that holds a
+//! station's state, or lies in one, cannot either.
 
 use std::{
     fs,

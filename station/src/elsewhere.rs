@@ -1,4 +1,5 @@
-//! Questions about sets that this station masters and others keep: passed on to one of those, as this station.
+//! Questions of admins about the past of sets that this station masters and others keep: passed on to one of those, as this
+//! station.
 
 use std::{sync::Arc, time::Duration};
 

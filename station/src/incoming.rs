@@ -1,4 +1,4 @@
-//! The door for other stations: who comes in by a link, and who asks to join.
+//! The way in for other stations: links, questions and joins.
 //!
 //! A certificate of the cluster lets a station in; which sets it may bring is decided here, before anything else is
 //! read from it: those of which the cluster's document says so.
@@ -23,10 +23,7 @@ use keepshare_sets::{
     replica::Replica,
 };
 
-use crate::{
-    membership::{Held, slot_between},
-    station::Station,
-};
+use crate::{membership::Held, station::Station};
 
 /// How long a link that brings a set which the document does not know waits for the revision that does.
 const NEWS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -188,7 +185,7 @@ async fn is_agreed(
     let judge = |held: &Held| {
         let set = held.document.set(name);
         let set = set.ok_or_else(|| format!("the cluster knows of no set {name}"))?;
-        let slot = slot_between(set, peer, here)?;
+        let slot = set.slot_between(peer, here).map_err(|error| error.to_string())?;
         if slot.origin == origin {
             Ok(())
         } else {

@@ -21,7 +21,7 @@ use keepshare_identity::{
 
 use crate::state::StateDir;
 
-pub(crate) use agreed::{Held, slot_between};
+pub(crate) use agreed::Held;
 pub(crate) use peers::Peers;
 
 use agreed::Agreed;

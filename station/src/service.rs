@@ -19,7 +19,7 @@ use crate::{
     status::station_status,
 };
 
-/// Makes what answers the questions of one door; each door has turns of its own.
+/// Makes what answers the questions of one way in; each has turns of its own.
 pub type Questions = fn(&Arc<Station>) -> Router;
 
 impl Station {

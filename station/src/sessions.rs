@@ -1,4 +1,4 @@
-//! Sessions are kept on disk; when they were used last is kept in memory, and written down now and then.
+//! Writes down now and then when sessions were used last.
 
 use std::{sync::Arc, time::Duration};
 

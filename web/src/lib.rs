@@ -1,4 +1,4 @@
-//! The HTTPS door: logging in, and one's own sessions.
+//! The HTTPS door: users log in here and ask their questions.
 //!
 //! JSON over HTTP/1.1 over TLS 1.3 with the station's own certificate; nothing else is spoken, no cookies are set and no
 //! other site may ask. [`Door`] is the station's end, [`client`] the end of `keepshare login`, [`keepshare_control::login`] what they say

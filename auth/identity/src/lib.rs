@@ -1,8 +1,8 @@
 //! Who a station is, and how it becomes a member of a cluster.
 //!
 //! A station is its key and a certificate that the cluster's own CA signed; a join token lets a new station ask for one,
-//! once. Everything here works on files and a database that are passed in; time is passed in too, and sockets belong to
-//! the callers.
+//! once. Everything here works on files and a database that are passed in; time is passed in, but for
+//! the clock that TLS judges certificates by, and sockets belong to the callers.
 
 mod ca;
 mod certificate;

@@ -1,7 +1,8 @@
 //! What replication says and decides, without touching the world.
 //!
 //! Messages and their bytes; the master's half of a link ([`Shipper`](shipper::Shipper)) and the station's
-//! ([`Receiver`](receiver::Receiver)); restores over the link; the rule that says when a version is cut. Every machine
+//! ([`Receiver`](receiver::Receiver)); restores over the link; the rule that says when a version is cut; the one that
+//! says whether a master may begin a new epoch ([`epochs`]). Every machine
 //! takes the time and one input and queues outputs; whoever drives it does the reading, writing and waiting. No clock,
 //! no input or output, no threads here.
 

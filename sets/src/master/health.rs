@@ -1,4 +1,4 @@
-//! How the copies of a master's set are, by what its source and its links show.
+//! How a set is at each destination, by what its source and its links show.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! How a set is that this station receives, by what its store and its link show.
+//! How a copy is, by what its store and its link show.
 
 use keepshare_base::{
     Stamp,

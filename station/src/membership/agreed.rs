@@ -1,7 +1,7 @@
 //! What the cluster agrees on, as this station holds it: the document, what of it is not done yet, and what was refused.
 //!
-//! The primary alone writes revisions; everybody, the primary too, takes one by the same way: signature, rules, disk, and only
-//! then does it hold. What holds is acted on by whoever watches it.
+//! The primary alone writes revisions: it judges, signs and stores them. Every other station verifies the signature, judges and
+//! stores. Only then does a revision hold. What holds is acted on by whoever watches it.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use anyhow::Context;
 use tokio::sync::watch;
 
 use keepshare_base::{Role, SetName, Stamp, StationName, chain, health::StationProblem};
-use keepshare_cluster::{Document, DocumentHash, Pending, Set, SignedDocument, Step, judge};
+use keepshare_cluster::{Document, DocumentHash, Pending, SignedDocument, Step, judge};
 use keepshare_cluster_local::{DOCUMENT_FILE, LocalStore, StoreError};
 use keepshare_control::{Failure, Outcome};
 use keepshare_identity::{ClusterCa, Have, StationIdentity};
@@ -250,19 +250,6 @@ impl Agreed {
         });
         refused.into_iter().chain(unwritten).chain(ahead).chain(pending).collect()
     }
-}
-
-/// Returns the slot of a set that a station brings to another one, which keeps it; why not, otherwise.
-pub(crate) fn slot_between<'a>(
-    set: &'a Set,
-    from: &StationName,
-    to: &StationName,
-) -> Result<&'a keepshare_cluster::Slot, String> {
-    let name = &set.name;
-    if !set.is_kept_by(to) {
-        return Err(format!("set {name} is not to be kept by {to}"));
-    }
-    set.slot_of(from).ok_or_else(|| format!("{from} is no master of set {name}"))
 }
 
 /// Checks that the cluster's CA signed a revision.

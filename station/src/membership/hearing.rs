@@ -1,8 +1,8 @@
 //! How a revision of the cluster's document comes from the primary to every other station: they ask for another one than they
 //! have, and the primary answers when there is one.
 //!
-//! The question goes the way on which certificates are renewed. A primary that does not know it refuses it, and is asked again
-//! now and then.
+//! The question goes the way on which certificates are renewed. A primary that does not know the question refuses
+//! it, and is asked again now and then.
 
 use std::{
     collections::BTreeMap,

@@ -94,9 +94,9 @@ fn what_the_primary_wrote_holds_and_is_remembered() {
     assert_eq!(again.role(), Some(Role::Replica));
     let set = held.document.set(&"work".parse().unwrap()).unwrap();
     let (office, attic) = ("office".parse().unwrap(), "attic".parse().unwrap());
-    assert_eq!(slot_between(set, &office, &attic).unwrap().origin, OriginId(1));
-    assert!(slot_between(set, &attic, &office).is_err());
-    assert!(slot_between(set, &attic, &attic).is_err());
+    assert_eq!(set.slot_between(&office, &attic).unwrap().origin, OriginId(1));
+    assert!(set.slot_between(&attic, &office).is_err());
+    assert!(set.slot_between(&attic, &attic).is_err());
     assert_eq!(again.problems(), []);
 }
 
