@@ -9,10 +9,11 @@
 //!
 //! Host sessions need no login; they are beside the others and are checked by [`Sessions::check_host`].
 
-mod entry;
+mod ends;
 mod hosts;
 mod logins;
 mod seal;
+mod session;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -31,13 +32,13 @@ use keepshare_base::{SetName, Stamp};
 use keepshare_host::shared::SharedDb;
 
 use self::{
-    entry::{Entry, Record},
     hosts::Hosts,
     logins::Redeemed,
+    session::{Record, Session},
 };
 pub use self::{
-    entry::{ResumeSecret, SessionInfo},
     hosts::{Claim, HostGrant, HostSession},
+    session::{ResumeSecret, SessionInfo},
 };
 use crate::{
     AccountError, Audit, AuditEvent, AuditLine, Principal, SessionId, TicketRefusal, UserName,
@@ -52,9 +53,6 @@ const SESSIONS_MAX: usize = 10_000;
 
 /// The most sessions of one user; the one idle for longest makes room.
 const SESSIONS_OF_A_USER_MAX: usize = 100;
-
-/// How long a revoked session stays listed, in microseconds.
-const REVOKED_KEPT_US: i64 = 86_400_000_000;
 
 /// How exactly a time of use is noted, in microseconds: calls within it write to no shared memory.
 const USED_GRAIN_US: i64 = 1_000_000;
@@ -111,7 +109,7 @@ struct Inner {
     audit: Audit,
     key: [u8; 32],
     idle_us: i64,
-    live: RwLock<HashMap<SessionId, Arc<Entry>>>,
+    live: RwLock<HashMap<SessionId, Arc<Session>>>,
     hosts: RwLock<Hosts>,
     /// Held over every change, on disk and in memory, so that both see them in one order.
     changes: Mutex<Tickets>,
@@ -221,29 +219,6 @@ impl Sessions {
         }
     }
 
-    /// Ends a session, a host session too, at once, durably when this returns. Tells whether there was one to end.
-    ///
-    /// Where the disk fails the session has ended in memory, and its end is stored by the next try or [`Self::flush`].
-    pub fn revoke(&self, session: SessionId, now: Stamp) -> Result<bool, AccountError> {
-        let _changes = self.changes();
-        let Some(found) = self.live().get(&session).cloned() else {
-            return self.revoke_host(session, now);
-        };
-        let ended: Vec<_> = Some(found).into_iter().filter(|entry| entry.revoke(now)).collect();
-        self.tell_ended(&ended.iter().map(|entry| entry.id).collect::<Vec<_>>());
-        self.note_revoked(&ended, now)
-    }
-
-    /// Ends all sessions of a user at once, durably when this returns, and the tickets that are still out. Tells how many
-    /// sessions.
-    pub fn revoke_user(&self, user: &UserName, now: Stamp) -> Result<usize, AccountError> {
-        let mut tickets = self.changes();
-        tickets.drop_of(user);
-        let ended = self.end_all_of(user, now);
-        self.note_revoked(&ended, now)?;
-        Ok(ended.len())
-    }
-
     /// Returns the sessions that began with a login, those used last first; revoked ones for a day.
     pub fn list(&self) -> Vec<SessionInfo> {
         self.list_where(|_| true)
@@ -254,7 +229,7 @@ impl Sessions {
         self.list_where(|entry| entry.record.user == *user)
     }
 
-    fn list_where(&self, which: impl Fn(&Entry) -> bool) -> Vec<SessionInfo> {
+    fn list_where(&self, which: impl Fn(&Session) -> bool) -> Vec<SessionInfo> {
         let live = self.live();
         let mut infos: Vec<_> =
             live.values().filter(|entry| which(entry)).map(|entry| entry.info()).collect();
@@ -295,12 +270,6 @@ impl Sessions {
         Some((entry.id, entry.record.user.clone()))
     }
 
-    /// Has `watcher` told of every session that ends, or is taken to another address, until it returns false. It must not
-    /// call back.
-    pub fn watch_ends(&self, watcher: impl Fn(&[SessionId]) -> bool + Send + Sync + 'static) {
-        self.watchers().push(Box::new(watcher));
-    }
-
     /// Tells whether a session, or a host session, has not ended.
     pub fn lives(&self, session: SessionId) -> bool {
         let entry = self.live().get(&session).map(|entry| entry.revoked.get().is_none());
@@ -338,39 +307,13 @@ impl Sessions {
     /// Tells whether a user has a session at this address.
     pub(crate) fn is_at_home(&self, user: &str, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        let is_that = |entry: &Arc<Entry>| {
+        let is_that = |entry: &Arc<Session>| {
             entry.record.address == address
                 && entry.record.user.as_str() == user
                 && entry.record.mounted
                 && entry.revoked.get().is_none()
         };
         self.live().values().any(is_that)
-    }
-
-    /// Changes a user in one step with the end of all the user's sessions; tells how many.
-    pub(crate) fn change_user(
-        &self,
-        user: &UserName,
-        now: Stamp,
-        change: impl FnOnce(&redb::WriteTransaction) -> Result<bool, AccountError>,
-    ) -> Result<Option<usize>, AccountError> {
-        let _changes = self.changes();
-        let write = self.0.db.begin_write()?;
-        if !change(&write)? {
-            return Ok(None);
-        }
-        // Ended in memory first: where the disk fails, too much has ended rather than too little.
-        let ended = self.end_all_of(user, now);
-        let records: Vec<_> = ended.iter().map(|entry| entry.record()).collect();
-        for (entry, record) in ended.iter().zip(&records) {
-            store::put(&write, entry.id, record)?;
-        }
-        write.commit()?;
-        for (entry, record) in ended.iter().zip(&records) {
-            entry.stored(record);
-        }
-        self.audit_revoked(&ended, now);
-        Ok(Some(ended.len()))
     }
 
     fn try_resume(
@@ -393,53 +336,12 @@ impl Sessions {
         Ok(resumed.info())
     }
 
-    fn entry_of(&self, secret: &ResumeSecret, now: Stamp) -> Option<Arc<Entry>> {
+    fn entry_of(&self, secret: &ResumeSecret, now: Stamp) -> Option<Arc<Session>> {
         let key = secret.key();
         let live = self.live();
         let entry = live.values().find(|entry| entry.record.resume == key)?;
         let is_idle = now.micros_since(entry.last_used()) >= self.0.idle_us;
         (entry.revoked.get().is_none() && !is_idle).then(|| Arc::clone(entry))
-    }
-
-    fn end_all_of(&self, user: &UserName, now: Stamp) -> Vec<Arc<Entry>> {
-        let ended: Vec<_> = {
-            let live = self.live();
-            let of_user = live.values().filter(|entry| entry.record.user == *user);
-            of_user.filter(|entry| entry.revoke(now)).cloned().collect()
-        };
-        self.tell_ended(&ended.iter().map(|entry| entry.id).collect::<Vec<_>>());
-        ended
-    }
-
-    fn tell_ended(&self, sessions: &[SessionId]) {
-        if !sessions.is_empty() {
-            self.watchers().retain(|watcher| watcher(sessions));
-        }
-    }
-
-    fn note_revoked(&self, ended: &[Arc<Entry>], now: Stamp) -> Result<bool, AccountError> {
-        if ended.is_empty() {
-            return Ok(false);
-        }
-        let records: Vec<_> = ended.iter().map(|entry| (entry.id, entry.record())).collect();
-        store::write(&self.0.db, &records, &[])?;
-        for (entry, (_, record)) in ended.iter().zip(&records) {
-            entry.stored(record);
-        }
-        self.audit_revoked(ended, now);
-        Ok(true)
-    }
-
-    /// Takes the sessions out that ended: those revoked long ago, and those not used for too long.
-    fn sweep(&self, now: Stamp) -> Vec<Arc<Entry>> {
-        let has_ended = |entry: &Entry| match entry.revoked.get() {
-            Some(at) => now.micros_since(*at) >= REVOKED_KEPT_US,
-            None => now.micros_since(entry.last_used()) >= self.0.idle_us,
-        };
-        if !self.live().values().any(|entry| has_ended(entry)) {
-            return Vec::new();
-        }
-        self.live_mut().extract_if(|_, entry| has_ended(entry)).map(|(_, entry)| entry).collect()
     }
 
     fn free_id(&self) -> Result<SessionId, AccountError> {
@@ -453,25 +355,11 @@ impl Sessions {
         }
     }
 
-    fn audit_revoked(&self, ended: &[Arc<Entry>], now: Stamp) {
-        for entry in ended {
-            let line = AuditLine::done(now, AuditEvent::Revoke).user(&entry.record.user);
-            let line = line.set(&entry.record.set).address(entry.record.address);
-            self.0.audit.write(line.session(entry.id));
-        }
-    }
-
-    fn audit_end(&self, entry: &Entry, now: Stamp, why: &str) {
-        let line = AuditLine::done(now, AuditEvent::SessionEnded).user(&entry.record.user);
-        let line = line.set(&entry.record.set).address(entry.record.address);
-        self.0.audit.write(line.session(entry.id).because(why));
-    }
-
-    fn live(&self) -> RwLockReadGuard<'_, HashMap<SessionId, Arc<Entry>>> {
+    fn live(&self) -> RwLockReadGuard<'_, HashMap<SessionId, Arc<Session>>> {
         self.0.live.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn live_mut(&self) -> RwLockWriteGuard<'_, HashMap<SessionId, Arc<Entry>>> {
+    fn live_mut(&self) -> RwLockWriteGuard<'_, HashMap<SessionId, Arc<Session>>> {
         self.0.live.write().unwrap_or_else(PoisonError::into_inner)
     }
 

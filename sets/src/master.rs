@@ -26,7 +26,7 @@ use keepshare_replication::{
     drivers::{
         Inlet, Way,
         agreement::Agreement,
-        restores::Restores,
+        restores::MasterRestores,
         ship::{Ship, Shipping},
     },
     source::{
@@ -102,7 +102,7 @@ impl Master {
     ) -> Outcome<(Arc<Self>, Vec<Task>)> {
         let dirs = &context.dirs;
         let put_aside = |to: &StationName| {
-            Restores::new(dirs.restores(name).join(to.as_str()))
+            MasterRestores::new(dirs.restores(name).join(to.as_str()))
                 .context("cannot prepare for restores")
         };
         let own = own.map(|inlet| (context.here.clone(), Way::Here(inlet)));
@@ -138,7 +138,7 @@ impl Master {
         }
         let agreement = Arc::new(Agreement::new(&to));
         let mut tasks: Vec<Task> = Vec::new();
-        let ship = |((to, way), restores): ((StationName, Way), Restores)| {
+        let ship = |((to, way), restores): ((StationName, Way), MasterRestores)| {
             let mirror_wanted = Arc::new(Notify::new());
             let ship = Ship {
                 set: name.clone(),

@@ -1,7 +1,12 @@
-use keepshare_base::{Change, FileId, FilledChange, Kind, Name, OriginId, Position, Stamp};
+use keepshare_base::{
+    Change, FileId, FilledChange, Kind, Name, OriginId, Position, RunningHash, Stamp,
+};
 
 use super::*;
-use crate::{NameLine, PAGES_AHEAD, SetSettings, Step, WINDOW_BYTES_MAX, codec::CHANGE_BYTES_MAX};
+use crate::{
+    NameLine, PAGES_AHEAD, SetSettings, Step, WINDOW_BYTES_MAX, Welcome, codec::CHANGE_BYTES_MAX,
+    epochs::Verdict,
+};
 
 fn at(seconds: u64) -> MonoTime {
     MonoTime(0) + Duration::from_secs(seconds)
