@@ -25,7 +25,9 @@ pub fn merge(records: &mut Vec<SetRecord>, document: &Document, here: &StationNa
         let share = Some(share).filter(|_| is_free && part.copy.is_some());
         match records.iter_mut().find(|record| record.name == set.name) {
             Some(record) => {
-                record.part = part;
+                // What is to be kept no more is not forgotten on the spot.
+                let copy = part.copy.or(record.part.copy.take());
+                record.part = SetPart { copy, ..part };
                 record.share = record.share.or(share);
             }
             None => {

@@ -3,8 +3,6 @@
 use std::{fmt::Debug, pin::Pin, sync::Arc};
 
 use chrono_tz::Tz;
-use tokio::sync::watch;
-
 use keepshare_base::{SetName, StationName};
 use keepshare_replication::{drivers::Peers, link::LinkOptions};
 
@@ -25,11 +23,9 @@ pub struct SetContext {
     pub scans: Scans,
     /// The zone of typed times.
     pub zone: Tz,
-    /// Becomes true when the station stops.
-    pub stopping: watch::Receiver<bool>,
 }
 
-/// Work that goes on until the station stops.
+/// Work that goes on until the set stops.
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The other stations, as far as sets are sent to them.

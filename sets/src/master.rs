@@ -99,6 +99,7 @@ impl Master {
         name: &SetName,
         SourcePart { origin, folder: root, to: others }: &SourcePart,
         own: Option<Inlet>,
+        stopping: &watch::Receiver<bool>,
     ) -> Outcome<(Arc<Self>, Vec<Task>)> {
         let dirs = &context.dirs;
         let put_aside = |to: &StationName| {
@@ -151,11 +152,11 @@ impl Master {
                 restores,
             };
             let (shown_to, shown) = watch::channel(Shipping::default());
-            tasks.push(Box::pin(ship.run(shown_to, context.stopping.clone())));
+            tasks.push(Box::pin(ship.run(shown_to, stopping.clone())));
             Destination { to, shown, mirror_wanted, backlog: Mutex::default() }
         };
         let destinations = to.into_iter().zip(ways).zip(restores).map(ship).collect();
-        let (at, zone, stopping) = (context.scans.at, context.zone, context.stopping.clone());
+        let (at, zone, stopping) = (context.scans.at, context.zone, stopping.clone());
         tasks.push(Box::pin(scan_at(at, zone, source.clone(), stopping.clone())));
         let (name, root) = (name.clone(), root.clone());
         let master = Self { name, root, journal, source, destinations, agreement, stopping };

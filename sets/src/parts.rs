@@ -3,7 +3,9 @@
 //! The two are opened apart, and one that cannot be opened is no reason for the other to be shut: a set whose source is
 //! not there gives its versions back, and one whose store is on a broken disk still notes what is saved.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 
 use keepshare_base::StationName;
 use keepshare_control::{Failure, Outcome};
@@ -24,6 +26,15 @@ pub struct Running {
     copy: Option<Side<Replica>>,
     /// The way from the source to the copy, where both are here.
     inlet: Inlet,
+    /// What goes on for it.
+    work: Arc<Work>,
+}
+
+/// What goes on for a set, until it is told to stop.
+#[derive(Debug, Default)]
+struct Work {
+    stop: watch::Sender<bool>,
+    tasks: Mutex<JoinSet<()>>,
 }
 
 /// One side of a set, or why it could not be opened.
@@ -34,8 +45,7 @@ type Side<T> = Result<Arc<T>, Failure>;
 pub struct Opened {
     /// What is open.
     pub running: Running,
-    /// What the station runs, for as long as it runs.
-    pub tasks: Vec<Task>,
+    tasks: Vec<Task>,
 }
 
 impl Running {
@@ -98,7 +108,19 @@ impl Running {
     pub fn take_over(&mut self, later: Self) {
         self.source = later.source.or(self.source.take());
         self.copy = later.copy.or(self.copy.take());
-        self.inlet = later.inlet;
+        (self.inlet, self.work) = (later.inlet, later.work);
+    }
+
+    /// Has its tasks end.
+    pub fn stop(&self) {
+        self.work.stop.send_replace(true);
+    }
+
+    /// Waits until its tasks have ended, which must have been told to.
+    pub async fn ended(&self) {
+        let tasks = &self.work.tasks;
+        let mut tasks = std::mem::take(&mut *tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        while tasks.join_next().await.is_some() {}
     }
 
     /// Makes everything durable and ends the set's threads. Blocks.
@@ -115,7 +137,7 @@ impl Running {
 impl Opened {
     /// Opens a set; what cannot be opened says why. Blocks.
     pub fn open(context: &SetContext, record: &SetRecord) -> Self {
-        Self::open_where(context, record, Inlet::default(), |_| true)
+        Self::open_where(context, record, &Running::default(), |_| true)
     }
 
     /// Opens again what could not be opened for a reason that may have passed; the rest of the set is left as it is. Blocks.
@@ -125,7 +147,7 @@ impl Opened {
         running: &Running,
         may_have_passed: impl Fn(&Failure) -> bool,
     ) -> Self {
-        Self::open_where(context, record, running.inlet.clone(), |side| match side {
+        Self::open_where(context, record, running, |side| match side {
             OneOf::Source => running.why_no_source().is_some_and(&may_have_passed),
             OneOf::Copy => running.why_no_copy().is_some_and(&may_have_passed),
         })
@@ -134,24 +156,37 @@ impl Opened {
     fn open_where(
         context: &SetContext,
         record: &SetRecord,
-        inlet: Inlet,
+        running: &Running,
         is_wanted: impl Fn(OneOf) -> bool,
     ) -> Self {
         let SetRecord { name, part, .. } = record;
+        let (inlet, work) = (running.inlet.clone(), Arc::clone(&running.work));
+        let stopping = work.stop.subscribe();
         let mut opened = Self::default();
         // The copy first: where it cannot be opened, no thread of a source has begun to write to the journal.
         if let Some(copy) = part.copy.as_ref().filter(|_| is_wanted(OneOf::Copy)) {
             let in_place = part.source.as_ref().filter(|_| copy.live == LivePart::InPlace);
             let in_place = in_place
                 .map(|source| Place { folder: source.folder.clone(), inlet: inlet.clone() });
-            opened.running.copy = Some(opened.take(Replica::open(context, name, copy, in_place)));
+            opened.running.copy =
+                Some(opened.take(Replica::open(context, name, copy, in_place, &stopping)));
         }
         if let Some(source) = part.source.as_ref().filter(|_| is_wanted(OneOf::Source)) {
             let own = part.copy.as_ref().map(|_| inlet.clone());
-            opened.running.source = Some(opened.take(Master::open(context, name, source, own)));
+            opened.running.source =
+                Some(opened.take(Master::open(context, name, source, own, &stopping)));
         }
-        opened.running.inlet = inlet;
+        (opened.running.inlet, opened.running.work) = (inlet, work);
         opened
+    }
+
+    /// Has what was opened go on, on this runtime.
+    pub fn start(self, runtime: &Handle) -> Running {
+        let Self { running, tasks } = self;
+        let mut started = running.work.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.into_iter().for_each(|task| drop(started.spawn_on(task, runtime)));
+        drop(started);
+        running
     }
 
     /// Returns what is opened of a set whose source cannot be.
@@ -194,8 +229,6 @@ enum OneOf {
 mod tests {
     use std::{fs, path::Path};
 
-    use tokio::sync::watch;
-
     use keepshare_base::{OriginId, SetName};
     use keepshare_replication::{drivers::Peers, link::LinkOptions};
 
@@ -220,7 +253,6 @@ mod tests {
             link: LinkOptions::default(),
             scans: Scans::default(),
             zone: chrono_tz::UTC,
-            stopping: watch::channel(false).1,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -76,6 +76,9 @@ const EQUAL: &str = "equal";
 /// How often it is looked for.
 const RETURN_POLL: Duration = Duration::from_millis(20);
 
+/// How long whoever closes the store waits for answers that read it.
+const CLOSE_MAX: Duration = Duration::from_secs(10);
+
 /// A copy of a set.
 #[derive(Debug)]
 pub struct Replica {
@@ -118,6 +121,7 @@ impl Replica {
         name: &SetName,
         CopyPart { origin, from, .. }: &CopyPart,
         in_place: Option<Place>,
+        stopping: &watch::Receiver<bool>,
     ) -> Outcome<(Arc<Self>, Vec<Task>)> {
         let dir = context.dirs.copy(name);
         let is_in_place = in_place.is_some();
@@ -150,14 +154,13 @@ impl Replica {
             watch::channel(Receiving { away_since: Some(mono()), ..Receiving::default() });
         let receive =
             Receive { set: name.clone(), origin: *origin, store: Arc::clone(&store), links, asks };
-        let receive: Task = Box::pin(receive.run(shown_to, context.stopping.clone()));
+        let receive: Task = Box::pin(receive.run(shown_to, stopping.clone()));
         let hidden = HiddenNames::default();
-        let (follow, mut stopping) =
-            (hidden.clone().follow(reader.clone()), context.stopping.clone());
+        let (follow, mut stop) = (hidden.clone().follow(reader.clone()), stopping.clone());
         let follow: Task = Box::pin(async move {
             tokio::select! {
                 () = follow => {}
-                _ = stopping.wait_for(|stop| *stop) => {}
+                _ = stop.wait_for(|stop| *stop) => {}
             }
         });
         let replica = Self {
@@ -174,7 +177,7 @@ impl Replica {
             link: Mutex::default(),
             asks: asks_to,
             shown,
-            stopping: context.stopping.clone(),
+            stopping: stopping.clone(),
             hidden,
             turns: Turns::new(RESTORES_MAX, TURNS_WAITING_MAX),
         };
@@ -364,8 +367,8 @@ impl Replica {
     /// Waits until a restore has come back as a change and is in the live tree, and tells whether it has; it is done either
     /// way.
     fn wait_for(&self, request: RequestId) -> bool {
-        let deadline = std::time::Instant::now() + RETURN_TIMEOUT;
-        while std::time::Instant::now() < deadline {
+        let deadline = Instant::now() + RETURN_TIMEOUT;
+        while Instant::now() < deadline {
             let known = self.reader.view().ok().and_then(|view| view.restore(request).ok());
             if let Some(info) = known.flatten()
                 && self.store_status().live >= info.commit
@@ -432,9 +435,16 @@ impl Replica {
     /// Makes everything durable and ends the set's threads. Blocks.
     pub fn close(&self) {
         let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // Whoever else holds it, such as a long answer, closes it when done.
-        if let Some(store) = store.and_then(Arc::into_inner) {
-            store.close();
+        let Some(mut store) = store else { return };
+        let deadline = Instant::now() + CLOSE_MAX;
+        loop {
+            match Arc::try_unwrap(store) {
+                Ok(store) => return store.close(),
+                // An answer holds it for one step; one that takes longer closes it when done.
+                Err(_) if Instant::now() > deadline => return,
+                Err(held) => store = held,
+            }
+            std::thread::sleep(RETURN_POLL);
         }
     }
 

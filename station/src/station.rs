@@ -127,6 +127,7 @@ impl Station {
     /// Has [`Self::run`] end.
     pub fn stop(&self) {
         self.stop.send_replace(true);
+        self.lock_sets().running.values().for_each(Running::stop);
     }
 
     /// Tells when the station stops.
@@ -286,15 +287,17 @@ impl Station {
 
     /// Has what was opened of a set run, and be found by who asks for it.
     fn begin(&self, sets: &mut Sets, record: &SetRecord, opened: Opened) -> Running {
-        let Opened { running, tasks } = opened;
+        let running = opened.start(&self.runtime);
         if let Some(copy) = running.copy() {
             let Self { config, accounts, .. } = self;
             let shown = (config.zone, config.doors.show.into());
             self.drive.add(record, copy, shown, accounts.sessions());
         }
-        tasks.into_iter().for_each(|task| self.spawn(task));
         let known = sets.running.entry(record.name.clone()).or_default();
         known.take_over(running);
+        if *self.stop.borrow() {
+            known.stop();
+        }
         known.clone()
     }
 
@@ -307,7 +310,6 @@ impl Station {
             link: self.link_options(),
             scans: self.config.scans,
             zone: self.config.zone,
-            stopping: self.stopping(),
         }
     }
 
@@ -344,6 +346,9 @@ impl Station {
         let mut tasks =
             std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         while tasks.join_next().await.is_some() {}
+        for set in running.values() {
+            set.ended().await;
+        }
         // Closing waits for disks.
         let closed = tokio::task::spawn_blocking(move || running.values().for_each(Running::close));
         match closed.await {

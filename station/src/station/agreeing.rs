@@ -63,7 +63,8 @@ impl Station {
         }
     }
 
-    /// Acts on the revision that holds: a set that is new here is received, and one that is to be kept no more is not. Blocks.
+    /// Acts on the revision that holds: a set that is new here is received, one whose part here is another one is opened anew, and
+    /// one that is to be kept no more is not received any more. Blocks.
     pub(crate) fn follow(self: &Arc<Self>) -> Outcome<()> {
         let Some(held) = self.membership.agreed.held() else { return Ok(()) };
         let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,38 +90,42 @@ impl Station {
                 copy.end_link();
             }
         }
-        for record in &records {
-            let is_same =
-                |known: &SetRecord| known.name != record.name || known.part == record.part;
-            if !before.iter().all(is_same) {
-                tracing::warn!(set = %record.name, "another part of the set: start the station anew");
-            }
-        }
-        let is_new = |record: &&SetRecord| before.iter().all(|known| known.name != record.name);
-        let mut opened = Vec::new();
-        for record in records.iter().filter(is_new) {
-            tracing::info!(set = %record.name, "a new set");
-            let set = Opened::open(&self.context(), record);
-            for failure in set.running.failures() {
-                tracing::error!(set = %record.name, error = %failure, "cannot open a set");
-            }
-            opened.push((record.clone(), set));
-        }
+        // First: whatever comes, what is opened is known at the next start.
         if records != before {
             self.state.save_sets(&records)?;
         }
         self.state.put_former_aside(&records)?;
-        let mut sets = self.lock_sets();
-        if sets.closed {
-            drop(sets);
-            opened.into_iter().for_each(|(_, set)| set.close());
-            return Ok(());
-        }
-        sets.records = records;
-        for (record, set) in opened {
-            self.begin(&mut sets, &record, set);
+        self.lock_sets().records.clone_from(&records);
+        for record in records {
+            match before.iter().find(|known| known.name == record.name) {
+                None => tracing::info!(set = %record.name, "a new set"),
+                Some(known) if known.part == record.part => continue,
+                Some(_) => {
+                    tracing::info!(set = %record.name, "another part of the set");
+                    self.end(&record);
+                }
+            }
+            let opened = Opened::open(&self.context(), &record);
+            for failure in opened.running.failures() {
+                tracing::error!(set = %record.name, error = %failure, "cannot open a set");
+            }
+            let mut sets = self.lock_sets();
+            if sets.closed {
+                drop(sets);
+                opened.close();
+                return Ok(());
+            }
+            self.begin(&mut sets, &record, opened);
         }
         Ok(())
+    }
+
+    /// Ends what runs of a set, whole; all of it is durable then. Blocks.
+    fn end(&self, record: &SetRecord) {
+        let Some(running) = self.lock_sets().running.remove(&record.name) else { return };
+        running.stop();
+        self.runtime.block_on(running.ended());
+        running.close();
     }
 
     /// Brings the records of sets to what the document says, before they are opened; writes the document first where this is the

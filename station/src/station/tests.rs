@@ -164,3 +164,42 @@ async fn a_copy_that_is_opened_later_is_reached_by_its_source() {
     station.stop();
     station.close().await;
 }
+
+/// What the cluster agrees on is acted on at once: a folder that was only sent is kept here as well, and nothing is started anew.
+#[tokio::test]
+async fn another_part_of_a_set_is_followed_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("file"), "content").unwrap();
+    let station = station(dir.path()).await;
+    let here = station.config.name.clone();
+    let record = master_of("files", &source);
+    station.add_set(record.clone()).unwrap();
+    assert!(station.running(&record.name).unwrap().copy().is_none());
+    let agree = |change: fn(&mut Vec<StationName>, StationName)| {
+        let (agreed, ca) = (&station.membership.agreed, station.enrolment().unwrap().ca());
+        let (now, here) = (keepshare_host::clock::now(), here.clone());
+        let changed = agreed.publish(ca, now, |document| {
+            change(&mut document.sets[0].destinations, here);
+            Ok(())
+        });
+        changed.unwrap();
+        let following = Arc::clone(&station);
+        tokio::task::spawn_blocking(move || following.follow())
+    };
+    agree(|to, here| to.push(here)).await.unwrap().unwrap();
+    let running = station.running(&record.name).unwrap();
+    let (copy, deadline) = (running.copy().unwrap(), Instant::now() + Duration::from_secs(60));
+    while copy.check().status.durable.is_none() {
+        assert!(Instant::now() < deadline, "its source does not reach it");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // What is to be kept no more is not forgotten on the spot.
+    agree(|to, here| to.retain(|station| *station != here)).await.unwrap().unwrap();
+    assert!(station.running(&record.name).unwrap().copy().is_some());
+    station.stop();
+    station.close().await;
+    wait_for_no_threads("source-files");
+    wait_for_no_threads("writer:files");
+}
