@@ -88,11 +88,11 @@ struct Lines {
 
 /// Callers that wait, each with its crowd.
 #[derive(Debug, Default)]
-struct Line(BTreeMap<Place, u64>);
+struct Line(BTreeMap<Rank, u64>);
 
 /// A caller's place in its line, the first to be served first.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-struct Place {
+struct Rank {
     is_at_home: bool,
     failed: u32,
     number: u64,
@@ -205,13 +205,13 @@ impl Passwords {
 
 impl Lines {
     /// Gives a caller its place, which may cost one its place where there are too many.
-    fn line_up(&mut self, caller: Caller<'_>) -> Place {
+    fn line_up(&mut self, caller: Caller<'_>) -> Rank {
         let (is_at_home, failed, crowd) = match caller {
             Caller::AtHome(user) => (true, 0, self.random.hash_one(user)),
             Caller::From(address, failed) => (false, failed, self.random.hash_one(crowd(address))),
         };
         let number = self.next;
-        let place = Place { is_at_home, failed, number };
+        let place = Rank { is_at_home, failed, number };
         self.next += 1;
         let is_busy = self.running >= AT_ONCE;
         let random = self.random.clone();
@@ -227,12 +227,12 @@ impl Lines {
         if is_at_home { &mut self.at_home } else { &mut self.others }
     }
 
-    fn waits(&self, place: Place) -> bool {
+    fn waits(&self, place: Rank) -> bool {
         self.at_home.0.contains_key(&place) || self.others.0.contains_key(&place)
     }
 
     /// Tells whether a caller is the next: the first of its line, and the other line was served last, or is empty.
-    fn is_up(&self, place: Place) -> bool {
+    fn is_up(&self, place: Rank) -> bool {
         let (at_home, others) = (self.at_home.first(), self.others.first());
         let next = if self.is_next_at_home { at_home.or(others) } else { others.or(at_home) };
         self.running < AT_ONCE && next == Some(place)
@@ -240,7 +240,7 @@ impl Lines {
 }
 
 impl Line {
-    fn first(&self) -> Option<Place> {
+    fn first(&self) -> Option<Rank> {
         self.0.first_key_value().map(|(place, _)| *place)
     }
 

@@ -10,10 +10,10 @@
 //! Host sessions need no login; they are beside the others and are checked by [`Sessions::check_host`].
 
 mod ends;
-mod entry;
 mod hosts;
 mod logins;
 mod seal;
+mod session;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -32,13 +32,13 @@ use keepshare_base::{SetName, Stamp};
 use keepshare_host::shared::SharedDb;
 
 use self::{
-    entry::{Entry, Record},
     hosts::Hosts,
     logins::Redeemed,
+    session::{Record, Session},
 };
 pub use self::{
-    entry::{ResumeSecret, SessionInfo},
     hosts::{Claim, HostGrant, HostSession},
+    session::{ResumeSecret, SessionInfo},
 };
 use crate::{
     AccountError, Audit, AuditEvent, AuditLine, Principal, SessionId, TicketRefusal, UserName,
@@ -109,7 +109,7 @@ struct Inner {
     audit: Audit,
     key: [u8; 32],
     idle_us: i64,
-    live: RwLock<HashMap<SessionId, Arc<Entry>>>,
+    live: RwLock<HashMap<SessionId, Arc<Session>>>,
     hosts: RwLock<Hosts>,
     /// Held over every change, on disk and in memory, so that both see them in one order.
     changes: Mutex<Tickets>,
@@ -229,7 +229,7 @@ impl Sessions {
         self.list_where(|entry| entry.record.user == *user)
     }
 
-    fn list_where(&self, which: impl Fn(&Entry) -> bool) -> Vec<SessionInfo> {
+    fn list_where(&self, which: impl Fn(&Session) -> bool) -> Vec<SessionInfo> {
         let live = self.live();
         let mut infos: Vec<_> =
             live.values().filter(|entry| which(entry)).map(|entry| entry.info()).collect();
@@ -307,7 +307,7 @@ impl Sessions {
     /// Tells whether a user has a session at this address.
     pub(crate) fn is_at_home(&self, user: &str, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        let is_that = |entry: &Arc<Entry>| {
+        let is_that = |entry: &Arc<Session>| {
             entry.record.address == address
                 && entry.record.user.as_str() == user
                 && entry.record.mounted
@@ -336,7 +336,7 @@ impl Sessions {
         Ok(resumed.info())
     }
 
-    fn entry_of(&self, secret: &ResumeSecret, now: Stamp) -> Option<Arc<Entry>> {
+    fn entry_of(&self, secret: &ResumeSecret, now: Stamp) -> Option<Arc<Session>> {
         let key = secret.key();
         let live = self.live();
         let entry = live.values().find(|entry| entry.record.resume == key)?;
@@ -355,11 +355,11 @@ impl Sessions {
         }
     }
 
-    fn live(&self) -> RwLockReadGuard<'_, HashMap<SessionId, Arc<Entry>>> {
+    fn live(&self) -> RwLockReadGuard<'_, HashMap<SessionId, Arc<Session>>> {
         self.0.live.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn live_mut(&self) -> RwLockWriteGuard<'_, HashMap<SessionId, Arc<Entry>>> {
+    fn live_mut(&self) -> RwLockWriteGuard<'_, HashMap<SessionId, Arc<Session>>> {
         self.0.live.write().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use keepshare_base::SetName;
-use keepshare_control::{Failure, Outcome, client::Client, questions::Place};
+use keepshare_control::{Failure, Outcome, client::Client, questions::Location};
 use keepshare_identity::tls::SeenStation;
 use keepshare_station::config::{self, Config};
 use keepshare_web::client::LoginClient;
@@ -81,10 +81,10 @@ pub(crate) fn as_user(login: &RememberedLogin) -> Outcome<Client> {
 }
 
 /// Returns the set that somebody named, if it was one.
-pub(crate) fn set_of(place: &Place) -> Option<&SetName> {
+pub(crate) fn set_of(place: &Location) -> Option<&SetName> {
     match place {
-        Place::Set { set, .. } => Some(set),
-        Place::Local(_) => None,
+        Location::Set { set, .. } => Some(set),
+        Location::Local(_) => None,
     }
 }
 

@@ -25,7 +25,7 @@ use rustix::{
 };
 
 use keepshare_base::{Kind, Meta, Name, unescape_name};
-use keepshare_control::{Code, Failure, Outcome, answers::Entry};
+use keepshare_control::{Code, Failure, Outcome, answers::ShownEntry};
 use keepshare_host::beneath::{self, Mounts};
 
 use crate::output::safe;
@@ -134,7 +134,7 @@ impl Extractor {
     }
 
     /// Begins the next entry; parents come before what is in them.
-    pub(crate) fn entry(&mut self, entry: Entry) -> Outcome<()> {
+    pub(crate) fn entry(&mut self, entry: ShownEntry) -> Outcome<()> {
         self.finish_file()?;
         let path = local_path(&entry.path);
         let Some((name, parents)) = path.split_last() else {

@@ -12,11 +12,11 @@ use std::{
 use anyhow::Context;
 
 use keepshare_base::SetName;
-use keepshare_control::{Failure, Outcome, questions::Place};
+use keepshare_control::{Failure, Outcome, questions::Location};
 use keepshare_versioning::when::{WHEN_HINT, split_path_time};
 
 /// Reads `PATH`.
-pub(crate) fn parse_place(text: &OsStr) -> Outcome<Place> {
+pub(crate) fn parse_place(text: &OsStr) -> Outcome<Location> {
     let bytes = text.as_bytes();
     if let Some(place) = parse_set_path(bytes) {
         return Ok(place);
@@ -25,11 +25,11 @@ pub(crate) fn parse_place(text: &OsStr) -> Outcome<Place> {
         return Err(Failure::usage("the path is empty").hint(PATH_HINT));
     }
     let path = resolve_local(Path::new(text))?;
-    Ok(Place::Local(path.into_os_string().into_vec()))
+    Ok(Location::Local(path.into_os_string().into_vec()))
 }
 
 /// Reads `PATH@TIME`; the time is given back as it was typed, the station's zone makes it a moment.
-pub(crate) fn parse_place_time(text: &OsStr) -> Outcome<(Place, String)> {
+pub(crate) fn parse_place_time(text: &OsStr) -> Outcome<(Location, String)> {
     let shown = text.to_string_lossy();
     let (path, _) = split_path_time(text.as_bytes()).ok_or_else(|| {
         let error = match shown.rsplit_once('@') {
@@ -51,7 +51,7 @@ pub(crate) fn parse_place_time(text: &OsStr) -> Outcome<(Place, String)> {
 }
 
 /// Reads `PATH@TIME` or `PATH`, which means the present state.
-pub(crate) fn parse_place_maybe_time(text: &OsStr) -> Outcome<(Place, String)> {
+pub(crate) fn parse_place_maybe_time(text: &OsStr) -> Outcome<(Location, String)> {
     match split_path_time(text.as_bytes()) {
         Some(_) => parse_place_time(text),
         None => Ok((parse_place(text)?, "latest".to_owned())),
@@ -59,10 +59,10 @@ pub(crate) fn parse_place_maybe_time(text: &OsStr) -> Outcome<(Place, String)> {
 }
 
 /// `SET:path`; what has a slash before its colon is a local path.
-fn parse_set_path(bytes: &[u8]) -> Option<Place> {
+fn parse_set_path(bytes: &[u8]) -> Option<Location> {
     let colon = bytes.iter().position(|byte| *byte == b':')?;
     let set: SetName = std::str::from_utf8(&bytes[..colon]).ok()?.parse().ok()?;
-    Some(Place::Set { set, path: bytes[colon + 1..].to_vec() })
+    Some(Location::Set { set, path: bytes[colon + 1..].to_vec() })
 }
 
 /// Makes a path absolute and resolves every link but a last one, which is itself what is meant.
@@ -101,14 +101,14 @@ mod tests {
 
     fn local(text: &str) -> PathBuf {
         match parse_place(OsStr::new(text)).unwrap() {
-            Place::Local(bytes) => PathBuf::from(OsString::from_vec(bytes)),
-            Place::Set { set, .. } => panic!("{text} was taken for a path of set {set}"),
+            Location::Local(bytes) => PathBuf::from(OsString::from_vec(bytes)),
+            Location::Set { set, .. } => panic!("{text} was taken for a path of set {set}"),
         }
     }
 
     #[test]
     fn set_paths_and_local_paths_are_told_apart() {
-        let is_set = |text: &str| matches!(parse_place(OsStr::new(text)), Ok(Place::Set { .. }));
+        let is_set = |text: &str| matches!(parse_place(OsStr::new(text)), Ok(Location::Set { .. }));
         assert!(is_set("projects:a/b.txt") && is_set("projects:") && is_set("projects:a:b"));
         assert!(!is_set("./projects:a") && !is_set("/x:y") && !is_set("Projects:a"));
         assert!(parse_place(OsStr::new("")).is_err());

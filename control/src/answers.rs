@@ -66,7 +66,7 @@ pub struct Concern {
     pub about: String,
     /// Of which kind; it stays the same while counts and reasons change.
     pub kind: ProblemKind,
-    /// What it is.
+    /// What is wrong, in words for a person.
     pub what: String,
 }
 
@@ -271,7 +271,7 @@ pub struct VersionInfo {
 
 /// One file, folder or symlink on its way out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Entry {
+pub struct ShownEntry {
     /// The path, beginning with the name of what was asked for; a whole set has no name and an empty path.
     pub path: Vec<keepshare_base::Name>,
     /// Its attributes.

@@ -14,8 +14,8 @@ use keepshare_base::{SetName, StationAddress, StationName};
 use crate::{
     accounts::{AnySession, Ended, HostInfo, UserInfo},
     answers::{
-        Entry, FoundName, FsckReport, MemberStatus, Restored, SetStatus, StatusReport, TokenInfo,
-        VersionInfo,
+        FoundName, FsckReport, MemberStatus, Restored, SetStatus, ShownEntry, StatusReport,
+        TokenInfo, VersionInfo,
     },
     caller::Callers,
     login::LoginAnswer,
@@ -62,8 +62,8 @@ questions! {
     "status" Status => StatusReport, Admins reads;
     "zone" Zone => String, All reads;
     "versions" Versions => VersionInfo, All reads;
-    "show" Show => Entry, All reads;
-    "export" Export => Entry, All reads;
+    "show" Show => ShownEntry, All reads;
+    "export" Export => ShownEntry, All reads;
     "find" Find => FoundName, All reads;
     "restore" Restore => Restored, Users changes;
     "passwd" Passwd => Ended, Users changes;
@@ -98,7 +98,7 @@ pub struct Zone {}
 #[serde(deny_unknown_fields)]
 pub struct Versions {
     /// Of what.
-    pub place: Place,
+    pub place: Location,
     /// How many at most.
     pub limit: usize,
 }
@@ -107,8 +107,8 @@ pub struct Versions {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Show {
-    /// What.
-    pub place: Place,
+    /// The file or folder.
+    pub place: Location,
     /// As of when, as typed.
     pub when: String,
 }
@@ -117,8 +117,8 @@ pub struct Show {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Export {
-    /// What.
-    pub place: Place,
+    /// The file or folder.
+    pub place: Location,
     /// As of when, as typed.
     pub when: String,
 }
@@ -143,8 +143,8 @@ pub struct Find {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Restore {
-    /// What.
-    pub place: Place,
+    /// The file or folder.
+    pub place: Location,
     /// As of when, as typed.
     pub when: String,
 }
@@ -163,7 +163,7 @@ pub struct Passwd {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fsck {
-    /// Which.
+    /// The set; every one where none is named.
     #[serde(default)]
     pub set: Option<SetName>,
     /// Put times right first that a wrong clock left.
@@ -185,7 +185,7 @@ pub struct TokenList {}
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SetStationAddress {
-    /// Which.
+    /// The station that is reached elsewhere.
     pub name: StationName,
     /// `HOST:PORT`.
     pub address: StationAddress,
@@ -207,7 +207,7 @@ pub struct SetAdd {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SetMirror {
-    /// Which.
+    /// The set that is mirrored.
     pub name: SetName,
     /// Only this station; all without.
     pub to: Option<StationName>,
@@ -226,7 +226,7 @@ pub struct SetMirror {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct UserAdd {
-    /// Who.
+    /// The user as they will be, name and rights.
     pub user: UserInfo,
     /// With which password.
     pub password: Secret,
@@ -241,7 +241,7 @@ pub struct UserList {}
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct UserRemove {
-    /// Who.
+    /// The user that goes.
     pub name: String,
     /// Only say what would end.
     #[serde(default)]
@@ -281,7 +281,7 @@ pub struct SessionGrant {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SessionRevoke {
-    /// Which.
+    /// The sessions that end.
     pub which: Which,
     /// Only say what would end.
     #[serde(default)]
@@ -292,7 +292,7 @@ pub struct SessionRevoke {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct GetTicket {
-    /// Who.
+    /// The name of the user who logs in.
     pub user: String,
     /// With which password.
     pub password: Secret,
@@ -311,7 +311,7 @@ pub struct GetTicket {
 /// Where something is, as a person says it. Bytes, because names need not be text.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Place {
+pub enum Location {
     /// `SET:path`.
     Set {
         /// The set.

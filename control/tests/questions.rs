@@ -150,7 +150,7 @@ fn answers_arrive_in_pieces_and_failures_whole() {
         let failure = station.ask_all(&TokenList {}).unwrap_err();
         assert_eq!(failure, Failure::not_found("nothing").hint("look elsewhere"));
         // What fails after something was sent is told, too.
-        let place = questions::Place::Local(b"/x".to_vec());
+        let place = questions::Location::Local(b"/x".to_vec());
         let mut answer = station.ask(&Show { place, when: "latest".into() }).unwrap();
         let failure = loop {
             match answer.next_piece() {

@@ -55,7 +55,7 @@ pub struct Listed {
     pub name: Vec<u8>,
     /// The place after it.
     pub cookie: Cookie,
-    /// What it is.
+    /// The node that the name stands for.
     pub node: Node,
     /// The number by which clients tell files apart, which is in the attributes too.
     pub id: u64,

@@ -26,7 +26,7 @@ pub enum Show {
 /// What a share is made of.
 #[derive(Clone, Debug)]
 pub struct ShareConfig {
-    /// Its number.
+    /// The share's number, which is in every handle.
     pub id: ShareId,
     /// Its set.
     pub set: SetName,

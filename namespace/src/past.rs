@@ -20,9 +20,9 @@ pub(crate) const POINTS_MAX: usize = 1024;
 pub(crate) struct Then {
     /// The folder through whose `@versions` it was reached.
     pub(crate) folder: FileId,
-    /// What it is.
+    /// The file or folder that is shown.
     pub(crate) file: FileId,
-    /// When.
+    /// The moment at which it is shown.
     pub(crate) moment: PastMoment,
     /// The commit of that moment.
     at: CommitId,

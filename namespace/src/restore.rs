@@ -18,9 +18,9 @@ use crate::{
 pub struct Restore {
     /// Which set.
     pub set: SetName,
-    /// Where.
+    /// The live path at which it is written.
     pub path: SetPath,
-    /// What.
+    /// The version that is written.
     pub state: FileState,
     /// Who wants it.
     pub user: String,

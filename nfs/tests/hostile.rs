@@ -19,8 +19,8 @@ use keepshare_base::FileId;
 use keepshare_nfs_wire::{
     mount, nfs3,
     nfs3::{
-        AccessArgs, Call, CommitArgs, CreateArgs, CreateHow, LinkArgs, MakeDirArgs, MakeNodeArgs,
-        NodeKind, Place, ReadArgs, ReadDirArgs, ReadDirPlusArgs, RenameArgs, SetAttributes,
+        AccessArgs, Call, CommitArgs, CreateArgs, CreateHow, DirOpArgs, LinkArgs, MakeDirArgs,
+        MakeNodeArgs, NodeKind, ReadArgs, ReadDirArgs, ReadDirPlusArgs, RenameArgs, SetAttributes,
         SetAttributesArgs, SetTime, Stability, Status, SymlinkArgs, WriteArgs,
     },
     rpc::{AuthStatus, Credential, Refusal},
@@ -215,7 +215,7 @@ fn large_records_are_for_those_who_are_known() {
 /// One record of every procedure of every program, with good handles where there are any.
 fn valid_records(client: &mut Client, dir: &[u8], file: &[u8]) -> Vec<Vec<u8>> {
     let (dir, file) = (handle_of(dir), handle_of(file));
-    let place = Place { dir, name: b"report.docx" };
+    let place = DirOpArgs { dir, name: b"report.docx" };
     let keep = SetTime::Keep;
     let (uid, gid, size) = (Some(0), None, Some(1 << 40));
     let attributes = SetAttributes { mode: None, uid, gid, size, atime: keep, mtime: keep };
@@ -238,7 +238,7 @@ fn valid_records(client: &mut Client, dir: &[u8], file: &[u8]) -> Vec<Vec<u8>> {
         }),
         Call::Remove(place),
         Call::RemoveDir(place),
-        Call::Rename(RenameArgs { from: place, to: Place { dir, name: b"b" } }),
+        Call::Rename(RenameArgs { from: place, to: DirOpArgs { dir, name: b"b" } }),
         Call::Link(LinkArgs { file, link: place }),
         Call::ReadDir(ReadDirArgs { dir, cookie, verifier, count }),
         Call::ReadDirPlus(ReadDirPlusArgs {

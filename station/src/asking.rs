@@ -5,7 +5,7 @@ use chrono_tz::Tz;
 use keepshare_base::{Meta, SetName, SetPath};
 use keepshare_control::{
     Code, Failure, Outcome, Reply,
-    answers::{self, Entry, FoundName, VersionInfo, kind_word},
+    answers::{self, FoundName, ShownEntry, VersionInfo, kind_word},
 };
 use keepshare_host::clock;
 use keepshare_namespace::{
@@ -197,7 +197,7 @@ impl Taker for Sent<'_> {
         let uncut = uncut.map(|uncut| answers::Uncut {
             last_version: uncut.last_version.map(|version| version.to_string()),
         });
-        self.0.item(&Entry { path, meta, same_as, damaged, uncut })
+        self.0.item(&ShownEntry { path, meta, same_as, damaged, uncut })
     }
 
     fn content(&mut self, bytes: &[u8]) -> Outcome<()> {

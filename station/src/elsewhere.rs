@@ -7,7 +7,7 @@ use keepshare_control::{
     Code, Failure, Outcome, Reply,
     client::{Client, Dial, Dialling, Piece, Wire},
     question::Question,
-    questions::Place,
+    questions::Location,
 };
 use keepshare_replication::link::dial_control;
 
@@ -30,10 +30,10 @@ pub(crate) struct Elsewhere {
 
 impl Elsewhere {
     /// Returns the same place as another station understands it.
-    pub(crate) fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Location {
         let names: Vec<Vec<u8>> =
             self.path.names().iter().map(|name| name.as_bytes().to_vec()).collect();
-        Place::Set { set: self.set.clone(), path: names.join(&b'/') }
+        Location::Set { set: self.set.clone(), path: names.join(&b'/') }
     }
 
     /// Has the first station that can be reached answer, and returns how many items there were. Blocks.

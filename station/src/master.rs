@@ -26,7 +26,7 @@ use keepshare_replication::{
     drivers::{
         Inlet, Peers, Way,
         agreement::Agreement,
-        restores::Restores,
+        restores::MasterRestores,
         ship::{Ship, Shipping},
     },
     source::{
@@ -103,7 +103,7 @@ impl Master {
     ) -> Outcome<(Arc<Self>, Vec<Task>)> {
         let state = &context.state;
         let put_aside = |to: &StationName| {
-            Restores::new(state.restores(name).join(to.as_str()))
+            MasterRestores::new(state.restores(name).join(to.as_str()))
                 .context("cannot prepare for restores")
         };
         let own = own.map(|inlet| (context.here.clone(), Way::Here(inlet)));
@@ -140,7 +140,7 @@ impl Master {
         }
         let agreement = Arc::new(Agreement::new(&to));
         let mut tasks: Vec<Task> = Vec::new();
-        let ship = |((to, way), restores): ((StationName, Way), Restores)| {
+        let ship = |((to, way), restores): ((StationName, Way), MasterRestores)| {
             let mirror_wanted = Arc::new(Notify::new());
             let ship = Ship {
                 set: name.clone(),

@@ -12,7 +12,7 @@ use keepshare_base::{
 use crate::{
     error::Refusal,
     index::{IndexError, Rows, commits, files, names},
-    record::{Body, MirrorMark, Place},
+    record::{Body, MirrorMark, OriginState},
 };
 
 /// A change as it comes from its master.
@@ -45,7 +45,7 @@ pub(crate) fn check(
     rows: &impl Rows,
     at: CommitId,
     incoming: &Incoming,
-) -> Result<Place, CheckError> {
+) -> Result<OriginState, CheckError> {
     let origin = incoming.position.origin;
     incoming.filled.check(origin).map_err(Refusal::from)?;
     let before = commits::place(rows, origin)?;
@@ -83,12 +83,12 @@ struct Step {
 /// Parts of a mirror never move the place. A mirror begins at a place above everything that its origin ever sent, so that
 /// no version's place is ever given to another.
 fn next_place(
-    before: Option<Place>,
+    before: Option<OriginState>,
     highest: Option<(Epoch, Seq)>,
     step: Step,
-) -> Result<Place, Refusal> {
+) -> Result<OriginState, Refusal> {
     let Step { at, got, complete, running } = step;
-    let before = before.unwrap_or(Place { last: None, fence: Epoch::FIRST, mirror: None });
+    let before = before.unwrap_or(OriginState { last: None, fence: Epoch::FIRST, mirror: None });
     if got.epoch < before.fence {
         return Err(Refusal::Fenced { got: got.epoch, fence: before.fence });
     }
@@ -102,9 +102,9 @@ fn next_place(
     };
     if before.mirror.is_some_and(|mirror| is_running(&mirror)) {
         return Ok(if complete {
-            Place { last: Some((got.epoch, got.seq, running)), fence, mirror: None }
+            OriginState { last: Some((got.epoch, got.seq, running)), fence, mirror: None }
         } else {
-            Place { fence, ..before }
+            OriginState { fence, ..before }
         });
     }
     let at_place = |(epoch, seq): (Epoch, Seq)| Position { origin: got.origin, epoch, seq };
@@ -118,7 +118,7 @@ fn next_place(
         let again = before.mirror.filter(known).filter(|mirror| mirror.epoch == got.epoch);
         let began = again.map_or(at, |mirror| mirror.began);
         let mirror = Some(MirrorMark { began, epoch: got.epoch, seq: got.seq });
-        return Ok(Place { fence, mirror, ..before });
+        return Ok(OriginState { fence, mirror, ..before });
     }
     let want = match last {
         Some((epoch, seq)) if got.epoch == epoch => seq.next(),
@@ -128,7 +128,7 @@ fn next_place(
         Some(last) => Err(Refusal::Old { got, last: at_place(last) }),
         // The tree is a mixture of two places: it takes nothing but the rest of the mirror.
         None if got.seq != want || before.mirror.is_some() => Err(Refusal::Gap { got, want }),
-        None => Ok(Place { last: Some((got.epoch, got.seq, running)), fence, mirror: None }),
+        None => Ok(OriginState { last: Some((got.epoch, got.seq, running)), fence, mirror: None }),
     }
 }
 
@@ -265,22 +265,26 @@ mod tests {
         Position { origin: OriginId(1), epoch: Epoch::new(epoch).unwrap(), seq: Seq(seq) }
     }
 
-    fn place(epoch: u64, seq: u64, fence: u64) -> Place {
+    fn place(epoch: u64, seq: u64, fence: u64) -> OriginState {
         let position = at(epoch, seq);
-        Place {
+        OriginState {
             last: Some((position.epoch, position.seq, RunningHash::EMPTY)),
             fence: Epoch::new(fence).unwrap(),
             mirror: None,
         }
     }
 
-    fn mirroring(place: Place, began: u64, epoch: u64, seq: u64) -> Place {
+    fn mirroring(place: OriginState, began: u64, epoch: u64, seq: u64) -> OriginState {
         let Position { epoch, seq, .. } = at(epoch, seq);
-        Place { mirror: Some(MirrorMark { began: CommitId(began), epoch, seq }), ..place }
+        OriginState { mirror: Some(MirrorMark { began: CommitId(began), epoch, seq }), ..place }
     }
 
     /// What comes at commit 100 to a set in which nothing is above the last change and the running mirror.
-    fn next(before: Option<Place>, got: Position, complete: bool) -> Result<Place, Refusal> {
+    fn next(
+        before: Option<OriginState>,
+        got: Position,
+        complete: bool,
+    ) -> Result<OriginState, Refusal> {
         let mirror = before.and_then(|place| place.mirror).map(|mirror| (mirror.epoch, mirror.seq));
         let step = Step { at: CommitId(100), got, complete, running: RunningHash::EMPTY };
         next_place(before, mirror, step)

@@ -188,13 +188,13 @@ pub(crate) trait Rows {
         table: Table,
         prefix: &[u8],
         from: &[u8],
-    ) -> Result<Option<Found<'_>>, IndexError> {
+    ) -> Result<Option<KeyValue<'_>>, IndexError> {
         Ok(self.under(table, prefix, from)?.next().transpose()?)
     }
 }
 
 /// A key and its value.
-pub(crate) type Found<'a> = (AccessGuard<'a, Bytes>, AccessGuard<'a, Bytes>);
+pub(crate) type KeyValue<'a> = (AccessGuard<'a, Bytes>, AccessGuard<'a, Bytes>);
 
 /// The tables of one read transaction, each opened when it is first asked.
 pub(crate) struct ReadRows {

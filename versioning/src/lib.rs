@@ -30,7 +30,7 @@ pub use index::IndexError;
 pub use moment::{Arrival, ClockAlarm, Sent};
 pub use past::{NameAt, names, when};
 pub use reader::{Damage, READ_BYTES_MAX, Reader, View};
-pub use record::{MirrorMark, Place};
+pub use record::{MirrorMark, OriginState};
 pub use state::{
     BodyChanges, BodyRef, CommitInfo, Ended, Entry, FileState, HistoryEntry, PointInfo,
     RestoreInfo, Touched,

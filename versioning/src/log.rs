@@ -84,7 +84,7 @@ pub struct LogPosition {
 
 /// What an entry of the log is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum EntryKind {
+pub enum LogEntryKind {
     /// Part of the snapshot with which the log begins.
     Snapshot,
     /// One commit.
@@ -93,9 +93,9 @@ pub enum EntryKind {
 
 /// An entry of the log, as replay gives it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Entry {
-    /// What it is.
-    pub kind: EntryKind,
+pub struct LogEntry {
+    /// Whether it is a commit or a part of the snapshot.
+    pub kind: LogEntryKind,
     /// Which commit; for a part of the snapshot, the commit whose state the snapshot is.
     pub commit: CommitId,
     /// The bytes that were appended.
@@ -253,7 +253,7 @@ impl Log {
         self.tail_start
     }
 
-    /// Returns the entries written after `from`, a place that [`Recovery`], [`Entry`] or [`Self::position`] gave for
+    /// Returns the entries written after `from`, a place that [`Recovery`], [`LogEntry`] or [`Self::position`] gave for
     /// this generation. What waits in the memory buffer is not among them.
     pub fn replay(&self, from: LogPosition) -> Replay {
         Replay::new(self.file.clone(), self.id, from, self.written)

@@ -12,7 +12,8 @@ use keepshare_base::{
 };
 
 use crate::{
-    BodyChanges, CommitInfo, Entry, FileState, Place, PointInfo, ReadError, RestoreInfo, Touched,
+    BodyChanges, CommitInfo, Entry, FileState, OriginState, PointInfo, ReadError, RestoreInfo,
+    Touched,
     body::{BodyError, Frames, ReadPlan, plan_read},
     checked::CheckedDb,
     index::{IndexError, ReadRows, commits, dump, files, names, ranges, values::log_position},
@@ -373,7 +374,7 @@ impl View {
     }
 
     /// Returns how far an origin's changes have come; `None` where nothing is known of it.
-    pub fn position(&self, origin: OriginId) -> Result<Option<Place>, ReadError> {
+    pub fn position(&self, origin: OriginId) -> Result<Option<OriginState>, ReadError> {
         self.ask(|rows| commits::place(rows, origin))
     }
 

@@ -163,7 +163,7 @@ impl Piece {
 
 /// How far an origin's changes have come to this station.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub struct Place {
+pub struct OriginState {
     /// The last complete change's epoch; `None` before the first.
     pub last: Option<(Epoch, Seq, RunningHash)>,
     /// Changes of epochs below this one are refused.
@@ -179,7 +179,7 @@ pub struct MirrorMark {
     pub began: CommitId,
     /// The epoch of the place that it leads to.
     pub epoch: Epoch,
-    /// The place.
+    /// The number of that place in the epoch.
     pub seq: Seq,
 }
 
@@ -208,7 +208,7 @@ pub(crate) enum Row {
     /// A body was looked through, for what was asked through `at`.
     Swept { at: CommitId, body: BodyId },
     /// How far an origin's changes have come.
-    Place { origin: OriginId, place: Place },
+    Place { origin: OriginId, place: OriginState },
     /// A named moment.
     Point { at: CommitId, point: Point, position: Position },
     /// The answer to a request to restore.
@@ -306,7 +306,7 @@ mod tests {
             stamp: Stamp(-4),
             user: Some("anna".into()),
         };
-        let place = Place {
+        let place = OriginState {
             last: Some((Epoch::FIRST, Seq(7), RunningHash([1; 32]))),
             fence: Epoch::FIRST,
             mirror: Some(MirrorMark { began: at, epoch: Epoch::FIRST, seq: Seq(8) }),

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use keepshare_base::{CommitId, Epoch, FileId, OriginId, Position, Seq, Stamp};
 
 use crate::{
-    CommitError, Place, Reader, Refusal, StoreError,
+    CommitError, OriginState, Reader, Refusal, StoreError,
     check::Incoming,
     checked::CheckedDb,
     disk::{Disk, RESERVE_BYTES},
@@ -176,12 +176,13 @@ impl Store {
         self.check_writable(Room::Reserve)?;
         let at = self.latest().next();
         let before = self.asked(|rows| commits::place(rows, origin))?;
-        let before = before.unwrap_or(Place { last: None, fence: Epoch::FIRST, mirror: None });
+        let before =
+            before.unwrap_or(OriginState { last: None, fence: Epoch::FIRST, mirror: None });
         if !epoch.may_follow(before.fence) {
             let got = Position { origin, epoch, seq: Seq(0) };
             return Err(Refusal::Beyond { got, fence: before.fence }.into());
         }
-        let place = Place { fence: before.fence.max(epoch), ..before };
+        let place = OriginState { fence: before.fence.max(epoch), ..before };
         self.append(at, &[Row::Place { origin, place }, Row::Clock { arrival }])?;
         self.clock_alarm = self.clock.note(arrival).or(self.clock_alarm);
         Ok(at)

@@ -121,7 +121,7 @@ async fn converse(
     from: SocketAddr,
     router: Router,
     tls: Arc<ServerConfig>,
-    place: Place,
+    place: DoorPlace,
 ) {
     // Best effort: without it, answers wait a moment.
     let _ = stream.set_nodelay(true);
@@ -165,7 +165,7 @@ struct Places {
 
 /// A connection's place; free again when dropped.
 #[derive(Debug)]
-struct Place {
+struct DoorPlace {
     places: Places,
     number: u64,
     pulse: Arc<Pulse>,
@@ -177,11 +177,11 @@ impl Places {
     }
 
     /// Gives a newcomer from this address a place, and ends whoever has to make room. `begin` begins what has the place.
-    fn enter(&self, from: IpAddr, begin: impl FnOnce(Place) -> AbortHandle) {
+    fn enter(&self, from: IpAddr, begin: impl FnOnce(DoorPlace) -> AbortHandle) {
         // Held until it has its place, so that it cannot leave before it has entered.
         let mut gate = self.gate();
         let (number, pulse) = (gate.new_place(), Arc::<Pulse>::default());
-        let talk = begin(Place { places: self.clone(), number, pulse: Arc::clone(&pulse) });
+        let talk = begin(DoorPlace { places: self.clone(), number, pulse: Arc::clone(&pulse) });
         let out = gate.enter(number, from, pulse, talk, self.now_ms());
         drop(gate);
         out.iter().for_each(AbortHandle::abort);
@@ -196,13 +196,13 @@ impl Places {
     }
 }
 
-impl Place {
+impl DoorPlace {
     fn beat(&self) {
         self.pulse.beat(self.places.now_ms());
     }
 }
 
-impl Drop for Place {
+impl Drop for DoorPlace {
     fn drop(&mut self) {
         self.places.gate().leave(self.number);
     }
@@ -211,7 +211,7 @@ impl Drop for Place {
 /// A stream that notes when something came or was taken.
 struct Watched<'p> {
     stream: TcpStream,
-    place: &'p Place,
+    place: &'p DoorPlace,
 }
 
 impl AsyncRead for Watched<'_> {

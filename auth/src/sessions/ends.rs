@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use keepshare_base::Stamp;
 
-use super::{Sessions, entry::Entry, store};
+use super::{Sessions, session::Session, store};
 use crate::{AccountError, AuditEvent, AuditLine, SessionId, UserName};
 
 /// How long a revoked session stays listed, in microseconds.
@@ -66,7 +66,7 @@ impl Sessions {
         Ok(Some(ended.len()))
     }
 
-    pub(super) fn end_all_of(&self, user: &UserName, now: Stamp) -> Vec<Arc<Entry>> {
+    pub(super) fn end_all_of(&self, user: &UserName, now: Stamp) -> Vec<Arc<Session>> {
         let ended: Vec<_> = {
             let live = self.live();
             let of_user = live.values().filter(|entry| entry.record.user == *user);
@@ -84,7 +84,7 @@ impl Sessions {
 
     pub(super) fn note_revoked(
         &self,
-        ended: &[Arc<Entry>],
+        ended: &[Arc<Session>],
         now: Stamp,
     ) -> Result<bool, AccountError> {
         if ended.is_empty() {
@@ -100,8 +100,8 @@ impl Sessions {
     }
 
     /// Takes the sessions out that ended: those revoked long ago, and those not used for too long.
-    pub(super) fn sweep(&self, now: Stamp) -> Vec<Arc<Entry>> {
-        let has_ended = |entry: &Entry| match entry.revoked.get() {
+    pub(super) fn sweep(&self, now: Stamp) -> Vec<Arc<Session>> {
+        let has_ended = |entry: &Session| match entry.revoked.get() {
             Some(at) => now.micros_since(*at) >= REVOKED_KEPT_US,
             None => now.micros_since(entry.last_used()) >= self.0.idle_us,
         };
@@ -111,7 +111,7 @@ impl Sessions {
         self.live_mut().extract_if(|_, entry| has_ended(entry)).map(|(_, entry)| entry).collect()
     }
 
-    pub(super) fn audit_revoked(&self, ended: &[Arc<Entry>], now: Stamp) {
+    pub(super) fn audit_revoked(&self, ended: &[Arc<Session>], now: Stamp) {
         for entry in ended {
             let line = AuditLine::done(now, AuditEvent::Revoke).user(&entry.record.user);
             let line = line.set(&entry.record.set).address(entry.record.address);
@@ -119,7 +119,7 @@ impl Sessions {
         }
     }
 
-    pub(super) fn audit_end(&self, entry: &Entry, now: Stamp, why: &str) {
+    pub(super) fn audit_end(&self, entry: &Session, now: Stamp, why: &str) {
         let line = AuditLine::done(now, AuditEvent::SessionEnded).user(&entry.record.user);
         let line = line.set(&entry.record.set).address(entry.record.address);
         self.0.audit.write(line.session(entry.id).because(why));

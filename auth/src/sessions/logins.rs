@@ -9,7 +9,7 @@ use keepshare_base::{SetName, Stamp};
 
 use super::{
     SESSIONS_MAX, SESSIONS_OF_A_USER_MAX, Sessions,
-    entry::{Entry, Record},
+    session::{Record, Session},
     store,
 };
 use crate::{
@@ -68,7 +68,7 @@ impl Sessions {
     }
 
     /// Makes the session of a login one of a drive; tells whether the user is still the one who logged in.
-    fn mount(&self, entry: &Entry, pass: &Pass, now: Stamp) -> Result<bool, AccountError> {
+    fn mount(&self, entry: &Session, pass: &Pass, now: Stamp) -> Result<bool, AccountError> {
         let write = self.0.db.begin_write()?;
         if store::user(&write, pass)?.is_none() {
             return Ok(false);
@@ -107,7 +107,7 @@ impl Sessions {
         for entry in &surplus {
             live.remove(&entry.id);
         }
-        live.insert(id, Arc::new(Entry::new(id, record, Arc::new(user.principal()))));
+        live.insert(id, Arc::new(Session::new(id, record, Arc::new(user.principal()))));
         drop(live);
         self.tell_ended(&surplus.iter().map(|entry| entry.id).collect::<Vec<_>>());
         for entry in surplus.iter().filter(|entry| entry.revoked.get().is_none()) {
@@ -118,8 +118,8 @@ impl Sessions {
 
     /// Returns the sessions that make room for one more of a user: ended ones first, then those without a drive, then those
     /// idle for longest.
-    fn surplus(&self, user: &UserName) -> Vec<Arc<Entry>> {
-        let order = |entry: &&Arc<Entry>| {
+    fn surplus(&self, user: &UserName) -> Vec<Arc<Session>> {
+        let order = |entry: &&Arc<Session>| {
             (entry.revoked.get().is_none(), entry.record.mounted, entry.last_used())
         };
         let live = self.live();

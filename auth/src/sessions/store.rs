@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use keepshare_base::{SetName, Stamp};
 use keepshare_host::shared::SharedDb;
 
-use super::entry::{Entry, Record};
+use super::session::{Record, Session};
 use crate::{
     AccountError, HostRange, SessionId, User,
     tickets::Pass,
@@ -80,7 +80,7 @@ pub(super) fn load_key(db: &SharedDb) -> Result<[u8; 32], AccountError> {
 }
 
 /// Returns all sessions of users that exist.
-pub(super) fn load(db: &SharedDb) -> Result<HashMap<SessionId, Arc<Entry>>, AccountError> {
+pub(super) fn load(db: &SharedDb) -> Result<HashMap<SessionId, Arc<Session>>, AccountError> {
     let read = db.begin_read()?;
     let (sessions, users) = (read.open_table(SESSIONS)?, read.open_table(USERS)?);
     let mut principals = HashMap::new();
@@ -93,7 +93,7 @@ pub(super) fn load(db: &SharedDb) -> Result<HashMap<SessionId, Arc<Entry>>, Acco
         let (record, Later { any_port, mounted }) = decode::<Record>(row.value())?;
         let (id, record) = (SessionId(id.value()), Record { any_port, mounted, ..record });
         if let Some(principal) = principals.get(&record.user) {
-            live.insert(id, Arc::new(Entry::new(id, record, Arc::clone(principal))));
+            live.insert(id, Arc::new(Session::new(id, record, Arc::clone(principal))));
         }
     }
     Ok(live)

@@ -457,7 +457,7 @@ fn sessions_are_bounded_in_all() {
         let last_used = at(10 + i64::try_from(n).unwrap());
         let revoked = (n == 77).then_some(at(5));
         let record = Record { user, last_used, revoked, ..template.clone() };
-        live.insert(id, Arc::new(Entry::new(id, record, Arc::default())));
+        live.insert(id, Arc::new(Session::new(id, record, Arc::default())));
     }
     drop(live);
     let known = |id| sessions.live().contains_key(&id);

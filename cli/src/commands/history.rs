@@ -12,9 +12,9 @@ use chrono_tz::Tz;
 use keepshare_base::Kind;
 use keepshare_control::{
     Code, Failure, Outcome,
-    answers::{self, Entry, FsckReport, VersionInfo},
+    answers::{self, FsckReport, ShownEntry, VersionInfo},
     client::{Client, Piece},
-    questions::{Fsck, Place, Show, Versions, Zone},
+    questions::{Fsck, Location, Show, Versions, Zone},
 };
 use keepshare_versioning::when::{WHEN_HINT, machine_zone, split_path_time};
 
@@ -27,7 +27,7 @@ use crate::{
 /// Lists the versions of a file or folder.
 pub(crate) fn versions(
     station: &Client,
-    place: Place,
+    place: Location,
     path: &OsStr,
     limit: usize,
     screen: &Screen,
@@ -91,7 +91,7 @@ pub(crate) fn show(station: &Client, question: Show, path: &OsStr, screen: &Scre
     let is_terminal = io::stdout().is_terminal();
     let asked = station.ask(&question);
     let mut answer = asked.map_err(|failure| hint_no_time(failure, path))?;
-    let mut entries: Vec<Entry> = Vec::new();
+    let mut entries: Vec<ShownEntry> = Vec::new();
     let mut unshown = Vec::new();
     while let Some(piece) = answer.next_piece().map_err(|failure| hint_no_time(failure, path))? {
         match piece {
@@ -171,7 +171,7 @@ fn binary(path: &OsStr) -> Failure {
         .hint(format!("use > FILE: keepshare show '{shown}' > FILE"))
 }
 
-fn show_folder(station: &Client, entries: &[Entry], screen: &Screen) -> Outcome<()> {
+fn show_folder(station: &Client, entries: &[ShownEntry], screen: &Screen) -> Outcome<()> {
     if screen.is_json() {
         let rows: Vec<_> = entries
             .iter()
@@ -193,11 +193,11 @@ fn show_folder(station: &Client, entries: &[Entry], screen: &Screen) -> Outcome<
     Ok(())
 }
 
-fn name_of(entry: &Entry) -> String {
+fn name_of(entry: &ShownEntry) -> String {
     entry.path.last().map(ToString::to_string).unwrap_or_default()
 }
 
-fn render_folder(entries: &[Entry], zone: Tz) -> String {
+fn render_folder(entries: &[ShownEntry], zone: Tz) -> String {
     let times = Times::new(zone, []);
     let mut table = Table::new(&["MODIFIED", ">SIZE", "NAME"]);
     for entry in entries {
@@ -343,7 +343,8 @@ mod tests {
     fn names_of_a_folder_cannot_steer_the_terminal() {
         let name = escape_name("a\u{2028}b\u{202e}c".as_bytes()).unwrap();
         let meta = keepshare_base::Meta::unknown();
-        let entry = Entry { path: vec![name], meta, same_as: None, damaged: None, uncut: None };
+        let entry =
+            ShownEntry { path: vec![name], meta, same_as: None, damaged: None, uncut: None };
         let text = render_folder(&[entry], Tz::UTC);
         assert!(text.contains("a\\u{2028}b\\u{202e}c"), "{text}");
     }

@@ -6,7 +6,7 @@ use keepshare_control::{
     Code, Failure, Outcome,
     answers::{Progress, Restored, Uncut},
     client::{Client, Piece},
-    questions::{Export, Place, Restore},
+    questions::{Export, Location, Restore},
 };
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 /// Brings something back: into a folder, or in place through the set's master.
 pub(crate) fn restore(
     station: &Client,
-    place: Place,
+    place: Location,
     when: String,
     options: &cli::Restore,
     screen: &Screen,
@@ -30,7 +30,12 @@ pub(crate) fn restore(
     }
 }
 
-fn restore_in_place(station: &Client, place: Place, when: String, screen: &Screen) -> Outcome<()> {
+fn restore_in_place(
+    station: &Client,
+    place: Location,
+    when: String,
+    screen: &Screen,
+) -> Outcome<()> {
     let restored: Restored = station.ask_one(&Restore { place, when })?;
     screen.value(&restored, told)
 }
@@ -57,7 +62,7 @@ fn told(restored: &Restored) -> String {
 
 fn restore_to(
     station: &Client,
-    place: Place,
+    place: Location,
     when: String,
     dir: &Path,
     force: bool,

@@ -1,11 +1,11 @@
 //! What is said of content that is no version yet.
 
-use keepshare_control::answers::{Entry, Uncut};
+use keepshare_control::answers::{ShownEntry, Uncut};
 
 use crate::output::Screen;
 
 /// Returns the path of an entry, for people.
-pub(super) fn shown(entry: &Entry) -> String {
+pub(super) fn shown(entry: &ShownEntry) -> String {
     let names: Vec<String> = entry.path.iter().map(ToString::to_string).collect();
     names.join("/")
 }

@@ -22,8 +22,8 @@ fn names(path: &str) -> Vec<Name> {
     keepshare_base::SetPath::parse(path.as_bytes()).unwrap().names().to_vec()
 }
 
-fn entry(path: &str, meta: Meta) -> Entry {
-    Entry { path: names(path), meta, same_as: None, damaged: None, uncut: None }
+fn entry(path: &str, meta: Meta) -> ShownEntry {
+    ShownEntry { path: names(path), meta, same_as: None, damaged: None, uncut: None }
 }
 
 fn sample(out: &mut Extractor) -> Outcome<()> {
@@ -32,7 +32,7 @@ fn sample(out: &mut Extractor) -> Outcome<()> {
     out.entry(entry("then/a/one", meta(Kind::File, 3, 0o640)))?;
     out.data(b"on")?;
     out.data(b"e")?;
-    out.entry(Entry {
+    out.entry(ShownEntry {
         same_as: Some(names("then/a/one")),
         ..entry("then/a/two", meta(Kind::File, 3, 0o640))
     })?;
@@ -97,7 +97,7 @@ fn content_that_ends_early_is_reported_and_not_kept() {
     out.entry(entry("short", meta(Kind::File, 5, 0o600))).unwrap();
     out.data(b"abc").unwrap();
     let damaged =
-        Entry { damaged: Some("damaged".into()), ..entry("bad", meta(Kind::File, 1, 0o600)) };
+        ShownEntry { damaged: Some("damaged".into()), ..entry("bad", meta(Kind::File, 1, 0o600)) };
     out.entry(damaged).unwrap();
     out.entry(entry("pipe", meta(Kind::Fifo, 0, 0o600))).unwrap();
     out.finish().unwrap();
@@ -121,7 +121,7 @@ fn an_obstacle_keeps_nothing_else_back() {
     }
     // Not a link to what was there before.
     let link = entry("then/b", meta(Kind::File, 3, 0o640));
-    out.entry(Entry { same_as: Some(names("then/a/one")), ..link }).unwrap();
+    out.entry(ShownEntry { same_as: Some(names("then/a/one")), ..link }).unwrap();
     out.entry(entry("then/c", meta(Kind::File, 0, 0o640))).unwrap();
     out.finish().unwrap();
     let shown = |path: &str| dir.path().join(path).display().to_string();

@@ -26,7 +26,7 @@ use keepshare_control::login::LoginQuestion;
 use keepshare_identity::tls::{SeenStation, web_client};
 use keepshare_nfs_wire::{
     Decoder, Encoder, mount,
-    nfs3::{self, Attributes, Call, Handle, LookupOk, Place, ReadArgs, Reply},
+    nfs3::{self, Attributes, Call, DirOpArgs, Handle, LookupOk, ReadArgs, Reply},
     record::append_record,
     rpc::{CallHead, Credential, decode_reply},
 };
@@ -338,7 +338,7 @@ impl Drive {
 
     fn lookup(&mut self, dir: &[u8], name: &[u8]) -> Result<Vec<u8>> {
         let dir = Handle::new(dir).context("a handle")?;
-        let record = self.nfs_record(Call::Lookup(Place { dir, name }));
+        let record = self.nfs_record(Call::Lookup(DirOpArgs { dir, name }));
         let answer = self.ask(&record)?;
         let mut decoder = Decoder::new(&answer);
         let found: Reply<LookupOk<'_>, Option<Attributes>> = decoder.value()?;

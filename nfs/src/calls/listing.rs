@@ -21,7 +21,7 @@ pub(super) fn plain(asking: Asking<'_>, args: ReadDirArgs<'_>, encoder: &mut Enc
     let room =
         Room { result: bytes(asking, args.count), names: usize::MAX, an_entry: PLAIN_ENTRY_BYTES };
     list(asking, args.dir, args.cookie, room, encoder, |_, entry, encoder| {
-        let Entry { name, cookie, id, .. } = *entry;
+        let ListingEntry { name, cookie, id, .. } = *entry;
         encoder.value(&Some(DirEntry { id, name, cookie }));
     });
 }
@@ -31,7 +31,7 @@ pub(super) fn plus(asking: Asking<'_>, args: ReadDirPlusArgs<'_>, encoder: &mut 
     let (result, names) = (bytes(asking, args.max_count), bytes(asking, args.dir_count));
     let room = Room { result, names, an_entry: PLUS_ENTRY_BYTES };
     list(asking, args.dir, args.cookie, room, encoder, |opened, entry, encoder| {
-        let Entry { name, cookie, id, known } = *entry;
+        let ListingEntry { name, cookie, id, known } = *entry;
         let handle = known.and_then(|(node, _)| opened.handle(node));
         let object = handle.as_ref().map(Sealed::wire);
         let attributes = known.map(|(node, attributes)| opened.shown(node, attributes));
@@ -41,7 +41,7 @@ pub(super) fn plus(asking: Asking<'_>, args: ReadDirPlusArgs<'_>, encoder: &mut 
 
 /// One entry on its way out.
 #[derive(Clone, Copy, Debug)]
-struct Entry<'e> {
+struct ListingEntry<'e> {
     name: &'e [u8],
     cookie: Cookie,
     id: u64,
@@ -66,7 +66,7 @@ fn list(
     after: Cookie,
     room: Room,
     encoder: &mut Encoder<'_>,
-    append: impl Fn(&Opened<'_>, &Entry<'_>, &mut Encoder<'_>),
+    append: impl Fn(&Opened<'_>, &ListingEntry<'_>, &mut Encoder<'_>),
 ) {
     let start = encoder.len();
     let opened = match asking.open(dir) {
@@ -82,7 +82,8 @@ fn list(
         return fail(encoder, Status::NotFolder, &shown);
     }
     succeed(encoder, &DirOk { attributes: shown, verifier: VERIFIER });
-    let append = |entry: &Entry<'_>, encoder: &mut Encoder<'_>| append(&opened, entry, encoder);
+    let append =
+        |entry: &ListingEntry<'_>, encoder: &mut Encoder<'_>| append(&opened, entry, encoder);
     let mut page = Page { encoder, start, room, names: 0, is_empty: true, append };
     match fill(&opened, &attributes, after, &mut page) {
         Ok(is_end) => {
@@ -97,7 +98,7 @@ fn list(
 }
 
 /// Fills a page with what comes after a place; tells whether that is all there is.
-fn fill<A: Fn(&Entry<'_>, &mut Encoder<'_>)>(
+fn fill<A: Fn(&ListingEntry<'_>, &mut Encoder<'_>)>(
     opened: &Opened<'_>,
     own: &Attributes,
     mut after: Cookie,
@@ -105,7 +106,7 @@ fn fill<A: Fn(&Entry<'_>, &mut Encoder<'_>)>(
 ) -> Result<bool, Status> {
     if after == 0 {
         let known = Some((opened.node, own));
-        if !page.add(&Entry { name: b".", cookie: DOT, id: own.id, known }) {
+        if !page.add(&ListingEntry { name: b".", cookie: DOT, id: own.id, known }) {
             return page.full();
         }
         after = DOT;
@@ -115,7 +116,7 @@ fn fill<A: Fn(&Entry<'_>, &mut Encoder<'_>)>(
         let above = opened.lookup(b"..").ok();
         let known = above.as_ref().map(|above| (above.node, &above.attributes));
         let id = known.map_or(own.id, |(_, attributes)| attributes.id);
-        if !page.add(&Entry { name: b"..", cookie: DOT_DOT, id, known }) {
+        if !page.add(&ListingEntry { name: b"..", cookie: DOT_DOT, id, known }) {
             return page.full();
         }
         after = DOT_DOT;
@@ -123,7 +124,7 @@ fn fill<A: Fn(&Entry<'_>, &mut Encoder<'_>)>(
     fill_with_names(opened, if after == DOT_DOT { 0 } else { after }, page)
 }
 
-fn fill_with_names<A: Fn(&Entry<'_>, &mut Encoder<'_>)>(
+fn fill_with_names<A: Fn(&ListingEntry<'_>, &mut Encoder<'_>)>(
     opened: &Opened<'_>,
     mut after: Cookie,
     page: &mut Page<'_, '_, A>,
@@ -139,7 +140,7 @@ fn fill_with_names<A: Fn(&Entry<'_>, &mut Encoder<'_>)>(
         for listed in &listing.entries {
             let (name, cookie, id) = (&listed.name[..], listed.cookie, listed.id);
             let known = listed.attributes.as_ref().map(|attributes| (listed.node, attributes));
-            if !page.add(&Entry { name, cookie, id, known }) {
+            if !page.add(&ListingEntry { name, cookie, id, known }) {
                 return page.full();
             }
             (after, has_names) = (cookie, true);
@@ -164,9 +165,9 @@ struct Page<'p, 'b, A> {
     append: A,
 }
 
-impl<A: Fn(&Entry<'_>, &mut Encoder<'_>)> Page<'_, '_, A> {
+impl<A: Fn(&ListingEntry<'_>, &mut Encoder<'_>)> Page<'_, '_, A> {
     /// Adds an entry if there is room.
-    fn add(&mut self, entry: &Entry<'_>) -> bool {
+    fn add(&mut self, entry: &ListingEntry<'_>) -> bool {
         let names = self.names + NAME_BYTES + entry.name.len().next_multiple_of(4);
         // The first is told whatever the limit for names: without it, nobody could go on.
         if names > self.room.names && !self.is_empty {

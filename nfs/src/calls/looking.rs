@@ -4,8 +4,8 @@ use keepshare_namespace::Room;
 use keepshare_nfs_wire::{
     Encoder,
     nfs3::{
-        self, AccessArgs, AccessOk, Attributes, FileKind, FsInfo, FsStat, Handle, LookupOk,
-        PathConf, Place, ReadArgs, ReadLinkOk, ReadOk, Status, Time,
+        self, AccessArgs, AccessOk, Attributes, DirOpArgs, FileKind, FsInfo, FsStat, Handle,
+        LookupOk, PathConf, ReadArgs, ReadLinkOk, ReadOk, Status, Time,
     },
 };
 
@@ -24,7 +24,7 @@ pub(super) fn attributes(asking: Asking<'_>, object: Handle<'_>, encoder: &mut E
 }
 
 /// LOOKUP.
-pub(super) fn lookup(asking: Asking<'_>, place: Place<'_>, encoder: &mut Encoder<'_>) {
+pub(super) fn lookup(asking: Asking<'_>, place: DirOpArgs<'_>, encoder: &mut Encoder<'_>) {
     let opened = match asking.open(place.dir) {
         Ok(opened) => opened,
         Err(status) => return fail(encoder, status, &None::<Attributes>),

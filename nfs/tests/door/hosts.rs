@@ -8,7 +8,8 @@ use keepshare_nfs::Limits;
 use keepshare_nfs_wire::{
     mount::MountError,
     nfs3::{
-        Attributes, Call, Failure, Place, ReadArgs, ReadOk, RenameArgs, RenameChange, Reply, Status,
+        Attributes, Call, DirOpArgs, Failure, ReadArgs, ReadOk, RenameArgs, RenameChange, Reply,
+        Status,
     },
     rpc::{AuthSys, Credential},
 };
@@ -166,8 +167,8 @@ fn versions_come_back_where_the_grant_and_the_rights_allow_it() {
         let mut client = Client::connect(&station);
         let root = client.mount("/projects").unwrap();
         let (history, first) = first_version(&mut client, &root);
-        let from = Place { dir: handle_of(&history), name: first.as_bytes() };
-        let to = Place { dir: handle_of(&root), name: b"report.txt" };
+        let from = DirOpArgs { dir: handle_of(&history), name: first.as_bytes() };
+        let to = DirOpArgs { dir: handle_of(&root), name: b"report.txt" };
         let rename = Call::Rename(RenameArgs { from, to });
         let mut outcome_for = |uid| {
             client.credential = sys(uid);
@@ -198,8 +199,8 @@ fn the_same_call_of_two_machines_is_two_restores() {
         client.credential = sys(ANNA);
         let root = client.mount("/projects").unwrap();
         let (history, first) = first_version(&mut client, &root);
-        let from = Place { dir: handle_of(&history), name: first.as_bytes() };
-        let to = Place { dir: handle_of(&root), name: b"report.txt" };
+        let from = DirOpArgs { dir: handle_of(&history), name: first.as_bytes() };
+        let to = DirOpArgs { dir: handle_of(&root), name: b"report.txt" };
         let rename = Call::Rename(RenameArgs { from, to });
         let answer = client.nfs(rename);
         assert_eq!(status(&answer), Ok(()));

@@ -9,7 +9,7 @@ use keepshare_auth::{Binding, HostGrant};
 use keepshare_base::FileId;
 use keepshare_nfs_wire::{
     mount::MountError,
-    nfs3::{AccessArgs, Call, Place, ReadArgs, Status},
+    nfs3::{AccessArgs, Call, DirOpArgs, ReadArgs, Status},
 };
 
 use crate::rig::{
@@ -51,7 +51,7 @@ fn looks(client: &mut Client, root: &[u8], file: &[u8]) -> Vec<Result<(), Status
     let calls = [
         Call::GetAttributes(dir),
         Call::FsInfo(dir),
-        Call::Lookup(Place { dir, name: b"diary" }),
+        Call::Lookup(DirOpArgs { dir, name: b"diary" }),
         Call::Access(AccessArgs { object, access: 0x3f }),
         Call::Read(read),
     ];

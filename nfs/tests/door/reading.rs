@@ -5,8 +5,8 @@ use keepshare_nfs_wire::{
     Decoder, Wire,
     nfs3::{
         AccessArgs, AccessOk, Attributes, Call, CommitArgs, CommitOk, CreateArgs, CreateHow,
-        Created, DirEntry, DirEntryPlus, DirOk, FileKind, FsInfo, FsStat, LinkArgs, LinkFailed,
-        MakeDirArgs, MakeNodeArgs, NodeKind, PathConf, Place, ReadArgs, ReadDirArgs,
+        Created, DirEntry, DirEntryPlus, DirOk, DirOpArgs, FileKind, FsInfo, FsStat, LinkArgs,
+        LinkFailed, MakeDirArgs, MakeNodeArgs, NodeKind, PathConf, ReadArgs, ReadDirArgs,
         ReadDirPlusArgs, ReadLinkOk, ReadOk, RenameArgs, RenameChange, Reply, SetAttributes,
         SetAttributesArgs, SetTime, Stability, Status, SymlinkArgs, WeakCache, WriteArgs, WriteOk,
         access, decode_entries, properties,
@@ -279,7 +279,7 @@ fn every_change_is_refused_as_read_only() {
     let file = client.lookup(&root, "a").unwrap();
     let before = client.attributes(&file).unwrap();
     let (dir, file) = (handle_of(&root), handle_of(&file));
-    let place = Place { dir, name: b"b" };
+    let place = DirOpArgs { dir, name: b"b" };
     let (keep, none) = (SetTime::Keep, None);
     let attributes = SetAttributes {
         mode: Some(0o600),
@@ -307,7 +307,7 @@ fn every_change_is_refused_as_read_only() {
         let made = after(refused::<Created<'_>, _>(&client.nfs(call)));
         assert_eq!(made, (None, FileKind::Dir), "{call:?}");
     }
-    let own = Place { dir, name: b"a" };
+    let own = DirOpArgs { dir, name: b"a" };
     for call in [Call::Remove(own), Call::RemoveDir(own)] {
         assert_eq!(after(refused::<(), _>(&client.nfs(call))), (None, FileKind::Dir));
     }

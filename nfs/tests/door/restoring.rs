@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use keepshare_base::FileId;
 use keepshare_namespace::RestoreError;
 use keepshare_nfs_wire::nfs3::{
-    Attributes, Call, Place, ReadArgs, ReadOk, RenameArgs, RenameChange, Reply, Status, Time,
+    Attributes, Call, DirOpArgs, ReadArgs, ReadOk, RenameArgs, RenameChange, Reply, Status, Time,
     WeakCache,
 };
 
@@ -70,8 +70,8 @@ fn first_version(client: &mut Client, root: &[u8]) -> (Kept, String) {
 }
 
 fn rename<'c>(root: &'c [u8], history: &'c [u8], version: &'c str) -> Call<'c> {
-    let from = Place { dir: handle_of(history), name: version.as_bytes() };
-    let to = Place { dir: handle_of(root), name: b"report.txt" };
+    let from = DirOpArgs { dir: handle_of(history), name: version.as_bytes() };
+    let to = DirOpArgs { dir: handle_of(root), name: b"report.txt" };
     Call::Rename(RenameArgs { from, to })
 }
 
@@ -246,24 +246,24 @@ fn what_is_no_restore_is_read_only() {
     let (mut other, other_root) = Client::mounted(&desk.station);
     let history = handle_of(&desk.history);
     let (root, first) = (handle_of(&desk.root), desk.first.as_bytes());
-    let live = Place { dir: root, name: b"report.txt" };
-    let version = Place { dir: history, name: first };
+    let live = DirOpArgs { dir: root, name: b"report.txt" };
+    let version = DirOpArgs { dir: history, name: first };
     for (from, to) in [
-        (live, Place { dir: root, name: b"b" }),
+        (live, DirOpArgs { dir: root, name: b"b" }),
         (live, version),
-        (Place { dir: root, name: b"@versions" }, Place { dir: root, name: b"v" }),
-        (version, Place { dir: history, name: b"report.txt" }),
-        (version, Place { dir: root, name: b"@versions" }),
-        (version, Place { dir: handle_of(&other_root), name: b"report.txt" }),
-        (Place { dir: history, name: b"_history.csv" }, live),
+        (DirOpArgs { dir: root, name: b"@versions" }, DirOpArgs { dir: root, name: b"v" }),
+        (version, DirOpArgs { dir: history, name: b"report.txt" }),
+        (version, DirOpArgs { dir: root, name: b"@versions" }),
+        (version, DirOpArgs { dir: handle_of(&other_root), name: b"report.txt" }),
+        (DirOpArgs { dir: history, name: b"_history.csv" }, live),
     ] {
         let answer = desk.client.nfs(Call::Rename(RenameArgs { from, to }));
         assert_eq!(status(&answer), Err(Status::ReadOnly), "{from:?} {to:?}");
     }
-    let from = Place { dir: history, name: b"none" };
+    let from = DirOpArgs { dir: history, name: b"none" };
     let answer = desk.client.nfs(Call::Rename(RenameArgs { from, to: live }));
     assert_eq!(status(&answer), Err(Status::NotFound));
-    let long = Place { dir: root, name: &[b'x'; 256] };
+    let long = DirOpArgs { dir: root, name: &[b'x'; 256] };
     let answer = desk.client.nfs(Call::Rename(RenameArgs { from: version, to: long }));
     assert_eq!(status(&answer), Err(Status::NameTooLong));
     assert_eq!(desk.station.master.times_asked(), 0);

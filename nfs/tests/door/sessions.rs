@@ -6,7 +6,7 @@ use keepshare_base::FileId;
 use keepshare_nfs_wire::{
     Decoder,
     mount::{self, MountError},
-    nfs3::{AccessArgs, Call, Handle, Place, ReadDirArgs, ReadDirPlusArgs, Status},
+    nfs3::{AccessArgs, Call, DirOpArgs, Handle, ReadDirArgs, ReadDirPlusArgs, Status},
     portmap::{self, Mapping},
     rpc::Credential,
 };
@@ -41,7 +41,7 @@ fn a_look_into_the_root_uses_the_ticket_up() {
     let station = Station::new();
     let looks: [for<'a> fn(Handle<'a>) -> Call<'a>; 4] = [
         |object| Call::Access(AccessArgs { object, access: 0x3f }),
-        |dir| Call::Lookup(Place { dir, name: b"nothing" }),
+        |dir| Call::Lookup(DirOpArgs { dir, name: b"nothing" }),
         |dir| Call::ReadDir(ReadDirArgs { dir, cookie: 0, verifier: [0; 8], count: 4096 }),
         |dir| {
             let (cookie, verifier) = (0, [0; 8]);
@@ -134,7 +134,7 @@ fn only_the_uid_that_logged_in_gets_in() {
     let (mut client, root) = Client::mounted(&station);
     let calls = |client: &mut Client| {
         let object = handle_of(&root);
-        let look = Call::Lookup(Place { dir: object, name: b"." });
+        let look = Call::Lookup(DirOpArgs { dir: object, name: b"." });
         [
             Call::GetAttributes(object),
             Call::FsInfo(object),

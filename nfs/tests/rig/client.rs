@@ -9,7 +9,7 @@ use std::{
 use keepshare_nfs_wire::{
     Decoder, Encoder, Wire, mount,
     nfs3::{
-        self, Attributes, Call, DirEntry, DirOk, Failure, Handle, LookupOk, Place, ReadDirArgs,
+        self, Attributes, Call, DirEntry, DirOk, DirOpArgs, Failure, Handle, LookupOk, ReadDirArgs,
         Reply, Status, decode_entries,
     },
     record::append_record,
@@ -94,7 +94,7 @@ impl Client {
     }
 
     pub(crate) fn lookup_bytes(&mut self, dir: &[u8], name: &[u8]) -> Result<Kept, Status> {
-        let answer = self.nfs(Call::Lookup(Place { dir: handle_of(dir), name }));
+        let answer = self.nfs(Call::Lookup(DirOpArgs { dir: handle_of(dir), name }));
         let found = read::<Reply<LookupOk<'_>, Option<Attributes>>>(&answer);
         good(found).map(|found| found.object.as_bytes().to_vec())
     }

@@ -5,8 +5,8 @@ mod results;
 mod types;
 
 pub use arguments::{
-    AccessArgs, Call, CommitArgs, CreateArgs, CreateHow, LinkArgs, MakeDirArgs, MakeNodeArgs,
-    NodeKind, Place, ReadArgs, ReadDirArgs, ReadDirPlusArgs, RenameArgs, SetAttributesArgs,
+    AccessArgs, Call, CommitArgs, CreateArgs, CreateHow, DirOpArgs, LinkArgs, MakeDirArgs,
+    MakeNodeArgs, NodeKind, ReadArgs, ReadDirArgs, ReadDirPlusArgs, RenameArgs, SetAttributesArgs,
     SymlinkArgs, WriteArgs,
 };
 pub use results::{

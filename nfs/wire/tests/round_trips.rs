@@ -104,8 +104,8 @@ fn set_attributes() -> impl Strategy<Value = SetAttributes> {
     })
 }
 
-fn place() -> impl Strategy<Value = Place<'static>> {
-    (handle(), bytes()).prop_map(|(dir, name)| Place { dir, name })
+fn place() -> impl Strategy<Value = DirOpArgs<'static>> {
+    (handle(), bytes()).prop_map(|(dir, name)| DirOpArgs { dir, name })
 }
 
 fn node() -> impl Strategy<Value = NodeKind> {

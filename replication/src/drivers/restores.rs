@@ -28,7 +28,7 @@ use keepshare_proto::{
 
 /// Restores of one set that come over one link.
 #[derive(Debug)]
-pub struct Restores {
+pub struct MasterRestores {
     dir: PathBuf,
     open: HashMap<RequestId, Aside>,
     /// How many bytes of the disk are left to others.
@@ -46,7 +46,7 @@ struct Aside {
 /// What of content is looked at for zeros at once: a block of the usual file systems.
 const BLOCK_BYTES: usize = 4096;
 
-impl Restores {
+impl MasterRestores {
     /// Puts content aside in `dir`, which nothing else uses.
     pub fn new(dir: PathBuf) -> io::Result<Self> {
         match fs::remove_dir_all(&dir) {
@@ -233,7 +233,7 @@ mod tests {
 
     struct Bench {
         _dir: tempfile::TempDir,
-        restores: Restores,
+        restores: MasterRestores,
         events: mpsc::UnboundedReceiver<Input>,
         events_to: mpsc::UnboundedSender<Input>,
     }
@@ -241,7 +241,7 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
-            let restores = Restores::new(dir.path().join("restores")).unwrap();
+            let restores = MasterRestores::new(dir.path().join("restores")).unwrap();
             let (events_to, events) = mpsc::unbounded_channel();
             Self { _dir: dir, restores, events, events_to }
         }

@@ -26,7 +26,7 @@ use crate::{
         alarms::{Alarms, problem_kind},
         mirror::{Mirror, MirrorShown},
         pump::Pump,
-        restores::Restores,
+        restores::MasterRestores,
         way::Way,
     },
     link::{LinkCounts, LinkError},
@@ -51,7 +51,7 @@ pub struct Ship {
     /// How it is reached.
     pub way: Way,
     /// Where restores put content aside.
-    pub restores: Restores,
+    pub restores: MasterRestores,
 }
 
 /// How a destination is, for the status page.
@@ -297,7 +297,7 @@ impl Driver {
                 // Between the two looks a new epoch may have begun, and the seqs be another journal's.
                 Ok(_) if source.head().epoch != epoch => Input::JournalGone { from },
                 Ok(entries) if !entries.is_empty() => {
-                    let entry = |entry: crate::source::Entry| JournalEntry {
+                    let entry = |entry: crate::source::JournaledChange| JournalEntry {
                         position: Position { origin, epoch, seq: entry.seq },
                         running: entry.running,
                         filled: entry.filled,

@@ -78,7 +78,7 @@ pub struct RestoreTimes {
 
 /// A journaled change.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Entry {
+pub struct JournaledChange {
     /// Its place.
     pub seq: Seq,
     /// The running hash with it.

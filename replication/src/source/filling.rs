@@ -23,7 +23,7 @@ use rustix::{
 
 use super::{
     aside::Kept,
-    tree::{self, Found, Seen, Tree},
+    tree::{self, AtName, Seen, Tree},
     writing::{copy, hash_while, put_attributes, read_step},
 };
 use crate::lease::{Lease, NoLease};
@@ -200,7 +200,7 @@ fn create_named(
         let ours = tree.look_at(file.as_fd()).map(|seen| seen.inode);
         let now = tree.look(folder, name);
         // Somebody may have put theirs there meanwhile.
-        if let (Ok(ours), Ok(Found::Object(now))) = (ours, now)
+        if let (Ok(ours), Ok(AtName::Object(now))) = (ours, now)
             && now.inode == ours
         {
             let _ = fs::unlinkat(folder, &*raw, AtFlags::empty());
@@ -370,7 +370,7 @@ mod tests {
         let (path, content) = (dir.path().join("doc"), dir.path().join("version"));
         std::fs::write(&path, "what it was").unwrap();
         std::fs::write(&content, "right").unwrap();
-        let Found::Object(now) = tree.look(tree.root().as_fd(), &name()).unwrap() else {
+        let AtName::Object(now) = tree.look(tree.root().as_fd(), &name()).unwrap() else {
             panic!("it is there");
         };
         let (size, mtime) = (now.signature.size, now.signature.mtime);

@@ -13,8 +13,8 @@ use keepshare_host::{accounts::MachineAccounts, shared::SharedDb};
 use tokio::sync::watch;
 
 use super::{
-    ChangeSize, Entry, Head, Listing, Mirror, RestoreAnswer, RestoreRequest, Source, SourceAlarm,
-    SourceConfig, SourceError, SourceStatus, Swept, kept,
+    ChangeSize, Head, JournaledChange, Listing, Mirror, RestoreAnswer, RestoreRequest, Source,
+    SourceAlarm, SourceConfig, SourceError, SourceStatus, Swept, kept,
     ledger::{Ledger, Snapshot, contained},
     payloads::Payloads,
     provider,
@@ -142,7 +142,7 @@ impl SourceHandle {
     /// Returns changes from `from` on, at least one where there is one, until their content passes `bytes_max`.
     ///
     /// Empty when `from` is after the head; [`SourceError::Gone`] when it is before the oldest.
-    pub fn entries(&self, from: Seq, bytes_max: u64) -> Result<Vec<Entry>, SourceError> {
+    pub fn entries(&self, from: Seq, bytes_max: u64) -> Result<Vec<JournaledChange>, SourceError> {
         let database = self.shared.database()?;
         let entries = contained(&database, || provider::entries(&self.shared, from, bytes_max));
         entries.inspect_err(|error| {

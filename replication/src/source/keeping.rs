@@ -18,7 +18,7 @@ use super::{
     ledger::Tx,
     map::{FileRecord, Inode, Signature},
     pass::Regions,
-    ship::Ship,
+    ship::Composer,
     transfer::{Done, Step, Transfer},
     tree,
 };
@@ -82,7 +82,7 @@ impl Keeping {
     }
 
     /// Reads on, and journals what was read.
-    pub(crate) fn step(&mut self, ship: &mut Ship<'_, '_>) -> Result<Kept, SourceError> {
+    pub(crate) fn step(&mut self, ship: &mut Composer<'_, '_>) -> Result<Kept, SourceError> {
         let kept = self.read_on(ship)?;
         self.changes.extend(ship.out.payloads.iter().map(|(seq, _)| *seq));
         Ok(match kept {
@@ -93,7 +93,7 @@ impl Keeping {
         })
     }
 
-    fn read_on(&mut self, ship: &mut Ship<'_, '_>) -> Result<Kept, SourceError> {
+    fn read_on(&mut self, ship: &mut Composer<'_, '_>) -> Result<Kept, SourceError> {
         if let Some(open) = self.open.take() {
             match begin(ship, open)? {
                 Ok(transfer) => self.transfer = Some(transfer),
@@ -132,7 +132,12 @@ impl Keeping {
         }
     }
 
-    fn end(&self, ship: &mut Ship<'_, '_>, file: FileId, done: Done) -> Result<Kept, SourceError> {
+    fn end(
+        &self,
+        ship: &mut Composer<'_, '_>,
+        file: FileId,
+        done: Done,
+    ) -> Result<Kept, SourceError> {
         let (signature, hash) = (done.seen.signature, done.row.row.hash);
         let closed = Touch { closed: true, ..Touch::default() };
         let mut row = ship.finish(file, done, closed)?;
@@ -149,12 +154,12 @@ impl Keeping {
     }
 }
 
-fn forget(ship: &mut Ship<'_, '_>, file: FileId) -> Result<(), SourceError> {
+fn forget(ship: &mut Composer<'_, '_>, file: FileId) -> Result<(), SourceError> {
     ship.tx.map.clear_blocks(file, 0)?;
     ship.tx.map.remove_file(file)
 }
 
-fn begin(ship: &mut Ship<'_, '_>, open: OwnedFd) -> Result<io::Result<Transfer>, SourceError> {
+fn begin(ship: &mut Composer<'_, '_>, open: OwnedFd) -> Result<io::Result<Transfer>, SourceError> {
     let looked = tree::look_at(open.as_fd())
         .and_then(|seen| tree::meta_of_open(ship.owners, open.as_fd(), &seen));
     let meta = match looked {

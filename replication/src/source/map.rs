@@ -170,7 +170,7 @@ pub(crate) type MapTx<'t> =
 
 /// A name and what it stands for.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Entry {
+pub(crate) struct MapEntry {
     /// The name.
     pub(crate) name: Name,
     /// The file.
@@ -218,7 +218,7 @@ where
         parent: FileId,
         after: Option<&Name>,
         limit: usize,
-    ) -> Result<Vec<Entry>, SourceError> {
+    ) -> Result<Vec<MapEntry>, SourceError> {
         let mut first = name_key(parent, after.unwrap_or(&first_name()));
         if after.is_some() {
             first.push(0);
@@ -231,7 +231,7 @@ where
             let (key, value) = row?;
             let (file, kind) = read_target(value.value())?;
             let name = read_name(key.value().get(FILE_BYTES..).unwrap_or_default())?;
-            entries.push(Entry { name, file, kind });
+            entries.push(MapEntry { name, file, kind });
         }
         Ok(entries)
     }

@@ -28,9 +28,9 @@ use super::{
     Head, Listing, MirrorPart, MirrorProgress, MirrorSink, SourceError,
     fitting::Load,
     ledger::Snapshot,
-    map::{Entry, FileRecord},
+    map::{FileRecord, MapEntry},
     mirror_read::{self, Learned, Read},
-    problems::Place,
+    problems::ProblemAt,
     provider,
     shared::{Request, Shared, Unseen, lock},
     tree::{self, Tree},
@@ -201,7 +201,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn entry(&mut self, parent: FileId, entry: &Entry) -> Result<(), SourceError> {
+    fn entry(&mut self, parent: FileId, entry: &MapEntry) -> Result<(), SourceError> {
         let Some(record) = self.snapshot.map.record(entry.file)? else { return Ok(()) };
         // What has several names is met several times: a folder has one.
         let links = if entry.kind == Kind::Dir { 0 } else { 2 };
@@ -244,7 +244,7 @@ impl Run<'_> {
     fn file(
         &mut self,
         parent: FileId,
-        entry: &Entry,
+        entry: &MapEntry,
         record: &FileRecord,
     ) -> Result<(), SourceError> {
         let file = entry.file;
@@ -400,7 +400,7 @@ type Folders<'a> = HashMap<FileId, (FileId, &'a Name)>;
 /// Tells whether nobody could look whether a name is still there: it or a folder above could not be looked at, or not be
 /// read.
 fn is_unseen(
-    unseen: Option<&HashSet<Place>>,
+    unseen: Option<&HashSet<ProblemAt>>,
     folders: &Folders<'_>,
     parent: FileId,
     name: &Name,

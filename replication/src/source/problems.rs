@@ -20,12 +20,12 @@ const TRY_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60
 pub(crate) const UNUSABLE: &str = "cannot be shown in a set; give it a shorter name";
 
 /// A name in a folder, or the folder itself.
-pub(crate) type Place = (FileId, Option<Name>);
+pub(crate) type ProblemAt = (FileId, Option<Name>);
 
 /// What could not be read.
 #[derive(Debug, Default)]
 pub(crate) struct Problems {
-    places: BTreeMap<Place, Problem>,
+    places: BTreeMap<ProblemAt, Problem>,
     /// How many of them keep only something of a name back.
     partial: usize,
     /// So many more did not find room.
@@ -66,7 +66,7 @@ impl Problems {
     }
 
     /// Returns all places that are not replicated; `None` when there are more than are remembered.
-    pub(crate) fn places(&self) -> Option<HashSet<Place>> {
+    pub(crate) fn places(&self) -> Option<HashSet<ProblemAt>> {
         let unseen = self.places.iter().filter(|(_, problem)| !problem.partial);
         (self.more_unseen == 0).then(|| unseen.map(|(place, _)| place.clone()).collect())
     }
@@ -81,16 +81,16 @@ impl Problems {
     /// those that keep only something of a name back.
     pub(crate) fn update(
         &mut self,
-        looked: Vec<Place>,
-        found: Vec<(Place, FileProblem)>,
-        partial: Vec<(Place, FileProblem)>,
+        looked: Vec<ProblemAt>,
+        found: Vec<(ProblemAt, FileProblem)>,
+        partial: Vec<(ProblemAt, FileProblem)>,
     ) {
         if self.is_empty() && found.is_empty() && partial.is_empty() {
             return;
         }
         self.changed = true;
         let now = Instant::now();
-        let former: BTreeMap<Place, Problem> =
+        let former: BTreeMap<ProblemAt, Problem> =
             looked.iter().filter_map(|place| self.places.remove_entry(place)).collect();
         self.partial -= former.values().filter(|problem| problem.partial).count();
         let partial = partial.into_iter().map(|(place, shown)| (place, shown, true));
@@ -132,7 +132,7 @@ impl Problems {
     }
 
     /// Takes the places that are to be tried again now.
-    pub(crate) fn take_due(&mut self, now: Instant) -> Vec<Place> {
+    pub(crate) fn take_due(&mut self, now: Instant) -> Vec<ProblemAt> {
         if self.next.is_none_or(|next| next > now) {
             return Vec::new();
         }

@@ -11,7 +11,7 @@ use keepshare_base::{
 };
 
 use super::{
-    Entry, SourceError,
+    JournaledChange, SourceError,
     ledger::{Snapshot, Stale},
     pass,
     shared::{Request, Shared, lock},
@@ -23,7 +23,7 @@ pub(crate) fn entries(
     shared: &Shared,
     from: Seq,
     bytes_max: u64,
-) -> Result<Vec<Entry>, SourceError> {
+) -> Result<Vec<JournaledChange>, SourceError> {
     // What is journaled after it may not have its content in memory yet: it would be taken for lost.
     let shown = *shared.head.borrow();
     let snapshot = Snapshot::open(&shared.database()?)?;
@@ -45,7 +45,7 @@ pub(crate) fn entries(
         let filled = fill(shared, &snapshot, seq, change, &mut stale, &mut lost)?;
         // Rows count as well, so that a batch of small changes has an end.
         bytes += filled.payload.len() as u64 + 256;
-        entries.push(Entry { seq, running, filled });
+        entries.push(JournaledChange { seq, running, filled });
         if bytes >= bytes_max {
             break;
         }

@@ -21,7 +21,7 @@ use super::{
     owners::Owners,
     pending::Strange,
     plan::NameDiff,
-    tree::{self, Found, Seen, Tree},
+    tree::{self, AtName, Seen, Tree},
 };
 use crate::capture::{Capture, Touch};
 
@@ -266,14 +266,14 @@ impl<'a, 't> Round<'a, 't> {
         self.found.parents.insert(parent);
         let old = self.tx.map.lookup(parent, &name)?;
         match self.tree.look(folder.as_fd(), &name) {
-            Ok(Found::Object(seen)) => self.look_at_object(folder, parent, name, task, seen, old),
-            Ok(Found::Nothing) => {
+            Ok(AtName::Object(seen)) => self.look_at_object(folder, parent, name, task, seen, old),
+            Ok(AtName::Nothing) => {
                 if let Some((file, _)) = old {
                     self.gone.push((parent, name, file, task));
                 }
                 Ok(())
             }
-            Ok(Found::Mounted) => {
+            Ok(AtName::Mounted) => {
                 self.found.problems.push((parent, Some(name), MOUNTED.to_owned()));
                 Ok(())
             }
@@ -428,7 +428,7 @@ impl<'a, 't> Round<'a, 't> {
         if seen.kind == Kind::Symlink {
             // Its target was read by the name: another may have taken it since the look.
             match self.tree.look(folder.as_fd(), name) {
-                Ok(Found::Object(now)) if now.inode == seen.inode => {}
+                Ok(AtName::Object(now)) if now.inode == seen.inode => {}
                 _ => return Ok(Err(io::ErrorKind::NotFound.into())),
             }
         }
@@ -497,11 +497,11 @@ impl<'a, 't> Round<'a, 't> {
         };
         let looked = match (&folder, &name) {
             (Some(folder), Some(name)) => self.tree.look(folder.as_fd(), name),
-            (Some(folder), None) => self.tree.look_at(folder.as_fd()).map(Found::Object),
-            (None, _) => Ok(Found::Nothing),
+            (Some(folder), None) => self.tree.look_at(folder.as_fd()).map(AtName::Object),
+            (None, _) => Ok(AtName::Nothing),
         };
         match (looked, name) {
-            (Ok(Found::Object(seen)), name) if seen.inode == record.inode => {
+            (Ok(AtName::Object(seen)), name) if seen.inode == record.inode => {
                 let SeenFile { touch, verify, suspect, .. } =
                     self.found.files.entry(file).or_insert_with(|| SeenFile {
                         seen,

@@ -18,7 +18,7 @@ use super::{
     filling::Filled,
     ledger::Snapshot,
     payloads::Payloads,
-    problems::Place,
+    problems::ProblemAt,
     sweep::Sweep,
     tree::Tree,
     writing::{LookedAgain, Wrote},
@@ -56,7 +56,7 @@ pub(crate) enum Unseen {
     /// Nobody has gone through the folder since it was opened: anything.
     NotYetKnown,
     /// These places.
-    Places(Arc<HashSet<Place>>),
+    Places(Arc<HashSet<ProblemAt>>),
     /// More than are remembered: anything.
     TooMany,
 }

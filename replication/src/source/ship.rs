@@ -28,7 +28,7 @@ use super::{
     plan::{self, NameDiff},
     round::{Findings, SeenFile},
     transfer::{self, Done, Row, Step, Transfer, WHOLE_BYTES_MAX},
-    tree::{self, Found, Tree},
+    tree::{self, AtName, Tree},
 };
 use crate::capture::Touch;
 
@@ -48,7 +48,7 @@ const REST_MAX: Duration = Duration::from_secs(2);
 const RACY_MICROS: i64 = 10_000;
 
 /// What shipping works with.
-pub(crate) struct Ship<'a, 't> {
+pub(crate) struct Composer<'a, 't> {
     pub(crate) tx: &'a mut Tx<'t>,
     pub(crate) tree: &'a Tree,
     pub(crate) owners: &'a mut Owners,
@@ -66,7 +66,7 @@ pub(crate) struct Ship<'a, 't> {
     pub(crate) resting: Option<&'a HashMap<FileId, Instant>>,
     /// Restores just written.
     pub(crate) restores: HashMap<FileId, RestoreNote>,
-    pub(crate) out: Shipped,
+    pub(crate) out: Composed,
     /// Files of which only that their state is a version is to be journaled.
     late_cuts: Vec<FileId>,
     folders: Folders,
@@ -91,7 +91,7 @@ pub(crate) struct RestoreNote {
 
 /// What was journaled, and what is left to do.
 #[derive(Debug, Default)]
-pub(crate) struct Shipped {
+pub(crate) struct Composed {
     /// The content of journaled changes.
     pub(crate) payloads: Vec<(Seq, Vec<u8>)>,
     /// Big files to be read in steps.
@@ -116,7 +116,7 @@ pub(crate) struct Shipped {
     pub(crate) restored: Vec<(RestoreRow, RestoreAnswer)>,
 }
 
-impl Shipped {
+impl Composed {
     /// Adds what was shipped after it.
     pub(crate) fn append(&mut self, after: Self) {
         self.payloads.extend(after.payloads);
@@ -133,7 +133,7 @@ impl Shipped {
     }
 }
 
-impl<'a, 't> Ship<'a, 't> {
+impl<'a, 't> Composer<'a, 't> {
     /// Prepares to ship.
     pub(crate) fn new(
         tx: &'a mut Tx<'t>,
@@ -154,7 +154,7 @@ impl<'a, 't> Ship<'a, 't> {
             ready: BTreeMap::new(),
             resting: None,
             restores: HashMap::new(),
-            out: Shipped::default(),
+            out: Composed::default(),
             late_cuts: Vec::new(),
             folders: Folders::default(),
             left: super::round::INLINE_BYTES_MAX,
@@ -164,7 +164,7 @@ impl<'a, 't> Ship<'a, 't> {
     }
 
     /// Journals what a round found.
-    pub(crate) fn ship(mut self, mut found: Findings) -> Result<Shipped, SourceError> {
+    pub(crate) fn ship(mut self, mut found: Findings) -> Result<Composed, SourceError> {
         let mut rows = std::mem::take(&mut self.ready);
         let (mut cuts, mut failed) = (Vec::new(), Vec::new());
         let named = found.diffs.values().filter(|diff| diff.old != diff.new);
@@ -389,7 +389,7 @@ impl<'a, 't> Ship<'a, 't> {
         // Attributes are read by the name: something else may have taken it since the look.
         let is_still = at.name.as_ref().is_none_or(|name| {
             let now = self.tree.look(folder.as_fd(), name);
-            matches!(now, Ok(Found::Object(now)) if now.inode == at.seen.inode)
+            matches!(now, Ok(AtName::Object(now)) if now.inode == at.seen.inode)
         });
         Ok(if is_still { meta } else { Err(io::ErrorKind::NotFound.into()) })
     }
@@ -632,7 +632,7 @@ impl<'a, 't> Ship<'a, 't> {
     }
 }
 
-impl Ship<'_, '_> {
+impl Composer<'_, '_> {
     /// Notes what a change that was just journaled says of its files: a mirror says the same of them.
     fn note_told(&mut self, change: &Change) -> Result<(), SourceError> {
         let here = self.tx.state.here();

@@ -51,7 +51,7 @@ const ASKED_MAX: usize = 1000;
 type Opened = (OwnedFd, Signature, Signature);
 
 /// What is found of a file.
-enum Found {
+enum Probed {
     /// It is open.
     Open(Opened),
     /// A lease is on it: it is looked at another time, and whoever holds the lease is not made to hurry by us.
@@ -242,9 +242,9 @@ impl Round<'_> {
 
     fn look(&mut self, file: FileId) -> Result<(), SourceError> {
         let (open, seen, known) = match self.open(file)? {
-            Found::Open(opened) => opened,
-            Found::Held => return Ok(()),
-            Found::Nothing => {
+            Probed::Open(opened) => opened,
+            Probed::Held => return Ok(()),
+            Probed::Nothing => {
                 lock(&self.shared.sweep).forget(file);
                 return Ok(());
             }
@@ -272,7 +272,7 @@ impl Round<'_> {
     }
 
     fn look_at_head(&mut self, file: FileId) -> Result<(), SourceError> {
-        let Found::Open((open, ..)) = self.open(file)? else { return Ok(()) };
+        let Probed::Open((open, ..)) = self.open(file)? else { return Ok(()) };
         let mut head = vec![0; HEAD_BYTES];
         let len = pass::read_full(&open, &mut head, 0).unwrap_or(0);
         if is_store(&head[..len]) {
@@ -282,13 +282,13 @@ impl Round<'_> {
     }
 
     /// Opens a file where the map has it, with its state and the one that is known.
-    fn open(&mut self, file: FileId) -> Result<Found, SourceError> {
+    fn open(&mut self, file: FileId) -> Result<Probed, SourceError> {
         if lock(&self.shared.sweep).is_left(file) {
-            return Ok(Found::Held);
+            return Ok(Probed::Held);
         }
         let map = &self.snapshot.map;
-        let Some(record) = map.record(file)? else { return Ok(Found::Nothing) };
-        let Some((parent, name)) = map.links(file, 1)?.pop() else { return Ok(Found::Nothing) };
+        let Some(record) = map.record(file)? else { return Ok(Probed::Nothing) };
+        let Some((parent, name)) = map.links(file, 1)?.pop() else { return Ok(Probed::Nothing) };
         if !self.folders.contains_key(&parent) {
             if self.folders.len() >= FOLDERS_MAX {
                 self.folders.clear();
@@ -297,16 +297,16 @@ impl Round<'_> {
             let open = path.and_then(|path| self.tree.folder(&path).ok()).map(Rc::new);
             self.folders.insert(parent, open);
         }
-        let Some(Some(folder)) = self.folders.get(&parent) else { return Ok(Found::Nothing) };
+        let Some(Some(folder)) = self.folders.get(&parent) else { return Ok(Probed::Nothing) };
         let open = match tree::open_file(folder.as_fd(), &name) {
             Ok(open) => open,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Found::Held),
-            Err(_) => return Ok(Found::Nothing),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Probed::Held),
+            Err(_) => return Ok(Probed::Nothing),
         };
-        let Ok(seen) = self.tree.look_at(open.as_fd()) else { return Ok(Found::Nothing) };
+        let Ok(seen) = self.tree.look_at(open.as_fd()) else { return Ok(Probed::Nothing) };
         let is_it = seen.kind == Kind::File && seen.inode == record.inode;
         let opened = (open, seen.signature, record.signature);
-        Ok(if is_it { Found::Open(opened) } else { Found::Nothing })
+        Ok(if is_it { Probed::Open(opened) } else { Probed::Nothing })
     }
 }
 

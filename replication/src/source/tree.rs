@@ -71,7 +71,7 @@ impl Seen {
 
 /// What a name stands for on the file system.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Found {
+pub(crate) enum AtName {
     /// Nothing.
     Nothing,
     /// This object.
@@ -178,16 +178,16 @@ impl Tree {
     }
 
     /// Looks at what a name stands for.
-    pub(crate) fn look(&self, folder: BorrowedFd<'_>, name: &Name) -> io::Result<Found> {
+    pub(crate) fn look(&self, folder: BorrowedFd<'_>, name: &Name) -> io::Result<AtName> {
         let name = CString::new(unescape_name(name))?;
         match stat(folder, &name) {
             Ok(found) if self.boundary.holds(Where::of(&found)) => {
                 let seen = self.known_as(seen(&found));
                 let is_hidden = seen.kind == Kind::Dir && self.is_hidden(seen.inode);
-                Ok(if is_hidden { Found::Nothing } else { Found::Object(seen) })
+                Ok(if is_hidden { AtName::Nothing } else { AtName::Object(seen) })
             }
-            Ok(_) => Ok(Found::Mounted),
-            Err(Errno::NOENT | Errno::NOTDIR) => Ok(Found::Nothing),
+            Ok(_) => Ok(AtName::Mounted),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(AtName::Nothing),
             Err(error) => Err(error.into()),
         }
     }

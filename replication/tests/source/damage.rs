@@ -34,7 +34,7 @@ fn lagging(name: &str) -> (Rig, Seq) {
         std::thread::sleep(Duration::from_millis(1));
     }
     let entries = rig.handle.entries(rig.at.next(), 1 << 20).unwrap();
-    let names = |entry: &keepshare_replication::source::Entry| {
+    let names = |entry: &keepshare_replication::source::JournaledChange| {
         entry.filled.change.names.iter().any(|row| row.name.as_bytes() == name.as_bytes())
     };
     let seq = entries.iter().find(|entry| names(entry)).unwrap().seq;

@@ -7,7 +7,7 @@ use keepshare_base::{Name, SetName, SetPath, escape_name};
 use keepshare_control::{
     Code, Failure, Outcome, Reply,
     caller::Caller,
-    questions::{Export, Find, Place, Restore, Show, Versions},
+    questions::{Export, Find, Location, Restore, Show, Versions},
     router::Answers,
 };
 use keepshare_host::{accounts::MachineAccounts, clock};
@@ -128,12 +128,14 @@ impl Answers<Find> for StationAnswers {
 
 impl StationAnswers {
     /// Returns where the versions of a set are, and the path in it, that a caller means.
-    fn find(&self, caller: &Caller, place: &Place) -> Outcome<Kept> {
+    fn find(&self, caller: &Caller, place: &Location) -> Outcome<Kept> {
         let (set, path) = match place {
-            Place::Set { set, path } if caller.may_know(set) => (set.clone(), path.clone()),
-            Place::Set { set, .. } => return Err(no_set(caller, set)),
-            Place::Local(path) if matches!(caller, Caller::Admin { .. }) => self.recognise(path)?,
-            Place::Local(_) => {
+            Location::Set { set, path } if caller.may_know(set) => (set.clone(), path.clone()),
+            Location::Set { set, .. } => return Err(no_set(caller, set)),
+            Location::Local(path) if matches!(caller, Caller::Admin { .. }) => {
+                self.recognise(path)?
+            }
+            Location::Local(_) => {
                 return Err(Failure::usage("a local path means nothing at another station")
                     .hint("write SET:path/inside"));
             }
@@ -170,7 +172,7 @@ impl StationAnswers {
     }
 
     /// Returns the copy of a set that is kept here, for what cannot be passed on.
-    fn find_here(&self, caller: &Caller, place: &Place) -> Outcome<(Arc<Replica>, SetPath)> {
+    fn find_here(&self, caller: &Caller, place: &Location) -> Outcome<(Arc<Replica>, SetPath)> {
         match self.find(caller, place)? {
             Kept::Here(copy, path) => Ok((copy, path)),
             Kept::Elsewhere(Elsewhere { set, path, to, .. }) => {
@@ -218,7 +220,7 @@ impl StationAnswers {
         names.dedup();
         names.retain(|name| only.is_none_or(|only| only == name) && caller.may_know(name));
         for set in names {
-            let top = Place::Set { set: set.clone(), path: Vec::new() };
+            let top = Location::Set { set: set.clone(), path: Vec::new() };
             let found = match self.find(caller, &top) {
                 Ok(Kept::Here(copy, _)) => {
                     copy.catalog().find(who(caller), &parsed, left, reply)?

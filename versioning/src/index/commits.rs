@@ -7,7 +7,7 @@ use keepshare_base::{
 };
 
 use crate::{
-    record::{CommitValue, Place},
+    record::{CommitValue, OriginState},
     state::{CommitInfo, PointInfo, RestoreInfo, Touched},
 };
 
@@ -179,7 +179,7 @@ pub(crate) fn highest(
 }
 
 /// Returns how far an origin's changes have come.
-pub(crate) fn place(rows: &impl Rows, origin: OriginId) -> Result<Option<Place>, IndexError> {
+pub(crate) fn place(rows: &impl Rows, origin: OriginId) -> Result<Option<OriginState>, IndexError> {
     let value = rows.get(Table::Place, &keys::origin(origin))?;
     value.map(|value| decode(Table::Place, value.value())).transpose()
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     checked::open_checked,
     disk::{Disk, sim::SimDisk},
-    record::{FirstCommitValue, Place, Row},
+    record::{FirstCommitValue, OriginState, Row},
 };
 
 const HOUR: i64 = 3_600_000_000;
@@ -47,7 +47,7 @@ fn commits_of_the_last_release_get_moments() {
             let mut write = WriteRows::new(&txn);
             write.open_all().unwrap();
             let last = Some((Epoch::FIRST, Seq(6), RunningHash::EMPTY));
-            let place = Place { last, fence: Epoch::FIRST, mirror: None };
+            let place = OriginState { last, fence: Epoch::FIRST, mirror: None };
             let place = Row::Place { origin: OriginId(1), place };
             apply(&mut write, Source::Snapshot, &[place]).unwrap();
             for (row, number) in rows.iter().zip(1..) {

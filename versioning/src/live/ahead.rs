@@ -50,7 +50,7 @@ pub(super) enum Redo {
 
 /// What the notes say.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct Notes {
     pub(super) position: CommitId,
     pub(super) retries: Retries,
     pub(super) records: Vec<Record>,
@@ -112,7 +112,7 @@ impl Ahead {
         memory: Option<Memory>,
         tree: Identity,
         stored: &Stored,
-    ) -> (Self, Option<Found>) {
+    ) -> (Self, Option<Notes>) {
         let mut ahead =
             Self { memory, tree, file: None, len: 0, step: stored.step, told: None, failed: false };
         let found = ahead.read(stored).unwrap_or_else(|error| {
@@ -254,14 +254,14 @@ impl Ahead {
         encoded(&Frame { boot, tree, step: self.step + 1, what: What::Lost })
     }
 
-    fn read(&mut self, stored: &Stored) -> io::Result<Option<Found>> {
+    fn read(&mut self, stored: &Stored) -> io::Result<Option<Notes>> {
         let Some(memory) = self.memory.clone() else { return Ok(None) };
         let file = match memory.disk.open(NAME, false) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened?,
         };
         let end = file.len()?;
-        let mut found = Found {
+        let mut found = Notes {
             position: stored.position,
             retries: stored.retries.clone(),
             records: Vec::new(),
@@ -297,7 +297,7 @@ impl Ahead {
     }
 }
 
-impl Found {
+impl Notes {
     fn begin(&mut self, through: u64) {
         if through == EVERYTHING {
             self.retries.everything = true;

@@ -30,12 +30,12 @@ const IDLE_RUNS_MAX: u64 = 10_000;
 /// Files without a name of which something is, or will not be, in the stage.
 #[derive(Debug, Default)]
 pub(super) struct Prepared {
-    files: BTreeMap<FileId, Entry>,
+    files: BTreeMap<FileId, PreparedFile>,
     runs: u64,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct PreparedFile {
     /// The inode in the stage, and the commit whose content it holds; `None`: it is not prepared again.
     made: Option<(Identity, CommitId)>,
     /// The run that touched it last.
@@ -54,7 +54,7 @@ impl Prepared {
     }
 
     fn set(&mut self, file: FileId, made: Option<(Identity, CommitId)>) {
-        self.files.insert(file, Entry { made, run: self.runs });
+        self.files.insert(file, PreparedFile { made, run: self.runs });
     }
 }
 
@@ -71,7 +71,7 @@ impl Work<'_> {
         }
         self.tree.prepared.runs += 1;
         let runs = self.tree.prepared.runs;
-        let is_idle = |entry: &Entry| entry.run + IDLE_RUNS_MAX < runs;
+        let is_idle = |entry: &PreparedFile| entry.run + IDLE_RUNS_MAX < runs;
         let entries = self.tree.prepared.files.iter();
         let idle = entries.filter(|(_, entry)| is_idle(entry)).map(|(file, _)| *file);
         for file in idle.collect::<Vec<_>>() {

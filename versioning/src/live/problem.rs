@@ -14,9 +14,9 @@ pub enum LiveError {
     /// A folder of the tree cannot be used.
     #[error("cannot use the folder {path}")]
     Folder {
-        /// Which.
+        /// The folder's path.
         path: PathBuf,
-        /// Why.
+        /// What the system said.
         #[source]
         source: io::Error,
     },

@@ -27,7 +27,7 @@ const ROUNDS_MAX: usize = 64;
 /// What stands at a name.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Occupant {
-    /// What it is.
+    /// The inode and its attributes.
     pub(super) seen: Seen,
     /// Which file of the set; `None` where it is not ours.
     pub(super) file: Option<FileId>,
@@ -46,7 +46,7 @@ pub(super) enum Opening {
 
 /// What looking at the touched names turned up.
 #[derive(Debug, Default)]
-struct Found {
+struct Surveyed {
     /// Folders that are not where nothing of ours moved them from.
     lost: BTreeSet<FileId>,
     /// Unknown folders, which were emptied of what is known.
@@ -161,14 +161,14 @@ impl Work<'_> {
     }
 
     /// Looks at all touched names.
-    fn survey_once(&mut self) -> Result<Found, LiveError> {
+    fn survey_once(&mut self) -> Result<Surveyed, LiveError> {
         let mut names: BTreeMap<FileId, Vec<Name>> = BTreeMap::new();
         for (parent, name) in self.touched.union(&self.left_alone) {
             names.entry(*parent).or_default().push(name.clone());
         }
         let mut queue: Vec<FileId> = names.keys().rev().copied().collect();
         let mut waiting: HashMap<FileId, Vec<FileId>> = HashMap::new();
-        let mut found = Found::default();
+        let mut found = Surveyed::default();
         while let Some(parent) = queue.pop() {
             let folder = match self.open(parent) {
                 Ok(Opening::Open(folder)) => folder,
@@ -202,7 +202,7 @@ impl Work<'_> {
         folder: &Folder,
         parent: FileId,
         name: &Name,
-        found: &mut Found,
+        found: &mut Surveyed,
     ) -> Result<Option<FileId>, Fail> {
         let Some(occupant) = self.look(folder, Part::from(name))? else { return Ok(None) };
         let is_folder = occupant.seen.kind == Kind::Dir;

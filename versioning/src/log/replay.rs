@@ -7,7 +7,7 @@ use keepshare_base::CommitId;
 use crate::disk::DiskFile;
 
 use super::{
-    Entry, EntryKind, LogError, LogPosition,
+    LogEntry, LogEntryKind, LogError, LogPosition,
     frame::{FileHeader, FrameHeader, FrameKind, extend_running},
     scan::{Step, Walker, is_next},
 };
@@ -29,7 +29,7 @@ impl Replay {
         Self { walker, file, position: from, failed: false }
     }
 
-    fn advance(&mut self) -> Result<Option<Entry>, LogError> {
+    fn advance(&mut self) -> Result<Option<LogEntry>, LogError> {
         loop {
             match self.walker.step()? {
                 Step::End => return Ok(None),
@@ -42,12 +42,12 @@ impl Replay {
                     let kind = match header.kind {
                         FrameKind::Record => {
                             self.position = follow(self.position, &header, body, end)?;
-                            EntryKind::Record
+                            LogEntryKind::Record
                         }
                         // Commit and running hash stay those of the start: there is no resuming inside a snapshot.
                         FrameKind::Snapshot => {
                             self.position.offset = end;
-                            EntryKind::Snapshot
+                            LogEntryKind::Snapshot
                         }
                         FrameKind::SnapshotEnd => {
                             self.position = after_snapshot(&self.file, self.position, end)?;
@@ -56,7 +56,7 @@ impl Replay {
                         FrameKind::Mark => continue,
                     };
                     let (commit, body, position) = (header.commit, body.to_vec(), self.position);
-                    return Ok(Some(Entry { kind, commit, body, position }));
+                    return Ok(Some(LogEntry { kind, commit, body, position }));
                 }
             }
         }
@@ -64,7 +64,7 @@ impl Replay {
 }
 
 impl Iterator for Replay {
-    type Item = Result<Entry, LogError>;
+    type Item = Result<LogEntry, LogError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.failed {

@@ -10,7 +10,7 @@ use keepshare_base::CommitId;
 use crate::disk::{Disk, DiskFile, is_full, random_id};
 
 use super::{
-    BODY_BYTES_MAX, EntryKind, Log, LogError, LogPosition,
+    BODY_BYTES_MAX, Log, LogEntryKind, LogError, LogPosition,
     frame::{FileHeader, FrameKind, push_frame, snapshot_end},
     open::{DIR, TEMPORARY, name},
 };
@@ -96,7 +96,7 @@ impl LogRewriter {
         let stop = from.offset.saturating_add(bytes_max);
         for entry in log.replay(from) {
             let entry = entry?;
-            assert!(entry.kind == EntryKind::Record, "the snapshot is behind us");
+            assert!(entry.kind == LogEntryKind::Record, "the snapshot is behind us");
             self.make_room()?;
             // All of this file is durable before it has a name, so every record may call itself so.
             self.push(FrameKind::Record, (entry.commit, entry.commit), &entry.body);

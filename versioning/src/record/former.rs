@@ -7,7 +7,7 @@ use keepshare_base::{
     RestoreRow, RunningHash, Seq, Stamp,
 };
 
-use super::{Body, BodyId, FileValue, FirstCommitValue, Mark, MirrorMark, Piece, Place, Row};
+use super::{Body, BodyId, FileValue, FirstCommitValue, Mark, MirrorMark, OriginState, Piece, Row};
 use crate::pack::PackLoc;
 
 #[derive(Deserialize)]
@@ -24,7 +24,7 @@ pub(super) struct FormerFile {
 
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-pub(super) struct FormerPlace {
+pub(super) struct FormerOriginState {
     last: Option<(Epoch, Seq, RunningHash)>,
     fence: Epoch,
     mirroring: bool,
@@ -44,7 +44,7 @@ pub(super) enum FormerRow {
     VoidGone { at: CommitId, body: BodyId },
     Sweep { at: CommitId, body: BodyId },
     Swept { at: CommitId, body: BodyId },
-    Place { origin: OriginId, place: FormerPlace },
+    Place { origin: OriginId, place: FormerOriginState },
     Point { at: CommitId, point: Point, position: Position },
     Restore { at: CommitId, row: RestoreRow, position: Position },
     Clock { arrival: Stamp },
@@ -82,12 +82,12 @@ impl FormerFile {
     }
 }
 
-impl FormerPlace {
+impl FormerOriginState {
     /// Where a mirror of then began is not known: nothing is taken for what it brought.
-    fn now(self) -> Place {
+    fn now(self) -> OriginState {
         let Self { last, fence, mirroring } = self;
         let unknown = MirrorMark { began: CommitId::MAX, epoch: fence, seq: Seq(0) };
-        Place { last, fence, mirror: mirroring.then_some(unknown) }
+        OriginState { last, fence, mirror: mirroring.then_some(unknown) }
     }
 }
 
@@ -111,8 +111,8 @@ impl FormerRow {
             Row::VoidGone { at, body } => Self::VoidGone { at, body },
             Row::Sweep { at, body } => Self::Sweep { at, body },
             Row::Swept { at, body } => Self::Swept { at, body },
-            Row::Place { origin, place: Place { last, fence, .. } } => {
-                Self::Place { origin, place: FormerPlace { last, fence, mirroring: false } }
+            Row::Place { origin, place: OriginState { last, fence, .. } } => {
+                Self::Place { origin, place: FormerOriginState { last, fence, mirroring: false } }
             }
             Row::Point { at, point, position } => Self::Point { at, point, position },
             Row::Restore { at, row, position } => Self::Restore { at, row, position },

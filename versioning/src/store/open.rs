@@ -14,7 +14,7 @@ use crate::{
         commits,
         values::{clock, log_position, meta, meta_number, set_log_position, set_meta_number},
     },
-    log::{Entry, EntryKind, Log, LogError, LogPosition},
+    log::{Log, LogEntry, LogEntryKind, LogError, LogPosition},
     moment::Clock,
     pack::{PackReader, PackWriter},
     reader::Shared,
@@ -219,7 +219,7 @@ fn replay(
 
 fn replay_batch(
     database: &CheckedDb,
-    batch: &[Entry],
+    batch: &[LogEntry],
     end: Option<LogPosition>,
 ) -> Result<(), StoreError> {
     let Pending(txn) = begin_write(database, redb::Durability::Immediate)?;
@@ -240,18 +240,18 @@ fn replay_batch(
     database.contain(work).map_err(IndexError::from)?
 }
 
-fn replay_entry(rows: &mut WriteRows<'_>, entry: &Entry) -> Result<(), StoreError> {
+fn replay_entry(rows: &mut WriteRows<'_>, entry: &LogEntry) -> Result<(), StoreError> {
     let list = decode(&entry.body).map_err(|error| match error {
         RecordError::Newer(found) => StoreError::NewerRecord { found, known: record::FORMAT },
         RecordError::Broken => StoreError::Record(entry.commit),
     })?;
     match entry.kind {
-        EntryKind::Record => {
+        LogEntryKind::Record => {
             apply(rows, Source::Record(entry.commit), &list)?;
             // Half a snapshot is no place to go on from; a record is.
             set_log_position(rows, &entry.position)?;
         }
-        EntryKind::Snapshot => {
+        LogEntryKind::Snapshot => {
             apply(rows, Source::Snapshot, &list)?;
             set_meta_number(rows, meta::TOUCHED, entry.commit.0)?;
         }

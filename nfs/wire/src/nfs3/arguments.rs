@@ -5,7 +5,7 @@ use crate::{Decoder, Encoder, Wire, XdrError, xdr::wire_struct};
 
 wire_struct! {
     /// A name in a folder (`diropargs3`).
-    pub struct Place<'a> {
+    pub struct DirOpArgs<'a> {
         /// The folder.
         pub dir: Handle<'a>,
         /// The name.
@@ -66,9 +66,9 @@ wire_struct! {
 wire_struct! {
     /// What CREATE is asked.
     pub struct CreateArgs<'a> {
-        /// Where.
-        pub place: Place<'a>,
-        /// How.
+        /// The folder, and the name that is made in it.
+        pub place: DirOpArgs<'a>,
+        /// Whether a file that is there already is taken, and how a new one begins.
         pub how: CreateHow,
     }
 }
@@ -76,8 +76,8 @@ wire_struct! {
 wire_struct! {
     /// What MKDIR is asked.
     pub struct MakeDirArgs<'a> {
-        /// Where.
-        pub place: Place<'a>,
+        /// The folder, and the name that is made in it.
+        pub place: DirOpArgs<'a>,
         /// With which attributes.
         pub attributes: SetAttributes,
     }
@@ -86,8 +86,8 @@ wire_struct! {
 wire_struct! {
     /// What SYMLINK is asked.
     pub struct SymlinkArgs<'a> {
-        /// Where.
-        pub place: Place<'a>,
+        /// The folder, and the name that is made in it.
+        pub place: DirOpArgs<'a>,
         /// With which attributes.
         pub attributes: SetAttributes,
         /// Where it points.
@@ -98,9 +98,9 @@ wire_struct! {
 wire_struct! {
     /// What MKNOD is asked.
     pub struct MakeNodeArgs<'a> {
-        /// Where.
-        pub place: Place<'a>,
-        /// What.
+        /// The folder, and the name that is made in it.
+        pub place: DirOpArgs<'a>,
+        /// The kind of the new thing, with its attributes.
         pub node: NodeKind,
     }
 }
@@ -109,9 +109,9 @@ wire_struct! {
     /// What RENAME is asked.
     pub struct RenameArgs<'a> {
         /// The name that goes.
-        pub from: Place<'a>,
+        pub from: DirOpArgs<'a>,
         /// The name that comes.
-        pub to: Place<'a>,
+        pub to: DirOpArgs<'a>,
     }
 }
 
@@ -121,7 +121,7 @@ wire_struct! {
         /// The file.
         pub file: Handle<'a>,
         /// Its further name.
-        pub link: Place<'a>,
+        pub link: DirOpArgs<'a>,
     }
 }
 
@@ -293,7 +293,7 @@ calls! {
     /// SETATTR.
     SetAttributes(SetAttributesArgs<'a>),
     /// LOOKUP.
-    Lookup(Place<'a>),
+    Lookup(DirOpArgs<'a>),
     /// ACCESS.
     Access(AccessArgs<'a>),
     /// READLINK.
@@ -311,9 +311,9 @@ calls! {
     /// MKNOD.
     MakeNode(MakeNodeArgs<'a>),
     /// REMOVE.
-    Remove(Place<'a>),
+    Remove(DirOpArgs<'a>),
     /// RMDIR.
-    RemoveDir(Place<'a>),
+    RemoveDir(DirOpArgs<'a>),
     /// RENAME.
     Rename(RenameArgs<'a>),
     /// LINK.

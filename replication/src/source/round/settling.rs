@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use keepshare_base::{FileId, Kind, Name};
 
 use super::{NameTask, Round};
-use crate::source::{SourceError, tree::Found};
+use crate::source::{SourceError, tree::AtName};
 
 /// A folder that the map has under several names, and these.
 type Unsettled = (FileId, Vec<(FileId, Name)>);
@@ -69,8 +69,8 @@ impl Round<'_, '_> {
             return Ok(false);
         };
         match self.tree.look(folder.as_fd(), name) {
-            Ok(Found::Object(seen)) => Ok(self.identify(&seen)? == Some(file)),
-            Ok(Found::Nothing | Found::Mounted) | Err(_) => Ok(false),
+            Ok(AtName::Object(seen)) => Ok(self.identify(&seen)? == Some(file)),
+            Ok(AtName::Nothing | AtName::Mounted) | Err(_) => Ok(false),
         }
     }
 }

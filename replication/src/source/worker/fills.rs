@@ -31,7 +31,7 @@ use crate::{
         folders::Folders,
         round::{FileTask, NameTask},
         shared::{Request, lock},
-        tree::{Found, Seen, Tree},
+        tree::{AtName, Seen, Tree},
     },
 };
 
@@ -241,11 +241,11 @@ impl Worker {
                 folder.as_ref().is_some_and(|folder| !filling::makes_unnamed(folder.as_fd()));
             let found = folder.and_then(|folder| tree.look(folder.as_fd(), name).ok());
             let Some(kept) = &note.kept else {
-                return Ok(is_named && matches!(found, Some(Found::Object(_))));
+                return Ok(is_named && matches!(found, Some(AtName::Object(_))));
             };
             let known = tx.map.record(kept.file)?;
             let is_there = known.is_some_and(|record| record.inode == kept.inode);
-            let is_untouched = matches!(&found, Some(Found::Object(seen)) if kept.is_still(seen));
+            let is_untouched = matches!(&found, Some(AtName::Object(seen)) if kept.is_still(seen));
             Ok(is_there && !is_untouched)
         })
     }

@@ -28,10 +28,10 @@ use crate::source::{
     folders::Folders,
     ledger::Tx,
     map::FileRecord,
-    problems::Place,
+    problems::ProblemAt,
     round::{FileTask, NameTask},
     shared::{Reply, Request, Shared},
-    tree::{Found, Seen, Tree},
+    tree::{AtName, Seen, Tree},
     writing::{self, Wrote},
 };
 
@@ -207,7 +207,11 @@ impl Worker {
     }
 
     /// Answers those whose files went again before they were journaled, or cannot be read.
-    pub(super) fn break_restores(&mut self, lost: &[FileId], problems: &[(Place, FileProblem)]) {
+    pub(super) fn break_restores(
+        &mut self,
+        lost: &[FileId],
+        problems: &[(ProblemAt, FileProblem)],
+    ) {
         self.lost_torn(lost);
         if self.pending.restores.is_empty() {
             return;
@@ -436,10 +440,10 @@ fn look(tx: &mut Tx<'_>, tree: &Tree, request: &RestoreRequest) -> Result<Look, 
     let folder = Folders::default().open(&tx.map, tree, parent)?;
     let folder = folder.ok_or_else(|| refused("its folder is not there"))?;
     let now = match tree.look(folder.as_fd(), &name).map_err(|e| refused(e.to_string()))? {
-        Found::Nothing => None,
-        Found::Object(seen) if seen.kind == Kind::File => Some(seen),
-        Found::Object(_) => return Err(refused("something else has that name now")),
-        Found::Mounted => return Err(refused("another file system is mounted there")),
+        AtName::Nothing => None,
+        AtName::Object(seen) if seen.kind == Kind::File => Some(seen),
+        AtName::Object(_) => return Err(refused("something else has that name now")),
+        AtName::Mounted => return Err(refused("another file system is mounted there")),
     };
     let known = match tx.map.lookup(parent, &name)? {
         Some((file, Kind::File)) => tx.map.record(file)?.map(|record| (file, record)),

@@ -25,10 +25,10 @@ use crate::{
         owners::Owners,
         pass::Regions,
         pending::Pending,
-        problems::Place,
+        problems::ProblemAt,
         round::{FileTask, Findings, NameTask, Round, SeenFile},
         shared::{Phase, lock},
-        ship::{STEPLESS_BYTES_MAX, Ship, Shipped},
+        ship::{Composed, Composer, STEPLESS_BYTES_MAX},
         transfer::{Row, Step, Transfer},
         tree::{self, Seen},
     },
@@ -80,14 +80,14 @@ type Finished = (BTreeMap<FileId, Row>, Vec<(FileId, Name)>);
 /// What a turn leaves to be done when it is durable.
 #[derive(Default)]
 struct Left {
-    shipped: Shipped,
+    shipped: Composed,
     again: Vec<(FileId, Name, NameTask)>,
     walks: Vec<(FileId, bool)>,
     walks_later: Vec<(FileId, bool)>,
-    looked: Vec<Place>,
-    problems: Vec<(Place, FileProblem)>,
+    looked: Vec<ProblemAt>,
+    problems: Vec<(ProblemAt, FileProblem)>,
     /// Names that are replicated, but for something of them.
-    partial: Vec<(Place, FileProblem)>,
+    partial: Vec<(ProblemAt, FileProblem)>,
     /// Folders that were looked at.
     folders: Vec<FileId>,
     /// Files that are gone.
@@ -276,7 +276,7 @@ impl<'t> Turn<'_, 't> {
         }
         let nobody = HashSet::new();
         let mut ship =
-            Ship::new(self.tx, &self.attached.tree, self.owners, self.cutting, now(), &nobody);
+            Composer::new(self.tx, &self.attached.tree, self.owners, self.cutting, now(), &nobody);
         ship.exact_times = self.attached.exact_times;
         ship.restores = self.pending.restores.clone();
         let until = transfer.read_bytes() + STEP_BYTES;
@@ -336,7 +336,7 @@ impl<'t> Turn<'_, 't> {
         let Some(mut keeping) = self.pending.keeping.pop_front() else { return Ok(()) };
         let nobody = HashSet::new();
         let mut ship =
-            Ship::new(self.tx, &self.attached.tree, self.owners, self.cutting, now(), &nobody);
+            Composer::new(self.tx, &self.attached.tree, self.owners, self.cutting, now(), &nobody);
         let kept = match keeping.step(&mut ship)? {
             Kept::More => None,
             Kept::Done(version) => Some(Ok(version)),
@@ -512,8 +512,8 @@ impl<'t> Turn<'_, 't> {
         cuts: Vec<FileId>,
     ) -> Result<(), SourceError> {
         let in_transfer = self.pending.transfers.iter().map(|transfer| transfer.file).collect();
-        let mut ship =
-            Ship::new(self.tx, &self.attached.tree, self.owners, self.cutting, now(), &in_transfer);
+        let tree = &self.attached.tree;
+        let mut ship = Composer::new(self.tx, tree, self.owners, self.cutting, now(), &in_transfer);
         ship.exact_times = self.attached.exact_times;
         ship.ready = ready;
         ship.resting = Some(&self.pending.resting);

@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use keepshare_nfs_wire::{
     Decoder, Encoder,
     nfs3::{
-        Attributes, DirEntryPlus, DirOk, Handle, LookupOk, Place, Procedure, ReadArgs,
+        Attributes, DirEntryPlus, DirOk, DirOpArgs, Handle, LookupOk, Procedure, ReadArgs,
         ReadDirPlusArgs, ReadOk, decode_entries,
     },
 };
@@ -160,7 +160,7 @@ pub(crate) fn name(number: usize) -> String {
 /// Appends the arguments of LOOKUP.
 pub(crate) fn ask_name(encoder: &mut Encoder<'_>, dir: &[u8], name: &str) {
     if let Some(dir) = Handle::new(dir) {
-        encoder.value(&Place { dir, name: name.as_bytes() });
+        encoder.value(&DirOpArgs { dir, name: name.as_bytes() });
     }
 }
 

@@ -53,7 +53,7 @@ impl fmt::Debug for ResumeSecret {
 /// What can be told of a session.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SessionInfo {
-    /// Its number.
+    /// The session's number, as handles and commands name it.
     pub id: SessionId,
     /// Whose it is.
     pub user: UserName,
@@ -103,7 +103,7 @@ impl Record {
 }
 
 /// A session in memory.
-pub(super) struct Entry {
+pub(super) struct Session {
     pub(super) id: SessionId,
     /// As it was stored last, but for what stands beside it here.
     pub(super) record: Record,
@@ -120,7 +120,7 @@ pub(super) struct Entry {
     pub(super) revoked: OnceLock<Stamp>,
 }
 
-impl Entry {
+impl Session {
     pub(super) fn new(id: SessionId, record: Record, principal: Arc<Principal>) -> Self {
         let last_used = record.last_used.0;
         let revoked = record.revoked.map_or_else(OnceLock::new, OnceLock::from);
