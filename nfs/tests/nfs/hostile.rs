@@ -1,14 +1,11 @@
 //! What anyone on the network can send, before a login and after.
 //!
-//! In a process of its own, as it looks at how much memory the process takes.
+//! What looks at how much memory the process takes has one of its own.
 
 use std::{
     io::Write,
     net::{Ipv4Addr, Shutdown},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use keepshare_base::FileId;
@@ -21,19 +18,13 @@ use keepshare_nfs_wire::{
     },
     rpc::{AuthStatus, Credential, Refusal},
 };
+use keepshare_support::in_own_process;
 use keepshare_versioning::disk::sim::Dice;
 
 use crate::rig::{
     client::{Client, handle_of, status, sys},
     station::Station,
 };
-
-/// Held by tests that look at the memory of the whole process.
-static ALONE: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Returns how much memory this process takes, in bytes.
 fn resident() -> usize {
@@ -51,7 +42,10 @@ fn with_u32(mut record: Vec<u8>, at: usize, number: u32) -> Vec<u8> {
 /// Four bytes must not take two gigabytes, however often they come.
 #[test]
 fn an_announced_record_takes_no_memory() {
-    let _alone = alone();
+    in_own_process("hostile::an_announced_record_takes_no_memory", announce_records);
+}
+
+fn announce_records() {
     let station = Station::new();
     let before = resident();
     for n in 0..200 {
@@ -75,7 +69,6 @@ fn an_announced_record_takes_no_memory() {
 
 #[test]
 fn hostile_calls_are_refused_in_words_and_the_connection_lives() {
-    let _alone = alone();
     let station = Station::new();
     let mut client = Client::connect(&station);
     let bad = Refusal::Auth(AuthStatus::BadCredential);
@@ -123,7 +116,6 @@ fn hostile_calls_are_refused_in_words_and_the_connection_lives() {
 
 #[test]
 fn what_is_no_call_ends_the_connection() {
-    let _alone = alone();
     let station = Station::new();
     for bytes in [
         &[0x80, 0, 0, 0][..],
@@ -142,7 +134,6 @@ fn what_is_no_call_ends_the_connection() {
 
 #[test]
 fn records_may_come_in_pieces_and_in_heaps() {
-    let _alone = alone();
     let station = Station::new();
     let (mut client, root) = Client::mounted(&station);
     // Byte by byte.
@@ -186,7 +177,6 @@ fn records_may_come_in_pieces_and_in_heaps() {
 /// A megabyte is for those who have shown a good handle.
 #[test]
 fn large_records_are_for_those_who_are_known() {
-    let _alone = alone();
     let station = Station::new();
     station.tree().file(FileId::ROOT, "a", b"a");
     let (mut client, root) = Client::mounted(&station);
@@ -330,7 +320,13 @@ fn survives(station: &Station, from: Ipv4Addr, records: &[Vec<u8>]) {
 
 #[test]
 fn ten_thousand_mutations_of_a_stranger_harm_nobody() {
-    let _alone = alone();
+    in_own_process(
+        "hostile::ten_thousand_mutations_of_a_stranger_harm_nobody",
+        mutate_as_a_stranger,
+    );
+}
+
+fn mutate_as_a_stranger() {
     let station = Station::new();
     station.tree().file(FileId::ROOT, "report.docx", b"one");
     let (mut client, root) = Client::mounted(&station);
@@ -345,7 +341,13 @@ fn ten_thousand_mutations_of_a_stranger_harm_nobody() {
 
 #[test]
 fn ten_thousand_mutations_after_a_login_harm_nobody() {
-    let _alone = alone();
+    in_own_process(
+        "hostile::ten_thousand_mutations_after_a_login_harm_nobody",
+        mutate_after_a_login,
+    );
+}
+
+fn mutate_after_a_login() {
     let station = Station::new();
     station.tree().file(FileId::ROOT, "report.docx", b"one");
     let (mut client, root) = Client::mounted(&station);

@@ -1,6 +1,6 @@
 //! The promises of the whole, kept by the real binary.
 //!
-//! Each file in `tests/` is about one of them. What they share is here: how large a run is, what a history shows, and
+//! Each module of `tests/e2e` is about one of them. What they share is here: how large a run is, what a history shows, and
 //! what an independent program says about two trees.
 
 pub mod office;

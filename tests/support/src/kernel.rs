@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -36,11 +36,14 @@ const END_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a guest may live, in seconds.
 const LIFE_SECONDS: &str = "1800";
 
-/// The memory of a guest, in MiB: two may run at once.
+/// The memory of a guest, in MiB.
 const MEMORY_MIB: &str = "768";
 
 /// The kinds of guest, the one that boots fastest first. A machine may not be able to run the first.
 const CLIENTS: [&str; 2] = ["uml", "tcg"];
+
+/// Held by the guest that runs: where one is emulated it takes a processor, and two beside each other are slower than in turn.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// Which kind of guest works here, as far as this process knows.
 static WORKING: Mutex<Option<&'static str>> = Mutex::new(None);
@@ -52,6 +55,8 @@ pub struct KernelClient {
     share: PathBuf,
     log: PathBuf,
     jobs: AtomicUsize,
+    /// Given back when the guest has ended.
+    _turn: MutexGuard<'static, ()>,
 }
 
 /// A script that runs in the guest.
@@ -76,7 +81,8 @@ impl KernelClient {
         }
     }
 
-    /// Boots a guest that reaches the drive at this port, which must be served; nothing is mounted yet.
+    /// Boots a guest that reaches the drive at this port, which must be served, once no other guest of this process runs;
+    /// nothing is mounted yet.
     pub fn boot(scratch: &Scratch, port: u16) -> Result<Self> {
         let known = *WORKING.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(known) = known else {
@@ -94,6 +100,7 @@ impl KernelClient {
 
     /// Boots a guest of this kind; none where it dies before it is up.
     fn try_boot(scratch: &Scratch, port: u16, client: &str) -> Result<Option<Self>> {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let share = scratch.make_dir(&format!("guest-{client}"))?;
         fs::create_dir_all(share.join(JOBS))?;
         let (script, log) = (share.join("agent.sh"), scratch.join(&format!("guest-{client}.log")));
@@ -105,7 +112,7 @@ impl KernelClient {
         command.args(["--port", &port.to_string(), "--share"]).arg(&share).arg(&script);
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
         let process = Arc::new(Mutex::new(Process::spawn(&mut command)?));
-        let guest = Self { process, share, log, jobs: AtomicUsize::new(0) };
+        let guest = Self { process, share, log, jobs: AtomicUsize::new(0), _turn: turn };
         let began = Instant::now();
         let is_up = wait_for(BOOT_DEADLINE, "the guest is up", || {
             if guest.share.join("ready").exists() {

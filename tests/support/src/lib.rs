@@ -6,6 +6,7 @@
 //! Guards clean up when they are dropped; what fails keeps its logs. Nothing here knows the insides of the product: it
 //! is met through its command line and its files.
 
+pub mod alone;
 pub mod binary;
 pub mod cluster;
 pub mod compare;
@@ -24,6 +25,7 @@ pub mod wait;
 pub mod wrong_clock;
 
 pub use self::{
+    alone::in_own_process,
     cluster::{Cluster, Wiring},
     compare::{Aspects, Snapshot, differences},
     drive::Drive,
@@ -31,7 +33,7 @@ pub use self::{
     kernel::KernelClient,
     netns::Network,
     relay::Relay,
-    scratch::{Scratch, in_scratch, in_scratch_as_ordinary_user},
+    scratch::{Scratch, in_scratch, in_scratch_alone, in_scratch_as_ordinary_user},
     shift::Shift,
     station::{Demo, Doors, Reply, Station},
     wait::{wait_for, wait_until},

@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process::Command,
+    sync::{PoisonError, RwLock},
     thread,
 };
 
@@ -25,6 +26,9 @@ const PROGRAM_COPY: &str = "keepshare";
 /// How much of a log is shown when a test fails.
 const LOG_LINES_SHOWN: usize = 40;
 
+/// Held by every test in a scratch folder, and by one that needs the machine for itself alone.
+static MACHINE: RwLock<()> = RwLock::new(());
+
 /// A folder that everybody may enter, removed on drop.
 #[derive(Debug)]
 pub struct Scratch {
@@ -39,6 +43,19 @@ pub struct Scratch {
 ///
 /// When it fails, the ends of all `*.log` files there are shown and the files kept; all of it when [`KEEP_ENV`] is set.
 pub fn in_scratch(name: &str, test: impl FnOnce(&mut Scratch) -> Result<()>) -> Result<()> {
+    let _beside_others = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+    within_scratch(name, test)
+}
+
+/// Runs a test as [`in_scratch`] does, while no other test in a scratch folder runs in this process.
+///
+/// For what a machine that is busy with something else would do otherwise.
+pub fn in_scratch_alone(name: &str, test: impl FnOnce(&mut Scratch) -> Result<()>) -> Result<()> {
+    let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+    within_scratch(name, test)
+}
+
+fn within_scratch(name: &str, test: impl FnOnce(&mut Scratch) -> Result<()>) -> Result<()> {
     let mut scratch = Scratch::new(name)?;
     let outcome = test(&mut scratch);
     scratch.failed = outcome.is_err();

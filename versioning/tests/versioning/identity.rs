@@ -126,6 +126,35 @@ fn a_mirrored_version_is_what_its_origin_made_it() {
     }
 }
 
+/// A folder as of a version is shown as it was after the mirror that brought it: in the middle of one nothing is whole.
+#[test]
+fn the_set_as_of_a_mirrored_version_is_the_one_after_its_mirror() {
+    let (mut rig, files) = archive();
+    let end = rig.view().latest();
+    let later = rig.apply(edit().whole(files[0], b"later", true));
+    let with = |text, file| rig.view().commit_with(id(text), file).unwrap();
+    assert_eq!(with("v1.1.1", Some(files[0])), Some(end));
+    assert_eq!(with("v1.1.1", None), None, "which file of the mirror is not said");
+    assert_eq!((with("v1.1.3", Some(files[0])), with("v1.1.3", None)), (Some(later), Some(later)));
+    assert_eq!(with("v1.1.4", Some(files[0])), None, "it has not come");
+}
+
+/// What lies between two positions that are kept is what was there at the lower one.
+#[test]
+fn a_position_that_a_mirror_passed_over_means_the_one_before_it() {
+    let (mut rig, _) = archive();
+    let place = |seq| Position { origin: OriginId(1), epoch: Epoch::FIRST, seq: Seq(seq) };
+    let first = rig.view().latest();
+    (0..4).for_each(|_| rig.marker());
+    rig.mirror(edit(), false);
+    rig.mirror(edit(), true);
+    let (view, second) = (rig.view(), rig.view().latest());
+    assert_eq!(view.commit_of(place(4)).unwrap(), None);
+    assert_eq!(view.commit_through(place(4)).unwrap(), Some(first));
+    assert_eq!(view.commit_through(place(6)).unwrap(), Some(second));
+    assert_eq!(view.commit_through(place(1)).unwrap(), None, "nothing was here yet");
+}
+
 #[test]
 fn a_version_is_from_before_the_mirror_and_from_no_change_that_says_so_of_itself() {
     let (mut rig, files) = archive();

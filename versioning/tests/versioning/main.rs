@@ -15,6 +15,7 @@ mod housekeeping;
 mod identity;
 mod model;
 mod moments;
+mod positions;
 mod real_disk;
 mod refusals;
 mod rig;

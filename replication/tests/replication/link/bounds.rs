@@ -1,11 +1,12 @@
 //! What strangers and hostile members can make a station spend: little.
 //!
-//! Alone in its process, because it looks at the memory of all of it.
+//! In a process of its own, because it looks at the memory of all of it.
 
 use std::{sync::Arc, time::Duration};
 
 use keepshare_base::Role;
 use keepshare_replication::link::{Accepted, LinkOptions, dial};
+use keepshare_support::in_own_process;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use rustls::pki_types::ServerName;
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::sleep};
@@ -21,8 +22,15 @@ const STRANGERS: usize = 1000;
 /// Members that send what is not allowed.
 const HOSTILE: usize = 24;
 
-#[tokio::test]
-async fn strangers_and_hostile_members_neither_stop_a_good_one_nor_take_the_memory() {
+#[test]
+fn strangers_and_hostile_members_neither_stop_a_good_one_nor_take_the_memory() {
+    let test =
+        "link::bounds::strangers_and_hostile_members_neither_stop_a_good_one_nor_take_the_memory";
+    in_own_process(test, press_in);
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn press_in() {
     allow_many_files();
     let cluster = Cluster::new();
     let (mut listener, address) = cluster.shop(LinkOptions::default()).await;

@@ -20,7 +20,8 @@ fn with_own_mounts(test: &str, body: impl FnOnce()) {
         eprintln!("skipped: mounting needs root");
         return;
     }
-    let test = format!("mounts::{test}");
+    let (_, within) = module_path!().split_once("::").unwrap();
+    let test = format!("{within}::{test}");
     let mut inside = Command::new("unshare");
     inside.args(["--mount", "--propagation", "private"]).arg(std::env::current_exe().unwrap());
     let ended = inside.args(["--exact", &test, "--nocapture"]).env(INSIDE, "1").output();

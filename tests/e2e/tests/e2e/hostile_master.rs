@@ -27,7 +27,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use keepshare_e2e::{SOON, contents};
-use keepshare_support::{Aspects, Cluster, Scratch, Wiring, cluster::SET, tools};
+use keepshare_support::{Aspects, Cluster, Scratch, Wiring, cluster::SET, in_scratch, tools};
 
 /// How much a station may grow under attack, in bytes.
 const GROWTH_MAX: u64 = 50 << 20;
@@ -41,10 +41,13 @@ const MARK: u8 = 0xf7;
 /// Every promise about hostile masters, on one station that has something to lose.
 #[test]
 fn a_master_that_means_harm_changes_nothing() -> Result<()> {
-    let scratch = Scratch::new("hostile")?;
+    in_scratch("hostile", mean_harm)
+}
+
+fn mean_harm(scratch: &mut Scratch) -> Result<()> {
     let source = scratch.make_dir("source")?;
     fs::write(source.join("kept"), "first")?;
-    let mut cluster = Cluster::new(&scratch, &source, Wiring::Loopback)?;
+    let mut cluster = Cluster::new(scratch, &source, Wiring::Loopback)?;
     cluster.add_set()?;
     cluster.in_sync_within(SOON)?;
     fs::write(source.join("kept"), "second")?;
@@ -54,7 +57,7 @@ fn a_master_that_means_harm_changes_nothing() -> Result<()> {
 
     let before = contents(&cluster.store, "kept")?;
     ensure!(before.len() >= 2, "there is a history to lose: {before:?}");
-    let outside = outside_of(&scratch, &cluster)?;
+    let outside = outside_of(scratch, &cluster)?;
     let attacker = Attacker::new(&cluster)?;
     let resident = cluster.store.usage()?.resident_bytes;
 
@@ -63,7 +66,7 @@ fn a_master_that_means_harm_changes_nothing() -> Result<()> {
     let grown = cluster.store.usage()?.resident_bytes.saturating_sub(resident);
     ensure!(grown < GROWTH_MAX, "the station grew by {grown} bytes");
     ensure!(contents(&cluster.store, "kept")? == before, "the history is another");
-    ensure!(outside_of(&scratch, &cluster)? == outside, "something came to be outside");
+    ensure!(outside_of(scratch, &cluster)? == outside, "something came to be outside");
     let live = cluster.live()?;
     let names: Vec<_> =
         fs::read_dir(&live)?.map(|entry| Ok(entry?.file_name())).collect::<Result<_>>()?;

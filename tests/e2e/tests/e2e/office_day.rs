@@ -25,7 +25,7 @@ use keepshare_e2e::{
     office_time,
 };
 use keepshare_support::{
-    Aspects, Cluster, Scratch, Shift, Wiring, cluster::SET, compare, in_scratch, tools,
+    Aspects, Cluster, Scratch, Shift, Wiring, cluster::SET, compare, in_scratch_alone, tools,
 };
 
 /// A save is a version if it still stood so long after the master had looked at a later one: as long as a writer that
@@ -45,7 +45,7 @@ fn a_day_of_an_office_passes_without_a_false_word() -> Result<()> {
     if !has(name, "git") || !has(name, "sqlite3") {
         return Ok(());
     }
-    in_scratch("office-day", spend_a_day)
+    in_scratch_alone("office-day", spend_a_day)
 }
 
 fn spend_a_day(scratch: &mut Scratch) -> Result<()> {
