@@ -6,10 +6,11 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::Router;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::time::timeout;
 
 use keepshare_base::{OriginId, Role, SetName, StationName};
 use keepshare_control::{Lasts, caller::Caller, router};
+use keepshare_gate::{SharedTurns, TurnShares};
 use keepshare_host::clock;
 use keepshare_identity::{Decided, JoinDesk, Peer};
 use keepshare_proto::{Frame, Message, Refusal, Text};
@@ -30,8 +31,8 @@ use crate::{
 /// How long a link that brings a set which the document does not know waits for the revision that does.
 const NEWS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many connections other stations ask over at once.
-const ASKING_MAX: usize = 32;
+/// Over how many connections other stations ask at once, and over how many one of them does.
+const ASKING_MAX: (usize, usize) = (32, 8);
 
 /// How long such a connection lives: long enough for a large folder over a slow line.
 const ASKING_TIMEOUT: Duration = Duration::from_secs(86_400);
@@ -41,7 +42,7 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Takes stations in for ever.
 pub(crate) async fn serve(station: &Arc<Station>, mut listener: Listener, questions: Router) {
-    let asking = Arc::new(Semaphore::new(ASKING_MAX));
+    let asking = SharedTurns::new(TurnShares::without_waiting(ASKING_MAX.0, ASKING_MAX.1));
     loop {
         let accepted = listener.accept().await;
         let station = Arc::clone(station);
@@ -49,9 +50,8 @@ pub(crate) async fn serve(station: &Arc<Station>, mut listener: Listener, questi
             Accepted::Link(link) => {
                 tokio::spawn(async move { greet(&station, Pump::start(link)).await });
             }
-            Accepted::Control(stream, peer, shown) => match Arc::clone(&asking).try_acquire_owned()
-            {
-                Ok(permit) => {
+            Accepted::Control(stream, peer, shown) => match asking.take(peer.to_string()) {
+                Some(turn) => {
                     let talk = {
                         let peers = Arc::clone(&station.peers);
                         // A certificate that is revoked meanwhile is told nothing more.
@@ -63,10 +63,10 @@ pub(crate) async fn serve(station: &Arc<Station>, mut listener: Listener, questi
                         if let Ok(Err(error)) = timeout(ASKING_TIMEOUT, talk).await {
                             tracing::debug!(%error, "a station that asked went away");
                         }
-                        drop(permit);
+                        drop(turn);
                     });
                 }
-                Err(_) => tracing::warn!(%peer, "too many stations ask at once"),
+                None => tracing::warn!(%peer, "a station asks too much at once"),
             },
             Accepted::Join(pending) => {
                 tokio::spawn(async move { answer_join(&station, pending).await });

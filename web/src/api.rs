@@ -108,7 +108,7 @@ async fn identify(
         let error = "the login has ended, or there is none with this secret";
         return Err(ApiError::new(StatusCode::UNAUTHORIZED, error).hint("log in again"));
     };
-    let turn = station.turns().take(&user.name).ok_or_else(|| {
+    let turn = station.turns().take(user.name.to_string()).ok_or_else(|| {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too much is being asked at this moment")
             .retry_after(1)
     })?;
