@@ -3,7 +3,10 @@
 //! A certificate of the cluster lets a station in; which sets it may bring is decided here, before anything else is
 //! read from it: those of which the cluster's document says so.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::Router;
 use tokio::time::timeout;
@@ -93,6 +96,7 @@ async fn answer_join(station: &Arc<Station>, pending: PendingJoin) {
     });
     let answer = match answered.await {
         Ok(Some((answer, Ok(Decided::Admitted(peer))))) => {
+            station.hearers.note(&peer.name, Instant::now());
             tracing::info!(peer = %peer.name, %from, "a station has a certificate");
             answer
         }
