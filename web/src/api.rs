@@ -61,6 +61,7 @@ async fn login(
         user: asked.user,
         password: asked.password,
         set: set.map_err(ApiError::bad_request)?,
+        any_set: asked.any_set,
         binding: Binding {
             address: asked.client_address.unwrap_or(from.address),
             uid: asked.client_uid,
