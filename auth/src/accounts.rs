@@ -67,6 +67,8 @@ pub struct LoginRequest {
     pub password: String,
     /// What is to be mounted; may be left out where there is no choice.
     pub set: Option<SetName>,
+    /// Where it is left out and there is a choice, the first set will do.
+    pub any_set: bool,
     /// From where the drive will be used, and by whom there.
     pub binding: Binding,
 }
@@ -325,6 +327,7 @@ impl Accounts {
             (Some(set), own) if own.contains(&set) => set,
             (Some(set), _) => return Err(LoginRefusal::NoSuchSet(set.clone())),
             (None, [only]) => *only,
+            (None, [first, ..]) if request.any_set => *first,
             (None, own) => {
                 return Err(LoginRefusal::WhichSet(own.iter().map(|set| (*set).clone()).collect()));
             }

@@ -9,7 +9,7 @@ use std::{fmt, num::NonZeroU64};
 
 use serde::{Deserialize, Serialize};
 
-use crate::StationName;
+use crate::{StationName, counted};
 
 mod problem;
 
@@ -137,8 +137,7 @@ impl SetHealth {
     pub fn cause(&self) -> Option<String> {
         match self {
             Self::InSync => None,
-            Self::Incomplete(problems) if problems.get() == 1 => Some("1 problem".to_owned()),
-            Self::Incomplete(problems) => Some(format!("{problems} problems")),
+            Self::Incomplete(problems) => Some(counted(problems.get(), "problem")),
             Self::Lagging(missing) => Some(missing.to_string()),
             Self::Mirroring(progress) => Some(progress.to_string()),
             Self::Queued(link) | Self::Disconnected(link) => Some(link.to_string()),

@@ -6,6 +6,7 @@
 
 mod access_list;
 mod change;
+mod counted;
 mod error;
 mod event;
 pub mod health;
@@ -22,6 +23,7 @@ pub use change::{
     FilledChange, Made, NAMES_PER_CHANGE_MAX, NameRow, PAYLOAD_BYTES_MAX, Point, PointKind,
     PresentFile, RestoreGround, RestoreOutcome, RestoreRow,
 };
+pub use counted::counted;
 pub use error::chain;
 pub use event::Event;
 pub use hex::Hex;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ACCESS_LIST_XATTR, FileTime};
+use crate::{ACCESS_LIST_XATTR, FileTime, counted};
 
 /// The most bytes that all extended attributes of one file may take, names and values.
 pub const XATTR_BYTES_MAX: usize = 64 * 1024;
@@ -34,8 +34,9 @@ pub struct LeftOut {
 
 impl fmt::Display for LeftOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = if self.count == 1 { "" } else { "s" };
-        write!(f, "{} extended attribute{plural} of {} bytes", self.count, self.bytes)
+        let (count, bytes) =
+            (counted(self.count, "extended attribute"), counted(self.bytes, "byte"));
+        write!(f, "{count} of {bytes}")
     }
 }
 

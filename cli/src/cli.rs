@@ -298,7 +298,7 @@ pub(crate) struct LoginOptions {
     /// The user, and the station: HOST or HOST:PORT; without one, the station of this machine
     #[arg(value_name = "USER[@STATION]")]
     pub(crate) who: String,
-    /// Which set to mount; may be left out where there is only one
+    /// Which set to mount; may be left out where there is only one, and where it is only to log in
     #[arg(long)]
     pub(crate) set: Option<SetName>,
     /// The one address from which the drive will be used [default: this machine's, as the station sees it]

@@ -55,6 +55,9 @@ pub struct StationStatus {
     pub members: Vec<MemberStatus>,
     /// Its sets.
     pub sets: Vec<SetStatus>,
+    /// Which revision it holds of what the cluster agrees on; none before the first.
+    #[serde(default)]
+    pub revision: Option<String>,
     /// What a person must look at.
     pub problems: Vec<String>,
     /// Where a person must act: what `status --check` fails for.

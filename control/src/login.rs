@@ -18,6 +18,9 @@ pub struct LoginQuestion {
     /// What is to be mounted; may be left out where there is no choice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set: Option<String>,
+    /// Where no set is named and there is a choice, the first will do: it is the login that is wanted.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub any_set: bool,
     /// The one address from which the drive will be used; the one that asks, where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_address: Option<IpAddr>,
@@ -250,6 +253,7 @@ mod tests {
             user: "anna".to_owned(),
             password: "correct horse".to_owned(),
             set: None,
+            any_set: false,
             client_address: None,
             client_uid: Some(501),
             shared: false,

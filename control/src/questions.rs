@@ -299,6 +299,9 @@ pub struct GetTicket {
     /// What is to be mounted.
     #[serde(default)]
     pub set: Option<SetName>,
+    /// Where no set is named and there is a choice, the first will do.
+    #[serde(default)]
+    pub any_set: bool,
     /// From where alone the drive will be used.
     pub client_address: IpAddr,
     /// Which uid there will use it; none for all.

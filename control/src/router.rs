@@ -16,6 +16,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, Request, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use http_body_util::LengthLimitError;
 use hyper::{body::Frame, server::conn::http1};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -186,9 +187,13 @@ pub async fn read<T: DeserializeOwned>(
     let body = timeout(QUESTION_TIMEOUT, to_bytes(request.into_body(), bytes_max)).await;
     let body = match body {
         Ok(Ok(body)) => body,
-        Ok(Err(_)) => {
+        Ok(Err(error)) if is_too_long(&error) => {
             let failure = Failure::usage(format!("a question has at most {bytes_max} bytes"));
             return Err((StatusCode::PAYLOAD_TOO_LARGE, failure));
+        }
+        Ok(Err(_)) => {
+            let failure = Failure::usage("the question did not come whole");
+            return Err((StatusCode::BAD_REQUEST, failure));
         }
         Err(_) => {
             let failure = Failure::unavailable("the question took too long");
@@ -201,6 +206,10 @@ pub async fn read<T: DeserializeOwned>(
         let failure = Failure::usage(format!("not understood at line {line}, column {column}"));
         (StatusCode::BAD_REQUEST, failure)
     })
+}
+
+fn is_too_long(error: &axum::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<LengthLimitError>())
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -24,7 +24,7 @@ use keepshare_control::{
     client::{Client, Dial, Dialling, Piece, Wire},
     question::Question,
     questions::{self, ALL, Show, Status, TokenList, Zone},
-    router::{Answers, Asked},
+    router::{Answers, Asked, QUESTION_BYTES_MAX},
     socket::Socket,
 };
 
@@ -199,6 +199,32 @@ fn another_version_is_refused_by_name() {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.contains("409") && answer.contains("version 99"), "{answer}");
+    });
+}
+
+/// What is no question at all and what is too long a one are two things to whoever wrote the program that asks.
+#[test]
+fn a_question_in_broken_pieces_is_no_long_one() {
+    use std::io::{Read, Write};
+    with_socket(|path| {
+        let status = |body: &str| {
+            let mut stream = std::os::unix::net::UnixStream::connect(path).unwrap();
+            let head = "POST /api/v1/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+                        Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+            stream.write_all(head.as_bytes()).unwrap();
+            // Whoever is answered early may not be read to the end.
+            let _ = stream.write_all(body.as_bytes());
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).unwrap();
+            String::from_utf8_lossy(&answer[9..]).into_owned()
+        };
+        assert_eq!(status("zz\r\n{}\r\n0\r\n\r\n"), "400");
+        let long = format!(
+            "{:x}\r\n{}\r\n0\r\n\r\n",
+            QUESTION_BYTES_MAX + 1,
+            " ".repeat(QUESTION_BYTES_MAX + 1)
+        );
+        assert_eq!(status(&long), "413");
     });
 }
 

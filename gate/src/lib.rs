@@ -13,4 +13,4 @@ pub use door::{Gate, Holder, Pulse, Shares, Work};
 pub use guesses::{Guesses, Rule};
 pub use logins::{Logins, TooSoon};
 pub use source::{Source, crowd, source};
-pub use turns::{TurnShares, Turns};
+pub use turns::{SharedTurn, SharedTurns, TurnShares, Turns};

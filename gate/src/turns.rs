@@ -4,7 +4,10 @@
 //! no holder's, so that whoever runs the station always finds one. Unlike a place at a [`Gate`](crate::Gate), a turn is never
 //! taken from who has it: the work has begun.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use crate::Holder;
 
@@ -23,6 +26,14 @@ pub struct TurnShares {
     pub waiting: usize,
     /// The places to wait of one holder.
     pub waiting_of_a_holder: usize,
+}
+
+impl TurnShares {
+    /// Returns shares of turns that nobody waits for, and all of which are holders'.
+    pub fn without_waiting(turns: usize, of_a_holder: usize) -> Self {
+        let (of_kin, waiting, waiting_of_a_holder) = (of_a_holder, 0, 0);
+        Self { turns, of_no_holder: 0, of_a_holder, of_kin, waiting, waiting_of_a_holder }
+    }
 }
 
 /// Turns that are taken and given back. What waits, and how, is the caller's.
@@ -120,9 +131,54 @@ impl<H: Holder> Turns<H> {
     }
 }
 
+/// Turns that many tasks take, and that nobody waits for: there is one, or there is none.
+#[derive(Clone, Debug)]
+pub struct SharedTurns<H: Holder>(Arc<Mutex<Turns<H>>>);
+
+/// One of them; given back on drop.
+#[derive(Debug)]
+pub struct SharedTurn<H: Holder> {
+    turns: SharedTurns<H>,
+    holder: H,
+}
+
+impl<H: Holder> SharedTurns<H> {
+    /// Returns turns that nobody has.
+    pub fn new(shares: TurnShares) -> Self {
+        Self(Arc::new(Mutex::new(Turns::new(shares))))
+    }
+
+    /// Takes a turn for a holder, if there is one.
+    pub fn take(&self, holder: H) -> Option<SharedTurn<H>> {
+        self.lock().take(Some(&holder)).then(|| SharedTurn { turns: self.clone(), holder })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Turns<H>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<H: Holder> Drop for SharedTurn<H> {
+    fn drop(&mut self) {
+        self.turns.lock().give_back(Some(&self.holder));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One who takes all it can get leaves the others theirs, and what is dropped is there again.
+    #[test]
+    fn nobody_takes_the_turns_of_others() {
+        let turns = SharedTurns::new(TurnShares::without_waiting(4, 2));
+        let greedy: Vec<_> = (0..9).filter_map(|_| turns.take("greedy".to_owned())).collect();
+        assert_eq!(greedy.len(), 2);
+        let other = turns.take("other".to_owned());
+        assert!(other.is_some() && turns.take("greedy".to_owned()).is_none());
+        drop(greedy);
+        assert!(turns.take("greedy".to_owned()).is_some());
+    }
 
     const SHARES: TurnShares = TurnShares {
         turns: 8,

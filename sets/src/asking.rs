@@ -117,6 +117,10 @@ impl Catalog {
                 let hint = format!("keepshare versions '{set}:{path}' lists when it was there");
                 Failure::not_found(error).hint(hint)
             }
+            AskError::NoVersion => {
+                Failure::not_found(format!("{set}:{path} has no version {typed}"))
+                    .hint(format!("keepshare versions '{set}:{path}' lists those that it has"))
+            }
             AskError::NeverThere { near } => {
                 let failure =
                     Failure::not_found(format!("{set}:{path} is not there and never was"));

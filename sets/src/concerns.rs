@@ -11,7 +11,7 @@ use keepshare_control::answers::Concern;
 use crate::checkup::{Checkup, Told};
 
 /// How long a station may be away before a person should see to it: a restart takes less.
-const AWAY_S_MAX: u64 = 300;
+pub const AWAY_S_MAX: u64 = 300;
 
 /// The most that is remembered to have been told.
 const TOLD_MAX: usize = 256;
@@ -22,9 +22,12 @@ pub fn concerns(
     problems: &[StationProblem],
     sets: &[Checkup],
 ) -> Vec<Concern> {
-    let about = || format!("station {station}");
+    let about = |problem: &StationProblem| match problem {
+        StationProblem::Away { station, .. } => format!("station {station}"),
+        _ => format!("station {station}"),
+    };
     let own = problems.iter().filter(|problem| problem.needs_person());
-    let own = own.map(|problem| concern(about(), problem.kind(), problem.to_string()));
+    let own = own.map(|problem| concern(about(problem), problem.kind(), problem.to_string()));
     own.chain(sets.iter().flat_map(of_set)).collect()
 }
 
@@ -229,6 +232,10 @@ mod tests {
         let told = concerns(&"office".parse().unwrap(), &problems, &[]);
         assert_eq!((told.len(), told[0].kind), (1, ProblemKind::ThreadGone));
         assert_eq!(told[0].about, "station office");
+        let away = |name: &str| StationProblem::Away { station: name.parse().unwrap(), minutes: 7 };
+        let told = concerns(&"office".parse().unwrap(), &[away("store"), away("attic")], &[]);
+        let about: Vec<_> = told.iter().map(|concern| &concern.about[..]).collect();
+        assert_eq!(about, ["station store", "station attic"], "each is an alarm of its own");
     }
 
     #[test]

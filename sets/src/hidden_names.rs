@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use keepshare_base::{CommitId, FileId, Name};
+use keepshare_base::{CommitId, FileId, Name, counted};
 use keepshare_namespace::shows_on_windows;
 use keepshare_versioning::{ReadError, Reader, Touched, View};
 
@@ -63,8 +63,8 @@ impl HiddenNames {
         let more = if known.is_full { "more than " } else { "" };
         let dots = if known.names.len() > SHOWN { ", …" } else { "" };
         Some(format!(
-            "Windows clients cannot show {more}{} names: {}{dots}",
-            known.names.len(),
+            "Windows clients cannot show {more}{}: {}{dots}",
+            counted(known.names.len() as u64, "name"),
             some.join(", ")
         ))
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use keepshare_base::{OriginId, SetName, StationName};
+use keepshare_control::{Failure, Outcome};
 
 /// A set that this station masters or keeps.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -171,6 +172,22 @@ impl TryFrom<WrittenRecord> for SetRecord {
     }
 }
 
+/// Gives every set that is kept here its number, and tells whether one was missing.
+pub fn number(records: &mut [SetRecord]) -> Outcome<bool> {
+    let mut last = records.iter().filter_map(|record| record.share).max().unwrap_or(0);
+    let mut changed = false;
+    for record in records {
+        if record.share.is_none() && record.part.copy.is_some() {
+            last = last.checked_add(1).ok_or_else(|| {
+                Failure::refused("there are as many sets as a station can have had, 65535")
+            })?;
+            record.share = Some(last);
+            changed = true;
+        }
+    }
+    Ok(changed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,5 +234,28 @@ mod tests {
     fn a_record_without_a_part_is_refused() {
         assert!(read("name = 'work'").is_err());
         assert!(read("name = 'work'\nrole = 'witness'").is_err());
+    }
+
+    /// A number that came to another set would give its files to whoever still has a handle.
+    #[test]
+    fn numbers_stay_with_their_sets() {
+        let replica = |name: &str, share| {
+            let part = SetPart::received(OriginId(1), "office".parse().unwrap());
+            SetRecord { share, ..SetRecord::new(name.parse().unwrap(), part) }
+        };
+        let master = SetPart::sent(OriginId(1), "/srv".into(), Vec::new());
+        let mut records = vec![
+            replica("a", None),
+            SetRecord::new("b".parse().unwrap(), master),
+            replica("c", Some(7)),
+            replica("d", None),
+        ];
+        assert!(number(&mut records).unwrap());
+        let numbers: Vec<_> = records.iter().map(|record| record.share).collect();
+        assert_eq!(numbers, [Some(8), None, Some(7), Some(9)]);
+        assert!(!number(&mut records).unwrap(), "they are given once");
+        records[2].share = Some(u16::MAX);
+        records.push(replica("e", None));
+        assert!(number(&mut records).is_err());
     }
 }

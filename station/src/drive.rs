@@ -9,7 +9,6 @@ use std::{
 use chrono_tz::Tz;
 
 use keepshare_auth::Sessions;
-use keepshare_control::{Failure, Outcome};
 use keepshare_namespace::{Share, ShareConfig, ShareId, Show};
 use keepshare_nfs::{ClientInfo, Server, Shares};
 use keepshare_sets::{record::SetRecord, replica::Replica};
@@ -77,52 +76,5 @@ impl Drive {
 impl fmt::Debug for Drive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Drive").finish_non_exhaustive()
-    }
-}
-
-/// Gives every set that is kept here its number, and tells whether one was missing.
-pub(crate) fn number(records: &mut [SetRecord]) -> Outcome<bool> {
-    let mut last = records.iter().filter_map(|record| record.share).max().unwrap_or(0);
-    let mut changed = false;
-    for record in records {
-        if record.share.is_none() && record.part.copy.is_some() {
-            last = last.checked_add(1).ok_or_else(|| {
-                Failure::refused("there are as many sets as a station can have had, 65535")
-            })?;
-            record.share = Some(last);
-            changed = true;
-        }
-    }
-    Ok(changed)
-}
-
-#[cfg(test)]
-mod tests {
-    use keepshare_base::OriginId;
-    use keepshare_sets::record::SetPart;
-
-    use super::*;
-
-    /// A number that came to another set would give its files to whoever still has a handle.
-    #[test]
-    fn numbers_stay_with_their_sets() {
-        let replica = |name: &str, share| {
-            let part = SetPart::received(OriginId(1), "office".parse().unwrap());
-            SetRecord { share, ..SetRecord::new(name.parse().unwrap(), part) }
-        };
-        let master = SetPart::sent(OriginId(1), "/srv".into(), Vec::new());
-        let mut records = vec![
-            replica("a", None),
-            SetRecord::new("b".parse().unwrap(), master),
-            replica("c", Some(7)),
-            replica("d", None),
-        ];
-        assert!(number(&mut records).unwrap());
-        let numbers: Vec<_> = records.iter().map(|record| record.share).collect();
-        assert_eq!(numbers, [Some(8), None, Some(7), Some(9)]);
-        assert!(!number(&mut records).unwrap(), "they are given once");
-        records[2].share = Some(u16::MAX);
-        records.push(replica("e", None));
-        assert!(number(&mut records).is_err());
     }
 }

@@ -3,13 +3,17 @@
 //! A certificate of the cluster lets a station in; which sets it may bring is decided here, before anything else is
 //! read from it: those of which the cluster's document says so.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::Router;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::time::timeout;
 
 use keepshare_base::{OriginId, Role, SetName, StationName};
 use keepshare_control::{Lasts, caller::Caller, router};
+use keepshare_gate::{SharedTurns, TurnShares};
 use keepshare_host::clock;
 use keepshare_identity::{Decided, JoinDesk, Peer};
 use keepshare_proto::{Frame, Message, Refusal, Text};
@@ -28,8 +32,8 @@ use crate::{membership::Held, station::Station};
 /// How long a link that brings a set which the document does not know waits for the revision that does.
 const NEWS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many connections other stations ask over at once.
-const ASKING_MAX: usize = 32;
+/// Over how many connections other stations ask at once, and over how many one of them does.
+const ASKING_MAX: (usize, usize) = (32, 8);
 
 /// How long such a connection lives: long enough for a large folder over a slow line.
 const ASKING_TIMEOUT: Duration = Duration::from_secs(86_400);
@@ -39,7 +43,7 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Takes stations in for ever.
 pub(crate) async fn serve(station: &Arc<Station>, mut listener: Listener, questions: Router) {
-    let asking = Arc::new(Semaphore::new(ASKING_MAX));
+    let asking = SharedTurns::new(TurnShares::without_waiting(ASKING_MAX.0, ASKING_MAX.1));
     loop {
         let accepted = listener.accept().await;
         let station = Arc::clone(station);
@@ -47,9 +51,8 @@ pub(crate) async fn serve(station: &Arc<Station>, mut listener: Listener, questi
             Accepted::Link(link) => {
                 tokio::spawn(async move { greet(&station, Pump::start(link)).await });
             }
-            Accepted::Control(stream, peer, shown) => match Arc::clone(&asking).try_acquire_owned()
-            {
-                Ok(permit) => {
+            Accepted::Control(stream, peer, shown) => match asking.take(peer.to_string()) {
+                Some(turn) => {
                     let talk = {
                         let peers = Arc::clone(&station.membership.peers);
                         // A certificate that is revoked meanwhile is told nothing more.
@@ -61,10 +64,10 @@ pub(crate) async fn serve(station: &Arc<Station>, mut listener: Listener, questi
                         if let Ok(Err(error)) = timeout(ASKING_TIMEOUT, talk).await {
                             tracing::debug!(%error, "a station that asked went away");
                         }
-                        drop(permit);
+                        drop(turn);
                     });
                 }
-                Err(_) => tracing::warn!(%peer, "too many stations ask at once"),
+                None => tracing::warn!(%peer, "a station asks too much at once"),
             },
             Accepted::Join(pending) => {
                 tokio::spawn(async move { answer_join(&station, pending).await });
@@ -91,6 +94,7 @@ async fn answer_join(station: &Arc<Station>, pending: PendingJoin) {
     });
     let answer = match answered.await {
         Ok(Some((answer, Ok(Decided::Admitted(peer))))) => {
+            station.membership.hearers.note(&peer.name, Instant::now());
             tracing::info!(peer = %peer.name, %from, "a station has a certificate");
             answer
         }

@@ -22,14 +22,14 @@ use keepshare_sets::{
     context::{Receivers, SetContext},
     database,
     parts::{Opened, Running},
-    record::{SetPart, SetRecord},
+    record::{SetPart, SetRecord, number},
     source_folder,
 };
 use keepshare_web::DrivePorts;
 
 use crate::{
     config::Config,
-    drive::{self, Drive},
+    drive::Drive,
     https_door::HttpsDoor,
     membership::Membership,
     state::{StateDir, StateLock},
@@ -198,7 +198,7 @@ impl Station {
             source_folder::refuse(folder)?;
         }
         records.push(record);
-        drive::number(&mut records)?;
+        number(&mut records)?;
         let Some(record) = records.last().cloned() else {
             unreachable!("one was pushed just now");
         };
@@ -237,7 +237,7 @@ impl Station {
         let before = self.lock_sets().records.clone();
         let mut records = before.clone();
         self.agree(&mut records)?;
-        drive::number(&mut records)?;
+        number(&mut records)?;
         if records != before {
             self.state.save_sets(&records)?;
         }

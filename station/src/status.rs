@@ -1,10 +1,15 @@
 //! How a station and its sets are.
 
+use std::time::Instant;
+
 use keepshare_base::{SetName, StationName, health::StationProblem};
 use keepshare_control::answers::{ClientStatus, MemberStatus, SetStatus, StationStatus};
 use keepshare_host::panics::{self, Panicked};
 use keepshare_identity::Member;
-use keepshare_sets::{checkup::Checkup, concerns::concerns};
+use keepshare_sets::{
+    checkup::Checkup,
+    concerns::{AWAY_S_MAX, concerns},
+};
 
 use crate::station::Station;
 
@@ -37,6 +42,7 @@ pub(crate) fn station_status(station: &Station) -> StationStatus {
         https: station.https.address().map(|at| at.to_string()),
         nfs: station.drive.address().map(|at| at.to_string()),
         clients: station.drive.clients().into_iter().map(client_status).collect(),
+        revision: station.membership.agreed.held().map(|held| held.document.revision.to_string()),
         problems: problems.iter().map(ToString::to_string).collect(),
         concerns,
     }
@@ -79,7 +85,30 @@ fn station_problems(station: &Station) -> Vec<StationProblem> {
         .chain(station.drive.shut.why().map(StationProblem::DriveShut))
         .chain(lost_sets(station))
         .chain(station.membership.agreed.problems())
+        .chain(silent_stations(station))
         .collect()
+}
+
+/// Returns which stations the primary has not heard of for long, but for those that a set of its own is sent to: the set says
+/// so.
+fn silent_stations(station: &Station) -> Vec<StationProblem> {
+    if station.membership.desk.is_none() {
+        return Vec::new();
+    }
+    let (sets, now) = (station.sets(), Instant::now());
+    let is_told = |name: &StationName| {
+        sets.iter().any(|(_, running)| {
+            running.is_connected(name)
+                || running.source().is_some_and(|source| source.to().any(|to| to == name))
+        })
+    };
+    let others = station.membership.others().into_iter().filter(|member| !is_told(&member.name));
+    let silent = others.filter_map(|member| {
+        let seconds = station.membership.hearers.silence(&member.name, now).as_secs();
+        let minutes = (seconds > AWAY_S_MAX).then_some(seconds / 60)?;
+        Some(StationProblem::Away { station: member.name, minutes })
+    });
+    silent.collect()
 }
 
 /// Returns how a set of a station is, where it has one of this name. Blocks: it waits a moment for what was saved just now.

@@ -61,6 +61,7 @@ async fn login(
         user: asked.user,
         password: asked.password,
         set: set.map_err(ApiError::bad_request)?,
+        any_set: asked.any_set,
         binding: Binding {
             address: asked.client_address.unwrap_or(from.address),
             uid: asked.client_uid,
@@ -108,7 +109,7 @@ async fn identify(
         let error = "the login has ended, or there is none with this secret";
         return Err(ApiError::new(StatusCode::UNAUTHORIZED, error).hint("log in again"));
     };
-    let turn = station.turns().take(&user.name).ok_or_else(|| {
+    let turn = station.turns().take(user.name.to_string()).ok_or_else(|| {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too much is being asked at this moment")
             .retry_after(1)
     })?;

@@ -1,17 +1,12 @@
 //! What the API has to know: of the station that it speaks for, and of who asks.
 
-use std::{
-    fmt,
-    net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
-};
+use std::{fmt, net::IpAddr, sync::Arc, time::Instant};
 
 use rustls::ServerConfig;
 
-use keepshare_auth::{Accounts, UserName};
+use keepshare_auth::Accounts;
 use keepshare_base::{SetName, Stamp};
-use keepshare_gate::{Pulse, TurnShares, Turns};
+use keepshare_gate::{Pulse, SharedTurns, TurnShares};
 
 /// Where the drive of a station is reached.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -29,7 +24,7 @@ pub struct Station {
     tls: Box<dyn Fn() -> Arc<ServerConfig> + Send + Sync>,
     clock: fn() -> Stamp,
     ports: Option<DrivePorts>,
-    turns: UserTurns,
+    turns: SharedTurns<String>,
 }
 
 impl Station {
@@ -42,7 +37,8 @@ impl Station {
         ports: Option<DrivePorts>,
     ) -> Self {
         let (sets, tls) = (Box::new(sets), Box::new(tls));
-        Self { accounts, sets, tls, clock, ports, turns: UserTurns::new() }
+        let turns = SharedTurns::new(TurnShares::without_waiting(TURNS_MAX.0, TURNS_MAX.1));
+        Self { accounts, sets, tls, clock, ports, turns }
     }
 
     pub(crate) fn accounts(&self) -> &Accounts {
@@ -57,7 +53,7 @@ impl Station {
         self.ports
     }
 
-    pub(crate) fn turns(&self) -> &UserTurns {
+    pub(crate) fn turns(&self) -> &SharedTurns<String> {
         &self.turns
     }
 
@@ -77,48 +73,9 @@ impl fmt::Debug for Station {
     }
 }
 
-/// The questions of users that are answered at a time, the answers that are still being read among them.
-const SHARES: TurnShares = TurnShares {
-    turns: 24,
-    of_no_holder: 0,
-    of_a_holder: 4,
-    of_kin: 4,
-    waiting: 0,
-    waiting_of_a_holder: 0,
-};
-
-/// The turns of users, so that none can keep the others from asking.
-#[derive(Clone, Debug)]
-pub(crate) struct UserTurns(Arc<Mutex<Turns<String>>>);
-
-/// A turn of a user; given back on drop.
-#[derive(Debug)]
-pub(crate) struct UserTurn {
-    turns: UserTurns,
-    user: String,
-}
-
-impl UserTurns {
-    fn new() -> Self {
-        Self(Arc::new(Mutex::new(Turns::new(SHARES))))
-    }
-
-    /// Takes a turn, if there is one.
-    pub(crate) fn take(&self, user: &UserName) -> Option<UserTurn> {
-        let user = user.to_string();
-        self.lock().take(Some(&user)).then(|| UserTurn { turns: self.clone(), user })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Turns<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for UserTurn {
-    fn drop(&mut self) {
-        self.turns.lock().give_back(Some(&self.user));
-    }
-}
+/// How many questions of users are answered at a time, the answers that are still being read among them, and how many of one
+/// user.
+const TURNS_MAX: (usize, usize) = (24, 4);
 
 /// Where a question comes from.
 #[derive(Clone, Debug)]

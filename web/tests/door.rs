@@ -114,6 +114,7 @@ fn asks(user: &str, password: &str) -> LoginQuestion {
         user: user.to_owned(),
         password: password.to_owned(),
         set: None,
+        any_set: false,
         client_address: None,
         client_uid: Some(501),
         shared: false,

@@ -40,6 +40,7 @@ fn asks(user: &str, password: &str) -> LoginRequest {
         user: user.to_owned(),
         password: password.to_owned(),
         set: None,
+        any_set: false,
         binding: Binding { address: HOME, uid: Some(1000), any_port: false },
     }
 }
@@ -135,6 +136,9 @@ fn a_login_gives_a_ticket_for_a_set_that_the_user_has() {
     assert_eq!(login("ben", None).unwrap().set.as_str(), "office", "there is no choice");
     let Err(LoginRefusal::WhichSet(choice)) = login("anna", None) else { panic!("which?") };
     assert_eq!(choice, here);
+    let any = LoginRequest { any_set: true, ..asks("anna", PASSWORD) };
+    let any = accounts.login(&any, HOME, &here, at(1)).unwrap();
+    assert_eq!(any.set, here[0], "whoever wants to log in need not choose");
     for set in ["private", "away", "nowhere"] {
         assert!(matches!(login("ben", Some(set)), Err(LoginRefusal::NoSuchSet(_))), "{set}");
     }

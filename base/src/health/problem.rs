@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Hold, Stop};
-use crate::{Seq, SetName, StationName};
+use crate::{Seq, SetName, StationName, counted};
 
 /// What kind of thing it is that a person must look at. It stays the same while counts and reasons change.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
@@ -244,13 +244,17 @@ impl fmt::Display for SetProblem {
             }
             Self::ContentDamaged(reads) => write!(
                 f,
-                "{reads} reads met damaged content, which was not given out: keepshare fsck lists it"
+                "{} met damaged content, which was not given out: keepshare fsck lists it",
+                counted(*reads, "read")
             ),
             Self::ClockWrong(what, changes) => {
-                write!(f, "a clock is wrong: {what} ({changes} changes)")
+                write!(f, "a clock is wrong: {what} ({})", counted(*changes, "change"))
             }
             Self::Unreadable { path, reason } => write!(f, "{path}: {reason}"),
-            Self::MoreUnreadable(more) => write!(f, "{more} more names cannot be replicated"),
+            Self::MoreUnreadable(more) => {
+                let names = if *more == 1 { "name" } else { "names" };
+                write!(f, "{more} more {names} cannot be replicated")
+            }
             Self::HalfRestored(path) => write!(
                 f,
                 "{path}: half of one version and half of another, because a restore was cut off while it was written; \
@@ -307,6 +311,13 @@ pub enum StationProblem {
         /// The one that holds here.
         own: String,
     },
+    /// Nothing is heard of another station.
+    Away {
+        /// Which.
+        station: StationName,
+        /// For how many minutes.
+        minutes: u64,
+    },
     /// The cluster's document does not have this station keep a set any more.
     KeptLess {
         /// Which set.
@@ -328,6 +339,7 @@ impl StationProblem {
             Self::DocumentRefused(_) => ProblemKind::DocumentRefused,
             Self::DocumentUnwritten(_) => ProblemKind::DocumentUnwritten,
             Self::DocumentLost { .. } => ProblemKind::DocumentLost,
+            Self::Away { .. } => ProblemKind::Away,
             Self::KeptLess { .. } => ProblemKind::KeptLess,
         }
     }
@@ -380,6 +392,11 @@ impl fmt::Display for StationProblem {
                 "{station} holds revision {revision} of the cluster's configuration, which this primary with its revision \
                  {own} does not know: it was restored from an older backup; stop it and take {station}'s cluster.doc \
                  (docs/operations/cluster-document.md)"
+            ),
+            Self::Away { station, minutes } => write!(
+                f,
+                "nothing is heard of {station} for {}: start it there with keepshare run",
+                counted(*minutes, "minute")
             ),
             Self::KeptLess { set, left_s: 0 } => write!(
                 f,

@@ -43,7 +43,7 @@ pub(crate) fn login(
         let session = resume(&who, options)?;
         return screen.value(&session, |session| resumed_text(session, is_drive_here()));
     }
-    let answer = log_in(local, &who, options)?;
+    let answer = log_in(local, &who, options, Wants::TheLogin)?;
     let commands = Commands::new(who.host(), &answer, None);
     let value = serde_json::json!({ "station": who.host(), "login": answer, "commands": commands });
     match screen.is_json() {
@@ -82,12 +82,23 @@ pub(crate) fn logout(who: Option<&str>, screen: &Screen) -> Outcome<()> {
     })
 }
 
+/// What somebody logs in for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Wants {
+    /// To ask, above all: which set could be mounted with it need not be said.
+    TheLogin,
+    /// To mount a set.
+    TheDrive,
+}
+
 /// Logs in with a password and returns the ticket.
 pub(crate) fn log_in(
     local: impl FnOnce() -> Outcome<Client>,
     who: &Who,
     options: &LoginOptions,
+    wants: Wants,
 ) -> Outcome<LoginAnswer> {
+    let any_set = wants == Wants::TheLogin && options.set.is_none();
     let client_uid = (!options.shared).then(|| options.uid.unwrap_or_else(own_uid));
     match &who.station {
         None => {
@@ -97,6 +108,7 @@ pub(crate) fn log_in(
                 user: who.user.clone(),
                 password,
                 set: options.set.clone(),
+                any_set,
                 client_address: options.address.unwrap_or(Ipv4Addr::LOCALHOST.into()),
                 client_uid,
                 any_port: options.any_port,
@@ -109,6 +121,7 @@ pub(crate) fn log_in(
                 user: who.user.clone(),
                 password: password::password(&who.to_string(), options.password_stdin)?,
                 set: options.set.as_ref().map(ToString::to_string),
+                any_set,
                 client_address: options.address,
                 client_uid,
                 shared: options.shared,

@@ -14,7 +14,7 @@ use keepshare_control::{Code, Failure, Outcome, client::Client};
 
 use crate::{
     cli::{LoginOptions, Unmount},
-    commands::login::{self, Commands},
+    commands::login::{self, Commands, Wants},
     nfs_mount::{self, LOGIN_PATH, NfsMount},
     output::Screen,
     who::Who,
@@ -34,7 +34,7 @@ pub(crate) fn mount(
     }
     // Looked at before the password is asked for.
     let folder = prepare(folder)?;
-    let answer = login::log_in(local, &who, options)?;
+    let answer = login::log_in(local, &who, options, Wants::TheDrive)?;
     let no_drive = || {
         Failure::refused("the station serves no network drive: nfs is off in its config")
             .hint("name an address as nfs in [doors] of its station.toml")

@@ -1,7 +1,7 @@
 //! `keepshare init` and `keepshare join`: a station that does not run yet.
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
     path::Path,
 };
 
@@ -29,9 +29,12 @@ use crate::{
 pub(crate) fn init(options: &NewStation, global: &Global, screen: &Screen) -> Outcome<()> {
     let config_path = config_path(global);
     let config = new_config(options)?;
-    let address = own_address(&config, None)?;
+    let known = own_address(&config, None)?;
+    let alone = known.is_none().then(|| alone_hint(&config_path));
+    // One machine is enough; where others reach it can be said when there are others.
+    let address = known.map_or_else(|| loopback(&config), Ok)?;
     make_first(&config, &config_path, &address)?;
-    report(&config, &config_path, &address, screen, |run, option| {
+    report(&config, &config_path, (&address, alone.as_deref()), screen, |run, option| {
         format!(
             "Start it with {run}; then keepshare set add NAME --source DIR{option} keeps every version of a folder,\n\
              and keepshare token create{option} invites a second station.\n"
@@ -48,14 +51,14 @@ pub(crate) fn join(options: &Join, global: &Global, screen: &Screen) -> Outcome<
     })?;
     let primary = parse_address(&options.primary)?;
     let config = new_config(&options.station)?;
-    let address = own_address(&config, Some(&primary))?;
+    let address = own_address(&config, Some(&primary))?.ok_or_else(no_way_out)?;
     refuse_existing(&config, &config_path)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start")?;
     runtime.block_on(join_cluster(&config, &config_path, &primary, &token, &address))?;
-    report(&config, &config_path, &address, screen, |run, _| {
+    report(&config, &config_path, (&address, None), screen, |run, _| {
         let name = &config.name;
         format!(
             "Start it with {run}; then, on the first station, keepshare set add NAME --source DIR --to {name}\n\
@@ -87,10 +90,14 @@ fn new_config(options: &NewStation) -> Outcome<Config> {
     })
 }
 
-/// Returns what others dial: as configured, or where we listen, or from where we would reach the primary.
-fn own_address(config: &Config, primary: Option<&StationAddress>) -> Outcome<StationAddress> {
+/// Returns what others dial: as configured, or where we listen, or from where we would reach the primary; none where there is
+/// no way to it.
+fn own_address(
+    config: &Config,
+    primary: Option<&StationAddress>,
+) -> Outcome<Option<StationAddress>> {
     if let Some(address) = config.own_address()? {
-        return Ok(address);
+        return Ok(Some(address));
     }
     let targets = match primary {
         Some(primary) => [primary.as_str(); 2],
@@ -103,32 +110,47 @@ fn own_address(config: &Config, primary: Option<&StationAddress>) -> Outcome<Sta
         socket.connect(target).ok()?;
         Some(socket.local_addr().ok()?.ip())
     });
-    match ip {
-        Some(ip) => parse_address(&SocketAddr::new(ip, config.listen.port()).to_string()),
-        None => Err(no_way_out()),
-    }
+    ip.map(|ip| parse_address(&SocketAddr::new(ip, config.listen.port()).to_string())).transpose()
+}
+
+/// Returns where this machine alone reaches its station.
+fn loopback(config: &Config) -> Outcome<StationAddress> {
+    parse_address(&SocketAddr::from((Ipv4Addr::LOCALHOST, config.listen.port())).to_string())
 }
 
 /// Says that nobody knows where others reach this machine: a guess would be dialled for ever.
 fn no_way_out() -> Failure {
-    let addresses = addresses::own();
-    let there_are = match addresses.as_slice() {
+    Failure::refused(NO_ROUTE)
+        .hint(format!("say it with --address HOST or --listen ADDRESS; {}", there_are()))
+}
+
+/// Says what to do before there are others.
+fn alone_hint(config_path: &Path) -> String {
+    format!(
+        "{NO_ROUTE}; before another joins, put address = \"HOST\" into {} and start it anew ({})",
+        config_path.display(),
+        there_are()
+    )
+}
+
+/// Says which addresses there are.
+fn there_are() -> String {
+    match addresses::own().as_slice() {
         [] => "this machine has none but its own yet, connect it to a network first".to_owned(),
         some => {
             let shown: Vec<String> = some.iter().map(ToString::to_string).collect();
             format!("this machine has {}", shown.join(", "))
         }
-    };
-    Failure::refused(
-        "there is no default route, so it is not known where other stations reach this one",
-    )
-    .hint(format!("say it with --address HOST or --listen ADDRESS; {there_are}"))
+    }
 }
+
+const NO_ROUTE: &str =
+    "there is no default route, so it is not known where other stations reach this one";
 
 fn report(
     config: &Config,
     config_path: &Path,
-    address: &StationAddress,
+    (address, hint): (&StationAddress, Option<&str>),
     screen: &Screen,
     next: impl FnOnce(&str, &str) -> String,
 ) -> Outcome<()> {
@@ -139,6 +161,7 @@ fn report(
         "socket": config.socket,
         "listen": config.listen.to_string(),
         "address": address.as_str(),
+        "hint": hint,
     });
     screen.value(&value, |_| {
         let (name, path, state) = (&config.name, config_path.display(), config.state.display());
@@ -149,5 +172,9 @@ fn report(
         };
         let next = next(&format!("keepshare run{option}"), &option);
         format!("Station {name}, reached at {address}\n  config {path}\n  state  {state}\n\n{next}")
-    })
+    })?;
+    if let Some(hint) = hint {
+        screen.notes(hint, &[]);
+    }
+    Ok(())
 }

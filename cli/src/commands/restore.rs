@@ -96,13 +96,20 @@ fn restore_to(
             (Piece::Progress(_), _) => {}
         }
         let count = out.as_ref().map_or(0, |extractor| extractor.written);
-        let doing = format!("restoring {count} files and folders, bytes");
+        let doing = format!("restoring {}, bytes", files_text(count));
         bar.show(&Progress { doing, done: received, total: None });
     }
     let mut extractor = out.ok_or_else(empty_answer)?;
     extractor.finish()?;
     bar.finish();
     report(&extractor, &uncut, dir, screen)
+}
+
+fn files_text(count: u64) -> String {
+    match count {
+        1 => "1 file or folder".to_owned(),
+        count => format!("{count} files and folders"),
+    }
 }
 
 fn empty_answer() -> Failure {
@@ -127,13 +134,13 @@ fn report(
         "uncut": uncut_paths,
     });
     screen.value(&summary, |_| {
-        let (count, dir) = (extractor.written, safe(&dir.to_string_lossy()));
+        let (files, dir) = (files_text(extractor.written), safe(&dir.to_string_lossy()));
         let size = bytes_text(extractor.bytes);
         let owners = match extractor.gives_owners() {
             true => "",
             false => "Owners were not restored: only root can give files away.\n",
         };
-        format!("Restored {count} files and folders, {size}, into {dir}.\n{owners}")
+        format!("Restored {files}, {size}, into {dir}.\n{owners}")
     })?;
     if !extractor.left_out.is_empty() {
         screen.notes("the folder's file system did not take all attributes:", &extractor.left_out);

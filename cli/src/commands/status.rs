@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use keepshare_base::health::State;
+use keepshare_base::{counted, health::State};
 use keepshare_control::{
     Code, Failure, Outcome,
     answers::{
@@ -56,8 +56,8 @@ fn check(station: &Client, screen: &Screen) -> Outcome<()> {
     if screen.is_json() {
         screen.json(&report)?;
     } else if concerns.is_empty() {
-        let sets = report.stations.iter().map(|station| station.sets.len()).sum::<usize>();
-        screen.line(&format!("ok: nobody has to act; {sets} sets"))?;
+        let sets = report.stations.iter().map(|station| station.sets.len() as u64).sum();
+        screen.line(&format!("ok: nobody has to act; {}", counted(sets, "set")))?;
     }
     let what = match concerns.len() {
         0 => return Ok(()),
@@ -164,9 +164,8 @@ pub(crate) fn render_set(set: &SetStatus) -> String {
         }
     }
     if let Some(SweptStatus { files, seconds }) = &set.swept {
-        let s = if *files == 1 { "" } else { "s" };
-        let _ =
-            writeln!(text, "  open    {files} file{s} open for writing, looked at {seconds} s ago");
+        let files = counted(*files, "file");
+        let _ = writeln!(text, "  open    {files} open for writing, looked at {seconds} s ago");
     }
     if let Some(SharedStatus { file_system, scan_every_seconds }) = &set.shared {
         let every = seconds_text(*scan_every_seconds);
@@ -242,10 +241,8 @@ fn lag_text(to: &DestinationStatus) -> String {
     if *lag_changes == 0 && lag_bytes.unwrap_or(0) == 0 {
         return "–".to_owned();
     }
-    let changes = if *lag_changes == 1 { "change" } else { "changes" };
     let known = [lag_bytes.map(bytes_text), lag_seconds.map(seconds_text)];
-    let parts =
-        std::iter::once(format!("{lag_changes} {changes}")).chain(known.into_iter().flatten());
+    let parts = std::iter::once(counted(*lag_changes, "change")).chain(known.into_iter().flatten());
     parts.collect::<Vec<_>>().join(", ")
 }
 

@@ -156,6 +156,7 @@ impl House {
             user: user.to_owned(),
             password: password.to_owned(),
             set: None,
+            any_set: false,
             client_address: None,
             client_uid: None,
             shared: true,

@@ -18,6 +18,9 @@ pub enum AskError {
     /// The path has a past, and was not there at that time.
     #[error("it was not there then")]
     NotThere,
+    /// The path has a past, and nothing in it has this id.
+    #[error("it has no such version")]
+    NoVersion,
     /// There is nothing at the path and never was.
     #[error("it is not there and never was")]
     NeverThere {
@@ -51,7 +54,7 @@ pub enum AskError {
     /// It was being written then, and is no version.
     #[error("it is no version yet")]
     NotAVersion,
-    /// This folder above what is to be written back is not there now.
+    /// The folder in which it is to be written back is not there now, or not all of the way to it.
     #[error("there is no folder {0} now")]
     NoFolder(SetPath),
     /// Something of another kind is there now.

@@ -17,9 +17,12 @@ impl Question<'_> {
         if state.meta.kind != Kind::File {
             return Err(AskError::NotAFile(state.meta.kind));
         }
+        let (above, name) = path.split_last().ok_or(AskError::NotThere)?;
         let user = match self.who {
-            // The master says what comes of it.
-            Who::Admin => return Ok(Restorable { state, ground: None }),
+            // Where there is a folder for it, the master says what comes of it.
+            Who::Admin => {
+                return self.living_at(&above).map(|_| Restorable { state, ground: None });
+            }
             Who::User(user) => user,
         };
         if !state.cut {
@@ -28,20 +31,19 @@ impl Question<'_> {
         if !user.may_write {
             return Err(AskError::NotWritable);
         }
-        let (above, name) = path.split_last().ok_or(AskError::NotThere)?;
         let folder = self.living_at(&above)?;
         let (state, ground) = self.write_back(user, state, (folder, name)).map_err(denied)?;
         Ok(Restorable { state, ground: Some(ground) })
     }
 
-    /// Returns the living folder at a path, which the user gets through.
+    /// Returns the living folder at a path, which the user gets through; where there is none, all of it is told that is to be
+    /// made.
     fn living_at(&self, path: &SetPath) -> Result<FileId, AskError> {
-        let (mut folder, mut way) = (FileId::ROOT, SetPath::default());
+        let mut folder = FileId::ROOT;
         for name in path.names() {
-            way = way.join(name.clone());
             match self.view.lookup(folder, name, CommitId::MAX)? {
                 Some((next, Kind::Dir)) if self.passes(next, Time::Now)? => folder = next,
-                _ => return Err(AskError::NoFolder(way)),
+                _ => return Err(AskError::NoFolder(path.clone())),
             }
         }
         Ok(folder)

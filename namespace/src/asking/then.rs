@@ -20,14 +20,19 @@ impl Question<'_> {
             .parse()
             .or_else(|error| format!("@{typed}").parse().map_err(|_: WhenError| error))
             .map_err(AskError::Time)?;
-        let found = match when.resolve(self.share.config.zone, self.now) {
+        let moment = when.resolve(self.share.config.zone, self.now);
+        let is_version = matches!(moment, Moment::Version(..));
+        let found = match moment {
             Moment::Latest => self.at_commit(path, self.view.latest())?,
             Moment::At(stamp) => self.at_stamp(path, stamp)?,
             Moment::Version(id, file) => self.at_version(path, id, file)?,
         };
         match found {
             Some(found) => Ok(found),
-            None => Err(self.not_there(path)?),
+            None => match self.not_there(path)? {
+                AskError::NotThere if is_version => Err(AskError::NoVersion),
+                error => Err(error),
+            },
         }
     }
 

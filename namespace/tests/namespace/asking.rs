@@ -444,4 +444,40 @@ fn a_restore_by_path_takes_the_rights_of_one_on_the_drive() {
     // The folder that it would come into is not there: whoever asks hears of the folder.
     rig.apply(edit().gone(ROOT, "dir"));
     assert_eq!(ask(&rig, Who::User(&anna), "dir/b"), "there is no folder dir now");
+    assert_eq!(ask(&rig, Who::Admin, "dir/b"), "there is no folder dir now");
+}
+
+/// Who makes one folder and hears of the next, again and again, gives up.
+#[test]
+fn all_of_a_missing_way_is_told_at_once() {
+    let mut rig = Rig::new();
+    let top = rig.add_dir(ROOT, "top", 0o755);
+    let deep = rig.add_dir(top, "deep", 0o755);
+    rig.add(deep, "file", 0o644, b"one");
+    rig.apply(edit().gone(ROOT, "top"));
+    let anna = anna();
+    for who in [Who::Admin, Who::User(&anna)] {
+        let ask = rig.share.ask(who, rig.now);
+        let error = ask.restorable(&path("top/deep/file"), &second_of(4)).unwrap_err();
+        assert_eq!(error_word(&error), "there is no folder top/deep now");
+    }
+}
+
+/// A number that was never given means nothing, of a file, a folder or the whole set.
+#[test]
+fn a_version_that_nothing_has_is_none() {
+    let mut rig = Rig::new();
+    let dir = rig.add_dir(ROOT, "dir", 0o755);
+    rig.add(dir, "file", 0o644, b"one"); // 3
+    for (text, there) in [("", " dir/"), ("dir", "dir/ dir/file="), ("dir/file", "file=one")] {
+        let told = show(&rig, Who::Admin, text, "v1.1.3");
+        assert!(told.contains(there.trim()), "{text}: {told}");
+        for none in ["v1.1.4", "v1.1.99", "v1.2.3", "v2.1.3"] {
+            assert_eq!(
+                show(&rig, Who::Admin, text, none),
+                "it has no such version",
+                "{text} {none}"
+            );
+        }
+    }
 }

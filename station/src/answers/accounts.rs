@@ -88,7 +88,8 @@ impl Answers<Passwd> for StationAnswers {
             refusal => login_failure(refusal),
         })?;
         let changed = accounts.set_password(&checked.name, &new, clock::now());
-        reply.item(&ended_of(changed.map_err(failure)?, name)?)
+        let ended = ended_of(changed.map_err(failure)?, name);
+        reply.item(&ended.map_err(|failure| failure.hint("ask the station's admin"))?)
     }
 }
 
@@ -126,10 +127,11 @@ impl Answers<SessionRevoke> for StationAnswers {
 
 impl Answers<GetTicket> for StationAnswers {
     fn answer(&self, _: &Caller, asked: GetTicket, reply: &mut Reply) -> Outcome<()> {
-        let GetTicket { user, password, set, client_address, client_uid, any_port } = asked;
+        let GetTicket { user, password, set, any_set, client_address, client_uid, any_port } =
+            asked;
         let (station, Secret(password)) = (self.first()?, password);
         let binding = Binding { address: client_address, uid: client_uid, any_port };
-        let request = LoginRequest { user, password, set, binding };
+        let request = LoginRequest { user, password, set, any_set, binding };
         let login = station.accounts.login(&request, HERE, &station.mountable(), clock::now());
         let login = login.map_err(login_failure)?;
         let ports = station.drive_ports().map(|ports| (ports.nfs, ports.mount));
@@ -198,7 +200,7 @@ fn own_alone(accounts: &Accounts, caller: &Caller, which: Which) -> Outcome<Whic
     match which {
         Which::This => Ok(Which::Session(user.session.to_string())),
         Which::User(name) if name == own.as_str() => Ok(Which::User(name)),
-        Which::User(name) => Err(no_user(&name)),
+        Which::User(name) => Err(no_user(&name).hint(SESSIONS_HINT)),
         Which::Session(id) => {
             let sessions = accounts.sessions().list_of(&own);
             match sessions.iter().any(|session| session.id.to_string() == id) {

@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -32,11 +32,33 @@ const WAIT: Duration = Duration::from_secs(20);
 const AGAIN: Duration = Duration::from_secs(1);
 const AGAIN_LONGEST: Duration = Duration::from_secs(10);
 
-/// The stations that wait for another revision, each once.
-#[derive(Debug, Default)]
-pub(crate) struct Hearers(Mutex<BTreeMap<StationName, oneshot::Sender<()>>>);
+/// The stations that wait for another revision, each once, and when each was heard last.
+#[derive(Debug)]
+pub(crate) struct Hearers {
+    waiting: Mutex<BTreeMap<StationName, oneshot::Sender<()>>>,
+    heard: Mutex<BTreeMap<StationName, Instant>>,
+    since: Instant,
+}
+
+impl Default for Hearers {
+    /// Returns hearers of whom nobody was heard since now.
+    fn default() -> Self {
+        Self { waiting: Mutex::default(), heard: Mutex::default(), since: Instant::now() }
+    }
+}
 
 impl Hearers {
+    /// Notes that a station was heard.
+    pub(crate) fn note(&self, station: &StationName, now: Instant) {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(station.clone(), now);
+    }
+
+    /// Returns for how long nothing was heard of a station: since this one was started, where nothing was at all.
+    pub(crate) fn silence(&self, station: &StationName, now: Instant) -> Duration {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        now.saturating_duration_since(heard.get(station).copied().unwrap_or(self.since))
+    }
+
     /// Waits until another revision holds than the one that a station has, and returns the answer to it; none where the station
     /// asks again meanwhile.
     pub(crate) async fn answer(
@@ -48,10 +70,12 @@ impl Hearers {
         if !agreed.is_member(station) {
             return Some(JoinDesk::refused());
         }
+        self.note(station, Instant::now());
         agreed.hear_of(station, have);
         let (instead, mut asked_again) = oneshot::channel();
         // Dropped, the sender of an earlier question ends its wait.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(station.clone(), instead);
+        let waiting = &self.waiting;
+        waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(station.clone(), instead);
         let mut held = agreed.watch();
         let is_other = |held: &Option<Arc<Held>>| {
             held.as_ref().is_some_and(|held| have.is_none_or(|have| held.have().hash != have.hash))
@@ -113,4 +137,20 @@ async fn hear(agreed: &Arc<Agreed>, peers: &Arc<Peers>) -> anyhow::Result<()> {
         tracing::warn!(%error, "what the primary gave as the cluster's document is refused");
     })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A station that joined and was never started keeps nothing of what is sent to it some day.
+    #[test]
+    fn silence_counts_from_the_last_that_was_heard() {
+        let (hearers, store) = (Hearers::default(), "store".parse().unwrap());
+        let at = |s| hearers.since + Duration::from_secs(s);
+        assert_eq!(hearers.silence(&store, at(7)), Duration::from_secs(7));
+        hearers.note(&store, at(10));
+        assert_eq!(hearers.silence(&store, at(15)), Duration::from_secs(5));
+        assert_eq!(hearers.silence(&store, at(9)), Duration::ZERO);
+    }
 }

@@ -17,11 +17,11 @@ use keepshare_identity::Enrolment;
 use keepshare_sets::{
     agreed::{merge, part_of, write_set},
     parts::Opened,
-    record::SetRecord,
+    record::{SetRecord, number},
 };
 
 use super::Station;
-use crate::{drive, membership::write_register};
+use crate::membership::write_register;
 
 /// How often time is counted, and tried again what failed.
 const TICK: Duration = Duration::from_secs(60);
@@ -81,7 +81,7 @@ impl Station {
         };
         let mut records = before.clone();
         merge(&mut records, document, &self.config.name);
-        drive::number(&mut records)?;
+        number(&mut records)?;
         for record in &before {
             let set = document.set(&record.name);
             let is_kept = set.is_some_and(|set| set.is_kept_by(&self.config.name));
