@@ -11,7 +11,7 @@ use keepshare_control::{
 };
 use keepshare_replication::link::dial_control;
 
-use crate::peers::Peers;
+use crate::{master::Master, peers::Peers};
 
 /// How long another station may be silent in an answer: one that hangs must not hold whoever asks, and their turn, for ever.
 const SILENCE_MAX: Duration = Duration::from_secs(120);
@@ -24,8 +24,8 @@ pub(crate) struct Elsewhere {
     pub(crate) set: SetName,
     /// What is asked about.
     pub(crate) path: SetPath,
-    /// Who keeps it.
-    pub(crate) to: Vec<StationName>,
+    /// What masters it here, and knows who keeps it.
+    pub(crate) master: Arc<Master>,
 }
 
 impl Elsewhere {
@@ -38,8 +38,26 @@ impl Elsewhere {
 
     /// Has the first station that can be reached answer, and returns how many items there were. Blocks.
     pub(crate) fn ask<Q: Question>(&self, question: &Q, reply: &mut Reply) -> Outcome<usize> {
-        let (mut unreached, mut items) = (None, 0);
-        for to in &self.to {
+        let mut items = 0;
+        self.each(question, |piece| match piece {
+            Piece::Item(item) => {
+                items += 1;
+                reply.item(&item)
+            }
+            Piece::Data(bytes) => reply.data(&bytes),
+            Piece::Progress(progress) => reply.progress(&progress),
+        })?;
+        Ok(items)
+    }
+
+    /// Has the first station that can be reached answer, and gives every piece of the answer to `take`. Blocks.
+    pub(crate) fn each<Q: Question>(
+        &self,
+        question: &Q,
+        mut take: impl FnMut(Piece<Q::Item>) -> Outcome<()>,
+    ) -> Outcome<()> {
+        let mut unreached = None;
+        for to in self.master.to() {
             let dial = ToStation { peers: Arc::clone(&self.peers), name: to.clone() };
             let mut answer = match Client::new(dial)?.ask(question) {
                 Ok(answer) => answer,
@@ -47,19 +65,12 @@ impl Elsewhere {
                     unreached.get_or_insert(failure);
                     continue;
                 }
-                Err(failure) => return Err(failure),
+                Err(failure) => return Err(told_by(to, failure)),
             };
-            while let Some(piece) = answer.next_piece()? {
-                match piece {
-                    Piece::Item(item) => {
-                        items += 1;
-                        reply.item(&item)?;
-                    }
-                    Piece::Data(bytes) => reply.data(&bytes)?,
-                    Piece::Progress(progress) => reply.progress(&progress)?,
-                }
+            while let Some(piece) = answer.next_piece().map_err(|failure| told_by(to, failure))? {
+                take(piece)?;
             }
-            return Ok(items);
+            return Ok(());
         }
         let set = &self.set;
         Err(match unreached {
@@ -68,6 +79,14 @@ impl Elsewhere {
                 .hint("keepshare set show tells where a set goes"),
         })
     }
+}
+
+/// Says which station told of a failure: what it says of "this station" is meant of itself.
+fn told_by(station: &StationName, mut failure: Failure) -> Failure {
+    if let Some(first) = failure.chain.first_mut() {
+        *first = format!("station {station}: {first}");
+    }
+    failure
 }
 
 /// Another station of the cluster, by the port of its links.

@@ -30,6 +30,7 @@ mod pseudo;
 mod renewal;
 mod reopening;
 mod replica;
+mod restoring;
 pub mod schedule;
 pub mod service;
 mod set_record;

@@ -58,6 +58,9 @@ const CLOCK_LOOK: Duration = Duration::from_secs(30);
 /// How long whoever asks how a set is waits for what was saved a moment ago.
 const SETTLE_MAX: Duration = Duration::from_millis(50);
 
+/// The folder for the content of restores that are asked for here, beside those of the stations: none of them is called so.
+const ASKED_HERE: &str = "@here";
+
 /// A set whose users write on this station.
 #[derive(Debug)]
 pub(crate) struct Master {
@@ -67,6 +70,8 @@ pub(crate) struct Master {
     source: SourceHandle,
     destinations: Vec<Destination>,
     agreement: Arc<Agreement>,
+    /// Where content of restores that are asked for here is put aside.
+    aside: PathBuf,
     stopping: watch::Receiver<bool>,
 }
 
@@ -115,6 +120,8 @@ impl Master {
         let (to, ways): (Vec<_>, Vec<_>) = own.into_iter().chain(others).unzip();
         // First, as it can fail: a source that is open has a thread, which goes on writing to the journal.
         let restores = to.iter().map(put_aside).collect::<anyhow::Result<Vec<_>>>()?;
+        let aside = state.restores(name).join(ASKED_HERE);
+        Restores::new(aside.clone()).context("cannot prepare for restores")?;
         let config = SourceConfig {
             set: name.clone(),
             origin: *origin,
@@ -160,13 +167,23 @@ impl Master {
         let (at, zone, stopping) = (context.scans.at, context.zone, context.stopping.clone());
         tasks.push(Box::pin(scan_at(at, zone, source.clone(), stopping.clone())));
         let (name, root) = (name.clone(), root.clone());
-        let master = Self { name, root, journal, source, destinations, agreement, stopping };
+        let master = Self { name, root, journal, source, destinations, agreement, aside, stopping };
         Ok((Arc::new(master), tasks))
     }
 
     /// Returns the folder.
     pub(crate) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Returns what reads the folder and writes to it.
+    pub(crate) fn source(&self) -> &SourceHandle {
+        &self.source
+    }
+
+    /// Returns where content of restores that are asked for here is put aside; empty after a start.
+    pub(crate) fn aside(&self) -> &Path {
+        &self.aside
     }
 
     /// Returns who receives the set.
