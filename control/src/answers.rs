@@ -307,6 +307,12 @@ pub struct ShownEntry {
     pub path: Vec<keepshare_base::Name>,
     /// Its attributes.
     pub meta: keepshare_base::Meta,
+    /// Its id, usable after `@`, where it is a version.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// BLAKE3 of its content, where it is known.
+    #[serde(default)]
+    pub hash: Option<keepshare_base::ContentHash>,
     /// A second name of what was at this path before.
     pub same_as: Option<Vec<keepshare_base::Name>>,
     /// Why its content does not follow, where it cannot be read.

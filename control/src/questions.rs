@@ -83,6 +83,9 @@ questions! {
     "ticket" GetTicket => LoginAnswer, Admins changes;
 }
 
+/// The most that a question may have listed: an answer is put together in memory.
+pub const LIMIT_MAX: usize = 100_000;
+
 /// How everything is: one report.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -99,7 +102,7 @@ pub struct Zone {}
 pub struct Versions {
     /// Of what.
     pub place: Location,
-    /// How many at most.
+    /// How many at most: 1 to [`LIMIT_MAX`].
     pub limit: usize,
 }
 
@@ -135,7 +138,7 @@ pub struct Find {
     /// Leave out what is there.
     #[serde(default)]
     pub deleted_only: bool,
-    /// How many at most.
+    /// How many at most: 1 to [`LIMIT_MAX`].
     pub limit: usize,
 }
 

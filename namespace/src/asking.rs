@@ -21,7 +21,9 @@ use std::path::PathBuf;
 
 use chrono_tz::Tz;
 
-use keepshare_base::{CommitId, Kind, Meta, Name, RestoreGround, SetName, SetPath, Stamp};
+use keepshare_base::{
+    CommitId, ContentHash, Kind, Meta, Name, RestoreGround, SetName, SetPath, Stamp,
+};
 use keepshare_versioning::{Ended, FileState, ReadError, Reader, when::Moment};
 
 use crate::{Denial, Share, ShareConfig, ShareId, Show, Who, question::Question};
@@ -127,6 +129,10 @@ pub struct Shown {
     pub path: Vec<Name>,
     /// Its attributes.
     pub meta: Meta,
+    /// Its id, where it is a version.
+    pub version: Option<Moment>,
+    /// The hash of its content, where it is known.
+    pub hash: Option<ContentHash>,
     /// Where its content is.
     pub content: Content,
     /// What there is instead of a version, where its content is none yet.

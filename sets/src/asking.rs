@@ -187,7 +187,8 @@ impl Taker for Sent<'_> {
     type Error = Failure;
 
     fn shown(&mut self, shown: Shown) -> Outcome<()> {
-        let Shown { path, meta, content, uncut } = shown;
+        let Shown { path, meta, version, hash, content, uncut } = shown;
+        let version = version.map(|version| version.to_string());
         let (same_as, damaged) = match content {
             Content::Follows => (None, None),
             Content::SameAs(other) => (Some(other), None),
@@ -196,7 +197,7 @@ impl Taker for Sent<'_> {
         let uncut = uncut.map(|uncut| answers::Uncut {
             last_version: uncut.last_version.map(|version| version.to_string()),
         });
-        self.0.item(&ShownEntry { path, meta, same_as, damaged, uncut })
+        self.0.item(&ShownEntry { path, meta, version, hash, same_as, damaged, uncut })
     }
 
     fn content(&mut self, bytes: &[u8]) -> Outcome<()> {

@@ -2,11 +2,12 @@
 //!
 //! [`record`] is what is written down of a set, [`parts`] what runs of it: [`master`] and [`replica`] tie what looks at the
 //! source folder, what keeps versions and the links between them together, and say how they are ([`checkup`], and for a person
-//! [`concerns`]). [`asking`] answers what is asked about a set's past. Which sets there are, who else has them and who asks is
+//! [`concerns`]). [`attention`] logs what begins and ends of that. [`asking`] answers what is asked about a set's past. Which sets there are, who else has them and who asks is
 //! the station's to know; what a set needs of it is a [`SetContext`](context::SetContext).
 
 pub mod agreed;
 pub mod asking;
+pub mod attention;
 mod backlog;
 pub mod checkup;
 pub mod concerns;
@@ -19,6 +20,7 @@ mod hidden_names;
 pub mod master;
 pub mod parts;
 pub mod record;
+pub mod reopening;
 pub mod replica;
 pub mod schedule;
 pub mod source_folder;

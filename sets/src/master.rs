@@ -46,7 +46,10 @@ use crate::{
 
 use health::Seen;
 
+pub use restoring::Restoring;
+
 mod health;
+mod restoring;
 
 /// A source is compared whole at the latest after this time, should nobody have asked for it.
 const RESCAN_EVERY: Duration = Duration::from_secs(8 * 24 * 3600);
@@ -57,6 +60,9 @@ const CLOCK_LOOK: Duration = Duration::from_secs(30);
 /// How long whoever asks how a set is waits for what was saved a moment ago.
 const SETTLE_MAX: Duration = Duration::from_millis(50);
 
+/// The folder for the content of restores that are asked for here, beside those of the stations: none of them is called so.
+const ASKED_HERE: &str = "@here";
+
 /// The source of a set.
 #[derive(Debug)]
 pub struct Master {
@@ -66,6 +72,8 @@ pub struct Master {
     source: SourceHandle,
     destinations: Vec<Destination>,
     agreement: Arc<Agreement>,
+    /// Where content of restores that are asked for here is put aside.
+    aside: PathBuf,
     stopping: watch::Receiver<bool>,
 }
 
@@ -114,6 +122,8 @@ impl Master {
         let (to, ways): (Vec<_>, Vec<_>) = own.into_iter().chain(others).unzip();
         // First, as it can fail: a source that is open has a thread, which goes on writing to the journal.
         let restores = to.iter().map(put_aside).collect::<anyhow::Result<Vec<_>>>()?;
+        let aside = dirs.restores(name).join(ASKED_HERE);
+        MasterRestores::new(aside.clone()).context("cannot prepare for restores")?;
         let config = SourceConfig {
             set: name.clone(),
             origin: *origin,
@@ -159,7 +169,7 @@ impl Master {
         let (at, zone, stopping) = (context.scans.at, context.zone, stopping.clone());
         tasks.push(Box::pin(scan_at(at, zone, source.clone(), stopping.clone())));
         let (name, root) = (name.clone(), root.clone());
-        let master = Self { name, root, journal, source, destinations, agreement, stopping };
+        let master = Self { name, root, journal, source, destinations, agreement, aside, stopping };
         Ok((Arc::new(master), tasks))
     }
 

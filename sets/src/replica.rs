@@ -59,7 +59,7 @@ mod health;
 const WAITING_MAX: usize = 8;
 
 /// How long a restore that its master has done may take to come back as a change.
-const RETURN_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const RETURN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How many more restores wait for a turn; with those under way fewer than the questions that are answered at once.
 const TURNS_WAITING_MAX: usize = 16;
@@ -68,13 +68,13 @@ const TURNS_WAITING_MAX: usize = 16;
 const TURN_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What came of a restore: the master wrote it.
-const WRITTEN: &str = "written";
+pub(crate) const WRITTEN: &str = "written";
 
 /// What came of a restore: the file had these bytes already.
-const EQUAL: &str = "equal";
+pub(crate) const EQUAL: &str = "equal";
 
 /// How often it is looked for.
-const RETURN_POLL: Duration = Duration::from_millis(20);
+pub(crate) const RETURN_POLL: Duration = Duration::from_millis(20);
 
 /// How long whoever closes the store waits for answers that read it.
 const CLOSE_MAX: Duration = Duration::from_secs(10);
@@ -463,7 +463,7 @@ impl Replica {
     }
 }
 
-fn new_request() -> Outcome<RequestId> {
+pub(crate) fn new_request() -> Outcome<RequestId> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| {
         Failure::new(Code::Failed, format!("there are no random numbers: {error}"))

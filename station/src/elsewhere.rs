@@ -6,11 +6,14 @@ use std::{sync::Arc, time::Duration};
 use keepshare_base::{SetName, SetPath, StationName};
 use keepshare_control::{
     Code, Failure, Outcome, Reply,
+    answers::Restored,
     client::{Client, Dial, Dialling, Piece, Wire},
     question::Question,
-    questions::Location,
+    questions::{Export, Location},
 };
 use keepshare_replication::link::dial_control;
+
+use keepshare_sets::master::{Master, Restoring};
 
 use crate::membership::Peers;
 
@@ -25,8 +28,8 @@ pub(crate) struct Elsewhere {
     pub(crate) set: SetName,
     /// What is asked about.
     pub(crate) path: SetPath,
-    /// Who keeps it.
-    pub(crate) to: Vec<StationName>,
+    /// What masters it here, and knows who keeps it.
+    pub(crate) master: Arc<Master>,
 }
 
 impl Elsewhere {
@@ -39,8 +42,46 @@ impl Elsewhere {
 
     /// Has the first station that can be reached answer, and returns how many items there were. Blocks.
     pub(crate) fn ask<Q: Question>(&self, question: &Q, reply: &mut Reply) -> Outcome<usize> {
-        let (mut unreached, mut items) = (None, 0);
-        for to in &self.to {
+        let mut items = 0;
+        self.each(question, |piece| match piece {
+            Piece::Item(item) => {
+                items += 1;
+                reply.item(&item)
+            }
+            Piece::Data(bytes) => reply.data(&bytes),
+            Piece::Progress(progress) => reply.progress(&progress),
+        })?;
+        Ok(items)
+    }
+
+    /// Has a version that another station gives out written in its place here, by the master itself. Blocks.
+    pub(crate) fn restore(&self, when: &str, user: &str) -> Outcome<Restored> {
+        let question = Export { place: self.place(), when: when.to_owned() };
+        let not_understood = || {
+            Failure::new(Code::Failed, "another station answered in a way that is not understood")
+                .hint("nothing was changed; --to DIR restores elsewhere")
+        };
+        let mut restoring = None::<Restoring>;
+        self.each(&question, |piece| match piece {
+            Piece::Item(entry) if restoring.is_none() => {
+                restoring = Some(self.master.restore(&self.path, entry, user)?);
+                Ok(())
+            }
+            Piece::Data(bytes) => restoring.as_mut().ok_or_else(not_understood)?.take(&bytes),
+            Piece::Progress(_) => Ok(()),
+            Piece::Item(_) => Err(not_understood()),
+        })?;
+        restoring.ok_or_else(not_understood)?.finish()
+    }
+
+    /// Has the first station that can be reached answer, and gives every piece of the answer to `take`. Blocks.
+    pub(crate) fn each<Q: Question>(
+        &self,
+        question: &Q,
+        mut take: impl FnMut(Piece<Q::Item>) -> Outcome<()>,
+    ) -> Outcome<()> {
+        let mut unreached = None;
+        for to in self.master.to() {
             let dial = ToStation { peers: Arc::clone(&self.peers), name: to.clone() };
             let mut answer = match Client::new(dial)?.ask(question) {
                 Ok(answer) => answer,
@@ -48,19 +89,12 @@ impl Elsewhere {
                     unreached.get_or_insert(failure);
                     continue;
                 }
-                Err(failure) => return Err(failure),
+                Err(failure) => return Err(told_by(to, failure)),
             };
-            while let Some(piece) = answer.next_piece()? {
-                match piece {
-                    Piece::Item(item) => {
-                        items += 1;
-                        reply.item(&item)?;
-                    }
-                    Piece::Data(bytes) => reply.data(&bytes)?,
-                    Piece::Progress(progress) => reply.progress(&progress)?,
-                }
+            while let Some(piece) = answer.next_piece().map_err(|failure| told_by(to, failure))? {
+                take(piece)?;
             }
-            return Ok(items);
+            return Ok(());
         }
         let set = &self.set;
         Err(match unreached {
@@ -69,6 +103,14 @@ impl Elsewhere {
                 .hint("keepshare set show tells where a set goes"),
         })
     }
+}
+
+/// Says which station told of a failure: what it says of "this station" is meant of itself.
+fn told_by(station: &StationName, mut failure: Failure) -> Failure {
+    if let Some(first) = failure.chain.first_mut() {
+        *first = format!("station {station}: {first}");
+    }
+    failure
 }
 
 /// Another station of the cluster, by the port of its links.

@@ -6,7 +6,6 @@
 //! is not here.
 
 pub mod answers;
-mod attention;
 pub mod config;
 mod doors;
 mod drive;
@@ -16,7 +15,6 @@ mod https_door;
 mod incoming;
 mod membership;
 mod nfs_door;
-mod reopening;
 pub mod service;
 mod sessions;
 mod state;

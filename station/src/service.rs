@@ -9,12 +9,13 @@ use tokio::net::TcpListener;
 use keepshare_control::Outcome;
 use keepshare_host::clock;
 use keepshare_replication::link::{Credentials, Listener};
+use keepshare_sets::{attention, reopening};
 use keepshare_web::Station as DoorStation;
 
 use crate::{
-    attention, https_door, incoming,
+    https_door, incoming,
     membership::{announce, hearing, renewal},
-    nfs_door, reopening, sessions,
+    nfs_door, sessions,
     station::Station,
     status::station_status,
 };

@@ -9,7 +9,7 @@ use std::{
 
 use chrono_tz::Tz;
 
-use keepshare_base::Kind;
+use keepshare_base::{Kind, counted};
 use keepshare_control::{
     Code, Failure, Outcome,
     answers::{self, FsckReport, ShownEntry, VersionInfo},
@@ -244,16 +244,17 @@ pub(crate) fn fsck(station: &Client, options: cli::Fsck, screen: &Screen) -> Out
 
 fn render_fsck(report: &FsckReport) -> String {
     let word = if report.ok { "ok" } else { "DAMAGED" };
-    let (set, files, bytes) = (&report.set, report.states, bytes_text(report.bytes));
-    let mut text = format!("Set {set}: {word}; {files} states, {bytes} verified\n");
+    let (set, states) = (&report.set, counted(report.states, "state"));
+    let bytes = bytes_text(report.bytes);
+    let mut text = format!("Set {set}: {word}; {states}, {bytes} verified\n");
     if let Some(commits) = report.clock_repaired {
-        let _ = writeln!(text, "  the times of {commits} changes were put right");
+        let _ = writeln!(text, "  the times of {} were put right", counted(commits, "change"));
     }
     if report.unhashed > 0 {
-        let (states, s) = (report.unhashed, if report.unhashed == 1 { "" } else { "s" });
+        let states = counted(report.unhashed, "state");
         let _ = writeln!(
             text,
-            "  {states} state{s} with more than 1 TiB of holes: all data was verified, the hash of the whole was not compared"
+            "  {states} with more than 1 TiB of holes: all data was verified, the hash of the whole was not compared"
         );
     }
     for line in &report.damage {
@@ -343,8 +344,8 @@ mod tests {
     fn names_of_a_folder_cannot_steer_the_terminal() {
         let name = escape_name("a\u{2028}b\u{202e}c".as_bytes()).unwrap();
         let meta = keepshare_base::Meta::unknown();
-        let entry =
-            ShownEntry { path: vec![name], meta, same_as: None, damaged: None, uncut: None };
+        let (version, hash, same_as, damaged, uncut) = (None, None, None, None, None);
+        let entry = ShownEntry { path: vec![name], meta, version, hash, same_as, damaged, uncut };
         let text = render_folder(&[entry], Tz::UTC);
         assert!(text.contains("a\\u{2028}b\\u{202e}c"), "{text}");
     }

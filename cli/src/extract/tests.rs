@@ -23,7 +23,8 @@ fn names(path: &str) -> Vec<Name> {
 }
 
 fn entry(path: &str, meta: Meta) -> ShownEntry {
-    ShownEntry { path: names(path), meta, same_as: None, damaged: None, uncut: None }
+    let (version, hash, same_as, damaged, uncut) = (None, None, None, None, None);
+    ShownEntry { path: names(path), meta, version, hash, same_as, damaged, uncut }
 }
 
 fn sample(out: &mut Extractor) -> Outcome<()> {

@@ -378,6 +378,11 @@ fn a_limit_hides_no_versions_of_a_folder_that_was_made_again() -> Result<()> {
         Ok(is_known.then_some(all))
     })?;
     ensure!(all.len() == 4, "{all:?}");
+    for (limit, command) in [("0", "versions"), ("100001", "versions"), ("0", "find")] {
+        let refused = stage.call(&[command, "demo:a/f", "--limit", limit, "--json"])?;
+        ensure!(refused.code == Some(2), "{command} --limit {limit}: {refused:?}");
+        ensure!(refused.failure()?.1.is_some_and(|hint| hint.contains("1 to 100000")));
+    }
     for limit in 1..=5 {
         let args = ["versions", "demo:a/f", "--limit", &limit.to_string(), "--json"];
         let some = stage.call(&args)?.json()?;

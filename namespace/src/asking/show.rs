@@ -166,7 +166,7 @@ impl Asking<'_> {
             Held::Unfinished(later) => {
                 let meta = later.as_ref().map_or_else(Meta::unknown, |later| later.meta.clone());
                 let content = Content::Missing(Missing::Unfinished);
-                Ok(Shown { path, meta, content, uncut: None })
+                Ok(Shown { path, meta, version: None, hash: None, content, uncut: None })
             }
         }
     }
@@ -174,7 +174,8 @@ impl Asking<'_> {
     fn shown(&self, path: Vec<Name>, state: &FileState) -> Result<Shown, AskError> {
         let is_uncut = state.meta.kind == Kind::File && !state.cut;
         let uncut = is_uncut.then(|| self.question()?.uncut(state)).transpose()?;
-        Ok(Shown { path, meta: state.meta.clone(), content: Content::Follows, uncut })
+        let (meta, version) = (state.meta.clone(), state.cut.then(|| names::id(state)));
+        Ok(Shown { path, meta, version, hash: state.hash, content: Content::Follows, uncut })
     }
 
     fn give_content<T: Taker>(

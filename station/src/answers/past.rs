@@ -1,22 +1,22 @@
 //! What is told of the past of a set: to an admin, to a user with the user's rights, to the station that masters it.
 
-use std::{os::unix::ffi::OsStrExt, path::Path, sync::Arc};
+use std::{fmt::Display, os::unix::ffi::OsStrExt, path::Path, sync::Arc};
 
 use keepshare_auth::{AuditEvent, AuditLine};
 use keepshare_base::{Name, SetName, SetPath, escape_name};
 use keepshare_control::{
     Code, Failure, Outcome, Reply,
     caller::Caller,
-    questions::{Export, Find, Location, Restore, Show, Versions},
+    questions::{Export, Find, LIMIT_MAX, Location, Restore, Show, Versions},
     router::Answers,
 };
 use keepshare_host::{accounts::MachineAccounts, clock};
 use keepshare_namespace::{Pattern, Who};
 use keepshare_sets::replica::Replica;
-use keepshare_versioning::{FileState, names};
+use keepshare_versioning::names;
 
 use super::StationAnswers;
-use crate::elsewhere::Elsewhere;
+use crate::{elsewhere::Elsewhere, station::Station};
 
 /// Where the versions of a set are.
 enum Kept {
@@ -41,6 +41,7 @@ impl Answers<Versions> for StationAnswers {
         Versions { place, limit }: Versions,
         reply: &mut Reply,
     ) -> Outcome<()> {
+        check_limit(limit)?;
         let (replica, path) = match self.find(caller, &place)? {
             Kept::Here(replica, path) => (replica, path),
             Kept::Elsewhere(there) => {
@@ -89,7 +90,7 @@ impl Answers<Export> for StationAnswers {
         self.audit(
             AuditEvent::Export,
             caller,
-            (catalog.set(), &path, &then.state),
+            (catalog.set(), &path, &names::id(&then.state)),
             sent.as_ref().map(|()| "sent"),
         );
         sent
@@ -103,7 +104,21 @@ impl Answers<Restore> for StationAnswers {
         Restore { place, when }: Restore,
         reply: &mut Reply,
     ) -> Outcome<()> {
-        let (replica, path) = self.find_here(caller, &place)?;
+        let (replica, path) = match self.find(caller, &place)? {
+            Kept::Here(replica, path) => (replica, path),
+            Kept::Elsewhere(there) => {
+                let restored = there.restore(&when, &shown(caller));
+                let outcome = restored.as_ref().map(|restored| restored.outcome.as_str());
+                let version = restored.as_ref().map_or(&when, |restored| &restored.version);
+                self.audit(
+                    AuditEvent::Restore,
+                    caller,
+                    (&there.set, &there.path, version),
+                    outcome,
+                );
+                return reply.item(&restored?);
+            }
+        };
         let catalog = replica.catalog();
         let restorable = catalog.restorable(who(caller), &path, &when)?;
         let holder = match caller {
@@ -114,7 +129,7 @@ impl Answers<Restore> for StationAnswers {
         self.audit(
             AuditEvent::Restore,
             caller,
-            (catalog.set(), &path, &restorable.state),
+            (catalog.set(), &path, &names::id(&restorable.state)),
             restored.as_ref().map(|restored| restored.outcome.as_str()),
         );
         reply.item(&restored?)
@@ -161,29 +176,15 @@ impl StationAnswers {
                     }
                 };
             }
-            let to = running.source().map(|master| master.to().cloned().collect());
-            elsewhere = to.map(|to| (Arc::clone(&station.membership.peers), to)).or(elsewhere);
+            let master = running.source().map(Arc::clone);
+            elsewhere =
+                master.map(|master| (Arc::clone(&station.membership.peers), master)).or(elsewhere);
         }
         match (elsewhere, caller) {
-            (Some((peers, to)), Caller::Admin { .. }) => {
-                Ok(Kept::Elsewhere(Elsewhere { peers, set, path, to }))
+            (Some((peers, master)), Caller::Admin { .. }) => {
+                Ok(Kept::Elsewhere(Elsewhere { peers, set, path, master }))
             }
             _ => Err(no_set(caller, &set)),
-        }
-    }
-
-    /// Returns the copy of a set that is kept here, for what cannot be passed on.
-    fn find_here(&self, caller: &Caller, place: &Location) -> Outcome<(Arc<Replica>, SetPath)> {
-        match self.find(caller, place)? {
-            Kept::Here(copy, path) => Ok((copy, path)),
-            Kept::Elsewhere(Elsewhere { set, path, to, .. }) => {
-                let to: Vec<String> = to.iter().map(ToString::to_string).collect();
-                let to = to.join(" or ");
-                Err(Failure::refused(format!(
-                    "this station sends set {set}; its versions are kept by {to}"
-                ))
-                .hint(format!("ask on {to}, for '{set}:{path}'")))
-            }
         }
     }
 
@@ -208,6 +209,7 @@ impl StationAnswers {
 
     fn find_names(&self, caller: &Caller, asked: &Find, reply: &mut Reply) -> Outcome<()> {
         let Find { set: only, pattern, deleted_only, limit } = asked;
+        check_limit(*limit)?;
         let only = only.as_ref();
         let parsed = Pattern::new(pattern, *deleted_only).map_err(Failure::usage)?;
         let (mut known, mut left, mut unreached) = (false, *limit, None);
@@ -221,6 +223,9 @@ impl StationAnswers {
         names.dedup();
         names.retain(|name| only.is_none_or(|only| only == name) && caller.may_know(name));
         for set in names {
+            if left == 0 {
+                break;
+            }
             let top = Location::Set { set: set.clone(), path: Vec::new() };
             let found = match self.find(caller, &top) {
                 Ok(Kept::Here(copy, _)) => {
@@ -257,7 +262,7 @@ impl StationAnswers {
         &self,
         event: AuditEvent,
         caller: &Caller,
-        (set, path, state): (&SetName, &SetPath, &FileState),
+        (set, path, version): (&SetName, &SetPath, &dyn Display),
         outcome: Result<&str, &Failure>,
     ) {
         let line = match outcome {
@@ -269,13 +274,14 @@ impl StationAnswers {
             Caller::User(user) => line.principal(&shown(caller)).address(user.address),
             Caller::Member(_) => line.principal(&shown(caller)),
         };
-        let line = line.set(set).path(path).version(names::id(state));
+        let line = line.set(set).path(path).version(version);
         // Of a demo's two stations the replica has the users, and the log.
-        let station = self
-            .stations
-            .iter()
-            .find(|station| station.running(set).is_some_and(|running| running.copy().is_some()));
-        if let Some(station) = station {
+        let keeps = |station: &&Arc<Station>| {
+            station.running(set).is_some_and(|running| running.copy().is_some())
+        };
+        let has = |station: &&Arc<Station>| station.running(set).is_some();
+        let stations = || self.stations.iter();
+        if let Some(station) = stations().find(keeps).or_else(|| stations().find(has)) {
             station.accounts.audit().write(line);
         }
     }
@@ -295,6 +301,14 @@ fn shown(caller: &Caller) -> String {
         Caller::Admin { uid } => MachineAccounts::of_this_machine().shown_user(*uid),
         Caller::User(user) => user.principal.user.clone(),
         Caller::Member(name) => name.to_string(),
+    }
+}
+
+fn check_limit(limit: usize) -> Outcome<()> {
+    match limit {
+        1..=LIMIT_MAX => Ok(()),
+        _ => Err(Failure::usage(format!("the limit is {limit}"))
+            .hint(format!("say how many to list at most: 1 to {LIMIT_MAX}"))),
     }
 }
 

@@ -28,7 +28,7 @@ pub use self::{
 };
 
 /// More versions than any file here has.
-const ALL: &str = "1000000";
+const ALL: &str = "100000";
 
 /// The office: a folder that a master replicates, and who works on the documents in it.
 #[derive(Debug)]

@@ -226,6 +226,12 @@ impl Station {
         self.process.take().map_or(Ok(()), |mut process| process.kill())
     }
 
+    /// Kills the service as [`Self::kill`] does, while somebody else uses it.
+    pub fn kill_now(&self) -> Result<()> {
+        let process = self.process.as_ref().context("the station does not run")?;
+        process.signal(rustix::process::Signal::KILL)
+    }
+
     /// Asks the service to end; an error unless it does so by itself and well.
     pub fn stop(&mut self) -> Result<()> {
         let Some(mut process) = self.process.take() else { return Ok(()) };

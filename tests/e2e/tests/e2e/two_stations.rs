@@ -1,13 +1,13 @@
 //! Two stations, made by the commands an admin types, hold the same tree.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path};
+use std::{fs, os::unix::fs::MetadataExt, path::Path, thread};
 
 use anyhow::{Context, Result, ensure};
 
 use keepshare_e2e::{MIRRORED, SOON, has, large_bytes, many_files, rsync_finds};
 use keepshare_support::{
     Aspects, Cluster, Network, Scratch, Wiring, cluster::SET, compare, in_scratch,
-    in_scratch_as_ordinary_user, tools, tree, tree::TreeSpec,
+    in_scratch_as_ordinary_user, tools, tree, tree::TreeSpec, wait_for, wait_until,
 };
 
 /// What arrives is what was there: every byte, name, mode, time, owner and link, as an independent program sees it.
@@ -109,5 +109,87 @@ fn stop_and_start(scratch: &mut Scratch) -> Result<()> {
     cluster.equal_within(SOON, Aspects::ours())?;
     let again = cluster.wire_bytes()? - first;
     ensure!(again < first / 4, "{again} bytes for two small files; the tree took {first}");
+    Ok(())
+}
+
+/// What somebody lost is brought back where they work: on the machine with the files, which keeps no version itself.
+#[test]
+fn a_version_that_is_asked_for_on_the_master_comes_back_in_place() -> Result<()> {
+    in_scratch("restore-on-master", come_back_on_the_master)
+}
+
+fn come_back_on_the_master(scratch: &mut Scratch) -> Result<()> {
+    let source = scratch.make_dir("source")?;
+    let plan = source.join("plan.txt");
+    fs::write(&plan, "first")?;
+    let mut cluster = Cluster::new(scratch, &source, Wiring::Loopback)?;
+    cluster.add_set()?;
+    cluster.in_sync_within(SOON)?;
+    fs::write(&plan, "second, and longer")?;
+    let id = |versions: &[serde_json::Value], at: usize| -> Result<String> {
+        let version = versions.get(at).context("too few versions")?;
+        Ok(version["version"].as_str().context("no id")?.to_owned())
+    };
+    let versions = wait_for(SOON, "both versions", || {
+        let versions = cluster.office.versions(SET, Path::new("plan.txt"))?;
+        Ok((versions.len() == 2).then_some(versions))
+    })?;
+    let first = format!("{SET}:plan.txt@{}", id(&versions, 1)?);
+    let restored = cluster.office.call(["restore", &first, "--json"])?.json()?;
+    ensure!(restored["outcome"] == "written" && restored["on_its_way"] == false, "{restored}");
+    ensure!(fs::read_to_string(&plan)? == "first");
+    let after = wait_for(SOON, "the new version", || {
+        let versions = cluster.store.versions(SET, Path::new("plan.txt"))?;
+        Ok((versions.len() == 3).then_some(versions))
+    })?;
+    ensure!(after[0]["event"] == "restored", "{after:?}");
+    ensure!(after[1]["version"] == versions[0]["version"], "the second is kept: {after:?}");
+    let again = cluster.office.call(["restore", &first, "--json"])?.json()?;
+    ensure!(again["outcome"] == "equal", "{again}");
+    let folder = cluster.office.call(["restore", &format!("{SET}:@latest"), "--json"])?;
+    ensure!(folder.code == Some(4), "only files come back in place: {folder:?}");
+    let nothing = cluster.office.call(["restore", &format!("{SET}:no@latest"), "--json"])?;
+    ensure!(nothing.code == Some(3), "{nothing:?}");
+    let (error, _) = nothing.failure()?;
+    ensure!(error.contains("station store"), "who says so is not told: {error}");
+    be_killed_in_between(&mut cluster)
+}
+
+/// A master that is killed while it brings a large file back has one version or the other in its place, never half of it.
+fn be_killed_in_between(cluster: &mut Cluster) -> Result<()> {
+    let large = cluster.source().join("large");
+    let aside = cluster.office.state().join(format!("journal/{SET}.restores/@here"));
+    tree::write_random(&large, large_bytes() / 8, 11)?;
+    let old = fs::read(&large)?;
+    let whole = wait_for(MIRRORED, "a version of the large file", || {
+        let versions = cluster.store.versions(SET, Path::new("large"))?;
+        Ok(versions.into_iter().find(|version| version["size"] == old.len()))
+    })?;
+    let version = whole["version"].as_str().context("no id")?.to_owned();
+    fs::write(&large, "new")?;
+    wait_for(SOON, "a version of the new file", || {
+        let versions = cluster.store.versions(SET, Path::new("large"))?;
+        Ok(versions.into_iter().find(|version| version["size"] == 3))
+    })?;
+    let restore = ["restore".to_owned(), format!("{SET}:large@{version}"), "--json".to_owned()];
+    let office = &cluster.office;
+    thread::scope(|scope| -> Result<()> {
+        // What it says does not matter: it ends with the station.
+        scope.spawn(|| office.call(&restore).map(drop));
+        wait_until(SOON, "content is put aside", || {
+            fs::read_dir(&aside).is_ok_and(|mut entries| entries.next().is_some())
+        })?;
+        office.kill_now()
+    })?;
+    cluster.office.kill()?;
+    let found = fs::read(&large)?;
+    ensure!(found == b"new" || found == old, "{} bytes are neither", found.len());
+    cluster.office.start()?;
+    cluster.in_sync_within(SOON)?;
+    ensure!(fs::read_dir(&aside)?.next().is_none(), "what was put aside is still there");
+    cluster.office.call(&restore)?.ok()?;
+    ensure!(fs::read(&large)? == old, "it is not what it was");
+    let kept = cluster.store.versions(SET, Path::new("large"))?;
+    ensure!(kept.iter().any(|kept| kept["size"] == 3), "what was there before is kept: {kept:?}");
     Ok(())
 }

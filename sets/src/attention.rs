@@ -4,14 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
+use crate::concerns::{Known, News};
 use keepshare_control::answers::Concern;
-use keepshare_sets::concerns::{Known, News};
 
 /// How often it is looked whether something has begun or ended.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Logs what begins and what ends of what needs a person, until the station stops.
-pub(crate) async fn keep(
+pub async fn keep(
     look: impl Fn() -> Vec<Concern> + Send + Sync + 'static,
     mut stop: watch::Receiver<bool>,
 ) {

@@ -14,7 +14,7 @@ const EVERY: Duration = Duration::from_secs(10);
 const EVERY_MAX: Duration = Duration::from_secs(600);
 
 /// Tries until the station stops: `reopen` tells whether space lacks still.
-pub(crate) async fn keep(
+pub async fn keep(
     reopen: impl Fn() -> bool + Send + Sync + 'static,
     mut stopping: watch::Receiver<bool>,
 ) {
