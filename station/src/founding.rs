@@ -140,3 +140,68 @@ pub fn refuse_existing(config: &Config, config_path: &Path) -> Outcome<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, net::Ipv4Addr};
+
+    use tempfile::TempDir;
+
+    use crate::config::{Doors, Scans, socket_in};
+
+    use super::*;
+
+    fn station(dir: &TempDir) -> (Config, StationAddress) {
+        let state = dir.path().join("state");
+        let config = Config {
+            name: "office".parse().unwrap(),
+            listen: (Ipv4Addr::LOCALHOST, 7846).into(),
+            address: None,
+            socket: socket_in(&state),
+            state,
+            zone: chrono_tz::Tz::UTC,
+            bandwidth_bytes_per_s: None,
+            doors: Doors::default(),
+            scans: Scans::default(),
+        };
+        (config, "127.0.0.1:7846".parse().unwrap())
+    }
+
+    /// Whoever says init twice must not lose the key of the first cluster, whatever of it is left.
+    #[test]
+    fn a_station_that_is_there_is_not_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, address) = station(&dir);
+        let path = dir.path().join("station.toml");
+        make_first(&config, &path, &address).unwrap();
+        let identity = StateDir::new(&config.state).identity();
+        let key = fs::read(identity.join(keepshare_identity::CA_FILE)).unwrap();
+        let refused = || {
+            let failure = make_first(&config, &path, &address).unwrap_err();
+            assert_eq!(failure.code, Code::Refused);
+            assert!(failure.hint.is_some());
+            failure.one_line()
+        };
+        assert!(refused().contains("there is a config"));
+        fs::remove_file(&path).unwrap();
+        assert!(refused().contains("there is a station in"));
+        fs::remove_file(identity.join(keepshare_identity::IDENTITY_FILE)).unwrap();
+        assert!(refused().contains("there is a cluster's CA"));
+        assert_eq!(fs::read(identity.join(keepshare_identity::CA_FILE)).unwrap(), key);
+    }
+
+    /// What is left of a try that failed would be in the way of the next.
+    #[test]
+    fn a_station_that_cannot_be_made_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, address) = station(&dir);
+        fs::write(dir.path().join("file"), "").unwrap();
+        let failure =
+            make_first(&config, &dir.path().join("file/station.toml"), &address).unwrap_err();
+        assert!(failure.hint.is_some(), "{failure:?}");
+        let left: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+        assert_eq!(left, ["file"]);
+        make_first(&config, &dir.path().join("station.toml"), &address).unwrap();
+    }
+}

@@ -222,6 +222,18 @@ pub(crate) enum Row {
     Cut { at: CommitId, file: FileId, cut: CommitId, mark: Mark },
 }
 
+impl Row {
+    /// Tells whether it is about a byte that a file can have.
+    fn is_within_files(&self) -> bool {
+        match self {
+            Self::Content { piece, .. } | Self::ContentGone { piece } => {
+                piece.number <= u64::MAX / piece.grain.bytes()
+            }
+            _ => true,
+        }
+    }
+}
+
 /// Why the body of a record is not rows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum RecordError {
@@ -238,13 +250,14 @@ pub(crate) fn encode(rows: &[Row]) -> Vec<u8> {
 
 /// Reads what [`encode`] wrote.
 pub(crate) fn decode(body: &[u8]) -> Result<Vec<Row>, RecordError> {
-    match body {
+    let rows = match body {
         // Format 2 had no cuts alone.
-        [2 | FORMAT, rows @ ..] => whole(rows),
-        [1, rows @ ..] => Ok(former::rows(whole(rows)?)),
-        [format, ..] if *format > FORMAT => Err(RecordError::Newer(*format)),
-        _ => Err(RecordError::Broken),
-    }
+        [2 | FORMAT, rows @ ..] => whole(rows)?,
+        [1, rows @ ..] => former::rows(whole(rows)?),
+        [format, ..] if *format > FORMAT => return Err(RecordError::Newer(*format)),
+        _ => return Err(RecordError::Broken),
+    };
+    if rows.iter().all(Row::is_within_files) { Ok(rows) } else { Err(RecordError::Broken) }
 }
 
 /// Reads all of the bytes. Postcard allocates by what there is to read, not by a length announced.
@@ -390,6 +403,21 @@ mod tests {
         assert_eq!(decode(&body[..body.len() - 1]), Err(RecordError::Broken));
         assert_eq!(decode(&[&body[..], &[0]].concat()), Err(RecordError::Broken));
         assert_eq!(decode(&[FORMAT, 0xff, 0xff, 0xff, 0xff, 0x0f]), Err(RecordError::Broken));
+    }
+
+    /// Where it begins could not be counted: the index would fail at it whenever it is built.
+    #[test]
+    fn content_beyond_every_file_is_no_record() {
+        for (grain, last) in [(Grain::Block, u64::MAX >> 16), (Grain::Page, u64::MAX >> 12)] {
+            let piece = Piece { body: BodyId(1 << 10), grain, number: last, at: CommitId(1) };
+            let beyond = Piece { number: last + 1, ..piece };
+            assert!(decode(&encode(&[Row::Content { piece, loc: None }])).is_ok());
+            let rows =
+                [Row::Content { piece: beyond, loc: None }, Row::ContentGone { piece: beyond }];
+            for row in rows {
+                assert_eq!(decode(&encode(&[row])), Err(RecordError::Broken));
+            }
+        }
     }
 
     #[test]
