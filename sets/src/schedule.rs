@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Datelike, Days, NaiveTime, TimeDelta, TimeZone, Utc, Weekday};
 use chrono_tz::Tz;
+use serde::Deserialize;
 
 use keepshare_control::{Failure, Outcome};
 
@@ -66,6 +67,33 @@ pub struct Scans {
 impl Default for Scans {
     fn default() -> Self {
         Self { at: Weekly::default(), shared_every: Duration::from_secs(300) }
+    }
+}
+
+/// The most often that such sources are compared, in seconds.
+const SHARED_EVERY_S_MIN: u32 = 30;
+
+/// The table `[scan]` of a config as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScanTable {
+    at: Option<String>,
+    shared_every_s: Option<u32>,
+}
+
+impl ScanTable {
+    /// Reads it.
+    pub fn parse(self) -> Outcome<Scans> {
+        let Scans { at, shared_every } = Scans::default();
+        let shared_every = match self.shared_every_s {
+            None => shared_every,
+            Some(secs) if secs < SHARED_EVERY_S_MIN => {
+                return Err(Failure::usage(format!("scan.shared_every_s is {secs}"))
+                    .hint(format!("a scan takes a while: write {SHARED_EVERY_S_MIN} or more")));
+            }
+            Some(secs) => Duration::from_secs(secs.into()),
+        };
+        Ok(Scans { at: self.at.as_deref().map_or(Ok(at), Weekly::parse)?, shared_every })
     }
 }
 

@@ -8,7 +8,6 @@ use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use anyhow::Context;
@@ -18,7 +17,7 @@ use serde::Deserialize;
 use keepshare_base::{AddressError, StationAddress, StationName};
 use keepshare_control::{Code, Failure, Outcome};
 use keepshare_host::{files, folders};
-use keepshare_sets::schedule::{Scans, Weekly};
+use keepshare_sets::schedule::{ScanTable, Scans};
 use keepshare_versioning::when::machine_zone;
 
 /// The port of station to station links.
@@ -107,17 +106,6 @@ struct File {
     bandwidth_bytes_per_s: Option<u64>,
     doors: Option<DoorsTable>,
     scan: Option<ScanTable>,
-}
-
-/// The most often that such sources are compared, in seconds.
-const SHARED_EVERY_S_MIN: u32 = 30;
-
-/// The table `[scan]` as it is written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ScanTable {
-    at: Option<String>,
-    shared_every_s: Option<u32>,
 }
 
 /// The table `[doors]` as it is written.
@@ -231,21 +219,6 @@ impl Config {
     }
 }
 
-impl ScanTable {
-    fn parse(self) -> Outcome<Scans> {
-        let Scans { at, shared_every } = Scans::default();
-        let shared_every = match self.shared_every_s {
-            None => shared_every,
-            Some(secs) if secs < SHARED_EVERY_S_MIN => {
-                return Err(Failure::usage(format!("scan.shared_every_s is {secs}"))
-                    .hint(format!("a scan takes a while: write {SHARED_EVERY_S_MIN} or more")));
-            }
-            Some(secs) => Duration::from_secs(secs.into()),
-        };
-        Ok(Scans { at: self.at.as_deref().map_or(Ok(at), Weekly::parse)?, shared_every })
-    }
-}
-
 impl DoorsTable {
     fn parse(self) -> Outcome<Doors> {
         let Doors { nfs, https, .. } = Doors::default();
@@ -346,6 +319,10 @@ fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use keepshare_sets::schedule::Weekly;
+
     use super::*;
 
     #[test]

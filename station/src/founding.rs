@@ -147,7 +147,9 @@ mod tests {
 
     use tempfile::TempDir;
 
-    use crate::config::{Doors, Scans, socket_in};
+    use keepshare_sets::schedule::Scans;
+
+    use crate::config::{Doors, socket_in};
 
     use super::*;
 

@@ -2,8 +2,6 @@
 //!
 //! `KEEPSHARE_SEED` repeats a run, `KEEPSHARE_FUZZ_INPUTS` says how many inputs each target gets.
 
-#![expect(clippy::unwrap_used, reason = "a test that fails says where")]
-
 use std::{
     cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook},

@@ -2,7 +2,8 @@
 
 use std::{fs, path::PathBuf};
 
-use keepshare_station::config::{Config, Doors, Scans, Shown};
+use keepshare_sets::schedule::Scans;
+use keepshare_station::config::{Config, Doors, Shown};
 
 use crate::Target;
 

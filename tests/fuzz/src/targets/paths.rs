@@ -57,7 +57,6 @@ fn read_name(bytes: &[u8]) -> bool {
     if let Ok(name) = &own {
         check_name(name.as_bytes());
         assert_eq!(name.as_bytes(), bytes);
-        let _ = name.folded();
         shows_harmlessly(name);
     }
     // What a source's file system calls it.

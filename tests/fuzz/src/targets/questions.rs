@@ -20,7 +20,7 @@ use keepshare_control::{
     caller::Caller,
     question::Question,
     questions::{
-        self, ALL, Export, Find, Fsck, GetTicket, Passwd, Place, Restore, Secret, SessionGrant,
+        self, ALL, Export, Find, Fsck, GetTicket, Location, Passwd, Restore, Secret, SessionGrant,
         SessionRevoke, SetAdd, SetMirror, SetStationAddress, Show, Status, UserAdd, UserPassword,
         UserRemove, Versions, Which,
     },
@@ -96,7 +96,7 @@ fn ask(name: &str, text: &[u8]) -> bool {
 /// Every question that has fields.
 fn examples() -> Vec<(String, Vec<u8>)> {
     let set = || "projects".parse().expect("a name");
-    let place = || Place::Set { set: set(), path: b"sales/report.docx".to_vec() };
+    let place = || Location::Set { set: set(), path: b"sales/report.docx".to_vec() };
     let (when, secret) = (|| "2026-11-20_15.32".to_owned(), || Secret("correct horse".into()));
     let station = || "store".parse().expect("a name");
     let user = UserInfo {
@@ -111,6 +111,7 @@ fn examples() -> Vec<(String, Vec<u8>)> {
         user: "anna".into(),
         password: secret(),
         set: Some(set()),
+        any_set: true,
         client_address: [10, 0, 0, 7].into(),
         client_uid: Some(1000),
         any_port: false,
@@ -132,7 +133,7 @@ fn examples() -> Vec<(String, Vec<u8>)> {
     vec![
         example(&Status {}),
         example(&Versions { place: place(), limit: 100 }),
-        example(&Show { place: Place::Local(b"/srv/\xff".to_vec()), when: when() }),
+        example(&Show { place: Location::Local(b"/srv/\xff".to_vec()), when: when() }),
         example(&Export { place: place(), when: when() }),
         example(&Find { set: None, pattern: "*.docx".into(), deleted_only: true, limit: 9 }),
         example(&Restore { place: place(), when: when() }),

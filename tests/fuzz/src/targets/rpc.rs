@@ -4,8 +4,8 @@ use keepshare_nfs_wire::{
     Decoder, Encoder, Wire, mount,
     nfs3::{
         self, AccessArgs, AccessOk, Attributes, Call, CommitArgs, CommitOk, CreateArgs, CreateHow,
-        Created, DirEntry, DirEntryPlus, DirOk, Failure, FileKind, FsInfo, FsStat, Handle,
-        LinkArgs, LinkFailed, LookupOk, MakeDirArgs, MakeNodeArgs, NodeKind, PathConf, Place,
+        Created, DirEntry, DirEntryPlus, DirOk, DirOpArgs, Failure, FileKind, FsInfo, FsStat,
+        Handle, LinkArgs, LinkFailed, LookupOk, MakeDirArgs, MakeNodeArgs, NodeKind, PathConf,
         ReadArgs, ReadDirArgs, ReadDirPlusArgs, ReadLinkOk, ReadOk, RenameArgs, RenameChange,
         Reply, SetAttributes, SetAttributesArgs, SetTime, Stability, Status, SymlinkArgs, Time,
         WeakCache, WriteArgs, WriteOk, decode_entries,
@@ -155,7 +155,7 @@ fn examples() -> Vec<(String, Vec<u8>)> {
 
 fn calls() -> Vec<(String, Vec<u8>)> {
     let (dir, file) = (handle(b"a folder's handle, sealed......."), handle(b"a file's"));
-    let place = Place { dir, name: b"report.docx" };
+    let place = DirOpArgs { dir, name: b"report.docx" };
     let attributes = SetAttributes {
         mode: Some(0o640),
         uid: Some(0),
@@ -189,7 +189,7 @@ fn calls() -> Vec<(String, Vec<u8>)> {
         Call::MakeNode(MakeNodeArgs { place, node: device }),
         Call::Remove(place),
         Call::RemoveDir(place),
-        Call::Rename(RenameArgs { from: place, to: Place { dir, name: b"b" } }),
+        Call::Rename(RenameArgs { from: place, to: DirOpArgs { dir, name: b"b" } }),
         Call::Link(LinkArgs { file, link: place }),
         Call::ReadDir(ReadDirArgs { dir, cookie, verifier, count }),
         Call::ReadDirPlus(plus),
