@@ -9,6 +9,7 @@ use keepshare_base::{
     Change, Content, ContentHash, Epoch, Event, Extent, FileId, FileRow, FileTime, Kind, Meta,
     Name, NameRow, OriginId, Owner, Position, RunningHash, Seq, Stamp,
 };
+use keepshare_control::questions;
 use keepshare_identity::{Revocations, StationIdentity, tls::StationTls};
 use keepshare_proto::{
     Frame, Hello, Message, SetSettings, Step, Welcome,
@@ -19,6 +20,7 @@ use rustls::{
     pki_types::ServerName,
     time_provider::{DefaultTimeProvider, TimeProvider},
 };
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -27,7 +29,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use keepshare_e2e::{SOON, contents};
-use keepshare_support::{Aspects, Cluster, Scratch, Wiring, cluster::SET, tools};
+use keepshare_support::{Aspects, Cluster, Scratch, Station, Wiring, cluster::SET, tools};
 
 /// How much a station may grow under attack, in bytes.
 const GROWTH_MAX: u64 = 50 << 20;
@@ -77,6 +79,100 @@ fn a_master_that_means_harm_changes_nothing() -> Result<()> {
     Ok(())
 }
 
+/// Who may order is not who may send: a station's certificate asks, and nothing that it asks changes anything.
+#[test]
+fn no_question_of_a_station_that_joined_changes_anything() -> Result<()> {
+    let scratch = Scratch::new("questions")?;
+    let source = scratch.make_dir("source")?;
+    fs::write(source.join("kept"), "first")?;
+    let cluster = Cluster::new(&scratch, &source, Wiring::Loopback)?;
+    cluster.add_set()?;
+    let password = "correct horse battery\n";
+    let add = ["user", "add", "anna", "--uid", "1000", "--gid", "1000", "--password-stdin"];
+    cluster.office.call_with_input(add, password)?.ok()?;
+    cluster.in_sync_within(SOON)?;
+    // Of the primary, which has users, tokens and the document, and of who keeps the set that the other one masters.
+    for (asking, asked, may_read) in
+        [(&cluster.store, &cluster.office, false), (&cluster.office, &cluster.store, true)]
+    {
+        let member = Attacker::between(asking, asked)?;
+        let before = everything_of(asked)?;
+        for question in questions::ALL {
+            let bodies = question_bodies(question.name);
+            ensure!(!bodies.is_empty(), "there is no example of the question {}", question.name);
+            for body in bodies {
+                let (status, answer) =
+                    member.runtime.block_on(member.question(asked.name(), question.name, &body))?;
+                let told = format!("{} of {}: {status} {answer}", question.name, asking.name());
+                let is_for_members = question.callers.word().contains("members");
+                ensure!((status == 403) != is_for_members, "{told}");
+                ensure!(status != 200 || !question.changes, "{told}");
+                let is_of_set = matches!(question.name, "versions" | "show" | "export");
+                ensure!(!is_of_set || (status == 200) == may_read, "{told}");
+            }
+        }
+        let after = everything_of(asked)?;
+        ensure!(before == after, "it was\n{before:#}\nand is\n{after:#}");
+    }
+    Ok(())
+}
+
+/// Examples of a question that would do something, had an admin asked.
+fn question_bodies(name: &str) -> Vec<Value> {
+    let place = json!({ "set": { "set": SET, "path": b"kept" } });
+    let user = json!({
+        "name": "eve", "uid": 0, "gid": 0, "groups": [], "may_write": true, "sets": null,
+    });
+    match name {
+        "status" | "zone" | "token-create" | "token-list" | "user-list" | "session-list" => {
+            vec![json!({})]
+        }
+        "versions" => vec![json!({ "place": place, "limit": 9 })],
+        "show" | "export" | "restore" => vec![json!({ "place": place, "when": "latest" })],
+        "find" => vec![json!({ "pattern": "*", "limit": 9 })],
+        "passwd" => vec![json!({ "old": "correct horse battery", "new": "another horse battery" })],
+        "fsck" => vec![json!({}), json!({ "set": SET, "repair_clock": true })],
+        "station-address" => vec![json!({ "name": "store", "address": "127.0.0.1:9" })],
+        "set-add" => vec![json!({ "name": "evil", "source": "/tmp", "to": [] })],
+        "set-mirror" => vec![json!({ "name": SET, "to": null, "new_epoch": true })],
+        "user-add" => vec![json!({ "user": user, "password": "correct horse battery" })],
+        "user-remove" => vec![json!({ "name": "anna" })],
+        "user-password" => vec![json!({ "name": "anna", "password": "another horse battery" })],
+        "session-grant" => vec![json!({
+            "host": "127.0.0.1", "set": SET, "may_write": true, "any_port": true,
+        })],
+        "session-revoke" => {
+            vec![json!({ "which": { "user": "anna" } }), json!({ "which": "this" })]
+        }
+        "ticket" => vec![json!({
+            "user": "anna", "password": "correct horse battery", "client_address": "127.0.0.1",
+            "client_uid": null,
+        })],
+        _ => Vec::new(),
+    }
+}
+
+/// Returns all of a station that a question could change, but for what goes up by itself.
+fn everything_of(station: &Station) -> Result<Value> {
+    let mut status = station.status()?;
+    for set in status["sets"].as_array_mut().into_iter().flatten() {
+        for to in set["destinations"].as_array_mut().into_iter().flatten() {
+            to["sent_bytes"] = Value::Null;
+            to["received_bytes"] = Value::Null;
+        }
+    }
+    let list = |what: &[&str]| station.call([what, &["list", "--json"]].concat())?.json();
+    Ok(json!({
+        "status": status,
+        "document": fs::read(station.state().join("cluster.doc"))?,
+        "sets": fs::read(station.state().join("parts.toml"))?,
+        "users": list(&["user"])?,
+        "sessions": list(&["session"])?,
+        "tokens": station.call(["token", "list", "--json"])?.json().ok(),
+        "kept": station.versions(SET, Path::new("kept"))?,
+    }))
+}
+
 /// Returns the names beside the folders that the two stations own.
 fn outside_of(scratch: &Scratch, cluster: &Cluster) -> Result<BTreeSet<std::ffi::OsString>> {
     let list = |folder: &Path| -> Result<Vec<std::ffi::OsString>> {
@@ -103,10 +199,15 @@ struct RawLink {
 
 impl Attacker {
     fn new(cluster: &Cluster) -> Result<Self> {
-        let identity = StationIdentity::load(&cluster.office.state().join("identity"))?;
+        Self::between(&cluster.office, &cluster.store)
+    }
+
+    /// Returns one that speaks to a station with the certificate of another.
+    fn between(own: &Station, other: &Station) -> Result<Self> {
+        let identity = StationIdentity::load(&own.state().join("identity"))?;
         let clock: Arc<dyn TimeProvider> = Arc::new(DefaultTimeProvider);
         let tls = StationTls::new(&identity, Revocations::default(), clock)?;
-        let status = cluster.store.status()?;
+        let status = other.status()?;
         let address = status["listen"].as_str();
         let address = address.with_context(|| format!("it listens: {status}"))?.to_owned();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -243,6 +344,27 @@ impl Attacker {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         bail!("the station does not welcome its master: {last:?}")
+    }
+
+    /// Asks a question on the port of links, and returns the status and the answer.
+    async fn question(&self, station: &str, name: &str, body: &Value) -> Result<(u16, String)> {
+        let config = self.tls.control_client(&station.parse()?)?;
+        let stream = TcpStream::connect(&self.address).await?;
+        let to = ServerName::try_from("station.keepshare")?;
+        let mut stream = within("TLS", TlsConnector::from(config).connect(to, stream)).await?;
+        let body = body.to_string();
+        let request = format!(
+            "POST /api/v1/{name} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        // It may hang up without a farewell.
+        let _ = timeout(SOON, stream.read_to_end(&mut answer)).await?;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+        Ok((status.with_context(|| format!("no status: {answer:?}"))?, answer))
     }
 
     async fn connect(&self) -> Result<RawLink> {
