@@ -24,3 +24,16 @@ impl Principal {
         self.gid == gid || self.groups.contains(&gid)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A group's files are open to who has it as the first and to who has it as a further one.
+    #[test]
+    fn a_user_is_in_the_first_and_in_all_further_groups() {
+        let anna = Principal { uid: 7, gid: 100, groups: vec![4, 24], ..Principal::default() };
+        assert!([100, 4, 24].into_iter().all(|gid| anna.is_in(gid)));
+        assert!(!anna.is_in(7) && !anna.is_in(0), "the user's own number is no group");
+    }
+}

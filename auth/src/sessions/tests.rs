@@ -1,7 +1,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -576,4 +576,63 @@ fn sessions_of_an_older_release_are_opened_as_they_were() {
     let accounts = open(&path);
     assert_eq!(accounts.sessions().list(), before);
     assert!(accounts.sessions().check(id, from(HOME), Some(UID), at(1)).is_ok());
+}
+
+/// Doors end what they have open, and answers end half way, because they are told: of every end, and of it once.
+#[test]
+fn whoever_watches_is_told_of_every_end_once() {
+    let (_dir, accounts) = accounts();
+    let sessions = accounts.sessions();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    sessions.watch_ends(move |ended| {
+        heard.lock().unwrap().extend_from_slice(ended);
+        true
+    });
+    let once = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&once);
+    sessions.watch_ends(move |_| {
+        *count.lock().unwrap() += 1;
+        false
+    });
+    let take = || std::mem::take(&mut *told.lock().unwrap());
+    let first = mount(&accounts, at(0));
+    let login = login_as(&accounts, "anna", Some(UID), at(1));
+    let ticket = login.ticket.reveal();
+    let (second, _) = sessions.redeem(ticket.as_bytes(), from(HOME), at(1)).unwrap();
+    assert_eq!(take(), [], "nothing has ended");
+
+    assert!(sessions.revoke(first, at(2)).unwrap());
+    assert_eq!((take(), sessions.lives(first)), (vec![first], false));
+    sessions.revoke(first, at(3)).unwrap();
+    assert_eq!(take(), [], "it had ended before");
+    // What is open at the old address ends, though the session lives.
+    sessions.resume(&login.resume, ELSEWHERE, at(4)).unwrap();
+    assert_eq!((take(), sessions.lives(second)), (vec![second], true));
+    let third = mount(&accounts, at(5));
+    assert_eq!(sessions.revoke_user(&"anna".parse().unwrap(), at(6)).unwrap(), 2);
+    let mut ended = take();
+    ended.sort();
+    let mut both = [second, third];
+    both.sort();
+    assert_eq!(ended, both);
+    assert_eq!(*once.lock().unwrap(), 1, "who wants to hear no more is told no more");
+}
+
+/// A user is told of their own sessions and of no other's.
+#[test]
+fn a_users_list_has_their_own_sessions_alone() {
+    let (_dir, accounts) = accounts();
+    accounts.add_user(user("bob"), PASSWORD, at(0)).unwrap();
+    let sessions = accounts.sessions();
+    for (name, seconds) in [("anna", 1), ("bob", 2), ("anna", 3)] {
+        login_as(&accounts, name, Some(UID), at(seconds));
+    }
+    let of = |name: &str| {
+        let list = sessions.list_of(&name.parse().unwrap());
+        list.into_iter().map(|info| (info.user.to_string(), info.last_used)).collect::<Vec<_>>()
+    };
+    assert_eq!(of("anna"), [("anna".to_owned(), at(3)), ("anna".to_owned(), at(1))]);
+    assert_eq!(of("bob"), [("bob".to_owned(), at(2))]);
+    assert_eq!(of("eve"), []);
 }
