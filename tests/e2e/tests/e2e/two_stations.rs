@@ -4,6 +4,8 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path, thread};
 
 use anyhow::{Context, Result, ensure};
 
+use serde_json::Value;
+
 use keepshare_e2e::{MIRRORED, SOON, has, large_bytes, many_files, rsync_finds};
 use keepshare_support::{
     Aspects, Cluster, Network, Scratch, Wiring, cluster::SET, compare, in_scratch,
@@ -126,7 +128,7 @@ fn come_back_on_the_master(scratch: &mut Scratch) -> Result<()> {
     cluster.add_set()?;
     cluster.in_sync_within(SOON)?;
     fs::write(&plan, "second, and longer")?;
-    let id = |versions: &[serde_json::Value], at: usize| -> Result<String> {
+    let id = |versions: &[Value], at: usize| -> Result<String> {
         let version = versions.get(at).context("too few versions")?;
         Ok(version["version"].as_str().context("no id")?.to_owned())
     };
@@ -161,9 +163,11 @@ fn be_killed_in_between(cluster: &mut Cluster) -> Result<()> {
     let aside = cluster.office.state().join(format!("journal/{SET}.restores/@here"));
     tree::write_random(&large, large_bytes() / 8, 11)?;
     let old = fs::read(&large)?;
+    // What was cut while the file was still being written is a version, too.
     let whole = wait_for(MIRRORED, "a version of the large file", || {
         let versions = cluster.store.versions(SET, Path::new("large"))?;
-        Ok(versions.into_iter().find(|version| version["size"] == old.len()))
+        let is_whole = |version: &Value| version["size"] == old.len() && version["fuzzy"] == false;
+        Ok(versions.into_iter().find(is_whole))
     })?;
     let version = whole["version"].as_str().context("no id")?.to_owned();
     fs::write(&large, "new")?;
@@ -188,7 +192,9 @@ fn be_killed_in_between(cluster: &mut Cluster) -> Result<()> {
     cluster.in_sync_within(SOON)?;
     ensure!(fs::read_dir(&aside)?.next().is_none(), "what was put aside is still there");
     cluster.office.call(&restore)?.ok()?;
-    ensure!(fs::read(&large)? == old, "it is not what it was");
+    let now = fs::read(&large)?;
+    let differs = now.iter().zip(&old).position(|(now, old)| now != old);
+    ensure!(now == old, "it is not what it was: {} bytes, at {differs:?}", now.len());
     let kept = cluster.store.versions(SET, Path::new("large"))?;
     ensure!(kept.iter().any(|kept| kept["size"] == 3), "what was there before is kept: {kept:?}");
     Ok(())
