@@ -127,7 +127,6 @@ impl Station {
     /// Has [`Self::run`] end.
     pub fn stop(&self) {
         self.stop.send_replace(true);
-        self.lock_sets().running.values().for_each(Running::stop);
     }
 
     /// Tells when the station stops.
@@ -295,9 +294,6 @@ impl Station {
         }
         let known = sets.running.entry(record.name.clone()).or_default();
         known.take_over(running);
-        if *self.stop.borrow() {
-            known.stop();
-        }
         known.clone()
     }
 
@@ -343,6 +339,7 @@ impl Station {
             sets.closed = true;
             std::mem::take(&mut sets.running)
         };
+        running.values().for_each(Running::stop);
         let mut tasks =
             std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         while tasks.join_next().await.is_some() {}
