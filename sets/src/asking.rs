@@ -164,10 +164,10 @@ impl Catalog {
                 "what {path} was then is no version, and only versions are restored in place"
             ))
             .hint(format!("keepshare versions '{set}:{path}' lists them")),
-            AskError::NoFolder(folder) => {
-                Failure::refused(format!("there is no folder {set}:{folder} now"))
-                    .hint("make it first, or restore elsewhere with --to DIR")
-            }
+            AskError::NoFolder(folder) => Failure::refused(format!(
+                "there is no folder {set}:{folder} now"
+            ))
+            .hint(format!("make the folder {folder} first, or restore elsewhere with --to DIR")),
             AskError::InTheWay => {
                 Failure::refused(format!("{set}:{path} is no file now, and is not replaced"))
                     .hint("--to DIR restores elsewhere")
