@@ -92,7 +92,7 @@ fn tell_names(scratch: &mut Scratch) -> Result<()> {
             Ok(want(text.unwrap_or_default()).then_some(()))
         })
     };
-    told(&|text| text.contains("1 names") && text.contains("plan/a:b.txt"))?;
+    told(&|text| text.contains("1 name:") && text.contains("plan/a:b.txt"))?;
     let url = drive.url(&format!("{}/plan/a:b.txt", drive.log_in_shared("anna")?));
     ensure!(drive.libnfs(None, "nfs-cat", [url])?.ok()?.out == b"with a colon");
     write_as(ANNA, &source.join("con"), "a device's name")?;
