@@ -234,6 +234,9 @@ impl Rig {
     /// Forgets what was applied up to now, to look at what follows.
     pub(crate) fn begin(&mut self) {
         self.settle();
+        // What is seen may have been told of in part: an event of before must not count as one of after.
+        assert!(self.handle.ask_settled().wait(Instant::now() + PATIENCE), "it never settles");
+        self.settle();
         self.changes.clear();
         self.payload_bytes = 0;
         self.row_bytes = 0;
