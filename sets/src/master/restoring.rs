@@ -158,7 +158,10 @@ impl Restoring {
             return Err(other_content());
         }
         let request = self.request.request;
-        self.restores.perform(MasterOutput::Finish { request }, &self.master.source, &self.to);
+        // Given away: a source that ends without an answer is heard of, and waited for by nobody.
+        let to = std::mem::replace(&mut self.to, mpsc::unbounded_channel().0);
+        self.restores.perform(MasterOutput::Finish { request }, &self.master.source, &to);
+        drop(to);
         loop {
             match self.answers.blocking_recv() {
                 Some(Input::Restore(MasterInput::Done { answer, .. })) => return Ok(answer),
