@@ -13,12 +13,11 @@
 //! The scan has no code here: a source compares a folder with its map whenever a folder is new or marked whole.
 
 use std::{
-    collections::HashMap,
     fmt, io,
     os::fd::{BorrowedFd, OwnedFd},
 };
 
-use keepshare_base::FileTime;
+pub(crate) use keepshare_decide::{Marks, Object, Touch};
 
 mod events;
 mod fanotify;
@@ -28,42 +27,6 @@ mod inotify;
 
 pub(crate) use fanotify::Fanotify;
 pub(crate) use inotify::Inotify;
-
-/// The most marks held; beyond it everything is marked instead.
-pub(crate) const MARKS_MAX: usize = 1 << 20;
-
-/// How an object was touched.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Touch {
-    /// It was written to: its content may differ, whatever its times say.
-    pub(crate) modified: bool,
-    /// Someone who could write to it closed it.
-    pub(crate) closed: bool,
-    /// It was moved here; that it was closed before was told of the name that it had.
-    pub(crate) moved: bool,
-}
-
-/// An object that lives, or lived: inode numbers are given again, soon and often.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(crate) struct Object {
-    /// Its inode number.
-    pub(crate) number: u64,
-    /// When it was made; zero where the file system does not say.
-    pub(crate) birth: FileTime,
-}
-
-/// Names and objects that may have changed since they were last looked at.
-#[derive(Debug, Default)]
-pub(crate) struct Marks {
-    /// Names, by the inode of their folder, and how what they stand for was touched.
-    pub(crate) names: HashMap<(u64, Box<[u8]>), Touch>,
-    /// Objects, by inode: folders of the source.
-    pub(crate) objects: HashMap<u64, Touch>,
-    /// Objects that were touched in folders which are not known (yet).
-    pub(crate) strangers: HashMap<Object, Touch>,
-    /// Events were lost: anything may have changed.
-    pub(crate) everything: bool,
-}
 
 /// Something that notices changes.
 ///
@@ -114,83 +77,6 @@ impl Capture for ScanOnly {
     }
 
     fn unwatch(&mut self, _inode: u64) {}
-}
-
-impl Touch {
-    /// Adds another touch of the same object.
-    pub(crate) fn add(&mut self, other: Self) {
-        self.modified |= other.modified;
-        self.closed |= other.closed;
-        self.moved |= other.moved;
-    }
-
-    /// Tells whether whoever wrote it has ended.
-    pub(crate) fn ended(self) -> bool {
-        self.closed || self.moved
-    }
-}
-
-impl Marks {
-    /// Tells whether nothing is marked.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0 && !self.everything
-    }
-
-    /// Returns how many names and objects are marked.
-    pub(crate) fn len(&self) -> usize {
-        self.names.len() + self.objects.len() + self.strangers.len()
-    }
-
-    /// Marks a name in a folder and what it stands for.
-    pub(crate) fn name(&mut self, folder: u64, name: &[u8], touch: Touch) {
-        self.names.entry((folder, name.into())).or_default().add(touch);
-        self.bound();
-    }
-
-    /// Marks an object.
-    pub(crate) fn object(&mut self, inode: u64, touch: Touch) {
-        self.objects.entry(inode).or_default().add(touch);
-        self.bound();
-    }
-
-    /// Marks an object in a folder that is not known.
-    pub(crate) fn stranger(&mut self, object: Object, touch: Touch) {
-        self.strangers.entry(object).or_default().add(touch);
-        self.bound();
-    }
-
-    /// Adds marks that were made later.
-    pub(crate) fn append(&mut self, later: Self) {
-        if self.is_empty() {
-            *self = later;
-            return;
-        }
-        for ((folder, name), touch) in later.names {
-            self.name(folder, &name, touch);
-        }
-        for (inode, touch) in later.objects {
-            self.object(inode, touch);
-        }
-        for (object, touch) in later.strangers {
-            self.stranger(object, touch);
-        }
-        if later.everything {
-            self.all();
-        }
-    }
-
-    /// Marks everything: the single marks add nothing to it but what objects were closed.
-    pub(crate) fn all(&mut self) {
-        self.everything = true;
-        self.names = HashMap::new();
-    }
-
-    fn bound(&mut self) {
-        if self.len() > MARKS_MAX {
-            self.all();
-            (self.objects, self.strangers) = (HashMap::new(), HashMap::new());
-        }
-    }
 }
 
 /// Opens the best capture there is for the folder at `root`.

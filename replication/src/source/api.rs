@@ -4,8 +4,9 @@ use std::{collections::HashMap, path::PathBuf, time::Duration};
 
 use keepshare_base::{
     Epoch, FileId, FilledChange, Kind, Meta, Name, OriginId, Position, RequestId, RestoreGround,
-    RestoreOutcome, RunningHash, Seq, SetName, SetPath, Stamp, VersionId,
+    RestoreOutcome, RestoreRow, RunningHash, Seq, SetName, SetPath, Stamp, VersionId,
 };
+pub use keepshare_decide::agenda::problems::FileProblem;
 use keepshare_proto::{StateDigest, cut::CutRule};
 use serde::{Deserialize, Serialize};
 
@@ -183,6 +184,13 @@ pub struct RestoreAnswer {
     pub still_open: bool,
 }
 
+impl RestoreAnswer {
+    /// Returns the answer to a restore that the change at `position` carries.
+    pub(crate) fn journaled(restore: &RestoreRow, position: Position) -> Self {
+        Self { position, outcome: restore.outcome.clone(), still_open: false }
+    }
+}
+
 /// Something that keeps a whole source from being replicated until a person acts.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SourceAlarm {
@@ -202,15 +210,6 @@ pub enum SourceAlarm {
         /// The last one dropped.
         through: Seq,
     },
-}
-
-/// A file that could not be read or shown; everything else goes on.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct FileProblem {
-    /// Its path in the set, safe to print.
-    pub path: String,
-    /// Why.
-    pub reason: String,
 }
 
 /// Files that somebody has open for writing: stores into them may raise no event, so they are looked at again and again.

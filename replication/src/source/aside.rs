@@ -19,9 +19,10 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
+use keepshare_decide::Inode;
+
 use super::{
     RESTORE_PREFIX,
-    map::Inode,
     tree::{Seen, Tree},
 };
 

@@ -35,11 +35,6 @@ impl Where {
             is_mounted_on: told.contains(StatxAttributes::MOUNT_ROOT),
         }
     }
-
-    /// Returns the device.
-    pub(crate) fn device(&self) -> u64 {
-        rustix::fs::makedev(self.device.0, self.device.1)
-    }
 }
 
 impl Boundary {

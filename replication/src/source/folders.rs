@@ -2,12 +2,12 @@
 
 use std::{
     collections::HashMap,
-    io,
     os::fd::{AsFd, OwnedFd},
     rc::Rc,
 };
 
 use keepshare_base::FileId;
+use keepshare_decide::NoFolder;
 use rustix::io::Errno;
 
 use super::{SourceError, map::MapTx, tree::Tree};
@@ -17,11 +17,7 @@ const FOLDERS_MAX: usize = 128;
 
 /// Open folders.
 #[derive(Debug, Default)]
-pub(crate) struct Folders {
-    open: HashMap<FileId, Rc<OwnedFd>>,
-    denied: Option<io::Error>,
-    mounted: bool,
-}
+pub(crate) struct Folders(HashMap<FileId, Rc<OwnedFd>>);
 
 impl Folders {
     /// Opens a folder; `None` when something else, or nothing, is where the map has it.
@@ -31,49 +27,49 @@ impl Folders {
         tree: &Tree,
         folder: FileId,
     ) -> Result<Option<Rc<OwnedFd>>, SourceError> {
-        if let Some(open) = self.open.get(&folder) {
-            return Ok(Some(open.clone()));
+        Ok(self.find(map, tree, folder)?.ok())
+    }
+
+    /// Opens a folder, or says why it cannot be opened.
+    pub(crate) fn find(
+        &mut self,
+        map: &MapTx<'_>,
+        tree: &Tree,
+        folder: FileId,
+    ) -> Result<Result<Rc<OwnedFd>, NoFolder>, SourceError> {
+        if let Some(open) = self.0.get(&folder) {
+            return Ok(Ok(open.clone()));
         }
-        let Some(path) = map.path(folder)? else { return Ok(None) };
+        let Some(path) = map.path(folder)? else { return Ok(Err(NoFolder::Elsewhere)) };
         let open = match tree.folder(&path) {
             Ok(open) => open,
             Err(error) => {
-                let moved = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
-                // Whoever looks at the names on the way finds where.
-                self.mounted = error.raw_os_error() == Some(Errno::XDEV.raw_os_error());
-                // A symlink has taken its place.
-                let replaced = error.raw_os_error() == Some(Errno::LOOP.raw_os_error());
-                let elsewhere = self.mounted || replaced || moved.contains(&error.kind());
-                self.denied = (!elsewhere).then_some(error);
-                return Ok(None);
+                return Ok(Err(match Errno::from_io_error(&error) {
+                    Some(Errno::XDEV) => NoFolder::Mounted,
+                    // Whoever looks at the names on the way finds where; a symlink may have taken its place.
+                    Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => NoFolder::Elsewhere,
+                    _ => NoFolder::Denied(error.into()),
+                }));
             }
         };
         if folder != FileId::ROOT {
-            let Some(record) = map.record(folder)? else { return Ok(None) };
+            let Some(record) = map.record(folder)? else {
+                return Ok(Err(NoFolder::Elsewhere));
+            };
             if !tree.look_at(open.as_fd()).is_ok_and(|seen| seen.inode == record.inode) {
-                return Ok(None);
+                return Ok(Err(NoFolder::Elsewhere));
             }
         }
-        if self.open.len() >= FOLDERS_MAX {
-            self.open.clear();
+        if self.0.len() >= FOLDERS_MAX {
+            self.0.clear();
         }
         let open = Rc::new(open);
-        self.open.insert(folder, open.clone());
-        Ok(Some(open))
-    }
-
-    /// Returns why the last folder could not be opened, where that was not for being elsewhere.
-    pub(crate) fn take_denied(&mut self) -> Option<io::Error> {
-        self.denied.take()
-    }
-
-    /// Tells whether the last folder could not be opened because something is mounted on the way to it.
-    pub(crate) fn take_mounted(&mut self) -> bool {
-        std::mem::take(&mut self.mounted)
+        self.0.insert(folder, open.clone());
+        Ok(Ok(open))
     }
 
     /// Closes all, because one of them was moved.
     pub(crate) fn clear(&mut self) {
-        self.open.clear();
+        self.0.clear();
     }
 }

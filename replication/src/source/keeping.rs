@@ -11,15 +11,18 @@ use std::{
 };
 
 use keepshare_base::{ContentHash, FileId, Kind, Meta, Name, NameRow, Seq};
+use keepshare_decide::{
+    FileRecord, Inode, Signature,
+    compose::{Composer, Done},
+};
 
 use super::{
     SourceError,
     aside::random_name,
     ledger::Tx,
-    map::{FileRecord, Inode, Signature},
+    owners::Owners,
     pass::Regions,
-    ship::Composer,
-    transfer::{Done, Step, Transfer},
+    transfer::{Step, Transfer},
     tree,
 };
 use crate::capture::Touch;
@@ -82,9 +85,14 @@ impl Keeping {
     }
 
     /// Reads on, and journals what was read.
-    pub(crate) fn step(&mut self, ship: &mut Composer<'_, '_>) -> Result<Kept, SourceError> {
-        let kept = self.read_on(ship)?;
-        self.changes.extend(ship.out.payloads.iter().map(|(seq, _)| *seq));
+    pub(crate) fn step(
+        &mut self,
+        tx: &mut Tx<'_>,
+        owners: &mut Owners,
+        composer: &mut Composer<'_>,
+    ) -> Result<Kept, SourceError> {
+        let kept = self.read_on(tx, owners, composer)?;
+        self.changes.extend(composer.journaled().iter().map(|(seq, _)| *seq));
         Ok(match kept {
             Kept::Done(version) => {
                 Kept::Done(Version { changes: std::mem::take(&mut self.changes), ..version })
@@ -93,9 +101,14 @@ impl Keeping {
         })
     }
 
-    fn read_on(&mut self, ship: &mut Composer<'_, '_>) -> Result<Kept, SourceError> {
+    fn read_on(
+        &mut self,
+        tx: &mut Tx<'_>,
+        owners: &mut Owners,
+        composer: &mut Composer<'_>,
+    ) -> Result<Kept, SourceError> {
         if let Some(open) = self.open.take() {
-            match begin(ship, open)? {
+            match begin(tx, owners, open)? {
                 Ok(transfer) => self.transfer = Some(transfer),
                 Err(error) => return Ok(Kept::Failed(error)),
             }
@@ -106,14 +119,14 @@ impl Keeping {
         let until = transfer.read_bytes() + STEP_BYTES;
         let began = Instant::now();
         if self.is_broken {
-            forget(ship, transfer.file)?;
+            forget(tx, transfer.file)?;
             return Ok(Kept::Failed(io::Error::other("what was journaled of it is passed over")));
         }
         loop {
             let budget = until.saturating_sub(transfer.read_bytes());
-            match transfer.step(ship.tx, ship.owners, budget)? {
+            match transfer.step(tx, owners, budget)? {
                 Step::Part(row) => {
-                    ship.journal_part(*row, transfer.is_between_passes())?;
+                    composer.journal_part(tx, *row, transfer.is_between_passes())?;
                     if began.elapsed() >= STEP_MAX {
                         self.transfer = Some(transfer);
                         return Ok(Kept::More);
@@ -123,9 +136,9 @@ impl Keeping {
                     self.transfer = Some(transfer);
                     return Ok(Kept::More);
                 }
-                Step::Done(done) => return self.end(ship, transfer.file, *done),
+                Step::Done(done) => return self.end(tx, composer, transfer.file, *done),
                 Step::Failed(error) => {
-                    forget(ship, transfer.file)?;
+                    forget(tx, transfer.file)?;
                     return Ok(Kept::Failed(error));
                 }
             }
@@ -134,43 +147,48 @@ impl Keeping {
 
     fn end(
         &self,
-        ship: &mut Composer<'_, '_>,
+        tx: &mut Tx<'_>,
+        composer: &mut Composer<'_>,
         file: FileId,
         done: Done,
     ) -> Result<Kept, SourceError> {
         let (signature, hash) = (done.seen.signature, done.row.row.hash);
         let closed = Touch { closed: true, ..Touch::default() };
-        let mut row = ship.finish(file, done, closed)?;
-        let (parent, name, now) = free_place(ship.tx, &self.place)?;
+        let mut row = composer.finish(tx, file, done, closed)?;
+        let (parent, name, now) = free_place(tx, &self.place)?;
         if self.is_stray || parent != self.place.0 {
             row.iter_mut().for_each(|row| narrow(&mut row.row.meta));
         }
         let name_row = |target| NameRow { parent, name: name.clone(), target };
         let held = vec![name_row(Some((file, Kind::File)))];
-        ship.journal(held, row.into_iter().collect(), Vec::new())?;
-        ship.journal(vec![name_row(now)], Vec::new(), Vec::new())?;
-        forget(ship, file)?;
+        composer.journal(tx, held, row.into_iter().collect(), Vec::new())?;
+        composer.journal(tx, vec![name_row(now)], Vec::new(), Vec::new())?;
+        forget(tx, file)?;
         Ok(Kept::Done(Version { file, signature, hash, changes: Vec::new() }))
     }
 }
 
-fn forget(ship: &mut Composer<'_, '_>, file: FileId) -> Result<(), SourceError> {
-    ship.tx.map.clear_blocks(file, 0)?;
-    ship.tx.map.remove_file(file)
+fn forget(tx: &mut Tx<'_>, file: FileId) -> Result<(), SourceError> {
+    tx.map.clear_blocks(file, 0)?;
+    tx.map.remove_file(file)
 }
 
-fn begin(ship: &mut Composer<'_, '_>, open: OwnedFd) -> Result<io::Result<Transfer>, SourceError> {
+fn begin(
+    tx: &mut Tx<'_>,
+    owners: &mut Owners,
+    open: OwnedFd,
+) -> Result<io::Result<Transfer>, SourceError> {
     let looked = tree::look_at(open.as_fd())
-        .and_then(|seen| tree::meta_of_open(ship.owners, open.as_fd(), &seen));
+        .and_then(|seen| tree::meta_of_open(owners, open.as_fd(), &seen));
     let meta = match looked {
         Ok(meta) => meta,
         Err(error) => return Ok(Err(error)),
     };
-    let file = ship.tx.new_file()?;
+    let file = tx.new_file()?;
     // No object of the source: it is known only until it is journaled.
     let record = FileRecord::new(Inode::default(), Signature::default(), meta);
-    ship.tx.map.set_record(file, &record)?;
-    Transfer::begin(ship.tx, ship.owners, open, file, &record, true)
+    tx.map.set_record(file, &record)?;
+    Transfer::begin(tx, owners, open, file, &record, true)
 }
 
 /// Leaves only the owner's rights to a file whose folder is not known any more: that may have been closed to all others.

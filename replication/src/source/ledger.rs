@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use keepshare_base::{Change, Epoch, FileId, OriginId, RequestId, RunningHash, Seq};
+use keepshare_base::{
+    Change, Epoch, FileId, Kind, Name, OriginId, Position, RequestId, RestoreRow, RunningHash, Seq,
+};
+use keepshare_decide::{FileRecord, MapEntry};
 use keepshare_host::shared::SharedDb;
 use redb::{Durability, ReadableTable, Table, TableDefinition};
 
 use super::{
     Head, RestoreAnswer, SourceError,
     map::{MapTx, MapView, State, decode, decode_grown, encode},
+    pass::Regions,
 };
 
 mod aside;
@@ -303,6 +307,75 @@ impl<'t> Tx<'t> {
             decode::<RestoreAnswer>(row, "a restore's answer").is_ok_and(|a| a.position >= keep)
         })?;
         Ok(())
+    }
+}
+
+/// What decisions know of a source, and what they have journaled: see `keepshare_decide`.
+impl keepshare_decide::Ledger for Tx<'_> {
+    type Error = SourceError;
+
+    fn lookup(&self, parent: FileId, name: &Name) -> Result<Option<(FileId, Kind)>, SourceError> {
+        self.map.lookup(parent, name)
+    }
+
+    fn list(
+        &self,
+        parent: FileId,
+        after: Option<&Name>,
+        limit: usize,
+    ) -> Result<Vec<MapEntry>, SourceError> {
+        self.map.list(parent, after, limit)
+    }
+
+    fn links(&self, file: FileId, limit: usize) -> Result<Vec<(FileId, Name)>, SourceError> {
+        self.map.links(file, limit)
+    }
+
+    fn record(&self, file: FileId) -> Result<Option<FileRecord>, SourceError> {
+        self.map.record(file)
+    }
+
+    fn by_number(&self, number: u64) -> Result<Option<FileId>, SourceError> {
+        self.map.by_number(number)
+    }
+
+    fn set_name(
+        &mut self,
+        parent: FileId,
+        name: &Name,
+        target: Option<(FileId, Kind)>,
+    ) -> Result<(), SourceError> {
+        self.map.set_name(parent, name, target)
+    }
+
+    fn set_record(&mut self, file: FileId, record: &FileRecord) -> Result<(), SourceError> {
+        self.map.set_record(file, record)
+    }
+
+    fn remove_file(&mut self, file: FileId) -> Result<(), SourceError> {
+        self.map.remove_file(file)
+    }
+
+    fn clear_blocks(&mut self, file: FileId) -> Result<(), SourceError> {
+        Regions::clear_blocks(&mut self.map, file, 0)
+    }
+
+    fn new_file(&mut self) -> Result<FileId, SourceError> {
+        Tx::new_file(self)
+    }
+
+    fn end_stale(&mut self, file: FileId) -> Result<(), SourceError> {
+        Tx::end_stale(self, file, Seq(self.state.head).next())
+    }
+
+    fn append(&mut self, change: &Change) -> Result<Position, SourceError> {
+        let epoch = Epoch::new(self.state.epoch).ok_or(SourceError::Damaged("epoch zero"))?;
+        let seq = Tx::append(self, change)?;
+        Ok(Position { origin: OriginId(self.state.origin), epoch, seq })
+    }
+
+    fn answer(&mut self, restore: &RestoreRow, position: Position) -> Result<(), SourceError> {
+        self.set_restore(restore.request, &RestoreAnswer::journaled(restore, position))
     }
 }
 

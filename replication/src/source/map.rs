@@ -2,18 +2,23 @@
 //!
 //! The tables and their bytes are described in `docs/formats/journal.md`. Nothing here touches the source's files.
 
-use keepshare_base::{
-    Change, ContentHash, DEPTH_MAX, Epoch, Event, FileId, FileTime, Kind, Meta, Name, RunningHash,
-    Seq, Stamp,
-};
+use keepshare_base::{Change, DEPTH_MAX, Epoch, FileId, Kind, Name, RunningHash, Seq, Stamp};
 use redb::{
     ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
     WriteTransaction,
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
+
+use keepshare_decide::{CutPlace, FileRecord, Inode, MapEntry};
 
 use super::{ChangeSize, SourceError, pass::Regions};
-use crate::capture::Object;
+
+mod rows;
+
+use rows::{
+    beyond, kind_byte, link_key, name_key, read_journal_row, read_name, read_target, region_key,
+};
+pub(crate) use rows::{decode, decode_grown, encode};
 
 type Bytes = &'static [u8];
 
@@ -27,82 +32,6 @@ const JOURNAL: TableDefinition<'_, u64, Bytes> = TableDefinition::new("journal")
 /// Ends a range of a 20-byte file id and what follows it: longer than any name.
 const BEYOND: [u8; 280] = [0xff; 280];
 const FILE_BYTES: usize = 20;
-
-/// What says that two looks at an object saw the same state.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Signature {
-    /// Its size.
-    pub(crate) size: u64,
-    /// When its content changed.
-    pub(crate) mtime: FileTime,
-    /// When anything of it changed.
-    pub(crate) ctime: FileTime,
-}
-
-/// Which object it is on its file system; the birth tells a reused number.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Inode {
-    /// Its number.
-    pub(crate) number: u64,
-    /// When it was made; zero where the file system does not tell.
-    pub(crate) birth: FileTime,
-}
-
-/// What is known of a file.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub(crate) struct FileRecord {
-    /// Where it is.
-    pub(crate) inode: Inode,
-    /// The state that `meta`, `hash` and the block hashes describe.
-    pub(crate) signature: Signature,
-    /// What the destinations know of it.
-    pub(crate) meta: Meta,
-    /// The hash of its content, once it was read.
-    pub(crate) hash: Option<ContentHash>,
-    /// The block hashes are there: what has none is zeros.
-    pub(crate) blocks: bool,
-    /// What the destinations have is not known any more: it is sent whole next time.
-    pub(crate) forgotten: bool,
-    /// Since when there is a state that is no version yet.
-    pub(crate) uncut: Option<Stamp>,
-    /// What the journal last said of it; `None` where that was not noted, or nothing was said since the first scan.
-    pub(crate) told: Option<Told>,
-}
-
-/// What the journal last said of a file's state.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Told {
-    /// What happened.
-    pub(crate) event: Event,
-    /// Who did it.
-    pub(crate) user: Option<String>,
-    /// The content was of several moments.
-    pub(crate) fuzzy: bool,
-    /// The change that made it a version; `None` while it is none.
-    pub(crate) cut: Option<CutPlace>,
-}
-
-/// The place and time of a change.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub(crate) struct CutPlace {
-    pub(crate) epoch: Epoch,
-    pub(crate) seq: Seq,
-    pub(crate) stamp: Stamp,
-}
-
-impl From<Inode> for Object {
-    fn from(inode: Inode) -> Self {
-        Self { number: inode.number, birth: inode.birth }
-    }
-}
-
-impl FileRecord {
-    /// Returns the record of a file of which only the attributes are known.
-    pub(crate) fn new(inode: Inode, signature: Signature, meta: Meta) -> Self {
-        let (hash, uncut, told) = (None, None, None);
-        Self { inode, signature, meta, hash, blocks: false, forgotten: false, uncut, told }
-    }
-}
 
 /// Where the journal is.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
@@ -167,17 +96,6 @@ pub(crate) type MapView =
 /// The tables as they are being changed.
 pub(crate) type MapTx<'t> =
     Map<Table<'t, Bytes, Bytes>, Table<'t, Bytes, ()>, Table<'t, u64, Bytes>>;
-
-/// A name and what it stands for.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct MapEntry {
-    /// The name.
-    pub(crate) name: Name,
-    /// The file.
-    pub(crate) file: FileId,
-    /// Its kind.
-    pub(crate) kind: Kind,
-}
 
 impl MapView {
     /// Opens the tables of a snapshot.
@@ -445,18 +363,6 @@ impl<'t> MapTx<'t> {
         Ok(())
     }
 
-    /// Notes what a journaled change said of a file.
-    pub(crate) fn set_told(
-        &mut self,
-        file: FileId,
-        tell: impl FnOnce(Option<Told>) -> Told,
-    ) -> Result<(), SourceError> {
-        // What has lost its last name is known no more.
-        let Some(mut record) = self.record(file)? else { return Ok(()) };
-        record.told = Some(tell(record.told.take()));
-        self.set_record(file, &record)
-    }
-
     /// Forgets everything but restores and destinations.
     pub(crate) fn clear(&mut self) -> Result<(), SourceError> {
         self.names.retain(|_, _| false)?;
@@ -572,94 +478,11 @@ fn first_name() -> Name {
     Name::new(b"x").expect("a letter is a name")
 }
 
-/// Encodes a row.
-pub(crate) fn encode<T: Serialize>(row: &T) -> Vec<u8> {
-    postcard::to_stdvec(row).expect("rows hold nothing that postcard cannot write")
-}
-
-/// Decodes a row that says of itself what it is.
-pub(crate) fn decode<T: DeserializeOwned>(
-    bytes: &[u8],
-    what: &'static str,
-) -> Result<T, SourceError> {
-    postcard::from_bytes(bytes).map_err(|_| SourceError::Damaged(what))
-}
-
-/// Decodes a row that got one more field at its end since format 1: what ends before it has none there.
-pub(crate) fn decode_grown<T: DeserializeOwned>(
-    bytes: &[u8],
-    what: &'static str,
-) -> Result<T, SourceError> {
-    match postcard::from_bytes(bytes) {
-        Err(postcard::Error::DeserializeUnexpectedEnd) => decode(&[bytes, &[0]].concat(), what),
-        read => read.map_err(|_| SourceError::Damaged(what)),
-    }
-}
-
-fn read_journal_row(
-    seq: Seq,
-    before: RunningHash,
-    row: &[u8],
-) -> Result<(RunningHash, Change), SourceError> {
-    let (hash, bytes) = row.split_first_chunk::<32>().ok_or(SourceError::DamagedChange(seq))?;
-    if before.extended(bytes).0 != *hash {
-        return Err(SourceError::DamagedChange(seq));
-    }
-    Ok((RunningHash(*hash), decode_grown(bytes, "a journaled change")?))
-}
-
-fn name_key(parent: FileId, name: &Name) -> Vec<u8> {
-    [&parent.to_bytes()[..], name.as_bytes()].concat()
-}
-
-fn link_key(file: FileId, parent: FileId, name: &Name) -> Vec<u8> {
-    [&file.to_bytes()[..], &parent.to_bytes(), name.as_bytes()].concat()
-}
-
-fn region_key(file: FileId, region: u32) -> Vec<u8> {
-    [&file.to_bytes()[..], &region.to_be_bytes()].concat()
-}
-
-fn beyond(file: FileId) -> Vec<u8> {
-    [&file.to_bytes()[..], &BEYOND].concat()
-}
-
-fn read_name(bytes: &[u8]) -> Result<Name, SourceError> {
-    Name::new(bytes).map_err(|_| SourceError::Damaged("a name that is none"))
-}
-
-fn read_target(value: &[u8]) -> Result<(FileId, Kind), SourceError> {
-    let (file, kind) =
-        value.split_at_checked(FILE_BYTES).ok_or(SourceError::Damaged("a target"))?;
-    let file = FileId::from_bytes(file).ok_or(SourceError::Damaged("a target's file"))?;
-    let kind = kind.first().and_then(|byte| KINDS.get(usize::from(*byte)));
-    Ok((file, *kind.ok_or(SourceError::Damaged("a target's kind"))?))
-}
-
-const KINDS: [Kind; 7] = [
-    Kind::File,
-    Kind::Dir,
-    Kind::Symlink,
-    Kind::Fifo,
-    Kind::Socket,
-    Kind::BlockDevice,
-    Kind::CharDevice,
-];
-
-fn kind_byte(kind: Kind) -> u8 {
-    match kind {
-        Kind::File => 0,
-        Kind::Dir => 1,
-        Kind::Symlink => 2,
-        Kind::Fifo => 3,
-        Kind::Socket => 4,
-        Kind::BlockDevice => 5,
-        Kind::CharDevice => 6,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use keepshare_base::{FileTime, Meta};
+    use keepshare_decide::Signature;
+
     use super::*;
 
     /// Journals of format 1 are opened for ever, and what they still hold is sent.

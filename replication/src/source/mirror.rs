@@ -24,13 +24,12 @@ use keepshare_base::{
 };
 use keepshare_proto::StateDigest;
 
+use keepshare_decide::{At, FileRecord, MapEntry, compose::fitting::Load};
+
 use super::{
     Head, Listing, MirrorPart, MirrorProgress, MirrorSink, SourceError,
-    fitting::Load,
     ledger::Snapshot,
-    map::{FileRecord, MapEntry},
     mirror_read::{self, Learned, Read},
-    problems::ProblemAt,
     provider,
     shared::{Request, Shared, Unseen, lock},
     tree::{self, Tree},
@@ -400,7 +399,7 @@ type Folders<'a> = HashMap<FileId, (FileId, &'a Name)>;
 /// Tells whether nobody could look whether a name is still there: it or a folder above could not be looked at, or not be
 /// read.
 fn is_unseen(
-    unseen: Option<&HashSet<ProblemAt>>,
+    unseen: Option<&HashSet<At>>,
     folders: &Folders<'_>,
     parent: FileId,
     name: &Name,

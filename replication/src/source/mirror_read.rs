@@ -8,9 +8,11 @@ use keepshare_base::{Content, ContentHash, FileId};
 use keepshare_host::shared::SharedDb;
 use redb::Durability;
 
+use keepshare_decide::{FileRecord, Signature};
+
 use super::{
     SourceError, blocks,
-    map::{FileRecord, MapTx, Signature},
+    map::MapTx,
     pass::{self, Pass, PassError, Pause, Regions},
     piece::Piece,
     transfer::WHOLE_BYTES_MAX,

@@ -56,6 +56,11 @@ impl Owners {
         self.owner(id, Who::Group(id))
     }
 
+    /// Tells whether nobody answered for some numbers.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        !self.unanswered.is_empty()
+    }
+
     /// Gives a file the names that it had before, where nobody answered now.
     pub(crate) fn keep(&self, meta: &mut Meta, before: &Meta) {
         let keep = |now: &mut Owner, before: &Owner, who: Who| {

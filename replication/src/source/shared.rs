@@ -9,6 +9,7 @@ use std::{
 };
 
 use keepshare_base::{Epoch, FileId, RequestId, Seq};
+use keepshare_decide::At;
 use keepshare_host::shared::SharedDb;
 use tokio::sync::watch;
 
@@ -18,7 +19,6 @@ use super::{
     filling::Filled,
     ledger::Snapshot,
     payloads::Payloads,
-    problems::ProblemAt,
     sweep::Sweep,
     tree::Tree,
     writing::{LookedAgain, Wrote},
@@ -56,7 +56,7 @@ pub(crate) enum Unseen {
     /// Nobody has gone through the folder since it was opened: anything.
     NotYetKnown,
     /// These places.
-    Places(Arc<HashSet<ProblemAt>>),
+    Places(Arc<HashSet<At>>),
     /// More than are remembered: anything.
     TooMany,
 }

@@ -11,7 +11,7 @@ use std::{
 
 use keepshare_base::{FileId, Name};
 
-use super::map::Signature;
+use keepshare_decide::Signature;
 
 /// The most files that are asked about.
 pub(crate) const FILES_MAX: usize = 10_000;

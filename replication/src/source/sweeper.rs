@@ -15,10 +15,11 @@ use std::{
 use keepshare_base::{FileId, Kind};
 use rustix::time::{ClockId, clock_gettime};
 
+use keepshare_decide::Signature;
+
 use super::{
     SourceError,
     ledger::Snapshot,
-    map::Signature,
     pass, processes,
     shared::{Request, Shared, lock},
     sweep::{HEAD_BYTES, SWEEP_EVERY, Verdict, Writer, is_store},
@@ -313,7 +314,7 @@ impl Round<'_> {
 /// Notes the files of the source that processes have open or mapped for writing.
 fn look_at_processes(shared: &Shared) -> Result<(), SourceError> {
     let Some(tree) = lock(&shared.tree).clone() else { return Ok(()) };
-    let found = processes::writers(tree.root_seen().device());
+    let found = processes::writers(tree.root_seen().device);
     if found.is_empty() {
         return Ok(());
     }

@@ -7,12 +7,15 @@ use std::{
 };
 
 use keepshare_base::{Content, ContentHash, Event, FileId, FileRow, Meta, Seq};
+use keepshare_decide::{
+    FileRecord,
+    compose::{Done, Row},
+};
 
 use super::{
     SourceError,
     blocks::{self, Run},
     ledger::Tx,
-    map::FileRecord,
     owners::Owners,
     pass::{self, Pass, PassError, Pause, Regions},
     piece::Piece,
@@ -25,15 +28,6 @@ pub(crate) const WHOLE_BYTES_MAX: u64 = 64 << 10;
 
 /// How often a file that changes while it is read is read.
 const PASSES_MAX: u32 = 3;
-
-/// A row with its content.
-#[derive(Clone, Debug)]
-pub(crate) struct Row {
-    /// The row.
-    pub(crate) row: FileRow,
-    /// Its bytes.
-    pub(crate) payload: Vec<u8>,
-}
 
 /// A file's content on its way into rows.
 #[derive(Debug)]
@@ -72,19 +66,6 @@ pub(crate) enum Step {
     Failed(io::Error),
 }
 
-/// A content that was read to its end.
-#[derive(Debug)]
-pub(crate) struct Done {
-    /// The row; its content is `Same` when only attributes differ.
-    pub(crate) row: Row,
-    /// What the content belongs to.
-    pub(crate) seen: Seen,
-    /// There are block hashes for it.
-    pub(crate) blocks: bool,
-    /// Something of the content differed from what was sent before.
-    pub(crate) changed: bool,
-}
-
 impl Transfer {
     /// Begins to read an open file by its block hashes.
     pub(crate) fn begin(
@@ -102,6 +83,7 @@ impl Transfer {
             Err(error) => return Ok(Err(error)),
         };
         owners.keep(&mut meta, &record.meta);
+        owners.note(file, &meta);
         let fresh = born || record.forgotten || !record.blocks;
         if fresh {
             tx.map.clear_blocks(file, 0)?;
@@ -221,11 +203,13 @@ pub(crate) fn whole(
     record: &FileRecord,
     born: bool,
 ) -> Result<io::Result<Option<Done>>, SourceError> {
-    let Small { meta, payload, seen, fuzzy } = match read_small(owners, open) {
+    let Small { mut meta, payload, seen, fuzzy } = match read_small(owners, open) {
         Ok(Some(read)) => read,
         Ok(None) => return Ok(Ok(None)),
         Err(error) => return Ok(Err(error)),
     };
+    owners.keep(&mut meta, &record.meta);
+    owners.note(file, &meta);
     let known = record.blocks && !record.forgotten && !born;
     let now = blocks::hash_small(&payload);
     let runs = if known {

@@ -18,11 +18,13 @@ use rustix::{
     io::Errno,
 };
 
+pub(crate) use keepshare_decide::{AtName, Seen};
+use keepshare_decide::{FileRecord, Inode, Signature};
+
 use super::{
     SourceError,
     boundary::{Boundary, Where},
     ledger::Tx,
-    map::{FileRecord, Inode, Signature},
     owners::Owners,
 };
 
@@ -38,53 +40,11 @@ pub(crate) struct Tree {
     path: PathBuf,
     root: OwnedFd,
     seen: Seen,
+    at: Where,
     boundary: Boundary,
     kind: u64,
     /// The private folder, which is not part of the set.
     private: Mutex<Option<Inode>>,
-}
-
-/// What one look at an object told.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Seen {
-    /// Which object.
-    pub(crate) inode: Inode,
-    /// Its kind.
-    pub(crate) kind: Kind,
-    /// Its state.
-    pub(crate) signature: Signature,
-    /// How many names it has, in the source or outside.
-    pub(crate) links: u32,
-    mode: u32,
-    user: u32,
-    group: u32,
-    rdev: u64,
-    at: Where,
-}
-
-impl Seen {
-    /// Returns the device of the file system that it is on.
-    pub(crate) fn device(&self) -> u64 {
-        self.at.device()
-    }
-}
-
-/// What a name stands for on the file system.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum AtName {
-    /// Nothing.
-    Nothing,
-    /// This object.
-    Object(Seen),
-    /// Something is mounted there, or another file system begins.
-    Mounted,
-}
-
-impl Seen {
-    /// Tells whether it is this user's and closed to everybody else.
-    pub(crate) fn is_private_to(&self, user: u32) -> bool {
-        self.user == user && self.mode & 0o777 == 0o700
-    }
 }
 
 impl Tree {
@@ -92,11 +52,12 @@ impl Tree {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = fs::open(path, flags, Mode::empty())?;
-        let seen = look_at(root.as_fd())?;
+        let found = stat(root.as_fd(), c"")?;
+        let (seen, at) = (seen(&found), Where::of(&found));
         let kind = u64::try_from(fs::fstatfs(&root)?.f_type).unwrap_or(0);
-        let boundary = Boundary::new(seen.at, kind);
+        let boundary = Boundary::new(at, kind);
         let private = Mutex::default();
-        Ok(Self { path: path.to_owned(), root, seen, boundary, kind, private })
+        Ok(Self { path: path.to_owned(), root, seen, at, boundary, kind, private })
     }
 
     /// Returns the folder.
@@ -120,8 +81,7 @@ impl Tree {
         let now = fs::open(&self.path, flags, Mode::empty())
             .and_then(|root| stat(root.as_fd(), c""))
             .map_err(|error| error.to_string())?;
-        let now = seen(&now);
-        if now.inode == self.seen.inode && self.boundary.is_root(now.at) {
+        if seen(&now).inode == self.seen.inode && self.boundary.is_root(Where::of(&now)) {
             Ok(())
         } else {
             Err("another folder is in its place".to_owned())
@@ -182,7 +142,7 @@ impl Tree {
         let name = CString::new(unescape_name(name))?;
         match stat(folder, &name) {
             Ok(found) if self.boundary.holds(Where::of(&found)) => {
-                let seen = self.known_as(seen(&found));
+                let seen = self.known_as(&found);
                 let is_hidden = seen.kind == Kind::Dir && self.is_hidden(seen.inode);
                 Ok(if is_hidden { AtName::Nothing } else { AtName::Object(seen) })
             }
@@ -194,11 +154,11 @@ impl Tree {
 
     /// Looks at an open object of the source.
     pub(crate) fn look_at(&self, file: BorrowedFd<'_>) -> io::Result<Seen> {
-        let seen = look_at(file)?;
+        let found = stat(file, c"")?;
+        let at = Where::of(&found);
         // Something may have been mounted over a name since it was looked at.
-        if self.boundary.holds(seen.at) || seen.at == self.seen.at && seen.inode == self.seen.inode
-        {
-            Ok(self.known_as(seen))
+        if self.boundary.holds(at) || at == self.at && seen(&found).inode == self.seen.inode {
+            Ok(self.known_as(&found))
         } else {
             Err(Errno::XDEV.into())
         }
@@ -208,8 +168,9 @@ impl Tree {
         *self.private.lock().unwrap_or_else(PoisonError::into_inner) == Some(folder)
     }
 
-    fn known_as(&self, mut seen: Seen) -> Seen {
-        seen.inode.number = self.boundary.number(seen.at, seen.inode.number);
+    fn known_as(&self, found: &Statx) -> Seen {
+        let mut seen = seen(found);
+        seen.inode.number = self.boundary.number(Where::of(found), seen.inode.number);
         seen
     }
 }
@@ -449,7 +410,7 @@ fn seen(stat: &Statx) -> Seen {
         user: stat.stx_uid,
         group: stat.stx_gid,
         rdev: fs::makedev(stat.stx_rdev_major, stat.stx_rdev_minor),
-        at: Where::of(stat),
+        device: fs::makedev(stat.stx_dev_major, stat.stx_dev_minor),
     }
 }
 

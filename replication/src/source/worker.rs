@@ -4,37 +4,35 @@
 //! durable together. If a turn fails, nothing of it happened, and everything is compared again.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     os::fd::AsFd,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use keepshare_base::{FileId, Name, RequestId, chain};
+use keepshare_base::{RequestId, chain};
+use keepshare_decide::{Inode, compose::cutting::Cutting};
 use keepshare_host::{accounts::MachineAccounts, clock::now};
+use keepshare_proto::MonoTime;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use self::{
-    fills::Fills, gone::Gone, linked::Linked, questions::Question, replaced::Replaced,
-    restore::Restoring,
-};
+use self::{fills::Fills, gone::Gone, questions::Question, replaced::Replaced, restore::Restoring};
 use super::{
     CaptureMode, SharedFileSystem, SourceAlarm, SourceError,
     aside::Aside,
-    cutting::Cutting,
     ledger::{Ledger, Tx},
-    map::Inode,
     mounts::Mounts,
     owners::Owners,
     pass::Regions as _,
     pending::Pending,
-    problems::Problems,
-    round::{FileTask, NameTask},
     shared::{Phase, Shared, Unseen, lock},
     sweeper::Sweeper,
     tree::{self, Tree},
 };
-use crate::capture::{self, Capture, Fanotify, Inotify, Marks, ScanOnly};
+use crate::{
+    capture::{self, Capture, Fanotify, Inotify, Marks, ScanOnly},
+    clock::mono,
+};
 
 mod fills;
 mod gone;
@@ -43,6 +41,7 @@ mod noted;
 mod place;
 mod placing;
 mod questions;
+mod reading;
 mod replaced;
 mod requests;
 mod restore;
@@ -61,9 +60,6 @@ const ATTACH_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked whether there is space for the journal again.
 const SPACE_LOOK: Duration = Duration::from_secs(1);
 
-/// How long names that are gone wait for what is put off and may show where they are now.
-const SECONDS_WAIT_MAX: Duration = Duration::from_millis(100);
-
 /// How often what has no deadline of its own is done: cuts after a pause, acknowledgements, the spool.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -75,11 +71,7 @@ pub(crate) struct Worker {
     attached: Option<Attached>,
     marks: Marks,
     pending: Pending,
-    later: BTreeMap<Instant, Vec<Later>>,
     cutting: Cutting,
-    recent: BTreeMap<FileId, Instant>,
-    problems: Problems,
-    linked: Linked,
     questions: Vec<Question>,
     asked: u64,
     sweeper: Option<Sweeper>,
@@ -89,14 +81,13 @@ pub(crate) struct Worker {
     aside: Option<Aside>,
     replaced: Vec<Replaced>,
     gone: Gone,
-    next_scan: Instant,
-    scan_began: Instant,
-    next_tick: Instant,
-    next_sweep: Instant,
-    next_attach: Instant,
-    next_place: Instant,
+    next_scan: MonoTime,
+    scan_began: MonoTime,
+    next_tick: MonoTime,
+    next_attach: MonoTime,
+    next_place: MonoTime,
     /// Until when nothing is looked at for lack of space.
-    short_until: Option<Instant>,
+    short_until: Option<MonoTime>,
     turns: u64,
     stopping: bool,
 }
@@ -109,17 +100,10 @@ struct Attached {
     exact_times: bool,
 }
 
-/// What is put off for a moment.
-enum Later {
-    Name(FileId, Name, NameTask),
-    File(FileId, FileTask),
-    Walk(FileId, bool),
-}
-
 impl Worker {
     /// Prepares the thread.
     pub(crate) fn new(shared: Arc<Shared>, ledger: Ledger, accounts: MachineAccounts) -> Self {
-        let now = Instant::now();
+        let now = mono();
         Self {
             next_scan: now + shared.config.rescan_every,
             scan_began: now,
@@ -128,11 +112,7 @@ impl Worker {
             attached: None,
             marks: Marks::default(),
             pending: Pending::default(),
-            later: BTreeMap::new(),
             cutting: Cutting::new(shared.config.cut),
-            recent: BTreeMap::new(),
-            problems: Problems::default(),
-            linked: Linked::default(),
             questions: Vec::new(),
             asked: 0,
             sweeper: None,
@@ -143,7 +123,6 @@ impl Worker {
             replaced: Vec::new(),
             gone: Gone::default(),
             next_tick: now,
-            next_sweep: now,
             next_attach: now,
             next_place: now,
             short_until: None,
@@ -169,7 +148,7 @@ impl Worker {
     fn run(mut self) {
         self.begin_sweeps();
         loop {
-            if self.attached.is_none() && Instant::now() >= self.next_attach {
+            if self.attached.is_none() && mono() >= self.next_attach {
                 self.attach();
             }
             self.wait();
@@ -205,14 +184,11 @@ impl Worker {
             None if self.attached.is_some() && self.pending.is_busy() => return,
             None => {}
         }
-        if let Some((at, _)) = self.later.first_key_value() {
-            next = next.min(*at);
-        }
-        if let Some(at) = self.problems.next_try() {
+        if let Some(at) = self.pending.agenda.next_deadline() {
             next = next.min(at);
         }
         if self.has_waiting() {
-            next = next.min(Instant::now() + restore::WAITING_LOOK);
+            next = next.min(mono() + restore::WAITING_LOOK);
         }
         if self.has_notes() {
             next = next.min(self.next_tick);
@@ -222,7 +198,7 @@ impl Worker {
         } else {
             next = self.next_attach;
         }
-        self.poll(next.saturating_duration_since(Instant::now()));
+        self.poll(next.since(mono()));
     }
 
     /// Waits until there is an event or a request, or the mount table changes.
@@ -242,7 +218,7 @@ impl Worker {
         // Interrupted or not: whoever waits looks again.
         let _ = poll(&mut fds, Some(&timeout));
         if fds.iter().any(|fd| fd.revents().contains(PollFlags::PRI)) {
-            self.next_place = Instant::now();
+            self.next_place = mono();
         }
     }
 
@@ -270,37 +246,10 @@ impl Worker {
         }
     }
 
-    /// Takes up what was put off until now.
+    /// Takes up what is due by now.
     fn take_due(&mut self) {
-        let now = Instant::now();
-        while self.later.first_key_value().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, due)) = self.later.pop_first() else { break };
-            for later in due {
-                match later {
-                    Later::Name(parent, name, task) => self.pending.add_name(parent, name, task),
-                    Later::File(file, task) => self.pending.add_file(file, task),
-                    Later::Walk(folder, scan) => self.pending.add_walk(folder, scan),
-                }
-            }
-        }
-        for (parent, name) in self.problems.take_due(now) {
-            match name {
-                Some(name) => self.pending.add_name(parent, name, NameTask::default()),
-                None => self.pending.add_walk(parent, true),
-            }
-        }
-        let moving = |later: &Later| match later {
-            Later::Name(_, _, task) => task.delayed,
-            Later::Walk(..) => true,
-            Later::File(..) => false,
-        };
-        // They may wait for each other: what is in a folder that is gone, and the folder's name.
-        let began = self.pending.seconds_since.get_or_insert(now);
-        let may_wait = !self.pending.seconds.is_empty() && now < *began + SECONDS_WAIT_MAX;
-        self.pending.seconds_wait = may_wait && self.later.values().flatten().any(moving);
-        if self.pending.seconds.is_empty() {
-            self.pending.seconds_since = None;
-        }
+        let now = mono();
+        self.pending.agenda.take_due(now);
         if std::mem::take(&mut self.marks.everything) || now >= self.next_scan {
             self.begin_scan();
         }
@@ -316,23 +265,15 @@ impl Worker {
         }
     }
 
-    fn put_off(&mut self, by: Duration, later: impl IntoIterator<Item = Later>) {
-        let later: Vec<Later> = later.into_iter().collect();
-        if !later.is_empty() {
-            self.later.entry(Instant::now() + by).or_default().extend(later);
-        }
-    }
-
     fn begin_scan(&mut self) {
-        self.problems.begin_scan();
-        self.scan_began = Instant::now();
+        self.scan_began = mono();
         self.next_scan = self.scan_began + self.rescan_every();
-        self.pending.begin_scan();
+        self.pending.agenda.begin_scan();
     }
 
     /// Tells whether the journal can be written. While it cannot, what changes gathers and is told of later.
     fn has_space(&mut self) -> bool {
-        let now = Instant::now();
+        let now = mono();
         if self.short_until.is_some_and(|until| now < until) {
             return false;
         }
@@ -352,7 +293,7 @@ impl Worker {
 
     /// Opens the folder, if it is the one that the map is of.
     fn attach(&mut self) {
-        self.next_attach = Instant::now() + ATTACH_EVERY;
+        self.next_attach = mono() + ATTACH_EVERY;
         match self.recover().and_then(|()| self.try_attach()) {
             Ok(()) => {
                 self.clear_alarm(|alarm| {
@@ -428,7 +369,7 @@ impl Worker {
         let reason = chain(error);
         tracing::error!(set = %self.shared.config.set, reason, "cannot look at the source");
         self.detach();
-        self.next_attach = Instant::now() + ATTACH_EVERY;
+        self.next_attach = mono() + ATTACH_EVERY;
         self.fail_with(error);
     }
 
@@ -451,14 +392,11 @@ impl Worker {
         self.attached = None;
         *lock(&self.shared.tree) = None;
         self.marks = Marks::default();
-        self.later.clear();
         // Whoever waits for a restore gets no answer, and asks again under the same id.
         self.restoring.clear();
         self.replaced.clear();
         self.gone = Gone::default();
         self.aside = None;
-        self.problems = Problems::default();
-        self.linked = Linked::default();
         *lock(&self.shared.unseen) = Unseen::NotYetKnown;
         self.cutting = Cutting::new(self.shared.config.cut);
         let seed = std::mem::take(&mut self.pending.seed);

@@ -19,10 +19,9 @@ use rustix::{
     io::Errno,
 };
 
-use super::{
-    map::Signature,
-    tree::{self, Seen, Tree},
-};
+use keepshare_decide::Signature;
+
+use super::tree::{self, Seen, Tree};
 use crate::lease::Lease;
 
 /// So much is read at once.

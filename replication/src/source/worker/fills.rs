@@ -15,21 +15,22 @@ use std::{
 };
 
 use keepshare_base::{FileId, Name, RequestId};
+use keepshare_decide::agenda::{FileTask, NameTask};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
-    Later, Worker, chain,
+    Worker, chain,
     placing::{MOVED, kept},
     restore::{Attempt, Next, Stage, Target, UNKEPT, beside, refused},
 };
 use crate::{
     capture::Touch,
+    clock::mono,
     source::{
         PROBLEMS_MAX, SourceError,
         aside::{Note, random_name},
         filling::{self, Fill, FillLimits, Filled},
         folders::Folders,
-        round::{FileTask, NameTask},
         shared::{Request, lock},
         tree::{AtName, Seen, Tree},
     },
@@ -88,7 +89,7 @@ impl Worker {
             if record.hash.is_none() && (!record.blocks || is_fuzzy) {
                 let touch = Touch { closed: true, ..Touch::default() };
                 let task = FileTask { touch, verify: true, ..FileTask::default() };
-                self.pending.add_file(*file, task);
+                self.pending.agenda.add_file(*file, task);
                 return Ok(Next::Wait(UNKEPT));
             }
         }
@@ -106,7 +107,7 @@ impl Worker {
         self.ledger.set_note(&noted, &note)?;
         if let Some(file) = file_of(&note) {
             // Reading it would have whoever holds the lease hurry.
-            self.pending.resting.insert(file, Instant::now() + FILLING_MAX);
+            self.pending.agenda.rest(file, mono() + FILLING_MAX);
             lock(&self.shared.sweep).leave(file);
         }
         self.attempts += 1;
@@ -150,14 +151,11 @@ impl Worker {
             return;
         };
         if let Some((_, file, _)) = &target.now {
-            for later in self.later.values_mut() {
-                later.retain(|later| !matches!(later, Later::File(other, _) if other == file));
-            }
-            self.later.retain(|_, later| !later.is_empty());
+            self.pending.agenda.forget_later(*file);
             let verify = !matches!(filled, Ok(Filled::Done(_) | Filled::Open));
-            self.pending.add_file(*file, FileTask { verify, ..FileTask::default() });
+            self.pending.agenda.add_file(*file, FileTask { verify, ..FileTask::default() });
         }
-        self.pending.add_name(target.parent, target.name.clone(), NameTask::default());
+        self.pending.agenda.add_name(target.parent, target.name.clone(), NameTask::default());
         let why = match filled {
             Ok(Filled::Done(seen)) => {
                 if let Some((temporary, _)) = written {
@@ -199,7 +197,7 @@ impl Worker {
         let Some((noted, note)) = self.fills.running.remove(&attempt) else { return };
         if let Some(file) = file_of(&note) {
             lock(&self.shared.sweep).take_up(file);
-            self.pending.resting.remove(&file);
+            self.pending.agenda.end_rest(file);
         }
         if is_torn {
             self.fills.torn.insert(noted, note);

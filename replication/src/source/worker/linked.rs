@@ -1,58 +1,24 @@
 //! Files with names outside of the source: whoever writes to them there is noticed by watching the files themselves.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    os::fd::AsFd,
-};
+use std::os::fd::AsFd;
 
 use keepshare_base::FileId;
 
 use super::{Attached, Worker};
-use crate::source::{SourceError, folders::Folders, ledger::Tx, round::FileTask, tree};
+use crate::source::{SourceError, folders::Folders, ledger::Tx, tree};
 
 /// So many files are looked at in a tick.
 const FILES_PER_TICK: usize = 256;
 
-/// Which files have names outside.
-#[derive(Debug, Default)]
-pub(super) struct Linked {
-    /// They may have.
-    waiting: BTreeSet<FileId>,
-    /// They have, or could not be watched: once is enough.
-    done: HashSet<FileId>,
-}
-
-impl Linked {
-    /// Takes in files that have more names than are known (yet), and files that are gone.
-    pub(super) fn note(&mut self, found: Vec<FileId>, lost: &[FileId]) {
-        self.waiting.extend(found.into_iter().filter(|file| !self.done.contains(file)));
-        for file in lost {
-            self.waiting.remove(file);
-            self.done.remove(file);
-        }
-    }
-
-    /// Tells whether there are files to look at.
-    pub(super) fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
-    }
-}
-
 impl Worker {
     /// Begins to watch files with names outside, when all names inside are known.
     pub(super) fn watch_linked(&mut self) {
-        if self.pending.is_busy() || self.linked.waiting.is_empty() {
+        let fills = &self.fills;
+        if self.pending.is_busy() {
             return;
         }
-        let Some(attached) = &mut self.attached else { return };
-        let files: Vec<FileId> = self
-            .linked
-            .waiting
-            .iter()
-            .copied()
-            .filter(|file| !self.fills.holds(*file))
-            .take(FILES_PER_TICK)
-            .collect();
+        let files = self.pending.agenda.linked(FILES_PER_TICK, |file| !fills.holds(file));
+        let Some(attached) = self.attached.as_mut().filter(|_| !files.is_empty()) else { return };
         let watched = self.ledger.write(|tx| {
             let mut watched = Vec::new();
             for file in &files {
@@ -63,15 +29,7 @@ impl Worker {
             Ok(watched)
         });
         match watched {
-            Ok(watched) => {
-                self.linked.waiting.retain(|file| !files.contains(file));
-                for file in watched {
-                    self.linked.done.insert(file);
-                    // What was written before the watch stood.
-                    let task = FileTask { suspect: true, ..FileTask::default() };
-                    self.pending.add_file(file, task);
-                }
-            }
+            Ok(watched) => self.pending.agenda.linked_watched(&files, watched),
             Err(error) => self.fail(&error),
         }
     }

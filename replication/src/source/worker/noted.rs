@@ -3,11 +3,10 @@
 use std::time::{Duration, Instant};
 
 use keepshare_base::{FileId, Kind, Name, Stamp};
+use keepshare_decide::{agenda::problems::UNUSABLE, look::Findings};
 
 use super::Worker;
 use crate::source::{
-    problems::UNUSABLE,
-    round::Findings,
     shared::lock,
     sweep::{CHANGED_FOR, Noted, STORE_BYTES_MIN},
 };

@@ -1,11 +1,15 @@
 //! Whether the folder is still where it was, and what was mounted in it: nothing of that raises an event.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use keepshare_base::{FileId, Kind, Name, escape_name};
+use keepshare_decide::agenda::NameTask;
 
 use super::Worker;
-use crate::source::{SourceError, ledger::Tx, round::NameTask};
+use crate::{
+    clock::mono,
+    source::{SourceError, ledger::Tx},
+};
 
 /// How often it is looked whether the folder is still there, also when nothing is told of it.
 const PLACE_EVERY: Duration = Duration::from_secs(5);
@@ -14,7 +18,7 @@ impl Worker {
     /// Looks whether the folder is still in its place, and at the names where something was mounted or unmounted: when the
     /// mount table changed, and now and then.
     pub(super) fn look_at_place(&mut self) {
-        let now = Instant::now();
+        let now = mono();
         if now < self.next_place {
             return;
         }
@@ -36,7 +40,7 @@ impl Worker {
                 for (parent, name) in places.into_iter().flatten() {
                     // What a mount hid may have changed meanwhile: all of it is compared.
                     let task = NameTask { scan: true, ..NameTask::default() };
-                    self.pending.add_name(parent, name, task);
+                    self.pending.agenda.add_name(parent, name, task);
                 }
             }
             Err(error) => self.fail(&error),

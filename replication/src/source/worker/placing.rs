@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 
 use keepshare_base::{FileId, Kind, RequestId, RestoreOutcome, RestoreRow, unescape_name};
+use keepshare_decide::{FileRecord, Inode, Signature, agenda::NameTask, compose::RestoreNote};
 use rustix::fs;
 
 use super::{
@@ -12,10 +13,7 @@ use super::{
 use crate::source::{
     SourceError,
     aside::{Aside, Exchanged, Kept, Note},
-    map::{FileRecord, Inode, Signature},
-    round::NameTask,
     shared::Request,
-    ship::RestoreNote,
     tree::Seen,
 };
 
@@ -162,7 +160,7 @@ impl Worker {
         // What is being read of the file until now would be taken for what was restored.
         self.pending.break_transfer(file);
         self.pending.restores.insert(file, RestoreNote { row, user, place, born });
-        self.pending.add_name(target.parent, target.name.clone(), NameTask::default());
+        self.pending.agenda.add_name(target.parent, target.name.clone(), NameTask::default());
         Ok(())
     }
 }

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use keepshare_base::FileId;
+use keepshare_decide::agenda::FileTask;
 
 use super::Worker;
 use crate::source::{
-    round::FileTask,
     shared::{Reply, lock},
     sweeper::Sweeper,
 };
@@ -73,7 +73,7 @@ impl Worker {
 
     /// Returns how much is marked and not yet examined.
     pub(super) fn dirty(&self) -> usize {
-        self.pending.len() + self.marks.len() + self.later.len() + self.unread_replaced()
+        self.pending.len() + self.marks.len() + self.unread_replaced()
     }
 
     /// Begins to ask which files are open for writing.
@@ -91,7 +91,7 @@ impl Worker {
         if self.attached.is_some() {
             for (file, verify) in files {
                 let task = FileTask { verify, suspect: true, ..FileTask::default() };
-                self.pending.add_file(file, task);
+                self.pending.agenda.add_file(file, task);
             }
         }
     }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use keepshare_base::{ContentHash, FileId, Kind, Name, RequestId, Seq, SetPath, unescape_name};
+use keepshare_decide::{Inode, Signature};
 
 use super::{Worker, placing, restore::beside};
 use crate::{
@@ -21,7 +22,6 @@ use crate::{
         aside::{Aside, Note},
         folders::Folders,
         keeping::{Keeping, Version},
-        map::{Inode, Signature},
         shared::{Request, lock},
         tree::Tree,
         writing::{LookedAgain, Settled},
@@ -330,7 +330,7 @@ impl Worker {
         if !placing::put_back(aside, &replaced.name, folder.as_fd(), &unescape_name(name)) {
             return Err(std::io::ErrorKind::AlreadyExists.into());
         }
-        self.pending.add_name(*parent, name.clone(), Default::default());
+        self.pending.agenda.add_name(*parent, name.clone(), Default::default());
         match aside.look(&replaced.name)? {
             Some(out) if Some(out.inode) == replaced.note.restored => {
                 replaced.stage = Stage::Removing;

@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 
 use keepshare_base::{Change, Epoch, FileId, Seq};
+use keepshare_decide::{Inode, Seed, agenda::FileTask};
 
 use super::{Worker, now};
 use crate::source::{
     Head, SourceAlarm, SourceError, kept,
     ledger::{Snapshot, Tx},
-    map::Inode,
     pass::Regions,
-    round::{FileTask, Seed},
     shared::{Phase, Request, lock},
 };
 
@@ -71,7 +70,7 @@ impl Worker {
         })?;
         self.keep_again(files);
         for (file, _) in files {
-            self.pending.add_file(*file, FileTask { verify: true, ..FileTask::default() });
+            self.pending.agenda.add_file(*file, FileTask { verify: true, ..FileTask::default() });
         }
         Ok(())
     }

@@ -20,6 +20,11 @@ use keepshare_base::{
     FileId, Kind, Name, PresentFile, RequestId, RestoreOutcome, RestoreRow, SetPath,
 };
 
+use keepshare_decide::{
+    At, FileRecord,
+    agenda::{FileTask, NameTask},
+};
+
 use super::{Worker, chain};
 use crate::capture::Touch;
 use crate::source::{
@@ -27,9 +32,6 @@ use crate::source::{
     aside::{Note, is_impossible, random_name},
     folders::Folders,
     ledger::Tx,
-    map::FileRecord,
-    problems::ProblemAt,
-    round::{FileTask, NameTask},
     shared::{Reply, Request, Shared},
     tree::{AtName, Seen, Tree},
     writing::{self, Wrote},
@@ -207,11 +209,7 @@ impl Worker {
     }
 
     /// Answers those whose files went again before they were journaled, or cannot be read.
-    pub(super) fn break_restores(
-        &mut self,
-        lost: &[FileId],
-        problems: &[(ProblemAt, FileProblem)],
-    ) {
+    pub(super) fn break_restores(&mut self, lost: &[FileId], problems: &[(At, FileProblem)]) {
         self.lost_torn(lost);
         if self.pending.restores.is_empty() {
             return;
@@ -268,11 +266,11 @@ impl Worker {
         let target = match self.look_for(id)? {
             Look::Answered(answer) => return Ok(Next::Answer(answer)),
             Look::Unkept(parent, name, file) => {
-                self.pending.add_name(parent, name, NameTask::default());
+                self.pending.agenda.add_name(parent, name, NameTask::default());
                 if let Some(file) = file {
                     // What is there becomes a version now, whoever has it open.
                     let touch = Touch { closed: true, ..Touch::default() };
-                    self.pending.add_file(file, FileTask { touch, ..FileTask::default() });
+                    self.pending.agenda.add_file(file, FileTask { touch, ..FileTask::default() });
                 }
                 return Ok(Next::Wait(UNKEPT));
             }

@@ -1,25 +1,19 @@
 //! What is done now and then: cuts after a pause, acknowledgements, trimming, the spool, the status.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use keepshare_base::{FileTime, Seq};
+use keepshare_decide::agenda::FileTask;
 
 use super::{TICK, Worker, chain};
-use crate::source::{
-    PROBLEMS_MAX, SourceAlarm, SourceError, SourceLimits,
-    ledger::Tx,
-    round::FileTask,
-    shared::{Shared, Unseen, lock},
+use crate::{
+    clock::mono,
+    source::{
+        PROBLEMS_MAX, SourceAlarm, SourceError, SourceLimits,
+        ledger::Tx,
+        shared::{Shared, Unseen, lock},
+    },
 };
-
-/// How often recently written files are looked at, whatever the events said.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
-
-/// For how long.
-const SWEPT_FOR: Duration = Duration::from_secs(30);
 
 /// The journal is trimmed when so many changes have gathered that nobody needs.
 const TRIM_AFTER: u64 = 256;
@@ -32,8 +26,7 @@ impl Worker {
     pub(super) fn has_notes(&self) -> bool {
         self.ledger.has_failed()
             || self.cutting.is_waiting()
-            || !self.recent.is_empty()
-            || self.linked.is_waiting()
+            || self.pending.agenda.has_linked()
             || self.owners.is_waiting()
             || !self.replaced.is_empty()
             || self.aside.is_some()
@@ -46,7 +39,7 @@ impl Worker {
 
     /// Does what is due now and then.
     pub(super) fn tick(&mut self) {
-        let now = Instant::now();
+        let now = mono();
         if now < self.next_tick {
             return;
         }
@@ -56,7 +49,7 @@ impl Worker {
             self.fail(&SourceError::journal(std::io::Error::other("the disk failed")));
         }
         let can_turn = self.attached.is_some() && self.short_until.is_none();
-        let cuts = if can_turn { self.cutting.due() } else { Vec::new() };
+        let cuts = if can_turn { self.cutting.due(now) } else { Vec::new() };
         if !cuts.is_empty()
             && let Err(error) = self.turn(cuts)
         {
@@ -70,9 +63,8 @@ impl Worker {
         self.look_at_replaced();
         self.sync_gone();
         self.end_aside();
-        self.sweep(now);
-        if !self.pending.may_find_moved() {
-            self.pending.strange.forget_old();
+        if !self.pending.agenda.may_find_moved() {
+            self.pending.agenda.strangers.forget_old(now);
         }
     }
 
@@ -98,22 +90,10 @@ impl Worker {
         match marked {
             Ok(()) => {
                 for file in files {
-                    self.pending.add_file(file, FileTask::default());
+                    self.pending.agenda.add_file(file, FileTask::default());
                 }
             }
             Err(error) => self.fail(&error),
-        }
-    }
-
-    /// Looks again at what was written a short while ago: stores through a memory map raise no events.
-    fn sweep(&mut self, now: Instant) {
-        if now < self.next_sweep || self.recent.is_empty() {
-            return;
-        }
-        self.next_sweep = now + SWEEP_EVERY;
-        self.recent.retain(|_, written| now < *written + SWEPT_FOR);
-        for file in self.recent.keys() {
-            self.pending.add_file(*file, FileTask { suspect: true, ..FileTask::default() });
         }
     }
 
@@ -183,7 +163,7 @@ impl Worker {
         let state = self.ledger.state();
         status.capture = self.attached.as_ref().map_or("none", |a| a.capture.name());
         status.dirty = self.dirty() as u64;
-        status.scanning = self.pending.scanning;
+        status.scanning = self.pending.agenda.is_scanning();
         status.journal_bytes = state.journal_bytes;
         status.journal_entries = state.journal_entries;
         status.spool_bytes = lock(&self.shared.payloads).spool_bytes();
@@ -193,17 +173,18 @@ impl Worker {
     pub(super) fn show_problems(&mut self, scan_ended: bool) {
         let mut unseen = lock(&self.shared.unseen);
         let is_known = scan_ended || !matches!(*unseen, Unseen::NotYetKnown);
-        if !self.problems.take_changed() && !scan_ended {
+        if !self.pending.agenda.problems.take_changed() && !scan_ended {
             return;
         }
         if is_known {
-            let places = self.problems.places();
+            let places = self.pending.agenda.problems.places();
             *unseen = places.map_or(Unseen::TooMany, |places| Unseen::Places(Arc::new(places)));
         }
         drop(unseen);
         let mut status = lock(&self.shared.status);
-        status.problem_count = self.problems.count();
-        status.problems = self.problems.shown().take(PROBLEMS_MAX).cloned().collect();
+        status.problem_count = self.pending.agenda.problems.count();
+        status.problems =
+            self.pending.agenda.problems.shown().take(PROBLEMS_MAX).cloned().collect();
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use keepshare_base::{FileId, Name};
+use keepshare_base::FileId;
+use keepshare_proto::MonoTime;
 
-use super::FileProblem;
+use crate::At;
 
 /// The most problems remembered one by one of what is not replicated, and as many of what is replicated in part; what is
 /// beyond is found by scans only.
@@ -17,29 +18,35 @@ const KEPT_MAX: usize = 1 << 16;
 const TRY_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 
 /// How the reason ends where all of a folder was seen, and some name in it is too long for a set with its escapes.
-pub(crate) const UNUSABLE: &str = "cannot be shown in a set; give it a shorter name";
+pub const UNUSABLE: &str = "cannot be shown in a set; give it a shorter name";
 
-/// A name in a folder, or the folder itself.
-pub(crate) type ProblemAt = (FileId, Option<Name>);
+/// A file that could not be read or shown; everything else goes on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FileProblem {
+    /// Its path in the set, safe to print.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+}
 
 /// What could not be read.
 #[derive(Debug, Default)]
-pub(crate) struct Problems {
-    places: BTreeMap<ProblemAt, Problem>,
+pub struct Problems {
+    places: BTreeMap<At, Problem>,
     /// How many of them keep only something of a name back.
     partial: usize,
     /// So many more did not find room.
     more_unseen: u64,
     /// And so many that keep only something of a name back: how many there are must not hide what is not replicated.
     more_partial: u64,
-    next: Option<Instant>,
+    next: Option<MonoTime>,
     changed: bool,
 }
 
 #[derive(Debug)]
 struct Problem {
     shown: FileProblem,
-    again: Instant,
+    again: MonoTime,
     wait: Duration,
     /// The name is replicated, but for something of it.
     partial: bool,
@@ -47,12 +54,12 @@ struct Problem {
 
 impl Problems {
     /// Tells whether there are none.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.places.is_empty() && self.more() == 0
     }
 
     /// Returns how many there are.
-    pub(crate) fn count(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.places.len() as u64 + self.more()
     }
 
@@ -61,36 +68,36 @@ impl Problems {
     }
 
     /// Returns them as they are shown.
-    pub(crate) fn shown(&self) -> impl Iterator<Item = &FileProblem> {
+    pub fn shown(&self) -> impl Iterator<Item = &FileProblem> {
         self.places.values().map(|problem| &problem.shown)
     }
 
     /// Returns all places that are not replicated; `None` when there are more than are remembered.
-    pub(crate) fn places(&self) -> Option<HashSet<ProblemAt>> {
+    pub fn places(&self) -> Option<HashSet<At>> {
         let unseen = self.places.iter().filter(|(_, problem)| !problem.partial);
         (self.more_unseen == 0).then(|| unseen.map(|(place, _)| place.clone()).collect())
     }
 
     /// Tells whether a folder could not be listed.
-    pub(crate) fn is_closed(&self, folder: FileId) -> bool {
+    pub fn is_closed(&self, folder: FileId) -> bool {
         let problem = self.places.get(&(folder, None));
         problem.is_some_and(|problem| !problem.shown.reason.ends_with(UNUSABLE))
     }
 
     /// Takes in what came of looking: `looked` are all places that were looked at, `found` the problems there, `partial`
     /// those that keep only something of a name back.
-    pub(crate) fn update(
+    pub fn update(
         &mut self,
-        looked: Vec<ProblemAt>,
-        found: Vec<(ProblemAt, FileProblem)>,
-        partial: Vec<(ProblemAt, FileProblem)>,
+        now: MonoTime,
+        looked: Vec<At>,
+        found: Vec<(At, FileProblem)>,
+        partial: Vec<(At, FileProblem)>,
     ) {
         if self.is_empty() && found.is_empty() && partial.is_empty() {
             return;
         }
         self.changed = true;
-        let now = Instant::now();
-        let former: BTreeMap<ProblemAt, Problem> =
+        let former: BTreeMap<At, Problem> =
             looked.iter().filter_map(|place| self.places.remove_entry(place)).collect();
         self.partial -= former.values().filter(|problem| problem.partial).count();
         let partial = partial.into_iter().map(|(place, shown)| (place, shown, true));
@@ -116,23 +123,23 @@ impl Problems {
     }
 
     /// Forgets those that were not remembered one by one: a scan finds them again.
-    pub(crate) fn begin_scan(&mut self) {
+    pub fn begin_scan(&mut self) {
         self.changed |= self.more() > 0;
         (self.more_unseen, self.more_partial) = (0, 0);
     }
 
     /// Tells whether they changed since the last call.
-    pub(crate) fn take_changed(&mut self) -> bool {
+    pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
 
     /// Returns when something is to be tried again.
-    pub(crate) fn next_try(&self) -> Option<Instant> {
+    pub fn next_try(&self) -> Option<MonoTime> {
         self.next
     }
 
     /// Takes the places that are to be tried again now.
-    pub(crate) fn take_due(&mut self, now: Instant) -> Vec<ProblemAt> {
+    pub fn take_due(&mut self, now: MonoTime) -> Vec<At> {
         if self.next.is_none_or(|next| next > now) {
             return Vec::new();
         }
@@ -148,6 +155,8 @@ impl Problems {
 
 #[cfg(test)]
 mod tests {
+    use keepshare_base::{FileId, Name};
+
     use super::*;
 
     fn problem() -> FileProblem {
@@ -157,22 +166,21 @@ mod tests {
     #[test]
     fn what_fails_again_is_tried_less_often_and_what_is_well_is_forgotten() {
         let place = (FileId::ROOT, Some(Name::new(b"a").unwrap()));
-        let mut problems = Problems::default();
-        problems.update(vec![], vec![(place.clone(), problem())], vec![]);
+        let (mut now, mut problems) = (MonoTime(0), Problems::default());
+        problems.update(now, vec![], vec![(place.clone(), problem())], vec![]);
         let mut waits = Vec::new();
         for _ in 0..9 {
             let at = problems.next_try().unwrap();
-            waits.push(at.saturating_duration_since(Instant::now()).as_millis().div_ceil(1000));
+            waits.push(at.since(now).as_secs());
             let due = problems.take_due(at);
             assert_eq!(due, std::slice::from_ref(&place));
             assert_eq!(problems.next_try(), None);
-            // As if the time had come.
-            problems.places.get_mut(&place).unwrap().again = Instant::now();
-            problems.update(vec![place.clone()], vec![(place.clone(), problem())], vec![]);
+            now = at;
+            problems.update(now, vec![place.clone()], vec![(place.clone(), problem())], vec![]);
             assert_eq!(problems.count(), 1);
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        problems.update(vec![place.clone()], vec![], vec![]);
+        problems.update(now, vec![place.clone()], vec![], vec![]);
         assert!(problems.is_empty());
     }
 
@@ -180,11 +188,11 @@ mod tests {
     #[test]
     fn an_early_look_keeps_the_time_of_the_next_one() {
         let place = (FileId::ROOT, None);
-        let mut problems = Problems::default();
-        problems.update(vec![], vec![(place.clone(), problem())], vec![]);
+        let (now, mut problems) = (MonoTime(0), Problems::default());
+        problems.update(now, vec![], vec![(place.clone(), problem())], vec![]);
         let at = problems.next_try().unwrap();
         for _ in 0..100 {
-            problems.update(vec![place.clone()], vec![(place.clone(), problem())], vec![]);
+            problems.update(now, vec![place.clone()], vec![(place.clone(), problem())], vec![]);
         }
         assert_eq!(problems.next_try(), Some(at));
         assert!(problems.is_closed(FileId::ROOT));
@@ -195,19 +203,19 @@ mod tests {
     fn what_is_partly_replicated_hides_nothing_that_is_unseen() {
         let place = |n: usize| (FileId::ROOT, Some(Name::new(n.to_string().as_bytes()).unwrap()));
         let partial = (0..=KEPT_MAX).map(|n| (place(n), problem())).collect();
-        let mut problems = Problems::default();
-        problems.update(vec![], vec![], partial);
-        problems.update(vec![], vec![((FileId::ROOT, None), problem())], vec![]);
+        let (now, mut problems) = (MonoTime(0), Problems::default());
+        problems.update(now, vec![], vec![], partial);
+        problems.update(now, vec![], vec![((FileId::ROOT, None), problem())], vec![]);
         assert_eq!(problems.count(), KEPT_MAX as u64 + 2);
         assert_eq!(problems.places(), Some(HashSet::from([(FileId::ROOT, None)])));
         // What is partly replicated first and not at all then is of the other kind.
-        problems.update(vec![place(0)], vec![(place(0), problem())], vec![]);
+        problems.update(now, vec![place(0)], vec![(place(0), problem())], vec![]);
         assert_eq!(problems.places().map(|places| places.len()), Some(2));
         let unseen = (0..KEPT_MAX).map(|n| (place(n + KEPT_MAX + 1), problem())).collect();
-        problems.update(vec![], unseen, vec![]);
+        problems.update(now, vec![], unseen, vec![]);
         assert_eq!(problems.places(), None);
         problems.begin_scan();
-        problems.update((0..3 * KEPT_MAX).map(place).collect(), vec![], vec![]);
+        problems.update(now, (0..3 * KEPT_MAX).map(place).collect(), vec![], vec![]);
         assert_eq!(problems.places(), Some(HashSet::from([(FileId::ROOT, None)])));
     }
 
@@ -215,11 +223,11 @@ mod tests {
     #[test]
     fn what_is_partly_replicated_is_told_and_is_no_unseen_place() {
         let place = (FileId::ROOT, Some(Name::new(b"a").unwrap()));
-        let mut problems = Problems::default();
-        problems.update(vec![], vec![], vec![(place.clone(), problem())]);
+        let (now, mut problems) = (MonoTime(0), Problems::default());
+        problems.update(now, vec![], vec![], vec![(place.clone(), problem())]);
         assert_eq!(problems.count(), 1);
         assert!(problems.places().unwrap().is_empty());
-        problems.update(vec![place], vec![], vec![]);
+        problems.update(now, vec![place], vec![], vec![]);
         assert!(problems.is_empty());
     }
 }

@@ -6,28 +6,16 @@
 
 use std::collections::{HashMap, HashSet};
 
-use keepshare_base::{FileId, Kind, Name};
+use keepshare_base::{FileId, Kind};
 
 use super::fitting::{Load, in_pieces};
-
-/// How one name changed.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct NameDiff {
-    /// The folder.
-    pub(crate) parent: FileId,
-    /// The name.
-    pub(crate) name: Name,
-    /// What it stood for.
-    pub(crate) old: Option<(FileId, Kind)>,
-    /// What it stands for.
-    pub(crate) new: Option<(FileId, Kind)>,
-}
+use crate::look::NameDiff;
 
 /// Groups name changes into changes of a set and puts them in an order that is right after every one of them.
 ///
 /// Within a group, and among groups of removals, what is deeper in a folder that goes comes first if it came first in
 /// `diffs`.
-pub(crate) fn group(diffs: Vec<NameDiff>) -> Vec<Vec<NameDiff>> {
+pub fn group(diffs: Vec<NameDiff>) -> Vec<Vec<NameDiff>> {
     let mut sets = Sets::new(diffs.len());
     let gained = row_of(&diffs, |diff| diff.new);
     let lost = row_of(&diffs, |diff| diff.old);
@@ -145,7 +133,7 @@ impl Sets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use keepshare_base::{Epoch, OriginId};
+    use keepshare_base::{Epoch, Name, OriginId};
 
     fn id(counter: u64) -> FileId {
         FileId { origin: OriginId(1), epoch: Epoch::FIRST, counter }

@@ -3,32 +3,31 @@
 //! That a state is no version yet is kept in the map; here is only when its file was written, so a restart makes
 //! versions a moment later.
 
-use std::{collections::HashMap, time::Instant};
+use std::collections::HashMap;
 
 use keepshare_base::FileId;
 use keepshare_proto::{
     MonoTime,
-    cut::{CutInput, CutRule, CutState},
+    cut::{Cut, CutInput, CutRule, CutState},
 };
 
 /// When files were written whose states are no versions yet.
 #[derive(Debug)]
-pub(crate) struct Cutting {
+pub struct Cutting {
     rule: CutRule,
-    began: Instant,
     files: HashMap<FileId, CutState>,
 }
 
 impl Cutting {
     /// Begins with nothing written.
-    pub(crate) fn new(rule: CutRule) -> Self {
-        Self { rule, began: Instant::now(), files: HashMap::new() }
+    pub fn new(rule: CutRule) -> Self {
+        Self { rule, files: HashMap::new() }
     }
 
     /// Hears that a file was written, and perhaps closed; tells whether its state is a version.
-    pub(crate) fn written(&mut self, file: FileId, closed: bool) -> bool {
-        let cut = self.input(file, CutInput::Written).is_some();
-        let cut = (closed && self.input(file, CutInput::Closed).is_some()) || cut;
+    pub fn written(&mut self, now: MonoTime, file: FileId, closed: bool) -> bool {
+        let cut = self.input(now, file, CutInput::Written).is_some();
+        let cut = (closed && self.input(now, file, CutInput::Closed).is_some()) || cut;
         if cut {
             self.files.remove(&file);
         }
@@ -36,20 +35,20 @@ impl Cutting {
     }
 
     /// Hears that there is a state from before that is no version yet.
-    pub(crate) fn was_written(&mut self, file: FileId) {
+    pub fn was_written(&mut self, now: MonoTime, file: FileId) {
         if !self.files.contains_key(&file) {
-            self.input(file, CutInput::Written);
+            self.input(now, file, CutInput::Written);
         }
     }
 
     /// Forgets a file.
-    pub(crate) fn forget(&mut self, file: FileId) {
+    pub fn forget(&mut self, file: FileId) {
         self.files.remove(&file);
     }
 
     /// Takes the files whose states are versions because time has passed.
-    pub(crate) fn due(&mut self) -> Vec<FileId> {
-        let (now, rule) = (self.now(), self.rule);
+    pub fn due(&mut self, now: MonoTime) -> Vec<FileId> {
+        let rule = self.rule;
         let mut due = Vec::new();
         self.files.retain(|file, state| {
             let cut = state.handle_input(rule, now, CutInput::Tick).is_some();
@@ -62,16 +61,11 @@ impl Cutting {
     }
 
     /// Tells whether time alone will make a version.
-    pub(crate) fn is_waiting(&self) -> bool {
+    pub fn is_waiting(&self) -> bool {
         !self.files.is_empty()
     }
 
-    fn input(&mut self, file: FileId, input: CutInput) -> Option<keepshare_proto::cut::Cut> {
-        let (now, rule) = (self.now(), self.rule);
-        self.files.entry(file).or_default().handle_input(rule, now, input)
-    }
-
-    fn now(&self) -> MonoTime {
-        MonoTime(u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX))
+    fn input(&mut self, now: MonoTime, file: FileId, input: CutInput) -> Option<Cut> {
+        self.files.entry(file).or_default().handle_input(self.rule, now, input)
     }
 }

@@ -9,14 +9,15 @@ use keepshare_base::{
 };
 use keepshare_proto::codec::{ROWS_BYTES_MAX, file_row_len, row_len};
 
-use super::{plan::NameDiff, transfer::Row};
+use super::Row;
+use crate::look::NameDiff;
 
 /// The most extents put into one change, below what a change may have; one row has no more.
 const EXTENTS_MAX: usize = 4096;
 
 /// What the rows of one change come to.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Load {
+pub struct Load {
     names: usize,
     files: usize,
     cuts: usize,
@@ -28,26 +29,29 @@ pub(crate) struct Load {
 
 /// The rows of one change.
 #[derive(Debug, Default)]
-pub(crate) struct Rows {
-    pub(crate) names: Vec<NameRow>,
-    pub(crate) files: Vec<Row>,
-    pub(crate) cuts: Vec<FileId>,
+pub struct Rows {
+    /// Names, and what they stand for after it.
+    pub names: Vec<NameRow>,
+    /// Files, with their content.
+    pub files: Vec<Row>,
+    /// Files whose present state becomes a version.
+    pub cuts: Vec<FileId>,
 }
 
 impl Load {
     /// Returns what a name row comes to.
-    pub(crate) fn of_name(row: &NameRow) -> Self {
+    pub fn of_name(row: &NameRow) -> Self {
         Self { names: 1, row_bytes: row_len(row), ..Self::default() }
     }
 
     /// Returns what the row of a name that changed comes to.
-    pub(crate) fn of_diff(diff: &NameDiff) -> Self {
+    pub fn of_diff(diff: &NameDiff) -> Self {
         let row_bytes = row_len(&(diff.parent, &diff.name, diff.new));
         Self { names: 1, row_bytes, ..Self::default() }
     }
 
     /// Returns what a file row comes to.
-    pub(crate) fn of_file(row: &FileRow) -> Self {
+    pub fn of_file(row: &FileRow) -> Self {
         let extents = match &row.content {
             Content::Same => 0,
             Content::Extents { extents, .. } => extents.len(),
@@ -63,17 +67,17 @@ impl Load {
     }
 
     /// Returns what it comes to that a file's state becomes a version.
-    pub(crate) fn of_cut(file: FileId) -> Self {
+    pub fn of_cut(file: FileId) -> Self {
         Self { cuts: 1, row_bytes: row_len(&file), ..Self::default() }
     }
 
     /// Returns what it comes to that a state was made a version by an earlier change.
-    pub(crate) fn of_made(made: &(FileId, Made)) -> Self {
+    pub fn of_made(made: &(FileId, Made)) -> Self {
         Self { row_bytes: row_len(made), ..Self::default() }
     }
 
     /// Returns both together.
-    pub(crate) fn with(self, more: Self) -> Self {
+    pub fn with(self, more: Self) -> Self {
         Self {
             names: self.names + more.names,
             files: self.files + more.files,
@@ -86,7 +90,7 @@ impl Load {
     }
 
     /// Tells whether one change has room for it.
-    pub(crate) fn fits(&self) -> bool {
+    pub fn fits(&self) -> bool {
         self.names <= NAMES_PER_CHANGE_MAX
             && self.files <= FILES_PER_CHANGE_MAX
             && self.cuts <= FILES_PER_CHANGE_MAX
@@ -97,7 +101,7 @@ impl Load {
     }
 
     /// Adds to it what there is room for; tells whether there is.
-    pub(crate) fn add(&mut self, more: Self) -> bool {
+    pub fn add(&mut self, more: Self) -> bool {
         let both = self.with(more);
         let fits = both.fits();
         if fits {
@@ -110,7 +114,7 @@ impl Load {
 /// Puts rows that belong together into one change, or into several in order where one has no room for them.
 ///
 /// What does not fit goes ahead: content before the names that show it, versions before what replaces them.
-pub(crate) fn changes(names: Vec<NameRow>, files: Vec<Row>, cuts: Vec<FileId>) -> Vec<Rows> {
+pub fn changes(names: Vec<NameRow>, files: Vec<Row>, cuts: Vec<FileId>) -> Vec<Rows> {
     let mut names = in_pieces(names, Load::of_name);
     let mut last = Rows { names: names.pop().unwrap_or_default(), ..Rows::default() };
     let mut load = last.names.iter().map(Load::of_name).fold(Load::default(), Load::with);
@@ -142,7 +146,7 @@ pub(crate) fn changes(names: Vec<NameRow>, files: Vec<Row>, cuts: Vec<FileId>) -
 }
 
 /// Splits rows, in order, into pieces for which one change has room.
-pub(crate) fn in_pieces<T>(rows: Vec<T>, load_of: impl Fn(&T) -> Load) -> Vec<Vec<T>> {
+pub fn in_pieces<T>(rows: Vec<T>, load_of: impl Fn(&T) -> Load) -> Vec<Vec<T>> {
     let mut pieces: Vec<Vec<T>> = Vec::new();
     let mut load = Load::default();
     for row in rows {
@@ -172,7 +176,7 @@ mod tests {
     use rand::{Rng, SeedableRng, rngs::StdRng};
 
     use super::*;
-    use crate::source::provider::placeholder;
+    use crate::compose::placeholder;
 
     /// Returns a generator for a test, and prints its seed; `KEEPSHARE_SEED` gives another.
     fn random() -> StdRng {

@@ -1,0 +1,375 @@
+//! A ledger in memory and a folder of facts, for the tests of what decides.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    convert::Infallible,
+};
+
+use keepshare_base::{
+    Change, Epoch, FileId, FileTime, Kind, Meta, Name, OriginId, Owner, Position, RestoreRow, Seq,
+    Stamp,
+};
+use keepshare_proto::{MonoTime, cut::CutRule};
+
+use crate::{
+    AtName, Failure, FileRecord, Inode, Ledger, Looked, MapEntry, NoFolder, Seed, Seen, Signature,
+    agenda::{Agenda, FileTask, NameTask, Strangers},
+    compose::{Composed, Composer, Done, Got, Row, Want, When, cutting::Cutting},
+    look::{Ask, Context, Fact, Findings, Look},
+};
+
+mod agendas;
+mod composing;
+mod looking;
+
+/// The identity map and the journal, in memory.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Memory {
+    names: BTreeMap<(FileId, Name), (FileId, Kind)>,
+    files: BTreeMap<FileId, FileRecord>,
+    next: u64,
+    pub(crate) journal: Vec<Change>,
+}
+
+impl Ledger for Memory {
+    type Error = Infallible;
+
+    fn lookup(&self, parent: FileId, name: &Name) -> Result<Option<(FileId, Kind)>, Infallible> {
+        Ok(self.names.get(&(parent, name.clone())).copied())
+    }
+
+    fn list(
+        &self,
+        parent: FileId,
+        after: Option<&Name>,
+        limit: usize,
+    ) -> Result<Vec<MapEntry>, Infallible> {
+        let inside = self.names.iter().filter(|((folder, name), _)| {
+            *folder == parent && after.is_none_or(|after| name > after)
+        });
+        let entry = |((_, name), (file, kind)): (&(FileId, Name), &(FileId, Kind))| MapEntry {
+            name: name.clone(),
+            file: *file,
+            kind: *kind,
+        };
+        Ok(inside.map(entry).take(limit).collect())
+    }
+
+    fn links(&self, file: FileId, limit: usize) -> Result<Vec<(FileId, Name)>, Infallible> {
+        let links = self.names.iter().filter(|(_, (known, _))| *known == file);
+        Ok(links.map(|(place, _)| place.clone()).take(limit).collect())
+    }
+
+    fn record(&self, file: FileId) -> Result<Option<FileRecord>, Infallible> {
+        Ok(self.files.get(&file).cloned())
+    }
+
+    fn by_number(&self, number: u64) -> Result<Option<FileId>, Infallible> {
+        let known = self.files.iter().find(|(_, record)| record.inode.number == number);
+        Ok(known.map(|(file, _)| *file))
+    }
+
+    fn set_name(
+        &mut self,
+        parent: FileId,
+        name: &Name,
+        target: Option<(FileId, Kind)>,
+    ) -> Result<(), Infallible> {
+        match target {
+            Some(target) => self.names.insert((parent, name.clone()), target),
+            None => self.names.remove(&(parent, name.clone())),
+        };
+        Ok(())
+    }
+
+    fn set_record(&mut self, file: FileId, record: &FileRecord) -> Result<(), Infallible> {
+        self.files.insert(file, record.clone());
+        Ok(())
+    }
+
+    fn remove_file(&mut self, file: FileId) -> Result<(), Infallible> {
+        self.files.remove(&file);
+        Ok(())
+    }
+
+    fn clear_blocks(&mut self, _file: FileId) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn new_file(&mut self) -> Result<FileId, Infallible> {
+        self.next += 1;
+        Ok(id(self.next))
+    }
+
+    fn end_stale(&mut self, _file: FileId) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn append(&mut self, change: &Change) -> Result<Position, Infallible> {
+        self.journal.push(change.clone());
+        let seq = Seq(self.journal.len() as u64);
+        Ok(Position { origin: OriginId(1), epoch: Epoch::FIRST, seq })
+    }
+
+    fn answer(&mut self, _restore: &RestoreRow, _position: Position) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+/// A folder as it stands: objects by their path, with `/` between names.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Folder {
+    pub(crate) objects: BTreeMap<String, Seen>,
+    pub(crate) contents: HashMap<u64, Vec<u8>>,
+}
+
+impl Folder {
+    /// Makes an object.
+    pub(crate) fn make(&mut self, path: &str, number: u64, kind: Kind) {
+        let inode = Inode { number, birth: FileTime { secs: 1, nanos: 0 } };
+        let time = FileTime { secs: 100, nanos: 0 };
+        let signature = Signature { size: 0, mtime: time, ctime: time };
+        let seen = Seen {
+            inode,
+            kind,
+            signature,
+            links: 1,
+            mode: 0o644,
+            user: 0,
+            group: 0,
+            rdev: 0,
+            device: 1,
+        };
+        self.objects.insert(path.to_owned(), seen);
+    }
+
+    /// Writes a content at a time.
+    pub(crate) fn write(&mut self, path: &str, secs: i64, content: &str) {
+        let seen = self.objects.get_mut(path).unwrap();
+        let time = FileTime { secs, nanos: 0 };
+        seen.signature = Signature { size: content.len() as u64, mtime: time, ctime: time };
+        self.contents.insert(seen.inode.number, content.as_bytes().to_vec());
+    }
+
+    /// Moves an object, and all that is in it.
+    pub(crate) fn rename(&mut self, from: &str, to: &str) {
+        let inside = format!("{from}/");
+        let is_moved = |path: &String| path == from || path.starts_with(&inside);
+        let moved: Vec<String> =
+            self.objects.keys().filter(|path| is_moved(path)).cloned().collect();
+        for path in moved {
+            let seen = self.objects.remove(&path).unwrap();
+            self.objects.insert(path.replacen(from, to, 1), seen);
+        }
+    }
+
+    fn path(map: &Memory, folder: FileId) -> Option<String> {
+        let names = map.path(folder).unwrap()?;
+        Some(names.iter().map(ToString::to_string).collect::<Vec<_>>().join("/"))
+    }
+
+    fn at(&self, map: &Memory, folder: FileId, name: &Name) -> Result<String, NoFolder> {
+        let path = Self::path(map, folder).ok_or(NoFolder::Elsewhere)?;
+        if folder == FileId::ROOT {
+            return Ok(name.to_string());
+        }
+        let known = map.record(folder).unwrap().ok_or(NoFolder::Elsewhere)?;
+        match self.objects.get(&path) {
+            Some(seen) if seen.inode == known.inode => Ok(format!("{path}/{name}")),
+            _ => Err(NoFolder::Elsewhere),
+        }
+    }
+
+    /// Answers what a round asks.
+    pub(crate) fn answer(&self, map: &Memory, ask: &Ask) -> Fact {
+        match ask {
+            Ask::Name(parent, name) => Fact::Looked(match self.at(map, *parent, name) {
+                Ok(path) => Looked::Saw(match self.objects.get(&path) {
+                    Some(seen) => AtName::Object(*seen),
+                    None => AtName::Nothing,
+                }),
+                Err(none) => Looked::NoFolder(none),
+            }),
+            Ask::Root => Fact::Looked(Looked::Saw(AtName::Nothing)),
+            Ask::Attributes(_, _, seen) => Fact::Attributes(Ok(meta(seen))),
+            Ask::Readable(..) => Fact::Readable(Ok(())),
+        }
+    }
+
+    /// Reads what a composer wants.
+    pub(crate) fn read(&self, want: Want) -> Got {
+        match want {
+            Want::Content { file, at, .. } => {
+                let Some(payload) = self.contents.get(&at.seen.inode.number).cloned() else {
+                    return Got::Unread(Failure::missing(), std::time::Duration::ZERO, false);
+                };
+                let row = keepshare_base::FileRow {
+                    file,
+                    event: if at.born {
+                        keepshare_base::Event::Created
+                    } else {
+                        keepshare_base::Event::Saved
+                    },
+                    meta: meta(&at.seen),
+                    content: keepshare_base::Content::whole(&payload),
+                    hash: Some(keepshare_base::ContentHash::of(&payload)),
+                    cut: false,
+                    fuzzy: false,
+                };
+                let row = Row { row, payload };
+                let done = Done { row, seen: at.seen, blocks: true, changed: true };
+                Got::Content(Box::new(done), std::time::Duration::ZERO)
+            }
+            Want::Meta(_, at) => Got::Meta(Ok(meta(&at.seen))),
+            Want::Folder(_) => Got::Folder(None),
+        }
+    }
+}
+
+pub(crate) fn id(counter: u64) -> FileId {
+    FileId { origin: OriginId(1), epoch: Epoch::FIRST, counter }
+}
+
+pub(crate) fn name(text: &str) -> Name {
+    Name::new(text.as_bytes()).unwrap()
+}
+
+pub(crate) fn meta(seen: &Seen) -> Meta {
+    Meta {
+        kind: seen.kind,
+        size: seen.signature.size,
+        mode: seen.mode,
+        owner: Owner::default(),
+        group: Owner::default(),
+        mtime: seen.signature.mtime,
+        symlink: vec![],
+        rdev: 0,
+        xattrs: vec![],
+    }
+}
+
+/// A moment so many milliseconds after the start.
+pub(crate) fn at(millis: u64) -> MonoTime {
+    MonoTime(millis * 1000)
+}
+
+/// A source of which only the folder is not real: everything that decides, over facts.
+pub(crate) struct Source {
+    pub(crate) map: Memory,
+    pub(crate) folder: Folder,
+    pub(crate) agenda: Agenda,
+    cutting: Cutting,
+}
+
+impl Source {
+    pub(crate) fn new() -> Self {
+        let mut map = Memory::default();
+        let mut folder = Folder::default();
+        folder.make("", 1, Kind::Dir);
+        let root = folder.objects[""];
+        let record = FileRecord::new(root.inode, root.signature, meta(&root));
+        map.set_record(FileId::ROOT, &record).unwrap();
+        let cutting = Cutting::new(CutRule::default());
+        Self { map, folder, agenda: Agenda::default(), cutting }
+    }
+
+    /// Says that something happened to a name.
+    pub(crate) fn told(&mut self, path: &str) {
+        let (folder, last) = path.rsplit_once('/').unwrap_or(("", path));
+        let parent = self.file(folder);
+        self.agenda.add_name(parent, name(last), NameTask::default());
+    }
+
+    /// Returns which file the map has at a path.
+    pub(crate) fn file(&self, path: &str) -> FileId {
+        let names = path.split('/').filter(|name| !name.is_empty());
+        names.fold(FileId::ROOT, |at, part| {
+            self.map.lookup(at, &name(part)).unwrap().expect("it is known").0
+        })
+    }
+
+    /// Looks at what is due; folders that are new are read in the next round.
+    pub(crate) fn look(&mut self, now: MonoTime) -> Findings {
+        self.agenda.take_due(now);
+        while let Some((folder, _)) = self.agenda.take_folder() {
+            let Some(path) = Folder::path(&self.map, folder) else { continue };
+            let inside = self.folder.objects.keys().filter_map(|known| {
+                let rest = known.strip_prefix(&path)?;
+                let rest = if path.is_empty() { rest } else { rest.strip_prefix('/')? };
+                (!rest.is_empty() && !rest.contains('/')).then(|| rest.to_owned())
+            });
+            for inside in inside.collect::<Vec<_>>() {
+                self.agenda.add_name(folder, name(&inside), NameTask::default());
+            }
+        }
+        let names = self.agenda.take_names(1000);
+        let files = self.agenda.take_files(1000);
+        let (reading, seed) = (HashMap::new(), Seed::new());
+        let mut strangers = Strangers::default();
+        let context = Context {
+            big_bytes: Some(1 << 20),
+            is_scanning: self.agenda.is_scanning(),
+            reading: &reading,
+            strangers: &mut strangers,
+            seed: &seed,
+        };
+        let mut look = Look::new(context, names, files);
+        while let Some(ask) = look.next(&mut self.map).unwrap() {
+            let fact = self.folder.answer(&self.map, &ask);
+            look.hear(&mut self.map, fact).unwrap();
+        }
+        let mut found = look.end();
+        for (folder, scan) in std::mem::take(&mut found.more.folders) {
+            self.agenda.add_folder(folder, scan);
+        }
+        self.agenda.look_again(now, std::mem::take(&mut found.more.names));
+        found
+    }
+
+    /// Looks, reads, and journals; returns what was composed beside the journal.
+    pub(crate) fn turn(&mut self, now: MonoTime) -> Composed {
+        let found = self.look(now);
+        let stamp = Stamp(1_000_000_000 + i64::try_from(now.0).unwrap());
+        let when = When { stamp, now, exact_times: true };
+        let mut composer = Composer::new(when, &mut self.cutting, HashMap::new());
+        composer.take(found, BTreeMap::new(), |_| false);
+        while let Some(want) =
+            composer.next(&mut self.map, |file| self.agenda.resting(file)).unwrap()
+        {
+            composer.hear(&mut self.map, self.folder.read(want)).unwrap();
+        }
+        let mut composed = composer.end(&mut self.map).unwrap();
+        std::mem::take(&mut composed.again).put_on(&mut self.agenda, now);
+        composed
+    }
+
+    /// Takes turns until nothing is due any more, and returns when that was.
+    pub(crate) fn rest(&mut self, mut now: MonoTime) -> MonoTime {
+        for _ in 0..1000 {
+            self.turn(now);
+            if !self.agenda.is_busy() {
+                match self.agenda.next_deadline() {
+                    Some(next) if !self.agenda.is_empty() => now = now.max(next),
+                    _ => return now,
+                }
+            }
+        }
+        panic!("it never rests: {:?}", self.agenda);
+    }
+
+    /// Returns the names of changes, in order, with `-` before names that went.
+    pub(crate) fn told_names(&self) -> Vec<String> {
+        let of_row = |row: &keepshare_base::NameRow| match row.target {
+            Some(_) => row.name.to_string(),
+            None => format!("-{}", row.name),
+        };
+        let of_change =
+            |change: &Change| change.names.iter().map(of_row).collect::<Vec<_>>().join(" ");
+        self.map.journal.iter().map(of_change).filter(|names| !names.is_empty()).collect()
+    }
+}
+
+/// A file task of a scan: nobody said that it changed.
+pub(crate) fn suspect() -> FileTask {
+    FileTask { suspect: true, ..FileTask::default() }
+}

@@ -1,0 +1,116 @@
+//! Which states are read, which are versions, and what is journaled together.
+
+use keepshare_base::{Event, Kind};
+
+use super::{Source, at};
+use crate::{Touch, agenda::FileTask};
+
+fn saved() -> (Source, keepshare_base::FileId) {
+    let mut source = Source::new();
+    source.folder.make("a", 2, Kind::File);
+    source.folder.write("a", 100, "one");
+    source.told("a");
+    source.rest(at(0));
+    let file = source.file("a");
+    (source, file)
+}
+
+fn touched(source: &mut Source, file: keepshare_base::FileId, touch: Touch) {
+    source.agenda.add_file(file, FileTask { touch, ..FileTask::default() });
+}
+
+const CLOSED: Touch = Touch { modified: false, closed: true, moved: false };
+const MODIFIED: Touch = Touch { modified: true, closed: false, moved: false };
+
+/// A new file comes with its content in the change that shows its name.
+#[test]
+fn a_name_never_shows_a_file_that_is_not_whole() {
+    let (source, file) = saved();
+    let change = &source.map.journal[0];
+    assert_eq!(change.names.len(), 1);
+    assert_eq!((change.files[0].file, change.files[0].event), (file, Event::Created));
+    assert_eq!(change.files[0].content.payload_len(), 3);
+}
+
+/// Whoever closes a file makes a version of it; whoever only writes does not, until it was quiet.
+#[test]
+fn a_state_is_a_version_when_its_writer_closes() {
+    let (mut source, file) = saved();
+    source.folder.write("a", 200, "two");
+    touched(&mut source, file, MODIFIED);
+    source.turn(at(100));
+    assert!(!source.map.journal.last().unwrap().files[0].cut, "it is still being written");
+    touched(&mut source, file, CLOSED);
+    source.turn(at(101));
+    let last = source.map.journal.last().unwrap();
+    assert_eq!(
+        (last.files.len(), last.cuts.as_slice()),
+        (0, &[file][..]),
+        "only that it is a version"
+    );
+    touched(&mut source, file, CLOSED);
+    let before = source.map.journal.len();
+    source.turn(at(102));
+    assert_eq!(source.map.journal.len(), before, "a state is a version once");
+}
+
+/// What replaces a file by a rename leaves its last state a version, in the same change.
+#[test]
+fn what_is_replaced_is_a_version_first() {
+    let (mut source, old) = saved();
+    source.folder.write("a", 200, "two");
+    touched(&mut source, old, MODIFIED);
+    source.turn(at(100));
+    source.folder.make("t", 3, Kind::File);
+    source.folder.write("t", 300, "three");
+    source.folder.rename("t", "a");
+    source.told("a");
+    source.turn(at(101));
+    let last = source.map.journal.last().unwrap();
+    assert_eq!((last.names.len(), last.cuts.as_slice()), (1, &[old][..]));
+}
+
+/// Bytes that are as they were are no change, whatever the times say; that the times changed is one.
+#[test]
+fn the_same_bytes_are_no_version_of_their_own() {
+    let (mut source, file) = saved();
+    touched(&mut source, file, CLOSED);
+    source.turn(at(50));
+    source.folder.write("a", 200, "one");
+    touched(&mut source, file, CLOSED);
+    source.turn(at(100));
+    let row = &source.map.journal.last().unwrap().files[0];
+    assert_eq!((row.event, row.content.payload_len()), (Event::Attributes, 0));
+}
+
+/// A file that takes long to read is left alone for as long; a name that it takes is not made to wait.
+#[test]
+fn a_file_that_rests_is_read_when_it_has_rested() {
+    let (mut source, file) = saved();
+    source.agenda.rest(file, at(500));
+    source.folder.write("a", 200, "two");
+    touched(&mut source, file, MODIFIED);
+    let before = source.map.journal.len();
+    source.turn(at(100));
+    assert_eq!(source.map.journal.len(), before);
+    assert_eq!(source.agenda.len(), 1, "it waits, in one place");
+    source.turn(at(499));
+    assert_eq!(source.map.journal.len(), before);
+    source.turn(at(501));
+    assert_eq!(source.map.journal.last().unwrap().files[0].file, file);
+}
+
+/// What went while it was read is looked at again, and shows no name without a content.
+#[test]
+fn a_file_that_cannot_be_read_is_not_shown() {
+    let mut source = Source::new();
+    source.folder.make("a", 2, Kind::File);
+    // No content: whoever opens it finds nothing.
+    source.told("a");
+    source.turn(at(0));
+    assert!(source.map.journal.is_empty());
+    assert!(source.agenda.is_busy(), "its name is looked at again");
+    source.folder.write("a", 100, "there");
+    source.rest(at(1));
+    assert_eq!(source.told_names(), ["a"]);
+}
