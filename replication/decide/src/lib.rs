@@ -18,6 +18,10 @@ mod facts;
 mod known;
 pub mod look;
 mod marks;
+#[cfg(any(test, feature = "sim"))]
+pub mod memory;
+
+pub mod turn;
 
 pub use facts::{AtName, Failure, Looked, NoFolder, Seen};
 #[cfg(test)]

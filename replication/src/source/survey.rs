@@ -10,8 +10,10 @@ use std::{
 use keepshare_base::{FileId, Kind, Meta, Name};
 use keepshare_decide::{
     AtName, Failure, FileRecord, Inode, Looked, NoFolder, Seen,
-    compose::Done,
+    agenda::problems::UNUSABLE,
+    compose::{Done, Got, Row},
     look::{Ask, Fact, SeenFile},
+    turn::{self, Content, Listed},
 };
 
 use super::{
@@ -19,29 +21,40 @@ use super::{
     folders::Folders,
     ledger::Tx,
     owners::Owners,
-    transfer::{self, Transfer, WHOLE_BYTES_MAX},
+    transfer::{self, Step, Transfer, WHOLE_BYTES_MAX},
     tree::{self, Tree},
 };
+use crate::{capture::Capture, clock::mono};
 
-/// Looks at a source's folder.
-pub(crate) struct Survey<'a> {
-    tree: &'a Tree,
-    owners: &'a mut Owners,
-    folders: Folders,
-}
+/// So many names of a folder that no set can hold are shown.
+const UNUSABLE_SHOWN: usize = 3;
 
-/// How a content is read.
-pub(crate) enum Reading {
+/// A content that was read, or is being read.
+enum Begun {
     /// It was read whole.
     Whole(Box<Done>),
     /// It is read by its block hashes, from here on.
     Steps(Box<Transfer>),
 }
 
+/// Looks at a source's folder.
+pub(crate) struct Survey<'a> {
+    tree: &'a Tree,
+    owners: &'a mut Owners,
+    capture: &'a mut dyn Capture,
+    folders: Folders,
+    /// Contents that are read in steps from now on.
+    begun: Vec<Transfer>,
+}
+
 impl<'a> Survey<'a> {
     /// Begins with no folder open.
-    pub(crate) fn new(tree: &'a Tree, owners: &'a mut Owners) -> Self {
-        Self { tree, owners, folders: Folders::default() }
+    pub(crate) fn new(
+        tree: &'a Tree,
+        owners: &'a mut Owners,
+        capture: &'a mut dyn Capture,
+    ) -> Self {
+        Self { tree, owners, capture, folders: Folders::default(), begun: Vec::new() }
     }
 
     /// Returns who knows the names of owners.
@@ -49,9 +62,14 @@ impl<'a> Survey<'a> {
         self.owners
     }
 
-    /// Lets go of open folders: some have moved in the map.
-    pub(crate) fn forget_folders(&mut self) {
-        self.folders.clear();
+    /// Returns who notices changes.
+    pub(crate) fn capture(&mut self) -> &mut dyn Capture {
+        self.capture
+    }
+
+    /// Takes the contents that are read in steps from now on.
+    pub(crate) fn take_begun(&mut self) -> Vec<Transfer> {
+        std::mem::take(&mut self.begun)
     }
 
     /// Opens a folder of the map.
@@ -61,29 +79,6 @@ impl<'a> Survey<'a> {
         folder: FileId,
     ) -> Result<Result<Rc<OwnedFd>, NoFolder>, SourceError> {
         self.folders.find(&tx.map, self.tree, folder)
-    }
-
-    /// Answers what a round asks.
-    pub(crate) fn answer(&mut self, tx: &Tx<'_>, ask: &Ask) -> Result<Fact, SourceError> {
-        Ok(match ask {
-            Ask::Name(parent, name) => Fact::Looked(self.look(tx, *parent, name)?),
-            Ask::Root => {
-                let root = self.tree.look_at(self.tree.root().as_fd());
-                Fact::Looked(match root {
-                    Ok(seen) => Looked::Saw(AtName::Object(seen)),
-                    Err(error) => Looked::Failed(error.into()),
-                })
-            }
-            Ask::Attributes(parent, name, seen) => {
-                Fact::Attributes(self.attributes(tx, *parent, name, seen)?)
-            }
-            Ask::Readable(parent, name, seen) => {
-                Fact::Readable(match self.folder(tx, *parent)? {
-                    Ok(folder) => tree::may_read(folder.as_fd(), name, seen).map_err(Into::into),
-                    Err(_) => Err(Failure::missing()),
-                })
-            }
-        })
     }
 
     fn look(&mut self, tx: &Tx<'_>, parent: FileId, name: &Name) -> Result<Looked, SourceError> {
@@ -119,39 +114,6 @@ impl<'a> Survey<'a> {
         matches!(now, Ok(AtName::Object(now)) if now.inode == inode)
     }
 
-    /// Reads the attributes of a file of the map, where it was seen.
-    pub(crate) fn meta(
-        &mut self,
-        tx: &Tx<'_>,
-        file: FileId,
-        at: &SeenFile,
-    ) -> Result<Result<Meta, Failure>, SourceError> {
-        let Ok(folder) = self.folder(tx, at.parent)? else { return Ok(Err(Failure::missing())) };
-        let meta = tree::meta(self.owners, folder.as_fd(), at.name.as_ref(), &at.seen);
-        // Attributes are read by the name: something else may have taken it since the look.
-        let is_still =
-            at.name.as_ref().is_none_or(|name| self.is_still(&folder, name, at.seen.inode));
-        match meta {
-            Ok(meta) if is_still => Ok(Ok(self.named(tx, file, meta)?)),
-            Err(error) if is_still => Ok(Err(error.into())),
-            _ => Ok(Err(Failure::missing())),
-        }
-    }
-
-    /// Looks at a folder of the map and reads its attributes; `None`: it is not there, or cannot be read.
-    pub(crate) fn folder_meta(
-        &mut self,
-        tx: &Tx<'_>,
-        folder: FileId,
-    ) -> Result<Option<(Seen, Meta)>, SourceError> {
-        let Ok(open) = self.folder(tx, folder)? else { return Ok(None) };
-        let Ok(seen) = self.tree.look_at(open.as_fd()) else { return Ok(None) };
-        match tree::meta(self.owners, open.as_fd(), None, &seen) {
-            Ok(meta) => Ok(Some((seen, self.named(tx, folder, meta)?))),
-            Err(_) => Ok(None),
-        }
-    }
-
     /// Gives attributes the names of owners that were known before, where nobody answers now.
     fn named(&mut self, tx: &Tx<'_>, file: FileId, mut meta: Meta) -> Result<Meta, SourceError> {
         if self.owners.is_in_doubt() {
@@ -164,13 +126,11 @@ impl<'a> Survey<'a> {
     }
 
     /// Reads a small file whole, and begins to read a longer one.
-    pub(crate) fn read(
+    fn begin(
         &mut self,
         tx: &mut Tx<'_>,
-        file: FileId,
-        at: &SeenFile,
-        record: &FileRecord,
-    ) -> Result<Result<Reading, Failure>, SourceError> {
+        Content { file, at, record, .. }: Content<'_>,
+    ) -> Result<Result<Begun, Failure>, SourceError> {
         let Some(name) = &at.name else { return Ok(Err(Failure::missing())) };
         let Ok(folder) = self.folder(tx, at.parent)? else { return Ok(Err(Failure::missing())) };
         let open = match self.open(&folder, name, record.inode) {
@@ -179,7 +139,7 @@ impl<'a> Survey<'a> {
         };
         if at.seen.signature.size <= WHOLE_BYTES_MAX {
             match transfer::whole(tx, self.owners, &open, file, record, at.born)? {
-                Ok(Some(done)) => return Ok(Ok(Reading::Whole(Box::new(done)))),
+                Ok(Some(done)) => return Ok(Ok(Begun::Whole(Box::new(done)))),
                 Ok(None) => {}
                 Err(error) => return Ok(Err(error.into())),
             }
@@ -188,7 +148,7 @@ impl<'a> Survey<'a> {
         Ok(match begun {
             Ok(mut transfer) => {
                 transfer.touch = at.touch;
-                Ok(Reading::Steps(Box::new(transfer)))
+                Ok(Begun::Steps(Box::new(transfer)))
             }
             Err(error) => Err(error.into()),
         })
@@ -209,5 +169,125 @@ impl<'a> Survey<'a> {
         let open = tree::open_file(folder.as_fd(), name)?;
         let now = self.tree.look_at(open.as_fd())?;
         if now.inode == inode { Ok(open) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+}
+
+impl<'t> turn::Survey<Tx<'t>> for Survey<'_> {
+    fn answer(&mut self, tx: &Tx<'t>, ask: &Ask) -> Result<Fact, SourceError> {
+        Ok(match ask {
+            Ask::Name(parent, name) => Fact::Looked(self.look(tx, *parent, name)?),
+            Ask::Root => {
+                let root = self.tree.look_at(self.tree.root().as_fd());
+                Fact::Looked(match root {
+                    Ok(seen) => Looked::Saw(AtName::Object(seen)),
+                    Err(error) => Looked::Failed(error.into()),
+                })
+            }
+            Ask::Attributes(parent, name, seen) => {
+                Fact::Attributes(self.attributes(tx, *parent, name, seen)?)
+            }
+            Ask::Readable(parent, name, seen) => {
+                Fact::Readable(match self.folder(tx, *parent)? {
+                    Ok(folder) => tree::may_read(folder.as_fd(), name, seen).map_err(Into::into),
+                    Err(_) => Err(Failure::missing()),
+                })
+            }
+        })
+    }
+
+    fn forget_folders(&mut self) {
+        self.folders.clear();
+    }
+
+    fn list(
+        &mut self,
+        tx: &Tx<'t>,
+        folder: FileId,
+        record: &FileRecord,
+    ) -> Result<Result<Listed, NoFolder>, SourceError> {
+        let open = match self.folder(tx, folder)? {
+            Ok(open) => open,
+            Err(none) => return Ok(Err(none)),
+        };
+        let mut problems = Vec::new();
+        if let Err(error) = self.capture.watch(record.inode.number, open.as_fd()) {
+            problems.push(format!("changes in it are seen by scans only: {error}"));
+        }
+        let (names, unusable) = match tree::list(open.as_fd()) {
+            Ok(listed) => listed,
+            Err(error) => return Ok(Err(NoFolder::Denied(error.into()))),
+        };
+        if !unusable.is_empty() {
+            problems.push(unusable_reason(&unusable));
+        }
+        Ok(Ok(Listed { names, problems }))
+    }
+
+    fn meta(
+        &mut self,
+        tx: &Tx<'_>,
+        file: FileId,
+        at: &SeenFile,
+    ) -> Result<Result<Meta, Failure>, SourceError> {
+        let Ok(folder) = self.folder(tx, at.parent)? else { return Ok(Err(Failure::missing())) };
+        let meta = tree::meta(self.owners, folder.as_fd(), at.name.as_ref(), &at.seen);
+        // Attributes are read by the name: something else may have taken it since the look.
+        let is_still =
+            at.name.as_ref().is_none_or(|name| self.is_still(&folder, name, at.seen.inode));
+        match meta {
+            Ok(meta) if is_still => Ok(Ok(self.named(tx, file, meta)?)),
+            Err(error) if is_still => Ok(Err(error.into())),
+            _ => Ok(Err(Failure::missing())),
+        }
+    }
+
+    fn folder_meta(
+        &mut self,
+        tx: &Tx<'_>,
+        folder: FileId,
+    ) -> Result<Option<(Seen, Meta)>, SourceError> {
+        let Ok(open) = self.folder(tx, folder)? else { return Ok(None) };
+        let Ok(seen) = self.tree.look_at(open.as_fd()) else { return Ok(None) };
+        match tree::meta(self.owners, open.as_fd(), None, &seen) {
+            Ok(meta) => Ok(Some((seen, self.named(tx, folder, meta)?))),
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn read(
+        &mut self,
+        tx: &mut Tx<'t>,
+        content: Content<'_>,
+        part: &mut dyn FnMut(&mut Tx<'t>, Row, bool) -> Result<(), SourceError>,
+    ) -> Result<Got, SourceError> {
+        let began = mono();
+        let took = || mono().since(began);
+        let mut transfer = match self.begin(tx, content)? {
+            Err(failure) => return Ok(Got::Unread(failure, took(), false)),
+            Ok(Begun::Whole(done)) => return Ok(Got::Content(done, took())),
+            Ok(Begun::Steps(transfer)) => *transfer,
+        };
+        if content.in_steps {
+            self.begun.push(transfer);
+            return Ok(Got::InSteps);
+        }
+        loop {
+            match transfer.step(tx, self.owners, u64::MAX)? {
+                Step::Part(row) => part(tx, *row, transfer.is_between_passes())?,
+                Step::Paused => {}
+                Step::Done(done) => return Ok(Got::Content(done, took())),
+                Step::Failed(error) => return Ok(Got::Unread(error.into(), took(), true)),
+            }
+        }
+    }
+}
+
+/// Says which names of a folder no set can hold.
+fn unusable_reason(names: &[Vec<u8>]) -> String {
+    let shown = names.iter().take(UNUSABLE_SHOWN).map(|name| format!("'{}'", name.escape_ascii()));
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(UNUSABLE_SHOWN) {
+        0 => format!("{shown} {UNUSABLE}"),
+        more => format!("{shown} and {more} more {UNUSABLE}"),
     }
 }

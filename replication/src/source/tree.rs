@@ -9,7 +9,7 @@ use std::{
 };
 
 use keepshare_base::{
-    FileId, FileTime, Kind, LEFT_OUT_XATTR, LeftOut, Meta, Name, XATTR_BYTES_MAX, escape_name,
+    FileTime, Kind, LEFT_OUT_XATTR, LeftOut, Meta, Name, XATTR_BYTES_MAX, escape_name,
     unescape_name, xattr_allowed,
 };
 use keepshare_host::beneath::{self, Mounts};
@@ -19,12 +19,10 @@ use rustix::{
 };
 
 pub(crate) use keepshare_decide::{AtName, Seen};
-use keepshare_decide::{FileRecord, Inode, Signature};
+use keepshare_decide::{Inode, Signature};
 
 use super::{
-    SourceError,
     boundary::{Boundary, Where},
-    ledger::Tx,
     owners::Owners,
 };
 
@@ -88,23 +86,9 @@ impl Tree {
         }
     }
 
-    /// Makes the folder the root of the map.
-    pub(crate) fn remember_root(
-        &self,
-        tx: &mut Tx<'_>,
-        owners: &mut Owners,
-    ) -> Result<(), SourceError> {
-        if tx.state.root == self.seen.inode && tx.map.record(FileId::ROOT)?.is_some() {
-            return Ok(());
-        }
-        let meta = meta(owners, self.root.as_fd(), None, &self.seen).map_err(|source| {
-            SourceError::Io { what: format!("cannot read {}", self.path.display()), source }
-        })?;
-        let record = FileRecord::new(self.seen.inode, self.seen.signature, meta);
-        tx.map.set_record(FileId::ROOT, &record)?;
-        tx.state.root = self.seen.inode;
-        tx.durable = true;
-        Ok(())
+    /// Returns where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Opens a folder by its names from the root down.

@@ -10,8 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use keepshare_base::{RequestId, chain};
-use keepshare_decide::{Inode, compose::cutting::Cutting};
+use keepshare_base::{FileId, RequestId, chain};
+use keepshare_decide::{FileRecord, Inode, compose::cutting::Cutting};
 use keepshare_host::{accounts::MachineAccounts, clock::now};
 use keepshare_proto::MonoTime;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -350,7 +350,7 @@ impl Worker {
         let owners = &mut self.owners;
         self.ledger.write(|tx| {
             forget_unfinished(tx)?;
-            tree.remember_root(tx, owners)
+            remember_root(tx, &tree, owners)
         })?;
         let tree = Arc::new(tree);
         *lock(&self.shared.tree) = Some(tree.clone());
@@ -411,6 +411,22 @@ impl Worker {
     fn clear_alarm(&self, which: impl Fn(&SourceAlarm) -> bool) {
         lock(&self.shared.status).alarms.retain(|alarm| !which(alarm));
     }
+}
+
+/// Makes the folder the root of the map.
+fn remember_root(tx: &mut Tx<'_>, tree: &Tree, owners: &mut Owners) -> Result<(), SourceError> {
+    let seen = tree.root_seen();
+    if tx.state.root == seen.inode && tx.map.record(FileId::ROOT)?.is_some() {
+        return Ok(());
+    }
+    let meta = tree::meta(owners, tree.root().as_fd(), None, &seen).map_err(|source| {
+        SourceError::Io { what: format!("cannot read {}", tree.path().display()), source }
+    })?;
+    let record = FileRecord::new(seen.inode, seen.signature, meta);
+    tx.map.set_record(FileId::ROOT, &record)?;
+    tx.state.root = seen.inode;
+    tx.durable = true;
+    Ok(())
 }
 
 /// Forgets new big files whose reading broke off: known and without a name, they would get their names back before their

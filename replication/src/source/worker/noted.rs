@@ -1,18 +1,15 @@
-//! What is remembered of looks beside the map: files that may be written without an event, names that no set can hold.
+//! What is remembered of looks beside the map: files that may be written without an event.
 
 use std::time::{Duration, Instant};
 
 use keepshare_base::{FileId, Kind, Name, Stamp};
-use keepshare_decide::{agenda::problems::UNUSABLE, look::Findings};
+use keepshare_decide::look::Findings;
 
 use super::Worker;
 use crate::source::{
     shared::lock,
     sweep::{CHANGED_FOR, Noted, STORE_BYTES_MIN},
 };
-
-/// So many names of a folder that no set can hold are shown.
-const UNUSABLE_SHOWN: usize = 3;
 
 /// A file that was looked at and may be written to without an event.
 pub(super) struct NotedFile {
@@ -40,16 +37,6 @@ pub(super) fn noted(found: &Findings, now: Stamp) -> Vec<NotedFile> {
         })
     });
     noted.collect()
-}
-
-/// Says which names of a folder no set can hold.
-pub(super) fn unusable_reason(names: &[Vec<u8>]) -> String {
-    let shown = names.iter().take(UNUSABLE_SHOWN).map(|name| format!("'{}'", name.escape_ascii()));
-    let shown = shown.collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(UNUSABLE_SHOWN) {
-        0 => format!("{shown} {UNUSABLE}"),
-        more => format!("{shown} and {more} more {UNUSABLE}"),
-    }
 }
 
 impl Worker {

@@ -1,0 +1,280 @@
+//! One turn over what is due: looking, deciding and composing, over whoever looks for it.
+//!
+//! A turn works in one transaction of the [`Ledger`]. It is the same over a real folder and over a simulated one: what is
+//! different there is a [`Survey`].
+
+use std::collections::{BTreeMap, HashMap};
+
+use keepshare_base::{FileId, Kind, Meta, Name};
+
+use crate::{
+    At, Failure, FileRecord, Ledger, NoFolder, Seed, Seen,
+    agenda::{self, Agenda, FileTask, NameTask},
+    compose::{
+        Composed, Composer, Got, RestoreNote, Row, STEPLESS_BYTES_MAX, Want, When, cutting::Cutting,
+    },
+    look::{Ask, Context, Fact, Findings, Look, SeenFile},
+};
+
+/// The most names and files looked at in one turn.
+pub const TASKS_PER_TURN: usize = 1024;
+
+/// The most folders gone through in one turn, which ends when there are names enough for it.
+const FOLDERS_PER_TURN: usize = 256;
+
+/// Whoever looks at a folder: it answers with facts, and decides nothing.
+pub trait Survey<L: Ledger> {
+    /// Answers what a round asks.
+    fn answer(&mut self, ledger: &L, ask: &Ask) -> Result<Fact, L::Error>;
+
+    /// Lets go of open folders: some have moved in the map.
+    fn forget_folders(&mut self);
+
+    /// Reads the names of a folder, from now on watched, or says why it cannot be opened.
+    fn list(
+        &mut self,
+        ledger: &L,
+        folder: FileId,
+        record: &FileRecord,
+    ) -> Result<Result<Listed, NoFolder>, L::Error>;
+
+    /// Reads the attributes of a file of the map, where it was seen.
+    fn meta(
+        &mut self,
+        ledger: &L,
+        file: FileId,
+        at: &SeenFile,
+    ) -> Result<Result<Meta, Failure>, L::Error>;
+
+    /// Looks at a folder of the map and reads its attributes; `None`: it is not there, or cannot be read.
+    fn folder_meta(&mut self, ledger: &L, folder: FileId)
+    -> Result<Option<(Seen, Meta)>, L::Error>;
+
+    /// Reads a content, or begins to; `part` takes each part that is not its last, and whether it ends a pass.
+    fn read(
+        &mut self,
+        ledger: &mut L,
+        content: Content<'_>,
+        part: &mut dyn FnMut(&mut L, Row, bool) -> Result<(), L::Error>,
+    ) -> Result<Got, L::Error>;
+}
+
+/// A content to be read.
+#[derive(Clone, Copy, Debug)]
+pub struct Content<'a> {
+    /// Of which file.
+    pub file: FileId,
+    /// Where it was seen.
+    pub at: &'a SeenFile,
+    /// What is known of it.
+    pub record: &'a FileRecord,
+    /// It is long: it is read in steps, after this round.
+    pub in_steps: bool,
+}
+
+/// The names of a folder.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// Its names.
+    pub names: Vec<Name>,
+    /// What is wrong with it, for people.
+    pub problems: Vec<String>,
+}
+
+/// What a turn works with.
+#[derive(Debug)]
+pub struct Turn<'a, L, S> {
+    /// The map and the journal.
+    pub ledger: &'a mut L,
+    /// Who looks.
+    pub survey: &'a mut S,
+    /// What is due.
+    pub agenda: &'a mut Agenda,
+    /// Which states are versions.
+    pub cutting: &'a mut Cutting,
+    /// When it is.
+    pub when: When,
+    /// What is said of places for people.
+    pub told: Told,
+}
+
+/// What a turn tells of places.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// What was looked at.
+    pub looked: Vec<At>,
+    /// What is not replicated, and why.
+    pub problems: Vec<(At, String)>,
+    /// What is replicated, but for something of it.
+    pub partial: Vec<(At, String)>,
+}
+
+impl<'a, L: Ledger, S: Survey<L>> Turn<'a, L, S> {
+    /// Reads the folders that are due, until there are names enough for a turn.
+    pub fn read_folders(&mut self) -> Result<(), L::Error> {
+        for _ in 0..FOLDERS_PER_TURN {
+            if self.agenda.names_len() >= TASKS_PER_TURN {
+                break;
+            }
+            let Some((folder, scan)) = self.agenda.take_folder() else { break };
+            self.read_folder(folder, scan)?;
+        }
+        Ok(())
+    }
+
+    /// Reads a folder, and has every name in it or in the map looked at.
+    fn read_folder(&mut self, folder: FileId, scan: bool) -> Result<(), L::Error> {
+        self.told.looked.push((folder, None));
+        let Some(record) = self.ledger.record(folder)? else { return Ok(()) };
+        let task = NameTask { scan, ..NameTask::default() };
+        // A folder is opened where it is now.
+        self.survey.forget_folders();
+        let listed = match self.survey.list(self.ledger, folder, &record)? {
+            Ok(listed) => listed,
+            Err(NoFolder::Denied(failure)) => {
+                self.told.problems.push(((folder, None), failure.text));
+                return Ok(());
+            }
+            Err(none) => {
+                // Moved or gone, which shows at the names on the way to it; what is in it is still unknown.
+                for (parent, name) in self.ledger.places(folder)? {
+                    self.agenda.add_name(parent, name, task);
+                }
+                if none == NoFolder::Elsewhere {
+                    let until = self.when.now + agenda::RETRY;
+                    self.agenda.put_folder_off(until, folder, scan);
+                }
+                return Ok(());
+            }
+        };
+        let problems = listed.problems.into_iter().map(|problem| ((folder, None), problem));
+        self.told.problems.extend(problems);
+        // What came and went in it before it was known, or watched, left only its own times.
+        self.agenda.add_file(folder, FileTask::default());
+        for name in listed.names {
+            self.agenda.add_name(folder, name, task);
+        }
+        let mut after: Option<Name> = None;
+        loop {
+            let known = self.ledger.list(folder, after.as_ref(), TASKS_PER_TURN)?;
+            let Some(last) = known.last() else { return Ok(()) };
+            after = Some(last.name.clone());
+            for entry in known {
+                self.agenda.add_name(folder, entry.name, task);
+            }
+        }
+    }
+
+    /// Looks at what is due, at these names too, and at whatever else they lead to. What is left of it is on the agenda then.
+    ///
+    /// Nothing is read where `is_silent`: the first scan only learns what there is.
+    pub fn look(
+        &mut self,
+        more: Vec<(FileId, Name, NameTask)>,
+        seed: &Seed,
+        is_silent: bool,
+    ) -> Result<Findings, L::Error> {
+        let mut names = self.agenda.take_names(TASKS_PER_TURN);
+        names.extend(more);
+        let files = self.agenda.take_files(TASKS_PER_TURN);
+        self.note_looked(&names, &files)?;
+        let context = Context {
+            big_bytes: (!is_silent).then_some(STEPLESS_BYTES_MAX),
+            is_scanning: self.agenda.is_scanning(),
+            reading: self.agenda.readings.inodes(),
+            strangers: &mut self.agenda.strangers,
+            seed,
+        };
+        let mut look = Look::new(context, names, files);
+        while let Some(ask) = look.next(self.ledger)? {
+            if look.take_moved() {
+                self.survey.forget_folders();
+            }
+            let fact = self.survey.answer(self.ledger, &ask)?;
+            look.hear(self.ledger, fact)?;
+        }
+        self.survey.forget_folders();
+        let mut found = look.end();
+        self.told.problems.append(&mut found.problems);
+        self.told.partial.append(&mut found.partial);
+        for (folder, scan) in std::mem::take(&mut found.more.folders) {
+            self.agenda.add_folder(folder, scan);
+        }
+        let names = std::mem::take(&mut found.more.names);
+        self.agenda.look_again(self.when.now, names);
+        Ok(found)
+    }
+
+    fn note_looked(
+        &mut self,
+        names: &[(FileId, Name, NameTask)],
+        files: &[(FileId, FileTask)],
+    ) -> Result<(), L::Error> {
+        let names = names.iter().map(|(parent, name, _)| (*parent, Some(name.clone())));
+        self.told.looked.extend(names);
+        for (file, _) in files {
+            let links = self.ledger.links(*file, 64)?;
+            let links = links.into_iter().map(|(parent, name)| (parent, Some(name)));
+            self.told.looked.extend(links);
+        }
+        Ok(())
+    }
+
+    /// Takes what the first scan saw into the map: nothing is journaled, because nobody has anything yet.
+    pub fn learn(&mut self, found: &Findings) -> Result<(), L::Error> {
+        for (file, at) in &found.files {
+            let Some(mut record) = self.ledger.record(*file)? else { continue };
+            if !at.born
+                && record.signature != at.seen.signature
+                && let Ok(meta) = self.survey.meta(self.ledger, *file, at)?
+            {
+                record.learn(&meta, at.seen.signature);
+                record.hash = None;
+                self.ledger.set_record(*file, &record)?;
+            }
+            if let Some(what) = record.meta.left_out() {
+                self.told.partial.push(((at.parent, at.name.clone()), what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what may differ, and journals what was found, and that the states of `cuts` are versions.
+    ///
+    /// `ready` are the last rows of files that were read in steps, and those that `is_read` tells of are still read so.
+    pub fn compose(
+        &mut self,
+        found: Findings,
+        ready: BTreeMap<FileId, Row>,
+        cuts: Vec<FileId>,
+        restores: HashMap<FileId, RestoreNote>,
+        is_read: impl Fn(FileId) -> bool,
+    ) -> Result<Composed, L::Error> {
+        let mut composer = Composer::new(self.when, self.cutting, restores);
+        composer.journal_cuts(self.ledger, cuts)?;
+        composer.take(found, ready, is_read);
+        while let Some(want) = composer.next(self.ledger, |file| self.agenda.resting(file))? {
+            let got = match want {
+                Want::Meta(file, at) => Got::Meta(self.survey.meta(self.ledger, file, &at)?),
+                Want::Folder(folder) => Got::Folder(self.survey.folder_meta(self.ledger, folder)?),
+                Want::Content { file, at, record, in_steps } => {
+                    let content = Content { file, at: &at, record: &record, in_steps };
+                    let mut part = |ledger: &mut L, row: Row, ends_pass: bool| {
+                        composer.hear(ledger, Got::Part(Box::new(row), ends_pass))
+                    };
+                    self.survey.read(self.ledger, content, &mut part)?
+                }
+            };
+            composer.hear(self.ledger, got)?;
+        }
+        let mut composed = composer.end(self.ledger)?;
+        self.told.problems.append(&mut composed.problems);
+        self.told.partial.append(&mut composed.partial);
+        Ok(composed)
+    }
+}
+
+/// Tells whether a file is a folder, among what was found.
+pub fn is_folder(at: &SeenFile) -> bool {
+    at.seen.kind == Kind::Dir
+}
