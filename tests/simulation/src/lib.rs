@@ -12,6 +12,7 @@ mod link;
 mod master;
 mod run;
 mod seen;
+pub mod source;
 mod station;
 mod tree;
 mod world;

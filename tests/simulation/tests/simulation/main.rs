@@ -9,4 +9,5 @@
 
 mod hostile;
 mod seeds;
+mod sources;
 mod stories;

@@ -1,0 +1,541 @@
+//! A folder that people work in, and what is told of it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use keepshare_base::{FileTime, Kind};
+use keepshare_decide::{Inode, Marks, Object, Seen, Signature, Touch};
+use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
+
+/// The folder itself.
+pub(crate) const ROOT: u64 = 1;
+
+/// The names that people use: few, so that they are used again and again.
+const NAMES: &[&str] = &["a", "b", "c", "d", "report", "~tmp"];
+
+/// The most objects, and the deepest folder.
+const OBJECTS_MAX: usize = 40;
+const DEPTH_MAX: usize = 4;
+
+/// Something in the folder.
+#[derive(Clone, Debug)]
+pub(crate) struct Thing {
+    /// When it was made; no two things are made at one moment.
+    pub(crate) birth: u64,
+    pub(crate) kind: Kind,
+    pub(crate) mode: u32,
+    pub(crate) content: String,
+    mtime: u64,
+    ctime: u64,
+}
+
+/// A content that a thing held from one moment to another.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) birth: u64,
+    pub(crate) content: String,
+    /// When its writer closed it, where that was told.
+    pub(crate) closed: Option<u64>,
+    /// Until when it was there.
+    pub(crate) until: Option<u64>,
+}
+
+/// What is told of the folder, once it is told.
+#[derive(Clone, Debug)]
+struct Told {
+    due: u64,
+    folder: u64,
+    name: String,
+    touch: Touch,
+}
+
+/// A folder that people work in.
+#[derive(Clone, Debug)]
+pub(crate) struct Folder {
+    pub(crate) things: BTreeMap<u64, Thing>,
+    pub(crate) names: BTreeMap<(u64, String), u64>,
+    /// Names over which something is mounted.
+    pub(crate) mounted: BTreeSet<(u64, String)>,
+    /// Everything that was ever held.
+    pub(crate) held: Vec<Held>,
+    told: VecDeque<Told>,
+    births: u64,
+    now: u64,
+    /// The clock of the file system ticks this often; 0: its times tell every modification.
+    tick: u64,
+    exact: u64,
+    /// How late something is told at most, in microseconds, beside the time until somebody asks.
+    pub(crate) late: u64,
+    /// How often something is written without being told.
+    pub(crate) silence: f64,
+    /// Something was, since the last scan.
+    pub(crate) was_silent: bool,
+}
+
+const CLOSED: Touch = Touch { modified: false, closed: true, moved: false };
+const MODIFIED: Touch = Touch { modified: true, closed: false, moved: false };
+const MOVED: Touch = Touch { modified: false, closed: false, moved: true };
+
+impl Folder {
+    pub(crate) fn new(tick: u64) -> Self {
+        let mut folder = Self {
+            things: BTreeMap::new(),
+            names: BTreeMap::new(),
+            mounted: BTreeSet::new(),
+            held: Vec::new(),
+            told: VecDeque::new(),
+            births: 0,
+            now: 0,
+            tick,
+            exact: 0,
+            late: 0,
+            silence: 0.0,
+            was_silent: false,
+        };
+        folder.make(Kind::Dir);
+        folder
+    }
+
+    /// Tells whether its times tell every modification.
+    pub(crate) fn has_exact_times(&self) -> bool {
+        self.tick == 0
+    }
+
+    pub(crate) fn set_now(&mut self, now: u64) {
+        self.now = self.now.max(now);
+    }
+
+    /// Takes what is told by now.
+    pub(crate) fn drain(&mut self, marks: &mut Marks) {
+        while self.told.front().is_some_and(|told| told.due <= self.now) {
+            let Some(Told { folder, name, touch, .. }) = self.told.pop_front() else { break };
+            marks.name(folder, name.as_bytes(), touch);
+        }
+    }
+
+    /// Loses what was not told yet.
+    pub(crate) fn lose_told(&mut self) {
+        self.told.clear();
+    }
+
+    /// Tells whether all was told.
+    pub(crate) fn has_told_all(&self) -> bool {
+        self.told.is_empty()
+    }
+
+    /// What is seen of a thing.
+    pub(crate) fn seen(&self, number: u64) -> Seen {
+        let thing = &self.things[&number];
+        let links = self.names.values().filter(|named| **named == number).count();
+        Seen {
+            inode: Inode { number, birth: time(thing.birth) },
+            kind: thing.kind,
+            signature: Signature {
+                size: thing.content.len() as u64,
+                mtime: time(thing.mtime),
+                ctime: time(thing.ctime),
+            },
+            links: u32::try_from(links.max(1)).expect("few names"),
+            mode: thing.mode,
+            user: 0,
+            group: 0,
+            rdev: 0,
+            device: 1,
+        }
+    }
+
+    /// Returns the folder at a path, if there is one.
+    pub(crate) fn walk(&self, names: &[String]) -> Result<u64, bool> {
+        let mut at = ROOT;
+        for name in names {
+            if self.mounted.contains(&(at, name.clone())) {
+                return Err(true);
+            }
+            match self.names.get(&(at, name.clone())) {
+                Some(number) if self.things[number].kind == Kind::Dir => at = *number,
+                _ => return Err(false),
+            }
+        }
+        Ok(at)
+    }
+
+    /// Returns everything by path: kind, mode and content.
+    pub(crate) fn tree(&self) -> BTreeMap<String, (Kind, u32, String)> {
+        let mut found = BTreeMap::new();
+        let mut folders = vec![(ROOT, String::new())];
+        while let Some((folder, path)) = folders.pop() {
+            for ((_, name), number) in
+                self.names.range((folder, String::new())..(folder + 1, String::new()))
+            {
+                let path = format!("{path}/{name}");
+                let thing = &self.things[number];
+                if thing.kind == Kind::Dir {
+                    folders.push((*number, path.clone()));
+                }
+                found.insert(path, (thing.kind, thing.mode, thing.content.clone()));
+            }
+        }
+        found
+    }
+
+    /// Somebody does something.
+    pub(crate) fn act(&mut self, random: &mut StdRng) {
+        self.now += random.random_range(1..300);
+        match random.random_range(0..17) {
+            0..=3 => self.save(random),
+            4 => self.write_only(random),
+            5 => self.save_beside(random),
+            6 => self.make_file(random),
+            7 => self.make_folder(random),
+            8 | 9 => self.rename(random),
+            10 => self.exchange(random),
+            11 => self.remove(random),
+            12 => self.remove_folder(random),
+            13 => self.link(random),
+            14 => self.change_mode(random),
+            15 => self.to_and_fro(random),
+            _ => self.rename_folder(random),
+        }
+    }
+
+    fn stamp(&mut self) -> u64 {
+        if self.tick == 0 {
+            self.exact = (self.exact + 1).max(self.now);
+            return self.exact;
+        }
+        self.now - self.now % self.tick
+    }
+
+    fn make(&mut self, kind: Kind) -> u64 {
+        // The lowest number that is free, as file systems do: it is given again at once.
+        let number = (ROOT..).find(|number| !self.things.contains_key(number)).expect("there are");
+        self.births += 1;
+        let at = self.stamp();
+        let mode = if kind == Kind::Dir { 0o755 } else { 0o644 };
+        let content = String::new();
+        let birth = self.births;
+        self.things.insert(number, Thing { birth, kind, mode, content, mtime: at, ctime: at });
+        number
+    }
+
+    fn tell(&mut self, random: &mut StdRng, folder: u64, name: &str, touch: Touch) {
+        let after = self.told.back().map_or(0, |told| told.due);
+        let due = (self.now + random.random_range(0..=self.late)).max(after);
+        self.told.push_back(Told { due, folder, name: name.to_owned(), touch });
+    }
+
+    /// A folder's own times change with its names.
+    fn touch_folder(&mut self, folder: u64) {
+        let at = self.stamp();
+        if let Some(thing) = self.things.get_mut(&folder) {
+            (thing.mtime, thing.ctime) = (at, at);
+        }
+    }
+
+    fn write(&mut self, number: u64) {
+        let at = self.stamp();
+        let now = self.now;
+        let thing = self.things.get_mut(&number).expect("it is there");
+        let birth = thing.birth;
+        self.held
+            .iter_mut()
+            .rev()
+            .filter(|held| held.birth == birth && held.until.is_none())
+            .for_each(|held| held.until = Some(now));
+        // Which thing it is of, and which state: no two contents are the same.
+        let content = format!("{birth}:{}", self.held.len());
+        thing.content.clone_from(&content);
+        (thing.mtime, thing.ctime) = (at, at);
+        self.held.push(Held { birth, content, closed: None, until: None });
+    }
+
+    fn close(&mut self, number: u64) {
+        let (birth, now) = (self.things[&number].birth, self.now);
+        let held = self.held.iter_mut().rev().find(|held| held.birth == birth);
+        held.into_iter().for_each(|held| held.closed = Some(now));
+    }
+
+    fn save(&mut self, random: &mut StdRng) {
+        let Some((folder, name, number)) = self.some(random, Kind::File) else { return };
+        self.write(number);
+        if random.random_bool(self.silence) {
+            self.was_silent = true;
+            return;
+        }
+        self.tell(random, folder, &name, MODIFIED);
+        self.now += random.random_range(0..200);
+        self.close(number);
+        self.tell(random, folder, &name, CLOSED);
+    }
+
+    /// Whoever writes goes on to have it open.
+    fn write_only(&mut self, random: &mut StdRng) {
+        let Some((folder, name, number)) = self.some(random, Kind::File) else { return };
+        self.write(number);
+        self.tell(random, folder, &name, MODIFIED);
+    }
+
+    /// As editors do: written beside, and renamed over.
+    fn save_beside(&mut self, random: &mut StdRng) {
+        let Some((folder, name, _)) = self.some(random, Kind::File) else { return };
+        let beside = "~new";
+        if self.names.contains_key(&(folder, beside.to_owned())) || self.is_full() {
+            return;
+        }
+        let number = self.make(Kind::File);
+        self.names.insert((folder, beside.to_owned()), number);
+        self.tell(random, folder, beside, Touch::default());
+        self.write(number);
+        self.tell(random, folder, beside, MODIFIED);
+        self.close(number);
+        self.tell(random, folder, beside, CLOSED);
+        self.now += random.random_range(0..2000);
+        self.rename_to(random, (folder, beside.to_owned()), (folder, name));
+    }
+
+    fn make_file(&mut self, random: &mut StdRng) {
+        let Some(place) = self.free(random) else { return };
+        let number = self.make(Kind::File);
+        self.names.insert(place.clone(), number);
+        self.touch_folder(place.0);
+        self.write(number);
+        self.close(number);
+        self.tell(random, place.0, &place.1, MODIFIED);
+        self.tell(random, place.0, &place.1, CLOSED);
+    }
+
+    fn make_folder(&mut self, random: &mut StdRng) {
+        let Some(place) = self.free(random) else { return };
+        let number = self.make(Kind::Dir);
+        self.names.insert(place.clone(), number);
+        self.touch_folder(place.0);
+        self.tell(random, place.0, &place.1, Touch::default());
+    }
+
+    fn rename(&mut self, random: &mut StdRng) {
+        let (Some((folder, name, _)), Some(to)) =
+            (self.some(random, Kind::File), self.place(random))
+        else {
+            return;
+        };
+        if self.names.get(&to).is_none_or(|number| self.things[number].kind == Kind::File) {
+            self.rename_to(random, (folder, name), to);
+        }
+    }
+
+    fn rename_folder(&mut self, random: &mut StdRng) {
+        let (Some((folder, name, number)), Some(to)) =
+            (self.some(random, Kind::Dir), self.free(random))
+        else {
+            return;
+        };
+        let depth = self.depth(to.0) + 1 + self.height(number);
+        if !self.is_inside(to.0, number) && depth <= DEPTH_MAX {
+            self.rename_to(random, (folder, name), to);
+        }
+    }
+
+    /// Away and back, so that what is told at the end says nothing of where it is.
+    fn to_and_fro(&mut self, random: &mut StdRng) {
+        let kind = if random.random_bool(0.5) { Kind::Dir } else { Kind::File };
+        let (Some((folder, name, number)), Some(to)) = (self.some(random, kind), self.free(random))
+        else {
+            return;
+        };
+        let depth = self.depth(to.0) + 1 + self.height(number);
+        if self.is_inside(to.0, number) || depth > DEPTH_MAX {
+            return;
+        }
+        for _ in 0..random.random_range(1..4) {
+            self.rename_to(random, (folder, name.clone()), to.clone());
+            self.now += random.random_range(0..3000);
+            self.rename_to(random, to.clone(), (folder, name.clone()));
+        }
+    }
+
+    fn rename_to(&mut self, random: &mut StdRng, from: (u64, String), to: (u64, String)) {
+        if from == to {
+            return;
+        }
+        let Some(number) = self.names.get(&from).copied() else { return };
+        if self.names.get(&to) == Some(&number) {
+            return;
+        }
+        self.names.remove(&from);
+        let replaced = self.names.insert(to.clone(), number);
+        let at = self.stamp();
+        self.things.get_mut(&number).expect("it is there").ctime = at;
+        self.touch_folder(from.0);
+        self.touch_folder(to.0);
+        replaced.into_iter().for_each(|number| self.drop_if_nameless(number));
+        self.tell(random, from.0, &from.1, Touch::default());
+        self.tell(random, to.0, &to.1, MOVED);
+    }
+
+    fn exchange(&mut self, random: &mut StdRng) {
+        let kind = if random.random_bool(0.5) { Kind::Dir } else { Kind::File };
+        let (Some(one), Some(other)) = (self.some(random, kind), self.some(random, kind)) else {
+            return;
+        };
+        let within = self.is_inside(one.0, other.2) || self.is_inside(other.0, one.2);
+        let deep = self.depth(one.0) + 1 + self.height(other.2);
+        let deep = deep.max(self.depth(other.0) + 1 + self.height(one.2));
+        if one.2 == other.2 || within || deep > DEPTH_MAX {
+            return;
+        }
+        self.names.insert((one.0, one.1.clone()), other.2);
+        self.names.insert((other.0, other.1.clone()), one.2);
+        let at = self.stamp();
+        for number in [one.2, other.2] {
+            self.things.get_mut(&number).expect("it is there").ctime = at;
+        }
+        self.touch_folder(one.0);
+        self.touch_folder(other.0);
+        self.tell(random, one.0, &one.1, MOVED);
+        self.tell(random, other.0, &other.1, MOVED);
+    }
+
+    fn remove(&mut self, random: &mut StdRng) {
+        let Some((folder, name, number)) = self.some(random, Kind::File) else { return };
+        self.names.remove(&(folder, name.clone()));
+        self.touch_folder(folder);
+        self.drop_if_nameless(number);
+        self.tell(random, folder, &name, Touch::default());
+    }
+
+    fn remove_folder(&mut self, random: &mut StdRng) {
+        let Some((folder, name, number)) = self.some(random, Kind::Dir) else { return };
+        if random.random_bool(0.5) {
+            return;
+        }
+        self.empty(random, number);
+        self.names.remove(&(folder, name.clone()));
+        self.touch_folder(folder);
+        self.drop_if_nameless(number);
+        self.tell(random, folder, &name, Touch::default());
+    }
+
+    fn empty(&mut self, random: &mut StdRng, folder: u64) {
+        let inside: Vec<(u64, String)> =
+            self.names.keys().filter(|(parent, _)| *parent == folder).cloned().collect();
+        for place in inside {
+            let number = self.names[&place];
+            if self.things[&number].kind == Kind::Dir {
+                self.empty(random, number);
+            }
+            self.now += random.random_range(0..50);
+            self.names.remove(&place);
+            self.mounted.remove(&place);
+            self.drop_if_nameless(number);
+            self.tell(random, place.0, &place.1, Touch::default());
+        }
+    }
+
+    fn link(&mut self, random: &mut StdRng) {
+        let (Some((_, _, number)), Some(to)) = (self.some(random, Kind::File), self.free(random))
+        else {
+            return;
+        };
+        self.names.insert(to.clone(), number);
+        let at = self.stamp();
+        self.things.get_mut(&number).expect("it is there").ctime = at;
+        self.touch_folder(to.0);
+        self.tell(random, to.0, &to.1, Touch::default());
+    }
+
+    fn change_mode(&mut self, random: &mut StdRng) {
+        let Some((folder, name, number)) = self.some(random, Kind::File) else { return };
+        let at = self.stamp();
+        let thing = self.things.get_mut(&number).expect("it is there");
+        thing.mode ^= 0o040;
+        thing.ctime = at;
+        self.tell(random, folder, &name, Touch::default());
+    }
+
+    /// Something is mounted over a name, or what was mounted goes; returns the name.
+    pub(crate) fn mount(&mut self, random: &mut StdRng) -> Option<(u64, String)> {
+        let (folder, name, _) = self.some(random, Kind::Dir)?;
+        let place = (folder, name);
+        if !self.mounted.remove(&place) {
+            self.mounted.insert(place.clone());
+        }
+        Some(place)
+    }
+
+    fn drop_if_nameless(&mut self, number: u64) {
+        if self.names.values().all(|named| *named != number)
+            && let Some(thing) = self.things.remove(&number)
+        {
+            let now = self.now;
+            let held = self.held.iter_mut().rev().filter(|held| held.birth == thing.birth);
+            held.filter(|held| held.until.is_none()).for_each(|held| held.until = Some(now));
+        }
+    }
+
+    fn some(&self, random: &mut StdRng, kind: Kind) -> Option<(u64, String, u64)> {
+        let of_kind = self.names.iter().filter(|(_, number)| self.things[number].kind == kind);
+        let all: Vec<_> =
+            of_kind.map(|((folder, name), number)| (*folder, name, *number)).collect();
+        all.choose(random).map(|(folder, name, number)| (*folder, (*name).clone(), *number))
+    }
+
+    fn place(&self, random: &mut StdRng) -> Option<(u64, String)> {
+        let folders = self.things.iter().filter(|(_, thing)| thing.kind == Kind::Dir);
+        let folders: Vec<u64> = folders
+            .map(|(number, _)| *number)
+            .filter(|number| self.depth(*number) < DEPTH_MAX)
+            .collect();
+        Some((*folders.choose(random)?, (*NAMES.choose(random)?).to_owned()))
+    }
+
+    fn free(&self, random: &mut StdRng) -> Option<(u64, String)> {
+        if self.is_full() {
+            return None;
+        }
+        self.place(random).filter(|place| !self.names.contains_key(place))
+    }
+
+    fn is_full(&self) -> bool {
+        self.things.len() >= OBJECTS_MAX
+    }
+
+    fn parent(&self, number: u64) -> Option<u64> {
+        self.names.iter().find(|(_, named)| **named == number).map(|((folder, _), _)| *folder)
+    }
+
+    fn depth(&self, mut number: u64) -> usize {
+        let mut depth = 0;
+        while let Some(parent) = self.parent(number) {
+            depth += 1;
+            number = parent;
+        }
+        depth
+    }
+
+    fn height(&self, number: u64) -> usize {
+        let inside = self.names.iter().filter(|((folder, _), _)| *folder == number);
+        inside.map(|(_, child)| 1 + self.height(*child)).max().unwrap_or(0)
+    }
+
+    fn is_inside(&self, mut number: u64, folder: u64) -> bool {
+        loop {
+            if number == folder {
+                return true;
+            }
+            match self.parent(number) {
+                Some(parent) => number = parent,
+                None => return false,
+            }
+        }
+    }
+}
+
+/// Returns which object this is, as capture knows it.
+pub(crate) fn object(number: u64, birth: u64) -> Object {
+    Object { number, birth: time(birth) }
+}
+
+fn time(micros: u64) -> FileTime {
+    let secs = i64::try_from(micros / 1_000_000).expect("a short life");
+    let nanos = u32::try_from(micros % 1_000_000).expect("less than a second") * 1000;
+    FileTime { secs: 1_700_000_000 + secs, nanos }
+}

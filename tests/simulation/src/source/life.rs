@@ -1,0 +1,319 @@
+//! A random life of a source, and what must hold whatever happens in it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use keepshare_base::{FileId, Kind, Owner, Stamp};
+use keepshare_decide::{
+    FileRecord, Ledger, Marks, Seed, Touch,
+    agenda::{self, Agenda, NameTask},
+    compose::{When, cutting::Cutting},
+    memory::Memory,
+    turn::{Told, Turn},
+};
+use keepshare_proto::{MonoTime, cut::CutRule};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+use super::{
+    copy::Copy,
+    folder::{Folder, ROOT, object},
+    survey::Looker,
+};
+
+/// A save that lay closed for so long, while nothing went wrong, is a version.
+const KEPT_AFTER: u64 = 5_000_000;
+
+/// So often turns are taken until nothing is due; beyond it something waits for ever.
+const TURNS_MAX: usize = 20_000;
+
+/// What may happen in a life.
+#[derive(Clone, Copy, Debug)]
+pub struct Life {
+    /// How many steps, each of a few milliseconds.
+    pub steps: usize,
+    /// How often the file system's clock ticks, in microseconds; 0: its times tell every modification.
+    pub tick: u64,
+    /// How often somebody does something between two looks.
+    pub haste: f64,
+    /// How late something is told at most, in microseconds: more than [`agenda::SECOND_LOOK`] and a thing that moves may count as
+    /// gone first.
+    pub late: u64,
+    /// How often something is written without being told.
+    pub silence: f64,
+    /// Events are lost.
+    pub loses: bool,
+    /// The process ends in the middle of it.
+    pub crashes: bool,
+    /// Things are mounted over folders.
+    pub mounts: bool,
+}
+
+impl Life {
+    /// Returns a random one.
+    pub fn random(seed: u64) -> Self {
+        let mut random = StdRng::seed_from_u64(seed ^ 0x50_u64.rotate_left(32));
+        Self {
+            steps: random.random_range(50..400),
+            tick: [0, 4000, 10_000][random.random_range(0..3)],
+            haste: [0.0, 0.01, 0.1][random.random_range(0..3)],
+            late: [0, 500, 20_000][random.random_range(0..3)],
+            silence: [0.0, 0.0, 0.2][random.random_range(0..3)],
+            loses: random.random_bool(0.3),
+            crashes: random.random_bool(0.3),
+            mounts: random.random_bool(0.2),
+        }
+    }
+
+    /// Tells whether something may be noticed late, or by a scan only.
+    fn is_rough(&self) -> bool {
+        self.late > 1000 || self.silence > 0.0 || self.loses || self.crashes || self.mounts
+    }
+}
+
+/// A source and the folder that it watches.
+struct World {
+    life: Life,
+    random: StdRng,
+    now: u64,
+    folder: Folder,
+    map: Memory,
+    agenda: Agenda,
+    cutting: Cutting,
+    marks: Marks,
+    payloads: BTreeMap<usize, Vec<u8>>,
+    copy: Copy,
+    /// Which file each thing was known as.
+    known: BTreeMap<u64, FileId>,
+}
+
+/// Lives one life and checks it; returns how many changes it took.
+pub fn live(seed: u64, life: Life) -> usize {
+    let mut world = World::new(seed, life);
+    for _ in 0..life.steps {
+        world.step();
+    }
+    world.rest();
+    world.check();
+    world.copy.through
+}
+
+impl World {
+    fn new(seed: u64, life: Life) -> Self {
+        let mut folder = Folder::new(life.tick);
+        (folder.silence, folder.late) = (life.silence, life.late);
+        let mut map = Memory::default();
+        let root = folder.seen(ROOT);
+        let meta = keepshare_base::Meta {
+            kind: Kind::Dir,
+            size: 0,
+            mode: root.mode,
+            owner: Owner::default(),
+            group: Owner::default(),
+            mtime: root.signature.mtime,
+            symlink: vec![],
+            rdev: 0,
+            xattrs: vec![],
+        };
+        let record = FileRecord::new(root.inode, root.signature, meta);
+        let Ok(()) = map.set_record(FileId::ROOT, &record);
+        Self {
+            life,
+            random: StdRng::seed_from_u64(seed),
+            now: 0,
+            folder,
+            map,
+            agenda: Agenda::default(),
+            cutting: Cutting::new(CutRule::default()),
+            marks: Marks::default(),
+            payloads: BTreeMap::new(),
+            copy: Copy::default(),
+            known: BTreeMap::new(),
+        }
+    }
+
+    fn step(&mut self) {
+        if self.random.random_bool(0.05) {
+            let micros = self.random.random_range(0..8_000_000);
+            self.pass(micros);
+        }
+        self.now += self.random.random_range(0..20_000);
+        self.folder.set_now(self.now);
+        for _ in 0..self.random.random_range(0..4) {
+            self.folder.act(&mut self.random);
+        }
+        if self.life.loses && self.random.random_bool(0.02) {
+            self.folder.lose_told();
+            self.marks.all();
+        }
+        if self.life.mounts && self.random.random_bool(0.03) {
+            self.mount();
+        }
+        // Objects that have nothing to do with the source are told of as well.
+        if self.random.random_bool(0.05) {
+            let stranger = object(self.random.random_range(1..50), 1 << 40);
+            self.marks.stranger(stranger, Touch { modified: true, ..Touch::default() });
+        }
+        if self.random.random_bool(0.8) {
+            self.turn(self.life.haste);
+        }
+    }
+
+    /// Nobody does anything for a while, but for the source's thread.
+    fn pass(&mut self, micros: u64) {
+        let until = self.now + micros;
+        while self.now < until {
+            self.turn(0.0);
+            if !self.agenda.is_busy() {
+                let next = self.agenda.next_deadline().map_or(until, |next| next.0);
+                self.now = next.min(self.now + 100_000).clamp(self.now + 1, until.max(self.now + 1));
+            }
+            self.folder.set_now(self.now);
+        }
+    }
+
+    /// One turn of the source's thread, unless the process ends in it.
+    fn turn(&mut self, haste: f64) {
+        let when = When {
+            stamp: Stamp(1_700_000_000_000_000 + i64::try_from(self.now).expect("a short life")),
+            now: MonoTime(self.now),
+            exact_times: self.folder.has_exact_times(),
+        };
+        self.folder.drain(&mut self.marks);
+        self.agenda.take_due(when.now);
+        if std::mem::take(&mut self.marks.everything) {
+            self.agenda.begin_scan();
+            self.folder.was_silent = false;
+        }
+        let cuts = self.cutting.due(when.now);
+        let before = self.map.clone();
+        let Ok(()) = self.agenda.resolve(when.now, &mut self.marks, &self.map);
+        let mut looker = Looker { folder: &mut self.folder, random: &mut self.random, haste };
+        let mut turn = Turn {
+            ledger: &mut self.map,
+            survey: &mut looker,
+            agenda: &mut self.agenda,
+            cutting: &mut self.cutting,
+            when,
+            told: Told::default(),
+        };
+        let Ok(()) = turn.read_folders();
+        let Ok(found) = turn.look(Vec::new(), &Seed::new(), false);
+        let Ok(composed) = turn.compose(found, BTreeMap::new(), cuts, HashMap::new(), |_| false);
+        turn.agenda.end_scan();
+        self.now = self.now.max(when.now.0) + 200;
+        if haste > 0.0 && self.life.crashes && self.random.random_bool(0.01) {
+            // Nothing of the turn happened; and whatever was told meanwhile is lost.
+            self.map = before;
+            self.restart();
+            return;
+        }
+        let payloads = composed.payloads.into_iter();
+        self.payloads.extend(payloads.map(|(seq, bytes)| (seq.0 as usize, bytes)));
+        composed.again.put_on(&mut self.agenda, when.now);
+        self.agenda.strangers.forget_old(when.now);
+        self.follow();
+        self.check_identities();
+    }
+
+    /// The process ends and starts again: what was not durable is gone, and everything is compared.
+    fn restart(&mut self) {
+        self.folder.lose_told();
+        self.marks = Marks::default();
+        self.agenda = Agenda::default();
+        self.cutting = Cutting::new(CutRule::default());
+        self.agenda.begin_scan();
+        self.folder.was_silent = false;
+    }
+
+    /// Something is mounted or unmounted, which is noticed by the table of mounts.
+    fn mount(&mut self) {
+        let Some((folder, name)) = self.folder.mount(&mut self.random) else { return };
+        self.look_at_mount(folder, &name);
+    }
+
+    fn look_at_mount(&mut self, folder: u64, name: &str) {
+        let Ok(parent) = self.map.by_number(folder);
+        let name = keepshare_base::Name::new(name.as_bytes()).expect("a name");
+        let task = NameTask { scan: true, ..NameTask::default() };
+        match parent {
+            Some(parent) => self.agenda.add_name(parent, name, task),
+            None => self.agenda.begin_scan(),
+        }
+    }
+
+    /// A station follows what is journaled.
+    fn follow(&mut self) {
+        while let Some(change) = self.map.journal.get(self.copy.through) {
+            let payload = self.payloads.remove(&(self.copy.through + 1)).unwrap_or_default();
+            assert_eq!(change.payload_len(), payload.len() as u64, "a content is not there");
+            self.copy.apply(change, &payload);
+        }
+    }
+
+    /// Everybody stops working, and the source is left alone until it has nothing to do.
+    fn rest(&mut self) {
+        let mounted: Vec<_> = std::mem::take(&mut self.folder.mounted).into_iter().collect();
+        for (folder, name) in mounted {
+            self.look_at_mount(folder, &name);
+        }
+        if self.folder.was_silent || self.life.mounts {
+            self.marks.all();
+        }
+        for _ in 0..TURNS_MAX {
+            self.turn(0.0);
+            let next = self.agenda.next_deadline().map(|next| next.0);
+            let is_done = self.agenda.is_empty()
+                && !self.agenda.is_busy()
+                && !self.agenda.has_written()
+                && !self.cutting.is_waiting()
+                && self.folder.has_told_all();
+            if is_done {
+                return;
+            }
+            if !self.agenda.is_busy() {
+                let at_most = self.now + 100_000;
+                self.now = next.unwrap_or(at_most).clamp(self.now + 1, at_most);
+            }
+            self.folder.set_now(self.now);
+        }
+        panic!("it never rests: {:?}", self.agenda);
+    }
+
+    /// A thing that is only moved is the same file for ever.
+    fn check_identities(&mut self) {
+        if self.life.is_rough() {
+            return;
+        }
+        for (number, thing) in &self.folder.things {
+            let Ok(Some(file)) = self.map.by_number(*number) else { continue };
+            let Ok(record) = self.map.record(file);
+            if record.is_some_and(|record| record.inode == self.folder.seen(*number).inode) {
+                let known = *self.known.entry(thing.birth).or_insert(file);
+                assert_eq!(known, file, "the thing made {}th is another file now", thing.birth);
+            }
+        }
+    }
+
+    fn check(&self) {
+        assert_eq!(self.copy.tree(), self.folder.tree(), "the copy is not the folder");
+        let held: BTreeSet<&str> =
+            self.folder.held.iter().map(|held| held.content.as_str()).collect();
+        let mut births = BTreeMap::new();
+        for (file, content) in self.copy.versions.iter().filter(|(_, content)| !content.is_empty())
+        {
+            assert!(held.contains(content.as_str()), "{content} was never a content");
+            let birth = content.split(':').next().expect("our contents say whose they are");
+            let known = births.entry(*file).or_insert(birth);
+            assert_eq!(*known, birth, "{file} is a version of two things");
+        }
+        let versions: BTreeSet<&str> =
+            self.copy.versions.iter().map(|(_, content)| content.as_str()).collect();
+        for held in &self.folder.held {
+            let until = held.until.unwrap_or(u64::MAX);
+            let lay = held.closed.is_some_and(|closed| until > closed + KEPT_AFTER);
+            let is_there = held.until.is_none();
+            if is_there || lay && !self.life.is_rough() {
+                assert!(versions.contains(held.content.as_str()), "{held:?} is no version");
+            }
+        }
+    }
+}
