@@ -11,7 +11,7 @@
 //! | gone | a name that showed nothing | a look | after [`SECOND_LOOK`], when nothing that was told is left to show where it has moved to; in a scan at its end | the second look, or something is told of it |
 //! | astray | a name, a folder whose folder is not where the map has it | a look | after [`RETRY`] | its folder was found, or is known to be gone |
 //! | too much | a name, a file | a round that read as much as it may | the next round | it was read |
-//! | racy | a file, compared whole | a reading so close to a modification that times may hide another, or of a file that changed meanwhile | after [`RACY_LOOK`] | a reading that is neither |
+//! | racy | a file, compared whole, or its attributes | a look so close to a modification that times may hide another, or at a file that changed meanwhile; the map says so too, for the scan after a crash | after [`RACY_LOOK`] | a look that is neither |
 //! | resting | a file | a reading that took long | when it has rested for as long ([`Agenda::rest`]) | it was read |
 //! | written | a file, `suspect`: stores through a memory map raise no event | a reading that left it open | every [`WRITTEN_EVERY`], for [`WRITTEN_FOR`] | that is over |
 //! | open | a file, compared where it was open before | whoever asks the kernel who has files open (`Sweep`) | at once | it was looked at |

@@ -144,8 +144,10 @@ pub struct Again {
     pub files: Vec<(FileId, Touch)>,
     /// Names to look at again at once: what stood there went while it was read.
     pub names: Vec<(FileId, Name)>,
-    /// Files whose times may hide a change: to be compared a little later.
+    /// Files whose times may hide a change of the content: to be compared a little later.
     pub racy: Vec<FileId>,
+    /// And those whose times may hide one of the attributes.
+    pub unsure: Vec<FileId>,
     /// Files that were written and perhaps are still open.
     pub open: Vec<FileId>,
     /// Files that took long to read, and for how long they are now left alone.
@@ -177,6 +179,9 @@ impl Again {
             let task = FileTask { verify: true, ..FileTask::default() };
             agenda.put_file_off(now + RACY_LOOK, file, task);
         }
+        for file in self.unsure {
+            agenda.put_file_off(now + RACY_LOOK, file, FileTask::default());
+        }
     }
 }
 
@@ -187,10 +192,11 @@ impl Composed {
         self.restored.extend(after.restored);
         self.problems.extend(after.problems);
         self.partial.extend(after.partial);
-        let Again { files, names, racy, open, resting, put_off } = after.again;
+        let Again { files, names, racy, unsure, open, resting, put_off } = after.again;
         self.again.files.extend(files);
         self.again.names.extend(names);
         self.again.racy.extend(racy);
+        self.again.unsure.extend(unsure);
         self.again.open.extend(open);
         self.again.resting.extend(resting);
         self.again.put_off.extend(put_off);
@@ -363,8 +369,11 @@ impl<'a> Composer<'a> {
                 let (Some((seen, meta)), Some(mut record)) = (folder, ledger.record(file)?) else {
                     return Ok(());
                 };
-                if record.learn(&meta, seen.signature) {
+                let differs = record.learn(&meta, seen.signature);
+                if self.doubt_attributes(file, &mut record) || differs {
                     ledger.set_record(file, &record)?;
+                }
+                if differs {
                     let row = attributes_row(file, &record, Event::Attributes);
                     self.parents.insert(file, row);
                 }

@@ -125,8 +125,10 @@ pub struct Look<'a> {
     has_remained: bool,
     files: VecDeque<(FileId, FileTask)>,
     names: VecDeque<NameItem>,
-    /// Names whose folder could not be opened, and whether they were tried again in this pass.
-    astray: (Vec<NameItem>, bool),
+    /// Names whose folder could not be opened.
+    astray: Vec<NameItem>,
+    /// They were tried again in this pass: after all other names, and when folders with several names had one.
+    tried_again: (bool, bool),
     looked: HashSet<(FileId, Name)>,
     settling: Settling,
     /// Names that show nothing, and what they stood for.
@@ -154,7 +156,8 @@ impl<'a> Look<'a> {
             has_remained: false,
             files: files.into(),
             names: names.into_iter().map(item).collect(),
-            astray: (Vec::new(), false),
+            astray: Vec::new(),
+            tried_again: (false, false),
             looked: HashSet::new(),
             settling: Settling::default(),
             gone: Vec::new(),
@@ -261,11 +264,11 @@ impl<'a> Look<'a> {
                 return Ok(Some(ask));
             }
         }
-        if self.names.is_empty() && !self.astray.0.is_empty() && !self.astray.1 {
+        if self.names.is_empty() && !self.astray.is_empty() && !self.tried_again.0 {
             // The names seen so far may have moved the folders of those that could not be seen.
-            self.astray.1 = true;
+            self.tried_again.0 = true;
             self.has_moved = true;
-            self.names.extend(self.astray.0.drain(..));
+            self.names.extend(self.astray.drain(..));
         }
         match self.names.pop_front() {
             Some(item) => {
@@ -275,7 +278,6 @@ impl<'a> Look<'a> {
                 Ok(Some(ask))
             }
             None => {
-                self.end_looking(ledger)?;
                 self.settling = Settling::default();
                 self.step = Step::Settling;
                 Ok(None)
@@ -283,11 +285,25 @@ impl<'a> Look<'a> {
         }
     }
 
+    /// Goes on when every folder has one name: with names that wait for one of those, once more where that has changed.
+    fn end_settling<L: Ledger>(&mut self, ledger: &mut L) -> Result<(), L::Error> {
+        if self.settling.has_changed && !self.astray.is_empty() && !self.tried_again.1 {
+            self.tried_again.1 = true;
+            self.names.extend(self.astray.drain(..));
+            self.step = Step::Looking;
+            return Ok(());
+        }
+        self.end_looking(ledger)?;
+        self.tried_again = (false, false);
+        self.step = Step::Believing;
+        Ok(())
+    }
+
     /// Decides about names whose folder could not be opened: gone with it, or it is being moved. Either shows at the
     /// folders' own names.
     fn end_looking<L: Ledger>(&mut self, ledger: &mut L) -> Result<(), L::Error> {
         let (mut missing, mut adrift) = (BTreeSet::new(), BTreeSet::new());
-        for NameItem { parent, name, task } in std::mem::take(&mut self.astray).0 {
+        for NameItem { parent, name, task } in std::mem::take(&mut self.astray) {
             // The number of a folder that is gone may be a file's by now.
             let known = ledger.record(parent)?;
             let is_known = known.is_some_and(|record| record.meta.kind == Kind::Dir);
@@ -328,7 +344,7 @@ impl<'a> Look<'a> {
     ) -> Result<(), L::Error> {
         let at = match looked {
             Looked::NoFolder(NoFolder::Elsewhere) => {
-                self.astray.0.push(item);
+                self.astray.push(item);
                 return Ok(());
             }
             Looked::NoFolder(NoFolder::Mounted) => {

@@ -13,6 +13,7 @@ const ORIGIN: OriginId = OriginId(1);
 pub struct Memory {
     pub(crate) names: BTreeMap<(FileId, Name), (FileId, Kind)>,
     pub(crate) files: BTreeMap<FileId, FileRecord>,
+    inodes: BTreeMap<u64, FileId>,
     next: u64,
     /// What was journaled.
     pub journal: Vec<Change>,
@@ -52,8 +53,7 @@ impl Ledger for Memory {
     }
 
     fn by_number(&self, number: u64) -> Result<Option<FileId>, Infallible> {
-        let known = self.files.iter().find(|(_, record)| record.inode.number == number);
-        Ok(known.map(|(file, _)| *file))
+        Ok(self.inodes.get(&number).copied())
     }
 
     fn set_name(
@@ -70,12 +70,21 @@ impl Ledger for Memory {
     }
 
     fn set_record(&mut self, file: FileId, record: &FileRecord) -> Result<(), Infallible> {
-        self.files.insert(file, record.clone());
+        let former = self.files.insert(file, record.clone());
+        let number = record.inode.number;
+        // A number that is given again stands for whoever got it last.
+        if former.is_none_or(|former| former.inode.number != number) {
+            self.inodes.insert(number, file);
+        }
         Ok(())
     }
 
     fn remove_file(&mut self, file: FileId) -> Result<(), Infallible> {
-        self.files.remove(&file);
+        let record = self.files.remove(&file);
+        let number = record.map(|record| record.inode.number);
+        if let Some(number) = number.filter(|number| self.inodes.get(number) == Some(&file)) {
+            self.inodes.remove(&number);
+        }
         Ok(())
     }
 

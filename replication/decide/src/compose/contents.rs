@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use keepshare_base::{Content, Event, FileId, Kind, Meta};
+use keepshare_base::{Content, Event, FileId, FileTime, Kind, Meta};
 use keepshare_proto::MonoTime;
 
 use super::{Composer, Done, REST_MAX, Row, STEPLESS_BYTES_MAX, Want, attributes_row};
@@ -13,8 +13,9 @@ use crate::{Failure, FileRecord, Ledger, Touch, look::SeenFile};
 /// A file that was read faster than this may be read again at once.
 pub(super) const REST_FROM: Duration = Duration::from_millis(5);
 
-/// A modification this close to the moment of reading may not be told by the file's times.
-const RACY_MICROS: i64 = 10_000;
+/// What happened so long before the moment of looking, in microseconds, may not be all that the times tell of: clocks of file
+/// systems tick every 1 to 10 ms. What seems to happen after it did so while the turn went on, unless a clock is wrong.
+const RACY_MICROS: std::ops::Range<i64> = -1_000_000..10_000;
 
 impl Composer<'_> {
     /// Decides what a file needs that was seen: to be read, to have its attributes read, or only what is known already.
@@ -25,7 +26,7 @@ impl Composer<'_> {
         at: &SeenFile,
         resting: Option<MonoTime>,
     ) -> Result<Option<Want>, L::Error> {
-        let Some(record) = ledger.record(file)? else { return Ok(None) };
+        let Some(mut record) = ledger.record(file)? else { return Ok(None) };
         if at.seen.kind == Kind::File && self.is_to_be_read(file, at, &record) {
             // Who writes beside and renames over shows nobody half of it: the name comes with what was written for it.
             let is_owed = self.is_owed(file, at, &record) || self.named.contains(&file);
@@ -47,6 +48,9 @@ impl Composer<'_> {
             }
         }
         if at.born {
+            if self.doubt_attributes(file, &mut record) {
+                ledger.set_record(file, &record)?;
+            }
             let row = attributes_row(file, &record, Event::Created);
             self.note_left_out(at, row.row.meta.left_out());
             self.rows.insert(file, row);
@@ -98,6 +102,22 @@ impl Composer<'_> {
         takes
     }
 
+    /// Tells whether something may have happened after a time, and have left that time all the same.
+    fn is_racy(&self, time: FileTime) -> bool {
+        let age = self.when.stamp.micros_since(time.to_stamp());
+        !self.when.exact_times && RACY_MICROS.contains(&age)
+    }
+
+    /// Has attributes read again a little later that may have changed since without another time; tells whether they may.
+    pub(super) fn doubt_attributes(&mut self, file: FileId, record: &mut FileRecord) -> bool {
+        let is_racy = self.is_racy(record.signature.ctime);
+        if is_racy {
+            self.out.again.unsure.push(file);
+            record.signature.ctime = FileTime::default();
+        }
+        is_racy
+    }
+
     /// Takes the attributes of a file that was not read.
     pub(super) fn learn<L: Ledger>(
         &mut self,
@@ -111,6 +131,7 @@ impl Composer<'_> {
             Ok(meta) => {
                 self.note_left_out(&at, meta.left_out());
                 let differs = record.learn(&meta, at.seen.signature);
+                self.doubt_attributes(file, &mut record);
                 ledger.set_record(file, &record)?;
                 if differs {
                     self.rows.insert(file, attributes_row(file, &record, Event::Attributes));
@@ -176,13 +197,18 @@ impl Composer<'_> {
             self.cutting.forget(file);
         } else if changed {
             self.out.again.open.push(file);
+        } else {
+            // Who knew when it was written may have ended meanwhile.
+            self.cutting.was_written(self.when.now, file);
+        }
+        if row.fuzzy || self.is_racy(seen.mtime) {
+            self.was_written(file);
+            // Were we to end before it is read again, nothing else would say so.
+            record.signature.mtime = FileTime::default();
+        } else {
+            self.doubt_attributes(file, &mut record);
         }
         ledger.set_record(file, &record)?;
-        let age = self.when.stamp.micros_since(seen.mtime.to_stamp());
-        let is_recent = (-RACY_MICROS..RACY_MICROS).contains(&age);
-        if !self.when.exact_times && is_recent || row.fuzzy {
-            self.out.again.racy.push(file);
-        }
         if was_forgotten {
             ledger.end_stale(file)?;
         }

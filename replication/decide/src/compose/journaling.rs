@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use keepshare_base::{
-    Change, Content, Event, FILES_PER_CHANGE_MAX, FileId, Kind, Name, NameRow, Position, Seq,
+    Change, Content, Event, FILES_PER_CHANGE_MAX, FileId, FileTime, Kind, Name, NameRow, Position,
+    Seq,
 };
 
 use super::{
@@ -21,8 +22,16 @@ impl Composer<'_> {
         &self.out.payloads
     }
 
-    /// Has a file compared a little later: it was written to while it was read.
-    pub fn was_written(&mut self, file: FileId) {
+    /// Has a file compared a little later, or by the scan after a crash: it was written to while it was read, whatever its
+    /// times say.
+    pub fn doubt<L: Ledger>(&mut self, ledger: &mut L, file: FileId) -> Result<(), L::Error> {
+        self.was_written(file);
+        let Some(mut record) = ledger.record(file)? else { return Ok(()) };
+        record.signature.mtime = FileTime::default();
+        ledger.set_record(file, &record)
+    }
+
+    pub(super) fn was_written(&mut self, file: FileId) {
         self.out.again.racy.push(file);
     }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use keepshare_base::{FileId, Kind, Name};
 
-use super::{Ask, Awaiting, Look, Step, objects::identify};
+use super::{Ask, Awaiting, Look, objects::identify};
 use crate::{AtName, Ledger, Looked, agenda::NameTask};
 
 /// How often folders with several names are looked at, before what the map shows is decided without a look.
@@ -14,6 +14,8 @@ const LOOKS_MAX: u32 = 4;
 #[derive(Debug, Default)]
 pub(super) struct Settling {
     looks: u32,
+    /// A folder has lost a name.
+    pub(super) has_changed: bool,
     places: VecDeque<Place>,
 }
 
@@ -48,12 +50,13 @@ impl Look<'_> {
             }
             let unsettled = self.unsettled_folders(ledger)?;
             if unsettled.is_empty() {
-                self.step = Step::Believing;
+                self.end_settling(ledger)?;
                 return Ok(None);
             }
             if self.settling.looks >= LOOKS_MAX {
                 self.settle(ledger, unsettled)?;
-                self.step = Step::Believing;
+                self.settling.has_changed = true;
+                self.end_settling(ledger)?;
                 return Ok(None);
             }
             self.settling.looks += 1;
@@ -80,6 +83,7 @@ impl Look<'_> {
             _ => false,
         };
         if !stands {
+            self.settling.has_changed = true;
             let old = ledger.lookup(parent, &name)?;
             self.gone.retain(|(item, _)| item.parent != parent || item.name != name);
             self.set_name(ledger, parent, &name, old, None)?;

@@ -79,7 +79,7 @@ impl Turn<'_, '_> {
                     ready.extend(row.map(|row| (file, row)));
                     composer.journal_late_cuts(*tx)?;
                     if transfer.written {
-                        composer.was_written(file);
+                        composer.doubt(*tx, file)?;
                     }
                     names = agenda.readings.end(file);
                     break;

@@ -436,6 +436,8 @@ impl Folder {
             return;
         };
         self.names.insert(to.clone(), number);
+        // Who writes by a new name and removes it at once is noticed by a scan only.
+        self.was_silent = true;
         let at = self.stamp();
         self.things.get_mut(&number).expect("it is there").ctime = at;
         self.touch_folder(to.0);

