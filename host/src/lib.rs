@@ -6,6 +6,7 @@
 
 pub mod accounts;
 pub mod beneath;
+pub mod buffers;
 pub mod bytes;
 pub mod checked;
 pub mod clock;

@@ -11,6 +11,7 @@ pub mod join;
 mod listener;
 mod receiver;
 mod sender;
+mod socket;
 mod throttle;
 
 use std::{
@@ -23,7 +24,7 @@ use std::{
 };
 
 use rustls::{ClientConfig, ServerConfig, pki_types::CertificateDer};
-use tokio::{net::TcpStream, sync::watch};
+use tokio::sync::watch;
 use tokio_rustls::TlsStream;
 
 use keepshare_base::{Stamp, StationName};
@@ -36,6 +37,7 @@ pub use self::{
     listener::{Accepted, Listener},
     receiver::LinkReceiver,
     sender::LinkSender,
+    socket::Socket,
 };
 
 /// The application protocol of links between members.
@@ -279,12 +281,13 @@ fn add(counter: &AtomicU64, bytes: usize) {
 
 /// Puts a link together over a connection whose handshake is over.
 fn open(
-    stream: TlsStream<TcpStream>,
+    mut stream: TlsStream<Socket>,
     credentials: Arc<dyn Credentials>,
     options: LinkOptions,
 ) -> Result<Link, LinkError> {
     let certificate = certificate(&stream).ok_or(LinkError::Protocol)?;
     let peer = credentials.station(&certificate).ok_or(LinkError::Protocol)?;
+    stream.get_mut().0.read_ahead();
     let (read, write) = tokio::io::split(stream);
     let shared = Arc::new(Shared {
         counters: Counters::default(),
@@ -300,6 +303,6 @@ fn open(
 }
 
 /// Returns the certificate that the other end showed.
-fn certificate(stream: &TlsStream<TcpStream>) -> Option<CertificateDer<'static>> {
+fn certificate(stream: &TlsStream<Socket>) -> Option<CertificateDer<'static>> {
     stream.get_ref().1.peer_certificates()?.first().cloned().map(CertificateDer::into_owned)
 }

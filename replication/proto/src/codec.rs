@@ -239,6 +239,15 @@ pub fn decode(frame: &[u8], header_len: usize) -> Result<Frame, DecodeError> {
 
 /// Reads what follows a frame's lengths, and what it says of clocks.
 pub fn decode_told(frame: &[u8], header_len: usize) -> Result<(Frame, Clocks), DecodeError> {
+    decode_into(frame, header_len, Vec::with_capacity)
+}
+
+/// Reads what [`decode_told`] reads; the payload goes into the buffer that `room` gives for its length.
+pub fn decode_into(
+    frame: &[u8],
+    header_len: usize,
+    room: impl FnOnce(usize) -> Vec<u8>,
+) -> Result<(Frame, Clocks), DecodeError> {
     let (header, payload) = frame.split_at_checked(header_len).ok_or(DecodeError::Trailing(0))?;
     let (message, rest) = match header.strip_prefix(&HELLO_MAGIC) {
         Some(hello) => decode_hello(hello)?,
@@ -261,7 +270,9 @@ pub fn decode_told(frame: &[u8], header_len: usize) -> Result<(Frame, Clocks), D
     if payload.len() > payload_limit(&message) {
         return Err(DecodeError::Payload(payload.len()));
     }
-    Ok((Frame { message, payload: payload.to_vec() }, clocks))
+    let mut bytes = room(payload.len());
+    bytes.extend_from_slice(payload);
+    Ok((Frame { message, payload: bytes }, clocks))
 }
 
 fn decode_hello(bytes: &[u8]) -> Result<(Message, &[u8]), DecodeError> {

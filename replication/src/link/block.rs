@@ -75,9 +75,15 @@ impl Packer {
             scratch[..HEADER_BYTES].copy_from_slice(&header(ZSTD, raw, stored));
             scratch
         } else {
-            block[..HEADER_BYTES].copy_from_slice(&header(RAW, raw, raw));
+            put_raw_header(block, raw);
             block
         }
+    }
+
+    /// Tells whether content may be worth a compression, by a sample of it.
+    pub(crate) fn may_pay(&mut self, content: &[u8], scratch: &mut Vec<u8>) -> bool {
+        let Some(zstd) = &mut self.zstd else { return false };
+        compress(zstd, sample(content), scratch)
     }
 
     /// Compresses into `out`, behind room for a header, if that saves at least a sixteenth; tells whether it does.
@@ -88,13 +94,23 @@ impl Packer {
         }
         // A sample from the middle: the beginning is often a header unlike the rest.
         if frames.len() > 4 * PROBE_BYTES {
-            let start = frames.len() / 2;
-            if !compress(zstd, &frames[start..start + PROBE_BYTES], out) {
+            if !compress(zstd, sample(frames), out) {
                 return false;
             }
         }
         compress(zstd, frames, out)
     }
+}
+
+/// Writes the header of a block whose frames, so many bytes, go as they are.
+pub(crate) fn put_raw_header(block: &mut [u8], raw: usize) {
+    block[..HEADER_BYTES].copy_from_slice(&header(RAW, raw, raw));
+}
+
+/// Returns some bytes of the middle.
+fn sample(bytes: &[u8]) -> &[u8] {
+    let start = bytes.len() / 2;
+    &bytes[start..bytes.len().min(start + PROBE_BYTES)]
 }
 
 fn header(kind: u8, raw: usize, stored: usize) -> [u8; HEADER_BYTES] {
@@ -123,6 +139,8 @@ fn compress(zstd: &mut Compressor<'_>, bytes: &[u8], out: &mut Vec<u8>) -> bool 
 pub(crate) enum Unpacked {
     /// Not yet a whole block.
     Missing,
+    /// A block that takes this many bytes of the buffer; its frames are those behind its header.
+    Raw(usize),
     /// A block that takes this many bytes of the buffer; its frames are in the output.
     Block(usize),
 }
@@ -137,7 +155,8 @@ impl Unpacker {
         Ok(Self { zstd: Decompressor::new()? })
     }
 
-    /// Reads the block at the start of `buffer` and puts its frames into `frames`, in place of what was there.
+    /// Reads the block at the start of `buffer` and, where it is compressed, puts its frames into `frames`, in place of what was
+    /// there. Others are not copied.
     pub(crate) fn unpack(
         &mut self,
         buffer: &[u8],
@@ -150,15 +169,14 @@ impl Unpacker {
         let Some(bytes) = rest.get(..stored) else {
             return Ok(Unpacked::Missing);
         };
-        frames.clear();
         if kind == RAW {
-            frames.extend_from_slice(bytes);
-        } else {
-            frames.resize(raw, 0);
-            let len = self.zstd.decompress_to_buffer(bytes, frames.as_mut_slice());
-            if !len.is_ok_and(|len| len == raw) {
-                return Err(BlockError::Content);
-            }
+            return Ok(Unpacked::Raw(HEADER_BYTES + stored));
+        }
+        frames.clear();
+        frames.resize(raw, 0);
+        let len = self.zstd.decompress_to_buffer(bytes, frames.as_mut_slice());
+        if !len.is_ok_and(|len| len == raw) {
+            return Err(BlockError::Content);
         }
         Ok(Unpacked::Block(HEADER_BYTES + stored))
     }
@@ -199,8 +217,13 @@ mod tests {
         for cut in [0, 5, HEADER_BYTES, wire.len() - 1] {
             assert!(matches!(unpacker.unpack(&wire[..cut], &mut out), Ok(Unpacked::Missing)));
         }
-        assert_eq!(unpacker.unpack(&wire, &mut out).unwrap(), Unpacked::Block(wire.len()));
-        assert_eq!(out, frames);
+        match unpacker.unpack(&wire, &mut out).unwrap() {
+            Unpacked::Raw(taken) => {
+                assert_eq!((taken, &wire[HEADER_BYTES..]), (wire.len(), frames));
+            }
+            Unpacked::Block(taken) => assert_eq!((taken, &out[..]), (wire.len(), frames)),
+            Unpacked::Missing => panic!("all of it is there"),
+        }
         wire.len()
     }
 

@@ -8,7 +8,9 @@ use tokio_rustls::{TlsConnector, TlsStream};
 
 use keepshare_base::StationName;
 
-use super::{Credentials, HANDSHAKE_TIMEOUT, Link, LinkError, LinkOptions, block::READY, open};
+use super::{
+    Credentials, HANDSHAKE_TIMEOUT, Link, LinkError, LinkOptions, Socket, block::READY, open,
+};
 
 /// Makes a link to the station `expected` at `address` (`HOST:PORT`); any other station there is refused.
 ///
@@ -36,7 +38,7 @@ pub async fn dial(
 pub async fn dial_control(
     address: &str,
     config: Arc<ClientConfig>,
-) -> Result<TlsStream<TcpStream>, LinkError> {
+) -> Result<TlsStream<Socket>, LinkError> {
     timeout(HANDSHAKE_TIMEOUT, connect(address, config))
         .await
         .map_err(|_| LinkError::HandshakeTimeout)?
@@ -46,12 +48,12 @@ pub async fn dial_control(
 pub(super) async fn connect(
     address: &str,
     config: Arc<ClientConfig>,
-) -> Result<TlsStream<TcpStream>, LinkError> {
+) -> Result<TlsStream<Socket>, LinkError> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     // The same for all, and not sent: whoever answers is judged by the certificate's own words.
     let name = ServerName::try_from("station.keepshare").expect("a fixed and valid name");
-    let connecting = TlsConnector::from(config).connect(name, stream);
+    let connecting = TlsConnector::from(config).connect(name, Socket::new(stream));
     let stream = connecting.await.map_err(LinkError::Handshake)?;
     Ok(stream.into())
 }

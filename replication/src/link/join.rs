@@ -8,12 +8,11 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use rustls::{ClientConfig, pki_types::CertificateDer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
     time::timeout,
 };
 use tokio_rustls::TlsStream;
 
-use super::{HANDSHAKE_TIMEOUT, LinkError, dial::connect};
+use super::{HANDSHAKE_TIMEOUT, LinkError, Socket, dial::connect};
 
 /// The longest question, in bytes.
 pub const QUESTION_BYTES_MAX: u32 = 8 * 1024;
@@ -78,13 +77,13 @@ pub struct PendingJoin {
     pub certificate: Option<CertificateDer<'static>>,
     /// The question.
     pub question: Vec<u8>,
-    stream: Box<TlsStream<TcpStream>>,
+    stream: Box<TlsStream<Socket>>,
 }
 
 impl PendingJoin {
     /// Reads the question. The caller sets the deadline.
     pub(crate) async fn read(
-        mut stream: TlsStream<TcpStream>,
+        mut stream: TlsStream<Socket>,
         from: SocketAddr,
         certificate: Option<CertificateDer<'static>>,
     ) -> Result<Self, LinkError> {

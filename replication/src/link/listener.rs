@@ -26,7 +26,7 @@ use keepshare_gate::{Gate, Pulse, Shares};
 
 use super::{
     CONTROL_ALPN, Credentials, HANDSHAKE_TIMEOUT, JOIN_ALPN, LINK_ALPN, Link, LinkError,
-    LinkOptions, block::READY, certificate, join::PendingJoin, open,
+    LinkOptions, Socket, block::READY, certificate, join::PendingJoin, open,
 };
 use crate::clock::mono;
 
@@ -50,7 +50,7 @@ pub enum Accepted {
     /// A member, verified.
     Link(Link),
     /// A member who asks something, verified: what comes is HTTP.
-    Control(TlsStream<TcpStream>, StationName, CertificateDer<'static>),
+    Control(TlsStream<Socket>, StationName, CertificateDer<'static>),
     /// Someone who asks to join or to renew; nothing about them is verified but what TLS did.
     Join(PendingJoin),
 }
@@ -158,14 +158,14 @@ impl Door {
         pulse: &Pulse,
     ) -> Result<Accepted, LinkError> {
         stream.set_nodelay(true)?;
-        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream)
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), Socket::new(stream))
             .await
             .map_err(LinkError::Handshake)?;
         pulse.beat(now_ms());
         let credentials = Arc::clone(&self.credentials);
         let offered: Vec<_> = hello.client_hello().alpn().into_iter().flatten().collect();
         let config = credentials.server(&offered).ok_or(LinkError::Protocol)?;
-        let mut stream: TlsStream<TcpStream> =
+        let mut stream: TlsStream<Socket> =
             hello.into_stream(config).await.map_err(LinkError::Handshake)?.into();
         pulse.beat(now_ms());
         match stream.get_ref().1.alpn_protocol() {

@@ -8,7 +8,6 @@ use std::{sync::Arc, time::Duration};
 use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncReadExt, ReadHalf},
-    net::TcpStream,
     sync::watch,
     time::{Instant, sleep_until},
 };
@@ -17,7 +16,9 @@ use tokio_rustls::TlsStream;
 use keepshare_base::StationName;
 use keepshare_proto::{Frame, codec::Clocks};
 
-use super::{Credentials, LinkControl, LinkError, Shared, State, add, input::Input};
+use super::{
+    Credentials, LinkControl, LinkError, Shared, State, add, input::Input, socket::Socket,
+};
 
 /// How often an open link asks whether the other end still counts.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -26,7 +27,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct LinkReceiver {
     /// Gone after the first error: nothing is read from a link that is broken.
-    half: Option<ReadHalf<TlsStream<TcpStream>>>,
+    half: Option<ReadHalf<TlsStream<Socket>>>,
     input: Input,
     shared: Arc<Shared>,
     state: watch::Receiver<State>,
@@ -39,7 +40,7 @@ pub struct LinkReceiver {
 
 impl LinkReceiver {
     pub(super) fn new(
-        half: ReadHalf<TlsStream<TcpStream>>,
+        half: ReadHalf<TlsStream<Socket>>,
         shared: Arc<Shared>,
         check: PeerCheck,
         idle_timeout: Duration,

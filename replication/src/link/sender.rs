@@ -7,13 +7,13 @@ use std::{
 
 use tokio::{
     io::{AsyncWriteExt, WriteHalf},
-    net::TcpStream,
     sync::{Semaphore, mpsc},
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 use tokio_rustls::TlsStream;
 
+use keepshare_host::buffers;
 use keepshare_proto::{
     Frame,
     codec::{Clocks, encode_head, set_clocks},
@@ -21,7 +21,8 @@ use keepshare_proto::{
 
 use super::{
     LinkControl, LinkError, LinkOptions, Shared, State, add,
-    block::{BLOCK_BYTES_MAX, BLOCK_BYTES_WANTED, HEADER_BYTES, Packer},
+    block::{BLOCK_BYTES_MAX, BLOCK_BYTES_WANTED, HEADER_BYTES, Packer, put_raw_header},
+    socket::Socket,
     throttle::Throttle,
 };
 
@@ -49,7 +50,7 @@ struct Writer(Mutex<Option<JoinHandle<()>>>);
 
 impl LinkSender {
     pub(super) fn start(
-        half: WriteHalf<TlsStream<TcpStream>>,
+        half: WriteHalf<TlsStream<Socket>>,
         shared: Arc<Shared>,
         options: LinkOptions,
     ) -> Result<Self, LinkError> {
@@ -143,16 +144,17 @@ impl Queued {
         self.head.is_empty()
     }
 
-    fn append_to(&self, block: &mut Vec<u8>, clocks: Clocks) {
+    fn append_to(self, block: &mut Vec<u8>, clocks: Clocks) {
         let at = block.len();
         block.extend_from_slice(&self.head);
         set_clocks(&mut block[at..], clocks);
         block.extend_from_slice(&self.payload);
+        buffers::give(self.payload);
     }
 }
 
 struct WriteTask {
-    half: WriteHalf<TlsStream<TcpStream>>,
+    half: WriteHalf<TlsStream<Socket>>,
     frames: mpsc::UnboundedReceiver<Queued>,
     room: Arc<Semaphore>,
     shared: Arc<Shared>,
@@ -195,6 +197,12 @@ impl WriteTask {
             block.resize(HEADER_BYTES, 0);
             // One reading for a block: it leaves at once, and what repeats compresses.
             let clocks = self.shared.clocks();
+            if first.payload.len() >= BLOCK_BYTES_WANTED
+                && !self.packer.may_pay(&first.payload, &mut scratch)
+            {
+                self.write_alone(first, clocks, &mut block).await?;
+                continue;
+            }
             first.append_to(&mut block, clocks);
             while block.len() - HEADER_BYTES < BLOCK_BYTES_WANTED {
                 match self.frames.try_recv() {
@@ -216,6 +224,25 @@ impl WriteTask {
             self.write(wire).await?;
             self.written(raw_bytes);
         }
+    }
+
+    /// Writes one frame as a block of its own, behind room for the block's header; its content goes from where it is.
+    async fn write_alone(
+        &mut self,
+        frame: Queued,
+        clocks: Clocks,
+        block: &mut Vec<u8>,
+    ) -> Result<(), LinkError> {
+        let Queued { mut head, payload } = frame;
+        set_clocks(&mut head, clocks);
+        block.extend_from_slice(&head);
+        let raw_bytes = head.len() + payload.len();
+        put_raw_header(block, raw_bytes);
+        self.write(block).await?;
+        self.write(&payload).await?;
+        buffers::give(payload);
+        self.written(raw_bytes);
+        Ok(())
     }
 
     async fn write(&mut self, wire: &[u8]) -> Result<(), LinkError> {

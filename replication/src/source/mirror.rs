@@ -22,6 +22,7 @@ use keepshare_base::{
     Content, ContentHash, Event, FileId, FileRow, FilledChange, Kind, Made, Name, NameRow,
     OriginId, Position, Seq, Stamp,
 };
+use keepshare_host::buffers;
 use keepshare_proto::StateDigest;
 
 use keepshare_decide::{At, FileRecord, MapEntry, compose::fitting::Load};
@@ -37,6 +38,9 @@ use super::{
 
 /// So many names are taken from the map at a time.
 const PAGE: usize = 512;
+
+/// Content of so many bytes is what a part begins with, and is not copied; less is gathered.
+const LARGE_BYTES: usize = 256 * 1024;
 
 /// Progress is told once in so many files.
 const PROGRESS_EVERY: u64 = 64;
@@ -355,10 +359,14 @@ impl Run<'_> {
         self.room(Load::of_file(&row).with(said))?;
         self.part.change.made.extend(made);
         self.part.change.files.push(row);
-        if self.part.payload.is_empty() {
-            self.part.payload = payload;
-        } else {
-            self.part.payload.extend_from_slice(&payload);
+        let part = &mut self.part.payload;
+        if part.is_empty() && payload.len() >= LARGE_BYTES {
+            *part = payload;
+        } else if !payload.is_empty() {
+            if part.is_empty() {
+                *part = buffers::take(buffers::BUFFER_BYTES);
+            }
+            part.extend_from_slice(&payload);
         }
         Ok(())
     }

@@ -122,7 +122,7 @@ impl Read {
 
     fn whole(&mut self) -> Option<(Filled, Option<Option<ContentHash>>)> {
         let limit = usize::try_from(WHOLE_BYTES_MAX).unwrap_or(usize::MAX);
-        let payload = pass::read_small(&self.open, limit).ok()??;
+        let payload = pass::read_sized(&self.open, self.seen.signature.size, limit).ok()??;
         if payload.len() as u64 != self.signature.size || !self.is_unchanged() {
             return None;
         }
@@ -130,7 +130,11 @@ impl Read {
         self.regions.bytes += row.as_ref().map_or(0, Vec::len);
         self.regions.rows.extend(row.map(|row| (0, row)));
         let content = Content::whole(&payload);
-        let hash = ContentHash::of(&payload);
+        // All of the content is its own hash's.
+        let hash = match &content {
+            Content::Extents { hash, .. } => *hash,
+            Content::Same => ContentHash::of(&payload),
+        };
         Some(((content, payload), Some(Some(hash))))
     }
 

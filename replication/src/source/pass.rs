@@ -211,6 +211,11 @@ impl Pass {
 /// Reads a whole small file; `None` when it is longer than `len_max`.
 pub(crate) fn read_small(file: &OwnedFd, len_max: usize) -> io::Result<Option<Vec<u8>>> {
     let size = tree::look_at(std::os::fd::AsFd::as_fd(file))?.signature.size;
+    read_sized(file, size, len_max)
+}
+
+/// Reads what [`read_small`] reads; the file was seen to have `size` bytes.
+pub(crate) fn read_sized(file: &OwnedFd, size: u64, len_max: usize) -> io::Result<Option<Vec<u8>>> {
     let hint = usize::try_from(size).unwrap_or(usize::MAX);
     if hint > len_max {
         return Ok(None);

@@ -2,6 +2,8 @@
 
 use keepshare_base::{Content, ContentHash, EXTENT_BYTES_MAX, Extent, PAYLOAD_BYTES_MAX};
 
+use keepshare_host::buffers;
+
 use super::blocks::PAGE_BYTES;
 
 /// The most extents put into one change, below what a change may have.
@@ -33,6 +35,9 @@ impl Piece {
         }
         if fits >= LARGE_BYTES {
             // More of the same is to come: grow once.
+            if self.payload.is_empty() {
+                self.payload = buffers::take(room);
+            }
             self.payload.reserve_exact(room);
         }
         self.payload.extend_from_slice(&bytes[..fits]);

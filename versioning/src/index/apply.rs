@@ -35,7 +35,7 @@ pub(crate) fn apply(
     source: Source,
     list: &[Row],
 ) -> Result<(), IndexError> {
-    let mut apply = Apply { rows, source, ranges: BTreeMap::new() };
+    let mut apply = Apply { rows, source, ranges: BTreeMap::new(), frames: BTreeMap::new() };
     list.iter().try_for_each(|row| apply.row(row))?;
     apply.finish()
 }
@@ -44,6 +44,8 @@ struct Apply<'a, 't> {
     rows: &'a mut WriteRows<'t>,
     source: Source,
     ranges: BTreeMap<BodyId, Vec<(u64, u64)>>,
+    /// Bytes of each pack that came into use, and that went out of it: a record names many frames of few packs.
+    frames: BTreeMap<u64, (u64, u64)>,
 }
 
 impl Apply<'_, '_> {
@@ -81,7 +83,8 @@ impl Apply<'_, '_> {
         }
     }
 
-    fn finish(self) -> Result<(), IndexError> {
+    fn finish(mut self) -> Result<(), IndexError> {
+        self.count_frames()?;
         let Source::Record(commit) = self.source else { return Ok(()) };
         for (body, ranges) in self.ranges {
             let Some((file, _)) = body_users(self.rows, body)? else { continue };
@@ -283,7 +286,7 @@ impl Apply<'_, '_> {
             Body::Inline(_) | Body::Expired => Ok(()),
             Body::Blob(loc) => {
                 if self.count(Table::Blob, &keys::frame(loc.pack, loc.offset), 1)? == 1 {
-                    self.use_frame(*loc)?;
+                    self.use_frame(*loc);
                 }
                 Ok(())
             }
@@ -300,7 +303,7 @@ impl Apply<'_, '_> {
             Body::Inline(_) | Body::Expired => Ok(()),
             Body::Blob(loc) => {
                 if self.count(Table::Blob, &keys::frame(loc.pack, loc.offset), -1)? == 0 {
-                    self.drop_frame(*loc)?;
+                    self.drop_frame(*loc);
                 }
                 Ok(())
             }
@@ -325,8 +328,8 @@ impl Apply<'_, '_> {
         let value = loc.map(PackLoc::to_bytes);
         self.rows.put(table, &key, value.as_ref().map_or(&[][..], |value| &value[..]))?;
         if before != loc {
-            loc.map_or(Ok(()), |loc| self.use_frame(loc))?;
-            before.map_or(Ok(()), |before| self.drop_frame(before))?;
+            loc.into_iter().for_each(|loc| self.use_frame(loc));
+            before.into_iter().for_each(|before| self.drop_frame(before));
         }
         Ok(())
     }
@@ -338,28 +341,35 @@ impl Apply<'_, '_> {
             None => return Ok(()),
         };
         self.rows.remove(table, &key)?;
-        before.map_or(Ok(()), |before| self.drop_frame(before))
-    }
-
-    fn use_frame(&mut self, loc: PackLoc) -> Result<(), IndexError> {
-        let key = loc.pack.to_be_bytes();
-        let used = pack_used(self.rows, loc.pack)?;
-        let used = used.checked_add(loc.frame_bytes()).ok_or_else(|| Table::Pack.broken())?;
-        self.rows.put(Table::Pack, &key, &used.to_be_bytes())?;
-        if meta_number(self.rows, meta::PACK)? < loc.pack {
-            set_meta_number(self.rows, meta::PACK, loc.pack)?;
-        }
+        before.into_iter().for_each(|before| self.drop_frame(before));
         Ok(())
     }
 
-    fn drop_frame(&mut self, loc: PackLoc) -> Result<(), IndexError> {
-        let key = loc.pack.to_be_bytes();
-        let used = pack_used(self.rows, loc.pack)?;
-        match used.checked_sub(loc.frame_bytes()) {
-            Some(0) => self.rows.remove(Table::Pack, &key).map(drop),
-            Some(used) => self.rows.put(Table::Pack, &key, &used.to_be_bytes()),
-            None => Err(Table::Pack.broken()),
+    fn use_frame(&mut self, loc: PackLoc) {
+        let (came, _) = self.frames.entry(loc.pack).or_default();
+        *came = came.saturating_add(loc.frame_bytes());
+    }
+
+    fn drop_frame(&mut self, loc: PackLoc) {
+        let (_, went) = self.frames.entry(loc.pack).or_default();
+        *went = went.saturating_add(loc.frame_bytes());
+    }
+
+    /// Counts what of the packs is in use now.
+    fn count_frames(&mut self) -> Result<(), IndexError> {
+        for (pack, (came, went)) in std::mem::take(&mut self.frames) {
+            let key = pack.to_be_bytes();
+            let used = pack_used(self.rows, pack)?.checked_add(came);
+            match used.and_then(|used| used.checked_sub(went)) {
+                Some(0) => self.rows.remove(Table::Pack, &key).map(drop)?,
+                Some(used) => self.rows.put(Table::Pack, &key, &used.to_be_bytes())?,
+                None => return Err(Table::Pack.broken()),
+            }
+            if came > 0 && meta_number(self.rows, meta::PACK)? < pack {
+                set_meta_number(self.rows, meta::PACK, pack)?;
+            }
         }
+        Ok(())
     }
 
     fn sweep(&mut self, at: CommitId, body: BodyId) -> Result<(), IndexError> {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use keepshare_base::{CommitId, Stamp};
+use keepshare_host::buffers;
 
 use super::{
     QUEUE_BYTES_MAX, QUEUE_CHANGES_MAX, QueueFull, Reply, Shared, Submission, SubmitError, chain,
@@ -277,6 +278,7 @@ impl Writer<'_> {
                 _ => {}
             }
             self.waiting.push((reply, result.map_err(SubmitError::from)));
+            buffers::give(incoming.filled.payload);
         }
         if let Some(alarm) = self.store.take_clock_alarm() {
             self.shared.update(|status| {
