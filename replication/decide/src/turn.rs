@@ -50,14 +50,17 @@ pub trait Survey<L: Ledger> {
     fn folder_meta(&mut self, ledger: &L, folder: FileId)
     -> Result<Option<(Seen, Meta)>, L::Error>;
 
-    /// Reads a content, or begins to; `part` takes each part that is not its last, and whether it ends a pass.
+    /// Reads a content, or begins to; `part` takes what comes before its last part.
     fn read(
         &mut self,
         ledger: &mut L,
         content: Content<'_>,
-        part: &mut dyn FnMut(&mut L, Row, bool) -> Result<(), L::Error>,
+        part: &mut TakePart<'_, L>,
     ) -> Result<Got, L::Error>;
 }
+
+/// Takes a part of a content that is not its last, and whether it ends a pass over it.
+pub type TakePart<'a, L> = dyn FnMut(&mut L, Row, bool) -> Result<(), <L as Ledger>::Error> + 'a;
 
 /// A content to be read.
 #[derive(Clone, Copy, Debug)]

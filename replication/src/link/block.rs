@@ -93,10 +93,8 @@ impl Packer {
             return false;
         }
         // A sample from the middle: the beginning is often a header unlike the rest.
-        if frames.len() > 4 * PROBE_BYTES {
-            if !compress(zstd, sample(frames), out) {
-                return false;
-            }
+        if frames.len() > 4 * PROBE_BYTES && !compress(zstd, sample(frames), out) {
+            return false;
         }
         compress(zstd, frames, out)
     }

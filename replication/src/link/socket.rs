@@ -108,7 +108,8 @@ mod tests {
     async fn everything_comes_once_and_in_order() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let sent: Vec<u8> = (0..3 * AHEAD_BYTES + 7).map(|n| (n * 31 % 251) as u8).collect();
+        let sent: Vec<u8> =
+            (0..3 * AHEAD_BYTES + 7).map(|n| u8::try_from(n * 31 % 251).unwrap()).collect();
         let bytes = sent.clone();
         let sending = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();

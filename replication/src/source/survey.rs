@@ -11,9 +11,9 @@ use keepshare_base::{FileId, Kind, Meta, Name};
 use keepshare_decide::{
     AtName, Failure, FileRecord, Inode, Looked, NoFolder, Seen,
     agenda::problems::UNUSABLE,
-    compose::{Done, Got, Row},
+    compose::{Done, Got},
     look::{Ask, Fact, SeenFile},
-    turn::{self, Content, Listed},
+    turn::{self, Content, Listed, TakePart},
 };
 
 use super::{
@@ -258,7 +258,7 @@ impl<'t> turn::Survey<Tx<'t>> for Survey<'_> {
         &mut self,
         tx: &mut Tx<'t>,
         content: Content<'_>,
-        part: &mut dyn FnMut(&mut Tx<'t>, Row, bool) -> Result<(), SourceError>,
+        part: &mut TakePart<'_, Tx<'t>>,
     ) -> Result<Got, SourceError> {
         let began = mono();
         let took = || mono().since(began);

@@ -192,7 +192,7 @@ impl Folder {
             12 => self.remove_folder(random),
             13 => self.link(random),
             14 => self.change_mode(random),
-            15 => self.to_and_fro(random),
+            15 => self.move_to_and_fro(random),
             _ => self.rename_folder(random),
         }
     }
@@ -335,7 +335,7 @@ impl Folder {
     }
 
     /// Away and back, so that what is told at the end says nothing of where it is.
-    fn to_and_fro(&mut self, random: &mut StdRng) {
+    fn move_to_and_fro(&mut self, random: &mut StdRng) {
         let kind = if random.random_bool(0.5) { Kind::Dir } else { Kind::File };
         let (Some((folder, name, number)), Some(to)) = (self.some(random, kind), self.free(random))
         else {

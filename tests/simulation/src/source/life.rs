@@ -78,7 +78,7 @@ struct World {
     agenda: Agenda,
     cutting: Cutting,
     marks: Marks,
-    payloads: BTreeMap<usize, Vec<u8>>,
+    payloads: BTreeMap<u64, Vec<u8>>,
     copy: Copy,
     /// Which file each thing was known as.
     known: BTreeMap<u64, FileId>,
@@ -207,7 +207,7 @@ impl World {
             return;
         }
         let payloads = composed.payloads.into_iter();
-        self.payloads.extend(payloads.map(|(seq, bytes)| (seq.0 as usize, bytes)));
+        self.payloads.extend(payloads.map(|(seq, bytes)| (seq.0, bytes)));
         composed.again.put_on(&mut self.agenda, when.now);
         self.agenda.strangers.forget_old(when.now);
         self.follow();
@@ -243,7 +243,7 @@ impl World {
     /// A station follows what is journaled.
     fn follow(&mut self) {
         while let Some(change) = self.map.journal.get(self.copy.through) {
-            let payload = self.payloads.remove(&(self.copy.through + 1)).unwrap_or_default();
+            let payload = self.payloads.remove(&(self.copy.through as u64 + 1)).unwrap_or_default();
             assert_eq!(change.payload_len(), payload.len() as u64, "a content is not there");
             self.copy.apply(change, &payload);
         }

@@ -10,7 +10,7 @@ use keepshare_decide::{
     compose::{Done, Got, Row},
     look::{Ask, Fact, SeenFile},
     memory::Memory,
-    turn::{Content, Listed, Survey},
+    turn::{Content, Listed, Survey, TakePart},
 };
 use rand::{Rng, rngs::StdRng};
 
@@ -124,7 +124,7 @@ impl Survey<Memory> for Looker<'_> {
         &mut self,
         map: &mut Memory,
         Content { file, at, record, .. }: Content<'_>,
-        _part: &mut dyn FnMut(&mut Memory, Row, bool) -> Result<(), Infallible>,
+        _part: &mut TakePart<'_, Memory>,
     ) -> Result<Got, Infallible> {
         let missing = Got::Unread(Failure::missing(), Duration::ZERO, false);
         self.meanwhile();
