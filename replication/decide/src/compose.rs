@@ -1,7 +1,7 @@
 //! Makes changes of what a round found.
 //!
 //! A composer says which contents are to be read ([`Composer::next`]), hears what was read ([`Composer::hear`]), decides which
-//! states are versions ([`contents`]), puts names and files that belong together into one change ([`grouping`], [`fitting`])
+//! states are versions (`contents`), puts names and files that belong together into one change ([`grouping`], [`fitting`])
 //! and appends it to the journal ([`Composer::end`]). Content that does not fit goes ahead in changes of its own, so that a
 //! name never shows a file that is not whole.
 

@@ -11,7 +11,7 @@
 //! | step | what is asked | what comes of it |
 //! |---|---|---|
 //! | looking | the files and names of the round, and those that they lead to | names and files in the map; names that show nothing |
-//! | settling ([`settling`]) | the names of folders that the map has under several | one name each |
+//! | settling (`settling`) | the names of folders that the map has under several | one name each |
 //! | believing | nothing | names that show nothing go: at once where the file has another, else on the second look |
 //! | remaining | files that lost one of several names | they may have been written under that one |
 //! | dropping | nothing | files without a name are forgotten, with all that was in folders without one |

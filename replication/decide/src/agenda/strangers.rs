@@ -15,7 +15,7 @@ const STRANGERS_FOR: Duration = Duration::from_secs(1);
 /// How objects were touched that the map does not know (yet).
 ///
 /// A capture tells of a new file before anyone has looked into its folder, and of files that have nothing to do with the
-/// source: what nobody asked for in a while is forgotten. At most [`STRANGERS_MAX`]; a file whose touch was forgotten becomes
+/// source: what nobody asked for in a while is forgotten. At most 65,536 of them; a file whose touch was forgotten becomes
 /// a version when it has been quiet.
 #[derive(Debug, Default)]
 pub struct Strangers(HashMap<Object, (Touch, MonoTime)>);
