@@ -8,12 +8,15 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 mod frame;
+mod fresh;
 mod reader;
+mod sum;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub use reader::PackReader;
+pub(crate) use sum::{Hashed, Sum};
 pub use writer::PackWriter;
 
 use frame::{FrameHeader, frame_bytes};

@@ -85,9 +85,10 @@ pub(super) fn open(
         }
     };
     let (clock, floor) = summary(&database)?;
-    let shared = Arc::new(Shared::new(database.clone(), reader));
+    let packs = PackWriter::open(disk.clone(), floor)?;
+    let shared = Arc::new(Shared::new(database.clone(), reader.beside(&packs)));
     let store = Store {
-        packs: PackWriter::open(disk.clone(), floor)?,
+        packs,
         disk,
         options,
         shared,
