@@ -125,6 +125,11 @@ impl PackLoc {
     }
 }
 
+/// Has a reader show what a writer wrote last from the memory that it was written from.
+pub(crate) fn beside(reader: PackReader, writer: &PackWriter) -> PackReader {
+    reader.with_fresh(writer.fresh().clone())
+}
+
 fn name(pack: u64) -> String {
     format!("{DIR}/{pack:010}")
 }

@@ -13,7 +13,7 @@ use zstd::bulk::Decompressor;
 use crate::disk::{Disk, DiskFile, is_unreadable};
 
 use super::{
-    PackError, PackLoc, PackWriter, RAW_BYTES_MAX,
+    PackError, PackLoc, RAW_BYTES_MAX,
     frame::{Codec, FORMAT, FrameHeader, HeaderError, PackHeader},
     fresh::Fresh,
     name, numbers,
@@ -41,9 +41,9 @@ impl PackReader {
         Self { disk, open: Arc::default(), fresh: Fresh::default() }
     }
 
-    /// Has [`Self::look_fresh`] find what a writer wrote last.
-    pub(crate) fn beside(self, writer: &PackWriter) -> Self {
-        Self { fresh: writer.fresh().clone(), ..self }
+    /// Has [`Self::look_fresh`] look there.
+    pub(super) fn with_fresh(self, fresh: Fresh) -> Self {
+        Self { fresh, ..self }
     }
 
     /// Returns the content at `loc`, checked; only what was written can be read.

@@ -78,7 +78,7 @@ fn packs_of_format_1_are_read() {
 fn what_was_written_last_is_shown_from_memory_and_read_from_the_disk() {
     let disk = SimDisk::new();
     let mut writer = writer(&disk);
-    let reader = reader(&disk).beside(&writer);
+    let reader = beside(reader(&disk), &writer);
     let contents: Vec<_> = (0..40).map(|i| noise(i, RAW_BYTES_MAX - 7)).collect();
     let text = b"the quick brown fox ".repeat(8000);
     let locs: Vec<_> = contents.iter().map(|raw| writer.append(raw).unwrap()).collect();

@@ -16,7 +16,7 @@ use crate::{
     },
     log::{Log, LogEntry, LogEntryKind, LogError, LogPosition},
     moment::Clock,
-    pack::{PackReader, PackWriter},
+    pack::{self, PackReader, PackWriter},
     reader::Shared,
     record::{self, RecordError, decode},
 };
@@ -86,7 +86,7 @@ pub(super) fn open(
     };
     let (clock, floor) = summary(&database)?;
     let packs = PackWriter::open(disk.clone(), floor)?;
-    let shared = Arc::new(Shared::new(database.clone(), reader.beside(&packs)));
+    let shared = Arc::new(Shared::new(database.clone(), pack::beside(reader, &packs)));
     let store = Store {
         packs,
         disk,
