@@ -11,12 +11,12 @@ mod write;
 
 use crate::{
     index::IndexError,
-    pack::{PackError, PackLoc},
+    pack::{PackError, PackLoc, Sum},
 };
 
-pub(crate) use read::{ReadPlan, plan_read};
+pub(crate) use read::{ReadPlan, Stretch, plan_read};
 pub(crate) use sweep::Sweep;
-pub(crate) use write::{Old, small_content, write};
+pub(crate) use write::{Data, Old, small_content, write};
 
 /// Why content could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +46,6 @@ pub(crate) trait Frames {
 
 /// Takes frames of packs.
 pub(crate) trait FramesMut: Frames {
-    /// Stores a piece of content.
-    fn append(&mut self, raw: &[u8]) -> Result<PackLoc, PackError>;
+    /// Stores a piece of content; `sum` is what a frame keeps of its hash, where that is known.
+    fn append(&mut self, raw: &[u8], sum: Option<Sum>) -> Result<PackLoc, PackError>;
 }

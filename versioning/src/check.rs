@@ -5,13 +5,14 @@
 use std::collections::{HashMap, HashSet};
 
 use keepshare_base::{
-    Change, CommitId, Content, DEPTH_MAX, Epoch, FileId, FilledChange, Kind, Name, Position,
-    RunningHash, Seq,
+    Change, ChangeError, CommitId, Content, DEPTH_MAX, Epoch, FileId, FilledChange, Kind, Name,
+    Position, RunningHash, Seq,
 };
 
 use crate::{
     error::Refusal,
     index::{IndexError, Rows, commits, files, names},
+    pack::Hashed,
     record::{Body, MirrorMark, OriginState},
 };
 
@@ -41,13 +42,15 @@ pub(crate) enum CheckError {
 }
 
 /// Checks a change, which will be commit `at`, and returns the origin's place after it.
+///
+/// Whether its content is what its origin read is for [`check_content`] to say.
 pub(crate) fn check(
     rows: &impl Rows,
     at: CommitId,
     incoming: &Incoming,
 ) -> Result<OriginState, CheckError> {
     let origin = incoming.position.origin;
-    incoming.filled.check(origin).map_err(Refusal::from)?;
+    incoming.filled.check_rows(origin).map_err(Refusal::from)?;
     let before = commits::place(rows, origin)?;
     // Only a mirror's beginning has to be above everything.
     let highest = if incoming.complete { None } else { commits::highest(rows, origin)? };
@@ -65,6 +68,20 @@ pub(crate) fn check(
     check_files(rows, position.epoch, change)?;
     Names::new(rows, change).check()?;
     Ok(place)
+}
+
+/// Checks that the content of a change, whose rows were checked, is what its origin read; returns the hashes of each row's
+/// bytes, so that nothing is hashed twice.
+pub(crate) fn check_content(filled: &FilledChange) -> Result<Vec<Hashed>, Refusal> {
+    let checked = filled.contents().map(|(row, bytes)| match &row.content {
+        Content::Same => Ok(Hashed::default()),
+        Content::Extents { hash, .. } => {
+            let hashed = Hashed::of(bytes);
+            let is_it = hashed.whole() == Some(*hash);
+            is_it.then_some(hashed).ok_or(ChangeError::Hash(row.file))
+        }
+    });
+    Ok(checked.collect::<Result<_, _>>()?)
 }
 
 /// Where a change says that it belongs.

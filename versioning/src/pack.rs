@@ -8,12 +8,15 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 mod frame;
+mod fresh;
 mod reader;
+mod sum;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub use reader::PackReader;
+pub(crate) use sum::{Hashed, Sum};
 pub use writer::PackWriter;
 
 use frame::{FrameHeader, frame_bytes};
@@ -120,6 +123,11 @@ impl PackLoc {
     fn damaged(&self) -> PackError {
         PackError::Damaged { pack: self.pack, offset: self.offset }
     }
+}
+
+/// Has a reader show what a writer wrote last from the memory that it was written from.
+pub(crate) fn beside(reader: PackReader, writer: &PackWriter) -> PackReader {
+    reader.with_fresh(writer.fresh().clone())
 }
 
 fn name(pack: u64) -> String {

@@ -20,6 +20,8 @@ use crate::{
     pack::{PackError, PackLoc, PackReader},
 };
 
+mod fresh;
+
 /// The most bytes that one read gives.
 pub const READ_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -160,13 +162,21 @@ impl View {
             let Some(value) = files::exactly(rows, file, state.commit)? else {
                 return Ok(Err(ReadError::Gone { file }));
             };
-            match plan_read(rows, &value.body, state.commit, offset..end) {
-                Ok(plan) => Ok(Ok(plan)),
-                Err(BodyError::Index(error)) => Err(error),
-                Err(BodyError::Pack(error)) => Ok(Err(pack_error(file, error))),
-                Err(BodyError::Expired) => Ok(Err(ReadError::Expired { file })),
-            }
+            planned(file, plan_read(rows, &value.body, state.commit, offset..end))
         })?
+    }
+}
+
+/// Tells what fails in the index from what a plan may say by itself.
+fn planned(
+    file: FileId,
+    plan: Result<ReadPlan, BodyError>,
+) -> Result<Result<ReadPlan, ReadError>, IndexError> {
+    match plan {
+        Ok(plan) => Ok(Ok(plan)),
+        Err(BodyError::Index(error)) => Err(error),
+        Err(BodyError::Pack(error)) => Ok(Err(pack_error(file, error))),
+        Err(BodyError::Expired) => Ok(Err(ReadError::Expired { file })),
     }
 }
 

@@ -255,6 +255,9 @@ impl Store {
     /// Says that the live tree holds everything through this commit, so that what they touched can be forgotten.
     pub fn set_live(&mut self, through: CommitId) {
         self.live = self.live.max(through);
+        if self.live >= self.latest() {
+            self.packs.forget_fresh();
+        }
     }
 
     /// Returns what a person should know of clocks, as it was noticed since the last call.

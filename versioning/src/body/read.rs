@@ -20,6 +20,19 @@ pub(crate) enum ReadPlan {
     Mapped { blocks: Vec<Block>, range: Range<u64> },
 }
 
+/// A stretch of a file that one frame has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stretch {
+    /// Where in the file it begins.
+    pub(crate) start: u64,
+    /// How many bytes it has.
+    pub(crate) len: usize,
+    /// The frame.
+    pub(crate) loc: PackLoc,
+    /// Where in the frame's content it begins.
+    pub(crate) skip: usize,
+}
+
 /// One block of a mapped body, with the pages over it.
 #[derive(Debug)]
 pub(crate) struct Block {
@@ -58,6 +71,27 @@ pub(crate) fn plan_read(
 }
 
 impl ReadPlan {
+    /// Returns the frames that have what was planned, where each byte of it is as one of them has it.
+    pub(crate) fn frames(&self) -> Option<Vec<Stretch>> {
+        match self {
+            Self::Blob { loc, range } => {
+                let (start, len) = (range.start, to_usize(range.end - range.start));
+                Some(vec![Stretch { start, len, loc: *loc, skip: to_usize(start) }])
+            }
+            Self::Mapped { blocks, range } => {
+                let mut next = range.start;
+                let stretches = blocks.iter().map(|block| {
+                    let stretch = block.stretch(range).filter(|stretch| stretch.start == next)?;
+                    next += stretch.len as u64;
+                    Some(stretch)
+                });
+                let stretches: Option<Vec<_>> = stretches.collect();
+                stretches.filter(|_| next == range.end)
+            }
+            Self::Inline(_) => None,
+        }
+    }
+
     /// Reads what was planned.
     pub(crate) fn run(self, frames: &impl Frames) -> Result<Vec<u8>, PackError> {
         let mut bytes = vec![];
@@ -97,6 +131,17 @@ fn append_blocks(
 }
 
 impl Block {
+    /// Returns the block's part of `range` as a stretch of its base, where nothing of that is hidden or missing.
+    fn stretch(&self, range: &Range<u64>) -> Option<Stretch> {
+        let base = self.base.as_ref().filter(|_| self.pages.is_empty())?;
+        let loc = base.loc?;
+        let start = self.start.max(range.start);
+        let end = (self.start + BLOCK_BYTES).min(range.end);
+        let is_whole = start < end && base.limit >= end && self.start + u64::from(loc.raw) >= end;
+        let (len, skip) = (to_usize(end.checked_sub(start)?), to_usize(start - self.start));
+        is_whole.then_some(Stretch { start, len, loc, skip })
+    }
+
     /// Appends the block's part of `range`, whose bytes begin at `before`; what no block has is zeros.
     fn append(
         &self,

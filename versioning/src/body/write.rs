@@ -4,6 +4,7 @@ use keepshare_base::{CommitId, Content, FileRow};
 
 use crate::{
     index::{IndexError, Rows, Table, keys},
+    pack::{Hashed, Sum},
     record::{
         BLOB_BYTES_MAX, BLOCK_BYTES, Body, BodyId, FileValue, Grain, INLINE_BYTES_MAX, PAGE_BYTES,
         PAGES_PER_BLOCK, Piece, Row,
@@ -26,6 +27,15 @@ pub(crate) struct Old<'a> {
     pub(crate) kept: CommitId,
 }
 
+/// The bytes of a file row in the payload.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Data<'b> {
+    /// The bytes.
+    pub(crate) bytes: &'b [u8],
+    /// Their hashes.
+    pub(crate) hashed: &'b Hashed,
+}
+
 /// What a file row's content became.
 #[derive(Debug)]
 pub(crate) struct Written {
@@ -35,7 +45,7 @@ pub(crate) struct Written {
     pub(crate) rows: Vec<Row>,
 }
 
-/// Stores the content of the `index`-th file row of commit `at`, whose data in the payload is `bytes`.
+/// Stores the content of the `index`-th file row of commit `at`.
 pub(crate) fn write(
     rows: &impl Rows,
     frames: &mut impl FramesMut,
@@ -43,9 +53,9 @@ pub(crate) fn write(
     index: usize,
     old: Option<Old<'_>>,
     row: &FileRow,
-    bytes: &[u8],
+    data: Data<'_>,
 ) -> Result<Written, BodyError> {
-    let (fresh, spans) = spans(&row.content, bytes);
+    let (fresh, spans) = spans(&row.content, data.bytes);
     let old_size = old.map_or(0, |old| old.value.meta.size);
     let size = row.meta.size;
     if let Some(old) = old
@@ -61,19 +71,30 @@ pub(crate) fn write(
         Some(Old { at: old_at, value: FileValue { body: Body::Mapped(body), .. }, kept }) => {
             let body = *body;
             let visible = old_size.min(size);
-            let mut write = MappedWrite { rows, frames, at, body, size, visible, out: vec![] };
+            let (hashed, out) = (data.hashed, vec![]);
+            let mut write = MappedWrite { rows, frames, at, body, size, visible, hashed, out };
             write.in_place(old_size, old_at, kept, spans)?;
             (Body::Mapped(body), write.out)
         }
         _ if size <= BLOB_BYTES_MAX => {
-            let mut content = small_content(rows, frames, old, size)?;
-            spans.iter().for_each(|span| span.put(0, &mut content));
-            (store_small(frames, content)?, vec![])
+            let body = match whole(&spans, 0, size) {
+                // Nothing of before is left: the bytes go to where they stay from where they came.
+                Some((at, content)) => {
+                    store_small(frames, content, data.hashed.sum(at, content.len()))?
+                }
+                None => {
+                    let mut content = small_content(rows, frames, old, size)?;
+                    spans.iter().for_each(|span| span.put(0, &mut content));
+                    store_small(frames, &content, None)?
+                }
+            };
+            (body, vec![])
         }
         _ => {
             let content = small_content(rows, frames, old, old.map_or(0, |_| old_size))?;
             let body = BodyId::new(at, index);
-            let mut write = MappedWrite { rows, frames, at, body, size, visible: 0, out: vec![] };
+            let (hashed, visible, out) = (data.hashed, 0, vec![]);
+            let mut write = MappedWrite { rows, frames, at, body, size, visible, hashed, out };
             write.anew(&content, spans)?;
             (Body::Mapped(body), write.out)
         }
@@ -87,6 +108,8 @@ struct Span<'b> {
     start: u64,
     end: u64,
     data: Option<&'b [u8]>,
+    /// Where its data begins among the row's bytes.
+    at: usize,
 }
 
 impl Span<'_> {
@@ -108,17 +131,26 @@ impl Span<'_> {
     }
 }
 
-fn spans<'b>(content: &Content, mut bytes: &'b [u8]) -> (bool, Vec<Span<'b>>) {
+fn spans<'b>(content: &Content, bytes: &'b [u8]) -> (bool, Vec<Span<'b>>) {
     let Content::Extents { fresh, extents, .. } = content else { return (false, vec![]) };
+    let mut next = 0;
     let span = |extent: &keepshare_base::Extent| {
-        let data = (!extent.zero).then(|| {
-            let (data, rest) = bytes.split_at(to_usize(extent.len));
-            bytes = rest;
-            data
-        });
-        Span { start: extent.offset, end: extent.offset + extent.len, data }
+        let at = next;
+        next += if extent.zero { 0 } else { to_usize(extent.len) };
+        let data = (!extent.zero).then(|| &bytes[at..next]);
+        Span { start: extent.offset, end: extent.offset + extent.len, data, at }
     };
     (*fresh, extents.iter().map(span).collect())
+}
+
+/// Returns the bytes from `start` to `end` of the file, and where they begin among the row's, where one span has all of them.
+fn whole<'b>(spans: &[Span<'b>], start: u64, end: u64) -> Option<(usize, &'b [u8])> {
+    let [Span { start: first, end: last, data: Some(data), at }] = spans else { return None };
+    let is_all = *first <= start && start < end && end <= *last;
+    is_all.then(|| {
+        let skip = to_usize(start - first);
+        (at + skip, &data[skip..skip + to_usize(end - start)])
+    })
 }
 
 /// Returns the first `size` bytes of small content, with zeros behind where it is shorter.
@@ -139,11 +171,15 @@ pub(crate) fn small_content(
     Ok(content)
 }
 
-fn store_small(frames: &mut impl FramesMut, content: Vec<u8>) -> Result<Body, BodyError> {
+fn store_small(
+    frames: &mut impl FramesMut,
+    content: &[u8],
+    sum: Option<Sum>,
+) -> Result<Body, BodyError> {
     if content.len() as u64 <= INLINE_BYTES_MAX {
-        Ok(Body::Inline(content))
+        Ok(Body::Inline(content.to_vec()))
     } else {
-        Ok(Body::Blob(frames.append(&content)?))
+        Ok(Body::Blob(frames.append(content, sum)?))
     }
 }
 
@@ -156,6 +192,8 @@ struct MappedWrite<'a, R, F> {
     size: u64,
     /// Bytes of the old content from here on are zeros now.
     visible: u64,
+    /// The hashes of the row's bytes.
+    hashed: &'a Hashed,
     out: Vec<Row>,
 }
 
@@ -174,7 +212,7 @@ impl<R: Rows, F: FramesMut> MappedWrite<'_, R, F> {
         if !content.is_empty() {
             first[..content.len()].copy_from_slice(content);
             spans.iter().for_each(|span| span.put(0, &mut first));
-            self.content(Grain::Block, 0, &first)?;
+            self.content(Grain::Block, 0, &first, None)?;
         }
         for number in touched(&spans, BLOCK_BYTES) {
             if number > 0 || content.is_empty() {
@@ -245,11 +283,17 @@ impl<R: Rows, F: FramesMut> MappedWrite<'_, R, F> {
     ) -> Result<bool, BodyError> {
         let start = number * grain.bytes();
         let end = (start + grain.bytes()).min(self.size);
+        if let Some((at, content)) = whole(spans, start, end) {
+            let sum = self.hashed.sum(at, content.len());
+            self.content(grain, number, content, sum)?;
+            return self.written(grain, number, old);
+        }
+        let is_covered = covered(spans, start, end);
+        if !is_covered && grain == Grain::Block {
+            return Ok(false);
+        }
         let mut content = vec![0; to_usize(end - start)];
-        if !covered(spans, start, end) {
-            if grain == Grain::Block {
-                return Ok(false);
-            }
+        if !is_covered {
             let visible = self.visible.min(end);
             if let Some((old_at, _)) = old
                 && start < visible
@@ -261,16 +305,32 @@ impl<R: Rows, F: FramesMut> MappedWrite<'_, R, F> {
             }
         }
         spans.iter().for_each(|span| span.put(start, &mut content));
-        self.content(grain, number, &content)?;
+        self.content(grain, number, &content, None)?;
+        self.written(grain, number, old)
+    }
+
+    /// Drops what a block or page that was written just now makes needless.
+    fn written(
+        &mut self,
+        grain: Grain,
+        number: u64,
+        old: Option<(CommitId, CommitId)>,
+    ) -> Result<bool, BodyError> {
         if let Some((_, kept)) = old {
             self.drop_superseded(grain, number, kept)?;
         }
         Ok(true)
     }
 
-    fn content(&mut self, grain: Grain, number: u64, content: &[u8]) -> Result<(), BodyError> {
+    fn content(
+        &mut self,
+        grain: Grain,
+        number: u64,
+        content: &[u8],
+        sum: Option<Sum>,
+    ) -> Result<(), BodyError> {
         let zeros = content.iter().all(|byte| *byte == 0);
-        let loc = if zeros { None } else { Some(self.frames.append(content)?) };
+        let loc = if zeros { None } else { Some(self.frames.append(content, sum)?) };
         let piece = Piece { body: self.body, grain, number, at: self.at };
         self.out.push(Row::Content { piece, loc });
         Ok(())

@@ -43,10 +43,20 @@ impl Attributes {
     /// Each is tried, whatever became of the others: one that the file system does not take is left out, so that none
     /// keeps content back.
     pub(super) fn set(&self, fd: impl AsFd, meta: &Meta) -> io::Result<LeftOut> {
+        let before = see_open(&fd)?;
+        self.set_seen(fd, &before, meta)
+    }
+
+    /// Does what [`Self::set`] does to what was seen to be as `before`.
+    pub(super) fn set_seen(
+        &self,
+        fd: impl AsFd,
+        before: &Seen,
+        meta: &Meta,
+    ) -> io::Result<LeftOut> {
         let fd = fd.as_fd();
         let mut left = LeftOut::default();
-        let before = see_open(fd)?;
-        let Wanted { uid, gid, unanswered } = self.owner(meta, &before);
+        let Wanted { uid, gid, unanswered } = self.owner(meta, before);
         left.unanswered |= unanswered;
         let mut owner_changed = false;
         if (uid, gid) != (before.uid, before.gid) {

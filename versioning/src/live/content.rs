@@ -21,7 +21,7 @@ pub(super) fn fill(
     reader: &Reader,
 ) -> Result<u64, Fail> {
     let size = state.meta.size;
-    let mut to = Writer { file, from: (view, reader), zeros: Zeros::AreThere, written: 0, end: 0 };
+    let mut to = Writer::new(file, (view, reader), Zeros::AreThere);
     if size > PIECE_BYTES {
         // A file system that cannot hold so much says so before anything is written.
         step()?;
@@ -48,7 +48,7 @@ pub(super) fn patch(
         step()?;
         file.set_len(state.meta.size)?;
     }
-    let mut to = Writer { file, from, zeros: Zeros::AreNot, written: 0, end: 0 };
+    let mut to = Writer::new(file, from, Zeros::AreNot);
     match changes {
         BodyChanges::Whole => to.copy(state, 0..state.meta.size)?,
         BodyChanges::Ranges(ranges) => {
@@ -128,9 +128,15 @@ struct Writer<'a> {
     zeros: Zeros,
     written: u64,
     end: u64,
+    /// What is being written, in memory that takes the next piece, too.
+    bytes: Vec<u8>,
 }
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
+    fn new(file: &'a File, from: (&'a View, &'a Reader), zeros: Zeros) -> Self {
+        Self { file, from, zeros, written: 0, end: 0, bytes: Vec::new() }
+    }
+
     fn copy(&mut self, state: &FileState, range: Range<u64>) -> Result<(), Fail> {
         let (view, reader) = self.from;
         let mut from = range.start;
@@ -138,13 +144,28 @@ impl Writer<'_> {
             // Pieces end on block borders, so that zero blocks are seen as such.
             let border = (offset / PIECE_BYTES + 1) * PIECE_BYTES;
             let len = border.min(range.end) - offset;
+            let mut written = Ok(());
+            let shown = reader.show_fresh(view, state, offset..offset + len, &mut |at, bytes| {
+                if written.is_ok() {
+                    written = self.piece(bytes, at);
+                }
+            });
+            let shown = shown.map_err(Fail::Content)?;
+            written?;
+            from = offset + len;
+            if shown {
+                continue;
+            }
             let want = usize::try_from(len).expect("a piece fits into memory");
-            let bytes = reader.read_in(view, state, offset, want).map_err(Fail::Content)?;
+            let mut bytes = std::mem::take(&mut self.bytes);
+            bytes.clear();
+            let read = reader.read_fresh(view, state, offset, want, &mut bytes);
+            read.map_err(Fail::Content)?;
             if bytes.len() != want {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
             self.piece(&bytes, offset)?;
-            from = offset + len;
+            self.bytes = bytes;
         }
         Ok(())
     }

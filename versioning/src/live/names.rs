@@ -204,9 +204,10 @@ impl Work<'_> {
             Kind::Symlink => stage.make_symlink(part, &state.meta.symlink).err(),
             _ => match self.file_in_stage(state, temporary) {
                 Ok(file) => {
-                    let left = self.tree.attributes.set(&file, &state.meta)?;
+                    let seen = see_open(&file)?;
+                    let left = self.tree.attributes.set_seen(&file, &seen, &state.meta)?;
                     self.note_left_out(state.file, left);
-                    return Ok(see_open(&file)?.identity);
+                    return Ok(seen.identity);
                 }
                 Err(Fail::Io(error)) => Some(error),
                 Err(fail) => return Err(fail),

@@ -9,6 +9,9 @@ use crate::{FileState, ReadError, View};
 /// How many folders' depths are remembered at once.
 const DEPTHS_MAX: usize = 100_000;
 
+/// How many names are remembered at once.
+const NAMES_MAX: usize = 10_000;
+
 /// One commit of the index as the live tree has to show it: only what hangs under the root, and no devices.
 ///
 /// On the way to the newest commit the names are those of an older one, and content and attributes are the newest, as
@@ -18,12 +21,15 @@ pub(super) struct Wanted {
     view: View,
     at: CommitId,
     depths: HashMap<FileId, Option<usize>>,
+    /// What names were found to stand for: a step asks for each several times.
+    names: HashMap<FileId, HashMap<Name, Option<(FileId, Kind)>>>,
+    names_known: usize,
 }
 
 impl Wanted {
     /// Takes the names of commit `at`.
     pub(super) fn new(view: View, at: CommitId) -> Self {
-        Self { view, at, depths: HashMap::new() }
+        Self { view, at, depths: HashMap::new(), names: HashMap::new(), names_known: 0 }
     }
 
     /// Returns the view.
@@ -47,8 +53,18 @@ impl Wanted {
         parent: FileId,
         name: &Name,
     ) -> Result<Option<(FileId, Kind)>, ReadError> {
+        if let Some(known) = self.names.get(&parent).and_then(|names| names.get(name)) {
+            return Ok(*known);
+        }
         let found = self.view.lookup(parent, name, self.at)?.filter(|(_, kind)| kind.is_live());
-        Ok(if found.is_some() && self.depth(parent)?.is_none() { None } else { found })
+        let found = if found.is_some() && self.depth(parent)?.is_none() { None } else { found };
+        if self.names_known >= NAMES_MAX {
+            self.names.clear();
+            self.names_known = 0;
+        }
+        self.names_known += 1;
+        self.names.entry(parent).or_default().insert(name.clone(), found);
+        Ok(found)
     }
 
     /// Returns the name that a folder has, wherever that hangs.

@@ -3,6 +3,7 @@
 //! Checksums are seeded with the pack's random id and the frame's place, so that bytes of another pack or place never
 //! read as a frame here.
 
+use super::sum::Sum;
 use crate::bytes::{u32_at, u64_at};
 
 /// The header of a pack.
@@ -40,7 +41,8 @@ impl PackHeader {
             return Err(HeaderError::Damaged);
         }
         match u32_at(bytes, 8) {
-            FORMAT => Ok(Self { pack: u64_at(bytes, 16), id: u64_at(bytes, 24) }),
+            // Format 1 had no parts.
+            1 | FORMAT => Ok(Self { pack: u64_at(bytes, 16), id: u64_at(bytes, 24) }),
             found => Err(HeaderError::Newer(found)),
         }
     }
@@ -56,16 +58,24 @@ pub(super) enum Codec {
 }
 
 impl Codec {
-    fn number(self) -> u32 {
+    /// Returns the four bytes that say how content is stored, and of which part of something longer its hash is.
+    fn to_bytes(self, part: Option<u8>) -> [u8; 4] {
+        let part = part.map_or(0, |part| part + 1);
         match self {
-            Self::Raw => 0,
-            Self::Zstd => 1,
-            Self::Seal => u32::MAX,
+            Self::Raw => [0, part, 0, 0],
+            Self::Zstd => [1, part, 0, 0],
+            Self::Seal => [u8::MAX; 4],
         }
     }
 
-    fn from_number(number: u32) -> Option<Self> {
-        [Self::Raw, Self::Zstd, Self::Seal].into_iter().find(|codec| codec.number() == number)
+    fn from_bytes(bytes: [u8; 4]) -> Option<(Self, Option<u8>)> {
+        let codec = match bytes {
+            [0, _, 0, 0] => Self::Raw,
+            [1, _, 0, 0] => Self::Zstd,
+            [u8::MAX, u8::MAX, u8::MAX, u8::MAX] => return Some((Self::Seal, None)),
+            _ => return None,
+        };
+        Some((codec, bytes[1].checked_sub(1)))
     }
 }
 
@@ -75,8 +85,8 @@ pub(super) struct FrameHeader {
     pub(super) codec: Codec,
     pub(super) stored: u32,
     pub(super) raw: u32,
-    /// The beginning of the content's BLAKE3 hash.
-    pub(super) hash: [u8; 16],
+    /// What is kept of the content's hash.
+    pub(super) sum: Sum,
     stored_crc: u32,
 }
 
@@ -89,20 +99,19 @@ impl FrameHeader {
         if u32_at(bytes, 0) != MAGIC || header_crc(id, offset, bytes) != u32_at(bytes, 4) {
             return None;
         }
-        let mut hash = [0; 16];
-        hash.copy_from_slice(&bytes[24..]);
+        let (codec, part) = Codec::from_bytes(*bytes[20..].first_chunk()?)?;
         Some(Self {
-            codec: Codec::from_number(u32_at(bytes, 20))?,
+            codec,
             stored: u32_at(bytes, 12),
             raw: u32_at(bytes, 16),
-            hash,
+            sum: Sum { bytes: *bytes[24..].first_chunk()?, part },
             stored_crc: u32_at(bytes, 8),
         })
     }
 
     /// Returns the part of the hash that a location carries.
     pub(super) fn check(&self) -> u32 {
-        u32_at(&self.hash, 0)
+        u32_at(&self.sum.bytes, 0)
     }
 
     /// Whether the bytes after the header, with the padding, are those that were written.
@@ -115,8 +124,7 @@ impl FrameHeader {
 pub(super) fn push_frame(
     out: &mut Vec<u8>,
     (id, offset): (u64, u64),
-    codec: Codec,
-    raw: &[u8],
+    (codec, raw_len, sum): (Codec, usize, Sum),
     stored: &[u8],
 ) -> FrameHeader {
     let short = |len: usize| u32::try_from(len).expect("contents are limited to RAW_BYTES_MAX");
@@ -128,24 +136,19 @@ pub(super) fn push_frame(
     let header = FrameHeader {
         codec,
         stored: short(stored.len()),
-        raw: short(raw.len()),
-        hash: hash(raw),
+        raw: short(raw_len),
+        sum,
         stored_crc: crc32c::crc32c_append(seed(id, offset), padded),
     };
     bytes[..4].copy_from_slice(&MAGIC.to_le_bytes());
     bytes[8..12].copy_from_slice(&header.stored_crc.to_le_bytes());
     bytes[12..16].copy_from_slice(&header.stored.to_le_bytes());
     bytes[16..20].copy_from_slice(&header.raw.to_le_bytes());
-    bytes[20..24].copy_from_slice(&codec.number().to_le_bytes());
-    bytes[24..].copy_from_slice(&header.hash);
+    bytes[20..24].copy_from_slice(&codec.to_bytes(sum.part));
+    bytes[24..].copy_from_slice(&sum.bytes);
     let crc = header_crc(id, offset, bytes);
     bytes[4..8].copy_from_slice(&crc.to_le_bytes());
     header
-}
-
-/// Returns what a frame keeps of its content's hash.
-pub(super) fn hash(raw: &[u8]) -> [u8; 16] {
-    *blake3::hash(raw).as_bytes().first_chunk().expect("a hash has 32 bytes")
 }
 
 /// Returns how many bytes a frame with `stored` bytes takes.
@@ -163,7 +166,7 @@ fn seed(id: u64, offset: u64) -> u32 {
 }
 
 /// The version of the format that this code writes.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 /// Frames begin at multiples of this.
 const ALIGN: usize = 8;

@@ -14,7 +14,8 @@ use crate::disk::{Disk, DiskFile, is_unreadable};
 
 use super::{
     PackError, PackLoc, RAW_BYTES_MAX,
-    frame::{Codec, FORMAT, FrameHeader, HeaderError, PackHeader, hash},
+    frame::{Codec, FORMAT, FrameHeader, HeaderError, PackHeader},
+    fresh::Fresh,
     name, numbers,
 };
 
@@ -23,6 +24,8 @@ use super::{
 pub struct PackReader {
     disk: Arc<dyn Disk>,
     open: Arc<RwLock<HashMap<u64, OpenPack>>>,
+    /// What was written last.
+    fresh: Fresh,
 }
 
 /// A pack that was opened, and its random id.
@@ -35,7 +38,12 @@ struct OpenPack {
 impl PackReader {
     /// Returns a reader of the packs on `disk`.
     pub fn new(disk: Arc<dyn Disk>) -> Self {
-        Self { disk, open: Arc::default() }
+        Self { disk, open: Arc::default(), fresh: Fresh::default() }
+    }
+
+    /// Has [`Self::look_fresh`] look there.
+    pub(super) fn with_fresh(self, fresh: Fresh) -> Self {
+        Self { fresh, ..self }
     }
 
     /// Returns the content at `loc`, checked; only what was written can be read.
@@ -55,6 +63,27 @@ impl PackReader {
             FRAME.set(frame);
         }
         seen
+    }
+
+    /// Shows what [`Self::look`] shows, from the memory that it was written from where that is still there.
+    ///
+    /// What stands in a pack is not looked at then: it is for who wants the content, not for who checks what is kept.
+    pub(crate) fn look_fresh(
+        &self,
+        loc: PackLoc,
+        look: impl FnOnce(&[u8]),
+    ) -> Result<(), PackError> {
+        let Some(piece) = self.fresh.find(&loc) else { return self.look(loc, look) };
+        let seen = piece.header(&loc).zip(piece.frame(&loc));
+        let seen =
+            seen.and_then(|(header, frame)| content(&header, frame).map(|raw| (header, raw)));
+        // What is as it came was checked when it came; nobody has looked yet whether the rest decompresses.
+        let is_right = |(header, raw): &(FrameHeader, Cow<'_, [u8]>)| {
+            header.codec == Codec::Raw || header.sum.is_of(raw)
+        };
+        let (_, raw) = seen.filter(is_right).ok_or_else(|| loc.damaged())?;
+        look(&raw);
+        Ok(())
     }
 
     fn look_in(
@@ -132,7 +161,7 @@ pub(super) fn checked(id: u64, loc: PackLoc, frame: &[u8]) -> Option<Cow<'_, [u8
     let header = FrameHeader::from_bytes(id, loc.offset, frame)
         .filter(|header| loc.is_of(header))
         .filter(|header| is_intact(id, loc, header, &frame[FrameHeader::BYTES..]))?;
-    content(&header, frame).filter(|raw| hash(raw) == header.hash)
+    content(&header, frame).filter(|raw| header.sum.is_of(raw))
 }
 
 /// Tells whether the bytes after a frame's header may be looked at.

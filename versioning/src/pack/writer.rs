@@ -9,8 +9,10 @@ use crate::disk::{Disk, DiskFile, is_full, random_id};
 use super::{
     DIR, PACK_BYTES_MAX, PackError, PackLoc, RAW_BYTES_MAX,
     frame::{Codec, PackHeader, frame_bytes, push_frame},
+    fresh::{Fresh, PIECE_BYTES_MIN, Piece},
     name, numbers,
     reader::checked,
+    sum::Sum,
 };
 
 /// Appends to the packs of a set. There is one at a time.
@@ -22,6 +24,8 @@ pub struct PackWriter {
     last: u64,
     compressor: Compressor<'static>,
     compressed: Vec<u8>,
+    /// What was written last, for readers.
+    fresh: Fresh,
     poisoned: bool,
 }
 
@@ -53,6 +57,7 @@ impl PackWriter {
             last,
             compressor: Compressor::new(LEVEL)?,
             compressed: Vec::new(),
+            fresh: Fresh::default(),
             poisoned: false,
         })
     }
@@ -61,19 +66,30 @@ impl PackWriter {
     ///
     /// A reader finds it there after [`Self::sync`] at the latest.
     pub fn append(&mut self, raw: &[u8]) -> Result<PackLoc, PackError> {
+        self.append_summed(raw, None)
+    }
+
+    /// Adds content as [`Self::append`] does; `sum` is that of it where somebody has hashed it already.
+    pub(crate) fn append_summed(
+        &mut self,
+        raw: &[u8],
+        sum: Option<Sum>,
+    ) -> Result<PackLoc, PackError> {
         if self.poisoned {
             return Err(PackError::Poisoned);
         }
         if raw.len() > RAW_BYTES_MAX {
             return Err(PackError::TooLong(raw.len()));
         }
+        let sum = sum.unwrap_or_else(|| Sum::of(raw));
         let codec = self.compress(raw);
         let stored = if codec == Codec::Zstd { self.compressed.len() } else { raw.len() };
         self.make_room(frame_bytes(stored as u64))?;
         let open = self.open.as_mut().expect("there is room in a pack");
         let stored = if codec == Codec::Zstd { &self.compressed } else { raw };
         let offset = open.end();
-        let header = push_frame(&mut open.buffer, (open.id, offset), codec, raw, stored);
+        let header =
+            push_frame(&mut open.buffer, (open.id, offset), (codec, raw.len(), sum), stored);
         open.dirty = true;
         let (stored, raw, check) = (header.stored, header.raw, header.check());
         Ok(PackLoc { pack: open.pack, offset, stored, raw, check })
@@ -95,8 +111,18 @@ impl PackWriter {
             return Err(PackError::Poisoned);
         }
         let Some(open) = &mut self.open else { return Ok(()) };
-        let synced = open.sync(&*self.disk);
+        let synced = open.sync(&*self.disk, &self.fresh);
         self.outcome(synced)
+    }
+
+    /// Returns what was written last.
+    pub(super) fn fresh(&self) -> &Fresh {
+        &self.fresh
+    }
+
+    /// Lets go of the memory that what was written last is in: all who wanted it have it.
+    pub(crate) fn forget_fresh(&mut self) {
+        self.fresh.clear();
     }
 
     /// Returns the highest number of a pack; no lower one is ever written again.
@@ -110,10 +136,11 @@ impl PackWriter {
         let fits = |open: &OpenPack| open.end() + bytes + seal <= PACK_BYTES_MAX;
         if let Some(open) = &mut self.open {
             if fits(open) {
-                let written = if open.buffer.len() < BUFFER_BYTES { Ok(()) } else { open.write() };
+                let is_much = open.buffer.len() >= BUFFER_BYTES;
+                let written = if is_much { open.write(&self.fresh) } else { Ok(()) };
                 return self.outcome(written);
             }
-            let sealed = open.seal(&*self.disk);
+            let sealed = open.seal(&*self.disk, &self.fresh);
             self.outcome(sealed)?;
             self.open = None;
         }
@@ -126,11 +153,12 @@ impl PackWriter {
     /// Compresses `raw` into [`Self::compressed`] and says whether that pays.
     fn compress(&mut self, raw: &[u8]) -> Codec {
         // A sample from the middle: the beginning is often a header unlike the rest.
-        if raw.len() >= 4 * PROBE_BYTES {
-            let start = raw.len() / 2;
-            if !self.pays(&raw[start..start + PROBE_BYTES]) {
-                return Codec::Raw;
-            }
+        let sample = &raw[raw.len() / 2..];
+        if is_noise(&sample[..sample.len().min(PROBE_BYTES / 2)]) {
+            return Codec::Raw;
+        }
+        if raw.len() >= 4 * PROBE_BYTES && !self.pays(&sample[..PROBE_BYTES]) {
+            return Codec::Raw;
         }
         // What does not compress is stored as it is; nothing is lost but space.
         if self.pays(raw) { Codec::Zstd } else { Codec::Raw }
@@ -178,18 +206,25 @@ impl OpenPack {
         Ok(Self { pack, id, file, buffer, written: 0, dirty: true, unnamed: true })
     }
 
-    fn write(&mut self) -> io::Result<()> {
+    fn write(&mut self, fresh: &Fresh) -> io::Result<()> {
         if self.buffer.is_empty() {
             return Ok(());
         }
         self.file.write_all_at(&self.buffer, self.written)?;
+        let start = self.written;
         self.written += self.buffer.len() as u64;
+        if self.buffer.len() >= PIECE_BYTES_MIN {
+            let (pack, id, frames) = (self.pack, self.id, std::mem::take(&mut self.buffer));
+            let free = fresh.put(Piece { pack, id, start, frames });
+            self.buffer =
+                free.unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES + 2 * PIECE_BYTES_MIN));
+        }
         self.buffer.clear();
         Ok(())
     }
 
-    fn sync(&mut self, disk: &dyn Disk) -> io::Result<()> {
-        self.write()?;
+    fn sync(&mut self, disk: &dyn Disk, fresh: &Fresh) -> io::Result<()> {
+        self.write(fresh)?;
         if self.dirty {
             self.file.sync_data().map_err(not_full)?;
             self.dirty = false;
@@ -202,12 +237,12 @@ impl OpenPack {
     }
 
     /// Adds the last frame and makes the pack durable. Repeating it after a full disk adds nothing twice.
-    fn seal(&mut self, disk: &dyn Disk) -> io::Result<()> {
-        self.write()?;
+    fn seal(&mut self, disk: &dyn Disk, fresh: &Fresh) -> io::Result<()> {
+        self.write(fresh)?;
         let end = self.end();
-        push_frame(&mut self.buffer, (self.id, end), Codec::Seal, &[], &[]);
+        push_frame(&mut self.buffer, (self.id, end), (Codec::Seal, 0, Sum::of(&[])), &[]);
         self.dirty = true;
-        let sealed = self.sync(disk);
+        let sealed = self.sync(disk, fresh);
         if sealed.is_err() {
             self.buffer.clear();
         }
@@ -217,6 +252,21 @@ impl OpenPack {
     fn end(&self) -> u64 {
         self.written + self.buffer.len() as u64
     }
+}
+
+/// Tells whether all bytes are as frequent as in noise: nothing makes that 5 % smaller, unless it repeats within a few KiB. Much
+/// content is compressed already, and to try costs more than to hash and to write it.
+fn is_noise(sample: &[u8]) -> bool {
+    if sample.len() < NOISE_BYTES_MIN {
+        return false;
+    }
+    let mut counts = [0_u32; 256];
+    sample.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
+    // Of noise it is n + n²/256, give or take little; bytes that take 7.6 bits each, a twentieth less than 8, come to a third
+    // more than n²/256.
+    let squares: u64 = counts.iter().map(|count| u64::from(*count).pow(2)).sum();
+    let n = sample.len() as u64;
+    squares.saturating_sub(n) * 10 < n * n / 256 * 12
 }
 
 fn full_or_io(error: io::Error) -> PackError {
@@ -233,6 +283,9 @@ const LEVEL: i32 = 3;
 
 /// How much of long content is tried first, in bytes.
 const PROBE_BYTES: usize = 4096;
+
+/// Fewer bytes say nothing of how frequent each is, in bytes.
+const NOISE_BYTES_MIN: usize = 1024;
 
 /// How much is written at once, in bytes.
 const BUFFER_BYTES: usize = 1024 * 1024;

@@ -2,7 +2,7 @@
 
 use crate::{
     body,
-    pack::{PackError, PackLoc, PackReader, PackWriter},
+    pack::{PackError, PackLoc, PackReader, PackWriter, Sum},
 };
 
 /// The packs of a store with what is not synced yet, for changes that write over parts of it.
@@ -20,8 +20,8 @@ impl body::Frames for Frames<'_> {
 }
 
 impl body::FramesMut for Frames<'_> {
-    fn append(&mut self, raw: &[u8]) -> Result<PackLoc, PackError> {
-        let loc = self.packs.append(raw)?;
+    fn append(&mut self, raw: &[u8], sum: Option<Sum>) -> Result<PackLoc, PackError> {
+        let loc = self.packs.append_summed(raw, sum)?;
         *self.unsynced_bytes += raw.len();
         Ok(loc)
     }

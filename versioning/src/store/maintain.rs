@@ -383,7 +383,7 @@ fn relocate(
     let new = match known {
         Some(new) => new,
         None => match packs.read(*loc) {
-            Ok(raw) => frames.append(&raw)?,
+            Ok(raw) => frames.append(&raw, None)?,
             Err(error) => {
                 tracing::error!(pack = loc.pack, offset = loc.offset, %error, "damaged content");
                 return Ok(None);

@@ -16,7 +16,7 @@ use crate::{
     },
     log::{Log, LogEntry, LogEntryKind, LogError, LogPosition},
     moment::Clock,
-    pack::{PackReader, PackWriter},
+    pack::{self, PackReader, PackWriter},
     reader::Shared,
     record::{self, RecordError, decode},
 };
@@ -85,9 +85,10 @@ pub(super) fn open(
         }
     };
     let (clock, floor) = summary(&database)?;
-    let shared = Arc::new(Shared::new(database.clone(), reader));
+    let packs = PackWriter::open(disk.clone(), floor)?;
+    let shared = Arc::new(Shared::new(database.clone(), pack::beside(reader, &packs)));
     let store = Store {
-        packs: PackWriter::open(disk.clone(), floor)?,
+        packs,
         disk,
         options,
         shared,

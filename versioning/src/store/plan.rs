@@ -6,12 +6,12 @@ use keepshare_base::{CommitId, FileId, FileRow, Made};
 
 use crate::{
     Refusal, StoreError,
-    body::{BodyError, Old, write},
-    check::{CheckError, Incoming, check},
+    body::{BodyError, Data, Old, write},
+    check::{CheckError, Incoming, check, check_content},
     error::CommitError,
     index::{IndexError, Rows, apply::body_users, commits, files, names},
     moment::{Told, moment},
-    pack::PackError,
+    pack::{Hashed, PackError},
     record::{Body, BodyId, CommitValue, FileValue, Mark, Row},
 };
 
@@ -74,6 +74,7 @@ pub(super) fn change(
     let origin = incoming.position.origin;
     let place_before = commits::place(rows, origin)?;
     let place = check(rows, at, incoming)?;
+    let hashed = check_content(&incoming.filled)?;
     // The end of a mirror belongs to it.
     let mirror = place.mirror.or(place_before.and_then(|before| before.mirror));
     let position = incoming.position;
@@ -93,7 +94,7 @@ pub(super) fn change(
     let now_micros = told.running_micros;
     let mut plan = Plan { rows, frames, at, now_micros, began, incoming, out };
     plan.cuts()?;
-    plan.files()?;
+    plan.files(&hashed)?;
     plan.names()?;
     let mut out = plan.out;
     out.push(Row::Place { origin, place });
@@ -154,12 +155,11 @@ impl<R: Rows> Plan<'_, '_, R> {
         Ok(())
     }
 
-    fn files(&mut self) -> Result<(), PlanError> {
+    fn files(&mut self, hashed: &[Hashed]) -> Result<(), PlanError> {
         let incoming = self.incoming;
-        for ((index, (row, bytes)), made) in
-            incoming.filled.contents().enumerate().zip(incoming.filled.change.made())
-        {
-            self.file(index, row, bytes, made)?;
+        let rows = incoming.filled.contents().zip(hashed).zip(incoming.filled.change.made());
+        for (index, (((row, bytes), hashed), made)) in rows.enumerate() {
+            self.file(index, row, Data { bytes, hashed }, made)?;
         }
         Ok(())
     }
@@ -168,7 +168,7 @@ impl<R: Rows> Plan<'_, '_, R> {
         &mut self,
         index: usize,
         row: &FileRow,
-        bytes: &[u8],
+        data: Data<'_>,
         made: Option<&Made>,
     ) -> Result<(), PlanError> {
         let before = files::newest(self.rows, row.file, CommitId::MAX)?;
@@ -184,7 +184,7 @@ impl<R: Rows> Plan<'_, '_, R> {
             return Ok(());
         }
         let fate = match &before {
-            Some(before) => self.fate(row, bytes, made, before)?,
+            Some(before) => self.fate(row, data.bytes, made, before)?,
             None => Fate::Stays,
         };
         if let (Fate::Cut, Some((at, _))) = (fate, &before) {
@@ -201,7 +201,7 @@ impl<R: Rows> Plan<'_, '_, R> {
             None => (CommitId(0), None),
         };
         let old = before.as_ref().map(|(at, value)| Old { at: *at, value, kept });
-        let written = write(self.rows, self.frames, self.at, index, old, row, bytes);
+        let written = write(self.rows, self.frames, self.at, index, old, row, data);
         let written = written.map_err(|error| PlanError::of_body(error, row.file))?;
         let unused = match gone {
             Some((_, FileValue { body: Body::Mapped(body), .. }))
