@@ -15,7 +15,7 @@ pub(super) const REST_FROM: Duration = Duration::from_millis(5);
 
 /// What happened so long before the moment of looking, in microseconds, may not be all that the times tell of: clocks of file
 /// systems tick every 1 to 10 ms. What seems to happen after it did so while the turn went on, unless a clock is wrong.
-const RACY_MICROS: std::ops::Range<i64> = -1_000_000..10_000;
+const RACY_MICROS: std::ops::Range<i64> = -100_000..10_000;
 
 impl Composer<'_> {
     /// Decides what a file needs that was seen: to be read, to have its attributes read, or only what is known already.
