@@ -3,9 +3,10 @@
 //! After a crash the tree is ahead of its records, and a tree that was copied has none that fit. To make again what is
 //! right already would cost what the whole tree costs. So a file without a record that has the right name, size, time
 //! and not more names than it should is compared with the store, and taken where every byte is right; a folder where
-//! there should be one is taken for it, and its entries are looked at in turn.
+//! there should be one is taken for it, and its entries are looked at in turn: it may be another new one that had this
+//! name before, so that no touched name speaks of what is in it.
 
-use keepshare_base::{FileId, Kind};
+use keepshare_base::{FileId, Kind, Name};
 
 use super::{
     Fail,
@@ -48,12 +49,26 @@ impl Work<'_> {
             self.folder_changed(file)?;
             if !self.everything {
                 self.fill.push(file);
+                self.find_surplus(&folder.folder(part)?, file)?;
             }
         } else {
             // Only attributes are left to be set.
             self.files.insert(file, self.wanted.at());
         }
         Ok(true)
+    }
+
+    /// Lists an adopted folder for names that must stand for nothing there and are not known to be touched.
+    fn find_surplus(&mut self, folder: &Folder, file: FileId) -> Result<(), Fail> {
+        folder.each(|part| {
+            if let Ok(name) = Name::new(part.as_bytes())
+                && self.wanted.name(file, &name)?.is_none()
+                && self.touched.insert((file, name.clone()))
+            {
+                self.surplus.push((file, name));
+            }
+            Ok::<_, Fail>(true)
+        })
     }
 
     /// Tells whether what was seen has the content of `state`, and is nobody else's as well.

@@ -145,7 +145,9 @@ impl Work<'_> {
             self.places.retain(|_, spots| !spots.is_empty());
             self.open.clear();
             let found = self.survey_once()?;
-            if !found.unknown && found.lost.is_empty() {
+            // They are touched names now, and what stands there may be of use elsewhere.
+            let surplus = std::mem::take(&mut self.surplus);
+            if !found.unknown && found.lost.is_empty() && surplus.is_empty() {
                 return Ok(());
             }
             // Someone took folders away that nothing of ours touched: they are made again like new ones.

@@ -1,6 +1,6 @@
 //! The live tree against a store: following, crashes, power cuts and people who write into it.
 
-use std::{fs, os::unix::fs::MetadataExt};
+use std::{fs, os::unix::fs::MetadataExt, path::PathBuf};
 
 use keepshare_base::{FileId, Kind};
 
@@ -162,6 +162,41 @@ fn a_power_cut_is_made_good() {
     });
 }
 
+/// A new folder took the name of another new one, and the records know neither: what was in the old one does not stay.
+#[test]
+fn an_adopted_folder_keeps_nothing_of_another() {
+    both(|as_root| {
+        for depth in 0..3 {
+            let (mut bench, mut master) = (Bench::new(as_root), Master::new(1));
+            bench.follow(&mut master);
+            let state = bench.sync();
+            let build = |master: &mut Master, top: &str| {
+                let mut folder = master.make(FileId::ROOT, top, Kind::Dir, b"");
+                for at in 0..depth {
+                    folder = master.make(folder, &format!("inner {at}"), Kind::Dir, b"");
+                }
+                folder
+            };
+            let first = build(&mut master, "folder");
+            let kept = master.make(first, "kept", Kind::File, b"kept");
+            master.make(first, "both", Kind::File, b"of the first");
+            let sub = master.make(first, "sub", Kind::Dir, b"");
+            master.make(sub, "below", Kind::File, b"below");
+            bench.follow(&mut master);
+            let top = master.set.names.remove(&(FileId::ROOT, master::name("folder"))).unwrap();
+            master.put(FileId::ROOT, "moved", top);
+            let second = build(&mut master, "folder");
+            master.make(second, "both", Kind::File, b"of the second");
+            master.put(second, "linked", kept);
+            bench.send(&mut master);
+            bench.crash(&state);
+            let applied = bench.apply();
+            assert!(applied.problems.is_empty(), "{:?}", applied.problems);
+            bench.expect(&master.set);
+        }
+    });
+}
+
 /// Undoes, loses and garbles what was touched since `synced`; only garbles and leaves the times as they were where
 /// `keep_times` says so.
 fn damage(bench: &Bench, dice: &mut Dice, synced: keepshare_base::CommitId, keep_times: bool) {
@@ -208,8 +243,15 @@ fn damage(bench: &Bench, dice: &mut Dice, synced: keepshare_base::CommitId, keep
         return;
     }
     let spots: Vec<_> = names.iter().filter_map(|(p, n)| path_of(*p, n)).collect();
+    let folder_of = |path: &PathBuf| fs::metadata(path.parent()?).map(|about| about.ino()).ok();
+    let folders: Vec<_> = spots.iter().map(folder_of).collect();
     for _ in 0..spots.len() {
-        let (a, b) = (&spots[dice.below(spots.len())], &spots[dice.below(spots.len())]);
+        let (a, b) = (dice.below(spots.len()), dice.below(spots.len()));
+        // Only names that were there can be there again: not those of a folder that its path leads to by now.
+        if [a, b].iter().any(|at| folders[*at] != folder_of(&spots[*at])) {
+            continue;
+        }
+        let (a, b) = (&spots[a], &spots[b]);
         match dice.below(4) {
             0 if a.is_dir() && !a.is_symlink() => drop(fs::remove_dir(a)),
             0 => drop(fs::remove_file(a)),

@@ -63,6 +63,8 @@ pub(super) struct Work<'a> {
     pub(super) open: HashMap<FileId, Arc<Folder>>,
     /// Folders whose children have to be put in place.
     pub(super) fill: Vec<FileId>,
+    /// Names that were found in adopted folders and must stand for nothing there.
+    pub(super) surplus: Vec<(FileId, Name)>,
     /// Folders whose attributes have to be set when all else is done.
     pub(super) folders: BTreeSet<FileId>,
     /// Files that are wanted nowhere, and where they were.
@@ -89,6 +91,7 @@ impl<'a> Work<'a> {
             places: HashMap::new(),
             open: HashMap::new(),
             fill: Vec::new(),
+            surplus: Vec::new(),
             folders: BTreeSet::new(),
             gone: Vec::new(),
             retries: Retries::default(),
@@ -149,8 +152,9 @@ impl<'a> Work<'a> {
             self.folders.extend(self.touched.iter().map(|(parent, _)| *parent));
         }
         self.survey()?;
-        let left = self.evict()?;
+        let mut left = self.evict()?;
         self.put_names()?;
+        left.append(&mut self.surplus);
         self.evict_left(left)?;
         self.refresh_files()?;
         self.prepare_files()
