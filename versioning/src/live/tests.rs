@@ -133,6 +133,31 @@ fn what_failed_is_tried_again() {
     });
 }
 
+/// One name of a file could not be removed, the other one could: what is left is still known for what it is.
+#[test]
+fn a_name_that_could_not_be_removed_is_not_taken_for_foreign() {
+    both(|as_root| {
+        let (mut bench, mut master) = (Bench::new(as_root), Master::new(1));
+        let folder = master.make(FileId::ROOT, "folder", Kind::Dir, b"");
+        let file = master.make(FileId::ROOT, "one", Kind::File, b"content");
+        master.put(folder, "two", file);
+        bench.follow(&mut master);
+        master.set.names.remove(&(FileId::ROOT, master::name("one")));
+        bench.send(&mut master);
+        trip::after(Some(0));
+        let reader = bench.store.reader();
+        bench.tree().apply(&reader, true).unwrap();
+        trip::after(None);
+        assert!(bench.tree().has_retries());
+        master.set.names.remove(&(folder, master::name("two")));
+        bench.send(&mut master);
+        bench.tree().apply(&reader, false).unwrap();
+        let applied = bench.apply();
+        assert!(applied.problems.is_empty(), "{:?}", applied.problems);
+        bench.expect(&master.set);
+    });
+}
+
 /// After a power cut, of everything since the last sync any part may be on the disk, in any order.
 #[test]
 fn a_power_cut_is_made_good() {

@@ -293,7 +293,10 @@ impl<'a> Work<'a> {
         let gone = std::mem::take(&mut self.gone);
         let mut left = BTreeSet::new();
         for (file, spot) in &gone {
-            match self.is_at(*file, spot) {
+            let is_there = self.is_at(*file, spot);
+            // Another of its names may be one that could not be emptied.
+            let is_there = is_there.and_then(|there| Ok(there || self.is_elsewhere(*file, spot)?));
+            match is_there {
                 Ok(false) => {}
                 Err(Fail::Fatal(error)) => return Err(error),
                 Ok(true) | Err(_) => {
