@@ -113,11 +113,8 @@ impl FileRecord {
     }
 }
 
-/// The identity map and the journal in one transaction: all of it becomes durable together, or nothing does.
-///
-/// The map says which file each name stands for and what is known of each file; a file has as many names as the map has
-/// links of it.
-pub trait Ledger {
+/// The identity map of a source: which names it has, and what is known of each file.
+pub trait Known {
     /// Why the map or the journal cannot be read or written.
     type Error;
 
@@ -141,6 +138,33 @@ pub trait Ledger {
     /// Returns the file that an inode number stands for.
     fn by_number(&self, number: u64) -> Result<Option<FileId>, Self::Error>;
 
+    /// Returns the places of a folder and of the folders that it is in, from the top down, as far as they are known.
+    fn places(&self, folder: FileId) -> Result<Vec<(FileId, Name)>, Self::Error> {
+        let mut places = Vec::new();
+        let mut at = folder;
+        while at != FileId::ROOT && places.len() < DEPTH_MAX {
+            let Some((parent, name)) = self.links(at, 1)?.pop() else { break };
+            at = parent;
+            places.push((parent, name));
+        }
+        places.reverse();
+        Ok(places)
+    }
+
+    /// Returns the names from the root down to a folder; `None` when it has no place.
+    fn path(&self, folder: FileId) -> Result<Option<Vec<Name>>, Self::Error> {
+        let places = self.places(folder)?;
+        let is_whole = folder == FileId::ROOT
+            || places.first().is_some_and(|(parent, _)| *parent == FileId::ROOT);
+        Ok(is_whole.then(|| places.into_iter().map(|(_, name)| name).collect()))
+    }
+}
+
+/// The identity map and the journal in one transaction: all of it becomes durable together, or nothing does.
+///
+/// The map says which file each name stands for and what is known of each file; a file has as many names as the map has
+/// links of it.
+pub trait Ledger: Known {
     /// Makes a name stand for a file, or for nothing.
     fn set_name(
         &mut self,
@@ -169,27 +193,6 @@ pub trait Ledger {
 
     /// Remembers that the change at `position` answers a restore.
     fn answer(&mut self, restore: &RestoreRow, position: Position) -> Result<(), Self::Error>;
-
-    /// Returns the places of a folder and of the folders that it is in, from the top down, as far as they are known.
-    fn places(&self, folder: FileId) -> Result<Vec<(FileId, Name)>, Self::Error> {
-        let mut places = Vec::new();
-        let mut at = folder;
-        while at != FileId::ROOT && places.len() < DEPTH_MAX {
-            let Some((parent, name)) = self.links(at, 1)?.pop() else { break };
-            at = parent;
-            places.push((parent, name));
-        }
-        places.reverse();
-        Ok(places)
-    }
-
-    /// Returns the names from the root down to a folder; `None` when it has no place.
-    fn path(&self, folder: FileId) -> Result<Option<Vec<Name>>, Self::Error> {
-        let places = self.places(folder)?;
-        let is_whole = folder == FileId::ROOT
-            || places.first().is_some_and(|(parent, _)| *parent == FileId::ROOT);
-        Ok(is_whole.then(|| places.into_iter().map(|(_, name)| name).collect()))
-    }
 
     /// Notes what a change that was just journaled, at `here`, says of its files: a mirror says the same of them.
     fn note_told(&mut self, change: &Change, here: CutPlace) -> Result<(), Self::Error> {

@@ -10,6 +10,8 @@
 //!    what was found and read.
 //! 4. Whoever implements [`Ledger`] makes the map and the changes durable together.
 //!
+//! What a destination lacks is said by [`mirror`], and what cannot be given of a journaled change any more by [`withhold`].
+//!
 //! No clock, no input or output, no threads: time and facts are passed in.
 
 pub mod agenda;
@@ -20,14 +22,15 @@ pub mod look;
 mod marks;
 #[cfg(any(test, feature = "sim"))]
 pub mod memory;
-
+pub mod mirror;
 pub mod turn;
+pub mod withhold;
 
 pub use facts::{AtName, Failure, Looked, NoFolder, Seen};
 #[cfg(test)]
 mod tests;
 
-pub use known::{CutPlace, FileRecord, Inode, Ledger, MapEntry, Signature, Told};
+pub use known::{CutPlace, FileRecord, Inode, Known, Ledger, MapEntry, Signature, Told};
 pub use marks::{MARKS_MAX, Marks, Object, Touch};
 
 /// Which file each name stood for at a station, when the map was lost.

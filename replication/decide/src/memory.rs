@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, convert::Infallible};
 
 use keepshare_base::{Change, Epoch, FileId, Kind, Name, OriginId, Position, RestoreRow, Seq};
 
-use crate::{FileRecord, Ledger, MapEntry};
+use crate::{FileRecord, Known, Ledger, MapEntry};
 
 const ORIGIN: OriginId = OriginId(1);
 
@@ -19,7 +19,7 @@ pub struct Memory {
     pub journal: Vec<Change>,
 }
 
-impl Ledger for Memory {
+impl Known for Memory {
     type Error = Infallible;
 
     fn lookup(&self, parent: FileId, name: &Name) -> Result<Option<(FileId, Kind)>, Infallible> {
@@ -55,7 +55,9 @@ impl Ledger for Memory {
     fn by_number(&self, number: u64) -> Result<Option<FileId>, Infallible> {
         Ok(self.inodes.get(&number).copied())
     }
+}
 
+impl Ledger for Memory {
     fn set_name(
         &mut self,
         parent: FileId,

@@ -6,7 +6,7 @@ use keepshare_base::{Change, Epoch, FileId, FileTime, Kind, Meta, Name, OriginId
 use keepshare_proto::{MonoTime, cut::CutRule};
 
 use crate::{
-    AtName, Failure, FileRecord, Inode, Ledger, Looked, NoFolder, Seed, Seen, Signature,
+    AtName, Failure, FileRecord, Inode, Known, Ledger, Looked, NoFolder, Seed, Seen, Signature,
     agenda::{Agenda, FileTask, NameTask, Strangers},
     compose::{Composed, Composer, Done, Got, Row, Want, When, cutting::Cutting},
     look::{Ask, Context, Fact, Findings, Look},

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use keepshare_base::{FileId, Kind, Meta, Name};
 
 use crate::{
-    At, Failure, FileRecord, Ledger, NoFolder, Seed, Seen,
+    At, Failure, FileRecord, Known, Ledger, NoFolder, Seed, Seen,
     agenda::{self, Agenda, FileTask, NameTask},
     compose::{
         Composed, Composer, Got, RestoreNote, Row, STEPLESS_BYTES_MAX, Want, When, cutting::Cutting,
@@ -60,7 +60,7 @@ pub trait Survey<L: Ledger> {
 }
 
 /// Takes a part of a content that is not its last, and whether it ends a pass over it.
-pub type TakePart<'a, L> = dyn FnMut(&mut L, Row, bool) -> Result<(), <L as Ledger>::Error> + 'a;
+pub type TakePart<'a, L> = dyn FnMut(&mut L, Row, bool) -> Result<(), <L as Known>::Error> + 'a;
 
 /// A content to be read.
 #[derive(Clone, Copy, Debug)]
@@ -139,11 +139,14 @@ impl<'a, L: Ledger, S: Survey<L>> Turn<'a, L, S> {
                 return Ok(());
             }
             Err(none) => {
-                // Moved or gone, which shows at the names on the way to it; what is in it is still unknown.
+                // Moved or gone, which shows at the names on the way to it; what is in it is still unknown. It is that alone
+                // which a scan goes on with: else it would begin with all that is on the way, again and again.
+                let is_astray = none == NoFolder::Elsewhere;
+                let task = NameTask { is_astray, scan: scan && !is_astray, ..task };
                 for (parent, name) in self.ledger.places(folder)? {
                     self.agenda.add_name(parent, name, task);
                 }
-                if none == NoFolder::Elsewhere {
+                if is_astray {
                     let until = self.when.now + agenda::RETRY;
                     self.agenda.put_folder_off(until, folder, scan);
                 }

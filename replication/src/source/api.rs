@@ -1,13 +1,16 @@
 //! What the rest of a master sees of a source.
 
-use std::{collections::HashMap, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use keepshare_base::{
-    Epoch, FileId, FilledChange, Kind, Meta, Name, OriginId, Position, RequestId, RestoreGround,
-    RestoreOutcome, RestoreRow, RunningHash, Seq, SetName, SetPath, Stamp, VersionId,
+    Epoch, FilledChange, Meta, OriginId, Position, RequestId, RestoreGround, RestoreOutcome,
+    RestoreRow, RunningHash, Seq, SetName, SetPath, Stamp, VersionId,
 };
-pub use keepshare_decide::agenda::problems::FileProblem;
-use keepshare_proto::{StateDigest, cut::CutRule};
+pub use keepshare_decide::{
+    agenda::problems::FileProblem,
+    mirror::{Listing, MirrorProgress},
+};
+use keepshare_proto::cut::CutRule;
 use serde::{Deserialize, Serialize};
 
 /// How changes of a source are noticed.
@@ -110,17 +113,6 @@ pub struct Head {
     pub running: RunningHash,
 }
 
-/// What a destination says it has, as the base of a mirror.
-///
-/// Kept in memory: about 150 bytes a name and 80 a file.
-#[derive(Clone, Debug, Default)]
-pub struct Listing {
-    /// Every present name and what it stands for.
-    pub names: HashMap<(FileId, Name), (FileId, Kind)>,
-    /// Every present file's digest of its state, and where the origin made that a version, as far as it said so.
-    pub files: HashMap<FileId, (StateDigest, Option<(Epoch, Seq)>)>,
-}
-
 /// One part of a mirror, all of which share the position of the head it was taken at.
 #[derive(Clone, Debug)]
 pub struct MirrorPart {
@@ -130,19 +122,6 @@ pub struct MirrorPart {
     pub complete: bool,
     /// Rows and content.
     pub filled: FilledChange,
-}
-
-/// How far a mirror is.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct MirrorProgress {
-    /// Names and files compared or sent.
-    pub files_done: u64,
-    /// Names and files of the set.
-    pub files_total: u64,
-    /// Content compared or sent, in bytes.
-    pub bytes_done: u64,
-    /// Content of the set, in bytes.
-    pub bytes_total: u64,
 }
 
 /// Takes the parts of a mirror; it blocks while the destination is slower.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use keepshare_base::FileId;
-use keepshare_decide::NoFolder;
+use keepshare_decide::{Known, NoFolder};
 use rustix::io::Errno;
 
 use super::{SourceError, map::MapTx, tree::Tree};

@@ -16,6 +16,8 @@ use keepshare_decide::{
     compose::{Composer, Done},
 };
 
+use keepshare_decide::Known;
+
 use super::{
     SourceError,
     aside::random_name,

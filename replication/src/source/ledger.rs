@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use keepshare_base::{
     Change, Epoch, FileId, Kind, Name, OriginId, Position, RequestId, RestoreRow, RunningHash, Seq,
 };
-use keepshare_decide::{FileRecord, MapEntry};
+use keepshare_decide::{FileRecord, Known, MapEntry, withhold::Stale};
 use keepshare_host::shared::SharedDb;
 use redb::{Durability, ReadableTable, Table, TableDefinition};
 
@@ -56,9 +56,6 @@ pub(crate) struct Tx<'t> {
     restores: Table<'t, &'static [u8], &'static [u8]>,
     spool: Table<'t, u64, (u64, u64, u64)>,
 }
-
-/// Between which changes the content of a file cannot be given: none after the first, before the second.
-pub(crate) type Stale = BTreeMap<FileId, (Seq, Seq)>;
 
 /// Where the content of a change lies in the spool.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -310,8 +307,8 @@ impl<'t> Tx<'t> {
     }
 }
 
-/// What decisions know of a source, and what they have journaled: see `keepshare_decide`.
-impl keepshare_decide::Ledger for Tx<'_> {
+/// What decisions know of a source: see `keepshare_decide`.
+impl Known for Tx<'_> {
     type Error = SourceError;
 
     fn lookup(&self, parent: FileId, name: &Name) -> Result<Option<(FileId, Kind)>, SourceError> {
@@ -338,7 +335,10 @@ impl keepshare_decide::Ledger for Tx<'_> {
     fn by_number(&self, number: u64) -> Result<Option<FileId>, SourceError> {
         self.map.by_number(number)
     }
+}
 
+/// What they have journaled.
+impl keepshare_decide::Ledger for Tx<'_> {
     fn set_name(
         &mut self,
         parent: FileId,

@@ -2,14 +2,14 @@
 //!
 //! The tables and their bytes are described in `docs/formats/journal.md`. Nothing here touches the source's files.
 
-use keepshare_base::{Change, DEPTH_MAX, Epoch, FileId, Kind, Name, RunningHash, Seq, Stamp};
+use keepshare_base::{Change, Epoch, FileId, Kind, Name, RunningHash, Seq, Stamp};
 use redb::{
     ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
     WriteTransaction,
 };
 use serde::{Deserialize, Serialize};
 
-use keepshare_decide::{CutPlace, FileRecord, Inode, MapEntry};
+use keepshare_decide::{CutPlace, FileRecord, Inode, Known, MapEntry};
 
 use super::{ChangeSize, SourceError, pass::Regions};
 
@@ -112,26 +112,22 @@ impl MapView {
     }
 }
 
-impl<B, U, N> Map<B, U, N>
+impl<B, U, N> Known for Map<B, U, N>
 where
     B: ReadableTable<Bytes, Bytes>,
     U: ReadableTable<Bytes, ()>,
     N: ReadableTable<u64, Bytes>,
 {
-    /// Returns what a name stands for.
-    pub(crate) fn lookup(
-        &self,
-        parent: FileId,
-        name: &Name,
-    ) -> Result<Option<(FileId, Kind)>, SourceError> {
+    type Error = SourceError;
+
+    fn lookup(&self, parent: FileId, name: &Name) -> Result<Option<(FileId, Kind)>, SourceError> {
         match self.names.get(name_key(parent, name).as_slice())? {
             Some(value) => Ok(Some(read_target(value.value())?)),
             None => Ok(None),
         }
     }
 
-    /// Returns the names of a folder in order, at most `limit`, after `after`.
-    pub(crate) fn list(
+    fn list(
         &self,
         parent: FileId,
         after: Option<&Name>,
@@ -154,12 +150,7 @@ where
         Ok(entries)
     }
 
-    /// Returns the places of a file: folders and names, at most `limit`.
-    pub(crate) fn links(
-        &self,
-        file: FileId,
-        limit: usize,
-    ) -> Result<Vec<(FileId, Name)>, SourceError> {
+    fn links(&self, file: FileId, limit: usize) -> Result<Vec<(FileId, Name)>, SourceError> {
         let (first, last) = (file.to_bytes(), beyond(file));
         let mut places = Vec::new();
         for row in self.links.range(first.as_slice()..last.as_slice())?.take(limit) {
@@ -172,37 +163,14 @@ where
         Ok(places)
     }
 
-    /// Returns the names from the root down to a folder; `None` when it has no place.
-    pub(crate) fn path(&self, folder: FileId) -> Result<Option<Vec<Name>>, SourceError> {
-        let places = self.places(folder)?;
-        let is_whole = folder == FileId::ROOT
-            || places.first().is_some_and(|(parent, _)| *parent == FileId::ROOT);
-        Ok(is_whole.then(|| places.into_iter().map(|(_, name)| name).collect()))
-    }
-
-    /// Returns the places of a folder and of the folders that it is in, from the top down, as far as they are known.
-    pub(crate) fn places(&self, folder: FileId) -> Result<Vec<(FileId, Name)>, SourceError> {
-        let mut places = Vec::new();
-        let mut at = folder;
-        while at != FileId::ROOT && places.len() < DEPTH_MAX {
-            let Some((parent, name)) = self.links(at, 1)?.pop() else { break };
-            at = parent;
-            places.push((parent, name));
-        }
-        places.reverse();
-        Ok(places)
-    }
-
-    /// Returns what is known of a file.
-    pub(crate) fn record(&self, file: FileId) -> Result<Option<FileRecord>, SourceError> {
+    fn record(&self, file: FileId) -> Result<Option<FileRecord>, SourceError> {
         match self.files.get(file.to_bytes().as_slice())? {
             Some(value) => Ok(Some(decode_grown(value.value(), "a file record")?)),
             None => Ok(None),
         }
     }
 
-    /// Returns the file that an inode number stands for.
-    pub(crate) fn by_number(&self, number: u64) -> Result<Option<FileId>, SourceError> {
+    fn by_number(&self, number: u64) -> Result<Option<FileId>, SourceError> {
         match self.inodes.get(number)? {
             Some(value) => FileId::from_bytes(value.value())
                 .map(Some)
@@ -210,7 +178,14 @@ where
             None => Ok(None),
         }
     }
+}
 
+impl<B, U, N> Map<B, U, N>
+where
+    B: ReadableTable<Bytes, Bytes>,
+    U: ReadableTable<Bytes, ()>,
+    N: ReadableTable<u64, Bytes>,
+{
     /// Returns how much content all files have, in bytes.
     pub(crate) fn content_bytes(&self) -> Result<u64, SourceError> {
         let mut bytes: u64 = 0;

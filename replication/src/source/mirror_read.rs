@@ -8,7 +8,7 @@ use keepshare_base::{Content, ContentHash, FileId};
 use keepshare_host::shared::SharedDb;
 use redb::Durability;
 
-use keepshare_decide::{FileRecord, Signature};
+use keepshare_decide::{FileRecord, Known, Signature, mirror::Filled};
 
 use super::{
     SourceError, blocks,
@@ -24,9 +24,6 @@ const LEARNED_FILES_MAX: usize = 4096;
 
 /// So many bytes of block hashes are kept; a file with more is sent whole when it changes.
 const LEARNED_BYTES_MAX: usize = 64 << 20;
-
-/// A content and its bytes.
-pub(crate) type Filled = (Content, Vec<u8>);
 
 /// A file being read.
 #[derive(Debug)]
@@ -140,17 +137,6 @@ impl Read {
 
     fn is_unchanged(&self) -> bool {
         tree::look_at(self.open.as_fd()).is_ok_and(|now| now.signature == self.signature)
-    }
-}
-
-/// Reads a whole file only for its hash; `None` when it changed or has none.
-pub(crate) fn hash_of(read: &mut Read) -> Result<Option<ContentHash>, SourceError> {
-    loop {
-        match read.next()? {
-            Some((_, Some(hash))) => return Ok(hash),
-            Some((_, None)) => {}
-            None => return Ok(None),
-        }
     }
 }
 

@@ -6,13 +6,15 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use keepshare_base::{
-    Change, Content, ContentHash, Event, FileId, FileRow, FilledChange, Kind, Seq,
+use keepshare_base::{Change, Content, ContentHash, FileId, FileRow, FilledChange, Seq};
+use keepshare_decide::{
+    Known,
+    withhold::{Stale, is_stale, is_withheld, strip},
 };
 
 use super::{
     JournaledChange, SourceError,
-    ledger::{Snapshot, Stale},
+    ledger::Snapshot,
     pass,
     shared::{Request, Shared, lock},
     tree::{self, Tree},
@@ -75,7 +77,7 @@ fn fill(
             Some(whole) if !is_stale(&change, seq, stale) => return Ok(whole),
             Some(whole) => {
                 for (row, bytes) in whole.contents() {
-                    if !withheld(row.file, seq, stale) {
+                    if !is_withheld(row.file, seq, stale) {
                         payload.extend_from_slice(bytes);
                     }
                 }
@@ -86,7 +88,7 @@ fn fill(
                 let tree = lock(&shared.tree).clone();
                 let tree = tree.ok_or_else(|| SourceError::Vanished("the folder".to_owned()))?;
                 for row in &change.files {
-                    if row.content.payload_len() == 0 || withheld(row.file, seq, stale) {
+                    if row.content.payload_len() == 0 || is_withheld(row.file, seq, stale) {
                         continue;
                     }
                     match read_again(snapshot, &tree, row) {
@@ -112,38 +114,6 @@ fn is_true(filled: &FilledChange) -> bool {
             Content::Extents { hash, .. } => *hash == ContentHash::of(bytes),
             Content::Same => true,
         })
-}
-
-fn is_stale(change: &Change, seq: Seq, stale: &Stale) -> bool {
-    change.files.iter().any(|row| withheld(row.file, seq, stale))
-}
-
-fn withheld(file: FileId, seq: Seq, stale: &Stale) -> bool {
-    stale.get(&file).is_some_and(|(after, until)| *after < seq && seq < *until)
-}
-
-/// Takes rows out of a change that build on content that cannot be given.
-///
-/// A file that is new keeps a row without content, because its name needs it; of others the last whole state stays.
-fn strip(change: &mut Change, seq: Seq, stale: &Stale) {
-    change.cuts.retain(|file| !withheld(*file, seq, stale));
-    change.files.retain_mut(|row| {
-        if !withheld(row.file, seq, stale) || row.meta.kind != Kind::File {
-            return true;
-        }
-        let is_first = row.event == Event::Created
-            && !matches!(row.content, Content::Extents { fresh: false, .. });
-        *row = placeholder(row);
-        is_first
-    });
-}
-
-/// Returns a row that makes a file known and claims nothing of its content.
-pub(crate) fn placeholder(row: &FileRow) -> FileRow {
-    let mut meta = row.meta.clone();
-    meta.size = 0;
-    let content = Content::Extents { fresh: true, extents: vec![], hash: ContentHash::of(b"") };
-    FileRow { meta, content, hash: None, cut: false, fuzzy: false, ..row.clone() }
 }
 
 /// Reads the content of a row from the file as it is now; `None` if that is something else by now.

@@ -16,6 +16,8 @@ use keepshare_decide::{
     turn::{self, Content, Listed, TakePart},
 };
 
+use keepshare_decide::Known;
+
 use super::{
     SourceError,
     folders::Folders,

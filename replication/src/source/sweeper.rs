@@ -15,7 +15,7 @@ use std::{
 use keepshare_base::{FileId, Kind};
 use rustix::time::{ClockId, clock_gettime};
 
-use keepshare_decide::Signature;
+use keepshare_decide::{Known, Signature};
 
 use super::{
     SourceError,

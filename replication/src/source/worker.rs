@@ -11,7 +11,7 @@ use std::{
 };
 
 use keepshare_base::{FileId, RequestId, chain};
-use keepshare_decide::{FileRecord, Inode, compose::cutting::Cutting};
+use keepshare_decide::{FileRecord, Inode, Known, compose::cutting::Cutting};
 use keepshare_host::{accounts::MachineAccounts, clock::now};
 use keepshare_proto::MonoTime;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

@@ -11,15 +11,13 @@ use crate::{
     World,
     event::Event,
     master::{Mirror, station_name},
+    sides::{Listing, Source, Store},
 };
 
 /// How long until a person who is told that a master is stopped says that it is to have the set.
 const PERSON_AFTER: u64 = 60 * 1_000_000;
 
-/// How many parts a master gives at once.
-const PARTS_AT_ONCE: usize = 3;
-
-impl World {
+impl<S: Source, K: Store> World<S, K> {
     pub(crate) fn tell_shipper(&mut self, master: usize, station: usize, input: shipper::Input) {
         if !self.masters[master].up {
             return;
@@ -80,7 +78,7 @@ impl World {
                 return;
             }
             Output::Acked(place) => {
-                self.masters[master].source.acked.insert(station, place);
+                self.masters[master].source.set_acked(station, place);
                 return;
             }
             Output::Alarm { kind, .. } => {
@@ -92,7 +90,7 @@ impl World {
             }
             Output::Disagrees { told, disagreement } => {
                 let kept = &mut self.masters[master];
-                let replaced = kept.source.acked.is_empty();
+                let replaced = kept.source.is_replaced();
                 let to = station_name(station);
                 let verdict = kept.epochs.judge(&to, disagreement, told, replaced);
                 if let Verdict::NewEpoch { above } = verdict {
@@ -127,24 +125,22 @@ impl World {
                     return;
                 };
                 match page {
-                    Page::Names(lines) => kept.names.extend(lines),
-                    Page::Files(lines) => kept.files.extend(lines),
+                    Page::Names(lines) => kept.listing.names.extend(lines),
+                    Page::Files(lines) => kept.listing.files.extend(lines),
                     Page::End => return,
                 }
                 Input::ListingTaken { mirror }
             }
             Output::ReadMirror { mirror, .. } => {
-                let Some(kept) = &mut self.masters[master].destinations[station].mirror else {
+                let master = &mut self.masters[master];
+                let Some(kept) = &mut master.destinations[station].mirror else {
                     return;
                 };
-                let Mirror { tree, names, files, stamp, .. } = kept;
-                let parts = kept.parts.get_or_insert_with(|| {
-                    tree.difference(names, files, *stamp, PARTS_AT_ONCE).into()
-                });
-                let some = parts.len().min(PARTS_AT_ONCE);
-                match some {
-                    0 => Input::MirrorDone { mirror },
-                    _ => Input::MirrorParts { mirror, parts: parts.drain(..some).collect() },
+                let parts = master.source.mirror_parts(&mut kept.run, &kept.listing);
+                if parts.is_empty() {
+                    Input::MirrorDone { mirror }
+                } else {
+                    Input::MirrorParts { mirror, parts }
                 }
             }
         };
@@ -159,15 +155,15 @@ impl World {
         mirror: shipper::MirrorId,
     ) -> shipper::Input {
         self.seen.mirrors += 1;
-        let (stamp, kept) = (self.stamp(), &mut self.masters[master]);
-        let (at, tree) = (kept.source.begin_mirror(stamp), kept.source.tree.clone());
+        let (moment, kept) = (self.moment(), &mut self.masters[master]);
+        let (at, run) = kept.source.begin_mirror(moment);
         let (head, start) = (kept.source.head(), kept.start);
         for station in 0..self.stations.len() {
             let input = Box::new(shipper::Input::Journal(head));
             self.schedule(1, Event::Shipper { master, station, start, input });
         }
-        let (names, files, parts) = (Vec::new(), Vec::new(), None);
-        let kept = Mirror { id: mirror, stamp, tree, names, files, parts };
+        let (stamp, listing) = (moment.stamp, Listing::default());
+        let kept = Mirror { id: mirror, listing, run };
         self.masters[master].destinations[station].mirror = Some(kept);
         shipper::Input::MirrorStarted { mirror, at, stamp }
     }
@@ -175,7 +171,7 @@ impl World {
     /// A person has a stopped master go on in an epoch above all that are known, where it still has the set.
     pub(crate) fn take_over(&mut self, master: usize) {
         let kept = &self.masters[master];
-        let above = kept.epochs.highest().max(kept.source.epoch);
+        let above = kept.epochs.highest().max(kept.source.head().epoch);
         self.begin_epoch(master, above);
     }
 
@@ -183,9 +179,9 @@ impl World {
         let stamp = self.stamp();
         let kept = &mut self.masters[master];
         // Only who holds the origin may; and one new epoch answers all who want one above the same.
-        if kept.holds && kept.source.epoch <= above {
+        if kept.holds && kept.source.head().epoch <= above {
             kept.source.begin_epoch(above, stamp);
-            kept.epochs.began(kept.source.epoch);
+            kept.epochs.began(kept.source.head().epoch);
             self.seen.epochs += 1;
             // The other destinations hear of it as a driver's event, not inside this one's handling.
             let (head, start) = (kept.source.head(), kept.start);

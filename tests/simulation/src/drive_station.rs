@@ -4,12 +4,16 @@ use keepshare_base::Seq;
 use keepshare_proto::{Message, MonoTime, receiver};
 use rand::Rng;
 
-use crate::{World, event::Event};
+use crate::{
+    World,
+    event::Event,
+    sides::{Source, Store},
+};
 
 /// How many lines a page has here, so that listings have many.
 const PAGE_LINES: usize = 5;
 
-impl World {
+impl<S: Source, K: Store> World<S, K> {
     pub(crate) fn tell_receiver(&mut self, station: usize, input: receiver::Input) {
         if !self.stations[station].up {
             return;
@@ -71,11 +75,11 @@ impl World {
                 Input::Fenced { epoch }
             }
             Output::ListNames { listing, after, limit } => {
-                let (lines, end) = store.tree().names_page(after.as_ref(), limit.min(PAGE_LINES));
+                let (lines, end) = store.names_page(after.as_ref(), limit.min(PAGE_LINES));
                 Input::NamesPage { listing, lines, end }
             }
             Output::ListFiles { listing, after, limit } => {
-                let (lines, end) = store.tree().files_page(after, limit.min(PAGE_LINES));
+                let (lines, end) = store.files_page(after, limit.min(PAGE_LINES));
                 Input::FilesPage { listing, lines, end }
             }
         };
@@ -94,14 +98,15 @@ impl World {
 
     /// Moves what was submitted into the store and begins a sync.
     pub(crate) fn pump_store(&mut self, station: usize) {
-        let before = self.stations[station].store.records().len();
-        let refused = self.stations[station].take_queue();
+        let before = self.stations[station].store.taken();
+        let at = self.moment();
+        let refused = self.stations[station].take_queue(at);
         let start = self.stations[station].start;
         for (ticket, reason) in refused {
             let input = Box::new(receiver::Input::CommitRefused { ticket, reason });
             self.schedule(1, Event::Receiver { station, start, input });
         }
-        let records = self.stations[station].store.records().len();
+        let records = self.stations[station].store.taken();
         self.seen.commits += (records - before) as u64;
         let kept = &mut self.stations[station];
         if !kept.unsynced.is_empty() && !kept.syncing {

@@ -50,6 +50,11 @@ pub(crate) enum Event {
         station: usize,
         start: u64,
     },
+    /// Something is due in a master's folder.
+    Work {
+        master: usize,
+        start: u64,
+    },
     /// Somebody looks after a master that is stopped.
     Person {
         master: usize,

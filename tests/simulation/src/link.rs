@@ -3,7 +3,11 @@
 use keepshare_proto::{Frame, Message, Step, codec, codec::Decoder, receiver, shipper};
 use rand::Rng;
 
-use crate::{World, event::Event};
+use crate::{
+    World,
+    event::Event,
+    sides::{Source, Store},
+};
 
 /// One connection between a master and a station. It is never used again once it ended.
 #[derive(Debug)]
@@ -49,7 +53,7 @@ impl Link {
     }
 }
 
-impl World {
+impl<S: Source, K: Store> World<S, K> {
     pub(crate) fn connect(&mut self, master: usize, station: usize) {
         let reachable = self.reach[master][station] && self.stations[station].up;
         if !reachable {

@@ -2,7 +2,11 @@
 
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
-use crate::{Seen, World, master::Source, world::SECOND};
+use crate::{
+    Seen, World,
+    sides::{Source, Store},
+    world::SECOND,
+};
 
 /// What may go wrong in a life, beside broken links.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,8 +57,8 @@ impl Plan {
 }
 
 /// Lives one life and checks it; returns what happened.
-pub fn run(seed: u64, plan: Plan) -> Seen {
-    let mut world = World::new(seed, plan.stations, plan.journal_limit);
+pub fn run<S: Source, K: Store>(seed: u64, plan: Plan, source: S) -> Seen {
+    let mut world = World::<S, K>::new(seed, plan.stations, source);
     let mut copy = world.copy_source();
     for _ in 0..plan.seconds {
         let edits = world.random.random_range(0..=plan.edits_per_second);
@@ -76,7 +80,7 @@ pub fn run(seed: u64, plan: Plan) -> Seen {
     world.seen
 }
 
-fn fault(world: &mut World, faults: Faults, copy: &mut Source) {
+fn fault<S: Source, K: Store>(world: &mut World<S, K>, faults: Faults, copy: &mut S) {
     let station = world.random.random_range(0..world.station_count());
     let masters = world.masters.len();
     let master = world.random.random_range(0..masters);

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use keepshare_base::{OriginId, Stamp};
 use keepshare_proto::{
-    Text,
+    MonoTime, Text,
     receiver::{self, Standing},
     shipper,
 };
@@ -14,8 +14,9 @@ use crate::{
     Seen,
     event::{Event, Timed},
     link::{Link, Mishap},
-    master::{Master, Source},
-    station::{Station, Store},
+    master::Master,
+    sides::{Moment, Source, Store},
+    station::Station,
 };
 
 /// The one origin of the simulated set.
@@ -29,13 +30,13 @@ const SETTLE_SECONDS_MAX: u64 = 600;
 
 /// Masters, stations and what connects them.
 #[derive(Debug)]
-pub struct World {
+pub struct World<S: Source, K> {
     pub(crate) now: u64,
     pub(crate) random: StdRng,
     events: BinaryHeap<Reverse<Timed>>,
     counter: u64,
-    pub(crate) masters: Vec<Master>,
-    pub(crate) stations: Vec<Station>,
+    pub(crate) masters: Vec<Master<S>>,
+    pub(crate) stations: Vec<Station<K>>,
     pub(crate) links: Vec<Link>,
     /// Whether a master and a station can reach each other.
     pub(crate) reach: Vec<Vec<bool>>,
@@ -45,9 +46,9 @@ pub struct World {
     pub seen: Seen,
 }
 
-impl World {
+impl<S: Source, K: Store> World<S, K> {
     /// Returns one master and some stations, all up and connected by working links.
-    pub fn new(seed: u64, stations: usize, journal_limit: usize) -> Self {
+    pub fn new(seed: u64, stations: usize, source: S) -> Self {
         let mut world = Self {
             now: 0,
             random: StdRng::seed_from_u64(seed),
@@ -60,7 +61,7 @@ impl World {
             clock_off: 0,
             seen: Seen::default(),
         };
-        world.add_master(Source::new(journal_limit));
+        world.add_master(source);
         world
     }
 
@@ -79,10 +80,9 @@ impl World {
 
     /// Makes one random edit at a master.
     pub fn edit(&mut self, master: usize) {
-        let stamp = self.stamp();
-        let source = &mut self.masters[master].source;
-        source.edit(&mut self.random, stamp);
-        self.tell_head(master);
+        let at = self.moment();
+        self.masters[master].source.edit(at, &mut self.random);
+        self.work(master);
     }
 
     /// Sets what the masters' clocks are off by, in microseconds.
@@ -99,7 +99,7 @@ impl World {
     }
 
     /// Returns a station's store.
-    pub fn store(&self, station: usize) -> &Store {
+    pub fn store(&self, station: usize) -> &K {
         &self.stations[station].store
     }
 
@@ -131,7 +131,7 @@ impl World {
         if let Some(link) = self.stations[station].link {
             self.end_link(link, true, false);
         }
-        self.stations[station].crash();
+        self.stations[station].crash(&mut self.random);
         self.check_acked(station);
     }
 
@@ -143,9 +143,7 @@ impl World {
     /// Puts an older copy of a station's disk back: it has less than it acknowledged.
     pub fn roll_station_back(&mut self, station: usize, records: usize) {
         self.crash_station(station);
-        let store = &mut self.stations[station].store;
-        let keep = store.records().len().saturating_sub(records);
-        store.roll_back(keep);
+        self.stations[station].store.roll_back(records);
         self.stations[station].acked = None;
         self.start_station(station);
     }
@@ -181,7 +179,7 @@ impl World {
         let seed = self.random.random();
         self.masters[master].crash(seed);
         self.masters[master].up = true;
-        self.tell_head(master);
+        self.work(master);
     }
 
     /// Another master takes the origin on, in a new epoch, with the tree as it is; the old one goes on as it can.
@@ -189,8 +187,7 @@ impl World {
         let old = self.holder();
         self.masters[old].holds = false;
         let mut source = self.masters[old].source.clone();
-        source.begin_epoch(source.epoch, self.stamp());
-        source.acked.clear();
+        source.take_over(self.moment());
         self.add_master(source)
     }
 
@@ -200,20 +197,23 @@ impl World {
     }
 
     /// Returns a copy of the holder's journal and map, to be put back later.
-    pub(crate) fn copy_source(&self) -> Source {
+    pub(crate) fn copy_source(&self) -> S {
         self.masters[self.holder()].source.clone()
     }
 
     /// Puts an older copy of the journal and map back under the tree as it is now.
-    pub(crate) fn put_source_back(&mut self, copy: &Source) {
-        let (holder, stamp) = (self.holder(), self.stamp());
-        self.masters[holder].source.put_back(copy, stamp);
+    pub(crate) fn put_source_back(&mut self, copy: &S) {
+        let (holder, at) = (self.holder(), self.moment());
+        self.masters[holder].source.put_back(copy, at);
         self.restart_master(holder);
     }
 
     /// Repairs everything and waits until all is settled.
     pub fn heal(&mut self) {
         self.clock_off = 0;
+        let holder = self.holder();
+        self.masters[holder].source.calm();
+        self.work(holder);
         for station in 0..self.stations.len() {
             self.start_station(station);
             self.set_full(station, false);
@@ -239,10 +239,11 @@ impl World {
     /// Tells whether every station has everything, and nothing is under way.
     pub fn is_settled(&self) -> bool {
         let source = &self.masters[self.holder()].source;
-        self.stations.iter().all(|station| {
-            let Standing { place, mirror, .. } = station.store.standing();
-            place == Some(source.place()) && mirror.is_none() && station.queue.is_empty()
-        })
+        source.rests()
+            && self.stations.iter().all(|station| {
+                let Standing { place, mirror, .. } = station.store.standing();
+                place == Some(source.place()) && mirror.is_none() && station.queue.is_empty()
+            })
     }
 
     /// Returns where everybody is, for a failure's text.
@@ -263,9 +264,11 @@ impl World {
     /// Checks that all stations agree with the master and with each other. Call it when all is settled.
     pub fn check(&self) {
         let source = &self.masters[self.holder()].source;
-        let want = source.tree.reachable();
+        let want = source.shown();
         for (index, station) in self.stations.iter().enumerate() {
-            assert_eq!(station.store.tree().reachable(), want, "station {index} has another tree");
+            assert_eq!(station.store.shown(), want, "station {index} has another tree");
+            station.store.check();
+            source.check_versions(&station.store.versions());
             self.check_acked(index);
         }
         self.check_versions();
@@ -273,11 +276,13 @@ impl World {
 
     /// A file at one place of one journal is the same wherever it is a version.
     fn check_versions(&self) {
-        for (index, station) in self.stations.iter().enumerate() {
-            for other in &self.stations[index + 1..] {
-                for (key, digest) in station.store.versions() {
-                    let theirs = other.store.versions().get(key);
-                    assert!(theirs.is_none_or(|d| d == digest), "two versions are called {key:?}");
+        let versions: Vec<_> =
+            self.stations.iter().map(|station| station.store.versions()).collect();
+        for (index, ours) in versions.iter().enumerate() {
+            for theirs in &versions[index + 1..] {
+                for (key, digest) in ours {
+                    let other = theirs.get(key);
+                    assert!(other.is_none_or(|d| d == digest), "two versions are called {key:?}");
                 }
             }
         }
@@ -294,20 +299,46 @@ impl World {
         );
     }
 
-    fn add_master(&mut self, source: Source) -> usize {
+    fn add_master(&mut self, source: S) -> usize {
         let seed = self.random.random();
         self.masters.push(Master::new(source, self.stations.len(), seed));
         self.reach.push(vec![true; self.stations.len()]);
         let master = self.masters.len() - 1;
-        self.tell_head(master);
+        self.work(master);
         master
+    }
+
+    /// Has a master do what is due, and its shippers know of it.
+    fn work(&mut self, master: usize) {
+        if !self.masters[master].up {
+            return;
+        }
+        let at = self.moment();
+        let next = self.masters[master].source.work(at, &mut self.random);
+        let due = next.map(|next| self.now + next.max(1));
+        if let Some(due) = due
+            && self.masters[master].works_at.is_none_or(|at| due < at)
+        {
+            let start = self.masters[master].start;
+            self.masters[master].works_at = Some(due);
+            self.schedule(due - self.now, Event::Work { master, start });
+        }
+        self.tell_head(master);
     }
 
     fn tell_head(&mut self, master: usize) {
         let head = self.masters[master].source.head();
+        if self.masters[master].told.replace(head) == Some(head) {
+            return;
+        }
         for station in 0..self.stations.len() {
             self.tell_shipper(master, station, shipper::Input::Journal(head));
         }
+    }
+
+    /// Returns the moment by a master's clock.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment { now: MonoTime(self.now), stamp: self.stamp() }
     }
 
     pub(crate) fn stamp(&self) -> Stamp {
@@ -356,6 +387,12 @@ impl World {
                     } else {
                         self.set_master_timer(master, station);
                     }
+                }
+            }
+            Event::Work { master, start } => {
+                if self.is_start(master, start) {
+                    self.masters[master].works_at = None;
+                    self.work(master);
                 }
             }
             Event::Person { master, start } => {

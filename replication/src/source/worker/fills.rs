@@ -15,7 +15,10 @@ use std::{
 };
 
 use keepshare_base::{FileId, Name, RequestId};
-use keepshare_decide::agenda::{FileTask, NameTask};
+use keepshare_decide::{
+    Known,
+    agenda::{FileTask, NameTask},
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{

@@ -4,6 +4,8 @@ use std::os::fd::AsFd;
 
 use keepshare_base::FileId;
 
+use keepshare_decide::Known;
+
 use super::{Attached, Worker};
 use crate::source::{SourceError, folders::Folders, ledger::Tx, tree};
 

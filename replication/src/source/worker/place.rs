@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keepshare_base::{FileId, Kind, Name, escape_name};
-use keepshare_decide::agenda::NameTask;
+use keepshare_decide::{Known, agenda::NameTask};
 
 use super::Worker;
 use crate::{

@@ -3,7 +3,9 @@
 use std::os::fd::AsFd;
 
 use keepshare_base::{FileId, Kind, RequestId, RestoreOutcome, RestoreRow, unescape_name};
-use keepshare_decide::{FileRecord, Inode, Signature, agenda::NameTask, compose::RestoreNote};
+use keepshare_decide::{
+    FileRecord, Inode, Known, Signature, agenda::NameTask, compose::RestoreNote,
+};
 use rustix::fs;
 
 use super::{

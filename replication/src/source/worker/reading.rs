@@ -14,6 +14,8 @@ use keepshare_decide::{
     turn::{self, Survey as _},
 };
 
+use keepshare_decide::Known;
+
 use super::turn::Turn;
 use crate::source::{
     SourceError,

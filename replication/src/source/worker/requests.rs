@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use keepshare_base::{Change, Epoch, FileId, Seq};
-use keepshare_decide::{Inode, Seed, agenda::FileTask};
+use keepshare_decide::{Inode, Known, Seed, agenda::FileTask};
 
 use super::{Worker, now};
 use crate::source::{

@@ -25,6 +25,8 @@ use keepshare_decide::{
     agenda::{FileTask, NameTask},
 };
 
+use keepshare_decide::Known;
+
 use super::{Worker, chain};
 use crate::capture::Touch;
 use crate::source::{

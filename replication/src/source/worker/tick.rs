@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use keepshare_base::{FileTime, Seq};
-use keepshare_decide::agenda::FileTask;
+use keepshare_decide::{Known, agenda::FileTask};
 
 use super::{TICK, Worker, chain};
 use crate::{

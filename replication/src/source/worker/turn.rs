@@ -14,6 +14,8 @@ use keepshare_decide::{
     turn::{self, Told, is_folder},
 };
 
+use keepshare_decide::Known;
+
 use super::{
     Attached, Worker,
     noted::{NotedFile, noted},

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use keepshare_base::{FileId, Kind, Owner, Stamp};
 use keepshare_decide::{
-    FileRecord, Ledger, Marks, Seed, Touch,
+    FileRecord, Known, Ledger, Marks, Seed, Touch,
     agenda::{Agenda, NameTask},
     compose::{When, cutting::Cutting},
     memory::Memory,
@@ -44,6 +44,8 @@ pub struct Life {
     pub crashes: bool,
     /// Things are mounted over folders.
     pub mounts: bool,
+    /// How long a turn takes, in microseconds: machines may be slow, and busy.
+    pub turn: u64,
 }
 
 impl Life {
@@ -59,6 +61,7 @@ impl Life {
             loses: random.random_bool(0.3),
             crashes: random.random_bool(0.3),
             mounts: random.random_bool(0.2),
+            turn: [200, 200, 30_000, 200_000][random.random_range(0..4)],
         }
     }
 
@@ -199,7 +202,7 @@ impl World {
         let Ok(found) = turn.look(Vec::new(), &Seed::new(), false);
         let Ok(composed) = turn.compose(found, BTreeMap::new(), cuts, HashMap::new(), |_| false);
         turn.agenda.end_scan();
-        self.now = self.now.max(when.now.0) + 200;
+        self.now = self.now.max(when.now.0) + self.life.turn;
         if haste > 0.0 && self.life.crashes && self.random.random_bool(0.01) {
             // Nothing of the turn happened; and whatever was told meanwhile is lost.
             self.map = before;

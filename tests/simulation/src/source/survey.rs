@@ -6,7 +6,7 @@ use keepshare_base::{
     Content as RowContent, ContentHash, Event, FileId, FileRow, Kind, Meta, Name, Owner,
 };
 use keepshare_decide::{
-    AtName, Failure, FileRecord, Ledger, Looked, NoFolder, Seen,
+    AtName, Failure, FileRecord, Known, Looked, NoFolder, Seen,
     compose::{Done, Got, Row},
     look::{Ask, Fact, SeenFile},
     memory::Memory,

@@ -1,20 +1,22 @@
 //! Single lives that each hold one promise.
 
 use keepshare_base::{Epoch, Position, RunningHash};
-use keepshare_simulation::{SECOND, World};
+use keepshare_simulation::{ModelSource, ModelStore, SECOND, Store, World};
+
+type Lives = World<ModelSource, ModelStore>;
 
 const MINUTE: u64 = 60 * SECOND;
 
 /// Returns a world in which everybody has everything, after a few edits.
-fn settled(seed: u64, stations: usize, journal_limit: usize) -> World {
-    let mut world = World::new(seed, stations, journal_limit);
+fn settled(seed: u64, stations: usize, journal_limit: usize) -> Lives {
+    let mut world = Lives::new(seed, stations, ModelSource::new(journal_limit));
     edits(&mut world, 0, 10, SECOND / 10);
     world.settle();
     world.check();
     world
 }
 
-fn edits(world: &mut World, master: usize, count: u64, apart: u64) {
+fn edits(world: &mut Lives, master: usize, count: u64, apart: u64) {
     for _ in 0..count {
         world.edit(master);
         world.run_for(apart);
@@ -22,7 +24,7 @@ fn edits(world: &mut World, master: usize, count: u64, apart: u64) {
 }
 
 /// Returns what a station committed as changes in their order: each place once, with the journal's hash there.
-fn history(world: &World, station: usize) -> Vec<(Position, RunningHash)> {
+fn history(world: &Lives, station: usize) -> Vec<(Position, RunningHash)> {
     let records = world.store(station).records().iter();
     records.filter(|r| r.complete && !r.jump).map(|r| (r.position, r.running)).collect()
 }
@@ -48,7 +50,7 @@ fn two_destinations_cut_apart_for_an_hour_show_the_same_history() {
 }
 
 /// Returns the history of a station, in which no place is missing or there twice since the first mirror.
-fn whole_history(world: &World, station: usize) -> Vec<(Position, RunningHash)> {
+fn whole_history(world: &Lives, station: usize) -> Vec<(Position, RunningHash)> {
     let history = history(world, station);
     assert!(history.windows(2).all(|pair| pair[0].0.seq.next() == pair[1].0.seq));
     let last = history.last().map(|(position, _)| position.seq);
@@ -161,7 +163,7 @@ fn a_clock_that_jumps_to_2036_and_back_changes_no_order() {
 /// One refused part must not let the place move past it.
 #[test]
 fn a_refused_part_of_a_mirror_leaves_the_mirror_open() {
-    let mut world = World::new(9, 1, 100_000);
+    let mut world = Lives::new(9, 1, ModelSource::new(100_000));
     edits(&mut world, 0, 30, 0);
     while world.store(0).records().len() < 3 {
         world.run_for(SECOND / 10_000);

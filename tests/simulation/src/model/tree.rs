@@ -9,6 +9,8 @@ use keepshare_base::{
 use keepshare_proto::{FileLine, NameLine, StateDigest};
 use rand::{Rng, rngs::StdRng, seq::IteratorRandom};
 
+use crate::sides::{Shown, shown};
+
 /// The most files that edits make, so that trees stay small and names are used again and again.
 const FILES_MAX: usize = 24;
 
@@ -76,14 +78,14 @@ impl Tree {
         StateDigest::of(meta, Some(&ContentHash::of(content)))
     }
 
-    /// Returns what is reachable by names, for comparing; files that lost their last name are history.
-    #[must_use]
-    pub fn reachable(&self) -> Self {
-        let mut reachable = Self { names: self.names.clone(), files: BTreeMap::new() };
-        for (file, _) in self.names.values() {
-            reachable.files.insert(*file, self.files[file].clone());
-        }
-        reachable
+    /// Returns what a user sees of it.
+    pub fn shown(&self) -> Shown {
+        let names = self.names.iter();
+        let names = names.map(|((parent, name), (file, _))| ((*parent, name.to_string()), *file));
+        shown(FileId::ROOT, names, |file| {
+            let (meta, content) = &self.files[&file];
+            (meta.kind, meta.mode, content.clone())
+        })
     }
 
     /// Returns the parts that turn a tree with these names and files into this one, at most `size` rows each.

@@ -1,0 +1,5 @@
+//! The real things on both sides: what decides over a folder that people work in, and the store with its index.
+
+mod store;
+
+pub use store::RealStore;
