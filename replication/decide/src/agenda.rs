@@ -8,8 +8,8 @@
 //! | told | a name, a file | capture ([`Agenda::resolve`]) | at once | it was looked at |
 //! | new | a folder, with all names in it | a look that found it | at once, before folders of a scan | it was read |
 //! | scan | a folder, then its names; `suspect`: what is written raises no event | [`Agenda::begin_scan`]: start, schedule, events lost, a mount | after what was told | the scan ends |
-//! | gone | a name that showed nothing | a look | after [`SECOND_LOOK`], when nothing that was told is left to show where it has moved to; in a scan at its end | the second look, or something is told of it |
-//! | astray | a name, a folder whose folder is not where the map has it | a look | after [`RETRY`] | its folder was found, or is known to be gone |
+//! | gone | a name that showed nothing | a look | after [`SECOND_LOOK`], when nothing that was told or is astray is left to show where it has moved to, but after 100 ms and some rounds in any case; in a scan at its end | the second look, or something is told of it |
+//! | astray | a name, a folder whose folder is not where the map has it, and the names on the way there | a look | after [`RETRY`] | its folder was found, or is known to be gone |
 //! | too much | a name, a file | a round that read as much as it may | the next round | it was read |
 //! | racy | a file, compared whole, or its attributes | a look so close to a modification that times may hide another, or at a file that changed meanwhile; the map says so too, for the scan after a crash | after [`RACY_LOOK`] | a look that is neither |
 //! | resting | a file | a reading that took long | when it has rested for as long ([`Agenda::rest`]) | it was read |
@@ -31,12 +31,14 @@ use keepshare_proto::MonoTime;
 
 use crate::{Ledger, Marks, Object, Touch};
 
+mod gone;
 mod later;
 pub mod problems;
 mod readings;
 mod rests;
 mod strangers;
 
+use gone::Gone;
 use later::{Item, Later, Task};
 use problems::Problems;
 pub use readings::Readings;
@@ -52,9 +54,6 @@ pub const RACY_LOOK: Duration = Duration::from_millis(12);
 
 /// When a name whose folder could not be opened is tried again.
 pub const RETRY: Duration = Duration::from_millis(20);
-
-/// How long names that are gone wait for what is astray and may show where they are now.
-const GONE_WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// A name to look at.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -108,16 +107,8 @@ pub struct Agenda {
 struct Folders {
     queue: VecDeque<(FileId, bool)>,
     queued: HashSet<FileId>,
-}
-
-/// Names that showed nothing once.
-#[derive(Debug, Default)]
-struct Gone {
-    names: BTreeMap<(FileId, Name), NameTask>,
-    /// They wait for what is astray.
-    waits: bool,
-    /// Since when there are some.
-    since: Option<MonoTime>,
+    /// Folders that were not where the map has them, and are tried again: nothing waits for them for ever, who may be gone.
+    astray: BTreeMap<FileId, bool>,
 }
 
 /// The scan that runs.
@@ -135,16 +126,17 @@ impl Agenda {
         (self.scan.is_running && (!self.scan.vanished.is_empty() || !self.later.has_scan()))
             || !self.names.is_empty()
             || !self.astray.is_empty()
-            || (!self.gone.names.is_empty() && !self.gone.waits)
+            || self.gone.is_due()
             || !self.files.is_empty()
             || !self.folders.queue.is_empty()
+            || !self.folders.astray.is_empty()
     }
 
     /// Returns how much there is to do, now or later, but for what is only looked at now and then.
     pub fn len(&self) -> usize {
-        let names = self.names.len() + self.astray.len() + self.gone.names.len();
-        let vanished = self.scan.vanished.len();
-        names + vanished + self.files.len() + self.folders.queue.len() + self.later.len()
+        let names = self.names.len() + self.astray.len() + self.gone.len();
+        let folders = self.folders.queue.len() + self.folders.astray.len();
+        names + self.scan.vanished.len() + self.files.len() + folders + self.later.len()
     }
 
     /// Tells whether nothing is to be looked at.
@@ -162,10 +154,8 @@ impl Agenda {
     pub fn add_name(&mut self, parent: FileId, name: Name, task: NameTask) {
         let place = (parent, name);
         if task.second {
-            self.gone.names.entry(place).or_insert(task).merge(task);
-        } else if let Some(gone) = self.gone.names.get_mut(&place) {
-            gone.merge(task);
-        } else if !self.later.join_second(&place, task) {
+            self.gone.add(place, task);
+        } else if !self.gone.join(&place, task) && !self.later.join_second(&place, task) {
             self.tell(place, task);
         }
     }
@@ -173,7 +163,7 @@ impl Agenda {
     /// Hears that something happened to a name: whatever it waits for, this is its first look.
     fn tell_name(&mut self, parent: FileId, name: Name, touch: Touch) {
         let place = (parent, name);
-        self.gone.names.remove(&place);
+        self.gone.remove(&place);
         self.tell(place, NameTask { touch, ..NameTask::default() });
     }
 
@@ -204,8 +194,8 @@ impl Agenda {
     /// Has a folder read, and all below it too where a scan asks.
     pub fn add_folder(&mut self, folder: FileId, scan: bool) {
         let waited = matches!(self.later.take(&Item::Folder(folder)), Some(Task::Folder(true)));
-        let scan = scan || waited;
-        let Folders { queue, queued } = &mut self.folders;
+        let Folders { queue, queued, astray } = &mut self.folders;
+        let scan = scan || waited || astray.remove(&folder) == Some(true);
         if !queued.insert(folder) {
             if !scan {
                 return;
@@ -240,6 +230,15 @@ impl Agenda {
         }
     }
 
+    /// Has a folder tried again.
+    fn add_astray(&mut self, folder: FileId, scan: bool) {
+        if !self.folders.queued.contains(&folder) {
+            *self.folders.astray.entry(folder).or_insert(scan) |= scan;
+        } else if scan {
+            self.add_folder(folder, true);
+        }
+    }
+
     /// Has a folder read later, unless it is read before.
     pub fn put_folder_off(&mut self, until: MonoTime, folder: FileId, scan: bool) {
         if !self.folders.queued.contains(&folder) {
@@ -256,7 +255,7 @@ impl Agenda {
                 self.scan.vanished.insert((parent, name));
             } else if task.second {
                 self.put_name_off(now + SECOND_LOOK, parent, name, task);
-            } else if task.is_astray {
+            } else if task.is_astray && task.tries > 0 {
                 self.put_name_off(now + RETRY, parent, name, task);
             } else {
                 self.add_name(parent, name, task);
@@ -283,12 +282,14 @@ impl Agenda {
     /// waited for with that: the folder that it waits for may be among what was not found.
     pub fn end_scan(&mut self) -> bool {
         let is_left =
-            !self.names.is_empty() || !self.gone.names.is_empty() || !self.folders.queue.is_empty();
+            !self.names.is_empty() || !self.gone.is_empty() || !self.folders.queue.is_empty();
         if !self.scan.is_running || is_left {
             return false;
         }
         let vanished = std::mem::take(&mut self.scan.vanished);
-        self.scan.is_running = !vanished.is_empty() || self.later.has_scan();
+        let is_astray = self.folders.astray.values().any(|scan| *scan)
+            || self.astray.values().any(|task| task.scan);
+        self.scan.is_running = !vanished.is_empty() || is_astray || self.later.has_scan();
         for (parent, name) in vanished {
             self.add_name(parent, name, NameTask { second: true, ..NameTask::default() });
         }
@@ -301,7 +302,7 @@ impl Agenda {
             match (item, task) {
                 (Item::Name(parent, name), Task::Name(task)) => self.add_name(parent, name, task),
                 (Item::File(file), Task::File(task)) => self.add_file(file, task),
-                (Item::Folder(folder), Task::Folder(scan)) => self.add_folder(folder, scan),
+                (Item::Folder(folder), Task::Folder(scan)) => self.add_astray(folder, scan),
                 (item, task) => unreachable!("{task:?} of {item:?}"),
             }
         }
@@ -313,13 +314,9 @@ impl Agenda {
         }
         self.take_written(now);
         self.rests.resting.retain(|_, until| *until > now);
-        // They may wait for each other: what is in a folder that is gone, and the folder's name.
-        let since = *self.gone.since.get_or_insert(now);
-        let may_wait = !self.gone.names.is_empty() && now < since + GONE_WAIT_MAX;
-        self.gone.waits = may_wait && (self.later.has_astray() || !self.astray.is_empty());
-        if self.gone.names.is_empty() {
-            self.gone.since = None;
-        }
+        let is_astray =
+            self.later.has_astray() || !self.astray.is_empty() || !self.folders.astray.is_empty();
+        self.gone.pass(now, is_astray);
     }
 
     /// Turns what capture marked, which knows inode numbers, into names and files.
@@ -369,20 +366,19 @@ impl Agenda {
 
     /// Takes the next folder.
     pub fn take_folder(&mut self) -> Option<(FileId, bool)> {
-        let (folder, scan) = self.folders.queue.pop_front()?;
-        self.folders.queued.remove(&folder);
+        let Folders { queue, queued, astray } = &mut self.folders;
+        let Some((folder, scan)) = queue.pop_front() else { return astray.pop_first() };
+        queued.remove(&folder);
         Some((folder, scan))
     }
 
     /// Takes the names of a round, at most `limit` and as many that are gone: what is told first, then what is astray, and what
-    /// is gone only when nothing is told.
+    /// is gone when nothing is told, or has waited long enough.
     pub fn take_names(&mut self, limit: usize) -> Vec<(FileId, Name, NameTask)> {
         let may_have_moved = self.may_find_moved();
         let mut taken = first(&mut self.names, limit);
         taken.append(&mut first(&mut self.astray, limit - taken.len()));
-        if !may_have_moved && !self.gone.waits {
-            taken.append(&mut first(&mut self.gone.names, limit));
-        }
+        taken.append(&mut self.gone.take(limit, may_have_moved));
         taken.into_iter().map(|((parent, name), task)| (parent, name, task)).collect()
     }
 

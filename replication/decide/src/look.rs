@@ -329,7 +329,8 @@ impl<'a> Look<'a> {
         for folder in missing {
             for (parent, name) in ledger.places(folder)? {
                 if self.looked.insert((parent, name.clone())) {
-                    self.found.more.names.push((parent, name, NameTask::default()));
+                    let task = NameTask { is_astray: true, ..NameTask::default() };
+                    self.found.more.names.push((parent, name, task));
                 }
             }
         }

@@ -23,7 +23,7 @@ impl Look<'_> {
             if has_other || item.task.second {
                 self.set_name(ledger, item.parent, &item.name, old, None)?;
             } else {
-                let task = NameTask { second: true, ..item.task };
+                let task = NameTask { second: true, is_astray: false, tries: 0, ..item.task };
                 self.found.more.names.push((item.parent, item.name, task));
             }
         }
