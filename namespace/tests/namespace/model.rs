@@ -546,15 +546,37 @@ proptest! {
     /// The same question gets one answer by path and on the drive.
     #[test]
     fn every_path_is_what_the_drive_shows(acts in prop::collection::vec(act(), 1..40)) {
-        let (rig, model) = play(&acts);
-        for who in [anna(), bob(), eve()] {
-            for path in paths_ever(&model) {
-                check_versions(&rig, &model, &path, &who);
-                for at in 1..model.snapshots.len() {
-                    check_path_then(&rig, &model, &path, at, &who);
-                }
+        check_paths(&acts);
+    }
+}
+
+/// A limit tells the first of all versions also where a file was called otherwise before, in a folder that took the path of
+/// another.
+#[test]
+fn a_limit_tells_the_first_of_all_versions() {
+    check_paths(&[
+        Act::AddFile { folder: 0, name: 4, mode: 0 },
+        Act::AddDir { folder: 0, name: 29, mode: 0 },
+        Act::Remove { place: 6 },
+        Act::Save { file: 0, mode: 0 },
+        Act::AddFile { folder: 0, name: 18, mode: 0 },
+        Act::AddDir { folder: 43, name: 45, mode: 0 },
+        Act::Link { file: 32, folder: 1, name: 37 },
+        Act::AddDir { folder: 2, name: 9, mode: 6 },
+        Act::Link { file: 1, folder: 23, name: 45 },
+        Act::AddFile { folder: 31, name: 47, mode: 14 },
+    ]);
+}
+
+fn check_paths(acts: &[Act]) {
+    let (rig, model) = play(acts);
+    for who in [anna(), bob(), eve()] {
+        for path in paths_ever(&model) {
+            check_versions(&rig, &model, &path, &who);
+            for at in 1..model.snapshots.len() {
+                check_path_then(&rig, &model, &path, at, &who);
             }
-            check_find(&rig, &model, &who);
         }
+        check_find(&rig, &model, &who);
     }
 }

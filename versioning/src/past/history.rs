@@ -51,8 +51,8 @@ pub(super) fn history<E>(
     let mut next = walk.interval(Spot { parent, name: name.clone(), before: CommitId::MAX })?;
     for _ in 0..INTERVALS_MAX {
         let Some(interval) = next else { break };
-        walk.versions(&interval, limit)?;
-        if walk.entries.len() >= limit || walk.looked_at >= VERSIONS_LOOKED_AT_MAX {
+        // The last one may have been held under a former name too, which says since when.
+        if !walk.versions(&interval, limit)? {
             break;
         }
         next = walk.older(&interval)?;
@@ -131,8 +131,9 @@ impl<R: Rows, T> Walk<'_, R, T> {
         Ok(Some((stamp, ended)))
     }
 
-    /// Adds the versions that an interval held and that may be told: what the file was when it began, and since.
-    fn versions<E>(&mut self, interval: &Interval, limit: usize) -> Result<(), Stopped<E>>
+    /// Adds the versions that an interval held and that may be told: what the file was when it began, and since. Returns false
+    /// where one was left out, because there are enough.
+    fn versions<E>(&mut self, interval: &Interval, limit: usize) -> Result<bool, Stopped<E>>
     where
         T: FnMut(&HistoryEntry) -> Result<bool, E>,
     {
@@ -154,7 +155,7 @@ impl<R: Rows, T> Walk<'_, R, T> {
                 }
             } else if value.cut.is_some() {
                 if self.entries.len() >= limit || self.looked_at >= VERSIONS_LOOKED_AT_MAX {
-                    return Ok(());
+                    return Ok(false);
                 }
                 self.looked_at += 1;
                 let state = self.states.state(*file, commit, value)?;
@@ -178,7 +179,7 @@ impl<R: Rows, T> Walk<'_, R, T> {
                 break;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Returns the interval with which the history goes on.
