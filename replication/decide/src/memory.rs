@@ -4,19 +4,67 @@ use std::{collections::BTreeMap, convert::Infallible};
 
 use keepshare_base::{Change, Epoch, FileId, Kind, Name, OriginId, Position, RestoreRow, Seq};
 
-use crate::{FileRecord, Known, Ledger, MapEntry};
+use crate::{FileRecord, Known, Ledger, MapEntry, withhold::Stale};
 
 const ORIGIN: OriginId = OriginId(1);
 
 /// The identity map and the journal, in memory.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Memory {
     pub(crate) names: BTreeMap<(FileId, Name), (FileId, Kind)>,
     pub(crate) files: BTreeMap<FileId, FileRecord>,
     inodes: BTreeMap<u64, FileId>,
     next: u64,
-    /// What was journaled.
+    /// What was journaled in this epoch.
     pub journal: Vec<Change>,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// What is withheld of it.
+    pub stale: Stale,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            names: BTreeMap::new(),
+            files: BTreeMap::new(),
+            inodes: BTreeMap::new(),
+            next: 0,
+            journal: Vec::new(),
+            epoch: Epoch::FIRST,
+            stale: Stale::new(),
+        }
+    }
+}
+
+impl Memory {
+    /// Begins an epoch with an empty journal.
+    pub fn begin_epoch(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+        self.next = 0;
+        self.journal.clear();
+        self.stale.clear();
+    }
+
+    /// Calls no new file by a number up to `through`.
+    pub fn skip_files(&mut self, through: u64) {
+        self.next = self.next.max(through);
+    }
+
+    /// Has the content of files withheld after these changes, until they have been sent whole.
+    pub fn forget(&mut self, lost: &[(FileId, Seq)]) {
+        for (file, after) in lost {
+            let since = self.stale.get(file).map_or(*after, |(since, _)| *since);
+            self.stale.insert(*file, (since.min(*after), Seq(u64::MAX)));
+            let has_name = self.names.values().any(|(named, _)| named == file);
+            if has_name && let Some(record) = self.files.get_mut(file) {
+                (record.forgotten, record.hash, record.blocks) = (true, None, false);
+            } else {
+                let Ok(()) = self.remove_file(*file);
+                let Ok(()) = self.end_stale(*file);
+            }
+        }
+    }
 }
 
 impl Known for Memory {
@@ -97,17 +145,21 @@ impl Ledger for Memory {
     fn new_file(&mut self) -> Result<FileId, Infallible> {
         self.next += 1;
         let counter = self.next;
-        Ok(FileId { origin: ORIGIN, epoch: Epoch::FIRST, counter })
+        Ok(FileId { origin: ORIGIN, epoch: self.epoch, counter })
     }
 
-    fn end_stale(&mut self, _file: FileId) -> Result<(), Infallible> {
+    fn end_stale(&mut self, file: FileId) -> Result<(), Infallible> {
+        let next = Seq(self.journal.len() as u64 + 1);
+        if let Some((_, until @ Seq(u64::MAX))) = self.stale.get_mut(&file) {
+            *until = next;
+        }
         Ok(())
     }
 
     fn append(&mut self, change: &Change) -> Result<Position, Infallible> {
         self.journal.push(change.clone());
         let seq = Seq(self.journal.len() as u64);
-        Ok(Position { origin: ORIGIN, epoch: Epoch::FIRST, seq })
+        Ok(Position { origin: ORIGIN, epoch: self.epoch, seq })
     }
 
     fn answer(&mut self, _restore: &RestoreRow, _position: Position) -> Result<(), Infallible> {

@@ -87,7 +87,13 @@ impl Ledger {
             let mut table = tx.open_table(STATE)?;
             let found = table.get(NOW)?.map(|row| row.value().to_vec());
             let state = match found {
-                Some(bytes) => read_state(&bytes)?,
+                Some(bytes) => {
+                    let mut state = read_state(&bytes)?;
+                    // It may be an older copy of itself: what was made since has numbers that it does not know of.
+                    let jump = getrandom::u32().map_err(SourceError::journal)?;
+                    state.next_file = state.next_file.saturating_add(jump.into());
+                    state
+                }
                 None => fresh,
             };
             table.insert(NOW, encode(&state).as_slice())?;

@@ -4,7 +4,7 @@ use keepshare_base::Epoch;
 use keepshare_proto::{
     MonoTime,
     epochs::Verdict,
-    shipper::{self, AlarmKind, Doing, Page},
+    shipper::{self, AlarmKind, Doing, MirrorId, Page},
 };
 
 use crate::{
@@ -13,6 +13,9 @@ use crate::{
     master::{Mirror, station_name},
     sides::{Listing, Source, Store},
 };
+
+/// When a mirror that cannot begin yet is tried again, in microseconds.
+const AGAIN_AFTER: u64 = 5000;
 
 /// How long until a person who is told that a master is stopped says that it is to have the set.
 const PERSON_AFTER: u64 = 60 * 1_000_000;
@@ -114,12 +117,16 @@ impl<S: Source, K: Store> World<S, K> {
                 Input::JournalHash { seq, running }
             }
             Output::Read { from, bytes_max } => {
-                match self.masters[master].source.read(from, bytes_max) {
+                let read = self.masters[master].source.read(from, bytes_max);
+                self.wake(master, 1);
+                match read {
                     Some(entries) => Input::JournalRead(entries),
                     None => Input::JournalGone { from },
                 }
             }
-            Output::StartMirror { mirror, .. } => self.start_mirror(master, station, mirror),
+            Output::StartMirror { mirror, .. } => {
+                return self.start_mirror(master, station, mirror);
+            }
             Output::Listing { mirror, page } => {
                 let Some(kept) = &mut self.masters[master].destinations[station].mirror else {
                     return;
@@ -132,11 +139,12 @@ impl<S: Source, K: Store> World<S, K> {
                 Input::ListingTaken { mirror }
             }
             Output::ReadMirror { mirror, .. } => {
-                let master = &mut self.masters[master];
+                let (master_index, master) = (master, &mut self.masters[master]);
                 let Some(kept) = &mut master.destinations[station].mirror else {
                     return;
                 };
                 let parts = master.source.mirror_parts(&mut kept.run, &kept.listing);
+                self.wake(master_index, 1);
                 if parts.is_empty() {
                     Input::MirrorDone { mirror }
                 } else {
@@ -148,16 +156,15 @@ impl<S: Source, K: Store> World<S, K> {
         self.schedule(after, Event::Shipper { master, station, start, input });
     }
 
-    pub(crate) fn start_mirror(
-        &mut self,
-        master: usize,
-        station: usize,
-        mirror: shipper::MirrorId,
-    ) -> shipper::Input {
-        self.seen.mirrors += 1;
+    /// Begins a mirror, or tries so again a little later.
+    pub(crate) fn start_mirror(&mut self, master: usize, station: usize, mirror: MirrorId) {
         let (moment, kept) = (self.moment(), &mut self.masters[master]);
-        let (at, run) = kept.source.begin_mirror(moment);
-        let (head, start) = (kept.source.head(), kept.start);
+        let start = kept.start;
+        let Some((at, run)) = kept.source.begin_mirror(moment) else {
+            return self.schedule(AGAIN_AFTER, Event::Mirror { master, station, start, mirror });
+        };
+        self.seen.mirrors += 1;
+        let head = self.masters[master].source.head();
         for station in 0..self.stations.len() {
             let input = Box::new(shipper::Input::Journal(head));
             self.schedule(1, Event::Shipper { master, station, start, input });
@@ -165,7 +172,9 @@ impl<S: Source, K: Store> World<S, K> {
         let (stamp, listing) = (moment.stamp, Listing::default());
         let kept = Mirror { id: mirror, listing, run };
         self.masters[master].destinations[station].mirror = Some(kept);
-        shipper::Input::MirrorStarted { mirror, at, stamp }
+        let input = Box::new(shipper::Input::MirrorStarted { mirror, at, stamp });
+        let after = self.late();
+        self.schedule(after, Event::Shipper { master, station, start, input });
     }
 
     /// A person has a stopped master go on in an epoch above all that are known, where it still has the set.

@@ -50,6 +50,13 @@ pub(crate) enum Event {
         station: usize,
         start: u64,
     },
+    /// A mirror that could not begin yet is tried again.
+    Mirror {
+        master: usize,
+        station: usize,
+        start: u64,
+        mirror: shipper::MirrorId,
+    },
     /// Something is due in a master's folder.
     Work {
         master: usize,

@@ -23,5 +23,5 @@ pub use model::{ModelSource, ModelStore, Record, Tree};
 pub use run::{Faults, Plan, run};
 pub use seen::Seen;
 pub use sides::{Listing, Moment, Shown, Source, Store, Version, VersionKey};
-pub use whole::RealStore;
+pub use whole::{RealSource, RealStore};
 pub use world::{SECOND, World};

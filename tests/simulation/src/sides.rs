@@ -113,8 +113,8 @@ pub trait Source: Clone + Debug {
     /// Has people stop, and whatever was lost of what is told found otherwise.
     fn calm(&mut self);
 
-    /// Begins a mirror, which has a place of its own.
-    fn begin_mirror(&mut self, at: Moment) -> (Place, Self::Mirror);
+    /// Begins a mirror, which has a place of its own; `None`: not yet.
+    fn begin_mirror(&mut self, at: Moment) -> Option<(Place, Self::Mirror)>;
     /// Returns the next parts of a mirror that turn a tree with this listing into the folder; none where there are no more.
     fn mirror_parts(&mut self, mirror: &mut Self::Mirror, listing: &Listing) -> Vec<FilledChange>;
 
@@ -129,8 +129,10 @@ pub trait Source: Clone + Debug {
 
     /// Returns what a user sees of the folder.
     fn shown(&self) -> Shown;
-    /// Holds versions that stations have of it to what the folder held.
-    fn check_versions(&self, versions: &BTreeMap<VersionKey, Version>);
+    /// Tells whether a file held this content at some moment.
+    fn has_held(&self, content: &[u8]) -> bool;
+    /// Returns the contents that every station must have as versions, once all rests.
+    fn must_be_versions(&self) -> Vec<Vec<u8>>;
 }
 
 /// Where a station keeps a set.

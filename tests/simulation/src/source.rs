@@ -6,7 +6,8 @@
 //! (`copy`), and held to what the folder held (`life`).
 
 mod copy;
-mod folder;
+pub(crate) mod engine;
+pub(crate) mod folder;
 mod life;
 mod survey;
 

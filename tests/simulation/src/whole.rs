@@ -1,5 +1,7 @@
 //! The real things on both sides: what decides over a folder that people work in, and the store with its index.
 
+mod source;
 mod store;
 
+pub use source::RealSource;
 pub use store::RealStore;

@@ -268,7 +268,18 @@ impl<S: Source, K: Store> World<S, K> {
         for (index, station) in self.stations.iter().enumerate() {
             assert_eq!(station.store.shown(), want, "station {index} has another tree");
             station.store.check();
-            source.check_versions(&station.store.versions());
+            let versions = station.store.versions();
+            let contents: Vec<_> =
+                versions.values().filter_map(|version| version.content.as_ref()).collect();
+            for content in &contents {
+                let held = self.masters.iter().any(|master| master.source.has_held(content));
+                assert!(held, "station {index} has a version that no file ever held: {content:?}");
+            }
+            // A model does not tell what its versions hold.
+            let can_tell = contents.len() == versions.len();
+            for content in source.must_be_versions().into_iter().filter(|_| can_tell) {
+                assert!(contents.contains(&&content), "station {index}: {content:?} is no version");
+            }
             self.check_acked(index);
         }
         self.check_versions();
@@ -314,16 +325,20 @@ impl<S: Source, K: Store> World<S, K> {
             return;
         }
         let at = self.moment();
-        let next = self.masters[master].source.work(at, &mut self.random);
-        let due = next.map(|next| self.now + next.max(1));
-        if let Some(due) = due
-            && self.masters[master].works_at.is_none_or(|at| due < at)
-        {
-            let start = self.masters[master].start;
-            self.masters[master].works_at = Some(due);
-            self.schedule(due - self.now, Event::Work { master, start });
+        if let Some(next) = self.masters[master].source.work(at, &mut self.random) {
+            self.wake(master, next.max(1));
         }
         self.tell_head(master);
+    }
+
+    /// Has a master work after a while, unless it does before.
+    pub(crate) fn wake(&mut self, master: usize, after: u64) {
+        let due = self.now + after;
+        if self.masters[master].works_at.is_none_or(|at| due < at) {
+            let start = self.masters[master].start;
+            self.masters[master].works_at = Some(due);
+            self.schedule(after, Event::Work { master, start });
+        }
     }
 
     fn tell_head(&mut self, master: usize) {
@@ -393,6 +408,11 @@ impl<S: Source, K: Store> World<S, K> {
                 if self.is_start(master, start) {
                     self.masters[master].works_at = None;
                     self.work(master);
+                }
+            }
+            Event::Mirror { master, station, start, mirror } => {
+                if self.is_start(master, start) {
+                    self.start_mirror(master, station, mirror);
                 }
             }
             Event::Person { master, start } => {

@@ -562,3 +562,28 @@ fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
 fn spool_files(rig: &Rig) -> usize {
     fs::read_dir(&rig.config.spool_dir).unwrap().count()
 }
+
+/// The state folder was put back from an older backup: what is new has a number that no file had before, or two histories
+/// would become one.
+#[test]
+fn a_journal_that_was_put_back_gives_no_number_twice() {
+    let mut rig = Rig::new(Inotify);
+    fs::write(rig.path("a"), "a").unwrap();
+    rig.settle();
+    rig.handle.shutdown();
+    let (journal, copy) = (rig.config.state_dir.join("test.redb"), rig.dir.path().join("copy"));
+    fs::copy(&journal, &copy).unwrap();
+    let mut known = Vec::new();
+    for name in ["b", "c"] {
+        fs::copy(&copy, &journal).unwrap();
+        fs::write(rig.path(name), name).unwrap();
+        rig.reopen();
+        rig.model = Model::default();
+        rig.mirror();
+        rig.settle();
+        known.push(rig.file(name));
+        rig.handle.shutdown();
+        fs::remove_file(rig.path(name)).unwrap();
+    }
+    assert_ne!(known[0], known[1]);
+}

@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 
 use super::Tree;
 use crate::{
-    sides::{Listing, Moment, Shown, Source, Version, VersionKey},
+    sides::{Listing, Moment, Shown, Source},
     world::ORIGIN,
 };
 
@@ -135,11 +135,11 @@ impl Source for ModelSource {
 
     fn calm(&mut self) {}
 
-    fn begin_mirror(&mut self, at: Moment) -> (Place, ModelMirror) {
+    fn begin_mirror(&mut self, at: Moment) -> Option<(Place, ModelMirror)> {
         let stamp = at.stamp;
         let change = Change { stamp, ..Change::default() };
         self.append(FilledChange { change, payload: Vec::new() });
-        (self.place(), ModelMirror { stamp, tree: self.tree.clone(), parts: None })
+        Some((self.place(), ModelMirror { stamp, tree: self.tree.clone(), parts: None }))
     }
 
     fn mirror_parts(&mut self, mirror: &mut ModelMirror, listing: &Listing) -> Vec<FilledChange> {
@@ -187,5 +187,11 @@ impl Source for ModelSource {
         self.tree.shown()
     }
 
-    fn check_versions(&self, _versions: &BTreeMap<VersionKey, Version>) {}
+    fn has_held(&self, _content: &[u8]) -> bool {
+        true
+    }
+
+    fn must_be_versions(&self) -> Vec<Vec<u8>> {
+        Vec::new()
+    }
 }

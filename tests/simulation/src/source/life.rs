@@ -1,22 +1,16 @@
 //! A random life of a source, and what must hold whatever happens in it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
-use keepshare_base::{FileId, Kind, Owner, Stamp};
-use keepshare_decide::{
-    FileRecord, Known, Ledger, Marks, Seed, Touch,
-    agenda::{Agenda, NameTask},
-    compose::{When, cutting::Cutting},
-    memory::Memory,
-    turn::{Told, Turn},
-};
-use keepshare_proto::{MonoTime, cut::CutRule};
+use keepshare_base::{FileId, Stamp};
+use keepshare_decide::{Known, Touch, agenda::NameTask, compose::When};
+use keepshare_proto::MonoTime;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::{
     copy::Copy,
-    folder::{Folder, ROOT, object},
-    survey::Looker,
+    engine::Engine,
+    folder::{Folder, object},
 };
 
 /// A save that lay closed for so long, while nothing went wrong, is a version.
@@ -76,11 +70,7 @@ struct World {
     life: Life,
     random: StdRng,
     now: u64,
-    folder: Folder,
-    map: Memory,
-    agenda: Agenda,
-    cutting: Cutting,
-    marks: Marks,
+    engine: Engine,
     payloads: BTreeMap<u64, Vec<u8>>,
     copy: Copy,
     /// Which file each thing was known as.
@@ -102,30 +92,11 @@ impl World {
     fn new(seed: u64, life: Life) -> Self {
         let mut folder = Folder::new(life.tick);
         (folder.silence, folder.late) = (life.silence, life.late);
-        let mut map = Memory::default();
-        let root = folder.seen(ROOT);
-        let meta = keepshare_base::Meta {
-            kind: Kind::Dir,
-            size: 0,
-            mode: root.mode,
-            owner: Owner::default(),
-            group: Owner::default(),
-            mtime: root.signature.mtime,
-            symlink: vec![],
-            rdev: 0,
-            xattrs: vec![],
-        };
-        let record = FileRecord::new(root.inode, root.signature, meta);
-        let Ok(()) = map.set_record(FileId::ROOT, &record);
         Self {
             life,
             random: StdRng::seed_from_u64(seed),
             now: 0,
-            folder,
-            map,
-            agenda: Agenda::default(),
-            cutting: Cutting::new(CutRule::default()),
-            marks: Marks::default(),
+            engine: Engine::new(folder),
             payloads: BTreeMap::new(),
             copy: Copy::default(),
             known: BTreeMap::new(),
@@ -138,13 +109,13 @@ impl World {
             self.pass(micros);
         }
         self.now += self.random.random_range(0..20_000);
-        self.folder.set_now(self.now);
+        self.engine.folder.set_now(self.now);
         for _ in 0..self.random.random_range(0..4) {
-            self.folder.act(&mut self.random);
+            self.engine.folder.act(&mut self.random);
         }
         if self.life.loses && self.random.random_bool(0.02) {
-            self.folder.lose_told();
-            self.marks.all();
+            self.engine.folder.lose_told();
+            self.engine.marks.all();
         }
         if self.life.mounts && self.random.random_bool(0.03) {
             self.mount();
@@ -152,7 +123,7 @@ impl World {
         // Objects that have nothing to do with the source are told of as well.
         if self.random.random_bool(0.05) {
             let stranger = object(self.random.random_range(1..50), 1 << 40);
-            self.marks.stranger(stranger, Touch { modified: true, ..Touch::default() });
+            self.engine.marks.stranger(stranger, Touch { modified: true, ..Touch::default() });
         }
         if self.random.random_bool(0.8) {
             self.turn(self.life.haste);
@@ -164,12 +135,12 @@ impl World {
         let until = self.now + micros;
         while self.now < until {
             self.turn(0.0);
-            if !self.agenda.is_busy() {
-                let next = self.agenda.next_deadline().map_or(until, |next| next.0);
+            if !self.engine.agenda.is_busy() {
+                let next = self.engine.agenda.next_deadline().map_or(until, |next| next.0);
                 self.now =
                     next.min(self.now + 100_000).clamp(self.now + 1, until.max(self.now + 1));
             }
-            self.folder.set_now(self.now);
+            self.engine.folder.set_now(self.now);
         }
     }
 
@@ -178,74 +149,41 @@ impl World {
         let when = When {
             stamp: Stamp(1_700_000_000_000_000 + i64::try_from(self.now).expect("a short life")),
             now: MonoTime(self.now),
-            exact_times: self.folder.has_exact_times(),
+            exact_times: self.engine.folder.has_exact_times(),
         };
-        self.folder.drain(&mut self.marks);
-        self.agenda.take_due(when.now);
-        if std::mem::take(&mut self.marks.everything) {
-            self.agenda.begin_scan();
-            self.folder.was_silent = false;
-        }
-        let cuts = self.cutting.due(when.now);
-        let before = self.map.clone();
-        let Ok(()) = self.agenda.resolve(when.now, &mut self.marks, &self.map);
-        let mut looker = Looker { folder: &mut self.folder, random: &mut self.random, haste };
-        let mut turn = Turn {
-            ledger: &mut self.map,
-            survey: &mut looker,
-            agenda: &mut self.agenda,
-            cutting: &mut self.cutting,
-            when,
-            told: Told::default(),
-        };
-        let Ok(()) = turn.read_folders();
-        let Ok(found) = turn.look(Vec::new(), &Seed::new(), false);
-        let Ok(composed) = turn.compose(found, BTreeMap::new(), cuts, HashMap::new(), |_| false);
-        turn.agenda.end_scan();
+        let before = self.engine.map.clone();
+        let payloads = self.engine.turn(when, &mut self.random, haste);
         self.now = self.now.max(when.now.0) + self.life.turn;
         if haste > 0.0 && self.life.crashes && self.random.random_bool(0.01) {
             // Nothing of the turn happened; and whatever was told meanwhile is lost.
-            self.map = before;
-            self.restart();
+            self.engine.map = before;
+            self.engine.restart();
             return;
         }
-        let payloads = composed.payloads.into_iter();
-        self.payloads.extend(payloads.map(|(seq, bytes)| (seq.0, bytes)));
-        composed.again.put_on(&mut self.agenda, when.now);
-        self.agenda.strangers.forget_old(when.now);
+        self.payloads.extend(payloads.into_iter().map(|(seq, bytes)| (seq.0, bytes)));
         self.follow();
         self.check_identities();
     }
 
-    /// The process ends and starts again: what was not durable is gone, and everything is compared.
-    fn restart(&mut self) {
-        self.folder.lose_told();
-        self.marks = Marks::default();
-        self.agenda = Agenda::default();
-        self.cutting = Cutting::new(CutRule::default());
-        self.agenda.begin_scan();
-        self.folder.was_silent = false;
-    }
-
     /// Something is mounted or unmounted, which is noticed by the table of mounts.
     fn mount(&mut self) {
-        let Some((folder, name)) = self.folder.mount(&mut self.random) else { return };
+        let Some((folder, name)) = self.engine.folder.mount(&mut self.random) else { return };
         self.look_at_mount(folder, &name);
     }
 
     fn look_at_mount(&mut self, folder: u64, name: &str) {
-        let Ok(parent) = self.map.by_number(folder);
+        let Ok(parent) = self.engine.map.by_number(folder);
         let name = keepshare_base::Name::new(name.as_bytes()).expect("a name");
         let task = NameTask { scan: true, ..NameTask::default() };
         match parent {
-            Some(parent) => self.agenda.add_name(parent, name, task),
-            None => self.agenda.begin_scan(),
+            Some(parent) => self.engine.agenda.add_name(parent, name, task),
+            None => self.engine.agenda.begin_scan(),
         }
     }
 
     /// A station follows what is journaled.
     fn follow(&mut self) {
-        while let Some(change) = self.map.journal.get(self.copy.through) {
+        while let Some(change) = self.engine.map.journal.get(self.copy.through) {
             let payload = self.payloads.remove(&(self.copy.through as u64 + 1)).unwrap_or_default();
             assert_eq!(change.payload_len(), payload.len() as u64, "a content is not there");
             self.copy.apply(change, &payload);
@@ -254,31 +192,27 @@ impl World {
 
     /// Everybody stops working, and the source is left alone until it has nothing to do.
     fn rest(&mut self) {
-        let mounted: Vec<_> = std::mem::take(&mut self.folder.mounted).into_iter().collect();
+        let mounted: Vec<_> = std::mem::take(&mut self.engine.folder.mounted).into_iter().collect();
         for (folder, name) in mounted {
             self.look_at_mount(folder, &name);
         }
-        if self.folder.was_silent || self.life.mounts {
-            self.marks.all();
+        if self.engine.folder.was_silent || self.life.mounts {
+            self.engine.marks.all();
         }
         for _ in 0..TURNS_MAX {
             self.turn(0.0);
-            let next = self.agenda.next_deadline().map(|next| next.0);
-            let is_done = self.agenda.is_empty()
-                && !self.agenda.is_busy()
-                && !self.agenda.has_written()
-                && !self.cutting.is_waiting()
-                && self.folder.has_told_all();
+            let next = self.engine.agenda.next_deadline().map(|next| next.0);
+            let is_done = self.engine.rests();
             if is_done {
                 return;
             }
-            if !self.agenda.is_busy() {
+            if !self.engine.agenda.is_busy() {
                 let at_most = self.now + 100_000;
                 self.now = next.unwrap_or(at_most).clamp(self.now + 1, at_most);
             }
-            self.folder.set_now(self.now);
+            self.engine.folder.set_now(self.now);
         }
-        panic!("it never rests: {:?}", self.agenda);
+        panic!("it never rests: {:?}", self.engine.agenda);
     }
 
     /// A thing that is only moved is the same file for ever.
@@ -287,10 +221,10 @@ impl World {
         if self.life.is_rough() || self.life.late > 0 || self.life.haste > 0.0 {
             return;
         }
-        for (number, thing) in &self.folder.things {
-            let Ok(Some(file)) = self.map.by_number(*number) else { continue };
-            let Ok(record) = self.map.record(file);
-            if record.is_some_and(|record| record.inode == self.folder.seen(*number).inode) {
+        for (number, thing) in &self.engine.folder.things {
+            let Ok(Some(file)) = self.engine.map.by_number(*number) else { continue };
+            let Ok(record) = self.engine.map.record(file);
+            if record.is_some_and(|record| record.inode == self.engine.folder.seen(*number).inode) {
                 let known = *self.known.entry(thing.birth).or_insert(file);
                 assert_eq!(known, file, "the thing made {}th is another file now", thing.birth);
             }
@@ -298,9 +232,9 @@ impl World {
     }
 
     fn check(&self) {
-        assert_eq!(self.copy.tree(), self.folder.tree(), "the copy is not the folder");
+        assert_eq!(self.copy.tree(), self.engine.folder.tree(), "the copy is not the folder");
         let held: BTreeSet<&str> =
-            self.folder.held.iter().map(|held| held.content.as_str()).collect();
+            self.engine.folder.held.iter().map(|held| held.content.as_str()).collect();
         let mut births = BTreeMap::new();
         for (file, content) in self.copy.versions.iter().filter(|(_, content)| !content.is_empty())
         {
@@ -311,7 +245,7 @@ impl World {
         }
         let versions: BTreeSet<&str> =
             self.copy.versions.iter().map(|(_, content)| content.as_str()).collect();
-        for held in &self.folder.held {
+        for held in &self.engine.folder.held {
             let until = held.until.unwrap_or(u64::MAX);
             let lay = held.closed.is_some_and(|closed| until > closed + KEPT_AFTER);
             let is_there = held.until.is_none();

@@ -1,32 +1,45 @@
 //! Many random lives.
 
-use keepshare_simulation::{ModelSource, ModelStore, Plan, RealStore, Seen, Store, run};
+use keepshare_simulation::{
+    ModelSource, ModelStore, Plan, RealSource, RealStore, Seen, Source, Store, run,
+};
 
 /// How many seeds are lived by default.
 const SEEDS: u64 = 1000;
 
 /// How many with real stores.
-const REAL_SEEDS: u64 = 60;
+const STORE_SEEDS: u64 = 60;
+
+/// How many with real sources too.
+const WHOLE_SEEDS: u64 = 60;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
 }
 
-/// Lives one life with this store.
-fn live<K: Store>(seed: u64) -> Seen {
+/// Lives one life with this source and store.
+fn live<S: Source, K: Store>(seed: u64, source: impl Fn(u64, Plan) -> S) -> Seen {
     let plan = Plan::random(seed);
-    run::<_, K>(seed, plan, ModelSource::new(plan.journal_limit))
+    run::<S, K>(seed, plan, source(seed, plan))
+}
+
+fn model(_seed: u64, plan: Plan) -> ModelSource {
+    ModelSource::new(plan.journal_limit)
+}
+
+fn real(seed: u64, plan: Plan) -> RealSource {
+    RealSource::new(seed, plan.journal_limit)
 }
 
 /// Lives many lives, or the one of `KEEPSHARE_SEED`; `KEEPSHARE_SEEDS` says how many.
-fn lives<K: Store>(many: u64) -> Seen {
+fn lives(many: u64, live: impl Fn(u64) -> Seen + std::panic::RefUnwindSafe) -> Seen {
     let seeds = match number("KEEPSHARE_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("KEEPSHARE_SEEDS").unwrap_or(many),
     };
     let (varied, mut all) = (seeds.end - seeds.start >= many, Seen::default());
     for seed in seeds {
-        match std::panic::catch_unwind(|| live::<K>(seed)) {
+        match std::panic::catch_unwind(|| live(seed)) {
             Ok(seen) => all.add(&seen),
             // What went wrong was said already.
             Err(_) => panic!("failed with KEEPSHARE_SEED={seed}, plan {:?}", Plan::random(seed)),
@@ -42,19 +55,31 @@ fn lives<K: Store>(many: u64) -> Seen {
 /// lost on the way, nothing came twice or out of order, and nothing of an epoch that was over.
 #[test]
 fn after_healing_all_stations_agree() {
-    println!("{:?}", lives::<ModelStore>(SEEDS));
+    println!("{:?}", lives(SEEDS, |seed| live::<_, ModelStore>(seed, model)));
 }
 
 /// The same with the real store on disks that forget, tear and are put back: and a version stays one.
 #[test]
 fn after_healing_all_real_stores_agree() {
-    println!("{:?}", lives::<RealStore>(REAL_SEEDS));
+    println!("{:?}", lives(STORE_SEEDS, |seed| live::<_, RealStore>(seed, model)));
+}
+
+/// The same with what really decides about a folder that people work in: every station shows the folder, every version is bytes
+/// that a file held, and whatever is there is a version.
+#[test]
+fn after_healing_all_stations_show_the_folder() {
+    println!("{:?}", lives(WHOLE_SEEDS, |seed| live::<_, RealStore>(seed, real)));
 }
 
 /// A seed that failed must fail again.
 #[test]
 fn one_seed_is_always_the_same_life() {
     for seed in 0..20 {
-        assert_eq!(live::<ModelStore>(seed), live::<ModelStore>(seed), "seed {seed}");
+        let life = || live::<_, ModelStore>(seed, model);
+        assert_eq!(life(), life(), "seed {seed}");
+    }
+    for seed in 0..5 {
+        let life = || live::<_, RealStore>(seed, real);
+        assert_eq!(life(), life(), "seed {seed}");
     }
 }
