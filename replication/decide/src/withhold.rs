@@ -16,9 +16,10 @@ pub fn is_withheld(file: FileId, seq: Seq, stale: &Stale) -> bool {
     stale.get(&file).is_some_and(|(after, until)| *after < seq && seq < *until)
 }
 
-/// Tells whether something of a change is withheld.
+/// Tells whether something of a change is withheld: a row, or that a state is a version.
 pub fn is_stale(change: &Change, seq: Seq, stale: &Stale) -> bool {
-    change.files.iter().any(|row| is_withheld(row.file, seq, stale))
+    let files = change.files.iter().map(|row| row.file);
+    files.chain(change.cuts.iter().copied()).any(|file| is_withheld(file, seq, stale))
 }
 
 /// Takes rows out of a change that build on content that cannot be given.
@@ -43,4 +44,24 @@ pub fn placeholder(row: &FileRow) -> FileRow {
     meta.size = 0;
     let content = Content::Extents { fresh: true, extents: vec![], hash: ContentHash::of(b"") };
     FileRow { meta, content, hash: None, cut: false, fuzzy: false, ..row.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::id;
+
+    /// A state that a destination never had is no version there, whatever else the change tells.
+    #[test]
+    fn a_cut_alone_is_withheld_too() {
+        let stale = Stale::from([(id(1), (Seq(3), Seq(9)))]);
+        let cut = Change { cuts: vec![id(1), id(2)], ..Change::default() };
+        for (seq, withheld) in [(3, false), (4, true), (8, true), (9, false)] {
+            assert_eq!(is_stale(&cut, Seq(seq), &stale), withheld, "{seq}");
+            let mut given = cut.clone();
+            strip(&mut given, Seq(seq), &stale);
+            assert_eq!(given.cuts.contains(&id(1)), !withheld, "{seq}");
+            assert!(given.cuts.contains(&id(2)));
+        }
+    }
 }
