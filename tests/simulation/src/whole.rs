@@ -1,5 +1,6 @@
 //! The real things on both sides: what decides over a folder that people work in, and the store with its index.
 
+mod live;
 mod source;
 mod store;
 

@@ -15,10 +15,14 @@ use keepshare_versioning::{
 };
 use rand::{Rng, rngs::StdRng};
 
+use super::live::Live;
 use crate::{
     sides::{Moment, Shown, Store, Version, VersionKey, shown},
     world::ORIGIN,
 };
+
+/// So often the live tree is made durable.
+const LIVE_EVERY: usize = 25;
 
 /// So often a copy of the disk is kept, to be put back later.
 const COPY_EVERY: usize = 8;
@@ -44,6 +48,7 @@ pub struct RealStore {
     copies: Vec<(usize, SimDisk)>,
     /// What was visible once: versions only ever grow.
     seen: BTreeMap<VersionKey, Version>,
+    live: Live,
 }
 
 impl RealStore {
@@ -102,6 +107,7 @@ impl Store for RealStore {
             running: BTreeMap::new(),
             copies: Vec::new(),
             seen: BTreeMap::new(),
+            live: Live::new(),
         }
     }
 
@@ -139,6 +145,11 @@ impl Store for RealStore {
     fn sync(&mut self, _through: usize) {
         self.store.sync().expect("a disk that works");
         self.syncs += 1;
+        self.live.follow(&self.store.reader());
+        if self.syncs.is_multiple_of(LIVE_EVERY) {
+            let synced = self.live.sync();
+            self.store.set_live(synced);
+        }
         if self.syncs.is_multiple_of(COPY_EVERY) {
             self.check_grown();
             self.copies.push((self.taken, self.disk.reopen(Crash::LoseAll)));
@@ -150,11 +161,14 @@ impl Store for RealStore {
     }
 
     fn crash(&mut self, random: &mut StdRng) {
-        self.reopen(match random.random_range(0..3) {
+        let crash = match random.random_range(0..3) {
             0 => Crash::LoseAll,
             1 => Crash::KeepAll,
             _ => Crash::Tear(random.random()),
-        });
+        };
+        self.reopen(crash);
+        self.live.crash(crash);
+        self.live.follow(&self.store.reader());
     }
 
     fn roll_back(&mut self, records: usize) {
@@ -165,6 +179,7 @@ impl Store for RealStore {
         self.disk = self.copies[older].1.clone();
         self.reopen(Crash::KeepAll);
         self.seen = self.versions();
+        self.live.follow(&self.store.reader());
     }
 
     fn names_page(&self, after: Option<&(FileId, Name)>, limit: usize) -> (Vec<NameLine>, bool) {
@@ -215,5 +230,9 @@ impl Store for RealStore {
             }
         }
         versions
+    }
+
+    fn check(&self) {
+        self.live.check(&self.shown());
     }
 }
