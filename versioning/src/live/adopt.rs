@@ -42,6 +42,10 @@ impl Work<'_> {
         if !fits {
             return Ok(false);
         }
+        if kind == Kind::Dir && !self.everything {
+            // Before it counts as known: what is in it would not be looked at again.
+            self.find_surplus(&folder.folder(part)?, file)?;
+        }
         self.tree.records.set(file, seen.identity)?;
         self.counts().adopted += 1;
         self.retries.files.remove(&file);
@@ -49,7 +53,6 @@ impl Work<'_> {
             self.folder_changed(file)?;
             if !self.everything {
                 self.fill.push(file);
-                self.find_surplus(&folder.folder(part)?, file)?;
             }
         } else {
             // Only attributes are left to be set.
