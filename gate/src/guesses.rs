@@ -39,6 +39,10 @@ struct Failures {
 /// After how long without a failed try all are forgotten, in microseconds.
 const FORGET_US: i64 = 15 * 60_000_000;
 
+/// How much earlier than the last failed try another may say that it is, in microseconds: many try together, and whoever
+/// looked at the clock first need not be counted first. What is earlier still comes from a clock that was set back.
+const TOGETHER_US: i64 = 5_000_000;
+
 impl<K: Copy + Eq + Hash> Guesses<K> {
     /// Returns a count of nothing.
     pub fn new(rule: Rule) -> Self {
@@ -48,9 +52,10 @@ impl<K: Copy + Eq + Hash> Guesses<K> {
     /// Returns how long the next try has to wait, in microseconds.
     pub fn wait_us(&self, now: Stamp, who: &K) -> i64 {
         let Some(failures) = self.failures.get(who) else { return 0 };
-        let wait = failures.next.micros_since(now);
-        // More than there is: the clock was set back, which must not lock anyone out.
-        if (1..=self.rule.longest_us).contains(&wait) { wait } else { 0 }
+        let pause = self.rule.pause(failures.count);
+        let wait = failures.next.micros_since(now).min(pause);
+        // Earlier than those: the clock was set back, which must not lock anyone out.
+        if failures.is_remembered(now) { wait.max(0) } else { 0 }
     }
 
     /// Counts a failed try.
@@ -64,8 +69,8 @@ impl<K: Copy + Eq + Hash> Guesses<K> {
             failures.count = 0;
         }
         failures.count = failures.count.saturating_add(1);
-        failures.last = now;
-        failures.next = now.plus_micros(self.rule.pause(failures.count));
+        failures.last = if failures.count == 1 { now } else { failures.last.max(now) };
+        failures.next = failures.last.plus_micros(self.rule.pause(failures.count));
     }
 
     /// Takes a failed try back.
@@ -107,7 +112,7 @@ impl<K: Copy + Eq + Hash> Guesses<K> {
 
 impl Failures {
     fn is_remembered(&self, now: Stamp) -> bool {
-        (0..FORGET_US).contains(&now.micros_since(self.last))
+        (-TOGETHER_US..FORGET_US).contains(&now.micros_since(self.last))
     }
 }
 
@@ -153,6 +158,20 @@ mod tests {
         assert!(!may_try(&guesses, now, 1));
         let before = now.plus_micros(-3_600_000_000);
         assert!(may_try(&guesses, before, 1), "a clock set back locks nobody out");
+    }
+
+    /// Who is counted first need not have looked at the clock first.
+    #[test]
+    fn tries_at_the_same_time_neither_wait_nor_are_forgotten() {
+        let mut guesses = Guesses::new(STEADY);
+        for n in 0..i64::from(STEADY.free) {
+            let now = Stamp(1_000_000_000 - n);
+            assert_eq!(guesses.wait_us(now, &1), 0, "those that are free wait for nothing");
+            guesses.failed(now, 1);
+        }
+        assert_eq!(guesses.count(&1), STEADY.free);
+        let wait = guesses.wait_us(Stamp(1_000_000_000 - 99), &1);
+        assert_eq!(wait, STEADY.first_us, "the longest there is, and no way around it");
     }
 
     #[test]
