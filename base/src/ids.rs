@@ -231,6 +231,28 @@ impl FileId {
         bytes
     }
 
+    /// Returns bytes as few as there can be, 5 to 8 mostly and never over [`Self::SHORT_BYTES_MAX`]. Their order is the order of
+    /// the ids, and no id's begin those of another.
+    pub fn to_short(self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(Self::SHORT_BYTES_MAX);
+        push_short(&mut bytes, self.origin.0.into());
+        push_short(&mut bytes, self.epoch.number());
+        push_short(&mut bytes, self.counter);
+        bytes
+    }
+
+    /// Reads what [`Self::to_short`] wrote, and returns the rest; `None` where no id has these bytes.
+    pub fn split_short(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (origin, rest) = split_short(bytes)?;
+        let (epoch, rest) = split_short(rest)?;
+        let (counter, rest) = split_short(rest)?;
+        let origin = OriginId(u32::try_from(origin).ok()?);
+        Some((Self { origin, epoch: Epoch::new(epoch)?, counter }, rest))
+    }
+
+    /// The longest that [`Self::to_short`] gets.
+    pub const SHORT_BYTES_MAX: usize = 5 + 9 + 9;
+
     /// Reads what [`Self::to_bytes`] wrote; `None` where no id has these bytes.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (origin, rest) = bytes.split_first_chunk::<4>()?;
@@ -243,6 +265,34 @@ impl FileId {
         })
     }
 }
+
+/// Appends a number in as few bytes as it needs: one below 248, else how many follow, and these. No number's bytes begin those of
+/// another, and their order is the order of the numbers.
+fn push_short(bytes: &mut Vec<u8>, number: u64) {
+    match u8::try_from(number) {
+        Ok(byte) if byte < LONG => bytes.push(byte),
+        _ => {
+            let all = number.to_be_bytes();
+            let from = all.iter().position(|byte| *byte != 0).unwrap_or(7);
+            let digits = &all[from..];
+            bytes.extend((LONG..=u8::MAX).nth(digits.len() - 1));
+            bytes.extend_from_slice(digits);
+        }
+    }
+}
+
+/// Reads what [`push_short`] wrote, and nothing else, and returns the rest.
+fn split_short(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (&first, rest) = bytes.split_first()?;
+    let Some(more) = first.checked_sub(LONG) else { return Some((first.into(), rest)) };
+    let (digits, rest) = rest.split_at_checked(usize::from(more) + 1)?;
+    let number = digits.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+    let is_shortest = digits.first() != Some(&0) && number >= LONG.into();
+    is_shortest.then_some((number, rest))
+}
+
+/// Bytes from here on say how many more follow: one more than they are above it.
+const LONG: u8 = 248;
 
 impl fmt::Display for FileId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -403,6 +453,35 @@ mod tests {
         assert!(sorted.iter().all(|id| FileId::from_bytes(&id.to_bytes()) == Some(*id)));
         assert_eq!(FileId::from_bytes(&[0; 20]), None, "epoch zero does not exist");
         assert_eq!(FileId::from_bytes(&[1; 19]), None);
+    }
+
+    /// So do short ones, and what follows an id is not taken for a part of it.
+    #[test]
+    fn short_file_ids_sort_like_file_ids() {
+        let numbers = [1, 2, 247, 248, 255, 256, 65_535, 65_536, 1 << 32, 1 << 40, u64::MAX];
+        let id = |origin, epoch, counter| FileId {
+            origin: OriginId(origin),
+            epoch: Epoch::new(epoch).unwrap(),
+            counter,
+        };
+        let mut sorted = vec![FileId::ROOT];
+        for origin in [1, 248, u32::MAX] {
+            for epoch in numbers {
+                sorted.extend(numbers.map(|counter| id(origin, epoch, counter)));
+            }
+        }
+        assert!(sorted.windows(2).all(|w| w[0] < w[1] && w[0].to_short() < w[1].to_short()));
+        for id in &sorted {
+            let short = id.to_short();
+            assert!(short.len() <= FileId::SHORT_BYTES_MAX);
+            let followed = [&short[..], b"name"].concat();
+            assert_eq!(FileId::split_short(&followed), Some((*id, &b"name"[..])));
+            assert_eq!(FileId::split_short(&short[..short.len() - 1]), None);
+        }
+        assert_eq!(FileId::split_short(&[1, 0, 1]), None, "epoch zero does not exist");
+        for longer in [&[1, 1, LONG, 7][..], &[1, 1, LONG + 1, 0, 255], &[1, 1, LONG]] {
+            assert_eq!(FileId::split_short(longer), None, "{longer:?}: there is a shorter one");
+        }
     }
 
     #[test]
