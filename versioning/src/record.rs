@@ -16,7 +16,16 @@ use crate::pack::PackLoc;
 mod former;
 
 /// The version of the encoding; older ones are read.
-pub(crate) const FORMAT: u8 = 3;
+pub(crate) const FORMAT: u8 = 4;
+
+/// The version of rows that are written as they are.
+const PLAIN: u8 = 3;
+
+/// The rows of many files at once are packed, since one is much like the next; fewer bytes than these are not.
+const PACKED_BYTES_MIN: usize = 4 * 1024;
+
+/// The zstd level: hashes do not get shorter, whatever is tried.
+const LEVEL: i32 = 1;
 
 /// The most bytes of rows in one record.
 pub(crate) const RECORD_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -243,21 +252,51 @@ pub(crate) enum RecordError {
     Broken,
 }
 
-/// Returns the body of a record.
+/// Returns the body of a record, as long as its rows are.
 pub(crate) fn encode(rows: &[Row]) -> Vec<u8> {
-    postcard::to_extend(rows, vec![FORMAT]).expect("rows hold nothing that cannot be encoded")
+    postcard::to_extend(rows, vec![PLAIN]).expect("rows hold nothing that cannot be encoded")
 }
 
-/// Reads what [`encode`] wrote.
+/// Returns the body of a record packed, where it is long and that pays.
+pub(crate) fn packed(body: Vec<u8>) -> Vec<u8> {
+    let (Some((&PLAIN, rows)), PACKED_BYTES_MIN..) = (body.split_first(), body.len()) else {
+        return body;
+    };
+    let Ok(rows_len) = u32::try_from(rows.len()) else { return body };
+    match zstd::bulk::compress(rows, LEVEL) {
+        Ok(zipped) if zipped.len() < body.len() / 8 * 7 => {
+            [&[FORMAT][..], &rows_len.to_le_bytes(), &zipped].concat()
+        }
+        Ok(_) => body,
+        Err(error) => {
+            tracing::debug!(%error, "a record stays as long as it is");
+            body
+        }
+    }
+}
+
+/// Reads what [`encode`] and [`packed`] wrote.
 pub(crate) fn decode(body: &[u8]) -> Result<Vec<Row>, RecordError> {
     let rows = match body {
+        [FORMAT, packed @ ..] => whole(&unpacked(packed)?)?,
         // Format 2 had no cuts alone.
-        [2 | FORMAT, rows @ ..] => whole(rows)?,
+        [2 | PLAIN, rows @ ..] => whole(rows)?,
         [1, rows @ ..] => former::rows(whole(rows)?),
         [format, ..] if *format > FORMAT => return Err(RecordError::Newer(*format)),
         _ => return Err(RecordError::Broken),
     };
     if rows.iter().all(Row::is_within_files) { Ok(rows) } else { Err(RecordError::Broken) }
+}
+
+/// Returns packed rows as they were.
+fn unpacked(packed: &[u8]) -> Result<Vec<u8>, RecordError> {
+    let (len, zipped) = packed.split_first_chunk().ok_or(RecordError::Broken)?;
+    let len = u32::from_le_bytes(*len) as usize;
+    if len > RECORD_BYTES_MAX {
+        return Err(RecordError::Broken);
+    }
+    let rows = zstd::bulk::decompress(zipped, len).map_err(|_| RecordError::Broken)?;
+    if rows.len() == len { Ok(rows) } else { Err(RecordError::Broken) }
 }
 
 /// Reads all of the bytes. Postcard allocates by what there is to read, not by a length announced.
@@ -403,6 +442,28 @@ mod tests {
         assert_eq!(decode(&body[..body.len() - 1]), Err(RecordError::Broken));
         assert_eq!(decode(&[&body[..], &[0]].concat()), Err(RecordError::Broken));
         assert_eq!(decode(&[FORMAT, 0xff, 0xff, 0xff, 0xff, 0x0f]), Err(RecordError::Broken));
+    }
+
+    /// A million small files at once take a third of the log, and what does not get shorter stays readable as it is.
+    #[test]
+    fn rows_of_many_files_are_packed() {
+        let many: Vec<Row> = std::iter::repeat_n(rows(), 100).flatten().collect();
+        let long = encode(&many);
+        let body = packed(long.clone());
+        assert!(body[0] == FORMAT && body.len() < long.len() / 3, "{} bytes", body.len());
+        assert_eq!(decode(&body), Ok(many));
+        assert_eq!(packed(encode(&rows())), encode(&rows()), "it is short");
+        let mut hash = blake3::Hasher::new().finalize_xof();
+        let mut random = vec![PLAIN; 2 * PACKED_BYTES_MIN];
+        hash.fill(&mut random[1..]);
+        assert_eq!(packed(random.clone()), random);
+        for len in [0, u32::try_from(long.len()).unwrap(), u32::MAX] {
+            let other = [&[FORMAT][..], &len.to_le_bytes(), &body[5..]].concat();
+            assert_eq!(decode(&other), Err(RecordError::Broken), "{len} is not its length");
+        }
+        for cut in [2, 5, 9, body.len() - 1] {
+            assert_eq!(decode(&body[..cut]), Err(RecordError::Broken));
+        }
     }
 
     /// Where it begins could not be counted: the index would fail at it whenever it is built.

@@ -30,7 +30,7 @@ use crate::{
     moment::{Arrival, Clock, ClockAlarm, Told},
     pack::PackWriter,
     reader::Shared,
-    record::{RECORD_BYTES_MAX, Row, encode},
+    record::{RECORD_BYTES_MAX, Row, encode, packed},
 };
 
 use frames::Frames;
@@ -310,7 +310,7 @@ impl Store {
             let (got, limit) = (body.len(), RECORD_BYTES_MAX);
             return Err(Refusal::TooLarge { got, limit }.into());
         }
-        self.log.append(at, &body).map_err(StoreError::from)?;
+        self.log.append(at, &packed(body)).map_err(StoreError::from)?;
         // From here on the record is the truth: an index that fails to take it is built from the log.
         self.broken |= self.apply(at, rows).is_err();
         Ok(())

@@ -18,7 +18,7 @@ use crate::{
     },
     log::LogRewriter,
     pack::{PackLoc, PackReader},
-    record::{Body, FileValue, Row, encode},
+    record::{Body, FileValue, Row, encode, packed},
 };
 
 use super::{Frames, PENDING_BYTES_MAX, Store};
@@ -213,7 +213,7 @@ impl Store {
             return Ok(None);
         };
         for part in parts.iter().filter(|part| !part.is_empty()) {
-            snapshot.rewriter.append(&encode(part))?;
+            snapshot.rewriter.append(&packed(encode(part)))?;
         }
         if parts.last().is_none_or(Vec::is_empty) {
             snapshot.rows = None;
