@@ -14,6 +14,7 @@ pub(crate) mod apply;
 pub(crate) mod commits;
 pub(crate) mod dump;
 pub(crate) mod files;
+pub(crate) mod gathering;
 pub(crate) mod keys;
 pub(crate) mod names;
 pub(crate) mod ranges;
@@ -23,7 +24,7 @@ pub(crate) mod values;
 pub(crate) mod voids;
 
 /// The version of the tables; an index of another one is built anew.
-pub(crate) const FORMAT: u32 = 3;
+pub(crate) const FORMAT: u32 = 4;
 
 type Bytes = &'static [u8];
 
@@ -164,7 +165,7 @@ pub(crate) type Range<'a> = redb::Range<'a, Bytes, Bytes>;
 /// Reads the tables.
 pub(crate) trait Rows {
     /// Returns the value at `key`.
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<AccessGuard<'_, Bytes>>, IndexError>;
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Guard<'_>>, IndexError>;
 
     /// Returns the rows between two keys.
     fn range(
@@ -189,12 +190,31 @@ pub(crate) trait Rows {
         prefix: &[u8],
         from: &[u8],
     ) -> Result<Option<KeyValue<'_>>, IndexError> {
-        Ok(self.under(table, prefix, from)?.next().transpose()?)
+        let row = self.under(table, prefix, from)?.next().transpose()?;
+        Ok(row.map(|(key, value)| (Guard::Stored(key), Guard::Stored(value))))
     }
 }
 
 /// A key and its value.
-pub(crate) type KeyValue<'a> = (AccessGuard<'a, Bytes>, AccessGuard<'a, Bytes>);
+pub(crate) type KeyValue<'a> = (Guard<'a>, Guard<'a>);
+
+/// A key or a value.
+pub(crate) enum Guard<'a> {
+    /// In a table.
+    Stored(AccessGuard<'a, Bytes>),
+    /// Not in its table yet.
+    Gathered(&'a [u8]),
+}
+
+impl Guard<'_> {
+    /// Returns the bytes.
+    pub(crate) fn value(&self) -> &[u8] {
+        match self {
+            Self::Stored(bytes) => bytes.value(),
+            Self::Gathered(bytes) => bytes,
+        }
+    }
+}
 
 /// The tables of one read transaction, each opened when it is first asked.
 pub(crate) struct ReadRows {
@@ -220,8 +240,8 @@ impl ReadRows {
 }
 
 impl Rows for ReadRows {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<AccessGuard<'_, Bytes>>, IndexError> {
-        Ok(ReadableTable::get(self.table(table)?, key)?)
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Guard<'_>>, IndexError> {
+        Ok(ReadableTable::get(self.table(table)?, key)?.map(Guard::Stored))
     }
 
     fn range(
@@ -281,8 +301,8 @@ impl<'t> WriteRows<'t> {
 }
 
 impl Rows for WriteRows<'_> {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<AccessGuard<'_, Bytes>>, IndexError> {
-        Ok(self.table(table)?.get(key)?)
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Guard<'_>>, IndexError> {
+        Ok(self.table(table)?.get(key)?.map(Guard::Stored))
     }
 
     fn range(

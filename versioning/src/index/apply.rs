@@ -14,7 +14,10 @@ use crate::{
 };
 
 use super::{
-    IndexError, Rows, Table, WriteRows, commits, keys,
+    IndexError, Rows, Table, WriteRows, commits,
+    gathering::Gathering,
+    keys,
+    names::Target,
     ranges::merged,
     values::{decode, decode_loc, decode_u64, encode, meta, meta_number, set_meta_number},
     voids,
@@ -35,13 +38,14 @@ pub(crate) fn apply(
     source: Source,
     list: &[Row],
 ) -> Result<(), IndexError> {
+    let rows = Gathering::new(rows);
     let mut apply = Apply { rows, source, ranges: BTreeMap::new(), frames: BTreeMap::new() };
     list.iter().try_for_each(|row| apply.row(row))?;
     apply.finish()
 }
 
 struct Apply<'a, 't> {
-    rows: &'a mut WriteRows<'t>,
+    rows: Gathering<'a, 't>,
     source: Source,
     ranges: BTreeMap<BodyId, Vec<(u64, u64)>>,
     /// Bytes of each pack that came into use, and that went out of it: a record names many frames of few packs.
@@ -62,11 +66,11 @@ impl Apply<'_, '_> {
             Row::Void { at, body, from } => {
                 self.range(*at, *body, *from, u64::MAX);
                 self.rows.put(Table::Void, &keys::void(*body, *at), &from.to_be_bytes())?;
-                voids::update(self.rows, *body, *at)
+                voids::update(self.rows.direct(), *body, *at)
             }
             Row::VoidGone { at, body } => {
                 self.rows.remove(Table::Void, &keys::void(*body, *at))?;
-                voids::update(self.rows, *body, *at)
+                voids::update(self.rows.direct(), *body, *at)
             }
             Row::Sweep { at, body } => self.sweep(*at, *body),
             Row::Swept { at, body } => self.swept(*at, *body),
@@ -85,9 +89,10 @@ impl Apply<'_, '_> {
 
     fn finish(mut self) -> Result<(), IndexError> {
         self.count_frames()?;
+        self.rows.write()?;
         let Source::Record(commit) = self.source else { return Ok(()) };
         for (body, ranges) in self.ranges {
-            let Some((file, _)) = body_users(self.rows, body)? else { continue };
+            let Some((file, _)) = body_users(&self.rows, body)? else { continue };
             let key = keys::ranges(file, commit);
             self.rows.put(Table::Ranges, &key, &encode(&merged(ranges)))?;
         }
@@ -97,8 +102,8 @@ impl Apply<'_, '_> {
     /// Gives a commit of before moments were kept the moment that its stamp and its arrival tell.
     fn first_commit(&mut self, at: CommitId, value: &FirstCommitValue) -> Result<(), IndexError> {
         let FirstCommitValue { arrival, position, complete, stamp, user } = value.clone();
-        let last = commits::commit_before(self.rows, at)?;
-        let before = commits::moment_before(self.rows, position.origin, at)?;
+        let last = commits::commit_before(&self.rows, at)?;
+        let before = commits::moment_before(&self.rows, position.origin, at)?;
         let running = last.map_or(0, |last| {
             let stopped = stopped_for(arrival.micros_since(last.arrival));
             last.running_micros.saturating_add(stopped)
@@ -133,10 +138,10 @@ impl Apply<'_, '_> {
 
     /// Lets go of the moment that a commit had before its clock was repaired.
     fn forget_moment(&mut self, at: CommitId, value: &CommitValue) -> Result<(), IndexError> {
-        match commits::commit(self.rows, at)? {
+        match commits::commit(&self.rows, at)? {
             Some(before) if before.moment != value.moment => {
                 let key = keys::time(before.position.origin, before.moment, at);
-                self.rows.remove(Table::Time, &key).map(drop)
+                self.rows.remove(Table::Time, &key)
             }
             _ => Ok(()),
         }
@@ -154,14 +159,17 @@ impl Apply<'_, '_> {
         target: Option<(FileId, Kind)>,
     ) -> Result<(), IndexError> {
         let prefix = keys::name(parent, name);
-        let newest = self.rows.first_under(Table::Dirent, &prefix, &prefix)?;
-        let newest = newest.map(|(key, _)| keys::newest_of(Table::Dirent, key.value()));
-        let is_newest = newest.transpose()?.is_none_or(|newest| newest <= at);
-        let before = keys::dirent(parent, name, CommitId(at.0.saturating_sub(1)));
-        let before = match self.rows.first_under(Table::Dirent, &prefix, &before)? {
-            Some((_, value)) => decode::<Option<(FileId, Kind)>>(Table::Dirent, value.value())?,
-            None => None,
+        let newest = self.dirent(&prefix, &prefix)?;
+        let is_newest = newest.is_none_or(|(newest, _)| newest <= at);
+        let before = match newest {
+            // It is applied again, or is older than what is known.
+            Some((newest, _)) if newest >= at => {
+                let before = keys::dirent(parent, name, CommitId(at.0.saturating_sub(1)));
+                self.dirent(&prefix, &before)?
+            }
+            newest => newest,
         };
+        let before = before.and_then(|(_, target)| target);
         self.rows.put(Table::Dirent, &keys::dirent(parent, name, at), &encode(&target))?;
         let (old, new) = (before.map(|(file, _)| file), target.map(|(file, _)| file));
         if let Some(old) = old.filter(|old| Some(*old) != new) {
@@ -182,6 +190,15 @@ impl Apply<'_, '_> {
         Ok(())
     }
 
+    /// Returns the first row of a name from a key on.
+    fn dirent(&self, prefix: &[u8], from: &[u8]) -> Result<Option<(CommitId, Target)>, IndexError> {
+        let Some((key, value)) = self.rows.first_under(Table::Dirent, prefix, from)? else {
+            return Ok(None);
+        };
+        let since = keys::newest_of(Table::Dirent, key.value())?;
+        Ok(Some((since, decode(Table::Dirent, value.value())?)))
+    }
+
     /// Makes `target` what a name stands for today.
     fn live(&mut self, key: &[u8], target: Option<(FileId, Kind)>) -> Result<(), IndexError> {
         let before = match self.rows.get(Table::Live, key)? {
@@ -192,14 +209,14 @@ impl Apply<'_, '_> {
             return Ok(());
         }
         if let Some((file, _)) = before {
-            self.count(Table::Names, &file.to_bytes(), -1)?;
+            self.count(Table::Names, &file.to_short(), -1)?;
         }
         match target {
             Some((file, kind)) => {
-                self.count(Table::Names, &file.to_bytes(), 1)?;
+                self.count(Table::Names, &file.to_short(), 1)?;
                 self.rows.put(Table::Live, key, &encode(&(file, kind)))
             }
-            None => self.rows.remove(Table::Live, key).map(drop),
+            None => self.rows.remove(Table::Live, key),
         }
     }
 
@@ -257,7 +274,7 @@ impl Apply<'_, '_> {
                 let key = keys::version(file, made.position);
                 self.rows.put(Table::Version, &key, &at.0.to_be_bytes())
             }
-            Mark::Open(_) => self.rows.put(Table::Open, &file.to_bytes(), &at.0.to_be_bytes()),
+            Mark::Open(_) => self.rows.put(Table::Open, &file.to_short(), &at.0.to_be_bytes()),
             Mark::Change | Mark::Station => Ok(()),
         }
     }
@@ -266,14 +283,14 @@ impl Apply<'_, '_> {
     fn unmark(&mut self, at: CommitId, file: FileId, value: &FileValue) -> Result<(), IndexError> {
         let (table, key) = match &value.mark {
             Mark::Origin(made) => (Table::Version, keys::version(file, made.position)),
-            Mark::Open(_) => (Table::Open, file.to_bytes().to_vec()),
+            Mark::Open(_) => (Table::Open, file.to_short().to_vec()),
             Mark::Change | Mark::Station => return Ok(()),
         };
         let noted = match self.rows.get(table, &key)? {
             Some(noted) => decode_u64(table, noted.value())?,
             None => return Ok(()),
         };
-        if noted == at.0 { self.rows.remove(table, &key).map(drop) } else { Ok(()) }
+        if noted == at.0 { self.rows.remove(table, &key) } else { Ok(()) }
     }
 
     fn state(&self, key: &[u8]) -> Result<Option<FileValue>, IndexError> {
@@ -291,7 +308,7 @@ impl Apply<'_, '_> {
                 Ok(())
             }
             Body::Mapped(body) => {
-                let users = body_users(self.rows, *body)?.map_or(0, |(_, users)| users);
+                let users = body_users(&self.rows, *body)?.map_or(0, |(_, users)| users);
                 let users = users.checked_add(1).ok_or_else(|| Table::Body.broken())?;
                 self.rows.put(Table::Body, &keys::body(*body), &encode(&(file, users)))
             }
@@ -307,11 +324,11 @@ impl Apply<'_, '_> {
                 }
                 Ok(())
             }
-            Body::Mapped(body) => match body_users(self.rows, *body)? {
+            Body::Mapped(body) => match body_users(&self.rows, *body)? {
                 Some((file, users @ 2..)) => {
                     self.rows.put(Table::Body, &keys::body(*body), &encode(&(file, users - 1)))
                 }
-                Some(_) => self.rows.remove(Table::Body, &keys::body(*body)).map(drop),
+                Some(_) => self.rows.remove(Table::Body, &keys::body(*body)),
                 None => Err(Table::Body.broken()),
             },
         }
@@ -359,14 +376,14 @@ impl Apply<'_, '_> {
     fn count_frames(&mut self) -> Result<(), IndexError> {
         for (pack, (came, went)) in std::mem::take(&mut self.frames) {
             let key = pack.to_be_bytes();
-            let used = pack_used(self.rows, pack)?.checked_add(came);
+            let used = pack_used(&self.rows, pack)?.checked_add(came);
             match used.and_then(|used| used.checked_sub(went)) {
-                Some(0) => self.rows.remove(Table::Pack, &key).map(drop)?,
+                Some(0) => self.rows.remove(Table::Pack, &key)?,
                 Some(used) => self.rows.put(Table::Pack, &key, &used.to_be_bytes())?,
                 None => return Err(Table::Pack.broken()),
             }
-            if came > 0 && meta_number(self.rows, meta::PACK)? < pack {
-                set_meta_number(self.rows, meta::PACK, pack)?;
+            if came > 0 && meta_number(&self.rows, meta::PACK)? < pack {
+                set_meta_number(self.rows.direct(), meta::PACK, pack)?;
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use keepshare_base::{CommitId, ContentHash};
 use crate::record::{Grain, Row};
 
 use super::{
-    IndexError, Rows, Table, keys,
+    IndexError, Range, Rows, Table, keys,
     values::{clock, decode, decode_loc, decode_u64},
 };
 
@@ -38,11 +38,17 @@ impl Dump {
         let mut out = Vec::new();
         let mut room = bytes;
         while let Some(table) = LOGGED.get(self.table) {
+            let mut range = self.rest(rows, *table)?;
+            let is_backward = matches!(table, Table::File | Table::Dirent);
             while room > 0 {
-                let Some((row, key, len)) = self.row(rows, *table)? else { break };
-                out.push(row);
-                self.last = Some(key);
-                room = room.saturating_sub(len);
+                let found = if is_backward { range.next_back() } else { range.next() };
+                let Some((key, value)) = found.transpose()? else { break };
+                let (key, value) = (key.value(), value.value());
+                out.push(read(*table, key, value)?);
+                room = room.saturating_sub(key.len() + value.len());
+                if room == 0 {
+                    self.last = Some(key.to_vec());
+                }
             }
             if room == 0 {
                 return Ok(out);
@@ -55,21 +61,14 @@ impl Dump {
         Ok(out)
     }
 
-    /// Returns the row after the last one, its key and about how long it is.
-    fn row(
-        &self,
-        rows: &impl Rows,
-        table: Table,
-    ) -> Result<Option<(Row, Vec<u8>, usize)>, IndexError> {
+    /// Returns the rows of a table after the last one, or before it where they come from the back.
+    fn rest<'r>(&self, rows: &'r impl Rows, table: Table) -> Result<Range<'r>, IndexError> {
         let last = self.last.as_ref().map_or(Bound::Unbounded, |last| Bound::Excluded(&last[..]));
-        let found = if matches!(table, Table::File | Table::Dirent) {
-            rows.range(table, Bound::Unbounded, last)?.next_back()
+        if matches!(table, Table::File | Table::Dirent) {
+            rows.range(table, Bound::Unbounded, last)
         } else {
-            rows.range(table, last, Bound::Unbounded)?.next()
-        };
-        let Some((key, value)) = found.transpose()? else { return Ok(None) };
-        let (key, value) = (key.value(), value.value());
-        Ok(Some((read(table, key, value)?, key.to_vec(), key.len() + value.len())))
+            rows.range(table, last, Bound::Unbounded)
+        }
     }
 }
 

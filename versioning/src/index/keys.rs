@@ -1,6 +1,6 @@
 //! Keys as bytes whose order is the order of what they stand for.
 //!
-//! Numbers are big-endian; a commit that sorts newest first is stored as its complement. Names hold no NUL, so a NUL
+//! Numbers are big-endian, and those of a file as short as they can be; a commit that sorts newest first is stored as its complement. Names hold no NUL, so a NUL
 //! ends them.
 
 use keepshare_base::{CommitId, Epoch, FileId, Name, OriginId, Position, Seq, Stamp};
@@ -9,7 +9,6 @@ use crate::record::{BodyId, Grain, Piece};
 
 use super::{IndexError, Table};
 
-const FILE: usize = 20;
 const NUMBER: usize = 8;
 
 /// Returns the first key after all that begin with `prefix`; `None` where there is none.
@@ -39,8 +38,8 @@ pub(crate) fn oldest_of(table: Table, key: &[u8]) -> Result<CommitId, IndexError
 
 /// `live`, and the beginning of `dirent`.
 pub(crate) fn name(parent: FileId, name: &Name) -> Vec<u8> {
-    let mut key = Vec::with_capacity(FILE + name.as_bytes().len() + 1 + NUMBER);
-    key.extend_from_slice(&parent.to_bytes());
+    let mut key = Vec::with_capacity(FileId::SHORT_BYTES_MAX + name.as_bytes().len() + 1 + NUMBER);
+    key.extend_from_slice(&parent.to_short());
     key.extend_from_slice(name.as_bytes());
     key.push(0);
     key
@@ -53,7 +52,7 @@ pub(crate) fn dirent(parent: FileId, of: &Name, at: CommitId) -> Vec<u8> {
 
 /// The beginning of `gone` for what went at a commit.
 pub(crate) fn gone_at(parent: FileId, at: CommitId) -> Vec<u8> {
-    [&parent.to_bytes()[..], &commit(at)].concat()
+    [&parent.to_short()[..], &commit(at)].concat()
 }
 
 /// `gone`.
@@ -63,16 +62,19 @@ pub(crate) fn gone(parent: FileId, at: CommitId, name: &Name) -> Vec<u8> {
 
 /// Reads the name of a `gone` key.
 pub(crate) fn read_gone(key: &[u8]) -> Result<Name, IndexError> {
-    let name = key.get(FILE + NUMBER..).and_then(|name| Name::new(name).ok());
-    name.ok_or_else(|| Table::Gone.broken())
+    let read = || {
+        let (_, rest) = FileId::split_short(key)?;
+        Name::new(rest.get(NUMBER..)?).ok()
+    };
+    read().ok_or_else(|| Table::Gone.broken())
 }
 
 /// Reads parent and name of a `live` key.
 pub(crate) fn read_name(table: Table, key: &[u8]) -> Result<(FileId, Name), IndexError> {
     let read = || {
-        let (parent, rest) = key.split_first_chunk::<FILE>()?;
+        let (parent, rest) = FileId::split_short(key)?;
         let (0, name) = rest.split_last()? else { return None };
-        Some((FileId::from_bytes(parent)?, Name::new(name).ok()?))
+        Some((parent, Name::new(name).ok()?))
     };
     read().ok_or_else(|| table.broken())
 }
@@ -86,17 +88,17 @@ pub(crate) fn read_dirent(key: &[u8]) -> Result<(FileId, Name, CommitId), IndexE
 
 /// `file`; its beginning is the file's bytes.
 pub(crate) fn file(file: FileId, at: CommitId) -> Vec<u8> {
-    at_newest(file.to_bytes().to_vec(), at)
+    at_newest(file.to_short(), at)
 }
 
 /// Reads the file at the beginning of a key.
 pub(crate) fn file_of(table: Table, key: &[u8]) -> Result<FileId, IndexError> {
-    key.get(..FILE).and_then(FileId::from_bytes).ok_or_else(|| table.broken())
+    FileId::split_short(key).map(|(file, _)| file).ok_or_else(|| table.broken())
 }
 
 /// The beginning of `link` for one name of a file.
 pub(crate) fn link_name(file: FileId, parent: FileId, of: &Name) -> Vec<u8> {
-    [&file.to_bytes()[..], &name(parent, of)].concat()
+    [&file.to_short()[..], &name(parent, of)].concat()
 }
 
 /// `link`.
@@ -107,7 +109,8 @@ pub(crate) fn link(file: FileId, parent: FileId, of: &Name, at: CommitId) -> Vec
 /// Reads parent, name and commit of a `link` key.
 pub(crate) fn read_link(key: &[u8]) -> Result<(FileId, Name, CommitId), IndexError> {
     let at = newest_of(Table::Link, key)?;
-    let name = key.get(FILE..key.len() - NUMBER).ok_or_else(|| Table::Link.broken())?;
+    let (_, name) =
+        FileId::split_short(&key[..key.len() - NUMBER]).ok_or_else(|| Table::Link.broken())?;
     let (parent, name) = read_name(Table::Link, name)?;
     Ok((parent, name, at))
 }
@@ -221,7 +224,7 @@ pub(crate) fn read_position(key: &[u8]) -> Result<Position, IndexError> {
 
 /// `version`.
 pub(crate) fn version(file: FileId, at: Position) -> Vec<u8> {
-    [&file.to_bytes()[..], &position(at)].concat()
+    [&file.to_short()[..], &position(at)].concat()
 }
 
 /// `blob`.
@@ -236,12 +239,12 @@ pub(crate) fn touched_name(at: CommitId, parent: FileId, of: &Name) -> Vec<u8> {
 
 /// `touched`, for a file.
 pub(crate) fn touched_file(at: CommitId, file: FileId) -> Vec<u8> {
-    [&commit(at)[..], b"f", &file.to_bytes()].concat()
+    [&commit(at)[..], b"f", &file.to_short()].concat()
 }
 
 /// `ranges`.
 pub(crate) fn ranges(file: FileId, at: CommitId) -> Vec<u8> {
-    [&file.to_bytes()[..], &commit(at)].concat()
+    [&file.to_short()[..], &commit(at)].concat()
 }
 
 fn at_newest(mut key: Vec<u8>, at: CommitId) -> Vec<u8> {

@@ -83,11 +83,7 @@ struct Counted<'a, R> {
 }
 
 impl<R: Rows> Rows for Counted<'_, R> {
-    fn get(
-        &self,
-        table: Table,
-        key: &[u8],
-    ) -> Result<Option<redb::AccessGuard<'_, &'static [u8]>>, IndexError> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<super::Guard<'_>>, IndexError> {
         self.asked.set(self.asked.get() + 1);
         self.rows.get(table, key)
     }

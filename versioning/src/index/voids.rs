@@ -95,22 +95,17 @@ fn scan(
 mod tests {
     use std::{cell::Cell, collections::BTreeMap, ops::Bound};
 
-    use redb::AccessGuard;
-
     use super::*;
-    use crate::{disk::sim::Dice, index::Range};
-
-    type Bytes = &'static [u8];
+    use crate::{
+        disk::sim::Dice,
+        index::{Guard, Range},
+    };
 
     /// Counts the seeks.
     struct Counted<'a, R>(&'a R, Cell<usize>);
 
     impl<R: Rows> Rows for Counted<'_, R> {
-        fn get(
-            &self,
-            table: Table,
-            key: &[u8],
-        ) -> Result<Option<AccessGuard<'_, Bytes>>, IndexError> {
+        fn get(&self, table: Table, key: &[u8]) -> Result<Option<Guard<'_>>, IndexError> {
             self.1.set(self.1.get() + 1);
             self.0.get(table, key)
         }
