@@ -6,12 +6,15 @@
 //! what travels carries BLAKE3.
 //!
 //! A small file is one region whose pages are as small as its size lets them be: an edit of a few bytes in it would send
-//! all of it else.
+//! all of it else. A tiny one has no hashes: they would take a good part of what they save to send, for ever.
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 /// What is sent at least.
 pub(crate) const PAGE_BYTES: usize = 4096;
+
+/// A file up to here is tiny: it is always sent whole.
+pub(crate) const TINY_BYTES_MAX: usize = 1024;
 
 /// A small file has at most so many pages.
 const SMALL_PAGES_MAX: usize = 128;

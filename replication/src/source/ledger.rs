@@ -16,9 +16,10 @@ use super::{
 };
 
 mod aside;
+mod errors;
 
 /// The format of all tables together.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
 const STALE: TableDefinition<'_, &[u8], (u64, u64)> = TableDefinition::new("stale");
@@ -89,6 +90,14 @@ impl Ledger {
             let state = match found {
                 Some(bytes) => {
                     let mut state = read_state(&bytes)?;
+                    if state.format != FORMAT {
+                        tracing::info!(
+                            format = state.format,
+                            "bringing a journal of before up to date"
+                        );
+                        MapTx::convert(&tx)?;
+                        state.format = FORMAT;
+                    }
                     // It may be an older copy of itself: what was made since has numbers that it does not know of.
                     let jump = getrandom::u32().map_err(SourceError::journal)?;
                     state.next_file = state.next_file.saturating_add(jump.into());
@@ -163,6 +172,7 @@ impl Ledger {
         let (done, state, durable, wrote) = {
             let mut tx = Tx::open(&transaction, self.state.clone())?;
             let done = work(&mut tx)?;
+            tx.map.write()?;
             (done, tx.state, tx.durable, tx.map.wrote || tx.wrote)
         };
         if state != self.state {
@@ -475,25 +485,5 @@ fn read_state(bytes: &[u8]) -> Result<State, SourceError> {
     if !(1..=FORMAT).contains(&found) {
         return Err(SourceError::Format { found, known: FORMAT });
     }
-    let state: State = decode_grown(bytes, "the journal's state")?;
-    Ok(State { format: FORMAT, ..state })
+    decode_grown(bytes, "the journal's state")
 }
-
-impl SourceError {
-    /// Wraps an error of the database.
-    pub(crate) fn journal(error: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self::Journal(Box::new(error))
-    }
-}
-
-macro_rules! from_redb {
-    ($($error:ty),*) => { $(
-        impl From<$error> for SourceError {
-            fn from(error: $error) -> Self {
-                Self::journal(error)
-            }
-        }
-    )* };
-}
-
-from_redb!(redb::StorageError, redb::TableError, redb::TransactionError, redb::CommitError);

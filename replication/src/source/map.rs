@@ -13,25 +13,25 @@ use keepshare_decide::{CutPlace, FileRecord, Inode, Known, MapEntry};
 
 use super::{ChangeSize, SourceError, pass::Regions};
 
+mod former;
 mod rows;
+mod tables;
 
 use rows::{
-    beyond, kind_byte, link_key, name_key, read_journal_row, read_name, read_target, region_key,
+    beyond, link_key, name_key, number_key, read_file, read_journal_row, read_link, read_name,
+    read_record, read_region, read_target, region_key,
 };
 pub(crate) use rows::{decode, decode_grown, encode};
+use tables::{Changing, Rows};
 
 type Bytes = &'static [u8];
 
-const NAMES: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("names");
-const LINKS: TableDefinition<'_, Bytes, ()> = TableDefinition::new("links");
-const FILES: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("files");
-const INODES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("inodes");
-const BLOCKS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("blocks");
+const NAMES: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("name");
+const LINKS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("link");
+const FILES: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("file");
+const INODES: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("inode");
+const BLOCKS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("block");
 const JOURNAL: TableDefinition<'_, u64, Bytes> = TableDefinition::new("journal");
-
-/// Ends a range of a 20-byte file id and what follows it: longer than any name.
-const BEYOND: [u8; 280] = [0xff; 280];
-const FILE_BYTES: usize = 20;
 
 /// Where the journal is.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
@@ -78,24 +78,22 @@ impl State {
 }
 
 /// The tables, in a snapshot ([`MapView`]) or in a running transaction ([`MapTx`]).
-pub(crate) struct Map<B, U, N> {
-    names: B,
-    links: U,
-    files: B,
-    inodes: N,
-    blocks: B,
-    journal: N,
+pub(crate) struct Map<T, J> {
+    names: T,
+    links: T,
+    files: T,
+    inodes: T,
+    blocks: T,
+    journal: J,
     /// Something was written.
     pub(crate) wrote: bool,
 }
 
 /// The tables as they were at one moment.
-pub(crate) type MapView =
-    Map<ReadOnlyTable<Bytes, Bytes>, ReadOnlyTable<Bytes, ()>, ReadOnlyTable<u64, Bytes>>;
+pub(crate) type MapView = Map<ReadOnlyTable<Bytes, Bytes>, ReadOnlyTable<u64, Bytes>>;
 
 /// The tables as they are being changed.
-pub(crate) type MapTx<'t> =
-    Map<Table<'t, Bytes, Bytes>, Table<'t, Bytes, ()>, Table<'t, u64, Bytes>>;
+pub(crate) type MapTx<'t> = Map<Changing<'t>, Table<'t, u64, Bytes>>;
 
 impl MapView {
     /// Opens the tables of a snapshot.
@@ -110,21 +108,28 @@ impl MapView {
             wrote: false,
         })
     }
+
+    /// Returns how much content all files have, in bytes.
+    pub(crate) fn content_bytes(&self) -> Result<u64, SourceError> {
+        let mut bytes: u64 = 0;
+        for row in self.files.iter()? {
+            bytes = bytes.saturating_add(read_record(row?.1.value())?.meta.size);
+        }
+        Ok(bytes)
+    }
+
+    /// Returns how many files are known.
+    pub(crate) fn file_count(&self) -> Result<u64, SourceError> {
+        Ok(self.files.len()?)
+    }
 }
 
-impl<B, U, N> Known for Map<B, U, N>
-where
-    B: ReadableTable<Bytes, Bytes>,
-    U: ReadableTable<Bytes, ()>,
-    N: ReadableTable<u64, Bytes>,
-{
+impl<T: Rows, J> Known for Map<T, J> {
     type Error = SourceError;
 
     fn lookup(&self, parent: FileId, name: &Name) -> Result<Option<(FileId, Kind)>, SourceError> {
-        match self.names.get(name_key(parent, name).as_slice())? {
-            Some(value) => Ok(Some(read_target(value.value())?)),
-            None => Ok(None),
-        }
+        let value = self.names.value(&name_key(parent, Some(name)))?;
+        value.map(|value| read_target(&value)).transpose()
     }
 
     fn list(
@@ -133,77 +138,35 @@ where
         after: Option<&Name>,
         limit: usize,
     ) -> Result<Vec<MapEntry>, SourceError> {
-        let mut first = name_key(parent, after.unwrap_or(&first_name()));
+        let mut first = name_key(parent, after);
         if after.is_some() {
             first.push(0);
-        } else {
-            first.truncate(FILE_BYTES);
         }
-        let last = beyond(parent);
-        let mut entries = Vec::new();
-        for row in self.names.range(first.as_slice()..last.as_slice())?.take(limit) {
-            let (key, value) = row?;
-            let (file, kind) = read_target(value.value())?;
-            let name = read_name(key.value().get(FILE_BYTES..).unwrap_or_default())?;
-            entries.push(MapEntry { name, file, kind });
-        }
-        Ok(entries)
+        let rows = self.names.rows(&first, &beyond(parent), limit)?;
+        let entry = |(key, value): tables::Row| {
+            let (file, kind) = read_target(&value)?;
+            Ok(MapEntry { name: read_name(&key)?, file, kind })
+        };
+        rows.into_iter().map(entry).collect()
     }
 
     fn links(&self, file: FileId, limit: usize) -> Result<Vec<(FileId, Name)>, SourceError> {
-        let (first, last) = (file.to_bytes(), beyond(file));
-        let mut places = Vec::new();
-        for row in self.links.range(first.as_slice()..last.as_slice())?.take(limit) {
-            let (key, _) = row?;
-            let key = key.value();
-            let parent = key.get(FILE_BYTES..2 * FILE_BYTES).and_then(FileId::from_bytes);
-            let parent = parent.ok_or(SourceError::Damaged("a link without a folder"))?;
-            places.push((parent, read_name(key.get(2 * FILE_BYTES..).unwrap_or_default())?));
-        }
-        Ok(places)
+        let rows = self.links.rows(&file.to_short(), &beyond(file), limit)?;
+        rows.into_iter().map(|(key, _)| read_link(&key)).collect()
     }
 
     fn record(&self, file: FileId) -> Result<Option<FileRecord>, SourceError> {
-        match self.files.get(file.to_bytes().as_slice())? {
-            Some(value) => Ok(Some(decode_grown(value.value(), "a file record")?)),
-            None => Ok(None),
-        }
+        let value = self.files.value(&file.to_short())?;
+        value.map(|value| read_record(&value)).transpose()
     }
 
     fn by_number(&self, number: u64) -> Result<Option<FileId>, SourceError> {
-        match self.inodes.get(number)? {
-            Some(value) => FileId::from_bytes(value.value())
-                .map(Some)
-                .ok_or(SourceError::Damaged("an inode without a file")),
-            None => Ok(None),
-        }
+        let value = self.inodes.value(&number_key(number))?;
+        value.map(|value| read_file(&value)).transpose()
     }
 }
 
-impl<B, U, N> Map<B, U, N>
-where
-    B: ReadableTable<Bytes, Bytes>,
-    U: ReadableTable<Bytes, ()>,
-    N: ReadableTable<u64, Bytes>,
-{
-    /// Returns how much content all files have, in bytes.
-    pub(crate) fn content_bytes(&self) -> Result<u64, SourceError> {
-        let mut bytes: u64 = 0;
-        for row in self.files.iter()? {
-            let record: FileRecord = decode_grown(row?.1.value(), "a file record")?;
-            bytes = bytes.saturating_add(record.meta.size);
-        }
-        Ok(bytes)
-    }
-
-    /// Returns how many files are known.
-    pub(crate) fn file_count(&self) -> Result<u64, SourceError>
-    where
-        B: ReadableTableMetadata,
-    {
-        Ok(self.files.len()?)
-    }
-
+impl<T, J: ReadableTable<u64, Bytes>> Map<T, J> {
     /// Returns a journaled change and the running hash with it, if that follows from the row and the hash `before` it.
     pub(crate) fn change(
         &self,
@@ -247,14 +210,28 @@ impl<'t> MapTx<'t> {
     /// Opens the tables, making those that are not there.
     pub(crate) fn open(tx: &'t WriteTransaction) -> Result<Self, SourceError> {
         Ok(Self {
-            names: tx.open_table(NAMES)?,
-            links: tx.open_table(LINKS)?,
-            files: tx.open_table(FILES)?,
-            inodes: tx.open_table(INODES)?,
-            blocks: tx.open_table(BLOCKS)?,
+            names: Changing::new(tx.open_table(NAMES)?),
+            links: Changing::new(tx.open_table(LINKS)?),
+            files: Changing::new(tx.open_table(FILES)?),
+            inodes: Changing::new(tx.open_table(INODES)?),
+            blocks: Changing::new(tx.open_table(BLOCKS)?),
             journal: tx.open_table(JOURNAL)?,
             wrote: false,
         })
+    }
+
+    /// Brings a journal of format 1 or 2 to the present one.
+    pub(crate) fn convert(tx: &'t WriteTransaction) -> Result<(), SourceError> {
+        former::convert(tx, &mut Self::open(tx)?)
+    }
+
+    /// Puts everything into its table: before the transaction is committed.
+    pub(crate) fn write(&mut self) -> Result<(), SourceError> {
+        let Self { names, links, files, inodes, blocks, .. } = self;
+        for table in [names, links, files, inodes, blocks] {
+            table.write()?;
+        }
+        Ok(())
     }
 
     /// Makes a name stand for a file, or for nothing.
@@ -265,20 +242,18 @@ impl<'t> MapTx<'t> {
         target: Option<(FileId, Kind)>,
     ) -> Result<(), SourceError> {
         self.wrote = true;
-        let key = name_key(parent, name);
-        let former = match target {
+        let former = self.lookup(parent, name)?;
+        let key = name_key(parent, Some(name));
+        match target {
             Some((file, kind)) => {
-                let mut value = file.to_bytes().to_vec();
-                value.push(kind_byte(kind));
-                self.links.insert(link_key(file, parent, name).as_slice(), ())?;
-                self.names.insert(key.as_slice(), value.as_slice())?
+                self.links.put(&link_key(file, parent, name), &[]);
+                self.names.put(&key, &rows::target(file, kind));
             }
-            None => self.names.remove(key.as_slice())?,
-        };
-        let former = former.map(|value| read_target(value.value())).transpose()?;
+            None => self.names.remove(&key),
+        }
         match former {
             Some((file, _)) if target.is_none_or(|(now, _)| now != file) => {
-                self.links.remove(link_key(file, parent, name).as_slice())?;
+                self.links.remove(&link_key(file, parent, name));
             }
             _ => {}
         }
@@ -292,14 +267,12 @@ impl<'t> MapTx<'t> {
         record: &FileRecord,
     ) -> Result<(), SourceError> {
         self.wrote = true;
-        let value = encode(record);
-        let key = file.to_bytes();
-        let former = self.files.insert(key.as_slice(), value.as_slice())?;
-        let former: Option<FileRecord> =
-            former.map(|row| decode_grown(row.value(), "a file record")).transpose()?;
+        let former = self.record(file)?;
+        let key = file.to_short();
+        self.files.put(&key, &rows::record(record));
         let number = record.inode.number;
         if former.is_none_or(|former| former.inode.number != number) {
-            self.inodes.insert(number, key.as_slice())?;
+            self.inodes.put(&number_key(number), &key);
         }
         Ok(())
     }
@@ -313,38 +286,35 @@ impl<'t> MapTx<'t> {
     ) -> Result<(), SourceError> {
         if record.inode.number != inode.number && self.by_number(record.inode.number)? == Some(file)
         {
-            self.inodes.remove(record.inode.number)?;
+            self.inodes.remove(&number_key(record.inode.number));
         }
         record.inode = inode;
         self.set_record(file, &record)?;
-        self.inodes.insert(inode.number, file.to_bytes().as_slice())?;
+        self.inodes.put(&number_key(inode.number), &file.to_short());
         Ok(())
     }
 
     /// Forgets a file and its block hashes; its names are gone already.
     pub(crate) fn remove_file(&mut self, file: FileId) -> Result<(), SourceError> {
         self.wrote = true;
-        let record = self.record(file)?;
-        self.files.remove(file.to_bytes().as_slice())?;
-        if let Some(record) = record {
-            let number = record.inode.number;
-            if self.by_number(number)? == Some(file) {
-                self.inodes.remove(number)?;
-            }
-            if record.blocks {
-                self.clear_blocks(file, 0)?;
-            }
+        let Some(record) = self.record(file)? else { return Ok(()) };
+        self.files.remove(&file.to_short());
+        let number = record.inode.number;
+        if self.by_number(number)? == Some(file) {
+            self.inodes.remove(&number_key(number));
+        }
+        if record.blocks {
+            self.clear_blocks(file, 0)?;
         }
         Ok(())
     }
 
     /// Forgets everything but restores and destinations.
     pub(crate) fn clear(&mut self) -> Result<(), SourceError> {
-        self.names.retain(|_, _| false)?;
-        self.links.retain(|_, ()| false)?;
-        self.files.retain(|_, _| false)?;
-        self.inodes.retain(|_, _| false)?;
-        self.blocks.retain(|_, _| false)?;
+        let Self { names, links, files, inodes, blocks, .. } = self;
+        for table in [names, links, files, inodes, blocks] {
+            table.clear_all()?;
+        }
         self.clear_journal()
     }
 
@@ -412,19 +382,12 @@ impl<'t> MapTx<'t> {
 
 impl Regions for MapTx<'_> {
     fn region(&self, file: FileId, region: u32) -> Result<Option<Vec<u8>>, SourceError> {
-        Ok(self.blocks.get(region_key(file, region).as_slice())?.map(|row| row.value().to_vec()))
+        Ok(self.blocks.value(&region_key(file, region))?)
     }
 
     fn region_from(&self, file: FileId, from: u32) -> Result<Option<u32>, SourceError> {
-        let (first, last) = (region_key(file, from), beyond(file));
-        match self.blocks.range(first.as_slice()..last.as_slice())?.next() {
-            Some(row) => {
-                let number = row?.0.value().get(FILE_BYTES..).and_then(|b| b.try_into().ok());
-                let number = number.ok_or(SourceError::Damaged("a region without a number"))?;
-                Ok(Some(u32::from_be_bytes(number)))
-            }
-            None => Ok(None),
-        }
+        let mut rows = self.blocks.rows(&region_key(file, from), &beyond(file), 1)?;
+        rows.pop().map(|(key, _)| read_region(&key)).transpose()
     }
 
     fn set_region(
@@ -436,66 +399,16 @@ impl Regions for MapTx<'_> {
         self.wrote = true;
         let key = region_key(file, region);
         match hashes {
-            Some(hashes) => self.blocks.insert(key.as_slice(), hashes)?,
-            None => self.blocks.remove(key.as_slice())?,
-        };
+            Some(hashes) => self.blocks.put(&key, hashes),
+            None => self.blocks.remove(&key),
+        }
         Ok(())
     }
 
     fn clear_blocks(&mut self, file: FileId, from: u32) -> Result<(), SourceError> {
-        let (first, last) = (region_key(file, from), beyond(file));
-        self.blocks.retain_in(first.as_slice()..last.as_slice(), |_, _| false)?;
-        Ok(())
+        Ok(self.blocks.clear(&region_key(file, from), &beyond(file))?)
     }
-}
-
-fn first_name() -> Name {
-    Name::new(b"x").expect("a letter is a name")
 }
 
 #[cfg(test)]
-mod tests {
-    use keepshare_base::{FileTime, Meta};
-    use keepshare_decide::Signature;
-
-    use super::*;
-
-    /// Journals of format 1 are opened for ever, and what they still hold is sent.
-    #[test]
-    fn rows_of_format_1_are_read() {
-        let meta = Meta {
-            kind: Kind::File,
-            size: 3,
-            mode: 0o640,
-            owner: keepshare_base::Owner::default(),
-            group: keepshare_base::Owner::default(),
-            mtime: FileTime { secs: 1, nanos: 2 },
-            symlink: vec![],
-            rdev: 0,
-            xattrs: vec![],
-        };
-        let record = FileRecord {
-            uncut: Some(Stamp(7)),
-            ..FileRecord::new(Inode::default(), Signature::default(), meta)
-        };
-        // A field that is not there is one byte that is not there.
-        let bytes = encode(&record);
-        assert_eq!(decode_grown(&bytes[..bytes.len() - 1], "a file record").ok(), Some(record));
-        let change = Change { stamp: Stamp(5), user: Some("anna".into()), ..Change::default() };
-        let bytes = encode(&change);
-        assert_eq!(decode_grown(&bytes[..bytes.len() - 1], "a change").ok(), Some(change));
-        let database = redb::Database::builder()
-            .create_with_backend(redb::backends::InMemoryBackend::new())
-            .unwrap();
-        let tx = database.begin_write().unwrap();
-        let mut map = MapTx::open(&tx).unwrap();
-        let row = [&[0; 32][..], &bytes[..bytes.len() - 1]].concat();
-        map.journal.insert(1, row.as_slice()).unwrap();
-        let sizes = map.sizes(Seq(1), 9).unwrap();
-        assert_eq!((sizes[0].stamp, sizes[0].bytes), (Stamp(5), row.len() as u64));
-        let state = State { epoch: 3, head: 9, ..State::default() };
-        let bytes = encode(&state);
-        assert_eq!(decode_grown(&bytes[..bytes.len() - 1], "the state").ok(), Some(state));
-        assert!(decode_grown::<State>(&bytes[..4], "the state").is_err());
-    }
-}
+mod tests;

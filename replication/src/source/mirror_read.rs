@@ -58,7 +58,8 @@ pub(crate) struct Learned {
 struct Collected {
     rows: Vec<(u32, Vec<u8>)>,
     bytes: usize,
-    too_many: bool,
+    /// There are too many, or so few that they do not pay.
+    left_out: bool,
 }
 
 impl Read {
@@ -113,7 +114,7 @@ impl Read {
 
     /// Returns what was learnt.
     pub(crate) fn finish(self, hash: Option<ContentHash>) -> LearnedFile {
-        let regions = (!self.regions.too_many).then_some(self.regions.rows);
+        let regions = (!self.regions.left_out).then_some(self.regions.rows);
         LearnedFile { file: self.file, signature: self.signature, hash, regions }
     }
 
@@ -123,7 +124,8 @@ impl Read {
         if payload.len() as u64 != self.signature.size || !self.is_unchanged() {
             return None;
         }
-        let row = blocks::hash_small(&payload);
+        self.regions.left_out = payload.len() <= blocks::TINY_BYTES_MAX;
+        let row = if self.regions.left_out { None } else { blocks::hash_small(&payload) };
         self.regions.bytes += row.as_ref().map_or(0, Vec::len);
         self.regions.rows.extend(row.map(|row| (0, row)));
         let content = Content::whole(&payload);
@@ -187,6 +189,7 @@ impl Learned {
                 }
                 map.set_record(learned.file, &record)?;
             }
+            map.write()?;
         }
         transaction.commit()?;
         Ok(())
@@ -210,8 +213,8 @@ impl Regions for Collected {
     ) -> Result<(), SourceError> {
         let Some(hashes) = hashes else { return Ok(()) };
         self.bytes += hashes.len();
-        self.too_many |= self.bytes > LEARNED_BYTES_MAX;
-        if self.too_many {
+        self.left_out |= self.bytes > LEARNED_BYTES_MAX;
+        if self.left_out {
             self.rows = Vec::new();
         } else {
             self.rows.push((region, hashes.to_vec()));

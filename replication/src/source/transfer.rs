@@ -14,7 +14,7 @@ use keepshare_decide::{
 
 use super::{
     SourceError,
-    blocks::{self, Run},
+    blocks::{self, Run, TINY_BYTES_MAX},
     ledger::Tx,
     owners::Owners,
     pass::{self, Pass, PassError, Pause, Regions},
@@ -210,8 +210,9 @@ pub(crate) fn whole(
     };
     owners.keep(&mut meta, &record.meta);
     owners.note(file, &meta);
-    let known = record.blocks && !record.forgotten && !born;
-    let now = blocks::hash_small(&payload);
+    let is_tiny = payload.len() <= TINY_BYTES_MAX;
+    let known = record.blocks && !record.forgotten && !born && !is_tiny;
+    let now = if is_tiny { None } else { blocks::hash_small(&payload) };
     let runs = if known {
         let before = tx.map.region(file, 0)?;
         blocks::changed(before.as_deref(), now.as_deref(), payload.len())
@@ -234,7 +235,7 @@ pub(crate) fn whole(
     let event = if born { Event::Created } else { Event::Saved };
     let row = FileRow { file, event, meta, content, hash, cut: false, fuzzy };
     let row = Row { row, payload };
-    Ok(Ok(Some(Done { row, seen, blocks: true, changed: true })))
+    Ok(Ok(Some(Done { row, seen, blocks: !is_tiny, changed: true })))
 }
 
 /// A small file as it was read.
