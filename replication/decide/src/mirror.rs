@@ -8,8 +8,8 @@
 //! content, and everything of it that the journal holds after that place is withheld until it has been sent whole
 //! ([`withhold`](crate::withhold)).
 //!
-//! Memory: the listing, 20 bytes for each folder that still has to be gone through and each file with several names, one
-//! part, and what is read at a time.
+//! Memory: the listing, its folders, the names that are taken away, 20 bytes for each folder that still has to be gone through
+//! and each file with several names, one part, and what is read at a time.
 
 use std::collections::{HashMap, HashSet};
 
@@ -23,6 +23,10 @@ use crate::{
     At, CutPlace, FileRecord, Known, MapEntry, compose::fitting::Load, withhold::placeholder,
 };
 
+mod listing;
+
+pub use listing::{ListedFile, ListedName, Listing};
+
 /// So many names are taken from the map at a time.
 const PAGE: usize = 512;
 
@@ -31,17 +35,6 @@ const LARGE_BYTES: usize = 256 * 1024;
 
 /// Progress is told once in so many files.
 const PROGRESS_EVERY: u64 = 64;
-
-/// What a destination says it has, as the base of a mirror.
-///
-/// Kept in memory: about 150 bytes a name and 80 a file.
-#[derive(Clone, Debug, Default)]
-pub struct Listing {
-    /// Every present name and what it stands for.
-    pub names: HashMap<(FileId, Name), (FileId, Kind)>,
-    /// Every present file's digest of its state, and where the origin made that a version, as far as it said so.
-    pub files: HashMap<FileId, (StateDigest, Option<(Epoch, Seq)>)>,
-}
 
 /// The place of a journal that a mirror leads to.
 #[derive(Clone, Debug)]
@@ -170,18 +163,15 @@ impl<'a, L: Known, R: Reader<L>> Mirror<'a, L, R> {
     /// Takes away the destination's names that stand for something else here.
     fn removals(&mut self, unseen: Option<&HashSet<At>>) -> Result<(), L::Error> {
         let mut wrong = Vec::new();
-        for ((parent, name), (file, kind)) in &self.listing.names {
-            if self.map.lookup(*parent, name)? != Some((*file, *kind)) {
-                wrong.push((*parent, name, *file, *kind));
+        let mut folders = Folders::new();
+        for ((parent, name), (file, kind)) in self.listing.names() {
+            if kind == Kind::Dir {
+                folders.insert(file, (parent, name.clone()));
+            }
+            if self.map.lookup(parent, &name)? != Some((file, kind)) {
+                wrong.push((parent, name, file, kind));
             }
         }
-        let folders: Folders<'_> = self
-            .listing
-            .names
-            .iter()
-            .filter(|(_, (_, kind))| *kind == Kind::Dir)
-            .map(|((parent, name), (file, _))| (*file, (*parent, name)))
-            .collect();
         wrong.retain(|(parent, name, file, kind)| {
             // A name that stands for something else now was seen.
             let is_gone = !matches!(self.map.lookup(*parent, name), Ok(Some(_)));
@@ -191,10 +181,10 @@ impl<'a, L: Known, R: Reader<L>> Mirror<'a, L, R> {
             !is_gone || has_moved || !is_unseen(unseen, &folders, *parent, name)
         });
         wrong.sort_by_cached_key(|(parent, name, ..)| {
-            (std::cmp::Reverse(depth(&folders, *parent)), *parent, (*name).clone())
+            (std::cmp::Reverse(depth(&folders, *parent)), *parent, name.clone())
         });
         for (parent, name, file, kind) in wrong {
-            let row = NameRow { parent, name: name.clone(), target: None };
+            let row = NameRow { parent, name, target: None };
             let ends = kind == Kind::File && self.map.links(file, 1)?.is_empty();
             let cut = if ends { Load::of_cut(file) } else { Load::default() };
             self.room(Load::of_name(&row).with(cut))?;
@@ -245,8 +235,8 @@ impl<'a, L: Known, R: Reader<L>> Mirror<'a, L, R> {
                 self.reader.progress(self.progress);
             }
         }
-        let there = self.listing.names.get(&(parent, entry.name.clone()));
-        if there != Some(&(entry.file, entry.kind)) {
+        let there = self.listing.name(parent, &entry.name);
+        if there != Some((entry.file, entry.kind)) {
             let target = Some((entry.file, entry.kind));
             let row = NameRow { parent, name: entry.name.clone(), target };
             self.room(Load::of_name(&row))?;
@@ -258,7 +248,7 @@ impl<'a, L: Known, R: Reader<L>> Mirror<'a, L, R> {
     /// Sends the row of something that has no content, if it differs.
     fn attributes(&mut self, file: FileId, record: &FileRecord) -> Result<(), L::Error> {
         let digest = StateDigest::of(&record.meta, record.hash.as_ref());
-        if self.listing.files.get(&file).is_some_and(|(there, _)| *there == digest) {
+        if self.listing.file(file).is_some_and(|(there, _)| there == digest) {
             return Ok(());
         }
         let row = row(file, record, Content::Same);
@@ -274,7 +264,7 @@ impl<'a, L: Known, R: Reader<L>> Mirror<'a, L, R> {
         record: &FileRecord,
     ) -> Result<(), L::Error> {
         let file = entry.file;
-        let listed = self.listing.files.get(&file).copied();
+        let listed = self.listing.file(file);
         let there = listed.map(|(digest, _)| digest);
         let is_cut = listed.is_some_and(|(_, version)| version.is_some());
         let digest = |record: &FileRecord| StateDigest::of(&record.meta, record.hash.as_ref());
@@ -360,7 +350,7 @@ impl<'a, L: Known, R: Reader<L>> Mirror<'a, L, R> {
     /// Makes a file known that cannot be given as it was.
     fn moved_on(&mut self, file: FileId, record: &FileRecord) -> Result<(), L::Error> {
         self.lost.push((file, self.goal.seq));
-        if self.listing.files.contains_key(&file) {
+        if self.listing.file(file).is_some() {
             return Ok(());
         }
         let row = placeholder(&row(file, record, Content::Same));
@@ -415,16 +405,11 @@ fn row(file: FileId, record: &FileRecord, content: Content) -> FileRow {
 }
 
 /// Where the destination has its folders.
-type Folders<'a> = HashMap<FileId, (FileId, &'a Name)>;
+type Folders = HashMap<FileId, (FileId, Name)>;
 
 /// Tells whether nobody could look whether a name is still there: it or a folder above could not be looked at, or not be
 /// read.
-fn is_unseen(
-    unseen: Option<&HashSet<At>>,
-    folders: &Folders<'_>,
-    parent: FileId,
-    name: &Name,
-) -> bool {
+fn is_unseen(unseen: Option<&HashSet<At>>, folders: &Folders, parent: FileId, name: &Name) -> bool {
     let Some(unseen) = unseen else { return true };
     if unseen.is_empty() {
         return false;
@@ -435,7 +420,7 @@ fn is_unseen(
             return true;
         }
         match folders.get(&at) {
-            Some(above) => (at, name) = *above,
+            Some((above, its)) => (at, name) = (*above, its),
             None => break,
         }
     }
@@ -443,7 +428,7 @@ fn is_unseen(
 }
 
 /// Returns how deep a folder of the destination lies; a folder that hangs in the air, or in itself, is as deep as can be.
-fn depth(folders: &Folders<'_>, folder: FileId) -> usize {
+fn depth(folders: &Folders, folder: FileId) -> usize {
     let mut at = folder;
     for depth in 0..DEPTH_MAX {
         if at == FileId::ROOT {

@@ -203,18 +203,22 @@ impl Sink {
     fn listing(&mut self) -> Result<Listing, SourceError> {
         let mut listing = Listing::default();
         loop {
-            match self.listed.recv().map_err(|_| SourceError::GivenUp)? {
+            let in_order = match self.listed.recv().map_err(|_| SourceError::GivenUp)? {
                 Page::Names(lines) => {
-                    let named = |line: NameLine| ((line.parent, line.name), (line.file, line.kind));
-                    listing.names.extend(lines.into_iter().map(named));
+                    lines.into_iter().all(|NameLine { parent, name, file, kind }| {
+                        listing.push_name(&((parent, name), (file, kind)))
+                    })
                 }
                 Page::Files(lines) => {
-                    let listed = |line: FileLine| (line.file, (line.digest, line.version));
-                    listing.files.extend(lines.into_iter().map(listed));
+                    lines.into_iter().all(|FileLine { file, digest, version }| {
+                        listing.push_file(&(file, (digest, version)))
+                    })
                 }
                 Page::End => return Ok(listing),
-            }
-            if listing.names.len().max(listing.files.len()) > LISTED_MAX {
+            };
+            let (names, files) = listing.counts();
+            // The shipper has seen to the order.
+            if !in_order || names.max(files) > LISTED_MAX {
                 return Err(SourceError::GivenUp);
             }
             self.tell(Input::ListingTaken { mirror: self.id })?;

@@ -29,7 +29,7 @@ impl Seeding {
     ) -> Result<Option<Listing>, SourceError> {
         // Held meanwhile: no other mirror goes on from an epoch without ids.
         let mut wanted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if listing.names.is_empty() || wanted.is_none_or(|above| epoch <= above) {
+        if listing.counts().0 == 0 || wanted.is_none_or(|above| epoch <= above) {
             return Ok(Some(listing));
         }
         source.new_epoch(epoch, Some(listing))?;

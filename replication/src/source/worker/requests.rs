@@ -31,7 +31,7 @@ impl Worker {
             Request::Gone(names, synced) => self.forget_gone(names, synced),
             Request::Mirror(reply) => drop(reply.send(self.begin_mirror())),
             Request::NewEpoch(above, seed, reply) => {
-                drop(reply.send(self.new_epoch(above, seed.map(|seed| seed.names))));
+                drop(reply.send(self.new_epoch(above, seed.map(|seed| seed.names().collect()))));
             }
             Request::AcceptRoot(above, reply) => drop(reply.send(self.accept_root(above))),
             Request::Shutdown => self.stopping = true,

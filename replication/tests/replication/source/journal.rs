@@ -474,7 +474,7 @@ fn an_interrupted_mirror_begins_anew_and_cheaply() {
     rig.model = Model { keep_versions: true, ..Model::default() };
     wait_quiet(&rig);
     rig.model = behind;
-    assert_eq!(before.names.len(), rig.model.names.len());
+    assert_eq!(before.counts().0, rig.model.names.len());
     rig.mirror();
     rig.settle();
     assert!(matches!(rig.model.resolve("d2/inner"), Some((_, Kind::Dir))));

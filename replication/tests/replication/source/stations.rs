@@ -75,8 +75,11 @@ impl Station {
             let digest = StateDigest::of(&state.meta, state.hash.as_ref());
             (state.file, (digest, id.map(|VersionId(at)| (at.epoch, at.seq))))
         };
-        let files = view.files_after(None, usize::MAX).unwrap().into_iter().map(listed);
-        Listing { names: named.collect(), files: files.collect() }
+        let mut files = view.files_after(None, usize::MAX).unwrap().into_iter().map(listed);
+        let mut listing = Listing::default();
+        listing.extend(named);
+        assert!(files.all(|file| listing.push_file(&file)));
+        listing
     }
 
     /// Returns the versions of all files that are there now, newest first.

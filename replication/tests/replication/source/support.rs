@@ -316,12 +316,15 @@ impl MirrorSink for Sink<'_> {
 
 /// What a station with this model would list.
 pub(crate) fn listing(model: &Model) -> Listing {
-    let names = model.names.iter().map(|(key, target)| (key.clone(), *target)).collect();
+    let mut listing = Listing::default();
+    listing.extend(model.names.iter().map(|(key, target)| (key.clone(), *target)));
     let digest = |file: &ModelFile| StateDigest::of(&file.meta, file.hash.as_ref());
     let version = Some((keepshare_base::Epoch::FIRST, keepshare_base::Seq(1)));
     let listed = |file: &ModelFile| (digest(file), version.filter(|_| !file.uncut));
-    let files = model.files.iter().map(|(id, file)| (*id, listed(file))).collect();
-    Listing { names, files }
+    let mut files: Vec<_> = model.files.iter().map(|(id, file)| (*id, listed(file))).collect();
+    files.sort_unstable_by_key(|(id, _)| *id);
+    assert!(files.iter().all(|file| listing.push_file(file)));
+    listing
 }
 
 impl Model {

@@ -14,7 +14,7 @@ use keepshare_decide::{
     withhold::{is_stale, is_withheld, strip},
 };
 use keepshare_proto::{
-    Place, running_after,
+    FileLine, NameLine, Place, running_after,
     shipper::{Head, JournalEntry},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -280,18 +280,17 @@ impl Source for RealSource {
     fn mirror_parts(&mut self, run: &mut RealMirror, listing: &Listing) -> Vec<FilledChange> {
         let RealMirror { map, goal, parts } = run;
         if parts.is_none() {
-            let names = listing.names.iter();
-            let files = listing.files.iter();
-            let listing = mirror::Listing {
-                names: names
-                    .map(|line| ((line.parent, line.name.clone()), (line.file, line.kind)))
-                    .collect(),
-                files: files.map(|line| (line.file, (line.digest, line.version))).collect(),
-            };
+            let mut listed = mirror::Listing::default();
+            let named =
+                |line: &NameLine| ((line.parent, line.name.clone()), (line.file, line.kind));
+            let names = listing.names.iter().all(|line| listed.push_name(&named(line)));
+            let state = |line: &FileLine| (line.file, (line.digest, line.version));
+            let files = listing.files.iter().all(|line| listed.push_file(&state(line)));
+            assert!(names && files, "a listing out of order");
             let mut reading = Reading { source: self, parts: Vec::new() };
             let unseen = BTreeSet::new().into_iter().collect();
             let progress = MirrorProgress::default();
-            let mirror = Mirror::new(&*map, &mut reading, &listing, &*goal, progress);
+            let mirror = Mirror::new(&*map, &mut reading, &listed, &*goal, progress);
             let Ok(()) = mirror.run(Some(&unseen));
             *parts = Some(reading.parts.into());
         }
