@@ -3,12 +3,13 @@
 //! A turn works in one transaction of the [`Ledger`]. It is the same over a real folder and over a simulated one: what is
 //! different there is a [`Survey`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use keepshare_base::{FileId, Kind, Meta, Name};
 
 use crate::{
-    At, Failure, FileRecord, Known, Ledger, NoFolder, Seed, Seen,
+    At, AtName, Failure, FileRecord, Known, Ledger, Looked, MapEntry, NoFolder, Seed, Seen,
+    Signature,
     agenda::{self, Agenda, FileTask, NameTask},
     compose::{
         Composed, Composer, Got, RestoreNote, Row, STEPLESS_BYTES_MAX, Want, When, cutting::Cutting,
@@ -21,6 +22,13 @@ pub const TASKS_PER_TURN: usize = 1024;
 
 /// The most folders gone through in one turn, which ends when there are names enough for it.
 const FOLDERS_PER_TURN: usize = 256;
+
+/// The most files that a scan finds unchanged while it goes through the folders of one turn.
+const SETTLED_PER_TURN: usize = 4096;
+
+/// A file up to this size is passed over by a scan that finds it unchanged; a longer one may be written without any event,
+/// and is remembered for that.
+const SETTLED_BYTES_MAX: u64 = (1 << 20) - 1;
 
 /// Whoever looks at a folder: it answers with facts, and decides nothing.
 pub trait Survey<L: Ledger> {
@@ -110,13 +118,27 @@ pub struct Told {
     pub problems: Vec<(At, String)>,
     /// What is replicated, but for something of it.
     pub partial: Vec<(At, String)>,
+    /// Files that a scan found as they were.
+    pub settled: Vec<Settled>,
+}
+
+/// A file that is as it was.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// Which one.
+    pub file: FileId,
+    /// One of its names.
+    pub name: Name,
+    /// How it is.
+    pub signature: Signature,
 }
 
 impl<'a, L: Ledger, S: Survey<L>> Turn<'a, L, S> {
     /// Reads the folders that are due, until there are names enough for a turn.
     pub fn read_folders(&mut self) -> Result<(), L::Error> {
         for _ in 0..FOLDERS_PER_TURN {
-            if self.agenda.names_len() >= TASKS_PER_TURN {
+            let settled = self.told.settled.len();
+            if self.agenda.names_len() >= TASKS_PER_TURN || settled >= SETTLED_PER_TURN {
                 break;
             }
             let Some((folder, scan)) = self.agenda.take_folder() else { break };
@@ -157,18 +179,60 @@ impl<'a, L: Ledger, S: Survey<L>> Turn<'a, L, S> {
         self.told.problems.extend(problems);
         // What came and went in it before it was known, or watched, left only its own times.
         self.agenda.add_file(folder, FileTask::default());
-        for name in listed.names {
-            self.agenda.add_name(folder, name, task);
-        }
+        let mut names: BTreeSet<Name> = listed.names.into_iter().collect();
         let mut after: Option<Name> = None;
         loop {
             let known = self.ledger.list(folder, after.as_ref(), TASKS_PER_TURN)?;
-            let Some(last) = known.last() else { return Ok(()) };
+            let Some(last) = known.last() else { break };
             after = Some(last.name.clone());
             for entry in known {
-                self.agenda.add_name(folder, entry.name, task);
+                if scan && names.contains(&entry.name) && self.settle(folder, &entry)? {
+                    names.remove(&entry.name);
+                } else {
+                    self.agenda.add_name(folder, entry.name, task);
+                }
             }
         }
+        for name in names {
+            self.agenda.add_name(folder, name, task);
+        }
+        Ok(())
+    }
+
+    /// Looks at a name of a folder that is watched by now, and tells whether nothing is to be done about it: most names that a
+    /// scan goes through stand for what they stood for, unchanged.
+    fn settle(&mut self, folder: FileId, entry: &MapEntry) -> Result<bool, L::Error> {
+        if entry.kind != Kind::File || self.told.settled.len() >= SETTLED_PER_TURN {
+            return Ok(false);
+        }
+        let Some(record) = self.ledger.record(entry.file)? else { return Ok(false) };
+        let is_plain = record.meta.kind == Kind::File
+            && record.meta.size <= SETTLED_BYTES_MAX
+            && record.uncut.is_none()
+            && !record.forgotten
+            && record.meta.left_out().is_none()
+            && !self.agenda.readings.inodes().contains_key(&record.inode.number);
+        if !is_plain {
+            return Ok(false);
+        }
+        let ask = Ask::Name(folder, entry.name.clone());
+        let Fact::Looked(Looked::Saw(AtName::Object(seen))) =
+            self.survey.answer(self.ledger, &ask)?
+        else {
+            return Ok(false);
+        };
+        let is_same = seen.kind == Kind::File
+            && seen.links == 1
+            && seen.inode == record.inode
+            && seen.signature == record.signature
+            && self.ledger.by_number(seen.inode.number)? == Some(entry.file);
+        if is_same {
+            let name = entry.name.clone();
+            self.told.looked.push((folder, Some(name.clone())));
+            let signature = seen.signature;
+            self.told.settled.push(Settled { file: entry.file, name, signature });
+        }
+        Ok(is_same)
     }
 
     /// Looks at what is due, at these names too, and at whatever else they lead to. What is left of it is on the agenda then.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use keepshare_base::{FileId, Kind, Name, Stamp};
-use keepshare_decide::look::Findings;
+use keepshare_decide::{look::Findings, turn::Settled};
 
 use super::Worker;
 use crate::source::{
@@ -21,20 +21,21 @@ pub(super) struct NotedFile {
 }
 
 /// Returns the files among those found that may be written to without an event.
-pub(super) fn noted(found: &Findings, now: Stamp) -> Vec<NotedFile> {
-    let noted = found.files.iter().filter_map(|(file, at)| {
-        let signature = &at.seen.signature;
+pub(super) fn noted(found: &Findings, settled: &[Settled], now: Stamp) -> Vec<NotedFile> {
+    let found = found.files.iter().filter_map(|(file, at)| {
         let name = at.name.as_ref().filter(|_| at.seen.kind == Kind::File)?;
+        Some((*file, name, &at.seen.signature, at.suspect))
+    });
+    let settled = settled.iter().map(|Settled { file, name, signature }| {
+        // By a scan.
+        (*file, name, signature, true)
+    });
+    let noted = found.chain(settled).filter_map(|(file, name, signature, scan)| {
         let changed = signature.mtime.max(signature.ctime).to_stamp();
         let age = Duration::from_micros(u64::try_from(now.micros_since(changed)).unwrap_or(0));
-        let (size, scan) = (signature.size, at.suspect);
-        (size >= STORE_BYTES_MIN || age < CHANGED_FOR).then(|| NotedFile {
-            file: *file,
-            name: name.clone(),
-            size,
-            age,
-            scan,
-        })
+        let size = signature.size;
+        let is_noted = size >= STORE_BYTES_MIN || age < CHANGED_FOR;
+        is_noted.then(|| NotedFile { file, name: name.clone(), size, age, scan })
     });
     noted.collect()
 }

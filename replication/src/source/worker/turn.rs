@@ -175,7 +175,8 @@ impl Turn<'_, '_> {
         let folders = found.files.iter().filter(|(_, seen)| is_folder(seen));
         self.left.folders = folders.map(|(file, _)| *file).collect();
         self.left.lost = found.lost.iter().map(|(file, _)| *file).collect();
-        self.left.noted = noted(found, self.deciding.when.stamp);
+        let settled = std::mem::take(&mut self.deciding.told.settled);
+        self.left.noted = noted(found, &settled, self.deciding.when.stamp);
         self.left.linked = std::mem::take(&mut found.more.linked);
         let capture = self.deciding.survey.capture();
         found.unwatch.drain(..).for_each(|number| capture.unwatch(number));
@@ -230,7 +231,8 @@ impl Turn<'_, '_> {
 
     /// Says of places, for people, what was told of them.
     fn tell(&mut self) -> Result<(), SourceError> {
-        let Told { looked, problems, partial } = std::mem::take(&mut self.deciding.told);
+        let Told { looked, problems, partial, settled: _ } =
+            std::mem::take(&mut self.deciding.told);
         self.left.looked = looked;
         for (at, reason) in problems {
             let problem = self.file_problem(&at, reason)?;
