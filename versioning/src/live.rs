@@ -60,7 +60,7 @@ use work::Work;
 pub const PROBLEMS_MAX: usize = 1000;
 
 /// How many records may wait in memory before they should be stored.
-const RECENT_MAX: usize = 200_000;
+const RECENT_MAX: usize = 50_000;
 
 /// After so many names and files a step ends with the commit that it is at, while commits come faster than they are shown.
 const STEP_ROWS_MAX: usize = 2_000;
