@@ -12,6 +12,7 @@ mod peer;
 mod rename;
 mod report;
 mod rig;
+mod scale;
 
 use std::{env, path::PathBuf, process::ExitCode};
 
@@ -44,7 +45,7 @@ struct Args {
 /// A work to measure.
 type Work = fn(&Place, &mut Report) -> Result<()>;
 
-const WORKS: [(&str, Work); 8] = [
+const WORKS: [(&str, Work); 9] = [
     ("edit", edit::measure),
     ("page", page::measure),
     ("mirror-small", mirror::measure_small),
@@ -52,6 +53,7 @@ const WORKS: [(&str, Work); 8] = [
     ("disk", mirror::measure_disk),
     ("rename", rename::measure),
     ("churn", churn::measure),
+    ("scale", scale::measure),
     ("nfs", nfs::measure),
 ];
 
