@@ -26,6 +26,7 @@ mod piece;
 mod processes;
 mod provider;
 mod shared;
+mod stretches;
 mod survey;
 mod sweep;
 mod sweeper;

@@ -8,7 +8,9 @@
 //! A small file is one region whose pages are as small as its size lets them be: an edit of a few bytes in it would send
 //! all of it else.
 
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+use std::fmt;
+
+use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128};
 
 /// What is sent at least.
 pub(crate) const PAGE_BYTES: usize = 4096;
@@ -21,6 +23,9 @@ const SMALL_PAGE_BYTES_MIN: usize = 64;
 
 /// What has one row of hashes.
 pub(crate) const REGION_BYTES: usize = 1 << 20;
+
+/// What holes are hashed as.
+pub(crate) static ZEROS: [u8; 65536] = [0; 65536];
 
 /// A stretch of a region whose bytes changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -47,12 +52,84 @@ pub(crate) fn hash_small(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(row)
 }
 
+/// Hashes the regions of a file that is read from front to end, however much of it comes at once.
+#[derive(Default)]
+pub(crate) struct Hashing {
+    region: u32,
+    /// Bytes of the region so far.
+    len: usize,
+    whole: Xxh3,
+    pages: Vec<u64>,
+}
+
+impl Hashing {
+    /// Takes what comes next, whole pages but at the file's end; `each` gets every region that is over and not zeros.
+    pub(crate) fn take(&mut self, mut bytes: &[u8], each: &mut impl FnMut(u32, Vec<u8>)) {
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(REGION_BYTES - self.len));
+            self.whole.update(now);
+            self.pages.extend(now.chunks(PAGE_BYTES).map(hash_page));
+            self.advance(now.len(), each);
+            bytes = later;
+        }
+    }
+
+    /// Takes zeros: whole pages, but at the file's end.
+    pub(crate) fn skip(&mut self, mut len: u64, each: &mut impl FnMut(u32, Vec<u8>)) {
+        while len > 0 {
+            let step = len.min((REGION_BYTES - self.len) as u64);
+            let bytes = usize::try_from(step).unwrap_or(REGION_BYTES);
+            // A region of nothing else has no row.
+            if bytes < REGION_BYTES {
+                self.pages.resize(self.pages.len() + bytes.div_ceil(PAGE_BYTES), 0);
+                for at in (0..bytes).step_by(ZEROS.len()) {
+                    self.whole.update(&ZEROS[..ZEROS.len().min(bytes - at)]);
+                }
+            }
+            self.advance(bytes, each);
+            len -= step;
+        }
+    }
+
+    /// Gives the last region.
+    pub(crate) fn end(&mut self, each: &mut impl FnMut(u32, Vec<u8>)) {
+        if let Some(row) = row(&self.pages, || self.whole.digest128()) {
+            each(self.region, row);
+        }
+        self.whole.reset();
+        self.pages.clear();
+        self.len = 0;
+        self.region += 1;
+    }
+
+    fn advance(&mut self, bytes: usize, each: &mut impl FnMut(u32, Vec<u8>)) {
+        self.len += bytes;
+        if self.len == REGION_BYTES {
+            self.end(each);
+        }
+    }
+}
+
+impl fmt::Debug for Hashing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hashing")
+            .field("region", &self.region)
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}
+
 fn hash(bytes: &[u8], page_bytes: usize) -> Option<Vec<u8>> {
     let pages: Vec<u64> = bytes.chunks(page_bytes).map(hash_page).collect();
+    row(&pages, || xxh3_128(bytes))
+}
+
+fn row(pages: &[u64], whole: impl FnOnce() -> u128) -> Option<Vec<u8>> {
     if pages.iter().all(|page| *page == 0) {
         return None;
     }
-    let mut row = xxh3_128(bytes).to_le_bytes().to_vec();
+    let mut row = Vec::with_capacity(16 + 8 * pages.len() + 1);
+    row.extend(whole().to_le_bytes());
     row.extend(pages.iter().flat_map(|page| page.to_le_bytes()));
     Some(row)
 }

@@ -11,15 +11,15 @@ use rustix::{fs::SeekFrom, io::Errno};
 
 use super::{
     SourceError,
-    blocks::{self, REGION_BYTES, Run},
+    blocks::{self, REGION_BYTES, Run, ZEROS},
     piece::Piece,
     tree::{self, Seen},
 };
 
 /// The most holes that are hashed as zeros; a file with more has no hash of its whole content.
-const HASHED_HOLES_MAX: u64 = 256 << 20;
+pub(crate) const HASHED_HOLES_MAX: u64 = 256 << 20;
 
-const REGION: u64 = REGION_BYTES as u64;
+pub(crate) const REGION: u64 = REGION_BYTES as u64;
 
 /// Where the block hashes of a file come from and go to.
 pub(crate) trait Regions {
@@ -154,12 +154,7 @@ impl Pass {
     fn skip_hole(&mut self, file: &OwnedFd, map: &impl Regions) -> Result<(), PassError> {
         let offset = u64::from(self.region) * REGION;
         let size = self.start.signature.size;
-        let data = match rustix::fs::seek(file, SeekFrom::Data(offset)) {
-            Ok(data) => data.min(size),
-            Err(Errno::NXIO) => size,
-            // No such seek here: all of it is data.
-            Err(_) => offset,
-        };
+        let data = data_from(file, offset).min(size);
         let data_region = u32::try_from(data / REGION).unwrap_or(u32::MAX);
         let data_region = if data >= size { self.region_count } else { data_region };
         if data_region <= self.region {
@@ -174,7 +169,6 @@ impl Pass {
     }
 
     fn skip_hash(&mut self, mut len: u64) {
-        static ZEROS: [u8; 65536] = [0; 65536];
         self.holes += len;
         if self.holes > HASHED_HOLES_MAX {
             self.hasher = None;
@@ -205,6 +199,17 @@ impl Pass {
         self.runs = blocks::changed(before.as_deref(), self.hashes.as_deref(), len).into();
         self.in_region = true;
         Ok(())
+    }
+}
+
+/// Returns where from `offset` on a file has data: beyond every file where only a hole is left, and right there where the file
+/// system does not tell.
+pub(crate) fn data_from(file: &OwnedFd, offset: u64) -> u64 {
+    match rustix::fs::seek(file, SeekFrom::Data(offset)) {
+        Ok(data) => data,
+        Err(Errno::NXIO) => u64::MAX,
+        // No such seek here: all of it is data.
+        Err(_) => offset,
     }
 }
 
