@@ -56,6 +56,12 @@ impl Pending {
         Ok(())
     }
 
+    /// Has a file become a version when it is read; tells whether it is being read.
+    pub(crate) fn end_writing(&mut self, file: FileId) -> bool {
+        let reading = self.transfers.iter_mut().find(|transfer| transfer.file == file);
+        reading.map(Transfer::end_writing).is_some()
+    }
+
     /// Gives up the reading of a big file: the names that waited for it are looked at anew.
     pub(crate) fn break_transfer(&mut self, file: FileId) {
         self.transfers.retain(|transfer| transfer.file != file);

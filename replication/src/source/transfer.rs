@@ -19,6 +19,7 @@ use super::{
     owners::Owners,
     pass::{self, Pass, PassError, Pause, Regions},
     piece::Piece,
+    shadow::{Shadow, Shot},
     tree::{self, Seen},
 };
 use crate::capture::Touch;
@@ -43,6 +44,10 @@ pub(crate) struct Transfer {
     /// The file has no name yet.
     pub(crate) born: bool,
     open: OwnedFd,
+    /// What is read instead of the file: what it held when this began.
+    content: Option<OwnedFd>,
+    /// How it was touched since it is not read itself.
+    later: Touch,
     pass: Pass,
     meta: Meta,
     fresh: bool,
@@ -67,17 +72,18 @@ pub(crate) enum Step {
 }
 
 impl Transfer {
-    /// Begins to read an open file by its block hashes.
+    /// Begins to read an open file by its block hashes; `shot` is what it holds now, where that can be had.
     pub(crate) fn begin(
         tx: &mut Tx<'_>,
         owners: &mut Owners,
-        open: OwnedFd,
+        (open, shot): (OwnedFd, Option<Shot>),
         file: FileId,
         record: &FileRecord,
         born: bool,
     ) -> Result<io::Result<Self>, SourceError> {
-        let looked = tree::look_at(open.as_fd())
-            .and_then(|seen| Ok((tree::meta_of_open(owners, open.as_fd(), &seen)?, seen)));
+        let seen = shot.as_ref().map_or_else(|| tree::look_at(open.as_fd()), |shot| Ok(shot.seen));
+        let looked =
+            seen.and_then(|seen| Ok((tree::meta_of_open(owners, open.as_fd(), &seen)?, seen)));
         let (mut meta, seen) = match looked {
             Ok(looked) => looked,
             Err(error) => return Ok(Err(error)),
@@ -92,14 +98,24 @@ impl Transfer {
             // From its first part on this is a base that later changes can build on.
             tx.end_stale(file, Seq(tx.state.head).next())?;
         }
+        let is_racy = shot.as_ref().is_some_and(|shot| shot.is_racy);
+        let (pass, content) = match shot {
+            None => (Pass::new(file, seen), None),
+            Some(Shot { content, since: Some((changed, parts)), .. }) if !fresh => {
+                (Pass::over(file, seen, changed, parts), Some(content))
+            }
+            Some(shot) => (Pass::in_parts(file, seen), Some(shot.content)),
+        };
         Ok(Ok(Self {
             file,
             touch: Touch::default(),
-            written: false,
+            written: is_racy,
             again: false,
             born,
             open,
-            pass: Pass::new(file, seen),
+            content,
+            later: Touch::default(),
+            pass,
             meta,
             fresh,
             passes: 1,
@@ -122,7 +138,8 @@ impl Transfer {
             return Ok(Step::Failed(error));
         }
         let mut piece = Piece::default();
-        let pause = match self.pass.step(&self.open, &mut tx.map, &mut piece, budget) {
+        let content = self.content.as_ref().unwrap_or(&self.open);
+        let pause = match self.pass.step(content, &mut tx.map, &mut piece, budget) {
             Ok(pause) => pause,
             Err(PassError::Map(error)) => return Err(error),
             Err(PassError::Read(error)) => return Ok(Step::Failed(error)),
@@ -134,11 +151,13 @@ impl Transfer {
             }
             return Ok(Step::Part(Box::new(self.part(piece))));
         }
-        let now = match tree::look_at(self.open.as_fd()) {
-            Ok(now) => now,
-            Err(error) => return Ok(Step::Failed(error)),
+        let stable = match &self.content {
+            Some(_) => true,
+            None => match tree::look_at(self.open.as_fd()) {
+                Ok(now) => now.signature == self.pass.start.signature,
+                Err(error) => return Ok(Step::Failed(error)),
+            },
         };
-        let stable = now.signature == self.pass.start.signature;
         if !stable && self.passes < PASSES_MAX {
             // What was read so far is sent; the next pass brings what changed meanwhile.
             self.again = true;
@@ -165,8 +184,42 @@ impl Transfer {
 
     /// Hears how the file was touched while it is read.
     pub(crate) fn touched(&mut self, touch: Touch) {
-        self.touch.add(touch);
-        self.written |= touch.modified;
+        if self.content.is_some() {
+            self.later.add(touch);
+        } else {
+            self.touch.add(touch);
+            self.written |= touch.modified;
+        }
+    }
+
+    /// Has the file become a version when it is read, as if whoever writes it had ended.
+    pub(crate) fn end_writing(&mut self) {
+        self.touch.closed = true;
+    }
+
+    /// Tells whether what is read is not the file itself.
+    pub(crate) fn is_of_shot(&self) -> bool {
+        self.content.is_some()
+    }
+
+    /// Lets go of what the file held when this began: it is read itself, from its beginning.
+    pub(crate) fn end_shot(&mut self) {
+        if self.content.take().is_some() {
+            self.again = true;
+            let later = std::mem::take(&mut self.later);
+            self.touched(later);
+        }
+    }
+
+    /// Returns how the file was touched since what is read of it: it is to be looked at for that when this is done.
+    pub(crate) fn later(&self) -> Option<Touch> {
+        (self.later != Touch::default()).then_some(self.later)
+    }
+
+    /// Returns what was read, to be the file's shadow, when all of it was.
+    pub(crate) fn into_shadow(mut self, hash: Option<ContentHash>) -> Option<Shadow> {
+        let parts = self.pass.take_parts();
+        self.content.map(|content| Shadow::new(content, self.pass.start.signature, hash, parts))
     }
 
     /// Tells whether the next step begins another pass: what was told of the file until then is in it.
