@@ -34,7 +34,7 @@ pub(crate) fn with_own_mounts(test: &str, body: impl FnOnce()) {
     assert!(said.contains("1 passed"), "there is no test {test}: {said}");
 }
 
-pub(crate) fn run(command: &str, arguments: &[&Path]) {
+fn run(command: &str, arguments: &[&Path]) {
     let words: Vec<&str> = command.split(' ').collect();
     let done = Command::new(words[0]).args(&words[1..]).args(arguments).output().unwrap();
     assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));

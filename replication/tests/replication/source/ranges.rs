@@ -3,20 +3,16 @@
 use std::{
     fs::{self, File, OpenOptions},
     os::unix::fs::FileExt,
-    path::{Path, PathBuf},
-    process::Command,
+    path::Path,
     time::Duration,
 };
 
 use keepshare_base::ContentHash;
+use keepshare_support::{Scratch, tools};
 use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
 use rustix::fs::{FallocateFlags, fallocate};
 
-use super::{
-    edits::captures,
-    mounts::{run, with_own_mounts},
-    support::Rig,
-};
+use super::{edits::captures, mounts::with_own_mounts, support::Rig};
 
 const MIB: u64 = 1 << 20;
 
@@ -27,35 +23,16 @@ const LARGE: u64 = 24 * MIB;
 fn on_both(test: &str, body: impl Fn(&mut Rig)) {
     with_own_mounts(&format!("{}::{test}", module_path!()), || {
         for kind in ["xfs", "btrfs"] {
-            let dir = tempfile::tempdir().unwrap();
-            let Some(place) = mount_image(kind, dir.path()) else { continue };
+            let mut scratch = Scratch::new("ranges").unwrap();
+            let Some(place) = scratch.mount_image("mounted", kind, 600 * MIB).unwrap() else {
+                tools::skip(test, &format!("no {kind} can be made and mounted here"));
+                continue;
+            };
             let mode = captures()[0];
             eprintln!("{kind}, {mode:?}");
             body(&mut Rig::with_place(mode, &place));
-            run("umount", &[&place]);
         }
     });
-}
-
-/// Mounts a new file system; `None` where it cannot be made here.
-fn mount_image(kind: &str, dir: &Path) -> Option<PathBuf> {
-    let (image, at) = (dir.join("image"), dir.join("mounted"));
-    fs::create_dir(&at).unwrap();
-    File::create(&image).unwrap().set_len(600 * MIB).unwrap();
-    let made = Command::new(format!("mkfs.{kind}")).arg("-q").arg(&image).status();
-    let mounted = made
-        .is_ok_and(|made| made.success())
-        .then(|| Command::new("mount").args(["-o", "loop"]).args([&image, &at]).status());
-    match mounted {
-        Some(Ok(mounted)) if mounted.success() => Some(at),
-        _ => {
-            keepshare_support::tools::skip(
-                "ranges",
-                &format!("no {kind} can be made and mounted here"),
-            );
-            None
-        }
-    }
 }
 
 fn noise(len: u64, seed: u64) -> Vec<u8> {
@@ -127,7 +104,7 @@ fn only_what_was_written_is_read() {
 #[test]
 fn whatever_is_done_to_a_large_file_is_followed() {
     on_both("whatever_is_done_to_a_large_file_is_followed", |rig| {
-        let seed = keepshare_support::tools::seed("whatever_is_done_to_a_large_file_is_followed");
+        let seed = tools::seed("whatever_is_done_to_a_large_file_is_followed");
         let mut rng = StdRng::seed_from_u64(seed);
         fs::write(rig.path("f"), noise(LARGE, seed)).unwrap();
         rig.begin();
