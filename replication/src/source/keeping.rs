@@ -190,7 +190,7 @@ fn begin(
     // No object of the source: it is known only until it is journaled.
     let record = FileRecord::new(Inode::default(), Signature::default(), meta);
     tx.map.set_record(file, &record)?;
-    Transfer::begin(tx, owners, (open, None), file, &record, true)
+    Transfer::begin(tx, owners, open, file, &record, true)
 }
 
 /// Leaves only the owner's rights to a file whose folder is not known any more: that may have been closed to all others.

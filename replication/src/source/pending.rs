@@ -30,7 +30,9 @@ pub(crate) struct Pending {
 impl Pending {
     /// Tells whether there is something to do now.
     pub(crate) fn is_busy(&self) -> bool {
-        self.agenda.is_busy() || !self.transfers.is_empty() || !self.keeping.is_empty()
+        self.agenda.is_busy()
+            || self.transfers.iter().any(|transfer| !transfer.is_waiting())
+            || !self.keeping.is_empty()
     }
 
     /// Returns how much there is to do.

@@ -6,6 +6,9 @@
 //! that is read, and from the next shadow, which nobody changes under the reader: a file that is being written all the time
 //! is read as it was at one moment.
 //!
+//! A clone waits until what was written to the file is on the disk. So it is made on a thread of its own, and the file is read
+//! when it is there ([`Awaited`]).
+//!
 //! Shadows end with the process, with the folder, and when the disk gets short of space. What is read without one is
 //! compared by its block hashes, as on any other file system.
 
@@ -13,6 +16,12 @@ use std::{
     collections::HashMap,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, Receiver},
+    },
+    thread,
 };
 
 use keepshare_base::{ContentHash, FileId, PartHash};
@@ -23,6 +32,7 @@ use rustix::fs::{self, Mode, OFlags};
 
 use super::{
     extents::{self, Ranges},
+    shared::Shared,
     tree::{self, Seen},
 };
 use crate::clock::mono;
@@ -38,6 +48,9 @@ const FILES_MAX: usize = 256;
 
 /// The most bytes of files with a shadow: what is kept of their parts takes 64 MiB.
 const TOTAL_BYTES_MAX: u64 = 128 << 30;
+
+/// The most files that are cloned at a time, each by a thread.
+const AT_ONCE: usize = 4;
 
 /// One part in so many of the disk is left to others: where less is free all shadows end.
 const FREE_PART: u64 = 16;
@@ -69,10 +82,21 @@ pub(crate) struct Shot {
     pub(crate) since: Option<(Ranges, Option<Vec<PartHash>>)>,
 }
 
+/// What a file will be seen to hold.
+#[derive(Debug)]
+pub(crate) struct Awaited {
+    shot: Receiver<Shot>,
+    is_there: Arc<AtomicBool>,
+}
+
 /// The shadows of a source's files.
 #[derive(Debug)]
 pub(crate) struct Shadows {
     exact_times: bool,
+    /// Whose thread waits for shots.
+    shared: Arc<Shared>,
+    /// As many as threads that make one, and one more.
+    running: Arc<()>,
     files: HashMap<FileId, (u64, Shadow)>,
     count: u64,
     next_look: MonoTime,
@@ -80,39 +104,42 @@ pub(crate) struct Shadows {
 
 impl Shadows {
     /// Begins with none; with `exact_times` two changes of a file never leave the same time.
-    pub(crate) fn new(exact_times: bool) -> Self {
-        Self { exact_times, files: HashMap::new(), count: 0, next_look: mono() }
+    pub(crate) fn new(exact_times: bool, shared: Arc<Shared>) -> Self {
+        let (files, running) = (HashMap::new(), Arc::new(()));
+        Self { exact_times, shared, running, files, count: 0, next_look: mono() }
     }
 
-    /// Takes what a file holds at this moment; `None` where its file system cannot, or it is not worth it. Its shadow is
-    /// gone then: with [`Self::keep`] comes the next, when the map knows what was read.
+    /// Has what a file holds be taken at one moment; `None` where it is not worth it, or enough are being taken. Its shadow
+    /// is gone then: with [`Self::keep`] comes the next, when the map knows what was read.
     pub(crate) fn shoot(
         &mut self,
         root: BorrowedFd<'_>,
         open: BorrowedFd<'_>,
         file: FileId,
         record: &FileRecord,
-    ) -> Option<Shot> {
+    ) -> Option<Awaited> {
         let former = self.files.remove(&file).map(|(_, shadow)| shadow);
-        let seen = tree::look_at(open).ok()?;
-        let len = seen.signature.size;
-        if !(FILE_BYTES_MIN..=FILE_BYTES_MAX).contains(&len) || is_short(root) {
-            return None;
-        }
-        let content = clone(root, open).ok()?;
-        // It grew or was cut in between.
-        if tree::look_at(content.as_fd()).ok()?.signature.size != len {
-            return None;
-        }
         let former = former.filter(|former| former.is_known_to(record));
-        let since = former.and_then(|former| {
-            let mut ranges = extents::differences(&former.content, &content, len).ok()??;
-            add_border(&mut ranges, former.len, len);
-            let differ: u64 = ranges.iter().map(|range| range.end - range.start).sum();
-            (differ <= len / 2).then_some((ranges, former.parts))
-        });
-        let when = When { stamp: now(), now: mono(), exact_times: self.exact_times };
-        Some(Shot { seen, is_racy: when.is_racy(seen.signature.mtime), content, since })
+        let len = tree::look_at(open).ok()?.signature.size;
+        let is_busy = Arc::strong_count(&self.running) > AT_ONCE;
+        if !(FILE_BYTES_MIN..=FILE_BYTES_MAX).contains(&len) || is_busy {
+            return None;
+        }
+        let (root, open) = (root.try_clone_to_owned().ok()?, open.try_clone_to_owned().ok()?);
+        let (send, shot) = mpsc::sync_channel(1);
+        let is_there = Arc::new(AtomicBool::new(false));
+        let end = End { is_there: is_there.clone(), shared: self.shared.clone() };
+        let (running, exact_times) = (self.running.clone(), self.exact_times);
+        let taking = move || {
+            let _end = end;
+            let _running = running;
+            if let Some(shot) = take(root.as_fd(), open.as_fd(), former, exact_times) {
+                // Nobody waits for it any more where this fails.
+                let _ = send.send(shot);
+            }
+        };
+        thread::Builder::new().name("shadow".to_owned()).spawn(taking).ok()?;
+        Some(Awaited { shot, is_there })
     }
 
     /// Keeps what was read of a file.
@@ -162,6 +189,31 @@ impl Shadows {
     }
 }
 
+impl Awaited {
+    /// Tells whether it is known what the file held, or that it cannot be had.
+    pub(crate) fn is_there(&self) -> bool {
+        self.is_there.load(Ordering::Acquire)
+    }
+
+    /// Takes what the file held, `Some(None)` where that cannot be had; `None`: it is not known yet.
+    pub(crate) fn take(&self) -> Option<Option<Shot>> {
+        self.is_there().then(|| self.shot.try_recv().ok())
+    }
+}
+
+/// Says at the end of a thread, however it comes, that no more is to be waited for.
+struct End {
+    is_there: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.is_there.store(true, Ordering::Release);
+        self.shared.wake_up();
+    }
+}
+
 impl Shadow {
     /// Returns the shadow of a content that was read, and is known to the map by this signature and hash.
     pub(crate) fn new(
@@ -183,6 +235,35 @@ impl Shadow {
     }
 }
 
+/// Takes what a file holds; `None` where its file system cannot, or is short of space.
+fn take(
+    root: BorrowedFd<'_>,
+    open: BorrowedFd<'_>,
+    former: Option<Shadow>,
+    exact_times: bool,
+) -> Option<Shot> {
+    if is_short(root) {
+        return None;
+    }
+    // Whoever writes to the file waits while it is cloned: what is not on the disk by then goes there before.
+    extents::flush(open).ok()?;
+    let seen = tree::look_at(open).ok()?;
+    let when = When { stamp: now(), now: mono(), exact_times };
+    let len = seen.signature.size;
+    let content = clone(root, open).ok()?;
+    // It grew or was cut in between.
+    if tree::look_at(content.as_fd()).ok()?.signature.size != len {
+        return None;
+    }
+    let since = former.and_then(|former| {
+        let mut ranges = extents::differences(&former.content, &content, len).ok()??;
+        add_border(&mut ranges, former.len, len);
+        let differ: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+        (differ <= len / 2).then_some((ranges, former.parts))
+    });
+    Some(Shot { seen, is_racy: when.is_racy(seen.signature.mtime), content, since })
+}
+
 /// The hash of a part says how long it is, too: where a file ended, and where it ends now, it is hashed anew.
 fn add_border(ranges: &mut Ranges, before: u64, now: u64) {
     if before == now {
@@ -199,8 +280,6 @@ fn add_border(ranges: &mut Ranges, before: u64, now: u64) {
 fn clone(root: BorrowedFd<'_>, open: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
     let content = fs::openat(root, ".", flags, Mode::RUSR | Mode::WUSR)?;
-    // Whoever writes to it waits while it is cloned: what is not on the disk by then goes there before.
-    extents::flush(open)?;
     fs::ioctl_ficlone(&content, open)?;
     Ok(content)
 }

@@ -82,7 +82,13 @@ impl<'a> Survey<'a> {
         born: bool,
     ) -> Result<io::Result<Transfer>, SourceError> {
         let shot = self.shadows.shoot(self.tree.root().as_fd(), open.as_fd(), file, record);
-        Transfer::begin(tx, self.owners, (open, shot), file, record, born)
+        let begun = Transfer::begin(tx, self.owners, open, file, record, born)?;
+        Ok(begun.map(|mut transfer| {
+            if let Some(shot) = shot {
+                transfer.wait_for(shot);
+            }
+            transfer
+        }))
     }
 
     /// Remembers what was read of a file, now that the map knows it by this hash.

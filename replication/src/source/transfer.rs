@@ -19,7 +19,7 @@ use super::{
     owners::Owners,
     pass::{self, Pass, PassError, Pause, Regions},
     piece::Piece,
-    shadow::{Shadow, Shot},
+    shadow::{Awaited, Shadow, Shot},
     tree::{self, Seen},
 };
 use crate::capture::Touch;
@@ -44,8 +44,7 @@ pub(crate) struct Transfer {
     /// The file has no name yet.
     pub(crate) born: bool,
     open: OwnedFd,
-    /// What is read instead of the file: what it held when this began.
-    content: Option<OwnedFd>,
+    content: From,
     /// How it was touched since it is not read itself.
     later: Touch,
     pass: Pass,
@@ -56,6 +55,17 @@ pub(crate) struct Transfer {
     changed: bool,
     /// How long reading took until now.
     pub(crate) took: Duration,
+}
+
+/// What is read.
+#[derive(Debug)]
+enum From {
+    /// The file itself.
+    File,
+    /// What it holds at a moment that is to come: nothing is read until then.
+    Awaited(Awaited),
+    /// What it held at one moment.
+    Shot(OwnedFd),
 }
 
 /// What a step gave.
@@ -72,18 +82,17 @@ pub(crate) enum Step {
 }
 
 impl Transfer {
-    /// Begins to read an open file by its block hashes; `shot` is what it holds now, where that can be had.
+    /// Begins to read an open file by its block hashes.
     pub(crate) fn begin(
         tx: &mut Tx<'_>,
         owners: &mut Owners,
-        (open, shot): (OwnedFd, Option<Shot>),
+        open: OwnedFd,
         file: FileId,
         record: &FileRecord,
         born: bool,
     ) -> Result<io::Result<Self>, SourceError> {
-        let seen = shot.as_ref().map_or_else(|| tree::look_at(open.as_fd()), |shot| Ok(shot.seen));
-        let looked =
-            seen.and_then(|seen| Ok((tree::meta_of_open(owners, open.as_fd(), &seen)?, seen)));
+        let looked = tree::look_at(open.as_fd())
+            .and_then(|seen| Ok((tree::meta_of_open(owners, open.as_fd(), &seen)?, seen)));
         let (mut meta, seen) = match looked {
             Ok(looked) => looked,
             Err(error) => return Ok(Err(error)),
@@ -98,24 +107,16 @@ impl Transfer {
             // From its first part on this is a base that later changes can build on.
             tx.end_stale(file, Seq(tx.state.head).next())?;
         }
-        let is_racy = shot.as_ref().is_some_and(|shot| shot.is_racy);
-        let (pass, content) = match shot {
-            None => (Pass::new(file, seen), None),
-            Some(Shot { content, since: Some((changed, parts)), .. }) if !fresh => {
-                (Pass::over(file, seen, changed, parts), Some(content))
-            }
-            Some(shot) => (Pass::in_parts(file, seen), Some(shot.content)),
-        };
         Ok(Ok(Self {
             file,
             touch: Touch::default(),
-            written: is_racy,
+            written: false,
             again: false,
             born,
             open,
-            content,
+            content: From::File,
             later: Touch::default(),
-            pass,
+            pass: Pass::new(file, seen),
             meta,
             fresh,
             passes: 1,
@@ -125,6 +126,35 @@ impl Transfer {
         }))
     }
 
+    /// Has what the file holds at one moment be read instead of it, when that is there.
+    pub(crate) fn wait_for(&mut self, shot: Awaited) {
+        self.content = From::Awaited(shot);
+    }
+
+    /// Tells whether there is nothing to read yet.
+    pub(crate) fn is_waiting(&self) -> bool {
+        matches!(&self.content, From::Awaited(shot) if !shot.is_there())
+    }
+
+    /// Takes what the file held; `None`: it is read itself after all.
+    fn take_shot(&mut self, owners: &mut Owners, shot: Option<Shot>) -> io::Result<()> {
+        let Some(Shot { seen, is_racy, content, since }) = shot else {
+            self.passes = 0;
+            self.end_shot();
+            return Ok(());
+        };
+        let mut meta = tree::meta_of_open(owners, self.open.as_fd(), &seen)?;
+        owners.keep(&mut meta, &self.meta);
+        self.meta = meta;
+        self.written |= is_racy;
+        self.pass = match since {
+            Some((changed, parts)) if !self.fresh => Pass::over(self.file, seen, changed, parts),
+            _ => Pass::in_parts(self.file, seen),
+        };
+        self.content = From::Shot(content);
+        Ok(())
+    }
+
     /// Reads on: at most `budget` bytes, or one part.
     pub(crate) fn step(
         &mut self,
@@ -132,13 +162,25 @@ impl Transfer {
         owners: &mut Owners,
         budget: u64,
     ) -> Result<Step, SourceError> {
+        if let From::Awaited(awaited) = &self.content {
+            let shot = match awaited.take() {
+                Some(shot) => shot,
+                None => return Ok(Step::Paused),
+            };
+            if let Err(error) = self.take_shot(owners, shot) {
+                return Ok(Step::Failed(error));
+            }
+        }
         if self.again
             && let Err(error) = self.begin_again(owners)
         {
             return Ok(Step::Failed(error));
         }
         let mut piece = Piece::default();
-        let content = self.content.as_ref().unwrap_or(&self.open);
+        let content = match &self.content {
+            From::Shot(content) => content,
+            _ => &self.open,
+        };
         let pause = match self.pass.step(content, &mut tx.map, &mut piece, budget) {
             Ok(pause) => pause,
             Err(PassError::Map(error)) => return Err(error),
@@ -152,8 +194,8 @@ impl Transfer {
             return Ok(Step::Part(Box::new(self.part(piece))));
         }
         let stable = match &self.content {
-            Some(_) => true,
-            None => match tree::look_at(self.open.as_fd()) {
+            From::Shot(_) => true,
+            _ => match tree::look_at(self.open.as_fd()) {
                 Ok(now) => now.signature == self.pass.start.signature,
                 Err(error) => return Ok(Step::Failed(error)),
             },
@@ -184,7 +226,7 @@ impl Transfer {
 
     /// Hears how the file was touched while it is read.
     pub(crate) fn touched(&mut self, touch: Touch) {
-        if self.content.is_some() {
+        if self.is_of_shot() {
             self.later.add(touch);
         } else {
             self.touch.add(touch);
@@ -199,12 +241,13 @@ impl Transfer {
 
     /// Tells whether what is read is not the file itself.
     pub(crate) fn is_of_shot(&self) -> bool {
-        self.content.is_some()
+        !matches!(self.content, From::File)
     }
 
     /// Lets go of what the file held when this began: it is read itself, from its beginning.
     pub(crate) fn end_shot(&mut self) {
-        if self.content.take().is_some() {
+        if self.is_of_shot() {
+            self.content = From::File;
             self.again = true;
             let later = std::mem::take(&mut self.later);
             self.touched(later);
@@ -219,7 +262,12 @@ impl Transfer {
     /// Returns what was read, to be the file's shadow, when all of it was.
     pub(crate) fn into_shadow(mut self, hash: Option<ContentHash>) -> Option<Shadow> {
         let parts = self.pass.take_parts();
-        self.content.map(|content| Shadow::new(content, self.pass.start.signature, hash, parts))
+        match self.content {
+            From::Shot(content) => {
+                Some(Shadow::new(content, self.pass.start.signature, hash, parts))
+            }
+            _ => None,
+        }
     }
 
     /// Tells whether the next step begins another pass: what was told of the file until then is in it.

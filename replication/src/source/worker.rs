@@ -363,7 +363,7 @@ impl Worker {
         lock(&self.shared.status).shared =
             shared.map(|name| SharedFileSystem { name, rescan_every: shared_every });
         let exact_times = tree::has_exact_times(tree.root());
-        let shadows = Shadows::new(exact_times);
+        let shadows = Shadows::new(exact_times, self.shared.clone());
         self.attached = Some(Attached { exact_times, tree, capture, mounts, shadows });
         Ok(())
     }

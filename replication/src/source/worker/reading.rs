@@ -35,7 +35,8 @@ impl Turn<'_, '_> {
     /// Reads on in the next big file; returns the last row of one that is finished, and the names that waited for it.
     pub(super) fn step_transfer(&mut self) -> Result<Finished, SourceError> {
         let (mut ready, mut names) = (BTreeMap::new(), Vec::new());
-        let Some(mut transfer) = self.transfers.pop_front() else {
+        let next = self.transfers.iter().position(|transfer| !transfer.is_waiting());
+        let Some(mut transfer) = next.and_then(|next| self.transfers.remove(next)) else {
             return Ok((ready, names));
         };
         let file = transfer.file;
