@@ -149,6 +149,7 @@ fn page_hash(row: Option<&[u8]>, page: usize) -> u64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "one stretch of several that could be")]
 mod tests {
     use super::*;
 

@@ -126,6 +126,7 @@ fn next<I: Iterator<Item = io::Result<Extent>>>(
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "one stretch of several that could be")]
 mod tests {
     use super::*;
 

@@ -163,10 +163,7 @@ impl Transfer {
         budget: u64,
     ) -> Result<Step, SourceError> {
         if let From::Awaited(awaited) = &self.content {
-            let shot = match awaited.take() {
-                Some(shot) => shot,
-                None => return Ok(Step::Paused),
-            };
+            let Some(shot) = awaited.take() else { return Ok(Step::Paused) };
             if let Err(error) = self.take_shot(owners, shot) {
                 return Ok(Step::Failed(error));
             }
