@@ -57,7 +57,7 @@ mod tests {
     fn the_merged_hash_is_that_of_all_bytes() {
         let part = PART_BYTES as u64;
         for len in (1..10).flat_map(|n| [n * part - 1, n * part, n * part + 1]) {
-            let bytes: Vec<u8> = (0..len).map(|at| (at / 7 + at) as u8).collect();
+            let bytes: Vec<u8> = (0..len).map(|at| (at / 7 + at).to_le_bytes()[0]).collect();
             let parts = bytes.chunks(PART_BYTES).zip(0..).map(|(bytes, n)| hash_part(n, bytes));
             let parts: Vec<_> = parts.collect();
             let expected = (len > part).then(|| ContentHash::of(&bytes));
