@@ -142,9 +142,12 @@ impl Pass {
                 if self.read >= until {
                     return Ok(Pause::Budget);
                 }
-                match self.changed {
+                match &self.changed {
                     None => self.skip_hole(file, map)?,
-                    Some(_) => self.skip_unchanged(),
+                    Some(changed) => {
+                        let next = next_changed(changed, self.region);
+                        self.region = next.unwrap_or(u32::MAX).min(self.region_count);
+                    }
                 }
                 if self.region >= self.region_count {
                     continue;
@@ -179,15 +182,6 @@ impl Pass {
     /// Returns the hashes of the parts, at the end of a pass that leaves them.
     pub(crate) fn take_parts(&mut self) -> Option<Vec<PartHash>> {
         std::mem::replace(&mut self.hashing, Hashing::unknown()).into_parts()
-    }
-
-    /// Moves to the next region in which something changed.
-    fn skip_unchanged(&mut self) {
-        let offset = u64::from(self.region) * REGION;
-        let ranges = self.changed.as_deref().unwrap_or_default();
-        let next = ranges[ranges.partition_point(|range| range.end <= offset)..].first();
-        let region = next.map(|range| u32::try_from(range.start / REGION).unwrap_or(u32::MAX));
-        self.region = region.unwrap_or(u32::MAX).max(self.region).min(self.region_count);
     }
 
     /// Moves to the next region that holds data, or had data when it was read last.
@@ -242,6 +236,13 @@ impl Pass {
         self.in_region = true;
         Ok(())
     }
+}
+
+/// Returns the first region from `region` on in which something changed.
+fn next_changed(changed: &[Range<u64>], region: u32) -> Option<u32> {
+    let offset = u64::from(region) * REGION;
+    let next = changed.get(changed.partition_point(|range| range.end <= offset))?;
+    Some(u32::try_from(next.start / REGION).unwrap_or(u32::MAX).max(region))
 }
 
 /// Returns the parts of `len` bytes from `offset` on in which something changed, as stretches of these bytes.

@@ -18,17 +18,21 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{self, Receiver},
     },
     thread,
+    time::Duration,
 };
 
 use keepshare_base::{ContentHash, FileId, PartHash};
 use keepshare_decide::{FileRecord, Signature, compose::When};
 use keepshare_host::clock::now;
 use keepshare_proto::MonoTime;
-use rustix::fs::{self, Mode, OFlags};
+use rustix::{
+    fs::{self, Mode, OFlags},
+    process::{Resource, getrlimit},
+};
 
 use super::{
     extents::{self, Ranges},
@@ -46,7 +50,10 @@ const FILE_BYTES_MAX: u64 = 64 << 30;
 /// The most files with a shadow, each of which is an open file of ours. The one that was read longest ago makes room.
 const FILES_MAX: usize = 256;
 
-/// The most bytes of files with a shadow: what is kept of their parts takes 64 MiB.
+/// And no more than one part in so many of the files that this process may open: other sets have shadows, too.
+const OPEN_PART: u64 = 16;
+
+/// The most bytes of files with a shadow: what is kept of their parts takes 64 MiB. As many may be of those that are being read.
 const TOTAL_BYTES_MAX: u64 = 128 << 30;
 
 /// The most files that are cloned at a time, each by a thread.
@@ -56,7 +63,7 @@ const AT_ONCE: usize = 4;
 const FREE_PART: u64 = 16;
 
 /// How often it is looked whether the disk gets short.
-const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What a file held.
 #[derive(Debug)]
@@ -78,6 +85,10 @@ pub(crate) struct Shot {
     pub(crate) is_racy: bool,
     /// The content.
     pub(crate) content: OwnedFd,
+    /// How long it took to have it.
+    pub(crate) took: Duration,
+    /// Holds its share of what may be read at a time.
+    pub(crate) room: Room,
     /// Where it may differ from what was read last, and the hashes of the parts of that; `None`: anywhere.
     pub(crate) since: Option<(Ranges, Option<Vec<PartHash>>)>,
 }
@@ -89,6 +100,13 @@ pub(crate) struct Awaited {
     is_there: Arc<AtomicBool>,
 }
 
+/// Bytes of files that are being cloned, or read from a clone, given back on drop.
+#[derive(Debug)]
+pub(crate) struct Room {
+    bytes: u64,
+    taken: Arc<AtomicU64>,
+}
+
 /// The shadows of a source's files.
 #[derive(Debug)]
 pub(crate) struct Shadows {
@@ -97,6 +115,8 @@ pub(crate) struct Shadows {
     shared: Arc<Shared>,
     /// As many as threads that make one, and one more.
     running: Arc<()>,
+    taken: Arc<AtomicU64>,
+    files_max: usize,
     files: HashMap<FileId, (u64, Shadow)>,
     count: u64,
     next_look: MonoTime,
@@ -105,8 +125,18 @@ pub(crate) struct Shadows {
 impl Shadows {
     /// Begins with none; with `exact_times` two changes of a file never leave the same time.
     pub(crate) fn new(exact_times: bool, shared: Arc<Shared>) -> Self {
-        let (files, running) = (HashMap::new(), Arc::new(()));
-        Self { exact_times, shared, running, files, count: 0, next_look: mono() }
+        // No limit is none to heed.
+        let open_max = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / OPEN_PART;
+        Self {
+            exact_times,
+            shared,
+            running: Arc::default(),
+            taken: Arc::default(),
+            files_max: usize::try_from(open_max).unwrap_or(usize::MAX).clamp(1, FILES_MAX),
+            files: HashMap::new(),
+            count: 0,
+            next_look: mono(),
+        }
     }
 
     /// Has what a file holds be taken at one moment; `None` where it is not worth it, or enough are being taken. Its shadow
@@ -125,6 +155,7 @@ impl Shadows {
         if !(FILE_BYTES_MIN..=FILE_BYTES_MAX).contains(&len) || is_busy {
             return None;
         }
+        let room = Room::take(&self.taken, len)?;
         let (root, open) = (root.try_clone_to_owned().ok()?, open.try_clone_to_owned().ok()?);
         let (send, shot) = mpsc::sync_channel(1);
         let is_there = Arc::new(AtomicBool::new(false));
@@ -133,12 +164,13 @@ impl Shadows {
         let taking = move || {
             let _end = end;
             let _running = running;
-            if let Some(shot) = take(root.as_fd(), open.as_fd(), former, exact_times) {
+            if let Some(shot) = take(root.as_fd(), open.as_fd(), former, room, exact_times) {
                 // Nobody waits for it any more where this fails.
                 let _ = send.send(shot);
             }
         };
-        thread::Builder::new().name("shadow".to_owned()).spawn(taking).ok()?;
+        let name = format!("shadow-{}", self.shared.config.set);
+        thread::Builder::new().name(name).spawn(taking).ok()?;
         Some(Awaited { shot, is_there })
     }
 
@@ -148,7 +180,7 @@ impl Shadows {
         let total = |files: &HashMap<_, (u64, Shadow)>| {
             files.values().map(|(_, shadow)| shadow.len).sum::<u64>()
         };
-        while self.files.len() >= FILES_MAX
+        while self.files.len() >= self.files_max
             || !self.files.is_empty() && total(&self.files) + shadow.len > TOTAL_BYTES_MAX
         {
             let oldest = self.files.iter().min_by_key(|(_, (count, _))| *count);
@@ -186,6 +218,21 @@ impl Shadows {
     /// Tells whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
         self.files.is_empty()
+    }
+}
+
+impl Room {
+    /// Takes room for a file; `None` where too much is taken.
+    fn take(taken: &Arc<AtomicU64>, bytes: u64) -> Option<Self> {
+        let fits = |now: u64| (now + bytes <= TOTAL_BYTES_MAX).then_some(now + bytes);
+        taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
+        Some(Self { bytes, taken: taken.clone() })
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.taken.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -240,8 +287,10 @@ fn take(
     root: BorrowedFd<'_>,
     open: BorrowedFd<'_>,
     former: Option<Shadow>,
+    room: Room,
     exact_times: bool,
 ) -> Option<Shot> {
+    let began = mono();
     if is_short(root) {
         return None;
     }
@@ -261,7 +310,8 @@ fn take(
         let differ: u64 = ranges.iter().map(|range| range.end - range.start).sum();
         (differ <= len / 2).then_some((ranges, former.parts))
     });
-    Some(Shot { seen, is_racy: when.is_racy(seen.signature.mtime), content, since })
+    let (is_racy, took) = (when.is_racy(seen.signature.mtime), mono().since(began));
+    Some(Shot { seen, is_racy, content, took, room, since })
 }
 
 /// The hash of a part says how long it is, too: where a file ended, and where it ends now, it is hashed anew.
@@ -286,4 +336,38 @@ fn clone(root: BorrowedFd<'_>, open: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 
 fn is_short(root: BorrowedFd<'_>) -> bool {
     fs::fstatvfs(root).is_ok_and(|disk| disk.f_bavail < disk.f_blocks / FREE_PART)
+}
+
+#[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "one stretch of several that could be")]
+mod tests {
+    use super::*;
+
+    /// What is known of the parts of files that are read takes memory, however many are written to at a time.
+    #[test]
+    fn no_more_is_read_at_a_time_than_there_is_room_for() {
+        let taken = Arc::default();
+        let first = Room::take(&taken, FILE_BYTES_MAX).unwrap();
+        let second = Room::take(&taken, TOTAL_BYTES_MAX - FILE_BYTES_MAX).unwrap();
+        assert!(Room::take(&taken, 1).is_none());
+        drop(first);
+        assert!(Room::take(&taken, FILE_BYTES_MAX + 1).is_none());
+        assert!(Room::take(&taken, FILE_BYTES_MAX).is_some(), "it was given back");
+        drop(second);
+        assert_eq!(taken.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn where_a_file_ended_and_ends_it_is_read() {
+        let bordered = |mut ranges: Ranges, before, now| {
+            add_border(&mut ranges, before, now);
+            ranges
+        };
+        assert_eq!(bordered(vec![1..5, 90..100], 100, 100), [1..5, 90..100]);
+        assert_eq!(bordered(vec![1..5], 100, 150), [1..5, 99..150]);
+        assert_eq!(bordered(vec![1..5, 90..120], 100, 150), [1..5, 90..150]);
+        assert_eq!(bordered(vec![1..5, 110..120], 100, 150), [1..5, 99..150]);
+        assert_eq!(bordered(vec![1..5], 150, 100), [1..5, 99..100]);
+        assert_eq!(bordered(vec![], 150, 100), [99..100]);
+    }
 }

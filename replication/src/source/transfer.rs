@@ -19,7 +19,7 @@ use super::{
     owners::Owners,
     pass::{self, Pass, PassError, Pause, Regions},
     piece::Piece,
-    shadow::{Awaited, Shadow, Shot},
+    shadow::{Awaited, Room, Shadow, Shot},
     tree::{self, Seen},
 };
 use crate::capture::Touch;
@@ -64,8 +64,8 @@ enum From {
     File,
     /// What it holds at a moment that is to come: nothing is read until then.
     Awaited(Awaited),
-    /// What it held at one moment.
-    Shot(OwnedFd),
+    /// What it held at one moment, and the room that this takes.
+    Shot { content: OwnedFd, _room: Room },
 }
 
 /// What a step gave.
@@ -138,7 +138,7 @@ impl Transfer {
 
     /// Takes what the file held; `None`: it is read itself after all.
     fn take_shot(&mut self, owners: &mut Owners, shot: Option<Shot>) -> io::Result<()> {
-        let Some(Shot { seen, is_racy, content, since }) = shot else {
+        let Some(Shot { seen, is_racy, content, took, room, since }) = shot else {
             self.passes = 0;
             self.end_shot();
             return Ok(());
@@ -147,11 +147,13 @@ impl Transfer {
         owners.keep(&mut meta, &self.meta);
         self.meta = meta;
         self.written |= is_racy;
+        // Who waited for the disk is left alone as long.
+        self.took += took;
         self.pass = match since {
             Some((changed, parts)) if !self.fresh => Pass::over(self.file, seen, changed, parts),
             _ => Pass::in_parts(self.file, seen),
         };
-        self.content = From::Shot(content);
+        self.content = From::Shot { content, _room: room };
         Ok(())
     }
 
@@ -175,7 +177,7 @@ impl Transfer {
         }
         let mut piece = Piece::default();
         let content = match &self.content {
-            From::Shot(content) => content,
+            From::Shot { content, .. } => content,
             _ => &self.open,
         };
         let pause = match self.pass.step(content, &mut tx.map, &mut piece, budget) {
@@ -191,7 +193,7 @@ impl Transfer {
             return Ok(Step::Part(Box::new(self.part(piece))));
         }
         let stable = match &self.content {
-            From::Shot(_) => true,
+            From::Shot { .. } => true,
             _ => match tree::look_at(self.open.as_fd()) {
                 Ok(now) => now.signature == self.pass.start.signature,
                 Err(error) => return Ok(Step::Failed(error)),
@@ -260,7 +262,7 @@ impl Transfer {
     pub(crate) fn into_shadow(mut self, hash: Option<ContentHash>) -> Option<Shadow> {
         let parts = self.pass.take_parts();
         match self.content {
-            From::Shot(content) => {
+            From::Shot { content, .. } => {
                 Some(Shadow::new(content, self.pass.start.signature, hash, parts))
             }
             _ => None,
