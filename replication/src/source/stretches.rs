@@ -9,8 +9,9 @@ use keepshare_base::ContentHash;
 use rustix::{buffer::spare_capacity, io::Errno};
 
 use super::{
-    blocks::{Hashing, PAGE_BYTES, ZEROS},
-    pass::{self, HASHED_HOLES_MAX, REGION},
+    blocks::{PAGE_BYTES, RegionHasher},
+    hashing::Hashing,
+    pass::{self, REGION},
     piece::Piece,
 };
 
@@ -23,22 +24,15 @@ pub(crate) struct Stretches {
     size: u64,
     /// How far it was read: a page's beginning, or the end.
     offset: u64,
+    regions: RegionHasher,
     hashing: Hashing,
-    /// Of the whole content; none where too much of it is holes.
-    hasher: Option<blake3::Hasher>,
-    holes: u64,
 }
 
 impl Stretches {
     /// Begins with a file of this size.
     pub(crate) fn new(size: u64) -> Self {
-        Self {
-            size,
-            offset: 0,
-            hashing: Hashing::default(),
-            hasher: Some(blake3::Hasher::new()),
-            holes: 0,
-        }
+        let (regions, hashing) = (RegionHasher::default(), Hashing::in_order());
+        Self { size, offset: 0, regions, hashing }
     }
 
     /// Returns as much as goes into one change; `each` gets the number and the hashes of every region that is not zeros. The
@@ -61,21 +55,19 @@ impl Stretches {
             if len == 0 {
                 break;
             }
-            let Self { offset, hashing, hasher, .. } = self;
+            let Self { offset, regions, hashing, .. } = self;
             piece.read(*offset, len, |payload| {
                 let from = payload.len();
                 read_behind(file, payload, len, *offset)?;
                 let bytes = &payload[from..];
-                if let Some(hasher) = hasher {
-                    hasher.update(bytes);
-                }
-                hashing.take(bytes, &mut each);
+                hashing.bytes(*offset, bytes);
+                regions.take(bytes, &mut each);
                 Ok(())
             })?;
             self.offset += len as u64;
         }
         if self.is_over() {
-            self.hashing.end(&mut each);
+            self.regions.end(&mut each);
         }
         Ok(piece)
     }
@@ -87,7 +79,7 @@ impl Stretches {
 
     /// Returns the hash of the whole content, at its end.
     pub(crate) fn hash(&self) -> Option<ContentHash> {
-        self.hasher.as_ref().map(|hasher| ContentHash(*hasher.finalize().as_bytes()))
+        self.hashing.hash(self.size)
     }
 
     /// Takes a hole for the zeros that it is.
@@ -95,19 +87,9 @@ impl Stretches {
         let end = self.offset + len;
         // Where a pass finds a hash there has to be one, and it counts whole regions.
         let last = if end < self.size { end / REGION * REGION } else { end };
-        self.holes += last.saturating_sub(self.offset.next_multiple_of(REGION));
-        if self.holes > HASHED_HOLES_MAX {
-            self.hasher = None;
-        }
-        if let Some(hasher) = &mut self.hasher {
-            let mut left = len;
-            while left > 0 {
-                let step = left.min(ZEROS.len() as u64);
-                hasher.update(&ZEROS[..usize::try_from(step).unwrap_or(0)]);
-                left -= step;
-            }
-        }
-        self.hashing.skip(len, each);
+        self.hashing.count_holes(last.saturating_sub(self.offset.next_multiple_of(REGION)));
+        self.hashing.zeros(self.offset, len);
+        self.regions.skip(len, each);
         self.offset += len;
     }
 }
@@ -137,6 +119,7 @@ mod tests {
     use super::{
         super::{
             SourceError,
+            hashing::HASHED_HOLES_MAX,
             pass::{Pass, Pause, Regions},
             tree,
         },
