@@ -26,7 +26,7 @@ pub const ROWS_BYTES_MAX: usize = CHANGE_BYTES_MAX - 1024;
 const WITHHELD_BYTES: usize = 40;
 
 /// The bytes of the two lengths.
-const LENGTHS_BYTES: usize = 8;
+pub const LENGTHS_BYTES: usize = 8;
 
 /// The bytes of the two clocks at a header's end.
 const CLOCKS_BYTES: usize = 16;
@@ -249,6 +249,20 @@ pub fn decode_into(
     room: impl FnOnce(usize) -> Vec<u8>,
 ) -> Result<(Frame, Clocks), DecodeError> {
     let (header, payload) = frame.split_at_checked(header_len).ok_or(DecodeError::Trailing(0))?;
+    let (message, clocks) = decode_header(header, payload.len())?;
+    let mut bytes = room(payload.len());
+    bytes.extend_from_slice(payload);
+    Ok((Frame { message, payload: bytes }, clocks))
+}
+
+/// Reads what [`decode_told`] reads, of a frame whose payload is in memory of its own.
+pub fn decode_apart(header: &[u8], payload: Vec<u8>) -> Result<(Frame, Clocks), DecodeError> {
+    let (message, clocks) = decode_header(header, payload.len())?;
+    Ok((Frame { message, payload }, clocks))
+}
+
+/// Reads the header of a frame with so much payload.
+fn decode_header(header: &[u8], payload_len: usize) -> Result<(Message, Clocks), DecodeError> {
     let (message, rest) = match header.strip_prefix(&HELLO_MAGIC) {
         Some(hello) => decode_hello(hello)?,
         // Without the magic a first tag is no hello of any version.
@@ -267,12 +281,10 @@ pub fn decode_into(
     if !rest.is_empty() {
         return Err(DecodeError::Trailing(rest.len()));
     }
-    if payload.len() > payload_limit(&message) {
-        return Err(DecodeError::Payload(payload.len()));
+    if payload_len > payload_limit(&message) {
+        return Err(DecodeError::Payload(payload_len));
     }
-    let mut bytes = room(payload.len());
-    bytes.extend_from_slice(payload);
-    Ok((Frame { message, payload: bytes }, clocks))
+    Ok((message, clocks))
 }
 
 fn decode_hello(bytes: &[u8]) -> Result<(Message, &[u8]), DecodeError> {

@@ -180,6 +180,12 @@ impl Unpacker {
     }
 }
 
+/// Returns how many bytes of frames the block has whose header these are, where they stand there as they are.
+pub(crate) fn raw_len(header: &[u8; HEADER_BYTES]) -> Result<Option<usize>, BlockError> {
+    let (kind, raw, _) = read_header(header)?;
+    Ok((kind == RAW).then_some(raw))
+}
+
 fn read_header(header: &[u8; HEADER_BYTES]) -> Result<(u8, usize, usize), BlockError> {
     let [kind, lengths @ ..] = header;
     let [r0, r1, r2, r3, s0, s1, s2, s3] = *lengths;

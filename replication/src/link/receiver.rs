@@ -98,14 +98,17 @@ impl LinkReceiver {
     async fn read(&mut self) -> Result<(), LinkError> {
         let half = self.half.as_mut().ok_or(LinkError::Closed)?;
         let idle_at = self.heard + self.idle_timeout;
+        let (buffer, room) = self.input.buffer();
+        let mut half = half.take(room as u64);
         tokio::select! {
             // What has arrived comes first: often it says why the link ends.
             biased;
-            read = half.read_buf(self.input.buffer()) => match read? {
+            read = half.read_buf(buffer) => match read? {
                 0 if self.input.is_between_blocks() => Err(LinkError::Ended),
                 0 => Err(LinkError::Cut),
                 bytes => {
                     self.heard = Instant::now();
+                    self.input.arrived(bytes);
                     add(&self.shared.counters.received_bytes, bytes);
                     Ok(())
                 }

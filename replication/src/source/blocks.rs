@@ -2,13 +2,17 @@
 //!
 //! A file is hashed in regions of 1 MiB. A region's row is 16 bytes over the whole region, so that an unchanged one is
 //! passed over with certainty, then 8 bytes for each page of 4 KiB, looked at only where the region differs. A page of
-//! zeros has the hash 0, and a region of zeros has no row at all: holes cost nothing. The hashes never leave the machine;
-//! what travels carries BLAKE3.
+//! zeros has the hash 0, and a region of zeros has no row at all: holes cost nothing. Where only some of a region was read,
+//! the 16 bytes are zeros, and its pages alone tell. The hashes never leave the machine; what travels carries BLAKE3.
 //!
 //! A small file is one region whose pages are as small as its size lets them be: an edit of a few bytes in it would send
 //! all of it else. A tiny one has no hashes: they would take a good part of what they save to send, for ever.
 
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+use std::{fmt, ops::Range};
+
+use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128};
+
+use super::hashing::ZEROS;
 
 /// What is sent at least.
 pub(crate) const PAGE_BYTES: usize = 4096;
@@ -24,6 +28,9 @@ const SMALL_PAGE_BYTES_MIN: usize = 64;
 
 /// What has one row of hashes.
 pub(crate) const REGION_BYTES: usize = 1 << 20;
+
+/// The hash over a whole region that is not known.
+const NOT_KNOWN: [u8; 16] = [0; 16];
 
 /// A stretch of a region whose bytes changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -50,19 +57,111 @@ pub(crate) fn hash_small(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(row)
 }
 
+/// Hashes what was read anew of a region: `bytes` is all of it, right within `read`, whose borders are those of pages, and
+/// is as `before` says elsewhere. `None` where it is all zeros.
+pub(crate) fn hash_read(
+    before: Option<&[u8]>,
+    bytes: &[u8],
+    read: &[Range<usize>],
+) -> Option<Vec<u8>> {
+    let pages = bytes.chunks(PAGE_BYTES).enumerate().map(|(page, bytes)| {
+        let is_read = read.iter().any(|range| range.contains(&(page * PAGE_BYTES)));
+        if is_read { hash_page(bytes) } else { page_hash(before, page) }
+    });
+    row(&pages.collect::<Vec<_>>(), || 0)
+}
+
+/// Tells whether a row has hashes of pages of 4 KiB, as those of regions of large files have.
+pub(crate) fn is_of_pages(row: Option<&[u8]>) -> bool {
+    row.is_none_or(|row| page_bytes(row) == PAGE_BYTES)
+}
+
+/// Hashes the regions of a file that is read from front to end, however much of it comes at once.
+#[derive(Default)]
+pub(crate) struct RegionHasher {
+    region: u32,
+    /// Bytes of the region so far.
+    len: usize,
+    whole: Xxh3,
+    pages: Vec<u64>,
+}
+
+impl RegionHasher {
+    /// Takes what comes next, whole pages but at the file's end; `each` gets every region that is over and not zeros.
+    pub(crate) fn take(&mut self, mut bytes: &[u8], each: &mut impl FnMut(u32, Vec<u8>)) {
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(REGION_BYTES - self.len));
+            self.whole.update(now);
+            self.pages.extend(now.chunks(PAGE_BYTES).map(hash_page));
+            self.advance(now.len(), each);
+            bytes = later;
+        }
+    }
+
+    /// Takes zeros: whole pages, but at the file's end.
+    pub(crate) fn skip(&mut self, mut len: u64, each: &mut impl FnMut(u32, Vec<u8>)) {
+        while len > 0 {
+            let step = len.min((REGION_BYTES - self.len) as u64);
+            let bytes = usize::try_from(step).unwrap_or(REGION_BYTES);
+            // A region of nothing else has no row.
+            if bytes < REGION_BYTES {
+                self.pages.resize(self.pages.len() + bytes.div_ceil(PAGE_BYTES), 0);
+                for at in (0..bytes).step_by(ZEROS.len()) {
+                    self.whole.update(&ZEROS[..ZEROS.len().min(bytes - at)]);
+                }
+            }
+            self.advance(bytes, each);
+            len -= step;
+        }
+    }
+
+    /// Gives the last region.
+    pub(crate) fn end(&mut self, each: &mut impl FnMut(u32, Vec<u8>)) {
+        if let Some(row) = row(&self.pages, || self.whole.digest128()) {
+            each(self.region, row);
+        }
+        self.whole.reset();
+        self.pages.clear();
+        self.len = 0;
+        self.region += 1;
+    }
+
+    fn advance(&mut self, bytes: usize, each: &mut impl FnMut(u32, Vec<u8>)) {
+        self.len += bytes;
+        if self.len == REGION_BYTES {
+            self.end(each);
+        }
+    }
+}
+
+impl fmt::Debug for RegionHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegionHasher")
+            .field("region", &self.region)
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}
+
 fn hash(bytes: &[u8], page_bytes: usize) -> Option<Vec<u8>> {
     let pages: Vec<u64> = bytes.chunks(page_bytes).map(hash_page).collect();
+    row(&pages, || xxh3_128(bytes))
+}
+
+fn row(pages: &[u64], whole: impl FnOnce() -> u128) -> Option<Vec<u8>> {
     if pages.iter().all(|page| *page == 0) {
         return None;
     }
-    let mut row = xxh3_128(bytes).to_le_bytes().to_vec();
+    let mut row = Vec::with_capacity(16 + 8 * pages.len() + 1);
+    row.extend(whole().to_le_bytes());
     row.extend(pages.iter().flat_map(|page| page.to_le_bytes()));
     Some(row)
 }
 
 /// Returns where a region of `len` bytes with the hashes `now` differs from one with the hashes `before`.
 pub(crate) fn changed(before: Option<&[u8]>, now: Option<&[u8]>, len: usize) -> Vec<Run> {
-    if before.map(whole) == now.map(whole) {
+    let is_known = [before, now].into_iter().flatten().all(|row| whole(row) != NOT_KNOWN);
+    if is_known && before.map(whole) == now.map(whole) {
         return Vec::new();
     }
     let page_bytes = now.or(before).map_or(PAGE_BYTES, page_bytes);
@@ -73,7 +172,7 @@ pub(crate) fn changed(before: Option<&[u8]>, now: Option<&[u8]>, len: usize) -> 
     let differs = |page| page_hash(before, page) != page_hash(now, page);
     let runs = runs(page_bytes, len, differs, now);
     let same_length = before.is_some_and(|b| now.is_some_and(|n| b.len() == n.len()));
-    if runs.is_empty() && same_length {
+    if runs.is_empty() && same_length && is_known {
         // The region differs and no page does: two pages with one short hash. Everything is sent.
         return self::runs(page_bytes, len, |_| true, now);
     }
@@ -123,6 +222,7 @@ fn page_hash(row: Option<&[u8]>, page: usize) -> u64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "one stretch of several that could be")]
 mod tests {
     use super::*;
 
@@ -181,6 +281,41 @@ mod tests {
         let mut now = [1; 200];
         now[64..128].fill(0);
         assert_eq!(small_diff(&[1; 200], &now), [run(64, 128, true)]);
+    }
+
+    /// What was read in part is known as well as what was read whole, but for the hash over all.
+    #[test]
+    fn what_was_read_in_part_is_known_by_its_pages() {
+        let before = [7; 10 * PAGE_BYTES + 5];
+        let mut now = before;
+        now[3 * PAGE_BYTES + 5] = 8;
+        now[5 * PAGE_BYTES..6 * PAGE_BYTES].fill(0);
+        let whole_before = hash_region(&before);
+        let mut bytes = [0; 10 * PAGE_BYTES + 5];
+        let read = [3 * PAGE_BYTES..4 * PAGE_BYTES, 5 * PAGE_BYTES..7 * PAGE_BYTES];
+        for range in &read {
+            bytes[range.clone()].copy_from_slice(&now[range.clone()]);
+        }
+        let row = hash_read(whole_before.as_deref(), &bytes, &read);
+        let run = |from: usize, to: usize, zero| Run {
+            start: from * PAGE_BYTES,
+            end: to * PAGE_BYTES,
+            zero,
+        };
+        let expected = [run(3, 4, false), run(5, 6, true)];
+        assert_eq!(changed(whole_before.as_deref(), row.as_deref(), before.len()), expected);
+        // From here on it is what was known before.
+        let whole_now = hash_region(&now);
+        assert_eq!(changed(row.as_deref(), whole_now.as_deref(), now.len()), []);
+        assert_eq!(changed(row.as_deref(), row.as_deref(), now.len()), []);
+        let back = changed(row.as_deref(), whole_before.as_deref(), now.len());
+        assert_eq!(back, [run(3, 4, false), run(5, 6, false)]);
+        assert_eq!(
+            hash_read(row.as_deref(), &[0; 10], &[0..10]),
+            None,
+            "all that is left is zeros"
+        );
+        assert!(is_of_pages(row.as_deref()) && !is_of_pages(hash_small(&[1; 100]).as_deref()));
     }
 
     /// A file that grows out of its pages, or out of being small, is not compared by hashes of other pages.

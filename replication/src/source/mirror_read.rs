@@ -13,10 +13,10 @@ use keepshare_decide::{FileRecord, Known, Signature, mirror::Filled};
 use super::{
     SourceError, blocks,
     map::MapTx,
-    pass::{self, Pass, PassError, Pause, Regions},
-    piece::Piece,
+    pass::{self, Regions as _},
+    stretches::Stretches,
     transfer::WHOLE_BYTES_MAX,
-    tree::{self, Seen, Tree},
+    tree::{self, Tree},
 };
 
 /// So many files' hashes are kept before they are written into the map.
@@ -31,8 +31,8 @@ pub(crate) struct Read {
     open: OwnedFd,
     file: FileId,
     signature: Signature,
-    seen: Seen,
-    pass: Option<Pass>,
+    /// How far a large file was read; a small one is read at once.
+    stretches: Option<Stretches>,
     regions: Collected,
     fresh: bool,
 }
@@ -72,13 +72,11 @@ impl Read {
     ) -> Option<Self> {
         let seen = tree.look_at(open.as_fd()).ok()?;
         let is_it = seen.inode == record.inode && seen.signature == record.signature;
-        let big = seen.signature.size > WHOLE_BYTES_MAX;
         is_it.then(|| Self {
-            pass: big.then(|| Pass::new(file, seen)),
+            stretches: Self::stretches(record.signature.size),
             open,
             file,
             signature: record.signature,
-            seen,
             regions: Collected::default(),
             fresh: true,
         })
@@ -90,24 +88,22 @@ impl Read {
     pub(crate) fn next(
         &mut self,
     ) -> Result<Option<(Filled, Option<Option<ContentHash>>)>, SourceError> {
-        let Some(pass) = &mut self.pass else { return Ok(self.whole()) };
-        let mut piece = Piece::default();
-        let pause = match pass.step(&self.open, &mut self.regions, &mut piece, u64::MAX) {
-            Ok(pause) => pause,
-            Err(PassError::Map(error)) => return Err(error),
-            Err(PassError::Read(_)) => return Ok(None),
+        let Some(stretches) = &mut self.stretches else { return Ok(self.whole()) };
+        let regions = &mut self.regions;
+        let Ok(piece) = stretches.next(&self.open, |region, row| regions.take(region, row)) else {
+            return Ok(None);
         };
         let filled = piece.into_content(std::mem::take(&mut self.fresh));
-        if pause != Pause::End {
+        if !stretches.is_over() {
             return Ok(Some((filled, None)));
         }
-        let hash = pass.hash();
+        let hash = stretches.hash();
         Ok(self.is_unchanged().then_some((filled, Some(hash))))
     }
 
     /// Goes back to the beginning.
     pub(crate) fn rewind(&mut self) {
-        self.pass = self.pass.is_some().then(|| Pass::new(self.file, self.seen));
+        self.stretches = Self::stretches(self.signature.size);
         self.regions = Collected::default();
         self.fresh = true;
     }
@@ -118,9 +114,16 @@ impl Read {
         LearnedFile { file: self.file, signature: self.signature, hash, regions }
     }
 
+    fn stretches(size: u64) -> Option<Stretches> {
+        (size > WHOLE_BYTES_MAX).then(|| Stretches::new(size))
+    }
+
     fn whole(&mut self) -> Option<(Filled, Option<Option<ContentHash>>)> {
-        let limit = usize::try_from(WHOLE_BYTES_MAX).unwrap_or(usize::MAX);
-        let payload = pass::read_sized(&self.open, self.seen.signature.size, limit).ok()??;
+        let size = usize::try_from(self.signature.size).ok()?;
+        let mut payload = vec![0; size];
+        // Whether that is all of it says the look at it afterwards.
+        let read = pass::read_full(&self.open, &mut payload, 0).ok()?;
+        payload.truncate(read);
         if payload.len() as u64 != self.signature.size || !self.is_unchanged() {
             return None;
         }
@@ -196,33 +199,14 @@ impl Learned {
     }
 }
 
-impl Regions for Collected {
-    fn region(&self, _file: FileId, _region: u32) -> Result<Option<Vec<u8>>, SourceError> {
-        Ok(None)
-    }
-
-    fn region_from(&self, _file: FileId, _from: u32) -> Result<Option<u32>, SourceError> {
-        Ok(None)
-    }
-
-    fn set_region(
-        &mut self,
-        _file: FileId,
-        region: u32,
-        hashes: Option<&[u8]>,
-    ) -> Result<(), SourceError> {
-        let Some(hashes) = hashes else { return Ok(()) };
-        self.bytes += hashes.len();
+impl Collected {
+    fn take(&mut self, region: u32, row: Vec<u8>) {
+        self.bytes += row.len();
         self.left_out |= self.bytes > LEARNED_BYTES_MAX;
         if self.left_out {
             self.rows = Vec::new();
         } else {
-            self.rows.push((region, hashes.to_vec()));
+            self.rows.push((region, row));
         }
-        Ok(())
-    }
-
-    fn clear_blocks(&mut self, _file: FileId, _from: u32) -> Result<(), SourceError> {
-        Ok(())
     }
 }

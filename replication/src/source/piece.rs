@@ -1,5 +1,7 @@
 //! One change's worth of a file's content.
 
+use std::io;
+
 use keepshare_base::{Content, ContentHash, EXTENT_BYTES_MAX, Extent, PAYLOAD_BYTES_MAX};
 
 use keepshare_host::buffers;
@@ -52,6 +54,52 @@ impl Piece {
         }
         self.zeros += fits;
         fits
+    }
+
+    /// Returns one with memory for as much of `bytes` as goes into one change.
+    pub(crate) fn with_room(bytes: u64) -> Self {
+        let bytes = usize::try_from(bytes.min(PAYLOAD_BYTES_MAX)).expect("less than a change has");
+        Self { payload: buffers::take(bytes), ..Self::default() }
+    }
+
+    /// Returns how much can be read at once, in whole pages; nothing where so little room is left that the rest is better read
+    /// with what comes next.
+    pub(crate) fn room(&self) -> usize {
+        let len = self.payload.len();
+        let room = usize::try_from(PAYLOAD_BYTES_MAX).unwrap_or(usize::MAX) - len;
+        let room = room - room % PAGE_BYTES;
+        // At worst every other page is zeros.
+        let is_cut_up = self.extents.len() + room / PAGE_BYTES > EXTENTS_MAX;
+        if len > 0 && (room < LARGE_BYTES || is_cut_up) { 0 } else { room }
+    }
+
+    /// Has `read` put `len` bytes that stand at `offset` behind the content, and keeps what of them is not zeros. What is there
+    /// already is zeros, or was not read: no zeros are told of.
+    pub(crate) fn read(
+        &mut self,
+        offset: u64,
+        len: usize,
+        read: impl FnOnce(&mut Vec<u8>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let from = self.payload.len();
+        read(&mut self.payload)?;
+        assert_eq!(self.payload.len(), from + len, "other than what was to be read");
+        let mut kept = from;
+        let mut at = from;
+        while at < from + len {
+            let end = (at + PAGE_BYTES).min(from + len);
+            if self.payload[at..end].iter().any(|byte| *byte != 0) {
+                let is_pushed = self.push(offset + (at - from) as u64, (end - at) as u64, false);
+                assert!(is_pushed, "there was room for every page");
+                if kept < at {
+                    self.payload.copy_within(at..end, kept);
+                }
+                kept += end - at;
+            }
+            at = end;
+        }
+        self.payload.truncate(kept);
+        Ok(())
     }
 
     /// Returns the content and its bytes.

@@ -209,11 +209,11 @@ impl Apply<'_, '_> {
             return Ok(());
         }
         if let Some((file, _)) = before {
-            self.count(Table::Names, &file.to_short(), -1)?;
+            self.count(Table::Names, &keys::of_file(file), -1)?;
         }
         match target {
             Some((file, kind)) => {
-                self.count(Table::Names, &file.to_short(), 1)?;
+                self.count(Table::Names, &keys::of_file(file), 1)?;
                 self.rows.put(Table::Live, key, &encode(&(file, kind)))
             }
             None => self.rows.remove(Table::Live, key),
@@ -274,7 +274,7 @@ impl Apply<'_, '_> {
                 let key = keys::version(file, made.position);
                 self.rows.put(Table::Version, &key, &at.0.to_be_bytes())
             }
-            Mark::Open(_) => self.rows.put(Table::Open, &file.to_short(), &at.0.to_be_bytes()),
+            Mark::Open(_) => self.rows.put(Table::Open, &keys::of_file(file), &at.0.to_be_bytes()),
             Mark::Change | Mark::Station => Ok(()),
         }
     }
@@ -283,7 +283,7 @@ impl Apply<'_, '_> {
     fn unmark(&mut self, at: CommitId, file: FileId, value: &FileValue) -> Result<(), IndexError> {
         let (table, key) = match &value.mark {
             Mark::Origin(made) => (Table::Version, keys::version(file, made.position)),
-            Mark::Open(_) => (Table::Open, file.to_short().to_vec()),
+            Mark::Open(_) => (Table::Open, keys::of_file(file)),
             Mark::Change | Mark::Station => return Ok(()),
         };
         let noted = match self.rows.get(table, &key)? {

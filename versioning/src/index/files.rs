@@ -25,7 +25,7 @@ pub(crate) fn newest(
     file: FileId,
     at: CommitId,
 ) -> Result<Option<(CommitId, FileValue)>, IndexError> {
-    match rows.first_under(Table::File, &file.to_short(), &keys::file(file, at))? {
+    match rows.first_under(Table::File, &keys::of_file(file), &keys::file(file, at))? {
         Some((key, value)) => read_file(key.value(), value.value()).map(Some),
         None => Ok(None),
     }
@@ -52,7 +52,7 @@ pub(crate) fn file(
     at: CommitId,
 ) -> Result<Option<FileState>, IndexError> {
     let mut nearest = None;
-    for row in rows.under(Table::File, &file.to_short(), &keys::file(file, at))? {
+    for row in rows.under(Table::File, &keys::of_file(file), &keys::file(file, at))? {
         let (key, value) = row?;
         let (commit, value) = read_file(key.value(), value.value())?;
         let kept = value.body != Body::Expired;
@@ -170,7 +170,7 @@ pub(crate) fn all(
     limit: usize,
 ) -> Result<Vec<FileState>, IndexError> {
     let mut files = Vec::new();
-    let from = after.and_then(|after| keys::after_prefix(&after.to_short())).unwrap_or_default();
+    let from = after.and_then(|after| keys::after_prefix(&keys::of_file(after))).unwrap_or_default();
     if after.is_none() {
         files.extend(file(rows, FileId::ROOT, CommitId::MAX)?);
     }
@@ -192,12 +192,12 @@ pub(crate) fn ever(
 ) -> Result<Vec<FileId>, IndexError> {
     let mut files = Vec::new();
     let mut from =
-        after.and_then(|after| keys::after_prefix(&after.to_short())).unwrap_or_default();
+        after.and_then(|after| keys::after_prefix(&keys::of_file(after))).unwrap_or_default();
     while files.len() < limit {
         let Some((key, _)) = rows.first_under(Table::File, &[], &from)? else { break };
         let file = keys::file_of(Table::File, key.value())?;
         files.push(file);
-        let Some(next) = keys::after_prefix(&file.to_short()) else { break };
+        let Some(next) = keys::after_prefix(&keys::of_file(file)) else { break };
         from = next;
     }
     Ok(files)
@@ -209,7 +209,7 @@ pub(crate) fn all_states(
     file: FileId,
 ) -> Result<Vec<(CommitId, FileValue)>, IndexError> {
     let mut states = Vec::new();
-    for row in rows.under(Table::File, &file.to_short(), &file.to_short())? {
+    for row in rows.under(Table::File, &keys::of_file(file), &keys::of_file(file))? {
         let (key, value) = row?;
         states.push(read_file(key.value(), value.value())?);
     }

@@ -36,10 +36,15 @@ pub(crate) fn oldest_of(table: Table, key: &[u8]) -> Result<CommitId, IndexError
     Ok(CommitId(u64::from_be_bytes(*bytes)))
 }
 
+/// The beginning of every key of a file, and of those of a folder's names.
+pub(crate) fn of_file(file: FileId) -> Vec<u8> {
+    file.to_short()
+}
+
 /// `live`, and the beginning of `dirent`.
 pub(crate) fn name(parent: FileId, name: &Name) -> Vec<u8> {
     let mut key = Vec::with_capacity(FileId::SHORT_BYTES_MAX + name.as_bytes().len() + 1 + NUMBER);
-    key.extend_from_slice(&parent.to_short());
+    key.extend_from_slice(&of_file(parent));
     key.extend_from_slice(name.as_bytes());
     key.push(0);
     key
@@ -52,7 +57,7 @@ pub(crate) fn dirent(parent: FileId, of: &Name, at: CommitId) -> Vec<u8> {
 
 /// The beginning of `gone` for what went at a commit.
 pub(crate) fn gone_at(parent: FileId, at: CommitId) -> Vec<u8> {
-    [&parent.to_short()[..], &commit(at)].concat()
+    [&of_file(parent)[..], &commit(at)].concat()
 }
 
 /// `gone`.
@@ -88,7 +93,7 @@ pub(crate) fn read_dirent(key: &[u8]) -> Result<(FileId, Name, CommitId), IndexE
 
 /// `file`; its beginning is the file's bytes.
 pub(crate) fn file(file: FileId, at: CommitId) -> Vec<u8> {
-    at_newest(file.to_short(), at)
+    at_newest(of_file(file), at)
 }
 
 /// Reads the file at the beginning of a key.
@@ -98,7 +103,7 @@ pub(crate) fn file_of(table: Table, key: &[u8]) -> Result<FileId, IndexError> {
 
 /// The beginning of `link` for one name of a file.
 pub(crate) fn link_name(file: FileId, parent: FileId, of: &Name) -> Vec<u8> {
-    [&file.to_short()[..], &name(parent, of)].concat()
+    [&of_file(file)[..], &name(parent, of)].concat()
 }
 
 /// `link`.
@@ -224,7 +229,7 @@ pub(crate) fn read_position(key: &[u8]) -> Result<Position, IndexError> {
 
 /// `version`.
 pub(crate) fn version(file: FileId, at: Position) -> Vec<u8> {
-    [&file.to_short()[..], &position(at)].concat()
+    [&of_file(file)[..], &position(at)].concat()
 }
 
 /// `blob`.
@@ -239,12 +244,12 @@ pub(crate) fn touched_name(at: CommitId, parent: FileId, of: &Name) -> Vec<u8> {
 
 /// `touched`, for a file.
 pub(crate) fn touched_file(at: CommitId, file: FileId) -> Vec<u8> {
-    [&commit(at)[..], b"f", &file.to_short()].concat()
+    [&commit(at)[..], b"f", &of_file(file)].concat()
 }
 
 /// `ranges`.
 pub(crate) fn ranges(file: FileId, at: CommitId) -> Vec<u8> {
-    [&file.to_short()[..], &commit(at)].concat()
+    [&of_file(file)[..], &commit(at)].concat()
 }
 
 fn at_newest(mut key: Vec<u8>, at: CommitId) -> Vec<u8> {

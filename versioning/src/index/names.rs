@@ -80,7 +80,7 @@ fn list_live(
 ) -> Result<Vec<Entry>, IndexError> {
     let from = after_name(parent, after);
     let mut entries = Vec::new();
-    for row in rows.under(Table::Live, &parent.to_short(), &from)?.take(limit) {
+    for row in rows.under(Table::Live, &keys::of_file(parent), &from)?.take(limit) {
         let (key, value) = row?;
         entries.push(live_entry(key.value(), value.value())?.1);
     }
@@ -104,7 +104,7 @@ fn list_past(
     let mut gone =
         gone.into_iter().filter(|name| after.is_none_or(|after| name > after)).peekable();
     let from = after_name(parent, after);
-    let mut present = rows.under(Table::Live, &parent.to_short(), &from)?;
+    let mut present = rows.under(Table::Live, &keys::of_file(parent), &from)?;
     let mut next_present = || match present.next().transpose()? {
         Some((key, _)) => Ok(Some(keys::read_name(Table::Live, key.value())?.1)),
         None => Ok::<_, IndexError>(None),
@@ -137,7 +137,7 @@ fn gone_since(
 ) -> Result<Option<Vec<Name>>, IndexError> {
     let from = keys::gone_at(parent, CommitId(at.0.saturating_add(1)));
     let mut gone = Vec::new();
-    for row in rows.under(Table::Gone, &parent.to_short(), &from)? {
+    for row in rows.under(Table::Gone, &keys::of_file(parent), &from)? {
         if gone.len() == most {
             return Ok(None);
         }
@@ -241,7 +241,7 @@ impl PastNames {
     }
 
     fn next(&mut self, rows: &impl Rows) -> Result<Option<Name>, IndexError> {
-        let found = rows.first_under(Table::Dirent, &self.parent.to_short(), &self.from)?;
+        let found = rows.first_under(Table::Dirent, &keys::of_file(self.parent), &self.from)?;
         let Some((key, _)) = found else { return Ok(None) };
         let (_, name, _) = keys::read_dirent(key.value())?;
         self.from = after_name(self.parent, Some(&name));
@@ -253,7 +253,7 @@ impl PastNames {
 fn after_name(parent: FileId, after: Option<&Name>) -> Vec<u8> {
     match after {
         Some(name) => keys::after_prefix(&keys::name(parent, name)).expect("the key ends with 0"),
-        None => parent.to_short().to_vec(),
+        None => keys::of_file(parent),
     }
 }
 
@@ -284,7 +284,7 @@ pub(crate) fn links(
     file: FileId,
     at: CommitId,
 ) -> Result<Vec<(FileId, Name)>, IndexError> {
-    let prefix = file.to_short();
+    let prefix = keys::of_file(file);
     let mut links = Vec::new();
     let mut from = prefix.to_vec();
     while let Some((key, _)) = rows.first_under(Table::Link, &prefix, &from)? {
@@ -307,7 +307,7 @@ pub(crate) fn last_links(
     rows: &impl Rows,
     file: FileId,
 ) -> Result<(CommitId, Vec<(FileId, Name)>), IndexError> {
-    let prefix = file.to_short();
+    let prefix = keys::of_file(file);
     let (mut today, mut lost) = (Vec::new(), None);
     let mut from = prefix.to_vec();
     while let Some((key, value)) = rows.first_under(Table::Link, &prefix, &from)? {
@@ -337,7 +337,7 @@ pub(crate) fn first_linked(
     if !links(rows, file, at)?.is_empty() {
         return Ok(Some(at));
     }
-    let prefix = file.to_short();
+    let prefix = keys::of_file(file);
     let mut first: Option<CommitId> = None;
     for row in rows.under(Table::Link, &prefix, &prefix)? {
         let (key, value) = row?;
@@ -351,13 +351,13 @@ pub(crate) fn first_linked(
 
 /// Tells whether a file has a name or ever had one.
 pub(crate) fn had_name(rows: &impl Rows, file: FileId) -> Result<bool, IndexError> {
-    let prefix = file.to_short();
+    let prefix = keys::of_file(file);
     Ok(rows.first_under(Table::Link, &prefix, &prefix)?.is_some())
 }
 
 /// Returns how many names a file has today.
 pub(crate) fn count(rows: &impl Rows, file: FileId) -> Result<u64, IndexError> {
-    let value = rows.get(Table::Names, &file.to_short())?;
+    let value = rows.get(Table::Names, &keys::of_file(file))?;
     value.map_or(Ok(0), |value| decode_u64(Table::Names, value.value()))
 }
 

@@ -81,7 +81,7 @@ fn noted_ranges(
 ) -> Result<Vec<(u64, u64)>, IndexError> {
     let mut ranges = Vec::new();
     let from = keys::ranges(file, CommitId(after.0.saturating_add(1)));
-    for row in rows.under(Table::Ranges, &file.to_short(), &from)? {
+    for row in rows.under(Table::Ranges, &keys::of_file(file), &from)? {
         let (key, value) = row?;
         if keys::oldest_of(Table::Ranges, key.value())? > at || ranges.len() > RANGES_MAX {
             break;

@@ -140,7 +140,7 @@ impl<R: Rows, T> Walk<'_, R, T> {
         let Interval { spot, file, start, .. } = interval;
         let (mut until, mut ended): Until = (interval.end, interval.ended);
         let from = keys::file(*file, before(interval.end));
-        for row in self.rows.under(Table::File, &file.to_bytes(), &from)? {
+        for row in self.rows.under(Table::File, &keys::of_file(*file), &from)? {
             let (key, value) = row.map_err(IndexError::from)?;
             let (commit, value) = files::read_file(key.value(), value.value())?;
             let since = commit.max(*start);

@@ -67,7 +67,7 @@ pub(super) struct Housekeeping {
     /// The log's snapshot did not fit on the disk.
     no_room_for_log: bool,
     /// After which file the next look at open states goes on.
-    pub(super) open_after: Option<keepshare_base::FileId>,
+    pub(super) open_from: Option<keepshare_base::FileId>,
 }
 
 /// The log on its way to the next generation.

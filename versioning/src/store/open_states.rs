@@ -1,7 +1,5 @@
 //! Versions that this station cuts by itself: of files whose origin leaves their state open.
 
-use std::ops::Bound;
-
 use keepshare_base::{CommitId, FileId};
 
 use super::{Room, Store, plan::fate::OPEN_MICROS_MAX};
@@ -21,9 +19,9 @@ impl Store {
     pub fn cut_open(&mut self, arrival: impl Into<Arrival>) -> Result<bool, CommitError> {
         self.check_writable(Room::BeyondReserve)?;
         let now = self.clock.tell(&arrival.into()).running_micros;
-        let (at, after) = (self.latest().next(), self.housekeeping.open_after);
-        let (rows, next) = self.asked(|rows| overdue(rows, at, now, after))?;
-        self.housekeeping.open_after = next;
+        let (at, from) = (self.latest().next(), self.housekeeping.open_from);
+        let (rows, next) = self.asked(|rows| overdue(rows, at, now, from))?;
+        self.housekeeping.open_from = next;
         if rows.is_empty() {
             return Ok(false);
         }
@@ -32,17 +30,16 @@ impl Store {
     }
 }
 
-/// Returns the rows that make open states after `after` versions at `at`, and after which file to go on.
+/// Returns the rows that make open states versions at `at`, beginning with that of `from`, and with which file to go on.
 fn overdue(
     rows: &impl Rows,
     at: CommitId,
     now_micros: u64,
-    after: Option<FileId>,
+    from: Option<FileId>,
 ) -> Result<(Vec<Row>, Option<FileId>), IndexError> {
     let mut out = Vec::new();
-    let after = after.map(FileId::to_bytes);
-    let from = after.as_ref().map_or(Bound::Unbounded, |after| Bound::Excluded(&after[..]));
-    for (looked_at, row) in rows.range(Table::Open, from, Bound::Unbounded)?.enumerate() {
+    let from = from.map(keys::of_file).unwrap_or_default();
+    for (looked_at, row) in rows.under(Table::Open, &[], &from)?.enumerate() {
         let (key, value) = row?;
         let file = keys::file_of(Table::Open, key.value())?;
         if looked_at == LOOKED_AT_MAX {

@@ -170,7 +170,7 @@ fn a_folder_that_was_made_anew_is_filled_whenever_the_start_was_cut_off() {
         bench.tree = None;
         fs::remove_dir_all(bench.live()).unwrap();
         fs::create_dir(bench.live()).unwrap();
-        let _ = bench.try_open_after(|| bench.state.crash_at(bench.state.syncs() + nth));
+        let _ = bench.try_open_from(|| bench.state.crash_at(bench.state.syncs() + nth));
         bench.state = bench.state.reopen(Crash::LoseAll);
         bench.open();
         bench.apply();

@@ -78,11 +78,11 @@ impl Bench {
     }
 
     pub(super) fn try_open(&self) -> Result<LiveTree, LiveError> {
-        self.try_open_after(|| ())
+        self.try_open_from(|| ())
     }
 
     /// Opens the tree with its records open already when `then` is done.
-    pub(super) fn try_open_after(&self, then: impl FnOnce()) -> Result<LiveTree, LiveError> {
+    pub(super) fn try_open_from(&self, then: impl FnOnce()) -> Result<LiveTree, LiveError> {
         let disk: Arc<dyn Disk> = Arc::new(self.state.clone());
         let db = open_checked(&disk, "live.redb", 1 << 20).unwrap();
         let dirs = LiveDirs { live: self.live(), stage: self.stage() };
