@@ -10,7 +10,7 @@
 //!    what was found and read.
 //! 4. Whoever implements [`Ledger`] makes the map and the changes durable together.
 //!
-//! What a destination lacks is said by [`mirror`], and what cannot be given of a journaled change any more by [`withhold`].
+//! What becomes of what a restore in place replaces says [`restores`]. What a destination lacks is said by [`mirror`], and what cannot be given of a journaled change any more by [`withhold`].
 //!
 //! No clock, no input or output, no threads: time and facts are passed in.
 
@@ -23,6 +23,7 @@ mod marks;
 #[cfg(any(test, feature = "sim"))]
 pub mod memory;
 pub mod mirror;
+pub mod restores;
 pub mod turn;
 pub mod withhold;
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, convert::Infallible};
 
 use keepshare_base::{Change, Epoch, FileId, Kind, Name, OriginId, Position, RestoreRow, Seq};
 
-use crate::{FileRecord, Known, Ledger, MapEntry, withhold::Stale};
+use crate::{FileRecord, Inode, Known, Ledger, MapEntry, withhold::Stale};
 
 const ORIGIN: OriginId = OriginId(1);
 
@@ -38,6 +38,20 @@ impl Default for Memory {
 }
 
 impl Memory {
+    /// Returns a copy of it without what was journaled.
+    #[must_use]
+    pub fn without_journal(&self) -> Self {
+        Self {
+            names: self.names.clone(),
+            files: self.files.clone(),
+            inodes: self.inodes.clone(),
+            next: self.next,
+            journal: Vec::new(),
+            epoch: self.epoch,
+            stale: self.stale.clone(),
+        }
+    }
+
     /// Begins an epoch with an empty journal.
     pub fn begin_epoch(&mut self, epoch: Epoch) {
         self.epoch = epoch;
@@ -49,6 +63,16 @@ impl Memory {
     /// Calls no new file by a number up to `through`.
     pub fn skip_files(&mut self, through: u64) {
         self.next = self.next.max(through);
+    }
+
+    /// Makes another object known as a file.
+    pub fn rebind(&mut self, file: FileId, record: &FileRecord, inode: Inode) {
+        let former = record.inode.number;
+        if former != inode.number && self.inodes.get(&former) == Some(&file) {
+            self.inodes.remove(&former);
+        }
+        self.files.insert(file, FileRecord { inode, ..record.clone() });
+        self.inodes.insert(inode.number, file);
     }
 
     /// Has the content of files withheld after these changes, until they have been sent whole.

@@ -57,6 +57,14 @@ pub(crate) struct Folder {
     pub(crate) mounted: BTreeSet<(u64, String)>,
     /// Everything that was ever held.
     pub(crate) held: Vec<Held>,
+    /// What was saved last; its number may have been given to something else.
+    last_saved: Option<u64>,
+    /// Things that somebody has open, and goes on to write.
+    open: BTreeSet<u64>,
+    /// What lies in the private folder of restores: what these write, and what they replaced. Whether it is the former.
+    pub(crate) aside: BTreeMap<u64, bool>,
+    /// What was in things that restores replaced when they were removed from there.
+    pub(crate) parted: Vec<String>,
     told: VecDeque<Told>,
     births: u64,
     now: u64,
@@ -69,6 +77,12 @@ pub(crate) struct Folder {
     pub(crate) silence: f64,
     /// Something was, since the last scan.
     pub(crate) was_silent: bool,
+    /// Files get second names. Who writes by one and removes it at once is found by a scan only, which finds all else as well.
+    pub(crate) has_links: bool,
+    /// How often all of it goes away, as when its disk is taken out: whoever holds it open sees nothing in it.
+    pub(crate) vanishes: f64,
+    /// It has.
+    pub(crate) is_away: bool,
 }
 
 const CLOSED: Touch = Touch { modified: false, closed: true, moved: false };
@@ -82,6 +96,10 @@ impl Folder {
             names: BTreeMap::new(),
             mounted: BTreeSet::new(),
             held: Vec::new(),
+            last_saved: None,
+            open: BTreeSet::new(),
+            aside: BTreeMap::new(),
+            parted: Vec::new(),
             told: VecDeque::new(),
             births: 0,
             now: 0,
@@ -90,6 +108,9 @@ impl Folder {
             late: 0,
             silence: 0.0,
             was_silent: false,
+            has_links: true,
+            vanishes: 0.0,
+            is_away: false,
         };
         folder.make(Kind::Dir);
         folder
@@ -177,10 +198,21 @@ impl Folder {
         found
     }
 
+    /// A folder that is away may be put back, which nobody does while somebody looks at it.
+    pub(crate) fn may_return(&mut self, random: &mut StdRng) {
+        self.is_away = self.is_away && random.random_bool(0.9);
+    }
+
     /// Somebody does something.
     pub(crate) fn act(&mut self, random: &mut StdRng) {
         self.now += random.random_range(1..300);
-        match random.random_range(0..17) {
+        self.is_away = self.is_away || (self.vanishes > 0.0 && random.random_bool(self.vanishes));
+        if self.is_away {
+            return;
+        }
+        match random.random_range(0..19) {
+            17 => self.write_on(random),
+            18 => self.move_what_is_worked_in(random),
             0..=3 => self.save(random),
             4 => self.write_only(random),
             5 => self.save_beside(random),
@@ -255,7 +287,17 @@ impl Folder {
     }
 
     fn save(&mut self, random: &mut StdRng) {
-        let Some((folder, name, number)) = self.some(random, Kind::File) else { return };
+        // Most of what is saved was saved just before.
+        let last = self.last_saved.filter(|_| random.random_bool(0.5));
+        let last = self
+            .names
+            .iter()
+            .find(|(_, number)| last == Some(**number) && self.things[number].kind == Kind::File);
+        let last = last.map(|((folder, name), number)| (*folder, name.clone(), *number));
+        let Some((folder, name, number)) = last.or_else(|| self.some(random, Kind::File)) else {
+            return;
+        };
+        self.last_saved = Some(number);
         self.write(number);
         if random.random_bool(self.silence) {
             self.was_silent = true;
@@ -271,7 +313,94 @@ impl Folder {
     fn write_only(&mut self, random: &mut StdRng) {
         let Some((folder, name, number)) = self.some(random, Kind::File) else { return };
         self.write(number);
+        self.open.insert(number);
         self.tell(random, folder, &name, MODIFIED);
+    }
+
+    /// Whoever has something open writes into it, whatever became of its name, and may be done with it.
+    fn write_on(&mut self, random: &mut StdRng) {
+        let open: Vec<u64> = self.open.iter().copied().collect();
+        let Some(number) = open.choose(random).copied() else { return };
+        self.write(number);
+        self.tell_of(random, number, MODIFIED);
+        if random.random_bool(0.5) {
+            self.let_go(random, number);
+        }
+    }
+
+    fn let_go(&mut self, random: &mut StdRng, number: u64) {
+        self.open.remove(&number);
+        self.close(number);
+        self.tell_of(random, number, CLOSED);
+    }
+
+    /// Whoever has something open is done with it.
+    pub(crate) fn close_all(&mut self, random: &mut StdRng) {
+        while let Some(number) = self.open.first().copied() {
+            self.let_go(random, number);
+        }
+    }
+
+    /// Tells whether somebody goes on to write a thing.
+    pub(crate) fn is_open(&self, number: u64) -> bool {
+        self.open.contains(&number)
+    }
+
+    /// Tells of a thing by one of its names, where it has any.
+    fn tell_of(&mut self, random: &mut StdRng, number: u64, touch: Touch) {
+        let place = self.names.iter().find(|(_, named)| **named == number);
+        if let Some((folder, name)) = place.map(|(place, _)| place.clone()) {
+            self.tell(random, folder, &name, touch);
+        }
+    }
+
+    /// Something new is written where nobody looks.
+    pub(crate) fn make_aside(&mut self) -> u64 {
+        let number = self.make(Kind::File);
+        self.aside.insert(number, true);
+        self.write(number);
+        self.close(number);
+        number
+    }
+
+    /// What is there is exchanged with what has a name, which is returned; `None`: nothing has that name.
+    pub(crate) fn exchange_aside(
+        &mut self,
+        random: &mut StdRng,
+        number: u64,
+        place: &(u64, String),
+    ) -> Option<u64> {
+        let out = self.names.get(place).copied()?;
+        self.aside.insert(out, false);
+        self.name_aside(random, number, place);
+        let at = self.stamp();
+        self.things.get_mut(&out).expect("it is there").ctime = at;
+        Some(out)
+    }
+
+    /// What is there gets a name that nothing has.
+    pub(crate) fn name_aside(&mut self, random: &mut StdRng, number: u64, place: &(u64, String)) {
+        self.aside.remove(&number);
+        self.names.insert(place.clone(), number);
+        let at = self.stamp();
+        self.things.get_mut(&number).expect("it is there").ctime = at;
+        self.touch_folder(place.0);
+        self.tell(random, place.0, &place.1, MOVED);
+    }
+
+    /// What is there is not there any more.
+    pub(crate) fn lose_aside(&mut self, number: u64) {
+        self.aside.remove(&number);
+        self.drop_if_nameless(number);
+    }
+
+    /// What is there goes.
+    pub(crate) fn discard_aside(&mut self, number: u64) {
+        let is_ours = self.aside.remove(&number).expect("it is there");
+        if !is_ours {
+            self.parted.push(self.things[&number].content.clone());
+        }
+        self.drop_if_nameless(number);
     }
 
     /// As editors do: written beside, and renamed over.
@@ -373,6 +502,10 @@ impl Folder {
 
     fn exchange(&mut self, random: &mut StdRng) {
         let kind = if random.random_bool(0.5) { Kind::Dir } else { Kind::File };
+        self.exchange_kind(random, kind);
+    }
+
+    fn exchange_kind(&mut self, random: &mut StdRng, kind: Kind) {
         let (Some(one), Some(other)) = (self.some(random, kind), self.some(random, kind)) else {
             return;
         };
@@ -392,6 +525,17 @@ impl Folder {
         self.touch_folder(other.0);
         self.tell(random, one.0, &one.1, MOVED);
         self.tell(random, other.0, &other.1, MOVED);
+    }
+
+    /// A folder goes elsewhere while somebody saves in it, and another one may come where it was.
+    fn move_what_is_worked_in(&mut self, random: &mut StdRng) {
+        self.save(random);
+        if random.random_bool(0.5) {
+            self.exchange_kind(random, Kind::Dir);
+        } else {
+            self.rename_folder(random);
+        }
+        self.save(random);
     }
 
     fn remove(&mut self, random: &mut StdRng) {
@@ -435,8 +579,10 @@ impl Folder {
         else {
             return;
         };
+        if !self.has_links {
+            return;
+        }
         self.names.insert(to.clone(), number);
-        // Who writes by a new name and removes it at once is noticed by a scan only.
         self.was_silent = true;
         let at = self.stamp();
         self.things.get_mut(&number).expect("it is there").ctime = at;
@@ -465,15 +611,17 @@ impl Folder {
 
     fn drop_if_nameless(&mut self, number: u64) {
         if self.names.values().all(|named| *named != number)
+            && !self.aside.contains_key(&number)
             && let Some(thing) = self.things.remove(&number)
         {
+            self.open.remove(&number);
             let now = self.now;
             let held = self.held.iter_mut().rev().filter(|held| held.birth == thing.birth);
             held.filter(|held| held.until.is_none()).for_each(|held| held.until = Some(now));
         }
     }
 
-    fn some(&self, random: &mut StdRng, kind: Kind) -> Option<(u64, String, u64)> {
+    pub(crate) fn some(&self, random: &mut StdRng, kind: Kind) -> Option<(u64, String, u64)> {
         let of_kind = self.names.iter().filter(|(_, number)| self.things[number].kind == kind);
         let all: Vec<_> =
             of_kind.map(|((folder, name), number)| (*folder, name, *number)).collect();
