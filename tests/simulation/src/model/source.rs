@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use keepshare_base::{
-    Change, Epoch, FileId, FilledChange, Made, Position, RunningHash, Seq, Stamp,
-};
+use keepshare_base::{Change, Epoch, FileId, FilledChange, Position, RunningHash, Seq, Stamp};
 use keepshare_proto::{
     Place, running_after,
     shipper::{Head, JournalEntry},
@@ -31,8 +29,6 @@ pub struct ModelSource {
     /// The most changes it holds.
     limit: usize,
     births: u64,
-    /// Which change made the last version of each file.
-    cuts: BTreeMap<FileId, Made>,
     /// What each destination is known to have, as stored.
     acked: BTreeMap<usize, Place>,
 }
@@ -42,7 +38,6 @@ pub struct ModelSource {
 pub struct ModelMirror {
     stamp: Stamp,
     tree: Tree,
-    cuts: BTreeMap<FileId, Made>,
     parts: Option<VecDeque<FilledChange>>,
 }
 
@@ -56,7 +51,6 @@ impl ModelSource {
             base: (Seq(0), RunningHash::EMPTY),
             limit,
             births: 0,
-            cuts: BTreeMap::new(),
             acked: BTreeMap::new(),
         };
         source.append(FilledChange::default());
@@ -67,11 +61,6 @@ impl ModelSource {
         let before = self.place();
         let position = Position { origin: ORIGIN, epoch: self.epoch, seq: before.seq.next() };
         let running = running_after(&before.running, &filled.change);
-        let made = Made { position, stamp: filled.change.stamp, user: None };
-        let rows = filled.change.files.iter().filter(|row| row.is_version()).map(|row| row.file);
-        for file in rows.chain(filled.change.cuts.iter().copied()) {
-            self.cuts.insert(file, made.clone());
-        }
         self.entries.push_back(JournalEntry { position, running, filled });
         while self.entries.len() > self.limit {
             if let Some(oldest) = self.entries.pop_front() {
@@ -150,20 +139,13 @@ impl Source for ModelSource {
         let stamp = at.stamp;
         let change = Change { stamp, ..Change::default() };
         self.append(FilledChange { change, payload: Vec::new() });
-        let (tree, cuts) = (self.tree.clone(), self.cuts.clone());
-        Some((self.place(), ModelMirror { stamp, tree, cuts, parts: None }))
+        Some((self.place(), ModelMirror { stamp, tree: self.tree.clone(), parts: None }))
     }
 
     fn mirror_parts(&mut self, mirror: &mut ModelMirror, listing: &Listing) -> Vec<FilledChange> {
-        let ModelMirror { tree, cuts, stamp, parts } = mirror;
+        let ModelMirror { tree, stamp, parts } = mirror;
         let parts = parts.get_or_insert_with(|| {
-            let names = &listing.names;
-            let mut parts = tree.difference(names, &listing.files, *stamp, PARTS_AT_ONCE);
-            for FilledChange { change, .. } in &mut parts {
-                let made = change.files.iter().filter_map(|row| cuts.get_key_value(&row.file));
-                change.made = made.map(|(file, made)| (*file, made.clone())).collect();
-            }
-            parts.into()
+            tree.difference(&listing.names, &listing.files, *stamp, PARTS_AT_ONCE).into()
         });
         let some = parts.len().min(PARTS_AT_ONCE);
         parts.drain(..some).collect()
