@@ -14,6 +14,7 @@ mod hex;
 mod ids;
 mod meta;
 mod names;
+mod parts;
 mod station;
 mod time;
 
@@ -36,5 +37,6 @@ pub use meta::{
     xattr_allowed,
 };
 pub use names::{DEPTH_MAX, NAME_BYTES_MAX, Name, NameError, SetPath, escape_name, unescape_name};
+pub use parts::{PART_BYTES, PartHash, hash_part, merge_parts};
 pub use station::{AddressError, ClusterId, Role, Serial, StationAddress};
 pub use time::{FileTime, Stamp};

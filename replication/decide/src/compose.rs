@@ -11,8 +11,8 @@ use std::{
 };
 
 use keepshare_base::{
-    Content, ContentHash, Event, FileId, FileRow, Kind, Meta, Name, Position, RestoreRow, Seq,
-    Stamp,
+    Content, ContentHash, Event, FileId, FileRow, FileTime, Kind, Meta, Name, Position, RestoreRow,
+    Seq, Stamp,
 };
 use keepshare_proto::MonoTime;
 
@@ -84,6 +84,14 @@ pub struct When {
     pub now: MonoTime,
     /// The file system's times tell every modification.
     pub exact_times: bool,
+}
+
+impl When {
+    /// Tells whether something may have happened after a time of a file, and have left that time all the same.
+    pub fn is_racy(self, time: FileTime) -> bool {
+        let age = self.stamp.micros_since(time.to_stamp());
+        !self.exact_times && contents::RACY_MICROS.contains(&age)
+    }
 }
 
 /// What a composer wants to have read.

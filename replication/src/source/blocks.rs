@@ -2,11 +2,13 @@
 //!
 //! A file is hashed in regions of 1 MiB. A region's row is 16 bytes over the whole region, so that an unchanged one is
 //! passed over with certainty, then 8 bytes for each page of 4 KiB, looked at only where the region differs. A page of
-//! zeros has the hash 0, and a region of zeros has no row at all: holes cost nothing. The hashes never leave the machine;
-//! what travels carries BLAKE3.
+//! zeros has the hash 0, and a region of zeros has no row at all: holes cost nothing. Where only some of a region was read,
+//! the 16 bytes are zeros, and its pages alone tell. The hashes never leave the machine; what travels carries BLAKE3.
 //!
 //! A small file is one region whose pages are as small as its size lets them be: an edit of a few bytes in it would send
 //! all of it else.
+
+use std::ops::Range;
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
@@ -21,6 +23,9 @@ const SMALL_PAGE_BYTES_MIN: usize = 64;
 
 /// What has one row of hashes.
 pub(crate) const REGION_BYTES: usize = 1 << 20;
+
+/// The hash over a whole region that is not known.
+const NOT_KNOWN: [u8; 16] = [0; 16];
 
 /// A stretch of a region whose bytes changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -47,19 +52,43 @@ pub(crate) fn hash_small(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(row)
 }
 
+/// Hashes what was read anew of a region: `bytes` is all of it, right within `read`, whose borders are those of pages, and
+/// is as `before` says elsewhere. `None` where it is all zeros.
+pub(crate) fn hash_read(
+    before: Option<&[u8]>,
+    bytes: &[u8],
+    read: &[Range<usize>],
+) -> Option<Vec<u8>> {
+    let pages = bytes.chunks(PAGE_BYTES).enumerate().map(|(page, bytes)| {
+        let is_read = read.iter().any(|range| range.contains(&(page * PAGE_BYTES)));
+        if is_read { hash_page(bytes) } else { page_hash(before, page) }
+    });
+    row(&NOT_KNOWN, pages.collect())
+}
+
+/// Tells whether a row has hashes of pages of 4 KiB, as those of regions of large files have.
+pub(crate) fn is_of_pages(row: Option<&[u8]>) -> bool {
+    row.is_none_or(|row| page_bytes(row) == PAGE_BYTES)
+}
+
 fn hash(bytes: &[u8], page_bytes: usize) -> Option<Vec<u8>> {
-    let pages: Vec<u64> = bytes.chunks(page_bytes).map(hash_page).collect();
+    let pages = bytes.chunks(page_bytes).map(hash_page).collect();
+    row(&xxh3_128(bytes).to_le_bytes(), pages)
+}
+
+fn row(whole: &[u8; 16], pages: Vec<u64>) -> Option<Vec<u8>> {
     if pages.iter().all(|page| *page == 0) {
         return None;
     }
-    let mut row = xxh3_128(bytes).to_le_bytes().to_vec();
+    let mut row = whole.to_vec();
     row.extend(pages.iter().flat_map(|page| page.to_le_bytes()));
     Some(row)
 }
 
 /// Returns where a region of `len` bytes with the hashes `now` differs from one with the hashes `before`.
 pub(crate) fn changed(before: Option<&[u8]>, now: Option<&[u8]>, len: usize) -> Vec<Run> {
-    if before.map(whole) == now.map(whole) {
+    let is_known = [before, now].into_iter().flatten().all(|row| whole(row) != NOT_KNOWN);
+    if is_known && before.map(whole) == now.map(whole) {
         return Vec::new();
     }
     let page_bytes = now.or(before).map_or(PAGE_BYTES, page_bytes);
@@ -70,7 +99,7 @@ pub(crate) fn changed(before: Option<&[u8]>, now: Option<&[u8]>, len: usize) -> 
     let differs = |page| page_hash(before, page) != page_hash(now, page);
     let runs = runs(page_bytes, len, differs, now);
     let same_length = before.is_some_and(|b| now.is_some_and(|n| b.len() == n.len()));
-    if runs.is_empty() && same_length {
+    if runs.is_empty() && same_length && is_known {
         // The region differs and no page does: two pages with one short hash. Everything is sent.
         return self::runs(page_bytes, len, |_| true, now);
     }
@@ -120,6 +149,7 @@ fn page_hash(row: Option<&[u8]>, page: usize) -> u64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "one stretch of several that could be")]
 mod tests {
     use super::*;
 
@@ -178,6 +208,41 @@ mod tests {
         let mut now = [1; 200];
         now[64..128].fill(0);
         assert_eq!(small_diff(&[1; 200], &now), [run(64, 128, true)]);
+    }
+
+    /// What was read in part is known as well as what was read whole, but for the hash over all.
+    #[test]
+    fn what_was_read_in_part_is_known_by_its_pages() {
+        let before = [7; 10 * PAGE_BYTES + 5];
+        let mut now = before;
+        now[3 * PAGE_BYTES + 5] = 8;
+        now[5 * PAGE_BYTES..6 * PAGE_BYTES].fill(0);
+        let whole_before = hash_region(&before);
+        let mut bytes = [0; 10 * PAGE_BYTES + 5];
+        let read = [3 * PAGE_BYTES..4 * PAGE_BYTES, 5 * PAGE_BYTES..7 * PAGE_BYTES];
+        for range in &read {
+            bytes[range.clone()].copy_from_slice(&now[range.clone()]);
+        }
+        let row = hash_read(whole_before.as_deref(), &bytes, &read);
+        let run = |from: usize, to: usize, zero| Run {
+            start: from * PAGE_BYTES,
+            end: to * PAGE_BYTES,
+            zero,
+        };
+        let expected = [run(3, 4, false), run(5, 6, true)];
+        assert_eq!(changed(whole_before.as_deref(), row.as_deref(), before.len()), expected);
+        // From here on it is what was known before.
+        let whole_now = hash_region(&now);
+        assert_eq!(changed(row.as_deref(), whole_now.as_deref(), now.len()), []);
+        assert_eq!(changed(row.as_deref(), row.as_deref(), now.len()), []);
+        let back = changed(row.as_deref(), whole_before.as_deref(), now.len());
+        assert_eq!(back, [run(3, 4, false), run(5, 6, false)]);
+        assert_eq!(
+            hash_read(row.as_deref(), &[0; 10], &[0..10]),
+            None,
+            "all that is left is zeros"
+        );
+        assert!(is_of_pages(row.as_deref()) && !is_of_pages(hash_small(&[1; 100]).as_deref()));
     }
 
     /// A file that grows out of its pages, or out of being small, is not compared by hashes of other pages.

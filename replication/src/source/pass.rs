@@ -2,22 +2,21 @@
 //!
 //! The same code finds what changed in a known file and what there is in a new one: a file without block hashes is all
 //! zeros. Each pass is a delta to what the ones before it gave, so a file that changes while it is read is simply passed
-//! again. Holes are skipped where the file system tells of them.
+//! again. Holes are skipped where the file system tells of them, and so is what is known not to have changed.
 
-use std::{collections::VecDeque, io, os::fd::OwnedFd};
+use std::{collections::VecDeque, io, ops::Range, os::fd::OwnedFd};
 
-use keepshare_base::{ContentHash, FileId};
+use keepshare_base::{ContentHash, FileId, PART_BYTES, PartHash};
 use rustix::{fs::SeekFrom, io::Errno};
 
 use super::{
     SourceError,
     blocks::{self, REGION_BYTES, Run},
+    extents::Ranges,
+    hashing::Hashing,
     piece::Piece,
     tree::{self, Seen},
 };
-
-/// The most holes that are hashed as zeros; a file with more has no hash of its whole content.
-const HASHED_HOLES_MAX: u64 = 256 << 20;
 
 const REGION: u64 = REGION_BYTES as u64;
 
@@ -50,8 +49,9 @@ pub(crate) struct Pass {
     hashes: Option<Vec<u8>>,
     runs: VecDeque<Run>,
     in_region: bool,
-    hasher: Option<blake3::Hasher>,
-    holes: u64,
+    hashing: Hashing,
+    /// Nothing else differs from what the block hashes say; `None`: anything may.
+    changed: Option<Ranges>,
     /// Bytes read so far.
     pub(crate) read: u64,
 }
@@ -85,6 +85,29 @@ impl From<SourceError> for PassError {
 impl Pass {
     /// Begins a pass over a file that looks like `start`.
     pub(crate) fn new(id: FileId, start: Seen) -> Self {
+        Self::begin(id, start, Hashing::in_order(), None)
+    }
+
+    /// Begins a pass that leaves the hashes of the parts.
+    pub(crate) fn in_parts(id: FileId, start: Seen) -> Self {
+        let hashing = Hashing::in_parts(Vec::new(), start.signature.size);
+        Self::begin(id, start, hashing, None)
+    }
+
+    /// Begins a pass over what changed alone; `parts` are those of the content that the block hashes are of, where they
+    /// are known.
+    pub(crate) fn over(
+        id: FileId,
+        start: Seen,
+        changed: Ranges,
+        parts: Option<Vec<PartHash>>,
+    ) -> Self {
+        let len = start.signature.size;
+        let hashing = parts.map_or_else(Hashing::unknown, |parts| Hashing::in_parts(parts, len));
+        Self::begin(id, start, hashing, Some(changed))
+    }
+
+    fn begin(id: FileId, start: Seen, hashing: Hashing, changed: Option<Ranges>) -> Self {
         let regions = start.signature.size.div_ceil(REGION);
         Self {
             id,
@@ -95,8 +118,8 @@ impl Pass {
             hashes: None,
             runs: VecDeque::new(),
             in_region: false,
-            hasher: Some(blake3::Hasher::new()),
-            holes: 0,
+            hashing,
+            changed,
             read: 0,
         }
     }
@@ -119,7 +142,13 @@ impl Pass {
                 if self.read >= until {
                     return Ok(Pause::Budget);
                 }
-                self.skip_hole(file, map)?;
+                match &self.changed {
+                    None => self.skip_hole(file, map)?,
+                    Some(changed) => {
+                        let next = next_changed(changed, self.region);
+                        self.region = next.unwrap_or(u32::MAX).min(self.region_count);
+                    }
+                }
                 if self.region >= self.region_count {
                     continue;
                 }
@@ -147,7 +176,12 @@ impl Pass {
 
     /// Returns the hash of the whole content, at the end of a pass during which the file did not change.
     pub(crate) fn hash(&self) -> Option<ContentHash> {
-        self.hasher.as_ref().map(|hasher| ContentHash(*hasher.finalize().as_bytes()))
+        self.hashing.hash(self.start.signature.size)
+    }
+
+    /// Returns the hashes of the parts, at the end of a pass that leaves them.
+    pub(crate) fn take_parts(&mut self) -> Option<Vec<PartHash>> {
+        std::mem::replace(&mut self.hashing, Hashing::unknown()).into_parts()
     }
 
     /// Moves to the next region that holds data, or had data when it was read last.
@@ -168,44 +202,58 @@ impl Pass {
         let known = map.region_from(self.id, self.region)?.unwrap_or(u32::MAX);
         let next = data_region.min(known).min(self.region_count);
         let skipped = (u64::from(next) * REGION).min(size) - offset.min(size);
-        self.skip_hash(skipped);
+        self.hashing.zeros(offset, skipped);
         self.region = next;
         Ok(())
-    }
-
-    fn skip_hash(&mut self, mut len: u64) {
-        static ZEROS: [u8; 65536] = [0; 65536];
-        self.holes += len;
-        if self.holes > HASHED_HOLES_MAX {
-            self.hasher = None;
-        }
-        if let Some(hasher) = &mut self.hasher {
-            while len > 0 {
-                let step = len.min(ZEROS.len() as u64);
-                hasher.update(&ZEROS[..usize::try_from(step).unwrap_or(0)]);
-                len -= step;
-            }
-        }
     }
 
     fn enter_region(&mut self, file: &OwnedFd, map: &impl Regions) -> Result<(), PassError> {
         let offset = u64::from(self.region) * REGION;
         let len = (self.start.signature.size - offset).min(REGION);
         let len = usize::try_from(len).unwrap_or(REGION_BYTES);
-        self.buffer.resize(len, 0);
-        let read = read_full(file, &mut self.buffer, offset).map_err(PassError::Read)?;
-        // Cut while it was read: the missing rest is zeros until the next pass sees the new size.
-        self.buffer[read..].fill(0);
-        self.read += len as u64;
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(&self.buffer);
-        }
-        self.hashes = blocks::hash_region(&self.buffer);
         let before = map.region(self.id, self.region)?;
+        self.buffer.resize(len, 0);
+        let all = [Range { start: 0, end: len }];
+        let parts = match &self.changed {
+            Some(changed) if blocks::is_of_pages(before.as_deref()) => {
+                changed_parts(changed, offset, len)
+            }
+            _ => all.to_vec(),
+        };
+        for part in &parts {
+            let (at, bytes) = (offset + part.start as u64, &mut self.buffer[part.clone()]);
+            let read = read_full(file, bytes, at).map_err(PassError::Read)?;
+            // Cut while it was read: the missing rest is zeros until the next pass sees the new size.
+            bytes[read..].fill(0);
+            self.read += bytes.len() as u64;
+            self.hashing.bytes(at, bytes);
+        }
+        self.hashes = match parts == all {
+            true => blocks::hash_region(&self.buffer),
+            false => blocks::hash_read(before.as_deref(), &self.buffer, &parts),
+        };
         self.runs = blocks::changed(before.as_deref(), self.hashes.as_deref(), len).into();
         self.in_region = true;
         Ok(())
     }
+}
+
+/// Returns the first region from `region` on in which something changed.
+fn next_changed(changed: &[Range<u64>], region: u32) -> Option<u32> {
+    let offset = u64::from(region) * REGION;
+    let next = changed.get(changed.partition_point(|range| range.end <= offset))?;
+    Some(u32::try_from(next.start / REGION).unwrap_or(u32::MAX).max(region))
+}
+
+/// Returns the parts of `len` bytes from `offset` on in which something changed, as stretches of these bytes.
+fn changed_parts(changed: &[Range<u64>], offset: u64, len: usize) -> Vec<Range<usize>> {
+    let touches = |part: &Range<usize>| {
+        let (start, end) = (offset + part.start as u64, offset + part.end as u64);
+        let next = changed.partition_point(|range| range.end <= start);
+        changed.get(next).is_some_and(|range| range.start < end)
+    };
+    let parts = (0..len).step_by(PART_BYTES).map(|at| at..len.min(at + PART_BYTES));
+    parts.filter(touches).collect()
 }
 
 /// Reads a whole small file; `None` when it is longer than `len_max`.

@@ -30,7 +30,9 @@ pub(crate) struct Pending {
 impl Pending {
     /// Tells whether there is something to do now.
     pub(crate) fn is_busy(&self) -> bool {
-        self.agenda.is_busy() || !self.transfers.is_empty() || !self.keeping.is_empty()
+        self.agenda.is_busy()
+            || self.transfers.iter().any(|transfer| !transfer.is_waiting())
+            || !self.keeping.is_empty()
     }
 
     /// Returns how much there is to do.
@@ -54,6 +56,12 @@ impl Pending {
             }
         }
         Ok(())
+    }
+
+    /// Has a file become a version when it is read; tells whether it is being read.
+    pub(crate) fn end_writing(&mut self, file: FileId) -> bool {
+        let reading = self.transfers.iter_mut().find(|transfer| transfer.file == file);
+        reading.map(Transfer::end_writing).is_some()
     }
 
     /// Gives up the reading of a big file: the names that waited for it are looked at anew.

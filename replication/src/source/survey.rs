@@ -7,7 +7,7 @@ use std::{
     rc::Rc,
 };
 
-use keepshare_base::{FileId, Kind, Meta, Name};
+use keepshare_base::{ContentHash, FileId, Kind, Meta, Name};
 use keepshare_decide::{
     AtName, Failure, FileRecord, Inode, Looked, NoFolder, Seen,
     agenda::problems::UNUSABLE,
@@ -23,6 +23,7 @@ use super::{
     folders::Folders,
     ledger::Tx,
     owners::Owners,
+    shadow::Shadows,
     transfer::{self, Step, Transfer, WHOLE_BYTES_MAX},
     tree::{self, Tree},
 };
@@ -43,6 +44,7 @@ enum Begun {
 pub(crate) struct Survey<'a> {
     tree: &'a Tree,
     owners: &'a mut Owners,
+    shadows: &'a mut Shadows,
     capture: &'a mut dyn Capture,
     folders: Folders,
     /// Contents that are read in steps from now on.
@@ -54,9 +56,10 @@ impl<'a> Survey<'a> {
     pub(crate) fn new(
         tree: &'a Tree,
         owners: &'a mut Owners,
+        shadows: &'a mut Shadows,
         capture: &'a mut dyn Capture,
     ) -> Self {
-        Self { tree, owners, capture, folders: Folders::default(), begun: Vec::new() }
+        Self { tree, owners, shadows, capture, folders: Folders::default(), begun: Vec::new() }
     }
 
     /// Returns who knows the names of owners.
@@ -67,6 +70,33 @@ impl<'a> Survey<'a> {
     /// Returns who notices changes.
     pub(crate) fn capture(&mut self) -> &mut dyn Capture {
         self.capture
+    }
+
+    /// Begins to read an open file by its block hashes, and only what changed where that is known.
+    pub(crate) fn begin_transfer(
+        &mut self,
+        tx: &mut Tx<'_>,
+        open: OwnedFd,
+        file: FileId,
+        record: &FileRecord,
+        born: bool,
+    ) -> Result<io::Result<Transfer>, SourceError> {
+        let shot = self.shadows.shoot(self.tree.root().as_fd(), open.as_fd(), file, record);
+        let begun = Transfer::begin(tx, self.owners, open, file, record, born)?;
+        Ok(begun.map(|mut transfer| {
+            if let Some(shot) = shot {
+                transfer.wait_for(shot);
+            }
+            transfer
+        }))
+    }
+
+    /// Remembers what was read of a file, now that the map knows it by this hash.
+    pub(crate) fn end_transfer(&mut self, transfer: Transfer, hash: Option<ContentHash>) {
+        let file = transfer.file;
+        if let Some(shadow) = transfer.into_shadow(hash) {
+            self.shadows.keep(file, shadow);
+        }
     }
 
     /// Takes the contents that are read in steps from now on.
@@ -146,7 +176,7 @@ impl<'a> Survey<'a> {
                 Err(error) => return Ok(Err(error.into())),
             }
         }
-        let begun = Transfer::begin(tx, self.owners, open, file, record, at.born)?;
+        let begun = self.begin_transfer(tx, open, file, record, at.born)?;
         Ok(match begun {
             Ok(mut transfer) => {
                 transfer.touch = at.touch;
@@ -281,7 +311,10 @@ impl<'t> turn::Survey<Tx<'t>> for Survey<'_> {
             match transfer.step(tx, self.owners, u64::MAX)? {
                 Step::Part(row) => part(tx, *row, transfer.is_between_passes())?,
                 Step::Paused => {}
-                Step::Done(done) => return Ok(Got::Content(done, took())),
+                Step::Done(done) => {
+                    self.end_transfer(transfer, done.row.row.hash);
+                    return Ok(Got::Content(done, took()));
+                }
                 Step::Failed(error) => return Ok(Got::Unread(error.into(), took(), true)),
             }
         }

@@ -19,6 +19,7 @@ use super::{
     owners::Owners,
     pass::{self, Pass, PassError, Pause, Regions},
     piece::Piece,
+    shadow::{Awaited, Room, Shadow, Shot},
     tree::{self, Seen},
 };
 use crate::capture::Touch;
@@ -43,6 +44,9 @@ pub(crate) struct Transfer {
     /// The file has no name yet.
     pub(crate) born: bool,
     open: OwnedFd,
+    content: From,
+    /// How it was touched since it is not read itself.
+    later: Touch,
     pass: Pass,
     meta: Meta,
     fresh: bool,
@@ -51,6 +55,17 @@ pub(crate) struct Transfer {
     changed: bool,
     /// How long reading took until now.
     pub(crate) took: Duration,
+}
+
+/// What is read.
+#[derive(Debug)]
+enum From {
+    /// The file itself.
+    File,
+    /// What it holds at a moment that is to come: nothing is read until then.
+    Awaited(Awaited),
+    /// What it held at one moment, and the room that this takes.
+    Shot { content: OwnedFd, _room: Room },
 }
 
 /// What a step gave.
@@ -99,6 +114,8 @@ impl Transfer {
             again: false,
             born,
             open,
+            content: From::File,
+            later: Touch::default(),
             pass: Pass::new(file, seen),
             meta,
             fresh,
@@ -109,6 +126,37 @@ impl Transfer {
         }))
     }
 
+    /// Has what the file holds at one moment be read instead of it, when that is there.
+    pub(crate) fn wait_for(&mut self, shot: Awaited) {
+        self.content = From::Awaited(shot);
+    }
+
+    /// Tells whether there is nothing to read yet.
+    pub(crate) fn is_waiting(&self) -> bool {
+        matches!(&self.content, From::Awaited(shot) if !shot.is_there())
+    }
+
+    /// Takes what the file held; `None`: it is read itself after all.
+    fn take_shot(&mut self, owners: &mut Owners, shot: Option<Shot>) -> io::Result<()> {
+        let Some(Shot { seen, is_racy, content, took, room, since }) = shot else {
+            self.passes = 0;
+            self.end_shot();
+            return Ok(());
+        };
+        let mut meta = tree::meta_of_open(owners, self.open.as_fd(), &seen)?;
+        owners.keep(&mut meta, &self.meta);
+        self.meta = meta;
+        self.written |= is_racy;
+        // Who waited for the disk is left alone as long.
+        self.took += took;
+        self.pass = match since {
+            Some((changed, parts)) if !self.fresh => Pass::over(self.file, seen, changed, parts),
+            _ => Pass::in_parts(self.file, seen),
+        };
+        self.content = From::Shot { content, _room: room };
+        Ok(())
+    }
+
     /// Reads on: at most `budget` bytes, or one part.
     pub(crate) fn step(
         &mut self,
@@ -116,13 +164,23 @@ impl Transfer {
         owners: &mut Owners,
         budget: u64,
     ) -> Result<Step, SourceError> {
+        if let From::Awaited(awaited) = &self.content {
+            let Some(shot) = awaited.take() else { return Ok(Step::Paused) };
+            if let Err(error) = self.take_shot(owners, shot) {
+                return Ok(Step::Failed(error));
+            }
+        }
         if self.again
             && let Err(error) = self.begin_again(owners)
         {
             return Ok(Step::Failed(error));
         }
         let mut piece = Piece::default();
-        let pause = match self.pass.step(&self.open, &mut tx.map, &mut piece, budget) {
+        let content = match &self.content {
+            From::Shot { content, .. } => content,
+            _ => &self.open,
+        };
+        let pause = match self.pass.step(content, &mut tx.map, &mut piece, budget) {
             Ok(pause) => pause,
             Err(PassError::Map(error)) => return Err(error),
             Err(PassError::Read(error)) => return Ok(Step::Failed(error)),
@@ -134,11 +192,13 @@ impl Transfer {
             }
             return Ok(Step::Part(Box::new(self.part(piece))));
         }
-        let now = match tree::look_at(self.open.as_fd()) {
-            Ok(now) => now,
-            Err(error) => return Ok(Step::Failed(error)),
+        let stable = match &self.content {
+            From::Shot { .. } => true,
+            _ => match tree::look_at(self.open.as_fd()) {
+                Ok(now) => now.signature == self.pass.start.signature,
+                Err(error) => return Ok(Step::Failed(error)),
+            },
         };
-        let stable = now.signature == self.pass.start.signature;
         if !stable && self.passes < PASSES_MAX {
             // What was read so far is sent; the next pass brings what changed meanwhile.
             self.again = true;
@@ -165,8 +225,48 @@ impl Transfer {
 
     /// Hears how the file was touched while it is read.
     pub(crate) fn touched(&mut self, touch: Touch) {
-        self.touch.add(touch);
-        self.written |= touch.modified;
+        if self.is_of_shot() {
+            self.later.add(touch);
+        } else {
+            self.touch.add(touch);
+            self.written |= touch.modified;
+        }
+    }
+
+    /// Has the file become a version when it is read, as if whoever writes it had ended.
+    pub(crate) fn end_writing(&mut self) {
+        self.touch.closed = true;
+    }
+
+    /// Tells whether what is read is not the file itself.
+    pub(crate) fn is_of_shot(&self) -> bool {
+        !matches!(self.content, From::File)
+    }
+
+    /// Lets go of what the file held when this began: it is read itself, from its beginning.
+    pub(crate) fn end_shot(&mut self) {
+        if self.is_of_shot() {
+            self.content = From::File;
+            self.again = true;
+            let later = std::mem::take(&mut self.later);
+            self.touched(later);
+        }
+    }
+
+    /// Returns how the file was touched since what is read of it: it is to be looked at for that when this is done.
+    pub(crate) fn later(&self) -> Option<Touch> {
+        (self.later != Touch::default()).then_some(self.later)
+    }
+
+    /// Returns what was read, to be the file's shadow, when all of it was.
+    pub(crate) fn into_shadow(mut self, hash: Option<ContentHash>) -> Option<Shadow> {
+        let parts = self.pass.take_parts();
+        match self.content {
+            From::Shot { content, .. } => {
+                Some(Shadow::new(content, self.pass.start.signature, hash, parts))
+            }
+            _ => None,
+        }
     }
 
     /// Tells whether the next step begins another pass: what was told of the file until then is in it.

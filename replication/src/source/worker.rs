@@ -25,6 +25,7 @@ use super::{
     owners::Owners,
     pass::Regions as _,
     pending::Pending,
+    shadow::Shadows,
     shared::{Phase, Shared, Unseen, lock},
     sweeper::Sweeper,
     tree::{self, Tree},
@@ -97,6 +98,7 @@ struct Attached {
     tree: Arc<Tree>,
     capture: Box<dyn Capture>,
     mounts: Mounts,
+    shadows: Shadows,
     exact_times: bool,
 }
 
@@ -193,6 +195,7 @@ impl Worker {
         if self.has_notes() {
             next = next.min(self.next_tick);
         }
+        next = self.next_shadow_look().map_or(next, |at| next.min(at));
         if self.attached.is_some() {
             next = next.min(self.next_place);
         } else {
@@ -360,7 +363,8 @@ impl Worker {
         lock(&self.shared.status).shared =
             shared.map(|name| SharedFileSystem { name, rescan_every: shared_every });
         let exact_times = tree::has_exact_times(tree.root());
-        self.attached = Some(Attached { exact_times, tree, capture, mounts });
+        let shadows = Shadows::new(exact_times, self.shared.clone());
+        self.attached = Some(Attached { exact_times, tree, capture, mounts, shadows });
         Ok(())
     }
 

@@ -10,6 +10,7 @@ mod journal;
 mod mounts;
 mod owners;
 mod problems;
+mod ranges;
 mod restores;
 mod silent;
 mod stations;

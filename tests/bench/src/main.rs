@@ -44,9 +44,10 @@ struct Args {
 /// A work to measure.
 type Work = fn(&Place, &mut Report) -> Result<()>;
 
-const WORKS: [(&str, Work); 8] = [
+const WORKS: [(&str, Work); 9] = [
     ("edit", edit::measure),
     ("page", page::measure),
+    ("page-xfs", page::measure_known),
     ("mirror-small", mirror::measure_small),
     ("mirror-large", mirror::measure_large),
     ("disk", mirror::measure_disk),

@@ -152,6 +152,25 @@ impl Scratch {
         Ok(path)
     }
 
+    /// Makes a file system in a sparse file and mounts it in the folder, unmounted on drop; `None` where that cannot be done
+    /// here: by an ordinary user, without `mkfs.KIND`, or by a kernel that does not know it.
+    pub fn mount_image(&mut self, name: &str, kind: &str, bytes: u64) -> Result<Option<PathBuf>> {
+        let Some(mkfs) = tools::installed(&format!("mkfs.{kind}")).filter(|_| tools::is_root())
+        else {
+            return Ok(None);
+        };
+        let (image, path) = (self.join(&format!("{name}.image")), self.make_dir(name)?);
+        fs::File::create(&image)?.set_len(bytes)?;
+        tools::run(Command::new(mkfs).arg("-q").arg(&image))?;
+        let mut mount = Command::new("mount");
+        let mounted = tools::run(mount.args(["-t", kind, "-o", "loop"]).args([&image, &path]));
+        if mounted.is_err() {
+            return Ok(None);
+        }
+        self.mounted.push(path.clone());
+        Ok(Some(path))
+    }
+
     /// Shows the logs of a failed test and copies them to where they stay.
     fn keep_logs(&self) -> Result<PathBuf> {
         let name = format!("{}-{}", self.name, std::process::id());

@@ -3,18 +3,7 @@
 //! BLAKE3 is a tree: the hash of a long content is merged from the chaining values of its parts, so whoever checks what
 //! came has the hashes of its parts as well, each of which becomes one frame.
 
-use blake3::{
-    Hasher,
-    hazmat::{
-        ChainingValue, HasherExt, Mode, left_subtree_len, merge_subtrees_non_root,
-        merge_subtrees_root,
-    },
-};
-
-use keepshare_base::ContentHash;
-
-/// How long a part is, in bytes; the last one may be shorter. A whole subtree of BLAKE3, and a block of a mapped body.
-pub(crate) const PART_BYTES: usize = 64 * 1024;
+use keepshare_base::{ContentHash, PART_BYTES, PartHash, hash_part, merge_parts};
 
 /// The first bytes of a frame's hash, and what was hashed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,7 +25,7 @@ impl Sum {
             None => Self::of(content) == *self,
             Some(part) => {
                 (1..=PART_BYTES).contains(&content.len())
-                    && first(&value(usize::from(part), content)) == self.bytes
+                    && first(&hash_part(u64::from(part), content)) == self.bytes
             }
         }
     }
@@ -48,7 +37,7 @@ pub(crate) struct Hashed {
     whole: Option<ContentHash>,
     len: usize,
     /// The chaining values of the parts; none where there is only one.
-    parts: Vec<ChainingValue>,
+    parts: Vec<PartHash>,
 }
 
 impl Hashed {
@@ -58,11 +47,9 @@ impl Hashed {
         if len <= PART_BYTES {
             return Self { whole: Some(ContentHash::of(bytes)), len, parts: Vec::new() };
         }
-        let parts = bytes.chunks(PART_BYTES).enumerate().map(|(part, bytes)| value(part, bytes));
+        let parts = bytes.chunks(PART_BYTES).zip(0..).map(|(bytes, part)| hash_part(part, bytes));
         let parts: Vec<_> = parts.collect();
-        let (left, right) = halves(&parts, len);
-        let whole = merge_subtrees_root(&left, &right, Mode::Hash);
-        Self { whole: Some(ContentHash(*whole.as_bytes())), len, parts }
+        Self { whole: merge_parts(&parts, len as u64), len, parts }
     }
 
     /// Returns the hash of all of them; `None` where nothing was hashed.
@@ -84,34 +71,14 @@ impl Hashed {
     }
 }
 
-/// Returns the chaining value of a part, which is not empty and no longer than [`PART_BYTES`].
-fn value(part: usize, bytes: &[u8]) -> ChainingValue {
-    let mut hasher = Hasher::new();
-    hasher.set_input_offset((part * PART_BYTES) as u64).update(bytes);
-    hasher.finalize_non_root()
-}
-
-/// Returns the chaining values of the two subtrees under the top of `len` bytes, which are more than one part.
-fn halves(parts: &[ChainingValue], len: usize) -> (ChainingValue, ChainingValue) {
-    let left = usize::try_from(left_subtree_len(len as u64)).expect("less than what is in memory");
-    let (before, after) = parts.split_at(left / PART_BYTES);
-    (merged(before, left), merged(after, len - left))
-}
-
-fn merged(parts: &[ChainingValue], len: usize) -> ChainingValue {
-    if let [only] = parts {
-        return *only;
-    }
-    let (left, right) = halves(parts, len);
-    merge_subtrees_non_root(&left, &right, Mode::Hash)
-}
-
 fn first(hash: &[u8; 32]) -> [u8; 16] {
     *hash.first_chunk().expect("a hash has 32 bytes")
 }
 
 #[cfg(test)]
 mod tests {
+    use blake3::Hasher;
+
     use super::*;
 
     fn bytes(len: usize) -> Vec<u8> {

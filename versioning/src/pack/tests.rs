@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use keepshare_base::PART_BYTES;
+
 use super::{
     frame::{Codec, PackHeader, push_frame},
     *,
@@ -31,9 +33,9 @@ fn small_pack() -> (SimDisk, Vec<(PackLoc, Vec<u8>)>) {
     let text = b"the quick brown fox ".repeat(20);
     let contents = [vec![], noise(1, 70), text, vec![0; 301], noise(2, 9)];
     let mut stored = contents.map(|raw| (writer.append(&raw).unwrap(), raw)).to_vec();
-    let long = [noise(3, sum::PART_BYTES), noise(4, 33)].concat();
-    let last = long[sum::PART_BYTES..].to_vec();
-    let known = Hashed::of(&long).sum(sum::PART_BYTES, last.len());
+    let long = [noise(3, PART_BYTES), noise(4, 33)].concat();
+    let last = long[PART_BYTES..].to_vec();
+    let known = Hashed::of(&long).sum(PART_BYTES, last.len());
     assert!(known.is_some());
     stored.push((writer.append_summed(&last, known).unwrap(), last));
     writer.sync().unwrap();

@@ -15,7 +15,7 @@ pub(super) const REST_FROM: Duration = Duration::from_millis(5);
 
 /// What happened so long before the moment of looking, in microseconds, may not be all that the times tell of: clocks of file
 /// systems tick every 1 to 10 ms. What seems to happen after it did so while the turn went on, unless a clock is wrong.
-const RACY_MICROS: std::ops::Range<i64> = -100_000..10_000;
+pub(super) const RACY_MICROS: std::ops::Range<i64> = -100_000..10_000;
 
 impl Composer<'_> {
     /// Decides what a file needs that was seen: to be read, to have its attributes read, or only what is known already.
@@ -102,15 +102,9 @@ impl Composer<'_> {
         takes
     }
 
-    /// Tells whether something may have happened after a time, and have left that time all the same.
-    fn is_racy(&self, time: FileTime) -> bool {
-        let age = self.when.stamp.micros_since(time.to_stamp());
-        !self.when.exact_times && RACY_MICROS.contains(&age)
-    }
-
     /// Has attributes read again a little later that may have changed since without another time; tells whether they may.
     pub(super) fn doubt_attributes(&mut self, file: FileId, record: &mut FileRecord) -> bool {
-        let is_racy = self.is_racy(record.signature.ctime);
+        let is_racy = self.when.is_racy(record.signature.ctime);
         if is_racy {
             self.out.again.unsure.push(file);
             record.signature.ctime = FileTime::default();
@@ -201,7 +195,7 @@ impl Composer<'_> {
             // Who knew when it was written may have ended meanwhile.
             self.cutting.was_written(self.when.now, file);
         }
-        if row.fuzzy || self.is_racy(seen.mtime) {
+        if row.fuzzy || self.when.is_racy(seen.mtime) {
             self.was_written(file);
             // Were we to end before it is read again, nothing else would say so.
             record.signature.mtime = FileTime::default();

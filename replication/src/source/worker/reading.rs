@@ -8,7 +8,7 @@ use std::{
 use keepshare_base::{FileId, Kind, Name};
 use keepshare_decide::{
     FileRecord, Signature,
-    agenda::NameTask,
+    agenda::{FileTask, NameTask},
     compose::{Composer, Row, give_up},
     look::Big,
     turn::{self, Survey as _},
@@ -17,12 +17,7 @@ use keepshare_decide::{
 use keepshare_decide::Known;
 
 use super::turn::Turn;
-use crate::source::{
-    SourceError,
-    keeping::Kept,
-    pass::Regions as _,
-    transfer::{Step, Transfer},
-};
+use crate::source::{SourceError, keeping::Kept, pass::Regions as _, transfer::Step};
 
 /// The most content of a big file read in one turn.
 const STEP_BYTES: u64 = 8 << 20;
@@ -40,7 +35,8 @@ impl Turn<'_, '_> {
     /// Reads on in the next big file; returns the last row of one that is finished, and the names that waited for it.
     pub(super) fn step_transfer(&mut self) -> Result<Finished, SourceError> {
         let (mut ready, mut names) = (BTreeMap::new(), Vec::new());
-        let Some(mut transfer) = self.transfers.pop_front() else {
+        let next = self.transfers.iter().position(|transfer| !transfer.is_waiting());
+        let Some(mut transfer) = next.and_then(|next| self.transfers.remove(next)) else {
             return Ok((ready, names));
         };
         let file = transfer.file;
@@ -76,6 +72,7 @@ impl Turn<'_, '_> {
                     break;
                 }
                 Step::Done(done) => {
+                    let hash = done.row.row.hash;
                     composer.rest(file, transfer.took + began.elapsed(), done.row.row.fuzzy);
                     let row = composer.finish(*tx, file, *done, transfer.touch)?;
                     ready.extend(row.map(|row| (file, row)));
@@ -83,6 +80,10 @@ impl Turn<'_, '_> {
                     if transfer.written {
                         composer.doubt(*tx, file)?;
                     }
+                    if let Some(touch) = transfer.later() {
+                        agenda.add_file(file, FileTask { touch, ..FileTask::default() });
+                    }
+                    survey.end_transfer(transfer, hash);
                     names = agenda.readings.end(file);
                     break;
                 }
@@ -170,7 +171,7 @@ impl Turn<'_, '_> {
             // No signature yet: were we to end here, the file would be seen to differ and be read again.
             let record = FileRecord::new(seen.inode, Signature::default(), meta);
             tx.map.set_record(file, &record)?;
-            match Transfer::begin(tx, survey.owners(), open, file, &record, true)? {
+            match survey.begin_transfer(tx, open, file, &record, true)? {
                 Ok(mut transfer) => {
                     transfer.touch = touch;
                     agenda.readings.begin(seen.inode.number, file, (parent, name));

@@ -1,17 +1,19 @@
 //! What is done now and then: cuts after a pause, acknowledgements, trimming, the spool, the status.
 
-use std::sync::Arc;
+use std::{os::fd::AsFd, sync::Arc};
 
 use keepshare_base::{FileTime, Seq};
 use keepshare_decide::{Known, agenda::FileTask};
+use keepshare_proto::MonoTime;
 
-use super::{TICK, Worker, chain};
+use super::{Attached, TICK, Worker, chain};
 use crate::{
     clock::mono,
     source::{
         PROBLEMS_MAX, SourceAlarm, SourceError, SourceLimits,
         ledger::Tx,
         shared::{Shared, Unseen, lock},
+        transfer::Transfer,
     },
 };
 
@@ -58,6 +60,7 @@ impl Worker {
         if self.ledger.check_space().is_ok() {
             self.keep_notes();
         }
+        self.end_shadows();
         self.name_owners();
         self.watch_linked();
         self.look_at_replaced();
@@ -65,6 +68,25 @@ impl Worker {
         self.end_aside();
         if !self.pending.agenda.may_find_moved() {
             self.pending.agenda.strangers.forget_old(now);
+        }
+    }
+
+    /// Returns when it is to be looked whether shadows take space that others need.
+    pub(super) fn next_shadow_look(&self) -> Option<MonoTime> {
+        let Some(Attached { shadows, .. }) = &self.attached else { return None };
+        let is_needed =
+            !shadows.is_empty() || self.pending.transfers.iter().any(Transfer::is_of_shot);
+        is_needed.then(|| shadows.next_look())
+    }
+
+    /// Ends shadows, also those that are being read, where the disk gets short of space.
+    fn end_shadows(&mut self) {
+        if self.next_shadow_look().is_none_or(|next| mono() < next) {
+            return;
+        }
+        let Some(Attached { tree, shadows, .. }) = &mut self.attached else { return };
+        if shadows.look_at_space(tree.root().as_fd(), mono()) {
+            self.pending.transfers.iter_mut().for_each(Transfer::end_shot);
         }
     }
 

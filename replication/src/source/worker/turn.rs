@@ -72,10 +72,12 @@ pub(super) struct Left {
 
 impl Worker {
     /// Takes one turn, which also makes the present states of `cuts` versions.
-    pub(super) fn turn(&mut self, cuts: Vec<FileId>) -> Result<(), SourceError> {
+    pub(super) fn turn(&mut self, mut cuts: Vec<FileId>) -> Result<(), SourceError> {
         self.turns += 1;
+        // What is sent of a big file until now was its content at no moment: it becomes a version when it is read.
+        cuts.retain(|file| !self.pending.end_writing(*file));
         let durable = self.turns.is_multiple_of(DURABLE_TURNS);
-        let Some(Attached { tree, capture, exact_times, .. }) = &mut self.attached else {
+        let Some(Attached { tree, capture, shadows, exact_times, .. }) = &mut self.attached else {
             return Err(SourceError::Vanished("the folder is not there".to_owned()));
         };
         let when = When { stamp: now(), now: mono(), exact_times: *exact_times };
@@ -84,7 +86,7 @@ impl Worker {
         let left = self.ledger.write(|tx| {
             pending.resolve(when.now, marks, tx)?;
             let Pending { agenda, transfers, keeping, restores, seed } = pending;
-            let survey = &mut Survey::new(tree, owners, &mut **capture);
+            let survey = &mut Survey::new(tree, owners, shadows, &mut **capture);
             let told = Told::default();
             let deciding = turn::Turn { ledger: tx, survey, agenda, cutting, when, told };
             let left = Left::default();
@@ -122,6 +124,9 @@ impl Worker {
         }
         agenda.note_linked(left.linked, &left.lost);
         self.note_files(&left.noted, &left.lost);
+        if let Some(Attached { shadows, .. }) = &mut self.attached {
+            shadows.forget(&left.lost);
+        }
         self.break_restores(&left.lost, &left.problems);
         self.pending.agenda.problems.update(now, left.looked, left.problems, left.partial);
         self.show_problems(left.scan_ended);

@@ -13,14 +13,14 @@ use keepshare_replication::source::CaptureMode::Scan;
 
 use super::{edits::captures, support::Rig};
 
-fn noise(len: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
     use rand::{RngCore, SeedableRng};
     let mut bytes = vec![0; len];
     rand::rngs::StdRng::seed_from_u64(seed).fill_bytes(&mut bytes);
     bytes
 }
 
-fn patch(path: &std::path::Path, offset: u64, bytes: &[u8]) {
+pub(crate) fn patch(path: &std::path::Path, offset: u64, bytes: &[u8]) {
     let file = fs::OpenOptions::new().write(true).open(path).unwrap();
     file.write_all_at(bytes, offset).unwrap();
 }

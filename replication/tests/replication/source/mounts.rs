@@ -10,8 +10,14 @@ use keepshare_replication::source::{CaptureMode, SourceAlarm};
 
 use super::{edits::captures, support::Rig};
 
-/// Runs a test in a mount namespace of its own, which takes all mounts along when it ends. Root only.
+/// Runs a test of this file in a mount namespace of its own; see [`in_own_mounts`].
 fn with_own_mounts(test: &str, body: impl FnOnce()) {
+    in_own_mounts(&format!("{}::{test}", module_path!()), body);
+}
+
+/// Runs a test, given its path, in a process with a mount namespace of its own, which takes all mounts along when it ends.
+/// Root only.
+pub(crate) fn in_own_mounts(test: &str, body: impl FnOnce()) {
     const INSIDE: &str = "KEEPSHARE_TEST_OWN_MOUNTS";
     if std::env::var_os(INSIDE).is_some() {
         return body();
@@ -20,11 +26,10 @@ fn with_own_mounts(test: &str, body: impl FnOnce()) {
         eprintln!("skipped: mounting needs root");
         return;
     }
-    let (_, within) = module_path!().split_once("::").unwrap();
-    let test = format!("{within}::{test}");
+    let (_, test) = test.split_once("::").unwrap();
     let mut inside = Command::new("unshare");
     inside.args(["--mount", "--propagation", "private"]).arg(std::env::current_exe().unwrap());
-    let ended = inside.args(["--exact", &test, "--nocapture"]).env(INSIDE, "1").output();
+    let ended = inside.args(["--exact", test, "--nocapture"]).env(INSIDE, "1").output();
     let ended = match ended {
         Ok(ended) => ended,
         Err(error) => return eprintln!("skipped: no unshare (util-linux): {error}"),
