@@ -329,7 +329,7 @@ impl<S: Source, K: Store> World<S, K> {
             self.stations.iter().map(|station| station.store.versions()).collect();
         for (index, ours) in versions.iter().enumerate() {
             for theirs in &versions[index + 1..] {
-                for (key, digest) in ours.iter().filter(|(key, _)| is_told_apart(*key)) {
+                for (key, digest) in ours.iter().filter(|(key, _)| is_told_apart(key)) {
                     let other = theirs.get(key);
                     assert!(other.is_none_or(|d| d == digest), "two versions are called {key:?}");
                 }
