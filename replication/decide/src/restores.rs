@@ -4,7 +4,15 @@
 //! A look before a rename is not enough, nor one after it: between the look and the exchange somebody may save, and a
 //! program that has the old file open, or mapped, goes on writing into it afterwards. So what came out of an exchange is
 //! kept where nobody looks until nobody can write to it any more, is looked at again, and becomes a version where it is
-//! other than what was captured; then it goes ([`Replaced`]).
+//! other than what was captured; then it goes ([`Replaced`]). These files are in nobody's folder, and wait here and not on the
+//! agenda:
+//!
+//! | it | waits for | is looked at again | until |
+//! |---|---|---|---|
+//! | may be other than what was captured | that nobody can write to it, or for `look_every` where somebody may for long | after 100 ms, later after 1 s | it was read |
+//! | is read, or journaled | an answer | – | it came; where it failed, it is read anew after 1 s |
+//! | is a version, whole | every destination, or the disk of the spool, to have that version | the same | they have; where its content was forgotten, or passed over by a mirror or an epoch, it is read anew |
+//! | is to go | the file system | after 1 s | it is gone |
 
 use std::time::Duration;
 
@@ -128,8 +136,10 @@ pub struct Version {
     pub file: FileId,
     /// The state that was read.
     pub signature: Signature,
-    /// The hash of its content, where that held still.
+    /// The hash of its content, where it has one.
     pub hash: Option<ContentHash>,
+    /// It held still while it was read.
+    pub is_whole: bool,
     /// The changes that carry its content.
     pub changes: Vec<Seq>,
 }
@@ -278,9 +288,9 @@ impl Replaced {
             self.next = now + LATER;
             return;
         };
-        let is_whole = version.hash.is_some();
-        self.kept = Some((version.signature, version.hash));
-        self.owed.push((version.file, version.changes));
+        let Version { file, signature, hash, is_whole, changes } = version;
+        self.kept = Some((signature, hash));
+        self.owed.push((file, changes));
         if was_kept && is_settled && !self.is_open && is_whole {
             self.stage = Stage::Kept;
         }
@@ -317,6 +327,11 @@ impl Replaced {
     /// Returns what it became, where all of it is kept.
     pub fn kept(&self) -> &[(FileId, Vec<Seq>)] {
         if self.stage == Stage::Kept { &self.owed } else { &[] }
+    }
+
+    /// Hears up to where every destination has the journal: of what it became until then nothing is owed any more.
+    pub fn acked(&mut self, through: Seq) {
+        self.owed.retain(|(_, changes)| changes.iter().any(|seq| *seq > through));
     }
 
     /// Hears that the content of these files cannot be given any more: what is still here is journaled anew.
@@ -402,7 +417,8 @@ mod tests {
         assert!(replaced.looked(at(1), Some(true), true, None));
         assert_eq!(replaced.due(at(200), |_| true), Due::Nothing);
         let (signature, hash) = (seen(7, 5).signature, Some(ContentHash::of(b"other")));
-        let version = Version { file: file(), signature, hash, changes: vec![Seq(9)] };
+        let version =
+            Version { file: file(), signature, hash, is_whole: true, changes: vec![Seq(9)] };
         replaced.journaled(at(300), Some(version), true);
         let owed = [(file(), vec![Seq(9)])];
         assert_eq!(replaced.kept(), owed);
@@ -418,13 +434,44 @@ mod tests {
         assert_eq!(replaced.seen(at(2000), &seen(7, 4), Writers::Somebody, &TIMES), Some(None));
         assert!(replaced.looked(at(2001), Some(true), true, Some(seen(7, 4).signature)));
         let (signature, hash) = (seen(7, 4).signature, Some(ContentHash::of(b"open")));
-        let version = Version { file: file(), signature, hash, changes: vec![Seq(9)] };
+        let version =
+            Version { file: file(), signature, hash, is_whole: true, changes: vec![Seq(9)] };
         replaced.journaled(at(2002), Some(version), true);
         assert!(replaced.is_open() && replaced.kept().is_empty());
         assert_eq!(replaced.seen(at(9000), &seen(7, 4), Writers::Somebody, &TIMES), None);
         assert!(replaced.seen(at(9100), &seen(7, 4), Writers::Nobody, &TIMES).is_some());
         assert!(!replaced.looked(at(9101), Some(false), true, None));
         assert_eq!(replaced.due(at(9101), |_| true), Due::Remove);
+    }
+
+    /// What is mostly holes has no hash: it would be journaled for ever.
+    #[test]
+    fn what_has_no_hash_is_a_version_once() {
+        let mut replaced = Replaced::new(at(0), Some(Kept { hash: None, ..known(4) }));
+        assert_eq!(replaced.seen(at(0), &seen(7, 4), Writers::Nobody, &TIMES), Some(None));
+        assert!(replaced.looked(at(0), Some(true), true, None));
+        let signature = seen(7, 4).signature;
+        let changes = vec![Seq(9)];
+        let version = Version { file: file(), signature, hash: None, is_whole: true, changes };
+        replaced.journaled(at(0), Some(version), true);
+        assert_eq!(replaced.due(at(100), |_| true), Due::Remove);
+    }
+
+    /// A file that somebody holds open becomes a version again and again.
+    #[test]
+    fn what_everybody_has_is_owed_no_more() {
+        let mut replaced = Replaced::new(at(0), None);
+        for seq in [7, 9] {
+            assert!(replaced.looked(at(0), Some(true), true, None));
+            let (signature, hash) = (seen(7, 4).signature, Some(ContentHash::of(b"late")));
+            let changes = vec![Seq(seq)];
+            let version = Version { file: file(), signature, hash, is_whole: true, changes };
+            replaced.journaled(at(0), Some(version), true);
+        }
+        replaced.acked(Seq(7));
+        assert_eq!(replaced.kept(), [(file(), vec![Seq(9)])]);
+        replaced.acked(Seq(9));
+        assert_eq!(replaced.due(at(100), <[_]>::is_empty), Due::Remove);
     }
 
     /// A mirror leads past what was journaled, and not everybody has.
@@ -434,7 +481,8 @@ mod tests {
         assert!(replaced.seen(at(0), &seen(7, 4), Writers::Nobody, &TIMES).is_some());
         assert!(replaced.looked(at(0), Some(true), true, None));
         let (signature, hash) = (seen(7, 4).signature, Some(ContentHash::of(b"late")));
-        let version = Version { file: file(), signature, hash, changes: vec![Seq(9)] };
+        let version =
+            Version { file: file(), signature, hash, is_whole: true, changes: vec![Seq(9)] };
         replaced.journaled(at(0), Some(version), true);
         replaced.pass(|seq| seq > Seq(9));
         assert!(!replaced.kept().is_empty());

@@ -4,7 +4,7 @@
 //! and without a cut, as do all later ones that build on it, until the file has been sent whole again: a version is what
 //! once was, or it is none.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use keepshare_base::{Change, Content, ContentHash, Event, FileId, FileRow, Kind, Seq};
 
@@ -24,23 +24,16 @@ pub fn is_stale(change: &Change, seq: Seq, stale: &Stale) -> bool {
 
 /// Takes rows out of a change that build on content that cannot be given.
 ///
-/// A file that is new keeps a row without content, because its name needs it; of others the last whole state stays.
+/// A file that is new keeps a row without content, because its name needs it; of others the last whole state stays. What was
+/// restored is told of before ([`Composer::journal`](crate::compose::Composer::journal)).
 pub fn strip(change: &mut Change, seq: Seq, stale: &Stale) {
     change.cuts.retain(|file| !is_withheld(*file, seq, stale));
-    let targets = change.names.iter().filter_map(|row| row.target);
-    let named: BTreeSet<FileId> = targets.map(|(file, _)| file).collect();
     change.files.retain_mut(|row| {
         if !is_withheld(row.file, seq, stale) || row.meta.kind != Kind::File {
             return true;
         }
-        // What was restored under a name that nothing had is new as well.
-        let may_be_first = match row.event {
-            Event::Created => true,
-            Event::Restored => named.contains(&row.file),
-            _ => false,
-        };
-        let is_first =
-            may_be_first && !matches!(row.content, Content::Extents { fresh: false, .. });
+        let is_first = row.event == Event::Created
+            && !matches!(row.content, Content::Extents { fresh: false, .. });
         *row = placeholder(row);
         is_first
     });
@@ -56,44 +49,8 @@ pub fn placeholder(row: &FileRow) -> FileRow {
 
 #[cfg(test)]
 mod tests {
-    use keepshare_base::{FileTime, Meta, NameRow, Owner};
-
     use super::*;
-    use crate::tests::{id, name};
-
-    /// A name never shows a file that nobody has: a change that said so would be refused.
-    #[test]
-    fn what_was_restored_under_a_new_name_is_known_without_its_content() {
-        let meta = Meta {
-            kind: Kind::File,
-            size: 4,
-            mode: 0o644,
-            owner: Owner::default(),
-            group: Owner::default(),
-            mtime: FileTime::default(),
-            symlink: vec![],
-            rdev: 0,
-            xattrs: vec![],
-        };
-        let row = |counter, event| FileRow {
-            file: id(counter),
-            event,
-            meta: meta.clone(),
-            content: Content::whole(b"lost"),
-            hash: Some(ContentHash::of(b"lost")),
-            cut: true,
-            fuzzy: false,
-        };
-        let target = |counter| Some((id(counter), Kind::File));
-        let name =
-            |counter| NameRow { parent: FileId::ROOT, name: name("back"), target: target(counter) };
-        let files = vec![row(1, Event::Restored), row(2, Event::Restored), row(3, Event::Saved)];
-        let mut change = Change { names: vec![name(1)], files, ..Change::default() };
-        let stale = [1, 2, 3].map(|counter| (id(counter), (Seq(3), Seq(9)))).into();
-        strip(&mut change, Seq(4), &stale);
-        let left: Vec<_> = change.files.iter().map(|row| (row.file, row.meta.size)).collect();
-        assert_eq!(left, [(id(1), 0)], "of what was there the last state stays");
-    }
+    use crate::tests::id;
 
     /// A state that a destination never had is no version there, whatever else the change tells.
     #[test]

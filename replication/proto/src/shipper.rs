@@ -202,7 +202,7 @@ impl Shipper {
             self.read_on();
             return;
         }
-        self.reading = None;
+        (self.reading, self.mirror_refused) = (None, false);
         match self.state {
             State::Away { .. } => self.state = State::Away { retry_at: Some(now) },
             _ => self.disconnect(now, "a new epoch began", Duration::ZERO),
@@ -313,7 +313,8 @@ impl Shipper {
                 self.backoff.long()
             }
             Refusal::Order => {
-                self.mirror_refused = matches!(self.state, State::Mirroring(_));
+                self.mirror_refused =
+                    matches!(&self.state, State::Mirroring(mirroring) if mirroring.is_unanswered());
                 self.alarm(AlarmKind::Protocol, reason.as_str());
                 self.backoff.failed()
             }

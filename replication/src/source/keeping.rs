@@ -137,10 +137,11 @@ impl Keeping {
         done: Done,
     ) -> Result<Kept, SourceError> {
         let (signature, hash) = (done.seen.signature, done.row.row.hash);
+        let is_whole = !done.row.row.fuzzy;
         let late = late_name(&self.place.1)?;
         composer.journal_replaced(tx, file, done, &self.place, self.is_stray, &late)?;
         forget(tx, file)?;
-        Ok(Kept::Done(Version { file, signature, hash, changes: Vec::new() }))
+        Ok(Kept::Done(Version { file, signature, hash, is_whole, changes: Vec::new() }))
     }
 }
 

@@ -145,6 +145,9 @@ pub trait Source: Clone + Debug {
 
 /// Where a station keeps a set.
 pub trait Store: Debug {
+    /// It tells what its versions hold.
+    const TELLS_CONTENTS: bool;
+
     /// Returns an empty one; whatever it does by chance follows from the seed.
     fn new(seed: u64) -> Self;
     /// Returns where it stands, counting only what is durable.

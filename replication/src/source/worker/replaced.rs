@@ -36,6 +36,8 @@ pub(super) struct Replaced {
     watch: restores::Replaced,
     /// What is being journaled of it.
     keeping: Option<Settled>,
+    /// Its last look, which a thread takes: the answer to any other is of no use.
+    look: Arc<()>,
 }
 
 impl Worker {
@@ -128,7 +130,14 @@ impl Worker {
     /// Watches over a file that was replaced.
     pub(super) fn add_replaced(&mut self, name: String, note: Note, request: Option<RequestId>) {
         let watch = restores::Replaced::new(mono(), note.kept);
-        self.replaced.push(Replaced { name, note, request, watch, keeping: None });
+        self.replaced.push(Replaced {
+            name,
+            note,
+            request,
+            watch,
+            keeping: None,
+            look: Arc::default(),
+        });
         self.look_at_replaced();
     }
 
@@ -169,7 +178,11 @@ impl Worker {
     /// Does what is due about the files that were replaced.
     pub(super) fn look_at_replaced(&mut self) {
         let Some(aside) = self.aside.take() else { return };
+        let acked = self.shared.acked_by_all();
         for mut replaced in std::mem::take(&mut self.replaced) {
+            if let Some(acked) = acked {
+                replaced.watch.acked(acked);
+            }
             if self.look_at_one(&aside, &mut replaced) {
                 self.replaced.push(replaced);
             }
@@ -227,8 +240,9 @@ impl Worker {
             }
         };
         let Some(hash) = replaced.watch.seen(mono(), &now, writers, &times) else { return Ok(()) };
-        let name = replaced.name.clone();
-        let look = move || Request::Looked(LookedAgain::look(name, settled, hash));
+        replaced.look = Arc::default();
+        let (name, ticket) = (replaced.name.clone(), replaced.look.clone());
+        let look = move || Request::Looked(LookedAgain::look(name, ticket, settled, hash));
         beside(&self.shared, look).map_err(|error| std::io::Error::other(error.to_string()))
     }
 
@@ -254,9 +268,9 @@ impl Worker {
 
     /// Takes what another look at a file told.
     pub(super) fn looked_again(&mut self, looked: LookedAgain) {
-        let LookedAgain { aside, file, differs } = looked;
-        let Some(replaced) = self.replaced.iter_mut().find(|replaced| replaced.name == aside)
-        else {
+        let LookedAgain { aside, ticket, file, differs } = looked;
+        let is_it = |replaced: &&mut Replaced| Arc::ptr_eq(&replaced.look, &ticket);
+        let Some(replaced) = self.replaced.iter_mut().find(is_it) else {
             return;
         };
         let state = match &file {

@@ -82,6 +82,8 @@ impl ModelStore {
 }
 
 impl Store for ModelStore {
+    const TELLS_CONTENTS: bool = false;
+
     fn new(_seed: u64) -> Self {
         Self::default()
     }

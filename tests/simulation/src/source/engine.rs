@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use keepshare_base::{
-    Change, Content, ContentHash, Event, FileId, FileRow, Kind, Meta, Name, Owner, Seq,
-};
+use keepshare_base::{Change, Content, Event, FileId, FileRow, Kind, Meta, Name, Owner, Seq};
 use keepshare_decide::{
     FileRecord, Inode, Known, Ledger, Marks, Seed, Signature,
     agenda::{Agenda, NameTask},
@@ -18,7 +16,7 @@ use rand::rngs::StdRng;
 
 use super::{
     folder::{Folder, ROOT},
-    survey::{Looker, meta},
+    survey::{Looker, hash_of, meta},
 };
 
 /// A folder, and who decides about it.
@@ -249,13 +247,13 @@ fn keep(
     let Ok(file) = turn.ledger.new_file();
     let record = FileRecord::new(Inode::default(), Signature::default(), attributes.clone());
     let Ok(()) = turn.ledger.set_record(file, &record);
-    let hash = ContentHash::of(&payload);
+    let hash = hash_of(&payload);
     let row = FileRow {
         file,
         event: Event::Created,
         meta: attributes,
         content: Content::whole(&payload),
-        hash: Some(hash),
+        hash,
         cut: false,
         fuzzy: false,
     };
@@ -266,5 +264,6 @@ fn keep(
     let Ok(()) = turn.ledger.remove_file(file);
     let changes = composer.journaled().iter().map(|(seq, _)| *seq).collect();
     let Ok(composed) = composer.end(turn.ledger);
-    Some((Version { file, signature: seen.signature, hash: Some(hash), changes }, composed))
+    let signature = seen.signature;
+    Some((Version { file, signature, hash, is_whole: true, changes }, composed))
 }

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use keepshare_base::{
-    ContentHash, FileId, Kind, Name, Position, RequestId, RestoreOutcome, RestoreRow, Seq,
-    VersionId,
+    FileId, Kind, Name, Position, RequestId, RestoreOutcome, RestoreRow, Seq, VersionId,
 };
 use keepshare_decide::{
     FileRecord, Known, Ledger, Seen, Signature, Touch,
@@ -16,7 +15,10 @@ use keepshare_proto::MonoTime;
 use rand::{Rng, rngs::StdRng};
 
 use crate::{
-    source::{engine::Engine, survey::meta},
+    source::{
+        engine::Engine,
+        survey::{hash_of, meta},
+    },
     world::{ORIGIN, SECOND},
 };
 
@@ -263,7 +265,7 @@ impl Restores {
                     if engine.folder.is_open(number) { Writers::Somebody } else { Writers::Nobody };
                 let Some(hash) = watch.seen(now, &seen, writers, &TIMES) else { return };
                 let content = engine.folder.things[&number].content.as_bytes();
-                let differs = hash.is_none_or(|hash| hash != ContentHash::of(content));
+                let differs = hash.is_none_or(|hash| Some(hash) != hash_of(content));
                 let state = (writers != Writers::Nobody).then_some(seen.signature);
                 if watch.looked(now, Some(differs), true, state) {
                     engine.late.insert(number, place.clone());

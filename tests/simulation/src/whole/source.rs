@@ -25,6 +25,7 @@ use crate::{
     source::{
         engine::Engine,
         folder::{Folder, ROOT},
+        survey::hash_of,
     },
     world::ORIGIN,
 };
@@ -450,8 +451,8 @@ impl Reader<Memory> for Reading<'_> {
         &mut self,
         open: &mut Open,
     ) -> Result<Option<(Filled, Option<Option<ContentHash>>)>, std::convert::Infallible> {
-        let (content, hash) = (Content::whole(&open.content), ContentHash::of(&open.content));
-        Ok(Some(((content, open.content.clone()), Some(Some(hash)))))
+        let (content, hash) = (Content::whole(&open.content), hash_of(&open.content));
+        Ok(Some(((content, open.content.clone()), Some(hash))))
     }
 
     fn rewind(&mut self, _open: &mut Open) {}

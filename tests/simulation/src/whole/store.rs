@@ -122,6 +122,8 @@ impl RealStore {
 }
 
 impl Store for RealStore {
+    const TELLS_CONTENTS: bool = true;
+
     fn new(seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed ^ 0x73_u64.rotate_left(48));
         let pace = [(1.0, 0.04), (0.3, 0.1), (0.05, 0.3)][random.random_range(0..3)];
