@@ -6,6 +6,8 @@ use keepshare_base::{FileTime, Kind};
 use keepshare_decide::{Inode, Marks, Object, Seen, Signature, Touch};
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 
+use super::survey::hash_of;
+
 /// The folder itself.
 pub(crate) const ROOT: u64 = 1;
 
@@ -621,8 +623,12 @@ impl Folder {
         }
     }
 
+    /// Returns something of a kind that has a name. What nobody hashes is seldom what people are at.
     pub(crate) fn some(&self, random: &mut StdRng, kind: Kind) -> Option<(u64, String, u64)> {
+        let is_at_rest = random.random_bool(0.9);
+        let is_hashed = |number: &u64| hash_of(self.things[number].content.as_bytes()).is_some();
         let of_kind = self.names.iter().filter(|(_, number)| self.things[number].kind == kind);
+        let of_kind = of_kind.filter(|(_, number)| !is_at_rest || is_hashed(number));
         let all: Vec<_> =
             of_kind.map(|((folder, name), number)| (*folder, name, *number)).collect();
         all.choose(random).map(|(folder, name, number)| (*folder, (*name).clone(), *number))
