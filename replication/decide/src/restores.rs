@@ -197,10 +197,12 @@ impl Replaced {
         }
     }
 
-    /// Says what is due; `is_safe` tells whether the content of what it became survives without the file.
+    /// Says what is due. It is looked at where there `has_room` beside what is under way: what a journal loses is journaled anew,
+    /// and must not be what fills it, for ever. `is_safe` tells whether the content of what it became survives without the file.
     pub fn due(
         &mut self,
         now: MonoTime,
+        has_room: bool,
         is_safe: impl FnOnce(&[(FileId, Vec<Seq>)]) -> bool,
     ) -> Due {
         if now < self.next {
@@ -208,7 +210,8 @@ impl Replaced {
         }
         self.next = now + if now.since(self.since) < SOON_FOR { SOON } else { LATER };
         match self.stage {
-            Stage::Waiting => Due::Look,
+            Stage::Waiting if has_room => Due::Look,
+            Stage::Waiting => Due::Nothing,
             Stage::Reading | Stage::Keeping => Due::Nothing,
             Stage::Kept if !is_safe(&self.owed) => Due::Nothing,
             Stage::Kept | Stage::Removing => {
@@ -319,6 +322,12 @@ impl Replaced {
         self.is_open
     }
 
+    /// Tells whether it takes room among what may become versions at a time: it is read, journaled, or waits for everybody to
+    /// have it.
+    pub fn is_under_way(&self) -> bool {
+        matches!(self.stage, Stage::Reading | Stage::Keeping | Stage::Kept)
+    }
+
     /// Tells whether it is being read or journaled.
     pub fn is_unread(&self) -> bool {
         matches!(self.stage, Stage::Reading | Stage::Keeping)
@@ -401,29 +410,29 @@ mod tests {
     #[test]
     fn what_is_as_it_was_kept_goes_at_once() {
         let mut replaced = Replaced::new(at(0), Some(known(4)));
-        assert_eq!(replaced.due(at(0), |_| panic!("nothing is kept yet")), Due::Look);
+        assert_eq!(replaced.due(at(0), true, |_| panic!("nothing is kept yet")), Due::Look);
         let hash = replaced.seen(at(0), &seen(7, 4), Writers::Nobody, &TIMES);
         assert_eq!(hash, Some(Some(ContentHash::of(b"kept"))));
         assert!(!replaced.looked(at(1), Some(false), true, None));
-        assert_eq!(replaced.due(at(1), <[_]>::is_empty), Due::Remove);
+        assert_eq!(replaced.due(at(1), true, <[_]>::is_empty), Due::Remove);
     }
 
     /// What was saved between the look and the exchange must be a version, and at every station, before the file goes.
     #[test]
     fn what_differs_is_journaled_and_goes_when_that_is_safe() {
         let mut replaced = Replaced::new(at(0), Some(known(4)));
-        assert_eq!(replaced.due(at(0), |_| true), Due::Look);
+        assert_eq!(replaced.due(at(0), true, |_| true), Due::Look);
         assert!(replaced.seen(at(0), &seen(7, 5), Writers::Nobody, &TIMES).is_some());
         assert!(replaced.looked(at(1), Some(true), true, None));
-        assert_eq!(replaced.due(at(200), |_| true), Due::Nothing);
+        assert_eq!(replaced.due(at(200), true, |_| true), Due::Nothing);
         let (signature, hash) = (seen(7, 5).signature, Some(ContentHash::of(b"other")));
         let version =
             Version { file: file(), signature, hash, is_whole: true, changes: vec![Seq(9)] };
         replaced.journaled(at(300), Some(version), true);
         let owed = [(file(), vec![Seq(9)])];
         assert_eq!(replaced.kept(), owed);
-        assert_eq!(replaced.due(at(300), |asked| asked != owed), Due::Nothing);
-        assert_eq!(replaced.due(at(600), |asked| asked == owed), Due::Remove);
+        assert_eq!(replaced.due(at(300), true, |asked| asked != owed), Due::Nothing);
+        assert_eq!(replaced.due(at(600), true, |asked| asked == owed), Due::Remove);
     }
 
     /// Who has the file open may write at any time: what it is now and then becomes a version, and it stays.
@@ -441,7 +450,7 @@ mod tests {
         assert_eq!(replaced.seen(at(9000), &seen(7, 4), Writers::Somebody, &TIMES), None);
         assert!(replaced.seen(at(9100), &seen(7, 4), Writers::Nobody, &TIMES).is_some());
         assert!(!replaced.looked(at(9101), Some(false), true, None));
-        assert_eq!(replaced.due(at(9101), |_| true), Due::Remove);
+        assert_eq!(replaced.due(at(9101), true, |_| true), Due::Remove);
     }
 
     /// What is mostly holes has no hash: it would be journaled for ever.
@@ -454,7 +463,7 @@ mod tests {
         let changes = vec![Seq(9)];
         let version = Version { file: file(), signature, hash: None, is_whole: true, changes };
         replaced.journaled(at(0), Some(version), true);
-        assert_eq!(replaced.due(at(100), |_| true), Due::Remove);
+        assert_eq!(replaced.due(at(100), true, |_| true), Due::Remove);
     }
 
     /// A file that somebody holds open becomes a version again and again.
@@ -471,7 +480,7 @@ mod tests {
         replaced.acked(Seq(7));
         assert_eq!(replaced.kept(), [(file(), vec![Seq(9)])]);
         replaced.acked(Seq(9));
-        assert_eq!(replaced.due(at(100), <[_]>::is_empty), Due::Remove);
+        assert_eq!(replaced.due(at(100), true, <[_]>::is_empty), Due::Remove);
     }
 
     /// A mirror leads past what was journaled, and not everybody has.
@@ -487,7 +496,7 @@ mod tests {
         replaced.pass(|seq| seq > Seq(9));
         assert!(!replaced.kept().is_empty());
         replaced.pass(|seq| seq > Seq(8));
-        assert_eq!(replaced.due(at(1), |_| true), Due::Look);
+        assert_eq!(replaced.due(at(1), true, |_| true), Due::Look);
         assert_eq!(replaced.seen(at(1), &seen(7, 4), Writers::Nobody, &TIMES), Some(None));
     }
 

@@ -25,6 +25,9 @@ use crate::{
     },
 };
 
+/// So many are read, journaled, or waited for by everybody at a time.
+const UNDER_WAY_MAX: usize = 64;
+
 /// A file in the private folder.
 #[derive(Debug)]
 pub(super) struct Replaced {
@@ -179,11 +182,15 @@ impl Worker {
     pub(super) fn look_at_replaced(&mut self) {
         let Some(aside) = self.aside.take() else { return };
         let acked = self.shared.acked_by_all();
+        let under_way = |replaced: &&Replaced| replaced.watch.is_under_way();
+        let mut under_way = self.replaced.iter().filter(under_way).count();
         for mut replaced in std::mem::take(&mut self.replaced) {
             if let Some(acked) = acked {
                 replaced.watch.acked(acked);
             }
-            if self.look_at_one(&aside, &mut replaced) {
+            let was_under_way = replaced.watch.is_under_way();
+            if self.look_at_one(&aside, &mut replaced, under_way < UNDER_WAY_MAX) {
+                under_way += usize::from(!was_under_way && replaced.watch.is_under_way());
                 self.replaced.push(replaced);
             }
         }
@@ -192,8 +199,8 @@ impl Worker {
     }
 
     /// Looks at one file; tells whether it is still to be watched.
-    fn look_at_one(&mut self, aside: &Aside, replaced: &mut Replaced) -> bool {
-        match replaced.watch.due(mono(), |owed| self.is_safe(owed)) {
+    fn look_at_one(&mut self, aside: &Aside, replaced: &mut Replaced, has_room: bool) -> bool {
+        match replaced.watch.due(mono(), has_room, |owed| self.is_safe(owed)) {
             Due::Nothing => true,
             Due::Look => {
                 if let Err(error) = self.try_to_read(aside, replaced) {

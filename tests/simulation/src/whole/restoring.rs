@@ -29,6 +29,9 @@ const LOOK_EVERY: u64 = 20_000;
 /// How long something new is written at most.
 const WRITING_MAX: u64 = 50_000;
 
+/// So many are versions that not everybody has at a time: they have room in the smallest journal.
+const UNDER_WAY_MAX: usize = 4;
+
 /// What is waited for.
 const TIMES: Times = Times {
     rest: std::time::Duration::from_secs(1),
@@ -243,13 +246,15 @@ impl Restores {
 
     /// Does what is due about something that was replaced.
     fn watch(&mut self, engine: &mut Engine, number: u64, acked: Option<Seq>, now: MonoTime) {
+        let under_way = self.watched.values().filter(|watched| watched.watch.is_under_way());
+        let has_room = under_way.count() < UNDER_WAY_MAX;
         let Some(Watched { watch, place, captured }) = self.watched.get_mut(&number) else {
             return;
         };
         let is_safe = |owed: &[(FileId, Vec<Seq>)]| {
             owed.iter().flat_map(|(_, changes)| changes).all(|seq| Some(*seq) <= acked)
         };
-        match watch.due(now, is_safe) {
+        match watch.due(now, has_room, is_safe) {
             Due::Nothing => {}
             Due::Remove => {
                 if captured.as_ref() == Some(&engine.folder.things[&number].content) {
