@@ -11,6 +11,9 @@ use keepshare_versioning::{Arrival, Sent};
 
 use crate::sides::Source;
 
+/// When every life begins.
+pub(crate) const BEGAN: Stamp = Stamp(1_700_000_000_000_000);
+
 /// So far a moment may be from the truth, in microseconds: clocks that are two seconds apart agree, and links take their time.
 const TRUE_WITHIN_MICROS: i64 = 2_100_000;
 

@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::{
     Seen,
-    clocks::{self, Made},
+    clocks::{self, BEGAN, Made},
     event::{Event, Timed},
     link::{Link, Mishap},
     master::Master,
@@ -413,7 +413,7 @@ impl<S: Source, K: Store> World<S, K> {
     /// Returns what time it is.
     pub(crate) fn truly(&self) -> Stamp {
         let micros = i64::try_from(self.now).expect("virtual time is short");
-        Stamp(1_700_000_000_000_000 + micros)
+        BEGAN.plus_micros(micros)
     }
 
     /// Remembers when what a master has just journaled was made.

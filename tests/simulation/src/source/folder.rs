@@ -7,6 +7,7 @@ use keepshare_decide::{Inode, Marks, Object, Seen, Signature, Touch};
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 
 use super::survey::hash_of;
+use crate::clocks::BEGAN;
 
 /// The folder itself.
 pub(crate) const ROOT: u64 = 1;
@@ -26,8 +27,8 @@ pub(crate) struct Thing {
     pub(crate) kind: Kind,
     pub(crate) mode: u32,
     pub(crate) content: String,
-    mtime: u64,
-    ctime: u64,
+    mtime: i64,
+    ctime: i64,
 }
 
 /// A content that a thing held from one moment to another.
@@ -73,6 +74,8 @@ pub(crate) struct Folder {
     /// The clock of the file system ticks this often; 0: its times tell every modification.
     tick: u64,
     exact: u64,
+    /// What the machine's clock is off by, in microseconds, which such a file system takes its times from.
+    skew: i64,
     /// How late something is told at most, in microseconds, beside the time until somebody asks.
     pub(crate) late: u64,
     /// How often something is written without being told.
@@ -107,6 +110,7 @@ impl Folder {
             now: 0,
             tick,
             exact: 0,
+            skew: 0,
             late: 0,
             silence: 0.0,
             was_silent: false,
@@ -125,6 +129,11 @@ impl Folder {
 
     pub(crate) fn set_now(&mut self, now: u64) {
         self.now = self.now.max(now);
+    }
+
+    /// Sets what the machine's clock is off by.
+    pub(crate) fn set_skew(&mut self, micros: i64) {
+        self.skew = micros;
     }
 
     /// Takes what is told by now.
@@ -150,7 +159,7 @@ impl Folder {
         let thing = &self.things[&number];
         let links = self.names.values().filter(|named| **named == number).count();
         Seen {
-            inode: Inode { number, birth: time(thing.birth) },
+            inode: Inode { number, birth: of_birth(thing.birth) },
             kind: thing.kind,
             signature: Signature {
                 size: thing.content.len() as u64,
@@ -231,12 +240,14 @@ impl Folder {
         }
     }
 
-    fn stamp(&mut self) -> u64 {
+    fn stamp(&mut self) -> i64 {
+        let signed = |micros: u64| i64::try_from(micros).expect("a short life");
         if self.tick == 0 {
             self.exact = (self.exact + 1).max(self.now);
-            return self.exact;
+            return signed(self.exact);
         }
-        self.now - self.now % self.tick
+        let (now, tick) = (signed(self.now) + self.skew, signed(self.tick));
+        now - now.rem_euclid(tick)
     }
 
     fn make(&mut self, kind: Kind) -> u64 {
@@ -687,11 +698,15 @@ impl Folder {
 
 /// Returns which object this is, as capture knows it.
 pub(crate) fn object(number: u64, birth: u64) -> Object {
-    Object { number, birth: time(birth) }
+    Object { number, birth: of_birth(birth) }
 }
 
-fn time(micros: u64) -> FileTime {
-    let secs = i64::try_from(micros / 1_000_000).expect("a short life");
-    let nanos = u32::try_from(micros % 1_000_000).expect("less than a second") * 1000;
-    FileTime { secs: 1_700_000_000 + secs, nanos }
+fn of_birth(birth: u64) -> FileTime {
+    time(i64::try_from(birth).expect("a short life"))
+}
+
+fn time(micros: i64) -> FileTime {
+    let secs = micros.div_euclid(1_000_000);
+    let nanos = u32::try_from(micros.rem_euclid(1_000_000)).expect("less than a second") * 1000;
+    FileTime { secs: BEGAN.0 / 1_000_000 + secs, nanos }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keepshare_base::{FileId, Stamp};
+use keepshare_base::FileId;
 use keepshare_decide::{Known, Touch, compose::When};
 use keepshare_proto::MonoTime;
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -12,6 +12,7 @@ use super::{
     engine::Engine,
     folder::{Folder, object},
 };
+use crate::clocks::BEGAN;
 
 /// A save that lay closed for so long, while nothing went wrong, is a version.
 const KEPT_AFTER: u64 = 5_000_000;
@@ -155,7 +156,7 @@ impl World {
     /// One turn of the source's thread, unless the process ends in it.
     fn turn(&mut self, haste: f64) {
         let when = When {
-            stamp: Stamp(1_700_000_000_000_000 + i64::try_from(self.now).expect("a short life")),
+            stamp: BEGAN.plus_micros(i64::try_from(self.now).expect("a short life")),
             now: MonoTime(self.now),
             exact_times: self.engine.folder.has_exact_times(),
         };

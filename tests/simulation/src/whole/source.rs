@@ -21,6 +21,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::restoring::Restores;
 use crate::{
+    clocks::BEGAN,
     sides::{Listing, Moment, Shown, Source, shown},
     source::{
         engine::Engine,
@@ -78,6 +79,12 @@ pub struct RealMirror {
 }
 
 impl RealSource {
+    fn set_now(&mut self, at: Moment) {
+        self.engine.folder.set_now(at.now.0);
+        let truly = BEGAN.plus_micros(i64::try_from(at.now.0).expect("a short life"));
+        self.engine.folder.set_skew(at.stamp.micros_since(truly));
+    }
+
     /// Returns a folder of which a seed says how it is worked in, for so many stations and with a journal of so many changes.
     pub fn new(seed: u64, stations: usize, limit: usize) -> Self {
         let mut random = StdRng::seed_from_u64(seed ^ 0x77_u64.rotate_left(24));
@@ -252,7 +259,7 @@ impl Source for RealSource {
     }
 
     fn edit(&mut self, at: Moment, random: &mut StdRng) {
-        self.engine.folder.set_now(at.now.0);
+        self.set_now(at);
         self.engine.folder.may_return(random);
         for _ in 0..random.random_range(1..4) {
             self.engine.folder.act(random);
@@ -270,7 +277,7 @@ impl Source for RealSource {
     }
 
     fn work(&mut self, at: Moment, random: &mut StdRng) -> Option<u64> {
-        self.engine.folder.set_now(at.now.0);
+        self.set_now(at);
         let exact_times = self.engine.folder.has_exact_times();
         let acked = self.acked_by_all();
         self.restores.work(&mut self.engine, acked, at.now.0, random);
