@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeMap, convert::Infallible};
 
-use keepshare_base::{Change, Epoch, FileId, Kind, Name, OriginId, Position, RestoreRow, Seq};
+use keepshare_base::{
+    Change, Epoch, FileId, Kind, Name, OriginId, Position, RestoreRow, Seq, Stamp,
+};
 
-use crate::{FileRecord, Inode, Known, Ledger, MapEntry, withhold::Stale};
+use crate::{CutPlace, FileRecord, Inode, Known, Ledger, MapEntry, withhold::Stale};
 
 const ORIGIN: OriginId = OriginId(1);
 
@@ -21,6 +23,8 @@ pub struct Memory {
     pub epoch: Epoch,
     /// What is withheld of it.
     pub stale: Stale,
+    /// The place by which everything was a version that no change told of, since there is one.
+    pub base: Option<CutPlace>,
 }
 
 impl Default for Memory {
@@ -33,6 +37,7 @@ impl Default for Memory {
             journal: Vec::new(),
             epoch: Epoch::FIRST,
             stale: Stale::new(),
+            base: None,
         }
     }
 }
@@ -49,6 +54,7 @@ impl Memory {
             journal: Vec::new(),
             epoch: self.epoch,
             stale: self.stale.clone(),
+            base: self.base,
         }
     }
 
@@ -58,6 +64,12 @@ impl Memory {
         self.next = 0;
         self.journal.clear();
         self.stale.clear();
+    }
+
+    /// Remembers that everything known is a version by now.
+    pub fn set_base(&mut self, stamp: Stamp) {
+        let seq = Seq(self.journal.len() as u64);
+        self.base = self.base.or(Some(CutPlace { epoch: self.epoch, seq, stamp }));
     }
 
     /// Calls no new file by a number up to `through`.

@@ -146,6 +146,7 @@ impl Engine {
             Ok(true) if std::mem::take(&mut self.is_silent) => {
                 let change = Change { stamp: when.stamp, ..Change::default() };
                 let Ok(_) = self.map.append(&change);
+                self.map.set_base(when.stamp);
             }
             Ok(_) => {}
             Err(_) => {

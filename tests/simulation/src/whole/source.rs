@@ -321,12 +321,13 @@ impl Source for RealSource {
         let acked = self.acked_by_all();
         self.restores.pass(acked);
         self.append(&Change { stamp: at.stamp, ..Change::default() });
+        self.engine.map.set_base(at.stamp);
         let goal = Goal {
             origin: ORIGIN,
             epoch: self.engine.map.epoch,
             seq: self.seq(),
             stamp: at.stamp,
-            base: None,
+            base: self.engine.map.base,
             reading: Vec::new(),
         };
         let map = self.engine.map.clone();
