@@ -15,8 +15,8 @@ const SEEDS: u64 = 1000;
 const STORE_SEEDS: u64 = 60;
 
 /// How many with real sources, over stores that are models and over real ones.
-const DECIDE_SEEDS: u64 = 60;
-const WHOLE_SEEDS: u64 = 60;
+const DECIDE_SEEDS: u64 = 50;
+const WHOLE_SEEDS: u64 = 40;
 
 /// Of how many lives in all each test has so many.
 const SHARES: u64 = 20;
