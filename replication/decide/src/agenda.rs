@@ -20,6 +20,7 @@
 //! | waiting | the names of a new big file | a look that found it | when its content was read ([`Readings`]) | it has them |
 //!
 //! What is told of an item that waits has it looked at at once, for both reasons: it never waits in two places.
+//! What a restore replaced is in nobody's folder any more: who looks at that again stands in [`restores`](crate::restores).
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet, VecDeque},

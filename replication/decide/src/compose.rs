@@ -27,6 +27,7 @@ pub mod cutting;
 pub mod fitting;
 pub mod grouping;
 mod journaling;
+mod late;
 
 use cutting::Cutting;
 

@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeMap, convert::Infallible};
 
-use keepshare_base::{Change, Epoch, FileId, Kind, Name, OriginId, Position, RestoreRow, Seq};
+use keepshare_base::{
+    Change, Epoch, FileId, Kind, Name, OriginId, Position, RestoreRow, Seq, Stamp,
+};
 
-use crate::{FileRecord, Known, Ledger, MapEntry, withhold::Stale};
+use crate::{CutPlace, FileRecord, Inode, Known, Ledger, MapEntry, withhold::Stale};
 
 const ORIGIN: OriginId = OriginId(1);
 
@@ -21,6 +23,8 @@ pub struct Memory {
     pub epoch: Epoch,
     /// What is withheld of it.
     pub stale: Stale,
+    /// The place by which everything was a version that no change told of, since there is one.
+    pub base: Option<CutPlace>,
 }
 
 impl Default for Memory {
@@ -33,11 +37,27 @@ impl Default for Memory {
             journal: Vec::new(),
             epoch: Epoch::FIRST,
             stale: Stale::new(),
+            base: None,
         }
     }
 }
 
 impl Memory {
+    /// Returns a copy of it without what was journaled.
+    #[must_use]
+    pub fn without_journal(&self) -> Self {
+        Self {
+            names: self.names.clone(),
+            files: self.files.clone(),
+            inodes: self.inodes.clone(),
+            next: self.next,
+            journal: Vec::new(),
+            epoch: self.epoch,
+            stale: self.stale.clone(),
+            base: self.base,
+        }
+    }
+
     /// Begins an epoch with an empty journal.
     pub fn begin_epoch(&mut self, epoch: Epoch) {
         self.epoch = epoch;
@@ -46,9 +66,25 @@ impl Memory {
         self.stale.clear();
     }
 
+    /// Remembers that everything known is a version by now.
+    pub fn set_base(&mut self, stamp: Stamp) {
+        let seq = Seq(self.journal.len() as u64);
+        self.base = self.base.or(Some(CutPlace { epoch: self.epoch, seq, stamp }));
+    }
+
     /// Calls no new file by a number up to `through`.
     pub fn skip_files(&mut self, through: u64) {
         self.next = self.next.max(through);
+    }
+
+    /// Makes another object known as a file.
+    pub fn rebind(&mut self, file: FileId, record: &FileRecord, inode: Inode) {
+        let former = record.inode.number;
+        if former != inode.number && self.inodes.get(&former) == Some(&file) {
+            self.inodes.remove(&former);
+        }
+        self.files.insert(file, FileRecord { inode, ..record.clone() });
+        self.inodes.insert(inode.number, file);
     }
 
     /// Has the content of files withheld after these changes, until they have been sent whole.

@@ -38,6 +38,9 @@ pub trait Survey<L: Ledger> {
     /// Lets go of open folders: some have moved in the map.
     fn forget_folders(&mut self);
 
+    /// Looks whether the source's folder is still what stands in its place; says why not.
+    fn is_in_place(&self) -> Result<(), String>;
+
     /// Reads the names of a folder, from now on watched, or says why it cannot be opened.
     fn list(
         &mut self,
@@ -273,6 +276,13 @@ impl<'a, L: Ledger, S: Survey<L>> Turn<'a, L, S> {
         let names = std::mem::take(&mut found.more.names);
         self.agenda.look_again(self.when.now, names);
         Ok(found)
+    }
+
+    /// Ends a turn, and the scan where nothing of that is left; tells whether it has ended. Or says why nothing of the turn may
+    /// be kept: where the folder has vanished meanwhile, all that was seen to be gone would be a lie.
+    pub fn end(&mut self) -> Result<bool, String> {
+        self.survey.is_in_place()?;
+        Ok(self.agenda.end_scan())
     }
 
     fn note_looked(

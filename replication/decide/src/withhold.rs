@@ -24,7 +24,8 @@ pub fn is_stale(change: &Change, seq: Seq, stale: &Stale) -> bool {
 
 /// Takes rows out of a change that build on content that cannot be given.
 ///
-/// A file that is new keeps a row without content, because its name needs it; of others the last whole state stays.
+/// A file that is new keeps a row without content, because its name needs it; of others the last whole state stays. What was
+/// restored is told of before ([`Composer::journal`](crate::compose::Composer::journal)).
 pub fn strip(change: &mut Change, seq: Seq, stale: &Stale) {
     change.cuts.retain(|file| !is_withheld(*file, seq, stale));
     change.files.retain_mut(|row| {

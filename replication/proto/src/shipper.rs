@@ -59,6 +59,8 @@ pub struct Shipper {
     /// Where the journal was when somebody asked for a mirror: what is in it goes first, a mirror has no versions.
     mirror_after: Option<(Epoch, Seq)>,
     refusals: u32,
+    /// The station took the place of the last mirror for one that it is beyond.
+    mirror_refused: bool,
     alarmed: Vec<AlarmKind>,
     waiting: Option<Text>,
     last_sent: MonoTime,
@@ -104,6 +106,7 @@ impl Shipper {
             mirror_wanted: None,
             mirror_after: None,
             refusals: 0,
+            mirror_refused: false,
             alarmed: Vec::new(),
             waiting: None,
             last_sent: MonoTime(0),
@@ -199,7 +202,7 @@ impl Shipper {
             self.read_on();
             return;
         }
-        self.reading = None;
+        (self.reading, self.mirror_refused) = (None, false);
         match self.state {
             State::Away { .. } => self.state = State::Away { retry_at: Some(now) },
             _ => self.disconnect(now, "a new epoch began", Duration::ZERO),
@@ -310,6 +313,8 @@ impl Shipper {
                 self.backoff.long()
             }
             Refusal::Order => {
+                self.mirror_refused =
+                    matches!(&self.state, State::Mirroring(mirroring) if mirroring.is_unanswered());
                 self.alarm(AlarmKind::Protocol, reason.as_str());
                 self.backoff.failed()
             }

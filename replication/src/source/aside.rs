@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use keepshare_base::{ContentHash, FileId, FileTime, Name, SetPath};
+use keepshare_base::{FileId, Name, SetPath};
 use keepshare_host::beneath::{self, Mounts};
 use rustix::{
     fs::{self, AtFlags, Mode, OFlags, RenameFlags, XattrFlags},
@@ -19,7 +19,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use keepshare_decide::Inode;
+use keepshare_decide::{Inode, restores::Kept};
 
 use super::{
     RESTORE_PREFIX,
@@ -53,21 +53,6 @@ pub(crate) struct Note {
     /// The object that a restore puts at the name, once it is whole: what lies here instead was replaced by it. `None`:
     /// it is being written.
     pub(crate) restored: Option<Inode>,
-}
-
-/// A state of a file that is a version.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Kept {
-    /// Which file it was.
-    pub(crate) file: FileId,
-    /// Which object.
-    pub(crate) inode: Inode,
-    /// How long its content was, and when that changed.
-    pub(crate) size: u64,
-    /// When it changed last.
-    pub(crate) mtime: FileTime,
-    /// The hash of its content, where that is known.
-    pub(crate) hash: Option<ContentHash>,
 }
 
 /// The private folder, open.
@@ -245,15 +230,6 @@ fn not_exchanged(error: Errno) -> Exchanged {
         Exchanged::Impossible(error)
     } else {
         Exchanged::Failed(error)
-    }
-}
-
-impl Kept {
-    /// Tells whether an object, as it was seen, is this file and nothing says that it was written to.
-    pub(crate) fn is_still(&self, seen: &Seen) -> bool {
-        // Not the ctime: moving the file changed that.
-        seen.inode == self.inode
-            && (seen.signature.size, seen.signature.mtime) == (self.size, self.mtime)
     }
 }
 

@@ -16,13 +16,13 @@ use std::{
 };
 
 use keepshare_base::{Meta, Name, unescape_name};
+use keepshare_decide::restores::Kept;
 use rustix::{
     fs::{self, AtFlags, CWD, Mode, OFlags},
     io::Errno,
 };
 
 use super::{
-    aside::Kept,
     tree::{self, AtName, Seen, Tree},
     writing::{copy, hash_while, put_attributes, read_step},
 };

@@ -1,8 +1,5 @@
-//! Makes a version of what a restore replaced, where that is other than what was captured of it.
-//!
-//! The live name stands for what was restored by now, and goes on to. So the late content is journaled as a file of its
-//! own that held the name for a moment: it is found under the name that it was saved under, among the versions before
-//! and after it, and what stands there now is not sent again.
+//! Reads what a restore replaced, where that is other than what was captured of it, and has it journaled as a version
+//! ([`Composer::journal_replaced`]).
 
 use std::{
     io,
@@ -10,13 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use keepshare_base::{ContentHash, FileId, Kind, Meta, Name, NameRow, Seq};
+use keepshare_base::{FileId, Name, Seq};
 use keepshare_decide::{
     FileRecord, Inode, Signature,
     compose::{Composer, Done},
+    restores::Version,
 };
-
-use keepshare_decide::Known;
 
 use super::{
     SourceError,
@@ -27,7 +23,6 @@ use super::{
     transfer::{Step, Transfer},
     tree,
 };
-use crate::capture::Touch;
 
 /// The most content read in one turn.
 const STEP_BYTES: u64 = 8 << 20;
@@ -59,19 +54,6 @@ pub(crate) enum Kept {
     Done(Version),
     /// It cannot be read.
     Failed(io::Error),
-}
-
-/// A version made of what was replaced.
-#[derive(Clone, Debug)]
-pub(crate) struct Version {
-    /// The file that it is journaled as.
-    pub(crate) file: FileId,
-    /// The state that was read.
-    pub(crate) signature: Signature,
-    /// The hash of its content, where that held still.
-    pub(crate) hash: Option<ContentHash>,
-    /// The changes that carry its content.
-    pub(crate) changes: Vec<Seq>,
 }
 
 impl Keeping {
@@ -155,18 +137,11 @@ impl Keeping {
         done: Done,
     ) -> Result<Kept, SourceError> {
         let (signature, hash) = (done.seen.signature, done.row.row.hash);
-        let closed = Touch { closed: true, ..Touch::default() };
-        let mut row = composer.finish(tx, file, done, closed)?;
-        let (parent, name, now) = free_place(tx, &self.place)?;
-        if self.is_stray || parent != self.place.0 {
-            row.iter_mut().for_each(|row| narrow(&mut row.row.meta));
-        }
-        let name_row = |target| NameRow { parent, name: name.clone(), target };
-        let held = vec![name_row(Some((file, Kind::File)))];
-        composer.journal(tx, held, row.into_iter().collect(), Vec::new())?;
-        composer.journal(tx, vec![name_row(now)], Vec::new(), Vec::new())?;
+        let is_whole = !done.row.row.fuzzy;
+        let late = late_name(&self.place.1)?;
+        composer.journal_replaced(tx, file, done, &self.place, self.is_stray, &late)?;
         forget(tx, file)?;
-        Ok(Kept::Done(Version { file, signature, hash, changes: Vec::new() }))
+        Ok(Kept::Done(Version { file, signature, hash, is_whole, changes: Vec::new() }))
     }
 }
 
@@ -191,31 +166,6 @@ fn begin(
     let record = FileRecord::new(Inode::default(), Signature::default(), meta);
     tx.map.set_record(file, &record)?;
     Transfer::begin(tx, owners, open, file, &record, true)
-}
-
-/// Leaves only the owner's rights to a file whose folder is not known any more: that may have been closed to all others.
-fn narrow(meta: &mut Meta) {
-    meta.mode &= 0o600;
-    meta.xattrs.retain(|(name, _)| !name.starts_with(b"system.posix_acl_"));
-}
-
-/// A folder, a name in it and what stands there.
-type Standing = (FileId, Name, Option<(FileId, Kind)>);
-
-/// Returns a place for a version that is late, and what stands there: where it was saved, unless its folder is gone or a
-/// folder has taken its name, which is not moved away for it.
-fn free_place(tx: &Tx<'_>, (parent, name): &(FileId, Name)) -> Result<Standing, SourceError> {
-    let folder = tx.map.record(*parent)?.filter(|record| record.meta.kind == Kind::Dir);
-    let now = tx.map.lookup(*parent, name)?;
-    match (folder, now) {
-        (Some(_), now) if now.is_none_or(|(_, kind)| kind != Kind::Dir) => {
-            Ok((*parent, name.clone(), now))
-        }
-        (folder, _) => {
-            let parent = folder.map_or(FileId::ROOT, |_| *parent);
-            Ok((parent, late_name(name)?, None))
-        }
-    }
 }
 
 /// Returns a name for what was saved under `name`, which nothing else has.

@@ -231,6 +231,10 @@ impl<'t> turn::Survey<Tx<'t>> for Survey<'_> {
         self.folders.clear();
     }
 
+    fn is_in_place(&self) -> Result<(), String> {
+        self.tree.is_in_place()
+    }
+
     fn list(
         &mut self,
         tx: &Tx<'t>,

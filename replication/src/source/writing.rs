@@ -9,6 +9,7 @@ use std::{
         unix::fs::FileExt,
     },
     path::Path,
+    sync::Arc,
 };
 
 use keepshare_base::{
@@ -41,6 +42,8 @@ pub(crate) enum Wrote {
 pub(crate) struct LookedAgain {
     /// Its name in the private folder.
     pub(crate) aside: String,
+    /// Which look this was.
+    pub(crate) ticket: Arc<()>,
     /// The file.
     pub(crate) file: Settled,
     /// Whether its content is other than what was kept.
@@ -101,7 +104,12 @@ pub(crate) fn is_equal(
 
 impl LookedAgain {
     /// Reads a file that was replaced, whose content was kept with this hash, where it has one.
-    pub(crate) fn look(aside: String, file: Settled, kept: Option<ContentHash>) -> Self {
+    pub(crate) fn look(
+        aside: String,
+        ticket: Arc<()>,
+        file: Settled,
+        kept: Option<ContentHash>,
+    ) -> Self {
         let differs = match kept {
             Some(kept) => file
                 .fd()
@@ -110,7 +118,7 @@ impl LookedAgain {
             // What it was nobody can tell.
             None => Ok(true),
         };
-        Self { aside, file, differs }
+        Self { aside, ticket, file, differs }
     }
 }
 

@@ -164,6 +164,7 @@ impl<S: Source, K: Store> World<S, K> {
             return self.schedule(AGAIN_AFTER, Event::Mirror { master, station, start, mirror });
         };
         self.seen.mirrors += 1;
+        self.note_made(master);
         let head = self.masters[master].source.head();
         for station in 0..self.stations.len() {
             let input = Box::new(shipper::Input::Journal(head));
@@ -191,6 +192,8 @@ impl<S: Source, K: Store> World<S, K> {
         if kept.holds && kept.source.head().epoch <= above {
             kept.source.begin_epoch(above, stamp);
             kept.epochs.began(kept.source.head().epoch);
+            self.note_made(master);
+            let kept = &self.masters[master];
             self.seen.epochs += 1;
             // The other destinations hear of it as a driver's event, not inside this one's handling.
             let (head, start) = (kept.source.head(), kept.start);

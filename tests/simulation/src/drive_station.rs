@@ -66,7 +66,9 @@ impl<S: Source, K: Store> World<S, K> {
             }
             Output::Alarm { .. } | Output::Restore(_) => return,
             Output::Commit(commit) => {
-                self.stations[station].queue.push_back(commit);
+                let kept = &mut self.stations[station];
+                let arrived = kept.arrived.expect("only what came is committed");
+                kept.queue.push_back((commit, arrived));
                 return;
             }
             Output::ReadStanding => Input::Standing(store.standing()),
@@ -99,8 +101,7 @@ impl<S: Source, K: Store> World<S, K> {
     /// Moves what was submitted into the store and begins a sync.
     pub(crate) fn pump_store(&mut self, station: usize) {
         let before = self.stations[station].store.taken();
-        let at = self.moment();
-        let refused = self.stations[station].take_queue(at);
+        let refused = self.stations[station].take_queue();
         let start = self.stations[station].start;
         for (ticket, reason) in refused {
             let input = Box::new(receiver::Input::CommitRefused { ticket, reason });
@@ -119,7 +120,10 @@ impl<S: Source, K: Store> World<S, K> {
     pub(crate) fn synced(&mut self, station: usize, records: usize) {
         let kept = &mut self.stations[station];
         kept.syncing = false;
-        kept.store.sync(records);
+        if !kept.store.sync(records) {
+            self.crash_station(station);
+            return self.start_station(station);
+        }
         let mut through = None;
         while kept.unsynced.front().is_some_and(|(_, end)| *end <= records) {
             through = kept.unsynced.pop_front().map(|(ticket, _)| ticket);

@@ -4,6 +4,8 @@ use std::cmp::Ordering;
 
 use keepshare_proto::{receiver, shipper};
 
+use crate::clocks::Told;
+
 /// An event at its time; of two at one time the one scheduled first comes first.
 #[derive(Debug)]
 pub(crate) struct Timed {
@@ -33,6 +35,7 @@ pub(crate) enum Event {
         link: usize,
         at_master: bool,
         bytes: Vec<u8>,
+        told: Told,
     },
     /// A side finds its connection ended.
     Ended {

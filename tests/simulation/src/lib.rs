@@ -5,6 +5,7 @@
 //! stall and deliver late. While it runs, the models check what must never happen; at the end [`World::check`] compares
 //! what must be equal. The drivers here do what real ones do, with every answer late by chance.
 
+mod clocks;
 mod drive_master;
 mod drive_station;
 mod event;
@@ -19,6 +20,7 @@ mod station;
 mod whole;
 mod world;
 
+pub use clocks::{Arrived, Commit as TimedCommit};
 pub use model::{ModelSource, ModelStore, Record, Tree};
 pub use run::{Faults, Plan, run};
 pub use seen::Seen;

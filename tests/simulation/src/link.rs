@@ -1,10 +1,16 @@
 //! Connections: frames in order, each side's end of them, and what goes wrong on the way.
 
-use keepshare_proto::{Frame, Message, Step, codec, codec::Decoder, receiver, shipper};
+use keepshare_base::Stamp;
+use keepshare_proto::{
+    Frame, Message, Step, codec,
+    codec::{Clocks, Decoder},
+    receiver, shipper,
+};
 use rand::Rng;
 
 use crate::{
     World,
+    clocks::{Arrived, Told},
     event::Event,
     sides::{Source, Store},
 };
@@ -31,6 +37,8 @@ pub(crate) struct Way {
     pub(crate) open: bool,
     pub(crate) last_arrival: u64,
     pub(crate) decoder: Decoder,
+    /// What the other side's clock said in the newest frame that was read.
+    heard: Option<Stamp>,
 }
 
 /// What a faulty sender does to one change; no honest connection does it.
@@ -79,6 +87,14 @@ impl<S: Source, K: Store> World<S, K> {
         let bytes = codec::encode(&frame.message, &frame.payload).expect("frames here are small");
         let mut copies = 1;
         self.seen.count(&frame.message);
+        let off = if at_master {
+            self.stations[self.links[link].station].clock_off
+        } else {
+            self.clock_off
+        };
+        let heard = self.links[link].way(!at_master).heard;
+        let clocks = Clocks { sent: Some(self.truly().plus_micros(off)), heard };
+        let told = Told { clocks, off };
         let next = matches!(frame.message, Message::Change { step: Step::Next, .. });
         if next && let Some(mishap) = self.links[link].mishap.take() {
             copies = match mishap {
@@ -91,15 +107,17 @@ impl<S: Source, K: Store> World<S, K> {
             let way = self.links[link].way(at_master);
             way.last_arrival = late.max(way.last_arrival + 1);
             let after = way.last_arrival - self.now;
-            self.schedule(after, Event::Arrive { link, at_master, bytes: bytes.clone() });
+            self.schedule(after, Event::Arrive { link, at_master, bytes: bytes.clone(), told });
         }
     }
 
-    pub(crate) fn arrive(&mut self, link: usize, at_master: bool, bytes: &[u8]) {
+    pub(crate) fn arrive(&mut self, link: usize, at_master: bool, bytes: &[u8], told: Told) {
         if self.links[link].stalled || !self.links[link].way(at_master).open {
             return;
         }
-        self.links[link].way(at_master).decoder.feed(bytes);
+        let way = self.links[link].way(at_master);
+        way.decoder.feed(bytes);
+        way.heard = told.clocks.sent;
         loop {
             let way = self.links[link].way(at_master);
             // A side may have left because of the frame before.
@@ -112,6 +130,10 @@ impl<S: Source, K: Store> World<S, K> {
             if at_master {
                 self.tell_shipper(master, station, shipper::Input::Received(frame));
             } else {
+                let (truly, up) = (self.truly(), self.now);
+                let kept = &mut self.stations[station];
+                let arrived = Arrived::new(truly, up, kept.clock_off, told, kept.is_steady);
+                kept.arrived = Some(arrived);
                 self.tell_receiver(station, receiver::Input::Received(frame));
             }
         }

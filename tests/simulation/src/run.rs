@@ -85,7 +85,7 @@ fn fault<S: Source, K: Store>(world: &mut World<S, K>, faults: Faults, copy: &mu
     let masters = world.masters.len();
     let master = world.random.random_range(0..masters);
     let silently = world.random.random_bool(0.5);
-    match world.random.random_range(0..14) {
+    match world.random.random_range(0..17) {
         0 | 1 => world.cut(master, station, silently),
         2 => world.set_reach(master, station, false, silently),
         3 | 4 => world.set_reach(master, station, true, false),
@@ -100,8 +100,15 @@ fn fault<S: Source, K: Store>(world: &mut World<S, K>, faults: Faults, copy: &mu
             let full = world.random.random_bool(0.5);
             world.set_full(station, full);
         }
-        // To 2036 and back.
-        10 => world.set_clock([0, 315_360_000_000_000, -86_400_000_000][station % 3]),
+        10 => {
+            let off = some_clock(&mut world.random);
+            world.set_clock(off);
+        }
+        14 => {
+            let off = some_clock(&mut world.random);
+            world.set_station_clock(station, off);
+        }
+        15 => world.fail_next_sync(station),
         11 if faults.stations_roll_back => {
             let records = world.random.random_range(1..30);
             world.roll_station_back(station, records);
@@ -111,6 +118,9 @@ fn fault<S: Source, K: Store>(world: &mut World<S, K>, faults: Faults, copy: &mu
                 world.put_source_back(copy);
             }
             *copy = world.copy_source();
+        }
+        16 if faults.journal_rolls_back => {
+            *copy = relapse(world, station, silently);
         }
         13 if faults.hands_change && masters < 3 => {
             world.change_hands();
@@ -125,4 +135,29 @@ fn fault<S: Source, K: Store>(world: &mut World<S, K>, faults: Faults, copy: &mu
         }
         _ => {}
     }
+}
+
+/// A station is mirrored and cut off, and meanwhile the journal becomes what it was before: the places that the mirror told of
+/// are given once more. Returns that journal.
+fn relapse<S: Source, K: Store>(world: &mut World<S, K>, station: usize, silently: bool) -> S {
+    let (copy, holder) = (world.copy_source(), world.holder());
+    let edit = |world: &mut World<S, K>| {
+        for _ in 0..world.random.random_range(1..4) {
+            world.edit(holder);
+            world.run_for(SECOND / 5);
+        }
+    };
+    world.refuse_next(station, 2);
+    edit(world);
+    world.run_for(2 * SECOND);
+    world.set_reach(holder, station, false, silently);
+    edit(world);
+    world.put_source_back(&copy);
+    world.set_reach(holder, station, true, false);
+    copy
+}
+
+/// What a clock is off by: nothing, a little, or as far as to 2033 or to yesterday.
+fn some_clock(random: &mut StdRng) -> i64 {
+    *[0, 0, 1_500_000, 315_360_000_000_000, -86_400_000_000].choose(random).expect("not empty")
 }

@@ -2,13 +2,17 @@
 
 use std::{collections::BTreeMap, fmt::Debug};
 
-use keepshare_base::{Epoch, FileId, FilledChange, Kind, Name, Position, RunningHash, Seq, Stamp};
+use keepshare_base::{
+    CommitId, Epoch, FileId, FilledChange, Kind, Name, Position, RunningHash, Seq, Stamp,
+};
 use keepshare_proto::{
     FileLine, MonoTime, NameLine, Place, StateDigest, Text,
     receiver::{Commit, Standing},
     shipper::{Head, JournalEntry},
 };
 use rand::rngs::StdRng;
+
+use crate::clocks::{self, Arrived};
 
 /// When something happens, by the clock of whoever it happens to.
 #[derive(Clone, Copy, Debug)]
@@ -133,12 +137,19 @@ pub trait Source: Clone + Debug {
     fn has_held(&self, content: &[u8]) -> bool;
     /// Returns the contents that every station must have as versions, once all rests.
     fn must_be_versions(&self) -> Vec<Vec<u8>>;
+    /// Returns the contents that are kept by stations alone: every one that never lost what it had must have them.
+    fn parted(&self) -> Vec<Vec<u8>> {
+        Vec::new()
+    }
 }
 
 /// Where a station keeps a set.
 pub trait Store: Debug {
-    /// Returns an empty one.
-    fn new() -> Self;
+    /// It tells what its versions hold.
+    const TELLS_CONTENTS: bool;
+
+    /// Returns an empty one; whatever it does by chance follows from the seed.
+    fn new(seed: u64) -> Self;
     /// Returns where it stands, counting only what is durable.
     fn standing(&self) -> Standing;
     /// Agrees to an epoch, durably.
@@ -146,11 +157,15 @@ pub trait Store: Debug {
     /// Tells whether a change follows what was taken.
     fn follows(&self, commit: &Commit) -> bool;
     /// Takes a change that its receiver let through, or says why not.
-    fn commit(&mut self, at: Moment, commit: Commit) -> Result<(), Text>;
+    fn commit(&mut self, arrived: Arrived, commit: Commit) -> Result<(), Text>;
     /// Returns how many changes it has taken.
     fn taken(&self) -> usize;
-    /// Makes the first `through` changes durable.
-    fn sync(&mut self, through: usize);
+    /// Makes the first `through` changes durable; tells whether it could. Where it could not, whoever keeps it starts anew.
+    fn sync(&mut self, through: usize) -> bool;
+    /// Has the disk fail as it is next told to make something durable.
+    fn fail_next_sync(&mut self) {}
+    /// Is left alone from now on: whatever it has put off is done.
+    fn calm(&mut self) {}
     /// Forgets what was not synced, or some of it.
     fn crash(&mut self, random: &mut StdRng);
     /// Becomes what it was some records ago, as a disk put back from a backup.
@@ -164,6 +179,14 @@ pub trait Store: Debug {
     fn shown(&self) -> Shown;
     /// Returns the versions that changes cut.
     fn versions(&self) -> BTreeMap<VersionKey, Version>;
+    /// Returns its commits of changes, where it can tell, in their order.
+    fn commits(&self) -> Vec<clocks::Commit> {
+        Vec::new()
+    }
+    /// Returns the newest complete commit with a moment at or before this, where it can tell.
+    fn commit_at(&self, _through: Stamp) -> CommitId {
+        CommitId(0)
+    }
     /// Checks whatever it can check of itself.
     fn check(&self) {}
 }

@@ -9,6 +9,6 @@ mod copy;
 pub(crate) mod engine;
 pub(crate) mod folder;
 mod life;
-mod survey;
+pub(crate) mod survey;
 
 pub use life::{Life, live};

@@ -9,7 +9,7 @@ use keepshare_proto::{
 };
 use rand::rngs::StdRng;
 
-use crate::sides::{Moment, Store};
+use crate::{clocks::Arrived, sides::Store};
 
 /// A station with its driver.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(crate) struct Station<K> {
     pub(crate) up: bool,
     pub(crate) full: bool,
     /// Submitted and not yet taken by the store.
-    pub(crate) queue: VecDeque<Commit>,
+    pub(crate) queue: VecDeque<(Commit, Arrived)>,
     /// Taken by the store and not yet synced: tickets and the records they end at.
     pub(crate) unsynced: VecDeque<(Ticket, usize)>,
     pub(crate) syncing: bool,
@@ -31,15 +31,23 @@ pub(crate) struct Station<K> {
     pub(crate) acked: Option<(Epoch, Seq)>,
     /// How many of the next changes the store refuses, as one that is damaged would.
     pub(crate) refuses: u32,
+    /// What its clock is off by, in microseconds.
+    pub(crate) clock_off: i64,
+    /// That was nothing all the time.
+    pub(crate) is_steady: bool,
+    /// An older copy of its disk was put back once.
+    pub(crate) has_lost: bool,
+    /// How the last frame came.
+    pub(crate) arrived: Option<Arrived>,
     /// It refused one: what was submitted behind it does not fit either.
     refused: bool,
 }
 
 impl<K: Store> Station<K> {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self {
             receiver: new_receiver(),
-            store: K::new(),
+            store: K::new(seed),
             start: 0,
             up: true,
             full: false,
@@ -50,6 +58,10 @@ impl<K: Store> Station<K> {
             timer: None,
             acked: None,
             refuses: 0,
+            clock_off: 0,
+            is_steady: true,
+            has_lost: false,
+            arrived: None,
             refused: false,
         }
     }
@@ -71,15 +83,16 @@ impl<K: Store> Station<K> {
         self.link = None;
         self.timer = None;
         self.refused = false;
+        self.arrived = None;
     }
 
     /// Moves what was submitted into the store; returns refusals.
-    pub(crate) fn take_queue(&mut self, at: Moment) -> Vec<(Ticket, Text)> {
+    pub(crate) fn take_queue(&mut self) -> Vec<(Ticket, Text)> {
         let mut refused = Vec::new();
         while !self.full
-            && let Some(commit) = self.queue.pop_front()
+            && let Some((commit, arrived)) = self.queue.pop_front()
         {
-            let ticket = commit.ticket;
+            let (ticket, change) = (commit.ticket, commit.filled.change.clone());
             let follows = !self.refused || self.store.follows(&commit);
             if self.refuses > 0 || !follows {
                 self.refuses = self.refuses.saturating_sub(1);
@@ -87,11 +100,13 @@ impl<K: Store> Station<K> {
                 refused.push((ticket, Text::new("the store does not take it")));
                 continue;
             }
-            match self.store.commit(at, commit) {
+            match self.store.commit(arrived, commit) {
                 Ok(()) => self.unsynced.push_back((ticket, self.store.taken())),
                 // What was refused before it is missing.
                 Err(reason) if self.refused => refused.push((ticket, reason)),
-                Err(reason) => panic!("the store refused what an honest master sent: {reason}"),
+                Err(reason) => {
+                    panic!("the store refused what an honest master sent: {reason}: {change:?}")
+                }
             }
         }
         refused

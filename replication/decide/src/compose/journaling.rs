@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use keepshare_base::{
-    Change, Content, Event, FILES_PER_CHANGE_MAX, FileId, FileTime, Kind, Name, NameRow, Position,
-    Seq,
+    Change, Content, Event, FILES_PER_CHANGE_MAX, FileId, FileRow, FileTime, Kind, Name, NameRow,
+    Position, Seq,
 };
 
 use super::{
@@ -14,6 +14,7 @@ use super::{
 use crate::{
     CutPlace, Failure, FileRecord, Inode, Ledger,
     look::{NameDiff, SeenFile},
+    withhold::placeholder,
 };
 
 impl Composer<'_> {
@@ -147,7 +148,8 @@ impl Composer<'_> {
         Ok(())
     }
 
-    /// Journals one change.
+    /// Journals one change. Before content that a restore brought under a name that nothing had goes a row without any: no
+    /// destination knows the file, and where its content can be given no more, its name must still be told of something.
     pub fn journal<L: Ledger>(
         &mut self,
         ledger: &mut L,
@@ -155,6 +157,10 @@ impl Composer<'_> {
         files: Vec<Row>,
         cuts: Vec<FileId>,
     ) -> Result<(), L::Error> {
+        if let Some(row) = files.iter().find(|row| self.is_new_to_all(&row.row)) {
+            let row = FileRow { event: Event::Created, ..placeholder(&row.row) };
+            self.journal(ledger, Vec::new(), vec![Row { row, payload: Vec::new() }], Vec::new())?;
+        }
         let is_answer = |row: &&Row| row.row.event == Event::Restored;
         let answering = files.iter().find(is_answer).map(|row| row.row.file);
         let restore = answering.and_then(|file| self.restores.remove(&file));
@@ -181,6 +187,13 @@ impl Composer<'_> {
             self.out.payloads.push((seq, payload));
         }
         Ok(())
+    }
+
+    /// Tells whether a row is the first of a file that a restore made.
+    fn is_new_to_all(&self, row: &FileRow) -> bool {
+        row.event != Event::Created
+            && matches!(row.content, Content::Extents { fresh: true, .. })
+            && self.restores.get(&row.file).is_some_and(|note| note.born)
     }
 }
 

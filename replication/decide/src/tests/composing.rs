@@ -1,9 +1,19 @@
 //! Which states are read, which are versions, and what is journaled together.
 
-use keepshare_base::{Event, Kind};
+use std::collections::HashMap;
 
-use super::{Source, at};
-use crate::{Touch, agenda::FileTask};
+use keepshare_base::{
+    Event, FileId, FileRow, Kind, NameRow, Position, RequestId, RestoreOutcome, RestoreRow, Seq,
+    Stamp, VersionId,
+};
+
+use super::{Source, at, id, name};
+use crate::{
+    Touch,
+    agenda::FileTask,
+    compose::{Composer, RestoreNote, Row, When},
+    withhold::{Stale, strip},
+};
 
 fn saved() -> (Source, keepshare_base::FileId) {
     let mut source = Source::new();
@@ -113,4 +123,30 @@ fn a_file_that_cannot_be_read_is_not_shown() {
     source.folder.write("a", 100, "there");
     source.rest(at(1));
     assert_eq!(source.told_names(), ["a"]);
+}
+
+/// No station knows a file that a restore made: whatever becomes of its content, its name tells of something.
+#[test]
+fn what_a_restore_made_is_known_before_its_content() {
+    let (mut source, _) = saved();
+    let (file, place) = (id(50), (FileId::ROOT, name("b")));
+    let first = &source.map.journal[0].files[0];
+    let row = FileRow { file, event: Event::Restored, cut: true, ..first.clone() };
+    let version = VersionId(Position { origin: file.origin, epoch: file.epoch, seq: Seq(1) });
+    let outcome = RestoreOutcome::Written;
+    let answer = RestoreRow { request: RequestId([7; 32]), version, outcome };
+    let note = RestoreNote { row: answer, user: None, place, born: true };
+    let when = When { stamp: Stamp(9), now: at(9), exact_times: true };
+    let before = source.map.journal.len();
+    let mut composer = Composer::new(when, &mut source.cutting, HashMap::from([(file, note)]));
+    let target = Some((file, Kind::File));
+    let named = NameRow { parent: FileId::ROOT, name: name("b"), target };
+    let rows = vec![Row { row, payload: b"one".to_vec() }];
+    composer.journal(&mut source.map, vec![named], rows, vec![]).unwrap();
+    let mut told = source.map.journal.split_off(before);
+    let stale = Stale::from([(file, (Seq(0), Seq(u64::MAX)))]);
+    told.iter_mut().for_each(|change| strip(change, Seq(9), &stale));
+    let [first, second] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((first.files[0].file, first.files[0].meta.size), (file, 0));
+    assert_eq!((second.names.len(), second.files.len(), second.restore.is_some()), (1, 0, true));
 }

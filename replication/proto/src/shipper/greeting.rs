@@ -28,11 +28,14 @@ impl Shipper {
             return Err("the station did not agree to the epoch");
         }
         let place = welcome.place.filter(|place| place.seq > Seq(0));
+        // A mirror that broke off led it to a place that our journal has not come to: a copy of that is older than the mirror.
+        let is_beyond = std::mem::take(&mut self.mirror_refused) && welcome.mirroring;
         match place {
-            None => self.begin_mirror(place, MirrorReason::Empty),
-            Some(place) if place.epoch < head.epoch => {
+            Some(place) if place.epoch < head.epoch && !is_beyond => {
                 self.begin_mirror(Some(place), MirrorReason::NewEpoch);
             }
+            _ if is_beyond => self.disagree(place, head.epoch, Disagreement::Ahead),
+            None => self.begin_mirror(place, MirrorReason::Empty),
             Some(place) if place.seq > head.seq => {
                 self.disagree(Some(place), head.epoch, Disagreement::Ahead);
             }

@@ -54,6 +54,11 @@ impl Mirroring {
         self.reason
     }
 
+    /// Tells whether the destination has said nothing of it yet, but heard where it leads.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.at.is_some() && self.parts == 0 && self.listing.reached == Reached::Names(None)
+    }
+
     /// Tells whether a part sent is not acknowledged, or a page may come.
     pub(super) fn is_owed(&self) -> bool {
         let listing = self.listing.reached != Reached::End && self.listing.granted > 0;

@@ -18,12 +18,13 @@ use keepshare_base::{FileId, Name, RequestId};
 use keepshare_decide::{
     Known,
     agenda::{FileTask, NameTask},
+    restores::Kept,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
     Worker, chain,
-    placing::{MOVED, kept},
+    placing::MOVED,
     restore::{Attempt, Next, Stage, Target, UNKEPT, beside, refused},
 };
 use crate::{
@@ -101,7 +102,8 @@ impl Worker {
         let request = &restoring.request;
         let (content, meta) = (request.content.clone(), request.meta.clone());
         let name = target.name.clone();
-        let now = target.now.as_ref().map(|(now, file, record)| (*now, kept(now, *file, record)));
+        let now =
+            target.now.as_ref().map(|(now, file, record)| (*now, Kept::new(now, *file, record)));
         let random = random_name().map_err(|error| refused(error.to_string()))?;
         let noted = format!("{NOTE_PREFIX}{random}");
         let place = (target.parent, name.clone());

@@ -2,9 +2,12 @@
 
 use std::os::fd::AsFd;
 
-use keepshare_base::{FileId, Kind, RequestId, RestoreOutcome, RestoreRow, unescape_name};
+use keepshare_base::{RequestId, RestoreOutcome, RestoreRow, unescape_name};
 use keepshare_decide::{
-    FileRecord, Inode, Known, Signature, agenda::NameTask, compose::RestoreNote,
+    FileRecord, Inode, Known, Signature,
+    agenda::NameTask,
+    compose::RestoreNote,
+    restores::{Kept, may_come_out},
 };
 use rustix::fs;
 
@@ -14,7 +17,7 @@ use super::{
 };
 use crate::source::{
     SourceError,
-    aside::{Aside, Exchanged, Kept, Note},
+    aside::{Aside, Exchanged, Note},
     shared::Request,
     tree::Seen,
 };
@@ -35,7 +38,7 @@ impl Worker {
         if target.now.as_ref().is_some_and(|(now, ..)| now.links > 1) {
             return self.begin_filling(id, Some((temporary, seen)), target);
         }
-        let kept = target.now.as_ref().map(|(now, file, record)| kept(now, *file, record));
+        let kept = target.now.as_ref().map(|(now, file, record)| Kept::new(now, *file, record));
         let place = (target.parent, target.name.clone());
         let (path, restored) = (restoring.request.path.clone(), Some(seen.inode));
         let note = Note { place, path, kept, restored };
@@ -66,10 +69,7 @@ impl Worker {
         let was = target.now.as_ref().map(|(now, ..)| now.inode);
         // Whoever was allowed to replace one file was not allowed to replace another.
         let may_be_other = restoring.request.ground.is_none();
-        let is_right = |out: &Seen| {
-            let is_file = out.kind == Kind::File && out.links == 1;
-            is_file && (may_be_other || was == Some(out.inode))
-        };
+        let is_right = |out: &Seen| may_come_out(out, was, may_be_other);
         match aside.look(&temporary) {
             Ok(Some(out)) if is_right(&out) => {
                 self.add_replaced(temporary, note, Some(id));
@@ -180,12 +180,6 @@ pub(super) fn put_back(
             matches!(aside.place(temporary, folder, raw), Exchanged::Done)
         }
     }
-}
-
-/// Returns what a file is whose state is a version.
-pub(super) fn kept(seen: &Seen, file: FileId, record: &FileRecord) -> Kept {
-    let (size, mtime) = (seen.signature.size, seen.signature.mtime);
-    Kept { file, inode: seen.inode, size, mtime, hash: record.hash }
 }
 
 /// Makes the file that a restore had replaced when the process ended known by what stands at its name now.

@@ -1,41 +1,32 @@
 //! What restores replaced: it stays in the private folder until nobody can write to it any more, is looked at again, and
-//! becomes a version where it is other than what was captured; then it goes.
-//!
-//! A look before a rename is not enough, nor one after it: between the look and the exchange somebody may save, and a
-//! program that has the old file open, or mapped, goes on writing into it afterwards.
+//! becomes a version where it is other than what was captured; then it goes. What is due is decided in
+//! [`keepshare_decide::restores`].
 
-use std::{
-    os::fd::AsFd,
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
+use std::{os::fd::AsFd, sync::Arc, thread};
+
+use keepshare_base::{FileId, Kind, Name, RequestId, Seq, SetPath, unescape_name};
+use keepshare_decide::{
+    Inode,
+    restores::{self, Due, Times, Version, Writers},
 };
-
-use keepshare_base::{ContentHash, FileId, Kind, Name, RequestId, Seq, SetPath, unescape_name};
-use keepshare_decide::{Inode, Signature};
 
 use super::{Worker, placing, restore::beside};
 use crate::{
+    clock::mono,
     lease::{Lease, NoLease},
     source::{
         PROBLEMS_MAX, SourceError,
         aside::{Aside, Note},
         folders::Folders,
-        keeping::{Keeping, Version},
+        keeping::Keeping,
         shared::{Request, lock},
         tree::Tree,
         writing::{LookedAgain, Settled},
     },
 };
 
-/// When a file that was replaced is looked at again: at first, and after it was found open.
-const SOON: Duration = Duration::from_millis(100);
-
-/// And later on.
-const LATER: Duration = Duration::from_secs(1);
-
-/// So long it is looked at often.
-const SOON_FOR: Duration = Duration::from_secs(2);
+/// So many are read, journaled, or waited for by everybody at a time.
+const UNDER_WAY_MAX: usize = 64;
 
 /// A file in the private folder.
 #[derive(Debug)]
@@ -44,47 +35,12 @@ pub(super) struct Replaced {
     name: String,
     note: Note,
     request: Option<RequestId>,
-    stage: Stage,
-    since: Instant,
-    next: Instant,
-    /// A writer had it open at the last look.
-    is_open: bool,
-    /// What is a version of it by now: the size and times of a state, and the hash where that held still.
-    kept: Option<(Signature, Option<ContentHash>)>,
-    /// The state at the last look, and since when it is that.
-    state: Option<(Signature, Instant)>,
-    /// When it was read last.
-    read: Instant,
-    /// What it is compared with while it is read does not count any more.
-    is_outdated: bool,
-    /// The files that it was journaled as, whose content not everybody has.
-    owed: Vec<(FileId, Vec<Seq>)>,
-}
-
-#[derive(Debug)]
-enum Stage {
-    /// Somebody may write to it.
-    Waiting,
-    /// A thread reads it.
-    Reading,
-    /// It is being journaled.
-    Keeping(Settled),
-    /// All of it is kept: it goes when every station has it, or the spool.
-    Kept,
-    /// It goes.
-    Removing,
-}
-
-impl Replaced {
-    /// Nothing is a version of it any more: it is looked at, and journaled, anew.
-    fn keep_anew(&mut self) {
-        (self.kept, self.note.kept) = (None, None);
-        match self.stage {
-            Stage::Kept => self.stage = Stage::Waiting,
-            Stage::Reading => self.is_outdated = true,
-            Stage::Waiting | Stage::Keeping(_) | Stage::Removing => {}
-        }
-    }
+    /// What is decided about it.
+    watch: restores::Replaced,
+    /// What is being journaled of it.
+    keeping: Option<Settled>,
+    /// Its last look, which a thread takes: the answer to any other is of no use.
+    look: Arc<()>,
 }
 
 impl Worker {
@@ -176,20 +132,14 @@ impl Worker {
 
     /// Watches over a file that was replaced.
     pub(super) fn add_replaced(&mut self, name: String, note: Note, request: Option<RequestId>) {
-        let now = Instant::now();
+        let watch = restores::Replaced::new(mono(), note.kept);
         self.replaced.push(Replaced {
             name,
             note,
             request,
-            stage: Stage::Waiting,
-            since: now,
-            next: now,
-            is_open: false,
-            kept: None,
-            state: None,
-            read: now,
-            is_outdated: false,
-            owed: Vec::new(),
+            watch,
+            keeping: None,
+            look: Arc::default(),
         });
         self.look_at_replaced();
     }
@@ -211,27 +161,36 @@ impl Worker {
         let note = Note { place, path: SetPath::default(), kept: None, restored: None };
         self.add_replaced(name, note, None);
         if let Some(replaced) = self.replaced.last_mut() {
-            (replaced.stage, replaced.next) = (Stage::Removing, Instant::now() + LATER);
+            replaced.watch.give_up();
+            replaced.watch.failed(mono());
         }
     }
 
     /// Tells whether what a restore replaced is open by a writer.
     pub(super) fn is_still_open(&self, id: RequestId) -> bool {
-        self.replaced.iter().any(|replaced| replaced.request == Some(id) && replaced.is_open)
+        self.replaced
+            .iter()
+            .any(|replaced| replaced.request == Some(id) && replaced.watch.is_open())
     }
 
     /// Returns how many files that were replaced are being read or journaled.
     pub(super) fn unread_replaced(&self) -> usize {
-        let is_unread =
-            |replaced: &&Replaced| matches!(replaced.stage, Stage::Reading | Stage::Keeping(_));
-        self.replaced.iter().filter(is_unread).count()
+        self.replaced.iter().filter(|replaced| replaced.watch.is_unread()).count()
     }
 
     /// Does what is due about the files that were replaced.
     pub(super) fn look_at_replaced(&mut self) {
         let Some(aside) = self.aside.take() else { return };
+        let acked = self.shared.acked_by_all();
+        let under_way = |replaced: &&Replaced| replaced.watch.is_under_way();
+        let mut under_way = self.replaced.iter().filter(under_way).count();
         for mut replaced in std::mem::take(&mut self.replaced) {
-            if Instant::now() < replaced.next || self.look_at_one(&aside, &mut replaced) {
+            if let Some(acked) = acked {
+                replaced.watch.acked(acked);
+            }
+            let was_under_way = replaced.watch.is_under_way();
+            if self.look_at_one(&aside, &mut replaced, under_way < UNDER_WAY_MAX) {
+                under_way += usize::from(!was_under_way && replaced.watch.is_under_way());
                 self.replaced.push(replaced);
             }
         }
@@ -240,21 +199,17 @@ impl Worker {
     }
 
     /// Looks at one file; tells whether it is still to be watched.
-    fn look_at_one(&mut self, aside: &Aside, replaced: &mut Replaced) -> bool {
-        let wait = if replaced.since.elapsed() < SOON_FOR { SOON } else { LATER };
-        replaced.next = Instant::now() + wait;
-        match replaced.stage {
-            Stage::Waiting => {
+    fn look_at_one(&mut self, aside: &Aside, replaced: &mut Replaced, has_room: bool) -> bool {
+        match replaced.watch.due(mono(), has_room, |owed| self.is_safe(owed)) {
+            Due::Nothing => true,
+            Due::Look => {
                 if let Err(error) = self.try_to_read(aside, replaced) {
                     tracing::warn!(%error, "cannot look at what a restore replaced");
-                    replaced.next = Instant::now() + LATER;
+                    replaced.watch.failed(mono());
                 }
                 true
             }
-            Stage::Reading | Stage::Keeping(_) => true,
-            Stage::Kept if !self.is_safe(&replaced.owed) => true,
-            Stage::Kept | Stage::Removing => {
-                replaced.stage = Stage::Removing;
+            Due::Remove => {
                 // A long file is given back to the file system by whoever closes it last.
                 let open = aside.open(&replaced.name);
                 let is_gone = aside.discard(&replaced.name);
@@ -270,9 +225,10 @@ impl Worker {
     /// Has a file read again where nobody can write to it any more, or where it was written to for long.
     fn try_to_read(&mut self, aside: &Aside, replaced: &mut Replaced) -> std::io::Result<()> {
         let times = self.shared.config.restores;
+        let times = Times { rest: times.rest, look_every: times.look_every };
         match aside.look(&replaced.name)? {
             None => {
-                replaced.stage = Stage::Removing;
+                replaced.watch.give_up();
                 return Ok(());
             }
             Some(seen) if seen.kind != Kind::File => return self.try_to_put_back(aside, replaced),
@@ -280,45 +236,21 @@ impl Worker {
         }
         let file = aside.open(&replaced.name)?;
         let now = crate::source::tree::look_at(file.as_fd())?;
-        let (signature, since) = match replaced.state {
-            Some((state, since)) if state == now.signature => (state, since),
-            _ => (now.signature, Instant::now()),
-        };
-        replaced.state = Some((signature, since));
-        let settled = match Lease::read(file) {
-            Ok(lease) => {
-                replaced.is_open = false;
-                Settled::Leased(lease)
-            }
-            Err(NoLease::Open) => {
-                replaced.is_open = true;
-                let is_kept = match (&replaced.kept, &replaced.note.kept) {
-                    (Some((kept, _)), _) => *kept == now.signature,
-                    (None, Some(kept)) => kept.is_still(&now),
-                    (None, None) => false,
+        let (settled, writers) = match Lease::read(file) {
+            Ok(lease) => (Settled::Leased(lease), Writers::Nobody),
+            Err(none) => {
+                let writers = match none {
+                    NoLease::Open => Writers::Somebody,
+                    NoLease::Unknown(_) => Writers::Unknown,
                 };
-                if is_kept || replaced.read.elapsed() < times.look_every {
-                    return Ok(());
-                }
-                Settled::Seen(aside.open(&replaced.name)?, signature)
-            }
-            Err(NoLease::Unknown(_)) => {
-                if since.elapsed() < times.rest {
-                    return Ok(());
-                }
-                Settled::Seen(aside.open(&replaced.name)?, signature)
+                (Settled::Seen(aside.open(&replaced.name)?, now.signature), writers)
             }
         };
-        let hash = match (&replaced.kept, &replaced.note.kept) {
-            (Some((_, hash)), _) => *hash,
-            (None, Some(kept)) if kept.inode == now.inode => kept.hash,
-            (None, _) => None,
-        };
-        let name = replaced.name.clone();
-        let look = move || Request::Looked(LookedAgain::look(name, settled, hash));
-        beside(&self.shared, look).map_err(|error| std::io::Error::other(error.to_string()))?;
-        (replaced.stage, replaced.read) = (Stage::Reading, Instant::now());
-        Ok(())
+        let Some(hash) = replaced.watch.seen(mono(), &now, writers, &times) else { return Ok(()) };
+        replaced.look = Arc::default();
+        let (name, ticket) = (replaced.name.clone(), replaced.look.clone());
+        let look = move || Request::Looked(LookedAgain::look(name, ticket, settled, hash));
+        beside(&self.shared, look).map_err(|error| std::io::Error::other(error.to_string()))
     }
 
     /// Puts something that is no file back where it was: an exchange was cut off before that could be done.
@@ -333,53 +265,40 @@ impl Worker {
         self.pending.agenda.add_name(*parent, name.clone(), Default::default());
         match aside.look(&replaced.name)? {
             Some(out) if Some(out.inode) == replaced.note.restored => {
-                replaced.stage = Stage::Removing;
+                replaced.watch.give_up();
             }
             // Whoever put it there made it: it becomes a version.
-            _ => replaced.note.kept = None,
+            _ => replaced.watch.is_unknown(),
         }
         Ok(())
     }
 
     /// Takes what another look at a file told.
     pub(super) fn looked_again(&mut self, looked: LookedAgain) {
-        let LookedAgain { aside, file, differs } = looked;
-        let Some(replaced) = self.replaced.iter_mut().find(|replaced| replaced.name == aside)
-        else {
+        let LookedAgain { aside, ticket, file, differs } = looked;
+        let is_it = |replaced: &&mut Replaced| Arc::ptr_eq(&replaced.look, &ticket);
+        let Some(replaced) = self.replaced.iter_mut().find(is_it) else {
             return;
         };
-        let settled = file.is_settled();
-        replaced.next = Instant::now();
-        replaced.stage = match differs {
-            _ if std::mem::take(&mut replaced.is_outdated) => Stage::Waiting,
-            Ok(true) => match file.fd().try_clone_to_owned() {
+        let state = match &file {
+            Settled::Leased(_) => None,
+            Settled::Seen(_, signature) => Some(*signature),
+        };
+        if let Err(error) = &differs {
+            tracing::warn!(%error, "cannot read what a restore replaced");
+        }
+        if replaced.watch.looked(mono(), differs.ok(), file.is_settled(), state) {
+            match file.fd().try_clone_to_owned() {
                 Ok(open) => {
                     // Nobody knows what rights there were on the way to it, where nobody knows where it was.
                     let is_stray = replaced.note.restored == Some(Inode::default());
                     let place = replaced.note.place.clone();
                     self.pending.keeping.push_back(Keeping::new(aside, open, place, is_stray));
-                    Stage::Keeping(file)
+                    replaced.keeping = Some(file);
                 }
-                Err(_) => Stage::Waiting,
-            },
-            Ok(false) if settled && !replaced.is_open => Stage::Kept,
-            Ok(false) => {
-                if let (Settled::Seen(_, signature), true) = (&file, settled) {
-                    let hash = replaced.kept.map_or_else(
-                        || replaced.note.kept.as_ref().and_then(|kept| kept.hash),
-                        |(_, hash)| hash,
-                    );
-                    replaced.kept = Some((*signature, hash));
-                }
-                replaced.next = Instant::now() + SOON;
-                Stage::Waiting
+                Err(_) => replaced.watch.failed(mono()),
             }
-            Err(error) => {
-                tracing::warn!(%error, "cannot read what a restore replaced");
-                replaced.next = Instant::now() + LATER;
-                Stage::Waiting
-            }
-        };
+        }
         self.look_at_replaced();
     }
 
@@ -389,36 +308,16 @@ impl Worker {
         else {
             return;
         };
-        let stage = std::mem::replace(&mut replaced.stage, Stage::Waiting);
-        replaced.next = Instant::now();
-        match kept {
-            Ok(version) => {
-                replaced.kept = Some((version.signature, version.hash));
-                replaced.owed.push((version.file, version.changes));
-                let settled = match &stage {
-                    Stage::Keeping(file) => file.is_settled() && !replaced.is_open,
-                    _ => false,
-                };
-                if settled && version.hash.is_some() {
-                    replaced.stage = Stage::Kept;
-                }
-            }
-            Err(reason) => {
-                tracing::warn!(reason, "cannot keep what a restore replaced");
-                replaced.next = Instant::now() + LATER;
-            }
+        let is_settled = replaced.keeping.take().is_some_and(|file| file.is_settled());
+        if let Err(reason) = &kept {
+            tracing::warn!(reason, "cannot keep what a restore replaced");
         }
+        replaced.watch.journaled(mono(), kept.ok(), is_settled);
     }
 
     /// Hears that the content of these files cannot be given any more: what is still here is journaled anew.
     pub(super) fn keep_again(&mut self, files: &[(FileId, Seq)]) {
-        for replaced in &mut self.replaced {
-            let before = replaced.owed.len();
-            replaced.owed.retain(|(owed, _)| files.iter().all(|(file, _)| file != owed));
-            if replaced.owed.len() < before {
-                replaced.keep_anew();
-            }
-        }
+        self.replaced.iter_mut().for_each(|replaced| replaced.watch.forget(files));
     }
 
     /// Hears that a new epoch began: what was journaled before, and not everybody has, is in no journal any more.
@@ -434,20 +333,14 @@ impl Worker {
 
     fn keep_anew(&mut self, is_passed: impl Fn(Seq) -> bool) {
         self.pending.keeping.iter_mut().for_each(Keeping::begin_anew);
-        for replaced in &mut self.replaced {
-            let mut changes = replaced.owed.iter().flat_map(|(_, changes)| changes);
-            if changes.any(|seq| is_passed(*seq)) {
-                replaced.owed.clear();
-                replaced.keep_anew();
-            }
-        }
+        self.replaced.iter_mut().for_each(|replaced| replaced.watch.pass(&is_passed));
     }
 
     /// Has the spool written to disk where the only other copy of something in it is about to go.
     pub(super) fn sync_spool(&self) {
         let Some(acked) = self.shared.acked_by_all() else { return };
-        let kept = self.replaced.iter().filter(|replaced| matches!(replaced.stage, Stage::Kept));
-        let owed = kept.flat_map(|replaced| &replaced.owed).flat_map(|(_, changes)| changes);
+        let owed = self.replaced.iter().flat_map(|replaced| replaced.watch.kept());
+        let owed = owed.flat_map(|(_, changes)| changes);
         let owed = owed.copied().filter(|seq| *seq > acked);
         let Some(sync) = lock(&self.shared.payloads).begin_sync(owed) else { return };
         let shared = self.shared.clone();
@@ -473,7 +366,7 @@ impl Worker {
 
     /// Shows which files are still open.
     fn show_replaced(&self) {
-        let open = self.replaced.iter().filter(|replaced| replaced.is_open);
+        let open = self.replaced.iter().filter(|replaced| replaced.watch.is_open());
         let open = open.map(|replaced| replaced.note.path.to_string()).take(PROBLEMS_MAX);
         lock(&self.shared.status).still_open = open.collect();
     }

@@ -23,6 +23,7 @@ use keepshare_base::{
 use keepshare_decide::{
     At, FileRecord,
     agenda::{FileTask, NameTask},
+    restores::Ground,
 };
 
 use keepshare_decide::Known;
@@ -450,16 +451,10 @@ fn look(tx: &mut Tx<'_>, tree: &Tree, request: &RestoreRequest) -> Result<Look, 
         Some(_) => return Ok(Look::Unkept(parent, name, None)),
         None => None,
     };
-    let now = match (now, known) {
-        (None, None) => None,
-        (Some(seen), Some((file, record))) => {
-            let is_known = record.inode == seen.inode && record.signature == seen.signature;
-            if !is_known || record.uncut.is_some() || record.forgotten {
-                return Ok(Look::Unkept(parent, name, is_known.then_some(file)));
-            }
-            Some((seen, file, record))
-        }
-        _ => return Ok(Look::Unkept(parent, name, None)),
+    let now = match Ground::judge(now, known) {
+        Ground::Nothing => None,
+        Ground::Unkept(file) => return Ok(Look::Unkept(parent, name, file)),
+        Ground::File(seen, file, record) => Some((seen, file, record)),
     };
     if let Some(ground) = &request.ground {
         let present = now.as_ref().map(|(_, file, record)| PresentFile::new(*file, &record.meta));

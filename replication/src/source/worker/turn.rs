@@ -11,6 +11,7 @@ use keepshare_decide::{
     agenda::NameTask,
     compose::{Composed, RestoreNote, When},
     look::Findings,
+    restores::Version,
     turn::{self, Told, is_folder},
 };
 
@@ -25,7 +26,7 @@ use crate::{
     clock::mono,
     source::{
         FileProblem, RestoreAnswer, SourceAlarm, SourceError,
-        keeping::{Keeping, Version},
+        keeping::Keeping,
         ledger::Tx,
         pending::Pending,
         shared::{Phase, lock},
@@ -95,8 +96,6 @@ impl Worker {
             let Turn { deciding: turn::Turn { ledger: tx, agenda, .. }, left, .. } = turn;
             tx.state.reading = agenda.readings.named();
             tx.durable |= durable && agenda.is_scanning();
-            // Had the folder vanished meanwhile, all that was seen to be gone would be a lie.
-            tree.is_in_place().map_err(SourceError::Vanished)?;
             Ok(left)
         })?;
         self.publish(left);
@@ -172,7 +171,7 @@ impl Turn<'_, '_> {
             self.transfers.extend(self.deciding.survey.take_begun());
             self.left.composed.append(composed);
         }
-        self.end_scan()
+        self.end()
     }
 
     /// Remembers what was found, for when it is durable.
@@ -189,9 +188,9 @@ impl Turn<'_, '_> {
         self.note_unrestored()
     }
 
-    /// Ends the scan when nothing of it is left.
-    fn end_scan(&mut self) -> Result<(), SourceError> {
-        if !self.deciding.agenda.end_scan() {
+    /// Ends the turn, and the scan when nothing of it is left.
+    fn end(&mut self) -> Result<(), SourceError> {
+        if !self.deciding.end().map_err(SourceError::Vanished)? {
             return Ok(());
         }
         self.left.scan_ended = true;

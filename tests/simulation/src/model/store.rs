@@ -11,7 +11,8 @@ use rand::rngs::StdRng;
 
 use super::Tree;
 use crate::{
-    sides::{Moment, Shown, Store, Version, VersionKey},
+    clocks::Arrived,
+    sides::{Shown, Store, Version, VersionKey},
     world::ORIGIN,
 };
 
@@ -81,7 +82,9 @@ impl ModelStore {
 }
 
 impl Store for ModelStore {
-    fn new() -> Self {
+    const TELLS_CONTENTS: bool = false;
+
+    fn new(_seed: u64) -> Self {
         Self::default()
     }
 
@@ -102,7 +105,7 @@ impl Store for ModelStore {
     }
 
     /// Takes a change, and holds it to everything a receiver must have checked.
-    fn commit(&mut self, _at: Moment, commit: Commit) -> Result<(), Text> {
+    fn commit(&mut self, _arrived: Arrived, commit: Commit) -> Result<(), Text> {
         let Commit { position, running, complete, filled, .. } = commit;
         let standing = Self::standing_of(&self.records, self.fence);
         assert_eq!(position.origin, ORIGIN, "a foreign origin's change was committed");
@@ -127,9 +130,10 @@ impl Store for ModelStore {
         self.records.len()
     }
 
-    fn sync(&mut self, through: usize) {
+    fn sync(&mut self, through: usize) -> bool {
         assert!(through <= self.records.len());
         self.durable = self.durable.max(through);
+        true
     }
 
     fn crash(&mut self, _random: &mut StdRng) {

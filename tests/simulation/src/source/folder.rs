@@ -6,6 +6,9 @@ use keepshare_base::{FileTime, Kind};
 use keepshare_decide::{Inode, Marks, Object, Seen, Signature, Touch};
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 
+use super::survey::hash_of;
+use crate::clocks::BEGAN;
+
 /// The folder itself.
 pub(crate) const ROOT: u64 = 1;
 
@@ -24,8 +27,8 @@ pub(crate) struct Thing {
     pub(crate) kind: Kind,
     pub(crate) mode: u32,
     pub(crate) content: String,
-    mtime: u64,
-    ctime: u64,
+    mtime: i64,
+    ctime: i64,
 }
 
 /// A content that a thing held from one moment to another.
@@ -57,18 +60,34 @@ pub(crate) struct Folder {
     pub(crate) mounted: BTreeSet<(u64, String)>,
     /// Everything that was ever held.
     pub(crate) held: Vec<Held>,
+    /// What was saved last; its number may have been given to something else.
+    last_saved: Option<u64>,
+    /// Things that somebody has open, and goes on to write.
+    open: BTreeSet<u64>,
+    /// What lies in the private folder of restores: what these write, and what they replaced. Whether it is the former.
+    pub(crate) aside: BTreeMap<u64, bool>,
+    /// What was in things that restores replaced when they were removed from there.
+    pub(crate) parted: Vec<String>,
     told: VecDeque<Told>,
     births: u64,
     now: u64,
     /// The clock of the file system ticks this often; 0: its times tell every modification.
     tick: u64,
     exact: u64,
+    /// What the machine's clock is off by, in microseconds, which such a file system takes its times from.
+    skew: i64,
     /// How late something is told at most, in microseconds, beside the time until somebody asks.
     pub(crate) late: u64,
     /// How often something is written without being told.
     pub(crate) silence: f64,
     /// Something was, since the last scan.
     pub(crate) was_silent: bool,
+    /// Files get second names. Who writes by one and removes it at once is found by a scan only, which finds all else as well.
+    pub(crate) has_links: bool,
+    /// How often all of it goes away, as when its disk is taken out: whoever holds it open sees nothing in it.
+    pub(crate) vanishes: f64,
+    /// It has.
+    pub(crate) is_away: bool,
 }
 
 const CLOSED: Touch = Touch { modified: false, closed: true, moved: false };
@@ -82,14 +101,22 @@ impl Folder {
             names: BTreeMap::new(),
             mounted: BTreeSet::new(),
             held: Vec::new(),
+            last_saved: None,
+            open: BTreeSet::new(),
+            aside: BTreeMap::new(),
+            parted: Vec::new(),
             told: VecDeque::new(),
             births: 0,
             now: 0,
             tick,
             exact: 0,
+            skew: 0,
             late: 0,
             silence: 0.0,
             was_silent: false,
+            has_links: true,
+            vanishes: 0.0,
+            is_away: false,
         };
         folder.make(Kind::Dir);
         folder
@@ -102,6 +129,11 @@ impl Folder {
 
     pub(crate) fn set_now(&mut self, now: u64) {
         self.now = self.now.max(now);
+    }
+
+    /// Sets what the machine's clock is off by.
+    pub(crate) fn set_skew(&mut self, micros: i64) {
+        self.skew = micros;
     }
 
     /// Takes what is told by now.
@@ -127,7 +159,7 @@ impl Folder {
         let thing = &self.things[&number];
         let links = self.names.values().filter(|named| **named == number).count();
         Seen {
-            inode: Inode { number, birth: time(thing.birth) },
+            inode: Inode { number, birth: of_birth(thing.birth) },
             kind: thing.kind,
             signature: Signature {
                 size: thing.content.len() as u64,
@@ -177,10 +209,21 @@ impl Folder {
         found
     }
 
+    /// A folder that is away may be put back, which nobody does while somebody looks at it.
+    pub(crate) fn may_return(&mut self, random: &mut StdRng) {
+        self.is_away = self.is_away && random.random_bool(0.9);
+    }
+
     /// Somebody does something.
     pub(crate) fn act(&mut self, random: &mut StdRng) {
         self.now += random.random_range(1..300);
-        match random.random_range(0..17) {
+        self.is_away = self.is_away || (self.vanishes > 0.0 && random.random_bool(self.vanishes));
+        if self.is_away {
+            return;
+        }
+        match random.random_range(0..19) {
+            17 => self.write_on(random),
+            18 => self.move_what_is_worked_in(random),
             0..=3 => self.save(random),
             4 => self.write_only(random),
             5 => self.save_beside(random),
@@ -197,12 +240,14 @@ impl Folder {
         }
     }
 
-    fn stamp(&mut self) -> u64 {
+    fn stamp(&mut self) -> i64 {
+        let signed = |micros: u64| i64::try_from(micros).expect("a short life");
         if self.tick == 0 {
             self.exact = (self.exact + 1).max(self.now);
-            return self.exact;
+            return signed(self.exact);
         }
-        self.now - self.now % self.tick
+        let (now, tick) = (signed(self.now) + self.skew, signed(self.tick));
+        now - now.rem_euclid(tick)
     }
 
     fn make(&mut self, kind: Kind) -> u64 {
@@ -255,7 +300,17 @@ impl Folder {
     }
 
     fn save(&mut self, random: &mut StdRng) {
-        let Some((folder, name, number)) = self.some(random, Kind::File) else { return };
+        // Most of what is saved was saved just before.
+        let last = self.last_saved.filter(|_| random.random_bool(0.5));
+        let last = self
+            .names
+            .iter()
+            .find(|(_, number)| last == Some(**number) && self.things[number].kind == Kind::File);
+        let last = last.map(|((folder, name), number)| (*folder, name.clone(), *number));
+        let Some((folder, name, number)) = last.or_else(|| self.some(random, Kind::File)) else {
+            return;
+        };
+        self.last_saved = Some(number);
         self.write(number);
         if random.random_bool(self.silence) {
             self.was_silent = true;
@@ -271,7 +326,94 @@ impl Folder {
     fn write_only(&mut self, random: &mut StdRng) {
         let Some((folder, name, number)) = self.some(random, Kind::File) else { return };
         self.write(number);
+        self.open.insert(number);
         self.tell(random, folder, &name, MODIFIED);
+    }
+
+    /// Whoever has something open writes into it, whatever became of its name, and may be done with it.
+    fn write_on(&mut self, random: &mut StdRng) {
+        let open: Vec<u64> = self.open.iter().copied().collect();
+        let Some(number) = open.choose(random).copied() else { return };
+        self.write(number);
+        self.tell_of(random, number, MODIFIED);
+        if random.random_bool(0.5) {
+            self.let_go(random, number);
+        }
+    }
+
+    fn let_go(&mut self, random: &mut StdRng, number: u64) {
+        self.open.remove(&number);
+        self.close(number);
+        self.tell_of(random, number, CLOSED);
+    }
+
+    /// Whoever has something open is done with it.
+    pub(crate) fn close_all(&mut self, random: &mut StdRng) {
+        while let Some(number) = self.open.first().copied() {
+            self.let_go(random, number);
+        }
+    }
+
+    /// Tells whether somebody goes on to write a thing.
+    pub(crate) fn is_open(&self, number: u64) -> bool {
+        self.open.contains(&number)
+    }
+
+    /// Tells of a thing by one of its names, where it has any.
+    fn tell_of(&mut self, random: &mut StdRng, number: u64, touch: Touch) {
+        let place = self.names.iter().find(|(_, named)| **named == number);
+        if let Some((folder, name)) = place.map(|(place, _)| place.clone()) {
+            self.tell(random, folder, &name, touch);
+        }
+    }
+
+    /// Something new is written where nobody looks.
+    pub(crate) fn make_aside(&mut self) -> u64 {
+        let number = self.make(Kind::File);
+        self.aside.insert(number, true);
+        self.write(number);
+        self.close(number);
+        number
+    }
+
+    /// What is there is exchanged with what has a name, which is returned; `None`: nothing has that name.
+    pub(crate) fn exchange_aside(
+        &mut self,
+        random: &mut StdRng,
+        number: u64,
+        place: &(u64, String),
+    ) -> Option<u64> {
+        let out = self.names.get(place).copied()?;
+        self.aside.insert(out, false);
+        self.name_aside(random, number, place);
+        let at = self.stamp();
+        self.things.get_mut(&out).expect("it is there").ctime = at;
+        Some(out)
+    }
+
+    /// What is there gets a name that nothing has.
+    pub(crate) fn name_aside(&mut self, random: &mut StdRng, number: u64, place: &(u64, String)) {
+        self.aside.remove(&number);
+        self.names.insert(place.clone(), number);
+        let at = self.stamp();
+        self.things.get_mut(&number).expect("it is there").ctime = at;
+        self.touch_folder(place.0);
+        self.tell(random, place.0, &place.1, MOVED);
+    }
+
+    /// What is there is not there any more.
+    pub(crate) fn lose_aside(&mut self, number: u64) {
+        self.aside.remove(&number);
+        self.drop_if_nameless(number);
+    }
+
+    /// What is there goes.
+    pub(crate) fn discard_aside(&mut self, number: u64) {
+        let is_ours = self.aside.remove(&number).expect("it is there");
+        if !is_ours {
+            self.parted.push(self.things[&number].content.clone());
+        }
+        self.drop_if_nameless(number);
     }
 
     /// As editors do: written beside, and renamed over.
@@ -373,6 +515,10 @@ impl Folder {
 
     fn exchange(&mut self, random: &mut StdRng) {
         let kind = if random.random_bool(0.5) { Kind::Dir } else { Kind::File };
+        self.exchange_kind(random, kind);
+    }
+
+    fn exchange_kind(&mut self, random: &mut StdRng, kind: Kind) {
         let (Some(one), Some(other)) = (self.some(random, kind), self.some(random, kind)) else {
             return;
         };
@@ -392,6 +538,17 @@ impl Folder {
         self.touch_folder(other.0);
         self.tell(random, one.0, &one.1, MOVED);
         self.tell(random, other.0, &other.1, MOVED);
+    }
+
+    /// A folder goes elsewhere while somebody saves in it, and another one may come where it was.
+    fn move_what_is_worked_in(&mut self, random: &mut StdRng) {
+        self.save(random);
+        if random.random_bool(0.5) {
+            self.exchange_kind(random, Kind::Dir);
+        } else {
+            self.rename_folder(random);
+        }
+        self.save(random);
     }
 
     fn remove(&mut self, random: &mut StdRng) {
@@ -435,8 +592,10 @@ impl Folder {
         else {
             return;
         };
+        if !self.has_links {
+            return;
+        }
         self.names.insert(to.clone(), number);
-        // Who writes by a new name and removes it at once is noticed by a scan only.
         self.was_silent = true;
         let at = self.stamp();
         self.things.get_mut(&number).expect("it is there").ctime = at;
@@ -465,16 +624,22 @@ impl Folder {
 
     fn drop_if_nameless(&mut self, number: u64) {
         if self.names.values().all(|named| *named != number)
+            && !self.aside.contains_key(&number)
             && let Some(thing) = self.things.remove(&number)
         {
+            self.open.remove(&number);
             let now = self.now;
             let held = self.held.iter_mut().rev().filter(|held| held.birth == thing.birth);
             held.filter(|held| held.until.is_none()).for_each(|held| held.until = Some(now));
         }
     }
 
-    fn some(&self, random: &mut StdRng, kind: Kind) -> Option<(u64, String, u64)> {
+    /// Returns something of a kind that has a name. What nobody hashes is seldom what people are at.
+    pub(crate) fn some(&self, random: &mut StdRng, kind: Kind) -> Option<(u64, String, u64)> {
+        let is_at_rest = random.random_bool(0.9);
+        let is_hashed = |number: &u64| hash_of(self.things[number].content.as_bytes()).is_some();
         let of_kind = self.names.iter().filter(|(_, number)| self.things[number].kind == kind);
+        let of_kind = of_kind.filter(|(_, number)| !is_at_rest || is_hashed(number));
         let all: Vec<_> =
             of_kind.map(|((folder, name), number)| (*folder, name, *number)).collect();
         all.choose(random).map(|(folder, name, number)| (*folder, (*name).clone(), *number))
@@ -533,11 +698,15 @@ impl Folder {
 
 /// Returns which object this is, as capture knows it.
 pub(crate) fn object(number: u64, birth: u64) -> Object {
-    Object { number, birth: time(birth) }
+    Object { number, birth: of_birth(birth) }
 }
 
-fn time(micros: u64) -> FileTime {
-    let secs = i64::try_from(micros / 1_000_000).expect("a short life");
-    let nanos = u32::try_from(micros % 1_000_000).expect("less than a second") * 1000;
-    FileTime { secs: 1_700_000_000 + secs, nanos }
+fn of_birth(birth: u64) -> FileTime {
+    time(i64::try_from(birth).expect("a short life"))
+}
+
+fn time(micros: i64) -> FileTime {
+    let secs = micros.div_euclid(1_000_000);
+    let nanos = u32::try_from(micros.rem_euclid(1_000_000)).expect("less than a second") * 1000;
+    FileTime { secs: BEGAN.0 / 1_000_000 + secs, nanos }
 }

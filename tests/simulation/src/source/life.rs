@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keepshare_base::{FileId, Stamp};
-use keepshare_decide::{Known, Touch, agenda::NameTask, compose::When};
+use keepshare_base::FileId;
+use keepshare_decide::{Known, Touch, compose::When};
 use keepshare_proto::MonoTime;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -12,6 +12,7 @@ use super::{
     engine::Engine,
     folder::{Folder, object},
 };
+use crate::clocks::BEGAN;
 
 /// A save that lay closed for so long, while nothing went wrong, is a version.
 const KEPT_AFTER: u64 = 5_000_000;
@@ -38,6 +39,10 @@ pub struct Life {
     pub crashes: bool,
     /// Things are mounted over folders.
     pub mounts: bool,
+    /// Files get second names.
+    pub links: bool,
+    /// How often the whole folder goes away for a while.
+    pub vanishes: f64,
     /// How long a turn takes, in microseconds: machines may be slow, and busy.
     pub turn: u64,
 }
@@ -56,6 +61,8 @@ impl Life {
             crashes: random.random_bool(0.3),
             mounts: random.random_bool(0.2),
             turn: [200, 200, 30_000, 200_000][random.random_range(0..4)],
+            vanishes: [0.0, 0.0, 0.0, 0.01][random.random_range(0..4)],
+            links: random.random_bool(0.5),
         }
     }
 
@@ -92,6 +99,7 @@ impl World {
     fn new(seed: u64, life: Life) -> Self {
         let mut folder = Folder::new(life.tick);
         (folder.silence, folder.late) = (life.silence, life.late);
+        (folder.vanishes, folder.has_links) = (life.vanishes, life.links);
         Self {
             life,
             random: StdRng::seed_from_u64(seed),
@@ -110,6 +118,7 @@ impl World {
         }
         self.now += self.random.random_range(0..20_000);
         self.engine.folder.set_now(self.now);
+        self.engine.folder.may_return(&mut self.random);
         for _ in 0..self.random.random_range(0..4) {
             self.engine.folder.act(&mut self.random);
         }
@@ -118,7 +127,7 @@ impl World {
             self.engine.marks.all();
         }
         if self.life.mounts && self.random.random_bool(0.03) {
-            self.mount();
+            self.engine.mount(&mut self.random);
         }
         // Objects that have nothing to do with the source are told of as well.
         if self.random.random_bool(0.05) {
@@ -147,7 +156,7 @@ impl World {
     /// One turn of the source's thread, unless the process ends in it.
     fn turn(&mut self, haste: f64) {
         let when = When {
-            stamp: Stamp(1_700_000_000_000_000 + i64::try_from(self.now).expect("a short life")),
+            stamp: BEGAN.plus_micros(i64::try_from(self.now).expect("a short life")),
             now: MonoTime(self.now),
             exact_times: self.engine.folder.has_exact_times(),
         };
@@ -165,22 +174,6 @@ impl World {
         self.check_identities();
     }
 
-    /// Something is mounted or unmounted, which is noticed by the table of mounts.
-    fn mount(&mut self) {
-        let Some((folder, name)) = self.engine.folder.mount(&mut self.random) else { return };
-        self.look_at_mount(folder, &name);
-    }
-
-    fn look_at_mount(&mut self, folder: u64, name: &str) {
-        let Ok(parent) = self.engine.map.by_number(folder);
-        let name = keepshare_base::Name::new(name.as_bytes()).expect("a name");
-        let task = NameTask { scan: true, ..NameTask::default() };
-        match parent {
-            Some(parent) => self.engine.agenda.add_name(parent, name, task),
-            None => self.engine.agenda.begin_scan(),
-        }
-    }
-
     /// A station follows what is journaled.
     fn follow(&mut self) {
         while let Some(change) = self.engine.map.journal.get(self.copy.through) {
@@ -192,10 +185,8 @@ impl World {
 
     /// Everybody stops working, and the source is left alone until it has nothing to do.
     fn rest(&mut self) {
-        let mounted: Vec<_> = std::mem::take(&mut self.engine.folder.mounted).into_iter().collect();
-        for (folder, name) in mounted {
-            self.look_at_mount(folder, &name);
-        }
+        self.engine.unmount_all();
+        (self.engine.folder.vanishes, self.engine.folder.is_away) = (0.0, false);
         if self.engine.folder.was_silent || self.life.mounts {
             self.engine.marks.all();
         }
@@ -249,7 +240,8 @@ impl World {
             let until = held.until.unwrap_or(u64::MAX);
             let lay = held.closed.is_some_and(|closed| until > closed + KEPT_AFTER);
             let is_there = held.until.is_none();
-            if is_there || lay && !self.life.is_rough() {
+            let may_be_late = self.life.is_rough() || self.life.vanishes > 0.0;
+            if is_there || lay && !may_be_late {
                 assert!(versions.contains(held.content.as_str()), "{held:?} is no version");
             }
         }

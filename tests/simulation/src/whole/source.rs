@@ -19,11 +19,14 @@ use keepshare_proto::{
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
+use super::restoring::Restores;
 use crate::{
+    clocks::BEGAN,
     sides::{Listing, Moment, Shown, Source, shown},
     source::{
         engine::Engine,
         folder::{Folder, ROOT},
+        survey::hash_of,
     },
     world::ORIGIN,
 };
@@ -33,6 +36,9 @@ const PARTS_AT_ONCE: usize = 3;
 
 /// More files than are made between two starts.
 const FILES_PER_START: u64 = 1_000_000;
+
+/// So many things people did before anybody watched.
+const FOUND_AT_FIRST: usize = 100;
 
 /// Nothing is waited for longer than this, in microseconds.
 const WAIT_MAX: u64 = 100_000;
@@ -47,6 +53,12 @@ pub struct RealSource {
     turn: u64,
     /// What is told gets lost.
     loses: bool,
+    /// Things are mounted over folders.
+    mounts: bool,
+    /// How often somebody restores a file in its place, and how many stations must have what that replaces.
+    restoring: f64,
+    stations: usize,
+    restores: Restores,
     /// How many changes the journal holds.
     limit: usize,
     /// The hash of the journal after each change of this epoch.
@@ -67,17 +79,36 @@ pub struct RealMirror {
 }
 
 impl RealSource {
-    /// Returns an empty folder of which a seed says how it is worked in.
-    pub fn new(seed: u64, limit: usize) -> Self {
+    fn set_now(&mut self, at: Moment) {
+        self.engine.folder.set_now(at.now.0);
+        let truly = BEGAN.plus_micros(i64::try_from(at.now.0).expect("a short life"));
+        self.engine.folder.set_skew(at.stamp.micros_since(truly));
+    }
+
+    /// Returns a folder of which a seed says how it is worked in, for so many stations and with a journal of so many changes.
+    pub fn new(seed: u64, stations: usize, limit: usize) -> Self {
         let mut random = StdRng::seed_from_u64(seed ^ 0x77_u64.rotate_left(24));
         let mut folder = Folder::new([0, 4000, 10_000][random.random_range(0..3)]);
         folder.late = [0, 500, 20_000][random.random_range(0..3)];
         folder.silence = [0.0, 0.0, 0.2][random.random_range(0..3)];
+        folder.vanishes = [0.0, 0.0, 0.0, 0.003][random.random_range(0..4)];
+        folder.has_links = random.random_bool(0.5);
+        let mut engine = Engine::new(folder);
+        if random.random_bool(0.3) {
+            // There was much before anybody watched it.
+            (0..FOUND_AT_FIRST).for_each(|_| engine.folder.act(&mut random));
+            engine.restart();
+            engine.is_silent = true;
+        }
         let mut source = Self {
-            engine: Engine::new(folder),
+            engine,
             haste: [0.0, 0.01, 0.1][random.random_range(0..3)],
             turn: [200, 200, 30_000][random.random_range(0..3)],
             loses: random.random_bool(0.3),
+            mounts: random.random_bool(0.2),
+            restoring: [0.0, 0.1][random.random_range(0..2)],
+            stations,
+            restores: Restores::default(),
             limit,
             running: Vec::new(),
             payloads: BTreeMap::new(),
@@ -156,7 +187,15 @@ impl RealSource {
             .then(|| thing.content.clone().into_bytes())
     }
 
+    /// Returns the last change of this epoch that every station is known to have.
+    fn acked_by_all(&self) -> Option<Seq> {
+        let here = self.acked.values().filter(|place| place.epoch == self.engine.map.epoch);
+        let all: Vec<Seq> = here.map(|place| place.seq).collect();
+        all.iter().min().copied().filter(|_| all.len() == self.stations)
+    }
+
     fn forget(&mut self, lost: &[(FileId, Seq)]) {
+        self.restores.forget(lost);
         self.engine.map.forget(lost);
         for (file, _) in lost {
             let task = keepshare_decide::agenda::FileTask { verify: true, ..Default::default() };
@@ -220,7 +259,8 @@ impl Source for RealSource {
     }
 
     fn edit(&mut self, at: Moment, random: &mut StdRng) {
-        self.engine.folder.set_now(at.now.0);
+        self.set_now(at);
+        self.engine.folder.may_return(random);
         for _ in 0..random.random_range(1..4) {
             self.engine.folder.act(random);
         }
@@ -228,19 +268,29 @@ impl Source for RealSource {
             self.engine.folder.lose_told();
             self.engine.marks.all();
         }
+        if self.restoring > 0.0 && random.random_bool(self.restoring) {
+            self.restores.ask(&self.engine, at.now.0, random);
+        }
+        if self.mounts && random.random_bool(0.03) {
+            self.engine.mount(random);
+        }
     }
 
     fn work(&mut self, at: Moment, random: &mut StdRng) -> Option<u64> {
-        self.engine.folder.set_now(at.now.0);
+        self.set_now(at);
         let exact_times = self.engine.folder.has_exact_times();
+        let acked = self.acked_by_all();
+        self.restores.work(&mut self.engine, acked, at.now.0, random);
         let when = When { stamp: at.stamp, now: at.now, exact_times };
         let payloads = self.engine.turn(when, random, self.haste);
+        self.restores.take_kept(&mut self.engine, at.now.0);
         self.payloads.extend(payloads);
         self.extend_running();
         if self.rests() {
             return None;
         }
         let wait = match self.engine.agenda.next_deadline() {
+            _ if self.engine.is_gone() => WAIT_MAX,
             _ if self.engine.agenda.is_busy() => self.turn,
             Some(next) => next.0.saturating_sub(at.now.0).min(WAIT_MAX),
             None => WAIT_MAX,
@@ -249,13 +299,17 @@ impl Source for RealSource {
     }
 
     fn rests(&self) -> bool {
-        self.engine.rests()
+        self.engine.rests() && self.restores.rest(&self.engine)
     }
 
     fn calm(&mut self) {
         self.haste = 0.0;
         self.loses = false;
-        if self.engine.folder.was_silent {
+        self.engine.unmount_all();
+        let folder = &mut self.engine.folder;
+        (folder.vanishes, folder.is_away) = (0.0, false);
+        folder.close_all(&mut StdRng::seed_from_u64(0));
+        if self.mounts || folder.was_silent {
             self.engine.marks.all();
         }
     }
@@ -264,13 +318,16 @@ impl Source for RealSource {
         if self.engine.agenda.is_scanning() {
             return None;
         }
+        let acked = self.acked_by_all();
+        self.restores.pass(acked);
         self.append(&Change { stamp: at.stamp, ..Change::default() });
+        self.engine.map.set_base(at.stamp);
         let goal = Goal {
             origin: ORIGIN,
             epoch: self.engine.map.epoch,
             seq: self.seq(),
             stamp: at.stamp,
-            base: None,
+            base: self.engine.map.base,
             reading: Vec::new(),
         };
         let map = self.engine.map.clone();
@@ -300,6 +357,7 @@ impl Source for RealSource {
     }
 
     fn begin_epoch(&mut self, above: Epoch, stamp: Stamp) {
+        self.restores.pass(None);
         self.engine.map.begin_epoch(above.next());
         self.running.clear();
         self.payloads.clear();
@@ -322,6 +380,10 @@ impl Source for RealSource {
     }
 
     fn take_over(&mut self, at: Moment) {
+        // What waits in the private folder is no part of the set.
+        for number in self.engine.folder.aside.clone().into_keys() {
+            self.engine.folder.lose_aside(number);
+        }
         self.begin_epoch(self.engine.map.epoch, at.stamp);
         self.acked.clear();
     }
@@ -343,6 +405,10 @@ impl Source for RealSource {
     fn must_be_versions(&self) -> Vec<Vec<u8>> {
         let there = self.engine.folder.held.iter().filter(|held| held.until.is_none());
         there.map(|held| held.content.clone().into_bytes()).collect()
+    }
+
+    fn parted(&self) -> Vec<Vec<u8>> {
+        self.engine.folder.parted.iter().map(|content| content.clone().into_bytes()).collect()
     }
 }
 
@@ -392,8 +458,8 @@ impl Reader<Memory> for Reading<'_> {
         &mut self,
         open: &mut Open,
     ) -> Result<Option<(Filled, Option<Option<ContentHash>>)>, std::convert::Infallible> {
-        let (content, hash) = (Content::whole(&open.content), ContentHash::of(&open.content));
-        Ok(Some(((content, open.content.clone()), Some(Some(hash)))))
+        let (content, hash) = (Content::whole(&open.content), hash_of(&open.content));
+        Ok(Some(((content, open.content.clone()), Some(hash))))
     }
 
     fn rewind(&mut self, _open: &mut Open) {}

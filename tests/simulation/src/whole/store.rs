@@ -13,16 +13,14 @@ use keepshare_versioning::{
     View,
     disk::sim::{Crash, SimDisk},
 };
-use rand::{Rng, rngs::StdRng};
+use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::live::Live;
 use crate::{
-    sides::{Moment, Shown, Store, Version, VersionKey, shown},
+    clocks::{self, Arrived},
+    sides::{Shown, Store, Version, VersionKey, shown},
     world::ORIGIN,
 };
-
-/// So often the live tree is made durable.
-const LIVE_EVERY: usize = 25;
 
 /// So often a copy of the disk is kept, to be put back later.
 const COPY_EVERY: usize = 8;
@@ -44,11 +42,18 @@ pub struct RealStore {
     syncs: usize,
     /// The hash of the journal at each place that was committed.
     running: BTreeMap<(Epoch, Seq), RunningHash>,
+    /// How each commit came.
+    came: BTreeMap<CommitId, (RunningHash, Arrived)>,
     /// Copies of the disk, each with how many changes had been taken.
     copies: Vec<(usize, SimDisk)>,
-    /// What was visible once: versions only ever grow.
-    seen: BTreeMap<VersionKey, Version>,
+    /// What was a version once while no mirror ran, and since which commit: it stays what it is, where it is.
+    seen: BTreeMap<(FileId, CommitId), StateDigest>,
     live: Live,
+    /// How often the live tree follows, and how often it is made durable, of all syncs.
+    pace: (f64, f64),
+    random: StdRng,
+    /// The disk fails at the next sync.
+    fails: bool,
 }
 
 impl RealStore {
@@ -85,18 +90,43 @@ impl RealStore {
         (file, at, running.unwrap_or(RunningHash::EMPTY))
     }
 
-    /// What became a version stays one.
-    fn check_grown(&mut self) {
-        let versions = self.versions();
-        for key in self.seen.keys() {
-            assert!(versions.contains_key(key), "a version is gone: {key:?}");
+    /// Returns all states that are versions, whoever made them so.
+    fn states(&self) -> BTreeMap<(FileId, CommitId), StateDigest> {
+        let (_, view) = self.view();
+        let files = view.ever_after(None, PAGE).expect("a set that can be read");
+        let mut states = BTreeMap::new();
+        for file in files {
+            let versions = view.versions(file).expect("a set that can be read");
+            for state in versions.into_iter().filter(|state| state.cut && !state.expired) {
+                let digest = StateDigest::of(&state.meta, state.hash.as_ref());
+                states.insert((file, state.commit), digest);
+            }
         }
-        self.seen = versions;
+        states
+    }
+
+    /// What became a version stays one. Only what a mirror brought itself may go again, while that mirror runs.
+    fn check_grown(&mut self) {
+        let states = self.states();
+        for (key, digest) in &self.seen {
+            assert_eq!(states.get(key), Some(digest), "what was a version is none: {key:?}");
+        }
+        if self.standing().mirror.is_none() {
+            self.seen = states;
+        }
+    }
+
+    fn follow(&mut self) {
+        self.live.follow(&self.store.reader());
     }
 }
 
 impl Store for RealStore {
-    fn new() -> Self {
+    const TELLS_CONTENTS: bool = true;
+
+    fn new(seed: u64) -> Self {
+        let mut random = StdRng::seed_from_u64(seed ^ 0x73_u64.rotate_left(48));
+        let pace = [(1.0, 0.04), (0.3, 0.1), (0.05, 0.3)][random.random_range(0..3)];
         let (disk, store) = Self::open(SimDisk::new());
         Self {
             disk,
@@ -105,9 +135,13 @@ impl Store for RealStore {
             taken: 0,
             syncs: 0,
             running: BTreeMap::new(),
+            came: BTreeMap::new(),
             copies: Vec::new(),
             seen: BTreeMap::new(),
             live: Live::new(),
+            pace,
+            random,
+            fails: false,
         }
     }
 
@@ -124,12 +158,12 @@ impl Store for RealStore {
         true
     }
 
-    fn commit(&mut self, at: Moment, commit: Commit) -> Result<(), Text> {
+    fn commit(&mut self, arrived: Arrived, commit: Commit) -> Result<(), Text> {
         let Commit { position, running, complete, filled, .. } = commit;
-        self.stamp = at.stamp;
+        self.stamp = arrived.arrival.clock;
         let incoming = Incoming { position, complete, running, filled };
-        match self.store.commit(at.stamp, &incoming) {
-            Ok(_) => {}
+        match self.store.commit(arrived.arrival, &incoming) {
+            Ok(at) => drop(self.came.insert(at, (running, arrived))),
             Err(CommitError::Refused(refusal)) => return Err(Text::new(&refusal.to_string())),
             Err(error) => panic!("a change could not be kept: {error:?}"),
         }
@@ -142,11 +176,27 @@ impl Store for RealStore {
         self.taken
     }
 
-    fn sync(&mut self, _through: usize) {
-        self.store.sync().expect("a disk that works");
+    fn fail_next_sync(&mut self) {
+        self.fails = true;
+    }
+
+    fn sync(&mut self, _through: usize) -> bool {
+        // Nothing is asked of the disk where a fence was made durable meanwhile, with all before it.
+        let is_due = self.view().1.latest() < self.store.latest();
+        let fails = std::mem::take(&mut self.fails) && is_due;
+        if fails {
+            self.disk.fail_sync(self.disk.syncs() + 1);
+        }
+        let synced = self.store.sync();
+        assert_eq!(synced.is_err(), fails, "a sync of a disk ended like this: {synced:?}");
+        if fails {
+            return false;
+        }
         self.syncs += 1;
-        self.live.follow(&self.store.reader());
-        if self.syncs.is_multiple_of(LIVE_EVERY) {
+        if self.random.random_bool(self.pace.0) {
+            self.follow();
+        }
+        if self.random.random_bool(self.pace.1) {
             let synced = self.live.sync();
             self.store.set_live(synced);
         }
@@ -158,6 +208,13 @@ impl Store for RealStore {
             self.store.flush().expect("a disk that works");
             while self.store.maintain().expect("upkeep that works") {}
         }
+        true
+    }
+
+    fn calm(&mut self) {
+        self.pace.0 = 1.0;
+        self.follow();
+        self.check_grown();
     }
 
     fn crash(&mut self, random: &mut StdRng) {
@@ -168,18 +225,24 @@ impl Store for RealStore {
         };
         self.reopen(crash);
         self.live.crash(crash);
-        self.live.follow(&self.store.reader());
+        if self.random.random_bool(self.pace.0) {
+            self.follow();
+        }
     }
 
     fn roll_back(&mut self, records: usize) {
         let keep = self.taken.saturating_sub(records);
         let older = self.copies.iter().rposition(|(taken, _)| *taken <= keep);
         let Some(older) = older else { return };
+        // Records of the live tree that are as old as the copy would not tell that there was more.
+        self.follow();
         self.copies.truncate(older + 1);
         self.disk = self.copies[older].1.clone();
         self.reopen(Crash::KeepAll);
-        self.seen = self.versions();
-        self.live.follow(&self.store.reader());
+        self.live.crash(Crash::KeepAll);
+        self.follow();
+        self.seen.clear();
+        self.check_grown();
     }
 
     fn names_page(&self, after: Option<&(FileId, Name)>, limit: usize) -> (Vec<NameLine>, bool) {
@@ -230,6 +293,27 @@ impl Store for RealStore {
             }
         }
         versions
+    }
+
+    fn commits(&self) -> Vec<clocks::Commit> {
+        let (_, view) = self.view();
+        let commit = |(at, (running, arrived)): (&CommitId, &(RunningHash, Arrived))| {
+            let info = view.commit_info(*at).expect("a set that can be read")?;
+            Some(clocks::Commit {
+                commit: *at,
+                position: info.position,
+                running: *running,
+                complete: info.complete,
+                arrival: info.arrival,
+                moment: info.moment,
+                arrived: *arrived,
+            })
+        };
+        self.came.iter().filter_map(commit).collect()
+    }
+
+    fn commit_at(&self, through: Stamp) -> CommitId {
+        self.view().1.commit_at(through).expect("a set that can be read")
     }
 
     fn check(&self) {

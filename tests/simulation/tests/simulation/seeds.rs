@@ -1,4 +1,8 @@
 //! Many random lives.
+//!
+//! `KEEPSHARE_SEED` lives one seed, in every test here and in `sources`, and `KEEPSHARE_SEEDS` that many in each. `KEEPSHARE_LIVES`
+//! lives that many in all, shared out over the tests: `KEEPSHARE_LIVES=20000 tests/run -- -p keepshare-simulation` takes hours, and
+//! is for whoever has changed what decides, sends or keeps.
 
 use keepshare_simulation::{
     ModelSource, ModelStore, Plan, RealSource, RealStore, Seen, Source, Store, run,
@@ -10,11 +14,24 @@ const SEEDS: u64 = 1000;
 /// How many with real stores.
 const STORE_SEEDS: u64 = 60;
 
-/// How many with real sources too.
-const WHOLE_SEEDS: u64 = 60;
+/// How many with real sources, over stores that are models and over real ones.
+const DECIDE_SEEDS: u64 = 50;
+const WHOLE_SEEDS: u64 = 40;
+
+/// Of how many lives in all each test has so many.
+const SHARES: u64 = 20;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
+}
+
+/// Returns the seeds of a test that lives `many` by default, and has `share` of [`SHARES`] otherwise.
+pub(crate) fn seeds(many: u64, share: u64) -> std::ops::Range<u64> {
+    if let Some(seed) = number("KEEPSHARE_SEED") {
+        return seed..seed + 1;
+    }
+    let of_all = number("KEEPSHARE_LIVES").map(|all| all * share / SHARES);
+    0..number("KEEPSHARE_SEEDS").or(of_all).unwrap_or(many)
 }
 
 /// Lives one life with this source and store.
@@ -28,15 +45,12 @@ fn model(_seed: u64, plan: Plan) -> ModelSource {
 }
 
 fn real(seed: u64, plan: Plan) -> RealSource {
-    RealSource::new(seed, plan.journal_limit)
+    RealSource::new(seed, plan.stations, plan.journal_limit)
 }
 
-/// Lives many lives, or the one of `KEEPSHARE_SEED`; `KEEPSHARE_SEEDS` says how many.
-fn lives(many: u64, live: impl Fn(u64) -> Seen + std::panic::RefUnwindSafe) -> Seen {
-    let seeds = match number("KEEPSHARE_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("KEEPSHARE_SEEDS").unwrap_or(many),
-    };
+/// Lives many lives.
+fn lives(many: u64, share: u64, live: impl Fn(u64) -> Seen + std::panic::RefUnwindSafe) -> Seen {
+    let seeds = seeds(many, share);
     let (varied, mut all) = (seeds.end - seeds.start >= many, Seen::default());
     for seed in seeds {
         match std::panic::catch_unwind(|| live(seed)) {
@@ -55,20 +69,26 @@ fn lives(many: u64, live: impl Fn(u64) -> Seen + std::panic::RefUnwindSafe) -> S
 /// lost on the way, nothing came twice or out of order, and nothing of an epoch that was over.
 #[test]
 fn after_healing_all_stations_agree() {
-    println!("{:?}", lives(SEEDS, |seed| live::<_, ModelStore>(seed, model)));
+    println!("{:?}", lives(SEEDS, 8, |seed| live::<_, ModelStore>(seed, model)));
 }
 
 /// The same with the real store on disks that forget, tear and are put back: and a version stays one.
 #[test]
 fn after_healing_all_real_stores_agree() {
-    println!("{:?}", lives(STORE_SEEDS, |seed| live::<_, RealStore>(seed, model)));
+    println!("{:?}", lives(STORE_SEEDS, 4, |seed| live::<_, RealStore>(seed, model)));
+}
+
+/// The same with what really decides about a folder that people work in, over stores that are models.
+#[test]
+fn after_healing_all_models_show_the_folder() {
+    println!("{:?}", lives(DECIDE_SEEDS, 4, |seed| live::<_, ModelStore>(seed, real)));
 }
 
 /// The same with what really decides about a folder that people work in: every station shows the folder, every version is bytes
 /// that a file held, and whatever is there is a version.
 #[test]
 fn after_healing_all_stations_show_the_folder() {
-    println!("{:?}", lives(WHOLE_SEEDS, |seed| live::<_, RealStore>(seed, real)));
+    println!("{:?}", lives(WHOLE_SEEDS, 3, |seed| live::<_, RealStore>(seed, real)));
 }
 
 /// A seed that failed must fail again.

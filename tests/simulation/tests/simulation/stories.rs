@@ -188,3 +188,22 @@ fn a_change_refused_again_and_again_is_made_good_by_a_mirror() {
     world.check();
     assert_eq!((world.seen.refusals, world.seen.mirrors), (2, 2));
 }
+
+/// A mirror that breaks off has led a station to a place; a journal that is put back from before it may not say so, and its own
+/// mirrors are refused there until it has come so far. That was so for as long as nobody worked in the folder.
+#[test]
+fn a_journal_older_than_a_mirror_that_broke_off_gives_way() {
+    let mut world = settled(11, 2, 20);
+    let copy = world.copy_source();
+    (0..2).for_each(|station| world.set_reach(0, station, false, false));
+    edits(&mut world, 0, 60, SECOND / 10);
+    world.set_reach(0, 1, true, false);
+    while world.store(1).standing().mirror.is_none() {
+        world.run_for(SECOND / 10_000);
+    }
+    world.set_reach(0, 1, false, false);
+    world.put_source_back(&copy);
+    world.heal();
+    world.check();
+    assert_eq!(world.seen.epochs, 1);
+}
