@@ -99,9 +99,13 @@ impl Failure {
     pub fn is_no_space(&self) -> bool {
         // Some causes come as text alone.
         let says = |cause: &String| {
-            ["No space left on device", "Disk quota exceeded", "the disk is full"]
-                .iter()
-                .any(|text| cause.contains(text))
+            let texts = [
+                "No space left on device",
+                "Disk quota exceeded",
+                "the disk is full",
+                "bytes are free for the journal",
+            ];
+            texts.iter().any(|text| cause.contains(text))
         };
         self.chain.iter().any(says)
     }

@@ -394,7 +394,12 @@ fn cannot_replicate(root: &Path, error: SourceError) -> Failure {
     );
     let failure =
         Failure::because(code, error).context(format!("cannot replicate {}", root.display()));
-    let failure = if is_journal { failure.hint_if_none(database::JOURNAL_HINT) } else { failure };
+    let failure = match () {
+        () if failure.is_no_space() => failure
+            .hint_if_none("make space where the station keeps its state: it goes on by itself"),
+        () if is_journal => failure.hint_if_none(database::JOURNAL_HINT),
+        () => failure,
+    };
     failure.hint_if_none(match code {
         Code::Refused => {
             "name a folder outside of every station's state, that this station can read"

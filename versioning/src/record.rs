@@ -288,6 +288,14 @@ pub(crate) fn decode(body: &[u8]) -> Result<Vec<Row>, RecordError> {
     if rows.iter().all(Row::is_within_files) { Ok(rows) } else { Err(RecordError::Broken) }
 }
 
+/// Returns how long the rows of a body are.
+pub(crate) fn rows_len(body: &[u8]) -> usize {
+    match body {
+        [FORMAT, a, b, c, d, ..] => u32::from_le_bytes([*a, *b, *c, *d]) as usize,
+        _ => body.len(),
+    }
+}
+
 /// Returns packed rows as they were.
 fn unpacked(packed: &[u8]) -> Result<Vec<u8>, RecordError> {
     let (len, zipped) = packed.split_first_chunk().ok_or(RecordError::Broken)?;

@@ -310,7 +310,11 @@ impl Store {
             let (got, limit) = (body.len(), RECORD_BYTES_MAX);
             return Err(Refusal::TooLarge { got, limit }.into());
         }
-        self.log.append(at, &packed(body)).map_err(StoreError::from)?;
+        let raw_bytes = body.len();
+        let body = packed(body);
+        self.log.append(at, &body).map_err(StoreError::from)?;
+        // The rows that wait for the index are as long as they were.
+        self.unsynced_bytes += raw_bytes - body.len();
         // From here on the record is the truth: an index that fails to take it is built from the log.
         self.broken |= self.apply(at, rows).is_err();
         Ok(())

@@ -360,6 +360,11 @@ impl Agenda {
         !self.names.is_empty() || self.folders.queue.front().is_some_and(|(_, scan)| !scan)
     }
 
+    /// Tells whether something may be found that is not known yet.
+    pub fn may_find_new(&self) -> bool {
+        !self.names.is_empty() || !self.folders.queue.is_empty()
+    }
+
     /// Returns how many names are to be looked at at once.
     pub fn names_len(&self) -> usize {
         self.names.len()

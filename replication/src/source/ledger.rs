@@ -83,6 +83,7 @@ impl Ledger {
             next_file: 1,
             ..State::default()
         };
+        Self::bring_up_to_date(&database)?;
         let tx = database.begin_write()?;
         let state = {
             let mut table = tx.open_table(STATE)?;
@@ -90,14 +91,6 @@ impl Ledger {
             let state = match found {
                 Some(bytes) => {
                     let mut state = read_state(&bytes)?;
-                    if state.format != FORMAT {
-                        tracing::info!(
-                            format = state.format,
-                            "bringing a journal of before up to date"
-                        );
-                        MapTx::convert(&tx)?;
-                        state.format = FORMAT;
-                    }
                     // It may be an older copy of itself: what was made since has numbers that it does not know of.
                     let jump = getrandom::u32().map_err(SourceError::journal)?;
                     state.next_file = state.next_file.saturating_add(jump.into());
@@ -114,6 +107,27 @@ impl Ledger {
         }
         tx.commit()?;
         Ok(Self { database, state })
+    }
+
+    /// Writes a journal of an earlier format as one of this format: all of it, or nothing.
+    fn bring_up_to_date(database: &SharedDb) -> Result<(), SourceError> {
+        let tx = database.begin_write()?;
+        let found = {
+            let table = tx.open_table(STATE)?;
+            let row = table.get(NOW)?;
+            row.map(|row| read_state(row.value())).transpose()?
+        };
+        let Some(mut state) = found.filter(|state| state.format != FORMAT) else {
+            return Ok(tx.abort()?);
+        };
+        // The rows of before go only when the new ones, which are no longer, are there.
+        let stored = tx.stats().map_err(SourceError::journal)?.stored_bytes();
+        check_free(database, FREE_BYTES_MIN.saturating_add(stored))?;
+        tracing::info!(format = state.format, "bringing a journal of before up to date");
+        MapTx::convert(&tx)?;
+        state.format = FORMAT;
+        tx.open_table(STATE)?.insert(NOW, encode(&state).as_slice())?;
+        Ok(tx.commit()?)
     }
 
     /// Returns where the journal is.
@@ -133,12 +147,7 @@ impl Ledger {
 
     /// Tells whether there is too little space to write; what does not fit costs a look at everything.
     pub(crate) fn check_space(&self) -> Result<(), SourceError> {
-        match self.database.free_bytes() {
-            Some(free_bytes) if free_bytes < FREE_BYTES_MIN => {
-                Err(SourceError::Full { free_bytes, needed_bytes: FREE_BYTES_MIN })
-            }
-            _ => Ok(()),
-        }
+        check_free(&self.database, FREE_BYTES_MIN)
     }
 
     /// Opens the database anew after a failure. What was not durable is gone: everything has to be compared.
@@ -148,6 +157,8 @@ impl Ledger {
         }
         self.check_space()?;
         self.database.reopen().map_err(SourceError::journal)?;
+        // Where its newest state is damaged it goes back by one, which may be before it was brought up to date.
+        contained(&self.database, || Self::bring_up_to_date(&self.database))?;
         self.state = Snapshot::open(&self.database)?.state;
         Ok(())
     }
@@ -187,6 +198,15 @@ impl Ledger {
         transaction.commit()?;
         self.state = state;
         Ok(done)
+    }
+}
+
+fn check_free(database: &SharedDb, needed_bytes: u64) -> Result<(), SourceError> {
+    match database.free_bytes() {
+        Some(free_bytes) if free_bytes < needed_bytes => {
+            Err(SourceError::Full { free_bytes, needed_bytes })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -170,7 +170,8 @@ pub(crate) fn all(
     limit: usize,
 ) -> Result<Vec<FileState>, IndexError> {
     let mut files = Vec::new();
-    let from = after.and_then(|after| keys::after_prefix(&keys::of_file(after))).unwrap_or_default();
+    let from =
+        after.and_then(|after| keys::after_prefix(&keys::of_file(after))).unwrap_or_default();
     if after.is_none() {
         files.extend(file(rows, FileId::ROOT, CommitId::MAX)?);
     }

@@ -18,7 +18,7 @@ use crate::{
     moment::Clock,
     pack::{self, PackReader, PackWriter},
     reader::Shared,
-    record::{self, RecordError, decode},
+    record::{self, RecordError, decode, rows_len},
 };
 
 use super::{OpenReport, Pending, Store, StoreOptions, begin_write, maintain::Housekeeping};
@@ -206,7 +206,7 @@ fn replay(
         while bytes < REPLAY_BYTES
             && let Some(entry) = entries.next().transpose()?
         {
-            bytes += entry.body.len();
+            bytes += rows_len(&entry.body);
             batch.push(entry);
         }
         let done = bytes < REPLAY_BYTES;

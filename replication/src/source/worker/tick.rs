@@ -66,7 +66,7 @@ impl Worker {
         self.look_at_replaced();
         self.sync_gone();
         self.end_aside();
-        if !self.pending.agenda.may_find_moved() {
+        if !self.pending.agenda.may_find_new() {
             self.pending.agenda.strangers.forget_old(now);
         }
     }
