@@ -45,7 +45,7 @@ struct Args {
 /// A work to measure.
 type Work = fn(&Place, &mut Report) -> Result<()>;
 
-const WORKS: [(&str, Work); 9] = [
+const WORKS: [(&str, Work); 10] = [
     ("edit", edit::measure),
     ("page", page::measure),
     ("page-xfs", page::measure_known),
