@@ -1,8 +1,8 @@
 //! Rows that wait for the end of a transaction, to be put into a table of redb's together, in the order of their keys.
 //!
-//! redb divides a full page in the middle. Where keys come in order, one by one, every page but the last so stays half empty
-//! for ever, and each row costs a walk down the tree. What is new between two rows that are there goes in as one run
-//! instead, which fills its pages.
+//! redb divides a full page in the middle, but at the end of a table. Where keys come in order, one by one, every page but
+//! the last so stays half empty for ever, and each row costs a walk down the tree. What is new between two rows that are
+//! there goes in as one run instead, which fills its pages.
 
 use std::{
     collections::BTreeMap,
