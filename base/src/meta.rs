@@ -87,6 +87,27 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them, each at its number.
+    pub const ALL: [Self; 7] = [
+        Self::File,
+        Self::Dir,
+        Self::Symlink,
+        Self::Fifo,
+        Self::Socket,
+        Self::BlockDevice,
+        Self::CharDevice,
+    ];
+
+    /// Returns its number, under which rows keep it: below 8, and always the same.
+    pub fn to_byte(self) -> u8 {
+        self as u8
+    }
+
+    /// Returns the kind with this number.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(byte)).copied()
+    }
+
     /// Tells whether a live tree holds this kind.
     pub fn is_live(self) -> bool {
         matches!(self, Self::File | Self::Dir | Self::Symlink)
@@ -220,6 +241,16 @@ mod tests {
             rdev: 0,
             xattrs: Vec::new(),
         }
+    }
+
+    /// Their numbers stand in journals.
+    #[test]
+    fn a_kind_is_its_number() {
+        for (number, kind) in (0..).zip(Kind::ALL) {
+            assert_eq!((kind.to_byte(), Kind::from_byte(number)), (number, Some(kind)));
+        }
+        assert_eq!((Kind::File.to_byte(), Kind::CharDevice.to_byte()), (0, 6));
+        assert_eq!(Kind::from_byte(7), None);
     }
 
     #[test]

@@ -28,8 +28,7 @@ impl Listing {
     #[must_use]
     pub fn push_name(&mut self, ((parent, name), (file, kind)): &ListedName) -> bool {
         let mut value = file.to_short();
-        let kind = KINDS.iter().position(|known| known == kind).expect("they are all kinds");
-        value.push(u8::try_from(kind).expect("there are seven"));
+        value.push(kind.to_byte());
         self.names.push(&name_key(*parent, name), &value)
     }
 
@@ -77,13 +76,14 @@ impl Listing {
 }
 
 impl Extend<ListedName> for Listing {
-    /// Takes names in any order, beside those that are there. For few.
+    /// Takes names in any order, beside those that are there: of what comes twice, the first. For few.
     fn extend<T: IntoIterator<Item = ListedName>>(&mut self, names: T) {
         let mut all: Vec<ListedName> = self.names().chain(names).collect();
-        all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all.dedup_by(|later, first| later.0 == first.0);
         self.names = Sorted::default();
         for name in all {
-            let _ = self.push_name(&name);
+            assert!(self.push_name(&name), "they were sorted");
         }
     }
 }
@@ -184,18 +184,8 @@ fn name_key(parent: FileId, name: &Name) -> Vec<u8> {
 
 fn read_target(value: &[u8]) -> Option<(FileId, Kind)> {
     let (file, kind) = FileId::split_short(value)?;
-    Some((file, *KINDS.get(usize::from(*kind.first()?))?))
+    Some((file, Kind::from_byte(*kind.first()?)?))
 }
-
-const KINDS: [Kind; 7] = [
-    Kind::File,
-    Kind::Dir,
-    Kind::Symlink,
-    Kind::Fifo,
-    Kind::Socket,
-    Kind::BlockDevice,
-    Kind::CharDevice,
-];
 
 #[cfg(test)]
 mod tests {
@@ -213,7 +203,7 @@ mod tests {
         for counter in 1..5000_u64 {
             let parent = if counter % 3 == 0 { FileId::ROOT } else { id(counter % 7 * 100) };
             let name = Name::new(format!("name-{:05}", counter * 7919 % 5000).as_bytes()).unwrap();
-            let kind = KINDS.into_iter().cycle().nth(files.len() % 7).unwrap();
+            let kind = Kind::ALL.into_iter().cycle().nth(files.len() % 7).unwrap();
             names.insert((parent, name), (id(counter), kind));
             let version = (counter % 2 == 0).then_some((Epoch::FIRST, Seq(counter << 20)));
             let digest = ContentHash::of(&counter.to_le_bytes()).0;

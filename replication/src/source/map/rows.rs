@@ -102,7 +102,7 @@ fn split_file(bytes: &[u8]) -> Result<(FileId, &[u8]), SourceError> {
 /// Returns the value of a name.
 pub(super) fn target(file: FileId, kind: Kind) -> Vec<u8> {
     let mut value = file.to_short();
-    value.push(kind_byte(kind));
+    value.push(kind.to_byte());
     value
 }
 
@@ -155,7 +155,7 @@ pub(super) fn record(record: &FileRecord) -> Vec<u8> {
     let none = (meta.kind == Kind::File).then_some([0; 32]);
     encode(&Record {
         inode: inode.number,
-        flags: kind_byte(meta.kind)
+        flags: meta.kind.to_byte()
             | flag(hash.is_some(), HASHED)
             | flag(*blocks, BLOCKS)
             | flag(*forgotten, FORGOTTEN),
@@ -224,27 +224,5 @@ fn file_time(nanos: i128) -> Option<FileTime> {
 const SECOND: i128 = 1_000_000_000;
 
 pub(super) fn read_kind(byte: u8) -> Result<Kind, SourceError> {
-    KINDS.get(usize::from(byte)).copied().ok_or(SourceError::Damaged("a kind"))
-}
-
-const KINDS: [Kind; 7] = [
-    Kind::File,
-    Kind::Dir,
-    Kind::Symlink,
-    Kind::Fifo,
-    Kind::Socket,
-    Kind::BlockDevice,
-    Kind::CharDevice,
-];
-
-pub(super) fn kind_byte(kind: Kind) -> u8 {
-    match kind {
-        Kind::File => 0,
-        Kind::Dir => 1,
-        Kind::Symlink => 2,
-        Kind::Fifo => 3,
-        Kind::Socket => 4,
-        Kind::BlockDevice => 5,
-        Kind::CharDevice => 6,
-    }
+    Kind::from_byte(byte).ok_or(SourceError::Damaged("a kind"))
 }
