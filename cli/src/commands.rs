@@ -11,7 +11,7 @@ use keepshare_control::{
 
 use crate::{
     asked::{config_path, set_of, station, station_or_login},
-    cli::{self, Cli, Command, Session, Set, Token, User},
+    cli::{self, Cli, Command, Retention, Session, Set, Token, User},
     output::Screen,
     place::{parse_place, parse_place_maybe_time, parse_place_time},
 };
@@ -23,6 +23,7 @@ mod login;
 mod mount;
 mod new_station;
 mod restore;
+mod retention;
 mod run;
 mod sessions;
 mod sets;
@@ -106,6 +107,10 @@ pub(crate) fn execute(cli: Cli, screen: &Screen) -> Outcome<()> {
             find::find(&station_or_login(&global, options.set.as_ref())?, &options, screen)
         }
         Command::Fsck(options) => history::fsck(&station(&global)?, options, screen),
+        Command::Retention(Retention::Explain { path, limit }) => {
+            retention::explain(&station(&global)?, parse_place(&path)?, &path, limit, screen)
+        }
+        Command::Retention(options) => retention::retention(&station(&global)?, options, screen),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "keepshare", &mut text);

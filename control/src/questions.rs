@@ -20,6 +20,7 @@ use crate::{
     caller::Callers,
     login::LoginAnswer,
     question::{Listed, Question},
+    retention::{Applied, PlanPiece, PlannedVersion, RetentionInfo},
 };
 
 /// Lists the questions: makes each a [`Question`], and puts the router and the trait of whoever answers together from
@@ -68,6 +69,11 @@ questions! {
     "restore" Restore => Restored, Users changes;
     "passwd" Passwd => Ended, Users changes;
     "fsck" Fsck => FsckReport, Admins changes;
+    "retention-show" RetentionShow => RetentionInfo, Admins reads;
+    "retention-set" RetentionSet => RetentionInfo, Admins changes;
+    "retention-plan" RetentionPlan => PlanPiece, Admins reads;
+    "retention-explain" RetentionExplain => PlannedVersion, Admins reads;
+    "retention-apply" RetentionApply => Applied, Admins changes;
     "token-create" TokenCreate => TokenInfo, Admins changes;
     "token-list" TokenList => TokenInfo, Admins reads;
     "station-address" SetStationAddress => MemberStatus, Admins changes;
@@ -172,6 +178,64 @@ pub struct Fsck {
     /// Put times right first that a wrong clock left.
     #[serde(default)]
     pub repair_clock: bool,
+}
+
+/// How sets that are kept here are thinned.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionShow {
+    /// The set; every one where none is named.
+    #[serde(default)]
+    pub set: Option<SetName>,
+}
+
+/// Thins a set of this station otherwise from now on.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionSet {
+    /// The set.
+    pub set: SetName,
+    /// `KEY=VALUE`, each.
+    pub said: Vec<String>,
+    /// Of the policy that sets begin with, not of the present one.
+    #[serde(default)]
+    pub reset: bool,
+    /// Though it keeps less.
+    #[serde(default)]
+    pub less: bool,
+}
+
+/// What the policy of a set lets go: those versions, as many as are asked for, then the plan.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionPlan {
+    /// The set.
+    pub set: SetName,
+    /// With this said of its policy; such a plan cannot be applied.
+    #[serde(default)]
+    pub said: Vec<String>,
+    /// How many versions are listed at most: 0 to [`LIMIT_MAX`].
+    pub limit: usize,
+}
+
+/// Why each version of a name is kept, and what of it goes.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionExplain {
+    /// The file.
+    pub place: Location,
+    /// How many at most: 1 to [`LIMIT_MAX`].
+    pub limit: usize,
+}
+
+/// Removes what was planned and still goes.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionApply {
+    /// The set.
+    pub set: SetName,
+    /// The plan.
+    pub plan: String,
 }
 
 /// A new join token.

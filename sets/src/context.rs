@@ -6,7 +6,7 @@ use chrono_tz::Tz;
 use keepshare_base::{SetName, StationName};
 use keepshare_replication::{drivers::Peers, link::LinkOptions};
 
-use crate::{dirs::SetDirs, schedule::Scans};
+use crate::{dirs::SetDirs, schedule::Schedules};
 
 /// What a set needs of the station that it is on.
 #[derive(Clone, Debug)]
@@ -20,7 +20,7 @@ pub struct SetContext {
     /// How links behave.
     pub link: LinkOptions,
     /// When sources are compared whole.
-    pub scans: Scans,
+    pub schedules: Schedules,
     /// The zone of typed times.
     pub zone: Tz,
 }

@@ -7,8 +7,6 @@ use std::{
 };
 
 use anyhow::Context;
-use chrono::Utc;
-use chrono_tz::Tz;
 use tokio::sync::{Notify, watch};
 
 use keepshare_base::{
@@ -41,7 +39,7 @@ use crate::{
     context::{SetContext, Task},
     database,
     record::SourcePart,
-    schedule::{AlarmClock, Weekly},
+    schedule::ring_at,
 };
 
 use health::Seen;
@@ -53,9 +51,6 @@ mod restoring;
 
 /// A source is compared whole at the latest after this time, should nobody have asked for it.
 const RESCAN_EVERY: Duration = Duration::from_secs(8 * 24 * 3600);
-
-/// How often it is looked whether it is time for that: the clock may be set.
-const CLOCK_LOOK: Duration = Duration::from_secs(30);
 
 /// How long whoever asks how a set is waits for what was saved a moment ago.
 const SETTLE_MAX: Duration = Duration::from_millis(50);
@@ -134,7 +129,7 @@ impl Master {
             cut: CutRule::default(),
             limits: SourceLimits::default(),
             rescan_every: RESCAN_EVERY,
-            rescan_shared_every: context.scans.shared_every,
+            rescan_shared_every: context.schedules.shared_every,
             keep_journals: Some(dirs.journals()),
             restores: RestoreTimes::default(),
         };
@@ -166,8 +161,10 @@ impl Master {
             Destination { to, shown, mirror_wanted, backlog: Mutex::default() }
         };
         let destinations = to.into_iter().zip(ways).zip(restores).map(ship).collect();
-        let (at, zone, stopping) = (context.scans.at, context.zone, stopping.clone());
-        tasks.push(Box::pin(scan_at(at, zone, source.clone(), stopping.clone())));
+        let (at, zone, stopping) = (context.schedules.scan_at, context.zone, stopping.clone());
+        let scanned = source.clone();
+        let scan = ring_at(at, zone, stopping.clone(), move || scanned.rescan());
+        tasks.push(Box::pin(scan));
         let (name, root) = (name.clone(), root.clone());
         let master = Self { name, root, journal, source, destinations, agreement, aside, stopping };
         Ok((Arc::new(master), tasks))
@@ -353,21 +350,6 @@ fn refuse_vanished(name: &SetName, root: &Path, alarms: &[SourceAlarm]) -> Outco
     } else {
         failure.hint(format!("put {} back, and all of it is compared", root.display()))
     })
-}
-
-/// Has a source compared whole at its times.
-async fn scan_at(at: Weekly, zone: Tz, source: SourceHandle, mut stopping: watch::Receiver<bool>) {
-    let mut alarm_clock = AlarmClock::new(at, zone, Utc::now());
-    loop {
-        let left = alarm_clock.left(Utc::now());
-        tokio::select! {
-            () = tokio::time::sleep(left.min(CLOCK_LOOK)) => {}
-            _ = stopping.wait_for(|stopping| *stopping) => return,
-        }
-        if alarm_clock.rings(Utc::now()) {
-            source.rescan();
-        }
-    }
 }
 
 /// Returns the files that are open for writing, as they are shown.

@@ -232,7 +232,7 @@ mod tests {
     use keepshare_base::{OriginId, SetName};
     use keepshare_replication::{drivers::Peers, link::LinkOptions};
 
-    use crate::{context::Receivers, dirs::SetDirs, record::SetPart, schedule::Scans};
+    use crate::{context::Receivers, dirs::SetDirs, record::SetPart, schedule::Schedules};
 
     use super::*;
 
@@ -251,7 +251,7 @@ mod tests {
             here: "store".parse().unwrap(),
             receivers: Arc::new(Nobody),
             link: LinkOptions::default(),
-            scans: Scans::default(),
+            schedules: Schedules::default(),
             zone: chrono_tz::UTC,
         }
     }

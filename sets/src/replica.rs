@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -46,6 +46,8 @@ use crate::{
     context::{SetContext, Task},
     hidden_names::HiddenNames,
     record::CopyPart,
+    retention::Retention,
+    schedule::ring_at,
     sync_tree,
     turns::Turns,
 };
@@ -103,6 +105,7 @@ pub struct Replica {
     hidden: HiddenNames,
     /// For restores; the master does no more of one station at a time.
     turns: Turns,
+    retention: Arc<Retention>,
 }
 
 /// Where a copy is whose live tree is the source's folder.
@@ -140,6 +143,7 @@ impl Replica {
             sync,
             ..SetOptions::default()
         };
+        let retention = Arc::new(Retention::open(name, &dir, stopping.clone())?);
         let store = SetStore::open(&dir, options)
             .with_context(|| format!("cannot open the set in {}", dir.display()))?;
         tracing::info!(set = %name, report = ?store.report(), "set opened");
@@ -180,8 +184,13 @@ impl Replica {
             stopping: stopping.clone(),
             hidden,
             turns: Turns::new(RESTORES_MAX, TURNS_WAITING_MAX),
+            retention,
         };
-        Ok((Arc::new(replica), vec![receive, follow]))
+        let replica = Arc::new(replica);
+        let (at, zone) = (context.schedules.thin_at, context.zone);
+        let thinned = Arc::downgrade(&replica);
+        let thin: Task = Box::pin(ring_at(at, zone, stopping.clone(), move || thin(&thinned)));
+        Ok((replica, vec![receive, follow, thin]))
     }
 
     /// Returns who sends it.
@@ -394,7 +403,13 @@ impl Replica {
         Ok(repaired.context("cannot put the times of changes right")?)
     }
 
-    fn open_store(&self) -> Outcome<Arc<SetStore>> {
+    /// Returns what thins it.
+    pub fn retention(&self) -> &Retention {
+        &self.retention
+    }
+
+    /// Returns the open store.
+    pub fn open_store(&self) -> Outcome<Arc<SetStore>> {
         let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).clone();
         store.ok_or_else(|| Failure::unavailable("the station is stopping"))
     }
@@ -461,6 +476,17 @@ impl Replica {
         let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
         store.as_ref().map(|store| store.status()).unwrap_or_default()
     }
+}
+
+/// Thins a copy on a thread of its own.
+fn thin(replica: &Weak<Replica>) {
+    let Some(replica) = replica.upgrade() else { return };
+    tokio::task::spawn_blocking(move || {
+        let run = replica.open_store().and_then(|store| replica.retention.run(&store));
+        if let Err(failure) = run {
+            tracing::error!(set = %replica.name, %failure, "versions were not thinned");
+        }
+    });
 }
 
 pub(crate) fn new_request() -> Outcome<RequestId> {

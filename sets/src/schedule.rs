@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Datelike, Days, NaiveTime, TimeDelta, TimeZone, Utc, Weekday};
 use chrono_tz::Tz;
 use serde::Deserialize;
+use tokio::sync::watch;
 
 use keepshare_control::{Failure, Outcome};
 
@@ -14,14 +15,6 @@ pub struct Weekly {
     /// `None`: every day.
     day: Option<Weekday>,
     time: NaiveTime,
-}
-
-impl Default for Weekly {
-    /// Every night at three.
-    fn default() -> Self {
-        let time = NaiveTime::from_hms_opt(3, 0, 0).unwrap_or(NaiveTime::MIN);
-        Self { day: None, time }
-    }
 }
 
 impl Weekly {
@@ -55,18 +48,23 @@ impl Weekly {
     }
 }
 
-/// When sources are compared whole.
+/// When a station does by itself what takes a while.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Scans {
-    /// Everywhere.
-    pub at: Weekly,
-    /// Where others write to a source's file system and nobody tells of it.
+pub struct Schedules {
+    /// When sources are compared whole.
+    pub scan_at: Weekly,
+    /// How often, where others write to a source's file system and nobody tells of it.
     pub shared_every: Duration,
+    /// When versions are thinned.
+    pub thin_at: Weekly,
 }
 
-impl Default for Scans {
+impl Default for Schedules {
+    /// Every night: versions at one, sources at three.
     fn default() -> Self {
-        Self { at: Weekly::default(), shared_every: Duration::from_secs(300) }
+        let at = |hour| NaiveTime::from_hms_opt(hour, 0, 0).unwrap_or(NaiveTime::MIN);
+        let nightly = |hour| Weekly { day: None, time: at(hour) };
+        Self { scan_at: nightly(3), shared_every: Duration::from_secs(300), thin_at: nightly(1) }
     }
 }
 
@@ -74,18 +72,25 @@ impl Default for Scans {
 const SHARED_EVERY_S_MIN: u32 = 30;
 
 /// The table `[scan]` of a config as it is written.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScanTable {
     at: Option<String>,
     shared_every_s: Option<u32>,
 }
 
-impl ScanTable {
-    /// Reads it.
-    pub fn parse(self) -> Outcome<Scans> {
-        let Scans { at, shared_every } = Scans::default();
-        let shared_every = match self.shared_every_s {
+/// The table `[retention]` of a config as it is written.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionTable {
+    at: Option<String>,
+}
+
+impl Schedules {
+    /// Reads the tables of a config.
+    pub fn parse(scan: ScanTable, retention: RetentionTable) -> Outcome<Self> {
+        let Self { scan_at, shared_every, thin_at } = Self::default();
+        let shared_every = match scan.shared_every_s {
             None => shared_every,
             Some(secs) if secs < SHARED_EVERY_S_MIN => {
                 return Err(Failure::usage(format!("scan.shared_every_s is {secs}"))
@@ -93,7 +98,9 @@ impl ScanTable {
             }
             Some(secs) => Duration::from_secs(secs.into()),
         };
-        Ok(Scans { at: self.at.as_deref().map_or(Ok(at), Weekly::parse)?, shared_every })
+        let at = |said: Option<String>, or| said.as_deref().map_or(Ok(or), Weekly::parse);
+        let (scan_at, thin_at) = (at(scan.at, scan_at)?, at(retention.at, thin_at)?);
+        Ok(Self { scan_at, shared_every, thin_at })
     }
 }
 
@@ -130,6 +137,29 @@ impl AlarmClock {
     }
 }
 
+/// How often it is looked whether it is time: the clock may be set.
+const CLOCK_LOOK: Duration = Duration::from_secs(30);
+
+/// Calls `ring` at such times, until it is told to stop.
+pub(crate) async fn ring_at(
+    at: Weekly,
+    zone: Tz,
+    mut stopping: watch::Receiver<bool>,
+    mut ring: impl FnMut(),
+) {
+    let mut alarm_clock = AlarmClock::new(at, zone, Utc::now());
+    loop {
+        let left = alarm_clock.left(Utc::now());
+        tokio::select! {
+            () = tokio::time::sleep(left.min(CLOCK_LOOK)) => {}
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        }
+        if alarm_clock.rings(Utc::now()) {
+            ring();
+        }
+    }
+}
+
 /// A clock that goes back by less is corrected, and does not ring a second time for it.
 const SET_BACK_MIN: TimeDelta = TimeDelta::minutes(10);
 
@@ -161,7 +191,7 @@ mod tests {
             ("2099-01-01T12:00:00Z", "2026-01-10T12:00:00Z"),
             ("2026-01-13T12:00:00Z", "2026-01-10T12:00:00Z"),
         ] {
-            let mut clock = AlarmClock::new(Weekly::default(), Tz::UTC, time(ahead));
+            let mut clock = AlarmClock::new(Weekly::parse("03:00").unwrap(), Tz::UTC, time(ahead));
             assert!(!clock.rings(time(from)));
             assert!(!clock.rings(time("2026-01-11T02:59:59Z")), "{ahead}");
             assert!(clock.rings(time("2026-01-11T03:00:00Z")), "{ahead}");

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use keepshare_base::{AddressError, StationAddress, StationName};
 use keepshare_control::{Code, Failure, Outcome};
 use keepshare_host::{files, folders};
-use keepshare_sets::schedule::{ScanTable, Scans};
+use keepshare_sets::schedule::{RetentionTable, ScanTable, Schedules};
 use keepshare_versioning::when::machine_zone;
 
 /// The port of station to station links.
@@ -49,7 +49,7 @@ pub struct Config {
     /// Where users come in.
     pub doors: Doors,
     /// When sources are compared whole.
-    pub scans: Scans,
+    pub schedules: Schedules,
 }
 
 /// Where the doors for users listen; none for a door that is off.
@@ -106,6 +106,7 @@ struct File {
     bandwidth_bytes_per_s: Option<u64>,
     doors: Option<DoorsTable>,
     scan: Option<ScanTable>,
+    retention: Option<RetentionTable>,
 }
 
 /// The table `[doors]` as it is written.
@@ -159,7 +160,10 @@ impl Config {
             zone,
             bandwidth_bytes_per_s: file.bandwidth_bytes_per_s,
             doors: file.doors.map_or_else(|| Ok(Doors::default()), DoorsTable::parse)?,
-            scans: file.scan.map_or_else(|| Ok(Scans::default()), ScanTable::parse)?,
+            schedules: Schedules::parse(
+                file.scan.unwrap_or_default(),
+                file.retention.unwrap_or_default(),
+            )?,
         })
     }
 
@@ -215,6 +219,8 @@ impl Config {
         text += "[scan]\n# at = \"03:00\"\n";
         text += "# And every so many seconds where others write to the source's file system: NFS, SMB, FUSE.\n";
         text += "# shared_every_s = 300\n";
+        text += "\n# When versions are thinned by what keepshare retention show says.\n";
+        text += "[retention]\n# at = \"01:00\"\n";
         text
     }
 }
@@ -340,7 +346,7 @@ mod tests {
                 https: Some("127.0.0.1:1234".parse().unwrap()),
                 show: Shown::default(),
             },
-            scans: Scans::default(),
+            schedules: Schedules::default(),
         };
         assert_eq!(Config::parse(&config.render()).unwrap(), config);
     }
@@ -359,20 +365,23 @@ mod tests {
     }
 
     #[test]
-    fn scans_are_when_the_config_says() {
-        let scans = |text: &str| Config::parse(&format!("name = \"a\"\n{text}")).map(|c| c.scans);
-        assert_eq!(scans("").unwrap(), Scans::default());
-        let text = "[scan]\nat = \"sun 04:30\"\nshared_every_s = 60";
-        let sunday = Weekly::parse("sun 04:30").unwrap();
-        let minute = Duration::from_secs(60);
-        assert_eq!(scans(text).unwrap(), Scans { at: sunday, shared_every: minute });
+    fn work_is_done_when_the_config_says() {
+        let read =
+            |text: &str| Config::parse(&format!("name = \"a\"\n{text}")).map(|c| c.schedules);
+        assert_eq!(read("").unwrap(), Schedules::default());
+        let text = "[scan]\nat = \"sun 04:30\"\nshared_every_s = 60\n[retention]\nat = \"22:00\"";
+        let at = |text: &str| Weekly::parse(text).unwrap();
+        let (scan_at, thin_at) = (at("sun 04:30"), at("22:00"));
+        let shared_every = Duration::from_secs(60);
+        assert_eq!(read(text).unwrap(), Schedules { scan_at, shared_every, thin_at });
         for text in [
             "[scan]\nat = \"25:00\"",
             "[scan]\nshared_every_s = 0",
             "[scan]\nshared_every_s = 29",
             "[scan]\nevery = 1",
+            "[retention]\nat = \"tomorrow\"",
         ] {
-            assert_eq!(scans(text).unwrap_err().code, Code::Usage, "{text}");
+            assert_eq!(read(text).unwrap_err().code, Code::Usage, "{text}");
         }
     }
 

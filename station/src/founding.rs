@@ -147,7 +147,7 @@ mod tests {
 
     use tempfile::TempDir;
 
-    use keepshare_sets::schedule::Scans;
+    use keepshare_sets::schedule::Schedules;
 
     use crate::config::{Doors, socket_in};
 
@@ -164,7 +164,7 @@ mod tests {
             zone: chrono_tz::Tz::UTC,
             bandwidth_bytes_per_s: None,
             doors: Doors::default(),
-            scans: Scans::default(),
+            schedules: Schedules::default(),
         };
         (config, "127.0.0.1:7846".parse().unwrap())
     }

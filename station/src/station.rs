@@ -304,7 +304,7 @@ impl Station {
             here: self.config.name.clone(),
             receivers: Arc::clone(&self.membership.peers) as Arc<dyn Receivers>,
             link: self.link_options(),
-            scans: self.config.scans,
+            schedules: self.config.schedules,
             zone: self.config.zone,
         }
     }

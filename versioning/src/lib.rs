@@ -9,6 +9,7 @@
 pub mod live;
 pub mod log;
 pub mod pack;
+pub mod retention;
 pub mod set;
 
 mod body;

@@ -444,6 +444,15 @@ impl View {
         self.ask(|rows| names::all(rows, after, limit))
     }
 
+    /// Returns names that any folder has or had, in order of (folder, name), after `after`.
+    pub fn names_of_all(
+        &self,
+        after: Option<(FileId, &Name)>,
+        limit: usize,
+    ) -> Result<Vec<(FileId, Name)>, ReadError> {
+        self.ask(|rows| names::ever_of_all(rows, after, limit))
+    }
+
     /// Returns the newest states of the root and of all files that have a present name, in order, after `after`.
     pub fn files_after(
         &self,

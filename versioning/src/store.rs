@@ -205,6 +205,33 @@ impl Store {
         Ok(self.latest())
     }
 
+    /// Removes the content of those versions that may go, as [`Self::expire`] does, and leaves out the others: what has become the newest
+    /// state of a living file, or went. Returns how many it removed.
+    pub fn expire_what_may_go(
+        &mut self,
+        versions: &[(FileId, CommitId)],
+    ) -> Result<usize, CommitError> {
+        let mut going = Vec::with_capacity(versions.len());
+        for (file, commit) in versions {
+            let at = self.latest().next();
+            let planned = self.asked(|rows| Ok(plan::expire(rows, at, *file, *commit)))?;
+            match planned.map_err(CommitError::from) {
+                Ok(_) => going.push((*file, *commit)),
+                Err(CommitError::Refused(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if !going.is_empty() {
+            self.expire(&going)?;
+        }
+        Ok(going.len())
+    }
+
+    /// Returns for how long the set has run here, in microseconds.
+    pub fn running_micros(&self, now: &Arrival) -> u64 {
+        self.clock.tell(now).running_micros
+    }
+
     /// Makes everything taken in durable and then visible; returns the newest commit.
     ///
     /// After [`StoreError::Full`] nothing is lost: the same call may be made again. After any other error of log or

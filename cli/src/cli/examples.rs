@@ -97,6 +97,24 @@ pub(super) const FSCK_EXAMPLES: &str = "Examples:
   keepshare fsck projects --json
   keepshare fsck projects --repair-clock";
 
+pub(super) const RETENTION_EXAMPLES: &str = "Examples:
+  keepshare retention show
+  keepshare retention plan projects
+  keepshare retention apply projects --plan 1a2b3c4d5e6f
+  keepshare retention plan projects max_age=2y
+  keepshare retention set projects max_age=2y --yes
+  keepshare retention explain projects:plan/report.docx";
+
+pub(super) const RETENTION_KEYS: &str = "Keys:
+  steps=0:1h,1h:1d,1d:14d,7d:70d,30d  how far apart versions lie, SPACING:UNTIL-AGE; the last has no end
+  last=12                             the newest ones stay in any case
+  max_versions=64                     above that, those go that are closest for their age; or none
+  max_age=none                        older ones go, but for the newest
+  min_age=1h                          nothing goes before
+  deleted=90d                         what is deleted stays so long; none: for ever
+  protect_days=14                     the first and the last version of each of so many days stay
+Times are whole numbers with s, m, h, d, w or y.";
+
 pub(super) const COMPLETIONS_EXAMPLES: &str = "Examples:
   keepshare completions bash > /etc/bash_completion.d/keepshare
   keepshare completions zsh > ~/.zfunc/_keepshare";

@@ -18,7 +18,7 @@ use keepshare_control::{
 };
 use keepshare_host::{clock, files, panics};
 use keepshare_identity::TOKEN_TTL_S;
-use keepshare_sets::{schedule::Scans, source_folder};
+use keepshare_sets::{schedule::Schedules, source_folder};
 use keepshare_station::{
     answers::StationAnswers,
     config::{self, Config, Doors, Shown, parse_address},
@@ -255,7 +255,7 @@ impl Layout {
             zone: machine_zone(),
             bandwidth_bytes_per_s: None,
             doors: doors_of(station)?,
-            scans: Scans::default(),
+            schedules: Schedules::default(),
         };
         Ok((config, true))
     }

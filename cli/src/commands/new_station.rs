@@ -11,7 +11,7 @@ use keepshare_base::StationAddress;
 use keepshare_control::{Code, Failure, Outcome};
 use keepshare_host::folders;
 use keepshare_identity::{JoinToken, TokenError};
-use keepshare_sets::schedule::Scans;
+use keepshare_sets::schedule::Schedules;
 use keepshare_station::{
     config::{self, Config, Doors, parse_address},
     founding::{join_cluster, make_first, refuse_existing},
@@ -86,7 +86,7 @@ fn new_config(options: &NewStation) -> Outcome<Config> {
         zone: machine_zone(),
         bandwidth_bytes_per_s: None,
         doors: Doors::default(),
-        scans: Scans::default(),
+        schedules: Schedules::default(),
     })
 }
 

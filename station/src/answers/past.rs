@@ -257,6 +257,19 @@ impl StationAnswers {
             .hint("ask where it is kept: keepshare set list shows the sets, and the stations that have them"))
     }
 
+    /// Returns the copy here that a caller means, and the path in it.
+    pub(super) fn kept_here(
+        &self,
+        caller: &Caller,
+        place: &Location,
+    ) -> Outcome<(Arc<Replica>, SetPath)> {
+        match self.find(caller, place)? {
+            Kept::Here(copy, path) => Ok((copy, path)),
+            Kept::Elsewhere(_) => Err(Failure::not_found("this station keeps no versions of that set")
+                .hint("versions are thinned where they are kept: keepshare set list shows which station that is")),
+        }
+    }
+
     /// Writes down that somebody on the station had an old version brought back.
     fn audit(
         &self,

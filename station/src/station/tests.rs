@@ -4,7 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use keepshare_sets::schedule::Scans;
+use keepshare_sets::schedule::Schedules;
 
 use super::*;
 use crate::{
@@ -24,7 +24,7 @@ pub(crate) async fn station(dir: &Path) -> Arc<Station> {
         zone: chrono_tz::UTC,
         bandwidth_bytes_per_s: None,
         doors: Doors { nfs: None, https: None, show: Shown::default() },
-        scans: Scans::default(),
+        schedules: Schedules::default(),
     };
     let address = parse_address("127.0.0.1:7846").unwrap();
     make_first(&config, &dir.join("station.toml"), &address).unwrap();

@@ -201,6 +201,23 @@ pub(crate) fn ever(
     Ok(found)
 }
 
+/// Returns names that any folder has or ever had, in order of (folder, name), after `after`.
+pub(crate) fn ever_of_all(
+    rows: &impl Rows,
+    after: Option<(FileId, &Name)>,
+    limit: usize,
+) -> Result<Vec<(FileId, Name)>, IndexError> {
+    let mut found = Vec::new();
+    let mut from = after.map_or(vec![], |(parent, name)| after_name(parent, Some(name)));
+    while found.len() < limit {
+        let Some((key, _)) = rows.first_under(Table::Dirent, &[], &from)? else { break };
+        let (parent, name, _) = keys::read_dirent(key.value())?;
+        from = after_name(parent, Some(&name));
+        found.push((parent, name));
+    }
+    Ok(found)
+}
+
 /// Returns what a name stood for, newest first, each time it changed.
 pub(crate) fn held(
     rows: &impl Rows,

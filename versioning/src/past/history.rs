@@ -23,7 +23,7 @@ const EMPTY_MICROS_MAX: i64 = 60_000_000;
 const INTERVALS_MAX: usize = 10_000;
 
 /// The most versions that one history looks at, told or not: who may see none of many must not hold up the others.
-const VERSIONS_LOOKED_AT_MAX: usize = 100_000;
+pub(crate) const VERSIONS_LOOKED_AT_MAX: usize = 100_000;
 
 /// Why a walk through a history ended early.
 pub(super) enum Stopped<E> {

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use keepshare_sets::schedule::Scans;
+use keepshare_sets::schedule::Schedules;
 use keepshare_station::config::{Config, Doors, Shown};
 
 use crate::Target;
@@ -70,7 +70,7 @@ fn examples() -> Vec<(String, Vec<u8>)> {
             https: Some("127.0.0.1:1234".parse().expect("an address")),
             show: Shown::default(),
         },
-        scans: Scans::default(),
+        schedules: Schedules::default(),
     };
     let dir = tempfile::tempdir().expect("a folder for a config");
     let path = dir.path().join("station.toml");

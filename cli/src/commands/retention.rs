@@ -1,0 +1,188 @@
+//! `keepshare retention`.
+
+use std::{ffi::OsStr, fmt::Write as _};
+
+use keepshare_control::{
+    Code, Failure, Outcome,
+    client::{Client, Piece},
+    questions::{
+        Location, RetentionApply, RetentionExplain, RetentionPlan, RetentionSet, RetentionShow,
+    },
+    retention::{Applied, Plan, PlanPiece, PlannedVersion, RetentionInfo, RetentionRun},
+};
+
+use crate::{
+    cli,
+    commands::history::station_zone,
+    output::{Screen, Table, Times, bytes_text, counted, safe},
+};
+
+/// Shows, sets, plans or applies.
+pub(crate) fn retention(station: &Client, what: cli::Retention, screen: &Screen) -> Outcome<()> {
+    match what {
+        cli::Retention::Show { set } => {
+            let infos = station.items(&RetentionShow { set })?;
+            screen.value(&infos, |infos| render(station, infos))
+        }
+        cli::Retention::Set(cli::RetentionSet { set, said, reset, yes }) => {
+            let infos = station.items(&RetentionSet { set, said, reset, less: yes })?;
+            screen.value(&infos, |infos| render(station, infos))
+        }
+        cli::Retention::Plan(options) => plan(station, options, screen),
+        cli::Retention::Apply { set, plan } => {
+            let applied = station.items(&RetentionApply { set, plan })?;
+            let applied = applied.first().ok_or_else(no_answer)?;
+            screen.value(applied, |Applied { set, removed, skipped, bytes_freed }| {
+                let removed = counted(*removed, "version");
+                let mut text = format!("Set {set}: {removed} removed, {}\n", bytes_text(*bytes_freed));
+                if *skipped > 0 {
+                    let skipped = counted(*skipped, "version");
+                    let _ = writeln!(text, "{skipped} stay that were planned: they do not go any more, or went already.");
+                }
+                text
+            })
+        }
+        cli::Retention::Explain { .. } => unreachable!("explain has its place read first"),
+    }
+}
+
+/// Shows what of a file stays and what goes, and why.
+pub(crate) fn explain(
+    station: &Client,
+    place: Location,
+    path: &OsStr,
+    limit: usize,
+    screen: &Screen,
+) -> Outcome<()> {
+    let versions = station.items(&RetentionExplain { place, limit })?;
+    screen.value(&versions, |versions| {
+        let mut text = format!("{}\n", safe(&path.to_string_lossy()));
+        text += &table(station, versions, |version| match version.action.as_str() {
+            "remove" => format!("goes: {}", version.reasons.join(", ")),
+            "removed" => "is removed".to_owned(),
+            _ => format!("stays: {}", version.reasons.join(", ")),
+        });
+        text
+    })
+}
+
+fn plan(station: &Client, options: cli::RetentionPlan, screen: &Screen) -> Outcome<()> {
+    let cli::RetentionPlan { set, said, limit } = options;
+    let mut answer = station.ask(&RetentionPlan { set, said, limit })?;
+    let bar = screen.bar();
+    let (mut versions, mut plan) = (Vec::new(), None);
+    while let Some(piece) = answer.next_piece()? {
+        match piece {
+            Piece::Item(PlanPiece::Version(version)) => versions.push(version),
+            Piece::Item(PlanPiece::Plan(told)) => plan = Some(told),
+            Piece::Progress(progress) => bar.show(&progress),
+            Piece::Data(_) => {}
+        }
+    }
+    bar.finish();
+    let plan = plan.ok_or_else(no_answer)?;
+    let whole = Whole { plan, versions };
+    screen.value(&whole, |Whole { plan, versions }| render_plan(station, plan, versions))
+}
+
+/// A plan as programs read it.
+#[derive(serde::Serialize)]
+struct Whole {
+    #[serde(flatten)]
+    plan: Plan,
+    versions: Vec<PlannedVersion>,
+}
+
+fn render_plan(station: &Client, plan: &Plan, versions: &[PlannedVersion]) -> String {
+    let Plan { plan: id, set, keep, remove, bytes, by_itself } = plan;
+    let (kept, gone) = (counted(*keep, "version"), counted(*remove, "version"));
+    let mut text = format!("Set {set}: {kept} stay, {gone} go, {}\n", bytes_text(*bytes));
+    if !versions.is_empty() {
+        text += &table(station, versions, |version| version.reasons.join(", "));
+        if (versions.len() as u64) < *remove {
+            text += "There are more: --limit N lists them.\n";
+        }
+    }
+    if *remove == 0 {
+        return text;
+    }
+    if !by_itself {
+        text += "That is more than the station removes by itself: it waits until a plan is applied by hand.\n";
+    }
+    if let Some(id) = id {
+        let _ = writeln!(
+            text,
+            "\nWithin a day, to remove them:\n\n  keepshare retention apply {set} --plan {id}"
+        );
+    }
+    text
+}
+
+fn table(
+    station: &Client,
+    versions: &[PlannedVersion],
+    why: impl Fn(&PlannedVersion) -> String,
+) -> String {
+    let times =
+        Times::new(station_zone(station), versions.iter().map(|version| version.time.as_str()));
+    let mut table = Table::new(&["TIME", ">SIZE", "VERSION", "PATH", ""]);
+    for version in versions {
+        table.row(vec![
+            times.text(&version.time),
+            bytes_text(version.size),
+            version.version.clone(),
+            safe(&version.path),
+            why(version),
+        ]);
+    }
+    table.render(0)
+}
+
+fn render(station: &Client, infos: &[RetentionInfo]) -> String {
+    if infos.is_empty() {
+        return "This station keeps no set: there is nothing to thin.\n".to_owned();
+    }
+    let moments = infos.iter().flat_map(|info| {
+        let last = info.last_run.as_ref().map(|run| run.time.as_str());
+        info.next_run.as_deref().into_iter().chain(last)
+    });
+    let times = Times::new(station_zone(station), moments);
+    let mut text = String::new();
+    for info in infos {
+        let from = if info.is_set { "set here" } else { "as sets begin" };
+        let _ = writeln!(text, "Set {} on {}, {from}:", info.set, info.station);
+        let keys = keepshare_versioning::retention::KEYS;
+        for key in keys.iter().filter(|key| info.policy.contains_key(**key)) {
+            let _ = writeln!(text, "  {key}={}", safe(&info.policy[*key]));
+        }
+        if let Some(next) = &info.next_run {
+            let _ = writeln!(text, "  next run {}", times.text(next));
+        }
+        if let Some(RetentionRun { time, removed, bytes_freed, refused, .. }) = &info.last_run {
+            let time = times.text(time);
+            match refused {
+                Some(why) => {
+                    let _ = writeln!(text, "  ! last run {time}: nothing removed: {}", safe(why));
+                    let _ = writeln!(
+                        text,
+                        "    keepshare retention plan {} shows what would go",
+                        info.set
+                    );
+                }
+                None => {
+                    let removed = counted(*removed, "version");
+                    let _ = writeln!(
+                        text,
+                        "  last run {time}: {removed} removed, {}",
+                        bytes_text(*bytes_freed)
+                    );
+                }
+            }
+        }
+    }
+    text
+}
+
+fn no_answer() -> Failure {
+    Failure::new(Code::Failed, "the station's answer is not whole")
+}

@@ -1,0 +1,102 @@
+//! What is answered about retention.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// How a set is thinned on a station.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RetentionInfo {
+    /// The set.
+    pub set: String,
+    /// The station that keeps it so.
+    pub station: String,
+    /// Its policy, each key with its value.
+    pub policy: BTreeMap<String, String>,
+    /// Whether somebody has set it; else it is the one that sets begin with.
+    pub is_set: bool,
+    /// Whether a plan was applied since it was set.
+    pub is_applied: bool,
+    /// When the station thins by itself next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_run: Option<String>,
+    /// What it did last, by itself or by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run: Option<RetentionRun>,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct RetentionRun {
+    /// When it began.
+    pub time: String,
+    /// Whether the station began it by itself.
+    pub by_itself: bool,
+    /// Versions that were kept.
+    pub kept: u64,
+    /// Versions that were removed.
+    pub removed: u64,
+    /// Their sizes together, in bytes.
+    pub bytes_freed: u64,
+    /// Why it removed nothing, where that was so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+/// A piece of a plan.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PlanPiece {
+    /// The plan itself, the last piece.
+    Plan(Plan),
+    /// A version that goes.
+    Version(PlannedVersion),
+}
+
+/// What a policy lets go.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Plan {
+    /// By which it is applied; none where it was only asked what another policy would do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
+    /// The set.
+    pub set: String,
+    /// Versions that stay.
+    pub keep: u64,
+    /// Versions that go.
+    pub remove: u64,
+    /// The sizes of those that go, in bytes. What they share with others stays on the disk.
+    pub bytes: u64,
+    /// Whether a station would do it by itself at night.
+    pub by_itself: bool,
+}
+
+/// A version in a plan.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PlannedVersion {
+    /// A path that shows it.
+    pub path: String,
+    /// Its id.
+    pub version: String,
+    /// When it was made.
+    pub time: String,
+    /// Its size, in bytes.
+    pub size: u64,
+    /// `remove` or `keep`.
+    pub action: String,
+    /// Why: keys of the policy.
+    pub reasons: Vec<String>,
+}
+
+/// What applying a plan did.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Applied {
+    /// The set.
+    pub set: String,
+    /// Versions that went.
+    pub removed: u64,
+    /// Versions that were planned and do not go any more.
+    pub skipped: u64,
+    /// The sizes of those that went, in bytes.
+    pub bytes_freed: u64,
+}

@@ -1,0 +1,464 @@
+//! Thinning the versions of a copy: its policy, what was planned, and runs at night.
+//!
+//! What goes is what was planned and still goes when it is applied. By itself a station removes nothing under a policy of which no plan
+//! was applied by hand, unless that is a tenth of the versions or less, and never more than a quarter. Plans are kept in memory for a
+//! day: after a restart one plans again.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError, TryLockError},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{oneshot, watch};
+
+use keepshare_base::{CommitId, FileId, SetName, SetPath};
+use keepshare_control::{
+    Code, Failure, Outcome,
+    retention::{Applied, Plan, RetentionRun},
+};
+use keepshare_host::{clock, files};
+use keepshare_versioning::{
+    Arrival, Reader, View,
+    retention::{Candidate, Counts, Now, Policy, Review, Shown, history},
+    set::SetStore,
+};
+
+use crate::asking::read_failure;
+
+/// The file of a copy's policy, in the copy's folder.
+const FILE: &str = "retention.toml";
+
+/// How many names are gone through in one view: some milliseconds.
+const NAMES_PER_STEP: usize = 256;
+
+/// How many versions are removed between two changes that come: some milliseconds.
+const REMOVED_AT_ONCE: usize = 500;
+
+/// How much of the time a run rests, so that it takes a fourth of a core at most.
+const REST: u32 = 3;
+
+/// The most versions of one plan: 32 bytes each in memory. Those beyond are the next plan's.
+const PLANNED_MAX: usize = 1_000_000;
+
+/// How long a plan can be applied.
+const PLAN_LASTS: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// By itself a station removes one of so many versions at most, by a policy that nobody has applied a plan of.
+const UNSEEN_PART: u64 = 10;
+
+/// And by any other.
+const PART: u64 = 4;
+
+/// The thinning of one copy.
+#[derive(Debug)]
+pub struct Retention {
+    set: SetName,
+    file: PathBuf,
+    written: Mutex<Written>,
+    plan: Mutex<Option<Planned>>,
+    /// Held by whoever goes through the set.
+    going: Mutex<()>,
+    stopping: watch::Receiver<bool>,
+}
+
+/// What is written down.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    /// The policy as `KEY=VALUE`s; the one that sets begin with where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    policy: Option<String>,
+    /// The policy of the last plan that was applied by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    applied: Option<String>,
+    /// What came of the last run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_run: Option<RetentionRun>,
+}
+
+/// A plan that can be applied.
+#[derive(Debug)]
+struct Planned {
+    id: String,
+    made: Instant,
+    policy: Policy,
+    /// In order.
+    versions: Vec<(FileId, CommitId)>,
+}
+
+/// How a copy is thinned.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// By which policy.
+    pub policy: Policy,
+    /// Somebody set it.
+    pub is_set: bool,
+    /// A plan was applied since.
+    pub is_applied: bool,
+    /// What came of the last run.
+    pub last_run: Option<RetentionRun>,
+}
+
+impl Retention {
+    /// Opens that of a copy in its folder.
+    pub fn open(set: &SetName, dir: &Path, stopping: watch::Receiver<bool>) -> Outcome<Self> {
+        let file = dir.join(FILE);
+        let written = match std::fs::read_to_string(&file) {
+            Ok(text) => toml::from_str(&text)
+                .map_err(anyhow::Error::new)
+                .and_then(|written: Written| written.policy().map(|_| written).map_err(Into::into)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Written::default()),
+            Err(error) => Err(anyhow::Error::new(error)),
+        };
+        let written = written.with_context(|| format!("cannot read {}", file.display()))?;
+        Ok(Self {
+            set: set.clone(),
+            file,
+            written: Mutex::new(written),
+            plan: Mutex::default(),
+            going: Mutex::default(),
+            stopping,
+        })
+    }
+
+    /// Returns how it stands.
+    pub fn standing(&self) -> Outcome<Standing> {
+        let written = lock(&self.written).clone();
+        let policy = written.policy()?;
+        Ok(Standing {
+            is_set: written.policy.is_some(),
+            is_applied: written.applied.as_deref() == Some(policy.to_string().as_str()),
+            last_run: written.last_run,
+            policy,
+        })
+    }
+
+    /// Has it thinned otherwise from now on: with this said of the present policy, or of the first one.
+    pub fn set(&self, said: &[String], reset: bool, less: bool) -> Outcome<Standing> {
+        let present = self.standing()?.policy;
+        let from = if reset { Policy::default() } else { present.clone() };
+        let policy = read(&from, said)?;
+        if !less && policy.keeps_less_than(&present) {
+            return Err(Failure::refused(format!("set {} would keep less than now", self.set))
+                .hint(format!(
+                    "keepshare retention plan {} {} shows what would go; set it with --yes",
+                    self.set,
+                    said.join(" ")
+                )));
+        }
+        self.write(|written| written.policy = Some(policy.to_string()))?;
+        self.standing()
+    }
+
+    /// Plans by the set's policy with this said of it: calls `tell` for some of what goes. Blocks.
+    pub fn plan(
+        &self,
+        store: &SetStore,
+        said: &[String],
+        mut tell: impl FnMut(&Candidate) -> Outcome<()>,
+        mut progress: impl FnMut(&Counts) -> Outcome<()>,
+    ) -> Outcome<Plan> {
+        let Standing { policy: present, is_applied, .. } = self.standing()?;
+        let policy = read(&present, said)?;
+        let _going = self.go()?;
+        let mut versions = Vec::new();
+        let counts = self.review(store, &policy, |counts, going| {
+            progress(counts)?;
+            for candidate in going {
+                if versions.len() < PLANNED_MAX {
+                    tell(candidate)?;
+                    versions.push((candidate.file, candidate.commit));
+                }
+            }
+            Ok(())
+        })?;
+        versions.sort_unstable();
+        let id = said.is_empty().then(|| plan_id(&policy, &versions));
+        let plan = Plan {
+            plan: id.clone(),
+            set: self.set.to_string(),
+            keep: counts.kept,
+            remove: counts.gone,
+            bytes: counts.gone_bytes,
+            by_itself: too_much(&counts, is_applied).is_none(),
+        };
+        if let Some(id) = id {
+            let planned = Planned { id, made: Instant::now(), policy, versions };
+            *lock(&self.plan) = Some(planned);
+        }
+        Ok(plan)
+    }
+
+    /// Removes what was planned and still goes. Blocks.
+    pub fn apply(&self, store: &SetStore, id: &str) -> Outcome<Applied> {
+        let again = || format!("keepshare retention plan {} makes a new one", self.set);
+        let policy = self.standing()?.policy;
+        let going = self.go()?;
+        let planned = {
+            let mut plan = lock(&self.plan);
+            match &*plan {
+                Some(planned) if planned.id == id => {}
+                _ => {
+                    return Err(Failure::refused(format!("set {} has no plan {id}", self.set))
+                        .hint(format!(
+                            "a plan lasts until the next one, or a restart of the station; {}",
+                            again()
+                        )));
+                }
+            }
+            plan.take().expect("it is there")
+        };
+        if planned.made.elapsed() > PLAN_LASTS {
+            return Err(Failure::refused(format!("plan {id} is older than a day")).hint(again()));
+        }
+        if planned.policy != policy {
+            return Err(Failure::refused("the policy has changed since").hint(again()));
+        }
+        let run = self.remove(store, &policy, |candidate| {
+            planned.versions.binary_search(&(candidate.file, candidate.commit)).is_ok()
+        })?;
+        drop(going);
+        self.write(|written| {
+            written.applied = Some(policy.to_string());
+            written.last_run = Some(RetentionRun { by_itself: false, ..run.clone() });
+        })?;
+        Ok(Applied {
+            set: self.set.to_string(),
+            removed: run.removed,
+            skipped: (planned.versions.len() as u64).saturating_sub(run.removed),
+            bytes_freed: run.bytes_freed,
+        })
+    }
+
+    /// Thins as far as a station does by itself. Blocks.
+    pub fn run(&self, store: &SetStore) -> Outcome<RetentionRun> {
+        let Standing { policy, is_applied, .. } = self.standing()?;
+        let _going = self.go()?;
+        let counts = self.review(store, &policy, |_, _| Ok(()))?;
+        let run = match too_much(&counts, is_applied) {
+            Some(why) => RetentionRun {
+                time: clock::now().to_string(),
+                by_itself: true,
+                kept: counts.kept.saturating_add(counts.gone),
+                removed: 0,
+                bytes_freed: 0,
+                refused: Some(why),
+            },
+            None => self.remove(store, &policy, |_| true)?,
+        };
+        self.write(|written| written.last_run = Some(run.clone()))?;
+        Ok(run)
+    }
+
+    /// Goes through the set and removes what goes and may.
+    fn remove(
+        &self,
+        store: &SetStore,
+        policy: &Policy,
+        may_go: impl Fn(&Candidate) -> bool,
+    ) -> Outcome<RetentionRun> {
+        let time = clock::now().to_string();
+        let (mut removed, mut bytes_freed) = (0, 0);
+        let counts = self.review(store, policy, |_, going| {
+            let going: Vec<&Candidate> =
+                going.iter().filter(|candidate| may_go(candidate)).collect();
+            for some in going.chunks(REMOVED_AT_ONCE) {
+                let sizes: u64 = some.iter().map(|candidate| candidate.size).sum();
+                let count = expire(store, some)?;
+                removed += count;
+                // What was refused is rare, and was not told apart: it counts as none where anything was.
+                bytes_freed += if count == some.len() as u64 { sizes } else { 0 };
+            }
+            Ok(())
+        })?;
+        let kept = counts.kept.saturating_add(counts.gone).saturating_sub(removed);
+        tracing::info!(set = %self.set, kept, removed, bytes_freed, "versions were thinned");
+        Ok(RetentionRun { time, by_itself: true, kept, removed, bytes_freed, refused: None })
+    }
+
+    /// Goes through the set at its own pace; gives what goes to `take`, part after part.
+    fn review(
+        &self,
+        store: &SetStore,
+        policy: &Policy,
+        mut take: impl FnMut(&Counts, &[Candidate]) -> Outcome<()>,
+    ) -> Outcome<Counts> {
+        let (reader, mut review) = (store.reader(), Review::new(policy.clone(), now(store)?));
+        loop {
+            let began = Instant::now();
+            let view = reader.view().map_err(read_failure)?;
+            let part = review.step(&view, NAMES_PER_STEP).map_err(read_failure)?;
+            drop(view);
+            let (going, is_last) = part.unwrap_or_default();
+            take(&review.counts(), &going)?;
+            if is_last {
+                return Ok(review.counts());
+            }
+            if *self.stopping.borrow() {
+                return Err(Failure::unavailable("the station is stopping"));
+            }
+            std::thread::sleep(began.elapsed() * REST);
+        }
+    }
+
+    fn go(&self) -> Outcome<MutexGuard<'_, ()>> {
+        match self.going.try_lock() {
+            Ok(going) => Ok(going),
+            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(Failure::unavailable(format!(
+                "set {} is being gone through just now",
+                self.set
+            ))
+            .hint("try again in a moment")),
+        }
+    }
+
+    fn write(&self, change: impl FnOnce(&mut Written)) -> Outcome<()> {
+        let mut written = lock(&self.written);
+        let mut next = written.clone();
+        change(&mut next);
+        let text = toml::to_string(&next).map_err(anyhow::Error::new)?;
+        files::write_synced(&self.file, text.as_bytes(), 0o600)
+            .with_context(|| format!("cannot write {}", self.file.display()))?;
+        *written = next;
+        Ok(())
+    }
+}
+
+impl Written {
+    fn policy(&self) -> Outcome<Policy> {
+        let said = self.policy.as_deref().unwrap_or_default();
+        Policy::default()
+            .with(said.split_whitespace())
+            .map_err(|error| Failure::because(Code::Failed, error))
+    }
+}
+
+/// Returns what becomes of each version that a path shows, newest first, by the history of its name alone.
+pub fn explain(
+    reader: &Reader,
+    store: &SetStore,
+    policy: &Policy,
+    path: &SetPath,
+) -> Outcome<Vec<Shown>> {
+    let now = now(store)?;
+    let view = reader.view().map_err(read_failure)?;
+    let nothing = || Failure::not_found(format!("nothing is or was called {path}"));
+    let (parent, name) = path.split_last().ok_or_else(nothing)?;
+    let folders = view.folders_at(&parent).map_err(read_failure)?;
+    let folder = folders.first().ok_or_else(nothing)?;
+    let shown = history(&view, policy, now, *folder, name).map_err(read_failure)?.0;
+    if shown.is_empty() { Err(nothing()) } else { Ok(shown) }
+}
+
+/// Returns a path by which a candidate is found.
+pub fn path_of(view: &View, candidate: &Candidate) -> SetPath {
+    let (folder, name) = &candidate.shown;
+    let at = [CommitId::MAX, candidate.commit];
+    let folder = at.into_iter().find_map(|at| view.path_of(*folder, at).ok().flatten());
+    let names = folder.iter().flat_map(|folder| folder.names());
+    SetPath::from(names.chain([name]).cloned().collect::<Vec<_>>())
+}
+
+/// Why a station does not do this by itself.
+fn too_much(counts: &Counts, is_applied: bool) -> Option<String> {
+    let all = counts.kept.saturating_add(counts.gone);
+    let over = |part: u64| counts.gone.saturating_mul(part) > all;
+    let what = format!("{} of {all} versions would go", counts.gone);
+    if over(PART) {
+        Some(format!("{what}, more than a quarter"))
+    } else if !is_applied && over(UNSEEN_PART) {
+        Some(format!("{what}, more than a tenth, and no plan of this policy was applied by hand"))
+    } else {
+        None
+    }
+}
+
+fn expire(store: &SetStore, some: &[&Candidate]) -> Outcome<u64> {
+    let versions: Vec<_> =
+        some.iter().map(|candidate| (candidate.file, candidate.commit)).collect();
+    on_writer(store, move |store| {
+        let removed = store.expire_what_may_go(&versions)?;
+        Ok(removed as u64)
+    })
+    .map_err(|failure| failure.context("cannot remove versions"))
+}
+
+fn now(store: &SetStore) -> Outcome<Now> {
+    let now = Arrival { clock: clock::now(), up_micros: Some(clock::up_micros()), sent: None };
+    let running_micros = on_writer(store, move |store| Ok(store.running_micros(&now)))?;
+    Ok(Now { running_micros })
+}
+
+fn on_writer<T: Send + 'static>(
+    store: &SetStore,
+    work: impl FnOnce(&mut keepshare_versioning::Store) -> anyhow::Result<T> + Send + 'static,
+) -> Outcome<T> {
+    let (answer, answered) = oneshot::channel();
+    store.with_store(move |store| {
+        // Whoever asked may be gone.
+        let _ = answer.send(work(store));
+    });
+    let stopping = |_| Failure::unavailable("the station is stopping");
+    Ok(answered.blocking_recv().map_err(stopping)??)
+}
+
+fn read(from: &Policy, said: &[String]) -> Outcome<Policy> {
+    let policy = from.with(said.iter().map(String::as_str));
+    policy.map_err(|error| {
+        Failure::because(Code::Usage, error).hint("keepshare retention set --help lists the keys")
+    })
+}
+
+fn plan_id(policy: &Policy, versions: &[(FileId, CommitId)]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(policy.to_string().as_bytes());
+    for (file, commit) in versions {
+        hasher.update(file.to_string().as_bytes());
+        hasher.update(&commit.0.to_be_bytes());
+    }
+    hasher.update(&clock::now().0.to_be_bytes());
+    hasher.finalize().to_hex()[..12].to_owned()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_station_does_little_by_itself() {
+        let counts = |kept, gone| Counts { kept, gone, ..Counts::default() };
+        assert_eq!(too_much(&counts(90, 10), false), None);
+        assert!(too_much(&counts(89, 11), false).is_some());
+        assert_eq!(too_much(&counts(75, 25), true), None);
+        assert!(too_much(&counts(74, 26), true).is_some());
+        assert_eq!(too_much(&counts(0, 0), false), None);
+    }
+
+    #[test]
+    fn a_policy_stays_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let set: SetName = "work".parse().unwrap();
+        let (_stop, stopping) = watch::channel(false);
+        let open = || Retention::open(&set, dir.path(), stopping.clone());
+        let retention = open().unwrap();
+        assert!(!retention.standing().unwrap().is_set);
+        retention.set(&["last=20".to_owned()], false, false).unwrap();
+        let refused = retention.set(&["last=3".to_owned()], false, false).unwrap_err();
+        assert_eq!(refused.code, Code::Refused);
+        assert_eq!(open().unwrap().standing().unwrap().policy.last(), 20);
+        retention.set(&["last=3".to_owned()], false, true).unwrap();
+        retention.set(&[], true, false).unwrap();
+        assert_eq!(open().unwrap().standing().unwrap().policy, Policy::default());
+        // A file that cannot be read is no reason to thin by another policy.
+        std::fs::write(dir.path().join(FILE), "policy = \"lats=3\"").unwrap();
+        assert!(open().is_err());
+    }
+}

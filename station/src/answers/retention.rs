@@ -1,0 +1,196 @@
+//! What is told and done about the thinning of sets that are kept here. Of sets that only others keep nothing is answered: what makes a
+//! station keep less is said at that station.
+
+use std::sync::Arc;
+
+use chrono::Utc;
+
+use keepshare_base::{SetName, Stamp};
+use keepshare_control::{
+    Failure, Outcome, Reply,
+    answers::Progress,
+    caller::Caller,
+    questions::{
+        LIMIT_MAX, RetentionApply, RetentionExplain, RetentionPlan, RetentionSet, RetentionShow,
+    },
+    retention::{PlanPiece, PlannedVersion, RetentionInfo},
+    router::Answers,
+};
+use keepshare_sets::{
+    replica::Replica,
+    retention::{self, Standing},
+};
+use keepshare_versioning::{
+    names,
+    retention::{Candidate, Fate},
+};
+
+use super::StationAnswers;
+use crate::station::Station;
+
+/// How often it is told how far it is, in steps.
+const TELL_EVERY: u64 = 16;
+
+impl Answers<RetentionShow> for StationAnswers {
+    fn answer(
+        &self,
+        _: &Caller,
+        RetentionShow { set }: RetentionShow,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
+        if let Some(set) = set {
+            let (station, copy) = self.copy(&set)?;
+            return reply.item(&info(station, &set, copy.retention().standing()?));
+        }
+        for (station, set, copy) in self.copies() {
+            reply.item(&info(station, &set, copy.retention().standing()?))?;
+        }
+        Ok(())
+    }
+}
+
+impl Answers<RetentionSet> for StationAnswers {
+    fn answer(
+        &self,
+        _: &Caller,
+        RetentionSet { set, said, reset, less }: RetentionSet,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
+        let (station, copy) = self.copy(&set)?;
+        let standing = copy.retention().set(&said, reset, less)?;
+        tracing::info!(set = %set, policy = %standing.policy, "the policy was set");
+        reply.item(&info(station, &set, standing))
+    }
+}
+
+impl Answers<RetentionPlan> for StationAnswers {
+    fn answer(
+        &self,
+        _: &Caller,
+        RetentionPlan { set, said, limit }: RetentionPlan,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
+        if limit > LIMIT_MAX {
+            return Err(Failure::usage(format!("the limit is {limit}"))
+                .hint(format!("say how many to list at most: 0 to {LIMIT_MAX}")));
+        }
+        let (_, copy) = self.copy(&set)?;
+        let (store, reader) = (copy.open_store()?, copy.reader());
+        let doing = format!("going through set {set}: names");
+        let (mut left, mut steps) = (limit, 0_u64);
+        let mut listed = Vec::new();
+        let plan = copy.retention().plan(
+            &store,
+            &said,
+            |candidate| {
+                if left > 0 {
+                    left -= 1;
+                    let view = reader.view().map_err(keepshare_sets::asking::read_failure)?;
+                    let path = retention::path_of(&view, candidate).to_string();
+                    listed.push(planned(path, candidate));
+                }
+                Ok(())
+            },
+            |counts| {
+                steps += 1;
+                if !steps.is_multiple_of(TELL_EVERY) {
+                    return Ok(());
+                }
+                let doing = doing.clone();
+                reply.progress(&Progress { doing, done: counts.names, total: None })
+            },
+        )?;
+        listed.into_iter().try_for_each(|version| reply.item(&PlanPiece::Version(version)))?;
+        reply.item(&PlanPiece::Plan(plan))
+    }
+}
+
+impl Answers<RetentionExplain> for StationAnswers {
+    fn answer(
+        &self,
+        caller: &Caller,
+        RetentionExplain { place, limit }: RetentionExplain,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
+        let (copy, path) = self.kept_here(caller, &place)?;
+        let policy = copy.retention().standing()?.policy;
+        let store = copy.open_store()?;
+        let shown = retention::explain(copy.reader(), &store, &policy, &path)?;
+        for shown in shown.into_iter().take(limit.min(LIMIT_MAX)) {
+            let (action, reasons) = match shown.fate {
+                Some(Fate::Kept(reasons)) => {
+                    ("keep", reasons.iter().map(|reason| reason.word().to_owned()).collect())
+                }
+                Some(Fate::Gone(gone)) => ("remove", vec![gone.word().to_owned()]),
+                None if shown.entry.state.expired => ("removed", vec![]),
+                None => ("keep", vec![]),
+            };
+            let state = &shown.entry.state;
+            reply.item(&PlannedVersion {
+                path: path.to_string(),
+                version: names::id(state).to_string(),
+                time: state.stamp.to_string(),
+                size: state.meta.size,
+                action: action.to_owned(),
+                reasons,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Answers<RetentionApply> for StationAnswers {
+    fn answer(
+        &self,
+        _: &Caller,
+        RetentionApply { set, plan }: RetentionApply,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
+        let (_, copy) = self.copy(&set)?;
+        let store = copy.open_store()?;
+        reply.item(&copy.retention().apply(&store, &plan)?)
+    }
+}
+
+impl StationAnswers {
+    fn copies(&self) -> impl Iterator<Item = (&Arc<Station>, SetName, Arc<Replica>)> {
+        let sets = |station| Station::sets(station).into_iter().map(move |set| (station, set));
+        self.stations.iter().flat_map(sets).filter_map(|(station, (record, running))| {
+            Some((station, record.name, Arc::clone(running.copy()?)))
+        })
+    }
+
+    fn copy(&self, set: &SetName) -> Outcome<(&Arc<Station>, Arc<Replica>)> {
+        let found = self.copies().find(|(_, name, _)| name == set);
+        found.map(|(station, _, copy)| (station, copy)).ok_or_else(|| {
+            Failure::not_found(format!("this station keeps no set '{set}'")).hint(
+                "versions are thinned where they are kept: keepshare set list shows which station that is",
+            )
+        })
+    }
+}
+
+fn info(station: &Arc<Station>, set: &SetName, standing: Standing) -> RetentionInfo {
+    let Standing { policy, is_set, is_applied, last_run } = standing;
+    let (at, zone) = (station.config.schedules.thin_at, station.config.zone);
+    RetentionInfo {
+        set: set.to_string(),
+        station: station.config.name.to_string(),
+        policy: policy.said().into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        is_set,
+        is_applied,
+        next_run: Some(Stamp::from(at.next(zone, Utc::now())).to_string()),
+        last_run,
+    }
+}
+
+fn planned(path: String, candidate: &Candidate) -> PlannedVersion {
+    PlannedVersion {
+        path,
+        version: candidate.version.to_string(),
+        time: candidate.stamp.to_string(),
+        size: candidate.size,
+        action: "remove".to_owned(),
+        reasons: vec![candidate.gone.word().to_owned()],
+    }
+}

@@ -1,0 +1,332 @@
+//! All names of a set, one after the other, and what all their histories together let go.
+
+use std::collections::{HashMap, HashSet};
+
+use keepshare_base::{CommitId, FileId, Kind, Name, SetPath, Stamp, VersionId};
+
+use crate::{
+    ReadError, View,
+    past::VERSIONS_LOOKED_AT_MAX,
+    state::{FileState, HistoryEntry},
+};
+
+use super::{Fate, Gone, Now, Policy, Reasons, Version, judge};
+
+/// The most versions of which it is remembered what was said of them: 64 bytes or so each. Where a set has more, its files are gone
+/// through in several parts, so that memory does not grow with it.
+const REMEMBERED_MAX: usize = 400_000;
+
+/// The most parts: sets of a hundred billion versions.
+const PARTS_MAX: u64 = 1 << 18;
+
+/// The most places at which it is looked whether what was deleted stands again.
+const PLACES_MAX: usize = 64;
+
+/// A version that every history lets go.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Candidate {
+    /// The file.
+    pub file: FileId,
+    /// The commit that brought the state.
+    pub commit: CommitId,
+    /// Its id.
+    pub version: VersionId,
+    /// When it was made, as its name tells.
+    pub stamp: Stamp,
+    /// Its size, in bytes.
+    pub size: u64,
+    /// Why it goes.
+    pub gone: Gone,
+    /// A folder and a name in it whose history shows it.
+    pub shown: (FileId, Name),
+}
+
+/// How many versions stay and go.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counts {
+    /// Names gone through.
+    pub names: u64,
+    /// Versions that are kept.
+    pub kept: u64,
+    /// Versions that go.
+    pub gone: u64,
+    /// Their sizes together, in bytes.
+    pub gone_bytes: u64,
+}
+
+/// What is said of a version by the histories that show it.
+#[derive(Clone, Debug)]
+struct Said {
+    kept: Reasons,
+    gone: Option<(Gone, Box<Candidate>)>,
+}
+
+/// A version of a history, and what becomes of it.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// The version.
+    pub entry: HistoryEntry,
+    /// What this history says; `None` where it is gone already, and of what is no file.
+    pub fate: Option<Fate>,
+}
+
+/// Goes through all names that a set has or had, in steps: each may have a view of its own, so that none holds old pages for long.
+///
+/// A name that comes while this goes on lets nothing go that another one keeps: what it got was another name's before, whose history goes
+/// on to show it.
+#[derive(Debug)]
+pub struct Review {
+    policy: Policy,
+    now: Now,
+    after: Option<(FileId, Name)>,
+    said: HashMap<(FileId, CommitId), Said>,
+    /// Into how many parts the files are divided, and which one is gone through.
+    parts: (u64, u64),
+    /// Files of which not all was seen: nothing of them goes.
+    unsure: HashSet<FileId>,
+    counts: Counts,
+    remembered_max: usize,
+}
+
+impl Review {
+    /// Begins.
+    pub fn new(policy: Policy, now: Now) -> Self {
+        Self::remembering(policy, now, REMEMBERED_MAX)
+    }
+
+    /// Begins, with so many versions remembered at a time.
+    fn remembering(policy: Policy, now: Now, remembered_max: usize) -> Self {
+        Self {
+            policy,
+            now,
+            after: None,
+            said: HashMap::new(),
+            parts: (1, 0),
+            unsure: HashSet::new(),
+            counts: Counts::default(),
+            remembered_max,
+        }
+    }
+
+    /// Returns how far it is, over all parts that are done.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Goes through so many more names. Returns what goes of a part of the set when that part is done, and whether it is the last.
+    pub fn step(
+        &mut self,
+        view: &View,
+        names: usize,
+    ) -> Result<Option<(Vec<Candidate>, bool)>, ReadError> {
+        let after = self.after.as_ref().map(|(folder, name)| (*folder, name));
+        let next = view.names_of_all(after, names)?;
+        for (folder, name) in &next {
+            let (history, is_whole) = history(view, &self.policy, self.now, *folder, name)?;
+            self.hear(*folder, name, history, is_whole);
+            if self.said.len() > self.remembered_max && self.parts.0 < PARTS_MAX {
+                self.begin_smaller();
+                return Ok(None);
+            }
+        }
+        if self.parts.1 == 0 {
+            self.counts.names += next.len() as u64;
+        }
+        self.after = next.into_iter().next_back();
+        Ok(self.after.is_none().then(|| self.end_part()))
+    }
+
+    /// Begins anew with more parts, where nothing was given out yet; goes on with a part of this part where something was.
+    fn begin_smaller(&mut self) {
+        let (of, part) = self.parts;
+        // The files of a part are those of two parts of twice as many: the one of this number and the one `of` after it.
+        self.parts = (of * 2, part);
+        self.said.clear();
+        self.unsure.clear();
+        self.after = None;
+        if part == 0 {
+            self.counts.names = 0;
+        }
+    }
+
+    fn hear(&mut self, folder: FileId, name: &Name, history: Vec<Shown>, is_whole: bool) {
+        for Shown { entry, fate } in history {
+            let Some(fate) = fate else { continue };
+            let state = &entry.state;
+            if !self.is_of_part(state.file) {
+                continue;
+            }
+            if !is_whole {
+                self.unsure.insert(state.file);
+            }
+            let said = self
+                .said
+                .entry((state.file, state.commit))
+                .or_insert_with(|| Said { kept: Reasons::default(), gone: None });
+            match fate {
+                Fate::Kept(reasons) => {
+                    said.kept = said.kept.and(reasons);
+                    said.gone = None;
+                }
+                Fate::Gone(gone) if said.kept.is_empty() && said.gone.is_none() => {
+                    let candidate = Candidate {
+                        file: state.file,
+                        commit: state.commit,
+                        version: entry.version,
+                        stamp: state.stamp,
+                        size: state.meta.size,
+                        gone,
+                        shown: (folder, name.clone()),
+                    };
+                    said.gone = Some((gone, Box::new(candidate)));
+                }
+                Fate::Gone(_) => {}
+            }
+        }
+    }
+
+    fn is_of_part(&self, file: FileId) -> bool {
+        let (of, part) = self.parts;
+        spread(file) % of == part
+    }
+
+    /// Gives out what goes of this part, in order, and begins the next one.
+    fn end_part(&mut self) -> (Vec<Candidate>, bool) {
+        let mut going = Vec::new();
+        for ((file, _), said) in self.said.drain() {
+            match said.gone {
+                Some((_, candidate)) if said.kept.is_empty() && !self.unsure.contains(&file) => {
+                    self.counts.gone += 1;
+                    self.counts.gone_bytes = self.counts.gone_bytes.saturating_add(candidate.size);
+                    going.push(*candidate);
+                }
+                _ => self.counts.kept += 1,
+            }
+        }
+        self.unsure.clear();
+        self.after = None;
+        going.sort_unstable_by_key(|candidate| (candidate.file, candidate.commit));
+        (going, !self.next_part())
+    }
+
+    /// Goes to the next part; tells whether there is one. Parts are numbered by the last bits of a number, the lowest bit first: a part
+    /// that was divided is done when both of its halves are.
+    fn next_part(&mut self) -> bool {
+        let (mut of, mut part) = self.parts;
+        while of > 1 {
+            if part < of / 2 {
+                self.parts = (of, part + of / 2);
+                return true;
+            }
+            (of, part) = (of / 2, part - of / 2);
+        }
+        false
+    }
+}
+
+/// Returns a number of a file that is spread evenly.
+fn spread(file: FileId) -> u64 {
+    let FileId { origin, epoch, counter } = file;
+    let mixed = counter ^ (u64::from(origin.0) << 32) ^ epoch.0.get().rotate_left(48);
+    mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20
+}
+
+/// Returns the history of a name of a folder, newest first, with what it lets go, and whether all of it was looked at.
+pub fn history(
+    view: &View,
+    policy: &Policy,
+    now: Now,
+    folder: FileId,
+    name: &Name,
+) -> Result<(Vec<Shown>, bool), ReadError> {
+    let entries = view.history(folder, name, usize::MAX)?;
+    let is_whole = entries.len() < VERSIONS_LOOKED_AT_MAX;
+    let mut versions = Vec::new();
+    let mut places = Vec::new();
+    let mut seen = HashSet::new();
+    for (place, entry) in entries.iter().enumerate() {
+        let state = &entry.state;
+        let is_file = state.meta.kind == Kind::File;
+        if is_file && !state.expired && seen.insert((state.file, state.commit)) {
+            versions.push(version(view, state)?);
+            places.push(place);
+        }
+    }
+    let deleted = deleted_for(view, policy, now, folder, name, &entries)?;
+    let fates = judge(policy, now, &versions, deleted);
+    let mut shown: Vec<Shown> =
+        entries.into_iter().map(|entry| Shown { entry, fate: None }).collect();
+    for (place, fate) in places.into_iter().zip(fates) {
+        shown[place].fate = Some(fate);
+    }
+    Ok((shown, is_whole))
+}
+
+/// Returns what matters of a version for how long it is kept.
+fn version(view: &View, state: &FileState) -> Result<Version, ReadError> {
+    let info = view.commit_info(state.cut_at)?;
+    let info = info.ok_or_else(|| ReadError::Index(crate::index::Table::Commit.broken()))?;
+    // What a mirror brought was made when its origin says, as far as that is before it came.
+    let moment =
+        if state.position == info.position { info.moment } else { state.stamp.min(info.moment) };
+    Ok(Version {
+        moment,
+        arrival: info.arrival,
+        running_micros: info.running_micros,
+        held: is_held(view, state)?,
+    })
+}
+
+/// Tells whether a state is the newest of its file at a point.
+fn is_held(view: &View, state: &FileState) -> Result<bool, ReadError> {
+    // The first point from it on: where that shows a newer state, so do all later ones.
+    let before = CommitId(state.commit.0.saturating_sub(1));
+    let Some(point) = view.points(before, 1)?.pop() else { return Ok(false) };
+    let newest = view.meta(state.file, point.commit)?;
+    Ok(newest.is_some_and(|(commit, _)| commit == state.commit))
+}
+
+/// Returns for how long a name has stood for nothing, in microseconds of running time; `None` where it stands for something, or what led
+/// to it does again.
+fn deleted_for(
+    view: &View,
+    policy: &Policy,
+    now: Now,
+    folder: FileId,
+    name: &Name,
+    entries: &[HistoryEntry],
+) -> Result<Option<u64>, ReadError> {
+    let Some(since) = view.empty_since(folder, name)? else { return Ok(None) };
+    let Some(info) = view.commit_info(since)? else { return Ok(None) };
+    let gone_for = now.running_micros.saturating_sub(info.running_micros);
+    let is_over = policy.deleted().is_some_and(|keep| gone_for >= keep.micros());
+    // Another folder may stand at the path, and have a file of that name, whose history goes on into this one.
+    if is_over && stands_again(view, folder, name, since, entries)? {
+        return Ok(None);
+    }
+    Ok(Some(gone_for))
+}
+
+fn stands_again(
+    view: &View,
+    folder: FileId,
+    name: &Name,
+    since: CommitId,
+    entries: &[HistoryEntry],
+) -> Result<bool, ReadError> {
+    let mut at: Vec<CommitId> = entries.iter().map(|entry| entry.since).collect();
+    at.push(CommitId(since.0.saturating_sub(1)));
+    at.dedup();
+    if at.len() > PLACES_MAX {
+        // Too much to look at: it is kept as if it stood.
+        return Ok(true);
+    }
+    for at in at {
+        let Some(path) = view.path_of(folder, at)? else { continue };
+        let path = SetPath::from(path.names().iter().chain([name]).cloned().collect::<Vec<_>>());
+        if view.resolve(&path, CommitId::MAX)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
