@@ -1,8 +1,7 @@
 //! Thinning the versions of a copy: its policy, what was planned, and runs at night.
 //!
-//! What goes is what was planned and still goes when it is applied. By itself a station removes nothing under a policy of which no plan
-//! was applied by hand, unless that is a tenth of the versions or less, and never more than a quarter. Plans are kept in memory for a
-//! day: after a restart one plans again.
+//! What goes is what was planned and still goes when it is applied. By itself a station removes nothing by a policy of which no plan was
+//! applied by hand, and never more than a quarter of all versions. Plans are kept in memory for a day: after a restart one plans again.
 
 use std::{
     path::{Path, PathBuf},
@@ -46,10 +45,7 @@ const PLANNED_MAX: usize = 1_000_000;
 /// How long a plan can be applied.
 const PLAN_LASTS: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// By itself a station removes one of so many versions at most, by a policy that nobody has applied a plan of.
-const UNSEEN_PART: u64 = 10;
-
-/// And by any other.
+/// By itself a station removes one of so many versions at most.
 const PART: u64 = 4;
 
 /// The thinning of one copy.
@@ -183,7 +179,7 @@ impl Retention {
             keep: counts.kept,
             remove: counts.gone,
             bytes: counts.gone_bytes,
-            by_itself: too_much(&counts, is_applied).is_none(),
+            by_itself: why_not(&counts, is_applied).is_none(),
         };
         if let Some(id) = id {
             let planned = Planned { id, made: Instant::now(), policy, versions };
@@ -238,7 +234,7 @@ impl Retention {
         let Standing { policy, is_applied, .. } = self.standing()?;
         let _going = self.go()?;
         let counts = self.review(store, &policy, |_, _| Ok(()))?;
-        let run = match too_much(&counts, is_applied) {
+        let run = match why_not(&counts, is_applied) {
             Some(why) => RetentionRun {
                 time: clock::now().to_string(),
                 by_itself: true,
@@ -364,14 +360,15 @@ pub fn path_of(view: &View, candidate: &Candidate) -> SetPath {
 }
 
 /// Why a station does not do this by itself.
-fn too_much(counts: &Counts, is_applied: bool) -> Option<String> {
+fn why_not(counts: &Counts, is_applied: bool) -> Option<String> {
     let all = counts.kept.saturating_add(counts.gone);
-    let over = |part: u64| counts.gone.saturating_mul(part) > all;
     let what = format!("{} of {all} versions would go", counts.gone);
-    if over(PART) {
+    if counts.gone == 0 {
+        None
+    } else if !is_applied {
+        Some(format!("{what}, and no plan of this policy was applied by hand yet"))
+    } else if counts.gone.saturating_mul(PART) > all {
         Some(format!("{what}, more than a quarter"))
-    } else if !is_applied && over(UNSEEN_PART) {
-        Some(format!("{what}, more than a tenth, and no plan of this policy was applied by hand"))
     } else {
         None
     }
@@ -435,11 +432,10 @@ mod tests {
     #[test]
     fn a_station_does_little_by_itself() {
         let counts = |kept, gone| Counts { kept, gone, ..Counts::default() };
-        assert_eq!(too_much(&counts(90, 10), false), None);
-        assert!(too_much(&counts(89, 11), false).is_some());
-        assert_eq!(too_much(&counts(75, 25), true), None);
-        assert!(too_much(&counts(74, 26), true).is_some());
-        assert_eq!(too_much(&counts(0, 0), false), None);
+        assert!(why_not(&counts(99, 1), false).is_some());
+        assert_eq!(why_not(&counts(75, 25), true), None);
+        assert!(why_not(&counts(74, 26), true).is_some());
+        assert_eq!(why_not(&counts(9, 0), false), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{ffi::OsStr, fmt::Write as _};
 
+use keepshare_base::counted;
 use keepshare_control::{
     Code, Failure, Outcome,
     client::{Client, Piece},
@@ -14,25 +15,24 @@ use keepshare_control::{
 use crate::{
     cli,
     commands::history::station_zone,
-    output::{Screen, Table, Times, bytes_text, counted, safe},
+    output::{Screen, Table, Times, bytes_text, safe},
 };
 
 /// Shows, sets, plans or applies.
 pub(crate) fn retention(station: &Client, what: cli::Retention, screen: &Screen) -> Outcome<()> {
     match what {
         cli::Retention::Show { set } => {
-            let infos = station.items(&RetentionShow { set })?;
+            let infos = station.ask_all(&RetentionShow { set })?;
             screen.value(&infos, |infos| render(station, infos))
         }
         cli::Retention::Set(cli::RetentionSet { set, said, reset, yes }) => {
-            let infos = station.items(&RetentionSet { set, said, reset, less: yes })?;
+            let infos = station.ask_all(&RetentionSet { set, said, reset, less: yes })?;
             screen.value(&infos, |infos| render(station, infos))
         }
         cli::Retention::Plan(options) => plan(station, options, screen),
         cli::Retention::Apply { set, plan } => {
-            let applied = station.items(&RetentionApply { set, plan })?;
-            let applied = applied.first().ok_or_else(no_answer)?;
-            screen.value(applied, |Applied { set, removed, skipped, bytes_freed }| {
+            let applied = station.ask_one(&RetentionApply { set, plan })?;
+            screen.value(&applied, |Applied { set, removed, skipped, bytes_freed }| {
                 let removed = counted(*removed, "version");
                 let mut text = format!("Set {set}: {removed} removed, {}\n", bytes_text(*bytes_freed));
                 if *skipped > 0 {
@@ -54,7 +54,7 @@ pub(crate) fn explain(
     limit: usize,
     screen: &Screen,
 ) -> Outcome<()> {
-    let versions = station.items(&RetentionExplain { place, limit })?;
+    let versions = station.ask_all(&RetentionExplain { place, limit })?;
     screen.value(&versions, |versions| {
         let mut text = format!("{}\n", safe(&path.to_string_lossy()));
         text += &table(station, versions, |version| match version.action.as_str() {
@@ -107,7 +107,7 @@ fn render_plan(station: &Client, plan: &Plan, versions: &[PlannedVersion]) -> St
         return text;
     }
     if !by_itself {
-        text += "That is more than the station removes by itself: it waits until a plan is applied by hand.\n";
+        text += "The station does not do this by itself: it waits for a hand.\n";
     }
     if let Some(id) = id {
         let _ = writeln!(

@@ -45,7 +45,7 @@ pub struct Policy {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum PolicyError {
     /// No such key.
-    #[error("a policy has no {0:?}: it has {}", KEYS.join(", "))]
+    #[error("a policy has no {0:?}: it has {keys}", keys = KEYS.join(", "))]
     Key(String),
     /// Without `=`.
     #[error("{0:?} sets nothing: write KEY=VALUE")]

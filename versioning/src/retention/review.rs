@@ -95,7 +95,7 @@ impl Review {
     }
 
     /// Begins, with so many versions remembered at a time.
-    fn remembering(policy: Policy, now: Now, remembered_max: usize) -> Self {
+    pub fn remembering(policy: Policy, now: Now, remembered_max: usize) -> Self {
         Self {
             policy,
             now,

@@ -18,5 +18,6 @@ mod moments;
 mod positions;
 mod real_disk;
 mod refusals;
+mod retention;
 mod rig;
 mod traps;
