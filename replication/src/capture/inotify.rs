@@ -10,7 +10,10 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use rustix::{
+    fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags},
+    io::Errno,
+};
 
 use super::{Capture, Marks, Touch};
 
@@ -61,8 +64,8 @@ impl Capture for Inotify {
         for _ in 0..EVENTS_MAX {
             let event = match reader.next() {
                 Ok(event) => event,
-                Err(rustix::io::Errno::AGAIN) => return Ok(true),
-                Err(rustix::io::Errno::INTR) => continue,
+                Err(Errno::AGAIN) => return Ok(true),
+                Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             };
             let flags = event.events();
@@ -104,7 +107,8 @@ impl Capture for Inotify {
 
     fn watch(&mut self, inode: u64, folder: BorrowedFd<'_>) -> io::Result<()> {
         let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
-        let watch = inotify::add_watch(&self.queue, path, EVENTS | WatchFlags::ONLYDIR)?;
+        let watch = inotify::add_watch(&self.queue, path, EVENTS | WatchFlags::ONLYDIR)
+            .map_err(why_no_watch)?;
         self.folders.insert(watch, inode);
         self.watches.insert(inode, watch);
         Ok(())
@@ -115,7 +119,7 @@ impl Capture for Inotify {
             return Err(io::Error::other("too many files with names outside of the source"));
         }
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let watch = inotify::add_watch(&self.queue, path, FILE_EVENTS)?;
+        let watch = inotify::add_watch(&self.queue, path, FILE_EVENTS).map_err(why_no_watch)?;
         self.files.insert(watch);
         self.folders.insert(watch, inode);
         self.watches.insert(inode, watch);
@@ -143,11 +147,31 @@ const EVENTS: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::CLOSE_WRITE)
     .union(WatchFlags::ATTRIB);
 
+/// Says why there is no watch: the kernel calls a limit of watches a full disk (`inotify_add_watch(2)`).
+fn why_no_watch(error: Errno) -> io::Error {
+    match error {
+        Errno::NOSPC => io::Error::new(
+            io::ErrorKind::QuotaExceeded,
+            "no inotify watch is left for this user: raise sysctl fs.inotify.max_user_watches",
+        ),
+        error => error.into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{fs::File, os::unix::fs::MetadataExt};
 
     use super::*;
+
+    /// Nobody is to look for a full disk.
+    #[test]
+    fn a_limit_of_watches_is_called_so() {
+        let text = why_no_watch(Errno::NOSPC).to_string();
+        assert!(text.contains("max_user_watches"), "{text}");
+        let other = why_no_watch(Errno::NOENT);
+        assert_eq!(other.kind(), std::io::ErrorKind::NotFound);
+    }
 
     /// Files come and go for as long as a source runs: those that went leave their places to others.
     #[test]
