@@ -149,6 +149,27 @@ fn a_write_through_a_hard_link_outside_is_seen() {
     assert_eq!(rig.model.files[&file].bytes.to_vec(), b"one two");
 }
 
+/// A file that has a name outside when the source is opened is watched by itself, whoever can watch no more than folders.
+#[test]
+fn writes_through_a_hard_link_outside_are_seen_when_the_file_is_known() {
+    for mode in captures() {
+        let link = |root: &Path| {
+            fs::write(root.join("a"), "one").unwrap();
+            fs::hard_link(root.join("a"), root.with_file_name("outside")).unwrap();
+        };
+        let mut rig = Rig::with(mode, link, |_| {});
+        rig.begin();
+        let outside = rig.dir.path().join("outside");
+        // It is watched when nothing else is left to do, of which nobody is told.
+        rig.wait("a write", |rig| {
+            let mut outside = fs::OpenOptions::new().append(true).open(&outside).unwrap();
+            outside.write_all(b" more").unwrap();
+            !rig.changes.is_empty()
+        });
+        rig.settle();
+    }
+}
+
 /// What is told of a name whose folder goes at once is true of the file, which may have another name.
 #[test]
 fn a_file_whose_other_name_went_with_its_folder_is_looked_at() {
