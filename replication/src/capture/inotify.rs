@@ -160,7 +160,7 @@ fn why_no_watch(error: Errno) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::File, os::unix::fs::MetadataExt};
+    use std::{fs, fs::File, io::Write, os::unix::fs::MetadataExt};
 
     use super::*;
 
@@ -192,8 +192,34 @@ mod tests {
         capture.watch_file(inode(&other), other.as_fd()).unwrap();
         assert_eq!((capture.files.len(), capture.watches.len()), (1, 1));
         drop(other);
-        std::fs::remove_file(folder.path().join("other")).unwrap();
+        fs::remove_file(folder.path().join("other")).unwrap();
         capture.drain(&mut Marks::default()).unwrap();
         assert_eq!((capture.files.len(), capture.watches.len()), (0, 0), "it is gone by itself");
+    }
+
+    /// The watch on a folder tells of what is written by a name in it alone: a file with a name elsewhere is watched by itself.
+    #[test]
+    fn a_write_by_a_name_outside_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (inside, outside) = (folder.path().join("in"), folder.path().join("out"));
+        fs::create_dir(&inside).unwrap();
+        fs::create_dir(&outside).unwrap();
+        fs::write(inside.join("a"), "x").unwrap();
+        fs::hard_link(inside.join("a"), outside.join("link")).unwrap();
+        let (root, file) = (File::open(&inside).unwrap(), File::open(inside.join("a")).unwrap());
+        let inode = |file: &File| file.metadata().unwrap().ino();
+        let mut capture = Inotify::open().unwrap();
+        capture.watch(inode(&root), root.as_fd()).unwrap();
+        let told = |capture: &mut Inotify| {
+            let link = fs::OpenOptions::new().append(true).open(outside.join("link"));
+            link.unwrap().write_all(b"y").unwrap();
+            let mut marks = Marks::default();
+            while !capture.drain(&mut marks).unwrap() {}
+            marks
+        };
+        assert!(told(&mut capture).is_empty(), "the folder knows nothing of it");
+        capture.watch_file(inode(&file), file.as_fd()).unwrap();
+        let touch = told(&mut capture).objects[&inode(&file)];
+        assert!(touch.modified && touch.closed);
     }
 }
