@@ -131,7 +131,7 @@ fn a_file_too_long_for_a_set_stops_nothing_else() {
     rig.wait("the other file", |rig| rig.model.resolve("after").is_some());
     rig.wait("the problems", |rig| rig.handle.status().problem_count == 2);
     assert!(rig.model.resolve("endless").is_none());
-    assert_eq!(rig.model.content("grows"), b"a state");
+    assert!(rig.model.resolve("grows").is_some(), "its last state stays");
     for (seq, change) in &rig.changes {
         assert_eq!(change.check(super::support::ORIGIN), Ok(()), "change {seq} stops the set");
     }
