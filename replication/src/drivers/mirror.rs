@@ -221,7 +221,8 @@ impl Sink {
             };
             let (names, files) = listing.counts();
             // The shipper has seen to the order.
-            if !in_order || names.max(files) > LISTED_MAX {
+            let is_too_long = names.max(files) > LISTED_MAX || listing.bytes() > LISTED_BYTES_MAX;
+            if !in_order || is_too_long {
                 return Err(SourceError::GivenUp);
             }
             self.tell(Input::ListingTaken { mirror: self.id })?;
@@ -258,6 +259,9 @@ impl MirrorSink for Sink {
 
 /// The most names, and the most files, that a destination may list.
 const LISTED_MAX: usize = 50_000_000;
+
+/// The most memory that such a list takes, in bytes: that of as many names as are usual, whatever it lists.
+const LISTED_BYTES_MAX: usize = 2 << 30;
 
 #[cfg(test)]
 mod tests {
