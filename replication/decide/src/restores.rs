@@ -453,6 +453,19 @@ mod tests {
         assert_eq!(replaced.due(at(9101), true, |_| true), Due::Remove);
     }
 
+    /// Where nobody can tell whether it is open, a file that a program still writes to must not be taken for one at rest: each
+    /// write begins the wait anew.
+    #[test]
+    fn what_may_be_open_is_read_when_it_was_left_alone_for_long() {
+        let mut replaced = Replaced::new(at(0), Some(known(4)));
+        for (millis, size) in [(0, 4), (999, 5), (1998, 5)] {
+            let hash = replaced.seen(at(millis), &seen(7, size), Writers::Unknown, &TIMES);
+            assert_eq!(hash, None, "after {millis} ms");
+        }
+        assert!(replaced.seen(at(1999), &seen(7, 5), Writers::Unknown, &TIMES).is_some());
+        assert!(!replaced.is_open());
+    }
+
     /// What is mostly holes has no hash: it would be journaled for ever.
     #[test]
     fn what_has_no_hash_is_a_version_once() {

@@ -16,6 +16,7 @@ use crate::{
 mod agendas;
 mod composing;
 mod looking;
+mod turning;
 
 /// A folder as it stands: objects by their path, with `/` between names.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +63,16 @@ impl Folder {
             let seen = self.objects.remove(&path).unwrap();
             self.objects.insert(path.replacen(from, to, 1), seen);
         }
+    }
+
+    /// Returns the names in the folder at a path.
+    pub(crate) fn inside(&self, path: &str) -> Vec<String> {
+        let names = self.objects.keys().filter_map(|known| {
+            let rest = known.strip_prefix(path)?;
+            let rest = if path.is_empty() { rest } else { rest.strip_prefix('/')? };
+            (!rest.is_empty() && !rest.contains('/')).then(|| rest.to_owned())
+        });
+        names.collect()
     }
 
     fn path(map: &Memory, folder: FileId) -> Option<String> {
@@ -194,12 +205,7 @@ impl Source {
         self.agenda.take_due(now);
         while let Some((folder, _)) = self.agenda.take_folder() {
             let Some(path) = Folder::path(&self.map, folder) else { continue };
-            let inside = self.folder.objects.keys().filter_map(|known| {
-                let rest = known.strip_prefix(&path)?;
-                let rest = if path.is_empty() { rest } else { rest.strip_prefix('/')? };
-                (!rest.is_empty() && !rest.contains('/')).then(|| rest.to_owned())
-            });
-            for inside in inside.collect::<Vec<_>>() {
+            for inside in self.folder.inside(&path) {
                 self.agenda.add_name(folder, name(&inside), NameTask::default());
             }
         }

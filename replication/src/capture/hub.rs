@@ -10,7 +10,7 @@
 mod members;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -24,15 +24,12 @@ use rustix::{
     io::Errno,
 };
 
-use self::members::{CONTENT_MASK, Known, Members, NAME_MASK, fd_path};
+use self::members::{CONTENT_MASK, Known, Members, NAME_MASK};
 pub(super) use self::members::{Member, MemberId};
 use super::{events, handle};
 
 /// The most files with names outside that are told of.
 const LINKED_MAX: usize = 1 << 20;
-
-/// One read takes this many bytes of events.
-const BUFFER_BYTES: usize = 256 * 1024;
 
 /// The most reads at a time, so that a writer that never pauses does not keep a source from examining.
 const READS_MAX: usize = 16;
@@ -59,12 +56,7 @@ impl Hub {
         // A file system without handles cannot tell which folder an event is of.
         handle::of(root.as_fd())?;
         let device = rustix::fs::fstat(root)?.st_dev;
-        let member = Arc::new(Member {
-            mount: root.try_clone()?,
-            root: std::fs::read_link(fd_path(root.as_fd()))?,
-            marks: Mutex::default(),
-            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
-        });
+        let member = Arc::new(Member::new(root)?);
         let mut hubs = locked(&HUBS);
         hubs.retain(|hub| hub.strong_count() > 0);
         let running = hubs.iter().filter_map(Weak::upgrade).find(|hub| hub.device == device);
@@ -106,18 +98,8 @@ impl Hub {
             root,
             Some("."),
         )?;
-        let inner = Members {
-            members: HashMap::new(),
-            next_member: 1,
-            known: HashMap::new(),
-            handles: HashMap::new(),
-            is_same: false,
-            outside: HashSet::new(),
-            objects: HashMap::new(),
-            buffer: vec![0; BUFFER_BYTES],
-        };
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let hub = Arc::new(Self { group, device, stop, inner: Mutex::new(inner) });
+        let hub = Arc::new(Self { group, device, stop, inner: Mutex::new(Members::new()) });
         let reading = hub.clone();
         thread::Builder::new().name("fanotify".to_owned()).spawn(move || reading.run())?;
         Ok(hub)
@@ -254,7 +236,10 @@ mod tests {
     use std::{fs, fs::File, io::Write, path::Path, time::Instant};
 
     use super::*;
-    use crate::capture::Marks;
+    use crate::capture::{
+        Marks,
+        events::{Event, Handle},
+    };
 
     struct Source {
         hub: Arc<Hub>,
@@ -350,6 +335,31 @@ mod tests {
             drop(link);
             let touch = a.marks().objects[&inode];
             assert!(touch.modified && touch.closed);
+        });
+    }
+
+    /// What comes and goes in a folder that is new, as git has it all day, is often gone before anybody asks what it was. Its
+    /// folder is read whole, so that is no reason to compare all of the set.
+    #[test]
+    fn what_cannot_be_found_in_a_known_place_has_nothing_else_compared() {
+        as_root(|dir| {
+            // Not of a group, whose other sources are told of what is anywhere.
+            let root = OwnedFd::from(File::open(dir.join("a")).unwrap());
+            let member = Arc::new(Member::new(&root).unwrap());
+            let mut members = Members::new();
+            members.members.insert(1, member.clone());
+            fs::create_dir(dir.join("a/new")).unwrap();
+            let new = File::open(dir.join("a/new")).unwrap();
+            let (kind, bytes) = handle::of(new.as_fd()).unwrap();
+            let folder = Handle { kind, bytes: &bytes };
+            // The kernel opens nothing by it, and does not say either that it is gone.
+            let object = Some(Handle { kind, bytes: &[] });
+            let mask = CONTENT_MASK.bits();
+            let event = Event { mask, object, names: vec![(folder, b"x")], moved: false };
+            members.note(&event, &mut HashSet::new());
+            assert!(!locked(&member.marks).everything);
+            members.note(&Event { names: Vec::new(), ..event }, &mut HashSet::new());
+            assert!(locked(&member.marks).everything, "it may be anywhere");
         });
     }
 

@@ -10,7 +10,10 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use rustix::{
+    fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags},
+    io::Errno,
+};
 
 use super::{Capture, Marks, Touch};
 
@@ -61,8 +64,8 @@ impl Capture for Inotify {
         for _ in 0..EVENTS_MAX {
             let event = match reader.next() {
                 Ok(event) => event,
-                Err(rustix::io::Errno::AGAIN) => return Ok(true),
-                Err(rustix::io::Errno::INTR) => continue,
+                Err(Errno::AGAIN) => return Ok(true),
+                Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             };
             let flags = event.events();
@@ -104,7 +107,8 @@ impl Capture for Inotify {
 
     fn watch(&mut self, inode: u64, folder: BorrowedFd<'_>) -> io::Result<()> {
         let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
-        let watch = inotify::add_watch(&self.queue, path, EVENTS | WatchFlags::ONLYDIR)?;
+        let watch = inotify::add_watch(&self.queue, path, EVENTS | WatchFlags::ONLYDIR)
+            .map_err(why_no_watch)?;
         self.folders.insert(watch, inode);
         self.watches.insert(inode, watch);
         Ok(())
@@ -115,7 +119,7 @@ impl Capture for Inotify {
             return Err(io::Error::other("too many files with names outside of the source"));
         }
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let watch = inotify::add_watch(&self.queue, path, FILE_EVENTS)?;
+        let watch = inotify::add_watch(&self.queue, path, FILE_EVENTS).map_err(why_no_watch)?;
         self.files.insert(watch);
         self.folders.insert(watch, inode);
         self.watches.insert(inode, watch);
@@ -143,11 +147,31 @@ const EVENTS: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::CLOSE_WRITE)
     .union(WatchFlags::ATTRIB);
 
+/// Says why there is no watch: the kernel calls a limit of watches a full disk (`inotify_add_watch(2)`).
+fn why_no_watch(error: Errno) -> io::Error {
+    match error {
+        Errno::NOSPC => io::Error::new(
+            io::ErrorKind::QuotaExceeded,
+            "no inotify watch is left for this user: raise sysctl fs.inotify.max_user_watches",
+        ),
+        error => error.into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{fs::File, os::unix::fs::MetadataExt};
+    use std::{fs, fs::File, io::Write, os::unix::fs::MetadataExt};
 
     use super::*;
+
+    /// Nobody is to look for a full disk.
+    #[test]
+    fn a_limit_of_watches_is_called_so() {
+        let text = why_no_watch(Errno::NOSPC).to_string();
+        assert!(text.contains("max_user_watches"), "{text}");
+        let other = why_no_watch(Errno::NOENT);
+        assert_eq!(other.kind(), std::io::ErrorKind::NotFound);
+    }
 
     /// Files come and go for as long as a source runs: those that went leave their places to others.
     #[test]
@@ -168,8 +192,34 @@ mod tests {
         capture.watch_file(inode(&other), other.as_fd()).unwrap();
         assert_eq!((capture.files.len(), capture.watches.len()), (1, 1));
         drop(other);
-        std::fs::remove_file(folder.path().join("other")).unwrap();
+        fs::remove_file(folder.path().join("other")).unwrap();
         capture.drain(&mut Marks::default()).unwrap();
         assert_eq!((capture.files.len(), capture.watches.len()), (0, 0), "it is gone by itself");
+    }
+
+    /// The watch on a folder tells of what is written by a name in it alone: a file with a name elsewhere is watched by itself.
+    #[test]
+    fn a_write_by_a_name_outside_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (inside, outside) = (folder.path().join("in"), folder.path().join("out"));
+        fs::create_dir(&inside).unwrap();
+        fs::create_dir(&outside).unwrap();
+        fs::write(inside.join("a"), "x").unwrap();
+        fs::hard_link(inside.join("a"), outside.join("link")).unwrap();
+        let (root, file) = (File::open(&inside).unwrap(), File::open(inside.join("a")).unwrap());
+        let inode = |file: &File| file.metadata().unwrap().ino();
+        let mut capture = Inotify::open().unwrap();
+        capture.watch(inode(&root), root.as_fd()).unwrap();
+        let told = |capture: &mut Inotify| {
+            let link = fs::OpenOptions::new().append(true).open(outside.join("link"));
+            link.unwrap().write_all(b"y").unwrap();
+            let mut marks = Marks::default();
+            while !capture.drain(&mut marks).unwrap() {}
+            marks
+        };
+        assert!(told(&mut capture).is_empty(), "the folder knows nothing of it");
+        capture.watch_file(inode(&file), file.as_fd()).unwrap();
+        let touch = told(&mut capture).objects[&inode(&file)];
+        assert!(touch.modified && touch.closed);
     }
 }

@@ -17,6 +17,7 @@ use keepshare_base::{FilledChange, chain};
 use keepshare_proto::{
     FileLine, NameLine, Place, Text,
     shipper::{Input, MirrorId, Page},
+    weight,
 };
 
 /// How far a mirror is, for the status page.
@@ -50,7 +51,8 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Inner {
-    parts: VecDeque<FilledChange>,
+    /// Each with its weight.
+    parts: VecDeque<(usize, FilledChange)>,
     bytes: usize,
     /// How much the shipper wants to have.
     wanted: Option<usize>,
@@ -139,12 +141,13 @@ impl Inner {
             });
         }
         let (mut parts, mut bytes) = (Vec::new(), 0);
-        while let Some(part) = self.parts.front() {
-            if !parts.is_empty() && bytes + part.payload.len() > bytes_max {
+        while let Some((weight, part)) = self.parts.pop_front() {
+            if !parts.is_empty() && bytes + weight > bytes_max {
+                self.parts.push_front((weight, part));
                 break;
             }
-            bytes += part.payload.len();
-            parts.extend(self.parts.pop_front());
+            bytes += weight;
+            parts.push(part);
         }
         self.bytes -= bytes;
         self.wanted = None;
@@ -218,7 +221,8 @@ impl Sink {
             };
             let (names, files) = listing.counts();
             // The shipper has seen to the order.
-            if !in_order || names.max(files) > LISTED_MAX {
+            let is_too_long = names.max(files) > LISTED_MAX || listing.bytes() > LISTED_BYTES_MAX;
+            if !in_order || is_too_long {
                 return Err(SourceError::GivenUp);
             }
             self.tell(Input::ListingTaken { mirror: self.id })?;
@@ -239,8 +243,9 @@ impl MirrorSink for Sink {
         if inner.dropped {
             return false;
         }
-        inner.bytes += part.filled.payload.len();
-        inner.parts.push_back(part.filled);
+        let weight = weight(&part.filled);
+        inner.bytes += weight;
+        inner.parts.push_back((weight, part.filled));
         drop(inner);
         self.shared.changed.notify_one();
         true
@@ -254,3 +259,43 @@ impl MirrorSink for Sink {
 
 /// The most names, and the most files, that a destination may list.
 const LISTED_MAX: usize = 50_000_000;
+
+/// The most memory that such a list takes, in bytes: that of as many names as are usual, whatever it lists.
+const LISTED_BYTES_MAX: usize = 2 << 30;
+
+#[cfg(test)]
+mod tests {
+    use keepshare_base::{Change, Epoch, FileId, Name, NameRow, RunningHash, Seq};
+
+    use super::*;
+
+    /// Names, folders, symlinks and empty files have no content, and a destination may take nothing for a while: what was compared
+    /// waits where it was found, not in memory.
+    #[test]
+    fn parts_without_content_count_as_well() {
+        let (_pages, listed) = std_mpsc::channel();
+        let (events, _events) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared::default());
+        let mut sink = Sink { id: MirrorId(1), listed, events, shared: Arc::clone(&shared) };
+        let name = |at: u32| NameRow {
+            parent: FileId::ROOT,
+            name: Name::new(format!("{at:0200}").as_bytes()).unwrap(),
+            target: None,
+        };
+        let head = Head { epoch: Epoch::FIRST, seq: Seq(1), running: RunningHash::EMPTY };
+        for _ in 0..3 {
+            let change = Change { names: (0..1000).map(name).collect(), ..Change::default() };
+            let filled = FilledChange { change, payload: Vec::new() };
+            assert!(sink.part(MirrorPart { head, complete: false, filled }));
+        }
+        let mut inner = shared.lock();
+        assert!(inner.bytes > 3 * 200_000, "{} bytes wait", inner.bytes);
+        for left in [2, 1, 0] {
+            inner.wanted = Some(300_000);
+            let given = inner.take(MirrorId(1));
+            assert!(matches!(given, Some(Input::MirrorParts { parts, .. }) if parts.len() == 1));
+            assert_eq!(inner.parts.len(), left);
+        }
+        assert_eq!(inner.bytes, 0);
+    }
+}

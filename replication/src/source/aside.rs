@@ -275,3 +275,20 @@ fn open_own(tree: &Tree, name: &str) -> io::Result<Option<(OwnedFd, Inode)>> {
     let is_own = seen.is_private_to(rustix::process::geteuid().as_raw());
     Ok(is_own.then_some((folder, seen.inode)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where files cannot be exchanged a version is written into the live file itself: a disk that is full just now is no reason
+    /// for that.
+    #[test]
+    fn only_what_can_never_be_exchanged_is_told_as_impossible() {
+        for error in [Errno::INVAL, Errno::NOSYS, Errno::XDEV, Errno::OPNOTSUPP] {
+            assert!(matches!(not_exchanged(error), Exchanged::Impossible(_)), "{error}");
+        }
+        for error in [Errno::NOSPC, Errno::DQUOT, Errno::IO] {
+            assert!(matches!(not_exchanged(error), Exchanged::Failed(_)), "{error}");
+        }
+    }
+}

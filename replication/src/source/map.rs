@@ -48,7 +48,7 @@ pub(crate) struct State {
     pub(crate) head: u64,
     /// The running hash with it.
     pub(crate) running: [u8; 32],
-    /// Its stamp: stamps never go back.
+    /// Its stamp: the clock as it was, which may be set back.
     pub(crate) stamp: Stamp,
     /// The source's folder.
     pub(crate) root: Inode,

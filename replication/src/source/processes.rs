@@ -28,7 +28,7 @@ pub(crate) fn writers(device: u64) -> Vec<u64> {
             break;
         }
     }
-    looped(device, &mut found);
+    looped(Path::new("/sys/block"), device, &mut found);
     found.sort_unstable();
     found.dedup();
     found.truncate(FOUND_MAX);
@@ -60,9 +60,9 @@ fn mapped(process: &Path, device: u64, found: &mut Vec<u64>) {
     );
 }
 
-/// Adds the files that loop devices stand on.
-fn looped(device: u64, found: &mut Vec<u64>) {
-    for block in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
+/// Adds the files that loop devices among these block devices stand on.
+fn looped(blocks: &Path, device: u64, found: &mut Vec<u64>) {
+    for block in fs::read_dir(blocks).into_iter().flatten().flatten() {
         let Ok(file) = fs::read_to_string(block.path().join("loop/backing_file")) else { continue };
         if let Ok(file) = fs::metadata(file.trim_end())
             && file.dev() == device
@@ -101,6 +101,28 @@ mod tests {
         ] {
             assert_eq!(shared(line), meant, "{line}");
         }
+    }
+
+    /// What is written to a disk in a file, as of a virtual machine, is written by the kernel: no process has that file open.
+    #[test]
+    fn the_file_of_a_loop_device_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("disk image");
+        let file = fs::File::create(&image).unwrap().metadata().unwrap();
+        let blocks = dir.path().join("block");
+        fs::create_dir_all(blocks.join("loop0/loop")).unwrap();
+        fs::create_dir_all(blocks.join("loop1/loop")).unwrap();
+        fs::create_dir(blocks.join("sda")).unwrap();
+        let backing = format!("{}\n", image.display());
+        fs::write(blocks.join("loop0/loop/backing_file"), &backing).unwrap();
+        fs::write(blocks.join("loop1/loop/backing_file"), "/not/there\n").unwrap();
+        let found = |device| {
+            let mut found = Vec::new();
+            looped(&blocks, device, &mut found);
+            found
+        };
+        assert_eq!(found(file.dev()), [file.ino()]);
+        assert_eq!(found(file.dev() + 1), [], "it lies elsewhere");
     }
 
     #[test]

@@ -45,8 +45,8 @@ pub(crate) fn entries(
         let (running, change) = found.ok_or(SourceError::Gone(seq))?;
         before = running;
         let filled = fill(shared, &snapshot, seq, change, &mut stale, &mut lost)?;
-        // Rows count as well, so that a batch of small changes has an end.
-        bytes += filled.payload.len() as u64 + 256;
+        // Rows count as well, so that a batch of changes without content has an end.
+        bytes += keepshare_proto::weight(&filled) as u64;
         entries.push(JournaledChange { seq, running, filled });
         if bytes >= bytes_max {
             break;

@@ -274,7 +274,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::source) mod tests {
     use std::{path::Path, thread, time::Duration};
 
     use keepshare_base::{OriginId, RunningHash};
@@ -284,8 +284,9 @@ mod tests {
     use super::*;
     use crate::source::{CaptureMode, RestoreTimes, SourceLimits};
 
-    fn shared(folder: &Path, database: SharedDb) -> Shared {
-        let config = SourceConfig {
+    /// Returns a configuration of a source that has everything in one folder.
+    pub(in crate::source) fn config(folder: &Path) -> SourceConfig {
+        SourceConfig {
             set: "test".parse().unwrap(),
             origin: OriginId(1),
             root: folder.to_owned(),
@@ -298,7 +299,11 @@ mod tests {
             rescan_shared_every: Duration::from_secs(300),
             keep_journals: None,
             restores: RestoreTimes::default(),
-        };
+        }
+    }
+
+    fn shared(folder: &Path, database: SharedDb) -> Shared {
+        let config = config(folder);
         let payloads = Payloads::open(&config.set, folder, 0, 0, BTreeMap::new());
         let head = Head { epoch: Epoch::FIRST, seq: Seq(0), running: RunningHash::EMPTY };
         Shared::new(config, database, head, payloads, BTreeMap::new()).unwrap()

@@ -45,6 +45,8 @@ pub(crate) struct Sweep {
     ends: BTreeSet<(Instant, FileId)>,
     /// In the order in which they are asked about.
     turn: VecDeque<FileId>,
+    /// Files that a process was seen to have open for writing: they are asked about before all others.
+    shown: VecDeque<FileId>,
     /// Files whose first bytes may tell that they are databases or images.
     heads: VecDeque<FileId>,
     open: HashSet<FileId>,
@@ -57,6 +59,8 @@ struct Candidate {
     /// `None`: for as long as it is there.
     until: Option<Instant>,
     open: Option<Open>,
+    /// It is one of [`Sweep::shown`], or was just taken from them.
+    is_shown: bool,
 }
 
 /// A file that somebody has open for writing.
@@ -128,9 +132,21 @@ impl Sweep {
         }
     }
 
-    /// A process has it open, or mapped, for writing.
+    /// A process has it open, or mapped, for writing. There is no surer sign, so that others make room for it.
     pub(crate) fn shown(&mut self, now: Instant, file: FileId) {
-        self.ask(file, Some(now + SHOWN_FOR));
+        let until = Some(now + SHOWN_FOR);
+        if !self.files.contains_key(&file) && self.files.len() >= FILES_MAX {
+            let Some(other) = self.least_likely() else { return };
+            self.forget(other);
+        }
+        self.ask(file, until);
+        if let Some(candidate) = self.files.get_mut(&file)
+            && candidate.open.is_none()
+            && !candidate.is_shown
+        {
+            candidate.is_shown = true;
+            self.shown.push_back(file);
+        }
     }
 
     /// Its first bytes are those of a database or an image.
@@ -150,6 +166,11 @@ impl Sweep {
 
     /// Returns the file whose turn it is among those that are not known to be open.
     pub(crate) fn next(&mut self, now: Instant) -> Option<FileId> {
+        while let Some(file) = self.shown.pop_front() {
+            if self.files.get(&file).is_some_and(|candidate| candidate.is_shown) {
+                return Some(file);
+            }
+        }
         for _ in 0..self.turn.len() {
             let file = self.turn.pop_front()?;
             match self.files.get(&file) {
@@ -187,6 +208,7 @@ impl Sweep {
         age: Duration,
     ) -> Verdict {
         let Some(candidate) = self.files.get_mut(&file) else { return Verdict::Rest };
+        candidate.is_shown = false;
         let was_open = candidate.open.is_some();
         match writer {
             Writer::Some => {
@@ -249,7 +271,7 @@ impl Sweep {
         if self.files.len() >= FILES_MAX && !self.make_room(until) {
             return;
         }
-        self.files.insert(file, Candidate { until, open: None });
+        self.files.insert(file, Candidate { until, ..Candidate::default() });
         self.ends.extend(until.map(|until| (until, file)));
         if self.turn.len() >= 2 * FILES_MAX {
             // What was given up is taken out when its turn comes; nobody had a turn for long.
@@ -260,14 +282,30 @@ impl Sweep {
 
     /// Gives up the file that is asked about for the shortest time, unless the new one's is shorter.
     fn make_room(&mut self, until: Option<Instant>) -> bool {
-        let first = self.ends.iter().find(|(_, file)| !self.open.contains(file)).copied();
-        match first {
+        match self.first_to_end() {
             Some((first, file)) if until.is_none_or(|until| first < until) => {
                 self.forget(file);
                 true
             }
             _ => false,
         }
+    }
+
+    /// Returns the file that is asked about for the shortest time, of those of which it is not known that they are open.
+    fn first_to_end(&self) -> Option<(Instant, FileId)> {
+        self.ends.iter().find(|(_, file)| self.is_guess(*file)).copied()
+    }
+
+    /// Returns the file that is given up before all others.
+    fn least_likely(&self) -> Option<FileId> {
+        let any = || self.turn.iter().copied().find(|file| self.is_guess(*file));
+        self.first_to_end().map(|(_, file)| file).or_else(any)
+    }
+
+    /// Tells whether nothing says that somebody has a file open.
+    fn is_guess(&self, file: FileId) -> bool {
+        let known = self.files.get(&file);
+        known.is_some_and(|candidate| candidate.open.is_none() && !candidate.is_shown)
     }
 }
 
@@ -473,6 +511,33 @@ mod tests {
         assert!(!sweep.files.contains_key(&file(1 << 20)));
         for n in [0, 1 << 21, 1 << 22] {
             assert!(sweep.files.contains_key(&file(n)), "{n}");
+        }
+    }
+
+    /// A checkout of ten thousand files is no reason to leave a file alone that a process has mapped; nor are ten thousand databases.
+    #[test]
+    fn what_is_seen_to_be_open_goes_before_all_others() {
+        let mut now = Instant::now();
+        for (name, size) in [("f", 1), ("t.ibd", 1 << 20)] {
+            let mut sweep = Sweep::default();
+            for n in 0..FILES_MAX as u64 {
+                note(&mut sweep, now, n, name, size, Duration::ZERO);
+            }
+            let mapped = file(1 << 20);
+            sweep.shown(now, mapped);
+            now += Duration::from_secs(1);
+            for n in 0..100 {
+                note(&mut sweep, now, (1 << 21) + n, name, size, Duration::ZERO);
+            }
+            assert_eq!(sweep.len(), FILES_MAX);
+            assert_eq!(sweep.next(now), Some(mapped), "{name}");
+            sweep.looked(now, mapped, Writer::Some, signature(1), LONG_AGO);
+            assert_eq!(sweep.open(), [mapped]);
+            assert_ne!(sweep.next(now), Some(mapped));
+            // Nobody has it open: it is one of many.
+            sweep.looked(now, mapped, Writer::None, signature(1), LONG_AGO);
+            sweep.shown(now, mapped);
+            assert_eq!(sweep.next(now), Some(mapped));
         }
     }
 

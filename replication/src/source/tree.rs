@@ -126,7 +126,7 @@ impl Tree {
         let name = CString::new(unescape_name(name))?;
         match stat(folder, &name) {
             Ok(found) if self.boundary.holds(Where::of(&found)) => {
-                let seen = self.known_as(&found);
+                let seen = check_size(self.known_as(&found))?;
                 let is_hidden = seen.kind == Kind::Dir && self.is_hidden(seen.inode);
                 Ok(if is_hidden { AtName::Nothing } else { AtName::Object(seen) })
             }
@@ -142,7 +142,7 @@ impl Tree {
         let at = Where::of(&found);
         // Something may have been mounted over a name since it was looked at.
         if self.boundary.holds(at) || at == self.at && seen(&found).inode == self.seen.inode {
-            Ok(self.known_as(&found))
+            check_size(self.known_as(&found))
         } else {
             Err(Errno::XDEV.into())
         }
@@ -196,7 +196,21 @@ pub(crate) fn has_exact_times(root: &OwnedFd) -> bool {
 
 /// Looks at an open object, known by its inode number as the file system gives it: see [`Tree::look_at`].
 pub(crate) fn look_at(file: BorrowedFd<'_>) -> io::Result<Seen> {
-    Ok(seen(&stat(file, c"")?))
+    check_size(seen(&stat(file, c"")?))
+}
+
+/// The longest file that is replicated, in bytes: its regions have numbers of 32 bits ([`super::pass`]), and stations refuse longer ones.
+/// A sparse one costs whoever makes it nothing.
+const FILE_BYTES_MAX: u64 = 1 << 52;
+
+/// Whatever cannot be replicated for its length is as good as unreadable: it is told, and the rest goes on.
+fn check_size(seen: Seen) -> io::Result<Seen> {
+    if seen.kind == Kind::File && seen.signature.size > FILE_BYTES_MAX {
+        let longest = FILE_BYTES_MAX >> 50;
+        let text = format!("it is longer than {longest} PiB; it is not replicated");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+    }
+    Ok(seen)
 }
 
 /// Opens a file's content for reading, without waiting on a pipe.
@@ -413,6 +427,27 @@ fn kind(mode: u32) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Where others write without an event here everything is compared more often, and people are told so.
+    #[test]
+    fn file_systems_that_others_write_to_are_told_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut tree = Tree::open(folder.path()).unwrap();
+        for (kind, name) in [
+            (0x6969, Some("NFS")),
+            (0xfe53_4d42, Some("SMB")),
+            (0x6573_5546, Some("FUSE")),
+            (0x0102_1997, Some("9p")),
+            (0x00c3_6400, Some("ceph")),
+            // tmpfs, ext4, and one that nobody knows.
+            (0x0102_1994, None),
+            (0xef53, None),
+            (0, None),
+        ] {
+            tree.kind = kind;
+            assert_eq!(tree.shared_file_system(), name, "{kind:x}");
+        }
+    }
 
     /// Reads the attributes of a file that has these.
     fn read(all: &[(&str, usize)]) -> Vec<(Vec<u8>, Vec<u8>)> {

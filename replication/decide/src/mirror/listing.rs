@@ -59,6 +59,11 @@ impl Listing {
         Some((StateDigest(*digest), version))
     }
 
+    /// Returns how much memory it takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.names.bytes.len() + self.files.bytes.len()
+    }
+
     /// Returns all names, in order.
     pub fn names(&self) -> impl Iterator<Item = ListedName> + '_ {
         let mut rows = Rows { bytes: &self.names.bytes, key: Vec::new() };

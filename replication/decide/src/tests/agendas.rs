@@ -114,6 +114,18 @@ fn a_name_that_is_told_again_has_its_first_look_again() {
     assert!(source.agenda.is_empty());
 }
 
+/// Nobody can be told that it is there by a name that no set can hold: its folder is read for it, as soon as it is told of.
+#[test]
+fn a_name_that_no_set_can_hold_has_its_folder_read() {
+    let mut source = super::Source::new();
+    let mut marks = crate::Marks::default();
+    let too_long = format!("@versions{}", "~".repeat(246));
+    marks.name(1, too_long.as_bytes(), Touch::default());
+    source.agenda.resolve(at(0), &mut marks, &source.map).unwrap();
+    assert_eq!(source.agenda.take_folder(), Some((ROOT, false)));
+    assert!(source.agenda.is_empty(), "there is no name to look at");
+}
+
 /// A scan that asks for it again and again, as for a name on the way to a folder that is astray, does not begin it anew.
 #[test]
 fn a_name_that_waits_for_its_second_look_is_not_put_back() {

@@ -150,3 +150,16 @@ fn what_a_restore_made_is_known_before_its_content() {
     assert_eq!((first.files[0].file, first.files[0].meta.size), (file, 0));
     assert_eq!((second.names.len(), second.files.len(), second.restore.is_some()), (1, 0, true));
 }
+
+/// A clock may be set back, and a change says what it says then: numbers give the order. Stamps that are forced upward would
+/// stay ahead of every clock for as long as one was wrong.
+#[test]
+fn a_change_has_the_time_of_the_clock_as_it_is() {
+    let (mut source, file) = saved();
+    let former = source.map.journal.last().unwrap().stamp;
+    let when = When { stamp: Stamp(9), now: at(9), exact_times: true };
+    assert!(when.stamp < former);
+    let mut composer = Composer::new(when, &mut source.cutting, HashMap::new());
+    composer.journal(&mut source.map, vec![], vec![], vec![file]).unwrap();
+    assert_eq!(source.map.journal.last().unwrap().stamp, Stamp(9));
+}

@@ -11,6 +11,7 @@ use std::{
 use keepshare_base::FileTime;
 use nix::sys::fanotify::MaskFlags;
 use rustix::{
+    event::{EventfdFlags, eventfd},
     fs::{AtFlags, StatxFlags},
     io::Errno,
 };
@@ -32,6 +33,9 @@ pub(super) type Key = (i32, Box<[u8]>);
 
 /// The most handles of objects, and of folders outside, that are remembered; then all are forgotten and asked for again.
 const HANDLES_MAX: usize = 1 << 16;
+
+/// One read takes this many bytes of events.
+const BUFFER_BYTES: usize = 256 * 1024;
 
 /// How often a handle is opened before it is given up.
 const OPENED_MAX: usize = 5;
@@ -70,6 +74,16 @@ pub(super) struct Known {
 }
 
 impl Member {
+    /// Takes no marks yet.
+    pub(super) fn new(root: &OwnedFd) -> io::Result<Self> {
+        Ok(Self {
+            mount: root.try_clone()?,
+            root: std::fs::read_link(fd_path(root.as_fd()))?,
+            marks: Mutex::default(),
+            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+        })
+    }
+
     /// Becomes readable when there are marks.
     pub(in crate::capture) fn wake(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
@@ -91,6 +105,20 @@ enum Lies {
 }
 
 impl Members {
+    /// Begins with no source.
+    pub(super) fn new() -> Self {
+        Self {
+            members: HashMap::new(),
+            next_member: 1,
+            known: HashMap::new(),
+            handles: HashMap::new(),
+            is_same: false,
+            outside: HashSet::new(),
+            objects: HashMap::new(),
+            buffer: vec![0; BUFFER_BYTES],
+        }
+    }
+
     pub(super) fn note(&mut self, event: &Event<'_>, told: &mut HashSet<MemberId>) {
         let mask = MaskFlags::from_bits_retain(event.mask);
         if mask.contains(MaskFlags::FAN_Q_OVERFLOW) {

@@ -196,3 +196,17 @@ fn rows_of_format_1_are_read() {
     assert_eq!(decode_grown(&bytes[..bytes.len() - 1], "the state").ok(), Some(state));
     assert!(decode_grown::<State>(&bytes[..4], "the state").is_err());
 }
+
+/// Numbers give the order of changes; the time of each is what the clock said, also where that was set back.
+#[test]
+fn a_change_keeps_the_time_that_its_clock_told() {
+    let mut ledger = Ledger::open(database().into(), OriginId(1)).unwrap();
+    let stamps = [1_000_000_000, 9].map(Stamp);
+    for stamp in stamps {
+        ledger.write(|tx| tx.append(&Change { stamp, ..Change::default() })).unwrap();
+    }
+    let snapshot = Snapshot::open(&ledger.database()).unwrap();
+    let kept = snapshot.map.sizes(Seq(1), 9).unwrap();
+    assert!(kept.iter().map(|change| change.stamp).eq(stamps), "{kept:?}");
+    assert_eq!(snapshot.state.stamp, stamps[1], "nor does it go on from a later one");
+}

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use keepshare_base::{Change, Epoch, FileId, Seq};
+use keepshare_base::{Change, Epoch, FileId, OriginId, Seq};
 use keepshare_decide::{Inode, Known, Seed, agenda::FileTask};
 
 use super::{Worker, now};
 use crate::source::{
-    Head, SourceAlarm, SourceError, kept,
+    Head, Listing, SourceAlarm, SourceError, kept,
     ledger::{Snapshot, Tx},
     pass::Regions,
     shared::{Phase, Request, lock},
@@ -30,8 +30,8 @@ impl Worker {
             Request::Looked(looked) => self.looked_again(looked),
             Request::Gone(names, synced) => self.forget_gone(names, synced),
             Request::Mirror(reply) => drop(reply.send(self.begin_mirror())),
-            Request::NewEpoch(above, seed, reply) => {
-                drop(reply.send(self.new_epoch(above, seed.map(|seed| seed.names().collect()))));
+            Request::NewEpoch(above, listing, reply) => {
+                drop(reply.send(self.new_epoch_as_listed(above, listing.as_deref())));
             }
             Request::AcceptRoot(above, reply) => drop(reply.send(self.accept_root(above))),
             Request::Shutdown => self.stopping = true,
@@ -93,6 +93,28 @@ impl Worker {
         let head = self.ledger.state().head();
         self.shared.head.send_if_modified(|shown| std::mem::replace(shown, head) != head);
         Ok(snapshot)
+    }
+
+    /// Begins an epoch, with the ids that a station lists where it is asked for them. That is its word: ids of another origin, or of an
+    /// epoch that this one has not seen, would have all other stations refuse what the source says from then on.
+    fn new_epoch_as_listed(
+        &mut self,
+        above: Epoch,
+        listing: Option<&Listing>,
+    ) -> Result<Head, SourceError> {
+        let state = self.ledger.state();
+        let (origin, own) =
+            (OriginId(state.origin), Epoch::new(state.epoch).unwrap_or(Epoch::FIRST));
+        let may_be = |file: FileId| file.origin == origin && file.epoch <= above.max(own);
+        let seed = listing.map(|listing| {
+            let names = listing.names();
+            names
+                .filter(|((parent, _), (file, _))| {
+                    (*parent == FileId::ROOT || may_be(*parent)) && may_be(*file)
+                })
+                .collect()
+        });
+        self.new_epoch(above, seed)
     }
 
     /// Begins an epoch. With a seed the map is made anew, with the ids that a station knows.

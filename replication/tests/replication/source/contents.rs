@@ -113,6 +113,34 @@ fn a_sparse_file_costs_what_it_holds() {
     }
 }
 
+/// Whoever may write to the source can make a file as long as its file system lets it be, and it costs them nothing. A station
+/// refuses what is longer than any file of a set, with all that comes after it.
+#[test]
+fn a_file_too_long_for_a_set_stops_nothing_else() {
+    let mut rig = Rig::new(captures()[0]);
+    fs::write(rig.path("grows"), "a state").unwrap();
+    rig.begin();
+    let file = fs::File::create(rig.path("endless")).unwrap();
+    if file.set_len(5 << 50).is_err() {
+        println!("skipped: no file system here holds a file of 5 PiB");
+        return;
+    }
+    let grows = fs::OpenOptions::new().write(true).open(rig.path("grows")).unwrap();
+    grows.set_len(5 << 50).unwrap();
+    fs::write(rig.path("after"), "and this").unwrap();
+    rig.wait("the other file", |rig| rig.model.resolve("after").is_some());
+    rig.wait("the problems", |rig| rig.handle.status().problem_count == 2);
+    assert!(rig.model.resolve("endless").is_none());
+    assert!(rig.model.resolve("grows").is_some(), "its last state stays");
+    for (seq, change) in &rig.changes {
+        assert_eq!(change.check(super::support::ORIGIN), Ok(()), "change {seq} stops the set");
+    }
+    fs::remove_file(rig.path("endless")).unwrap();
+    grows.set_len(7).unwrap();
+    rig.wait("no problem", |rig| rig.handle.status().problem_count == 0);
+    rig.settle();
+}
+
 #[test]
 fn a_large_new_file_gets_its_name_when_it_is_whole() {
     for mode in captures() {
@@ -290,6 +318,19 @@ fn a_scan_finds_what_no_event_told() {
     assert!(names >= 2, "a move is one change");
     fs::remove_dir_all(rig.path("e")).unwrap();
     rig.handle.rescan();
+    rig.settle();
+}
+
+/// Where nobody tells of anything, everything is found by the scans that come by themselves.
+#[test]
+fn a_scan_comes_when_it_is_time() {
+    let every = Duration::from_millis(500);
+    let mut rig = Rig::with(Scan, |_| {}, |config| config.rescan_every = every);
+    fs::write(rig.path("a"), "one").unwrap();
+    rig.settle();
+    patch(&rig.path("a"), 0, b"two");
+    rig.settle();
+    fs::remove_file(rig.path("a")).unwrap();
     rig.settle();
 }
 

@@ -149,6 +149,28 @@ fn a_write_through_a_hard_link_outside_is_seen() {
     assert_eq!(rig.model.files[&file].bytes.to_vec(), b"one two");
 }
 
+/// Whoever can watch no more than folders watches a file by itself that has a name outside when the source is opened: a save there
+/// is a version when it is closed, as it is inside.
+#[test]
+fn a_save_through_a_hard_link_outside_is_a_version_at_once() {
+    for mode in captures() {
+        let link = |root: &Path| {
+            fs::write(root.join("a"), "one").unwrap();
+            fs::hard_link(root.join("a"), root.with_file_name("outside")).unwrap();
+        };
+        let mut rig = Rig::with(mode, link, only_closed);
+        rig.begin();
+        let (file, outside) = (rig.file("a"), rig.dir.path().join("outside"));
+        // It is watched when nothing else is left to do, of which nobody is told.
+        rig.wait("a version", |rig| {
+            let mut outside = fs::OpenOptions::new().append(true).open(&outside).unwrap();
+            outside.write_all(b" more").unwrap();
+            rig.versions(file).iter().any(|version| version.ends_with(b" more"))
+        });
+        rig.settle();
+    }
+}
+
 /// What is told of a name whose folder goes at once is true of the file, which may have another name.
 #[test]
 fn a_file_whose_other_name_went_with_its_folder_is_looked_at() {

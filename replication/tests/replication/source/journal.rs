@@ -39,6 +39,25 @@ fn a_lagging_destination_gets_every_save() {
     rig.wait("the spool to be emptied", |rig| spool_files(rig) == 0);
 }
 
+/// A destination that was away gets changes a few at a time, however little content they have: all of them at once would take a
+/// master's memory.
+#[test]
+fn what_is_read_of_the_journal_at_once_has_an_end() {
+    let mut rig = Rig::new(captures()[0]);
+    rig.begin();
+    let target = "x".repeat(4000);
+    for link in 0..2000 {
+        std::os::unix::fs::symlink(&target, rig.path(&format!("{link}"))).unwrap();
+    }
+    let soon = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    assert!(rig.handle.ask_settled().wait(soon));
+    let asked = 1 << 20;
+    let entries = rig.handle.entries(rig.at.next(), asked).unwrap();
+    let weights = entries.iter().map(|entry| keepshare_proto::weight(&entry.filled) as u64);
+    let (bytes, longest) = (weights.clone().sum::<u64>(), weights.max().unwrap());
+    assert!(bytes < asked + longest, "{bytes} bytes in {} changes", entries.len());
+}
+
 /// What was saved while a destination was away is on disk before the process can be killed: a copy of what it left at any
 /// later moment has it.
 #[test]
@@ -223,6 +242,40 @@ fn a_new_epoch_recopies_nothing_that_is_equal() {
         rig.settle();
         assert_eq!(rig.file("while-lost").epoch, head.epoch);
     }
+}
+
+/// What a destination lists is its word: ids that are not this origin's, or of an epoch to come, would have every other
+/// destination refuse all that the master ever says again.
+#[test]
+fn a_listing_gives_no_ids_that_a_station_refuses() {
+    let mut rig = Rig::with(
+        captures()[0],
+        |root| ["a", "b", "c"].iter().for_each(|name| fs::write(root.join(name), name).unwrap()),
+        |_| {},
+    );
+    rig.settle();
+    let own = super::support::ORIGIN;
+    let ids = [
+        (b"a", keepshare_base::OriginId(9), Epoch::FIRST),
+        (b"b", own, Epoch::new(u64::MAX).unwrap()),
+        (b"c", own, Epoch::new(8).unwrap()),
+    ];
+    let mut lies = keepshare_replication::source::Listing::default();
+    for (name, origin, epoch) in ids {
+        let file = keepshare_base::FileId { origin, epoch, counter: 1 };
+        let name = keepshare_base::Name::new(name).unwrap();
+        assert!(lies.push_name(&((keepshare_base::FileId::ROOT, name), (file, Kind::File))));
+    }
+    let head = rig.handle.new_epoch(Epoch::new(7).unwrap(), Some(lies)).unwrap();
+    rig.model = Model::default();
+    let parts = rig.mirror();
+    let rows = parts.iter().flat_map(|part| {
+        assert_eq!(part.filled.change.check(own), Ok(()));
+        &part.filled.change.files
+    });
+    let born: Vec<_> = rows.map(|row| row.file.epoch).collect();
+    assert!(born.len() >= 3, "{} files came", born.len());
+    assert!(born.into_iter().all(|epoch| epoch <= head.epoch), "not born yet");
 }
 
 #[test]

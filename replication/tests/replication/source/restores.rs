@@ -280,6 +280,51 @@ fn a_source_that_takes_no_new_names_is_restored_where_it_is() {
     });
 }
 
+/// What was written beside a file cannot be exchanged with it everywhere: then it is written into the file, when nobody has that
+/// open, and nothing stays beside.
+#[test]
+fn what_cannot_be_exchanged_is_written_into_the_file() {
+    as_ordinary_user(|| {
+        let patience = Duration::from_millis(300);
+        let mut rig = Rig::with(
+            Inotify,
+            |root| fs::create_dir(root.join("in")).unwrap(),
+            |config| config.restores.patience = patience,
+        );
+        fs::write(rig.path("in/doc"), "what it was").unwrap();
+        rig.begin();
+        let content = rig.config.state_dir.join("version");
+        fs::write(&content, "right").unwrap();
+        let set_mode = |mode| {
+            fs::set_permissions(rig.config.root.join("in"), fs::Permissions::from_mode(mode))
+        };
+        // The private folder can be made, but no name of this one can be moved.
+        set_mode(0o555).unwrap();
+        let writer = OpenOptions::new().append(true).open(rig.path("in/doc")).unwrap();
+        let inode = writer.metadata().unwrap().ino();
+        let refused = rig.handle.restore(request("in/doc", 1, &content)).unwrap_err();
+        assert!(refused.to_string().contains("open in a program"), "{refused}");
+        assert_eq!(fs::read(rig.path("in/doc")).unwrap(), b"what it was");
+        drop(writer);
+        rig.handle.restore(request("in/doc", 2, &content)).unwrap();
+        assert_eq!(fs::read(rig.path("in/doc")).unwrap(), b"right");
+        assert_eq!(fs::metadata(rig.path("in/doc")).unwrap().ino(), inode);
+        let refused = rig.handle.restore(request("in/gone", 3, &content)).unwrap_err();
+        assert!(matches!(refused, SourceError::Refused(_)), "{refused}");
+        assert!(!rig.path("in/gone").exists());
+        set_mode(0o755).unwrap();
+        let mut scene = Scene { rig, content };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while scene.private().is_some() {
+            assert!(Instant::now() < deadline, "something is left beside");
+            thread::sleep(Duration::from_millis(1));
+        }
+        scene.wait_over();
+        let rig = &scene.rig;
+        assert!(rig.versions(rig.file("in/doc")).contains(&b"what it was".to_vec()));
+    });
+}
+
 /// Where nothing was, something may be by the time that the version is written.
 #[test]
 fn a_file_that_appears_meanwhile_is_not_replaced_unseen() {
