@@ -296,7 +296,9 @@ fn limit(
     let mut around: Vec<(usize, usize)> =
         (0..left.len()).map(|place| (place.wrapping_sub(1), place + 1)).collect();
     let closeness = |place: usize, (newer, older): (usize, usize)| {
-        let (newer, older) = (left.get(newer)?, left.get(older)?);
+        let newer = left.get(newer)?;
+        // The oldest has nothing before it: it goes after all others.
+        let Some(older) = left.get(older) else { return Some(u128::MAX) };
         let version = &versions[left[place]];
         let gap = apart(&versions[*older], &versions[*newer]);
         // Gap over age, as a fraction of 2⁶⁴ that keeps the order.
@@ -321,8 +323,11 @@ fn limit(
         over -= 1;
         let (newer, older) = around[place];
         around[newer].1 = older;
-        around[older].0 = newer;
-        heap.extend([newer, older].into_iter().filter_map(|place| of(place, around[place])));
+        if let Some(of_older) = around.get_mut(older) {
+            of_older.0 = newer;
+        }
+        let both = [newer, older].into_iter().filter(|place| *place < left.len());
+        heap.extend(both.filter_map(|place| of(place, around[place])));
     }
 }
 

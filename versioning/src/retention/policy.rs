@@ -13,8 +13,8 @@ const COUNT_MAX: u32 = 100_000;
 /// The most days of which the first and last version are protected.
 const PROTECT_DAYS_MAX: u32 = 3_650;
 
-/// The least that `protect_days` may be without a word of an admin at this station.
-pub const PROTECT_DAYS: u32 = 14;
+/// Of how many days at first.
+const PROTECT_DAYS: u32 = 14;
 
 /// The keys of a policy, in the order in which they are shown.
 pub const KEYS: [&str; 7] =
