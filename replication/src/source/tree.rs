@@ -414,6 +414,27 @@ fn kind(mode: u32) -> Kind {
 mod tests {
     use super::*;
 
+    /// Where others write without an event here everything is compared more often, and people are told so.
+    #[test]
+    fn file_systems_that_others_write_to_are_told_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut tree = Tree::open(folder.path()).unwrap();
+        for (kind, name) in [
+            (0x6969, Some("NFS")),
+            (0xfe53_4d42, Some("SMB")),
+            (0x6573_5546, Some("FUSE")),
+            (0x0102_1997, Some("9p")),
+            (0x00c3_6400, Some("ceph")),
+            // tmpfs, ext4, and one that nobody knows.
+            (0x0102_1994, None),
+            (0xef53, None),
+            (0, None),
+        ] {
+            tree.kind = kind;
+            assert_eq!(tree.shared_file_system(), name, "{kind:x}");
+        }
+    }
+
     /// Reads the attributes of a file that has these.
     fn read(all: &[(&str, usize)]) -> Vec<(Vec<u8>, Vec<u8>)> {
         let list = |buffer: &mut [u8]| {

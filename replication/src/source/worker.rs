@@ -18,7 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::{fills::Fills, gone::Gone, questions::Question, replaced::Replaced, restore::Restoring};
 use super::{
-    CaptureMode, SharedFileSystem, SourceAlarm, SourceError,
+    CaptureMode, SharedFileSystem, SourceAlarm, SourceConfig, SourceError,
     aside::Aside,
     ledger::{Ledger, Tx},
     mounts::Mounts,
@@ -258,19 +258,11 @@ impl Worker {
         }
     }
 
-    /// Returns how often everything is compared.
-    fn rescan_every(&self) -> Duration {
-        let config = &self.shared.config;
-        let tree = self.attached.as_ref().map(|attached| &attached.tree);
-        match tree.and_then(|tree| tree.shared_file_system()) {
-            Some(_) => config.rescan_every.min(config.rescan_shared_every),
-            None => config.rescan_every,
-        }
-    }
-
     fn begin_scan(&mut self) {
+        let tree = self.attached.as_ref().map(|attached| &attached.tree);
+        let shared = tree.and_then(|tree| tree.shared_file_system());
         self.scan_began = mono();
-        self.next_scan = self.scan_began + self.rescan_every();
+        self.next_scan = self.scan_began + rescan_every(&self.shared.config, shared);
         self.pending.agenda.begin_scan();
     }
 
@@ -358,10 +350,10 @@ impl Worker {
         let tree = Arc::new(tree);
         *lock(&self.shared.tree) = Some(tree.clone());
         self.find_aside(&tree)?;
-        let shared_every = self.shared.config.rescan_shared_every;
         let shared = tree.shared_file_system();
+        let rescan_every = rescan_every(&self.shared.config, shared);
         lock(&self.shared.status).shared =
-            shared.map(|name| SharedFileSystem { name, rescan_every: shared_every });
+            shared.map(|name| SharedFileSystem { name, rescan_every });
         let exact_times = tree::has_exact_times(tree.root());
         let shadows = Shadows::new(exact_times, self.shared.clone());
         self.attached = Some(Attached { exact_times, tree, capture, mounts, shadows });
@@ -417,6 +409,14 @@ impl Worker {
     }
 }
 
+/// Returns how often everything is compared, on a file system that others write to as well where it has a name.
+fn rescan_every(config: &SourceConfig, shared: Option<&'static str>) -> Duration {
+    match shared {
+        Some(_) => config.rescan_every.min(config.rescan_shared_every),
+        None => config.rescan_every,
+    }
+}
+
 /// Makes the folder the root of the map.
 fn remember_root(tx: &mut Tx<'_>, tree: &Tree, owners: &mut Owners) -> Result<(), SourceError> {
     let seen = tree.root_seen();
@@ -452,4 +452,40 @@ fn open_capture(mode: CaptureMode, tree: &Tree) -> std::io::Result<Box<dyn Captu
         CaptureMode::Inotify => Box::new(Inotify::open()?),
         CaptureMode::Scan => Box::new(ScanOnly),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use keepshare_base::OriginId;
+    use keepshare_proto::cut::CutRule;
+
+    use super::*;
+    use crate::source::{RestoreTimes, SourceLimits};
+
+    fn config(rescan_every: Duration, rescan_shared_every: Duration) -> SourceConfig {
+        SourceConfig {
+            set: "test".parse().unwrap(),
+            origin: OriginId(1),
+            root: "/".into(),
+            spool_dir: "/".into(),
+            state_dir: "/".into(),
+            capture: CaptureMode::Inotify,
+            limits: SourceLimits::default(),
+            cut: CutRule::default(),
+            rescan_every,
+            rescan_shared_every,
+            keep_journals: None,
+            restores: RestoreTimes::default(),
+        }
+    }
+
+    /// What others write to without an event is found by scans alone: there they are never rarer than elsewhere.
+    #[test]
+    fn a_shared_file_system_is_scanned_more_often() {
+        let (often, rarely) = (Duration::from_secs(300), Duration::from_secs(3600));
+        assert_eq!(rescan_every(&config(rarely, often), Some("NFS")), often);
+        assert_eq!(rescan_every(&config(rarely, often), None), rarely);
+        assert_eq!(rescan_every(&config(often, rarely), Some("NFS")), often, "the shorter one");
+        assert_eq!(rescan_every(&config(often, rarely), None), often);
+    }
 }
