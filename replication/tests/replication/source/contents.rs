@@ -293,6 +293,19 @@ fn a_scan_finds_what_no_event_told() {
     rig.settle();
 }
 
+/// Where nobody tells of anything, everything is found by the scans that come by themselves.
+#[test]
+fn a_scan_comes_when_it_is_time() {
+    let every = Duration::from_millis(500);
+    let mut rig = Rig::with(Scan, |_| {}, |config| config.rescan_every = every);
+    fs::write(rig.path("a"), "one").unwrap();
+    rig.settle();
+    patch(&rig.path("a"), 0, b"two");
+    rig.settle();
+    fs::remove_file(rig.path("a")).unwrap();
+    rig.settle();
+}
+
 /// Neither a store through a map nor the end of a long write leaves a time: what was read before it looks unchanged, and
 /// only the events that follow tell that it is not.
 #[test]
