@@ -2,16 +2,19 @@
 
 use std::{
     fs,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use keepshare_base::Seq;
+use keepshare_base::{Epoch, Seq};
+use keepshare_host::shared::SharedDb;
 use keepshare_replication::source::{Source, SourceAlarm, SourceError};
+use keepshare_versioning::disk::sim::SimDisk;
 use redb::{ReadableTable as _, TableDefinition};
 
 use super::{
     edits::captures,
-    support::{Model, Rig, database, open},
+    support::{JOURNAL_OPTIONS, Model, Rig, database, open},
 };
 
 const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal");
@@ -120,4 +123,71 @@ fn a_flipped_bit_in_the_journal_is_never_sent() {
     rig.model = Model::default();
     rig.mirror();
     rig.settle();
+}
+
+/// A rig whose journal lies on a disk that fails when it is told to.
+fn on_a_weak_disk() -> (Rig, SimDisk) {
+    let mut rig = Rig::new(captures()[0]);
+    rig.handle.shutdown();
+    rig.model = Model::default();
+    let disk = SimDisk::new();
+    let journal = SharedDb::open(Arc::new(disk.clone()), "test.redb", JOURNAL_OPTIONS).unwrap();
+    rig.handle = Source::open(rig.config.clone(), journal).unwrap();
+    rig.mirror();
+    rig.begin();
+    assert_eq!(rig.handle.status().alarms, []);
+    (rig, disk)
+}
+
+/// Waits until something is true of the alarms. That the folder is gone is never one of them: whoever is told that looks for
+/// a disk that is not mounted.
+fn wait_alarms(rig: &Rig, what: &str, is_so: impl Fn(&[SourceAlarm]) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let alarms = rig.handle.status().alarms;
+        assert!(!alarms.iter().any(|it| matches!(it, SourceAlarm::Vanished(_))), "{alarms:?}");
+        if is_so(&alarms) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "never happened: {what}; {alarms:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Has a station that followed the journal before its disk failed follow it again.
+fn follow_again(rig: &mut Rig, epoch: Epoch) {
+    wait_alarms(rig, "the end of the alarms", <[_]>::is_empty);
+    // What was not durable is told of anew, or shown.
+    if rig.handle.head().epoch != epoch || rig.handle.oldest().unwrap() > rig.at.next() {
+        rig.mirror();
+    }
+    rig.settle();
+    fs::write(rig.path("later"), "x").unwrap();
+    rig.settle();
+    wait_alarms(rig, "the end of the alarms", <[_]>::is_empty);
+}
+
+/// One sync that fails costs a moment: the journal is opened anew, and everything is compared.
+#[test]
+fn a_journal_whose_disk_failed_once_goes_on() {
+    let (mut rig, disk) = on_a_weak_disk();
+    let epoch = rig.handle.head().epoch;
+    disk.fail_sync(disk.syncs() + 1);
+    fs::write(rig.path("a"), "x").unwrap();
+    wait_alarms(&rig, "the alarm", |alarms| matches!(alarms, [SourceAlarm::Journal(_)]));
+    fs::write(rig.path("meanwhile"), "x").unwrap();
+    follow_again(&mut rig, epoch);
+}
+
+/// A disk that is nearly full is left alone until there is space: what changes meanwhile is found then.
+#[test]
+fn a_journal_whose_disk_is_full_waits_for_space() {
+    let (mut rig, disk) = on_a_weak_disk();
+    let (epoch, head) = (rig.handle.head().epoch, rig.handle.head());
+    disk.set_capacity(Some(disk.used_bytes() + (4 << 20)));
+    fs::write(rig.path("a"), "x").unwrap();
+    wait_alarms(&rig, "the alarm", |alarms| matches!(alarms, [SourceAlarm::Full(_)]));
+    assert_eq!(rig.handle.head(), head, "nothing was journaled");
+    disk.set_capacity(None);
+    follow_again(&mut rig, epoch);
 }

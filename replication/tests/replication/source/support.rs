@@ -25,6 +25,10 @@ use keepshare_replication::source::{
 use tempfile::TempDir;
 
 pub(crate) const ORIGIN: OriginId = OriginId(1);
+/// How a source's journal is kept.
+pub(crate) const JOURNAL_OPTIONS: DbOptions =
+    DbOptions { cache_bytes: 4 << 20, two_phases: false, heals: false };
+
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAGE: u64 = 4096;
 
@@ -284,8 +288,7 @@ pub(crate) fn open(config: &SourceConfig) -> SourceHandle {
 /// Opens the journal of a configuration.
 pub(crate) fn database(config: &SourceConfig) -> Result<SharedDb, CheckedError> {
     let disk = RealDisk::open_shared(&config.state_dir).unwrap();
-    let options = DbOptions { cache_bytes: 4 << 20, two_phases: false, heals: false };
-    SharedDb::open(std::sync::Arc::new(disk), "test.redb", options)
+    SharedDb::open(std::sync::Arc::new(disk), "test.redb", JOURNAL_OPTIONS)
 }
 
 /// Where temporary folders go: memory, because these tests are not about disks.
