@@ -235,6 +235,7 @@ impl LiveTree {
         retry: bool,
         last: Option<CommitId>,
     ) -> Result<(Applied, View), LiveError> {
+        self.check_place()?;
         let latest = view.latest();
         if latest < self.reached {
             // The records speak of another set, or of a history that is lost.
@@ -284,6 +285,11 @@ impl LiveTree {
         }
         applied.behind = through < latest;
         Ok((applied, view))
+    }
+
+    /// Makes sure that the live folder is where it should be. While it is not, nothing is done to it.
+    pub fn check_place(&self) -> Result<(), LiveError> {
+        claim::check_place(&self.live, &self.dirs)
     }
 
     /// Has the next [`Self::apply`] compare the whole tree with the index, and make it equal.

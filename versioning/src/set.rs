@@ -153,7 +153,7 @@ impl fmt::Debug for SetOptions {
 pub struct Status {
     /// The newest durable commit.
     pub durable: CommitId,
-    /// The commit that the live tree shows.
+    /// The commit that the live tree shows; none while its folder is not where it should be.
     pub live: CommitId,
     /// The commit through which the live tree is on the disk.
     pub live_synced: CommitId,

@@ -238,7 +238,7 @@ pub(crate) fn fsck(station: &Client, options: cli::Fsck, screen: &Screen) -> Out
             .hint("what is damaged is never given out, all else is; look at the disk before anything else")
     } else {
         Failure::new(Code::Failed, "a live tree is not what its set keeps")
-            .hint("the history is whole; what a person changed in the live folder is theirs to undo, and keepshare status says what the station cannot write")
+            .hint("the history is whole; keepshare status says where the live tree is and what the station cannot write there; to have it built again from what is kept, stop the station, move the live folder aside, and start the station")
     })
 }
 

@@ -130,7 +130,7 @@ pub enum Message {
         /// Written, equal or failed.
         answer: RestoreAnswer,
     },
-    /// Station: every change through here is in the live tree, too.
+    /// Station: every change through here is in the live tree, too; with 0 nothing is, as its folder is not there.
     Live {
         /// The last one shown.
         through: Seq,

@@ -105,8 +105,10 @@ struct Driver {
     unfenced: Option<Epoch>,
     /// Complete changes that are committed and not yet in the live tree, oldest first.
     unshown: VecDeque<(CommitId, Epoch, Seq)>,
-    /// The last one of those that are in the live tree, and not told of yet.
+    /// The last one of those that are in the live tree.
     reached: Option<(CommitId, Epoch, Seq)>,
+    /// The receiver knows of that one.
+    is_told: bool,
     pump: Option<Pump>,
     jobs: JoinSet<Input>,
     /// Answers of the store, as few as the receiver lets be open.
@@ -134,6 +136,7 @@ impl Receive {
             unfenced: None,
             unshown: VecDeque::new(),
             reached: None,
+            is_told: false,
             pump: None,
             jobs: JoinSet::new(),
             answers,

@@ -1,10 +1,10 @@
 //! A live tree compared with what was committed.
 
-use anyhow::Context;
 use tokio::sync::oneshot;
 
+use keepshare_base::chain;
 use keepshare_control::{Failure, Outcome, Reply, answers::Progress};
-use keepshare_versioning::live::{Checking, Difference};
+use keepshare_versioning::live::{Checked, Checking, Difference};
 
 use super::Replica;
 
@@ -34,16 +34,26 @@ impl Replica {
             checking = went_on;
             let doing = format!("comparing the live tree of set {}: entries", self.name);
             reply.progress(&Progress { doing, done: checking.checked().files, total: None })?;
-            if !more.context("cannot check the live tree")? {
-                break;
+            match more {
+                Ok(true) => {}
+                Ok(false) => return Ok(lines_of(checking.checked())),
+                Err(error) => {
+                    // What was found before is wrong all the same.
+                    let mut lines = lines_of(checking.checked());
+                    lines.push(format!("it cannot be compared: {}", chain(&error)));
+                    return Ok(lines);
+                }
             }
         }
-        let checked = checking.into_checked();
-        let line = |difference: &Difference| format!("{}: {}", difference.path, difference.kind);
-        let mut lines: Vec<String> = checked.differences.iter().map(line).collect();
-        if checked.more_differences > 0 {
-            lines.push(format!("{} more", checked.more_differences));
-        }
-        Ok(lines)
     }
+}
+
+/// Returns what a person is told of a comparison.
+fn lines_of(checked: &Checked) -> Vec<String> {
+    let line = |difference: &Difference| format!("{}: {}", difference.path, difference.kind);
+    let mut lines: Vec<String> = checked.differences.iter().map(line).collect();
+    if checked.more_differences > 0 {
+        lines.push(format!("{} more", checked.more_differences));
+    }
+    lines
 }

@@ -80,6 +80,16 @@ impl Folder {
         }
     }
 
+    /// Tells whether a path leads to this folder.
+    pub(super) fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let held = rustix::fs::fstat(&self.0)?;
+        match rustix::fs::lstat(path) {
+            Ok(there) => Ok((there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)),
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Opens a folder inside this one.
     pub(super) fn folder(&self, name: Part<'_>) -> io::Result<Self> {
         // A mount inside a live tree is not ours to walk into.

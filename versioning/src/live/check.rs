@@ -179,8 +179,9 @@ impl Step<'_> {
         }
         if self.checking.inside.is_none() {
             let Some(folder) = self.checking.folders.pop() else { return Ok(false) };
-            self.names_there(folder)?;
-            self.checking.inside = Some((folder, None));
+            if self.names_there(folder)? {
+                self.checking.inside = Some((folder, None));
+            }
         }
         self.entries()?;
         let done = self.checking.folders.is_empty()
@@ -190,24 +191,27 @@ impl Step<'_> {
         Ok(!done)
     }
 
-    /// Looks for names in a folder that the index does not have.
-    fn names_there(&mut self, id: FileId) -> Result<(), LiveError> {
+    /// Looks for names in a folder that the index does not have; false where the folder cannot be opened, which is told.
+    fn names_there(&mut self, id: FileId) -> Result<bool, LiveError> {
+        let folder = match self.open(id) {
+            Ok(Some(folder)) => folder,
+            Ok(None) => return Ok(false),
+            Err(fail) => {
+                self.differs(id, None, fail)?;
+                return Ok(false);
+            }
+        };
         let mut extra = Vec::new();
-        let listed = self.open(id).and_then(|folder| {
-            let Some(folder) = folder else { return Ok(()) };
-            folder.each(|part| {
-                let name = Name::new(part.as_bytes()).ok();
-                let is_wanted = match &name {
-                    Some(name) => self.view.lookup(id, name, CommitId::MAX)?,
-                    None => None,
-                };
-                if is_wanted.is_none_or(|(_, kind)| !kind.is_live())
-                    && extra.len() < DIFFERENCES_MAX
-                {
-                    extra.push(name);
-                }
-                Ok::<_, Fail>(true)
-            })
+        let listed = folder.each(|part| {
+            let name = Name::new(part.as_bytes()).ok();
+            let is_wanted = match &name {
+                Some(name) => self.view.lookup(id, name, CommitId::MAX)?,
+                None => None,
+            };
+            if is_wanted.is_none_or(|(_, kind)| !kind.is_live()) && extra.len() < DIFFERENCES_MAX {
+                extra.push(name);
+            }
+            Ok::<_, Fail>(true)
         });
         if let Err(fail) = listed {
             self.differs(id, None, fail)?;
@@ -215,7 +219,7 @@ impl Step<'_> {
         for name in extra {
             self.add(id, name.as_ref(), DifferenceKind::Extra)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Goes through the next entries of a folder.
@@ -254,6 +258,10 @@ impl Step<'_> {
                 Err(fail) => kind_of(fail),
             };
             if look == LOOKS_MAX {
+                if entry.kind == Kind::Dir && matches!(found, DifferenceKind::Attributes) {
+                    // It is the right folder. What is in it is compared all the same.
+                    self.checking.folders.push(entry.file);
+                }
                 return self.add(id, Some(&entry.name), found);
             }
             // What came meanwhile may have changed it.

@@ -40,6 +40,17 @@ pub(super) fn check(live: &Folder, stage: &Folder, dirs: &LiveDirs) -> Result<()
     }
 }
 
+/// Makes sure that the live folder's path still leads to the one that is held open: that goes on working wherever somebody
+/// moves it, where nobody looks for what it shows.
+pub(super) fn check_place(live: &Folder, dirs: &LiveDirs) -> Result<(), LiveError> {
+    let moved = |source| Err(LiveError::Moved { path: dirs.live.clone(), source });
+    match live.is_at(&dirs.live) {
+        Ok(true) => Ok(()),
+        Ok(false) => moved(None),
+        Err(error) => moved(Some(error)),
+    }
+}
+
 /// Makes sure that a live folder and its stage are ours, or may be taken, as both are empty.
 ///
 /// A stage with a mark was ours, though it may have served another folder: then this one is a copy of that. `own` says

@@ -20,6 +20,17 @@ pub enum LiveError {
         #[source]
         source: io::Error,
     },
+    /// The live folder, which is held open, is not at its path any more.
+    #[error(
+        "the live folder {path} is not there any more: put the same folder back, or start the station anew, and it is built again from what is kept"
+    )]
+    Moved {
+        /// The live folder's path.
+        path: PathBuf,
+        /// What the system said of the path; `None` where nothing is there, or something else.
+        #[source]
+        source: Option<io::Error>,
+    },
     /// The stage is on another file system, or inside the live folder.
     #[error(
         "the stage {stage} is not beside the live folder on the same file system: move the live folder back, or both"

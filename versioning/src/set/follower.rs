@@ -260,9 +260,12 @@ impl Follower<'_> {
         let behind = taken.durable > self.tree.reached();
         // Records that cannot be stored must not gather without end.
         let stuck = self.sync_failed && self.tree.wants_sync();
-        if stuck {
+        // Also where nothing is to be done: somebody may have moved the folder away.
+        let moved = ticked && self.tree.check_place().is_err();
+        let asked = retry || (behind && !self.failed) || (self.failed && ticked) || self.left;
+        if stuck && !moved {
             self.failed = true;
-        } else if retry || (behind && !self.failed) || (self.failed && ticked) || self.left {
+        } else if moved || asked {
             self.apply(retry);
         }
         let due = ticked && self.is_due(self.synced_at, SYNC_MICROS);
@@ -313,14 +316,26 @@ impl Follower<'_> {
                 self.plan_retry(retry);
                 self.tell(applied, retry);
             }
-            Err(error) => {
-                self.failed = true;
-                self.left = false;
-                let why = chain(&error);
-                tracing::error!(%why, "the live tree does not follow");
-                self.shared.update(|status| status.live_failed = Some(why));
-            }
+            Err(error) => self.fail(&error),
         }
+    }
+
+    fn fail(&mut self, error: &LiveError) {
+        self.failed = true;
+        self.left = false;
+        let why = chain(error);
+        if lock(&self.shared.status).live_failed.as_ref() == Some(&why) {
+            return;
+        }
+        tracing::error!(%why, "the live tree does not follow");
+        let is_moved = matches!(error, LiveError::Moved { .. });
+        self.shared.update(|status| {
+            status.live_failed = Some(why);
+            if is_moved {
+                // What is somewhere else is shown to nobody.
+                status.live = CommitId(0);
+            }
+        });
     }
 
     fn plan_retry(&mut self, retried: bool) {

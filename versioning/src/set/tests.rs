@@ -249,6 +249,75 @@ fn history_is_read_whatever_the_live_tree_is() {
     assert_eq!(fs::read(live.join("file")).unwrap(), b"second");
 }
 
+/// The live folder is held open, and that goes on working wherever somebody moves it: who looks where it should be must
+/// not be told that everything is there.
+#[test]
+fn a_live_folder_that_is_moved_away_shows_nothing_until_it_is_back() {
+    let dir = bench_folder();
+    let set = open(dir.path());
+    let (live, away) = (dir.path().join("live"), dir.path().join("away"));
+    let mut now = Stamp(1_000_000);
+    let mut tick = |set: &SetStore| {
+        now = now.plus_micros(1_000_000);
+        set.tick(now);
+    };
+    let mut commit = submit(&set, change(1, b"1")).recv_timeout(PATIENCE).unwrap().unwrap();
+    // What is in its place: nothing, an empty folder, a file, a way to where it went.
+    for place in 0..4_u8 {
+        wait_for(&set, |status| status.live >= commit && status.live_failed.is_none());
+        fs::rename(&live, &away).unwrap();
+        match place {
+            0 => {}
+            1 => fs::create_dir(&live).unwrap(),
+            2 => fs::write(&live, "no folder").unwrap(),
+            _ => std::os::unix::fs::symlink(&away, &live).unwrap(),
+        }
+        // A comparison says so at once, the status when it is looked after.
+        let compare = || {
+            let (answer, answered) = mpsc::channel();
+            set.with_live(move |tree, reader| {
+                answer.send(tree.check(reader, true).map_err(|error| chain(&error))).unwrap();
+            });
+            answered.recv_timeout(PATIENCE).unwrap()
+        };
+        assert!(compare().unwrap_err().contains(live.to_str().unwrap()));
+        tick(&set);
+        let status = wait_for(&set, |status| status.live_failed.is_some());
+        assert_eq!(status.live, CommitId(0));
+        assert!(status.live_failed.unwrap().contains(live.to_str().unwrap()));
+
+        // Changes are kept, and not shown where nobody looks.
+        let before = fs::read(away.join("file")).unwrap();
+        let bytes = [b'2' + place];
+        let answers = submit(&set, change(2 + u64::from(place), &bytes));
+        commit = answers.recv_timeout(PATIENCE).unwrap().unwrap();
+        tick(&set);
+        assert!(compare().is_err());
+        assert_eq!(set.status().live, CommitId(0));
+        assert_eq!(fs::read(away.join("file")).unwrap(), before);
+
+        match place {
+            0 => {}
+            1 => fs::remove_dir(&live).unwrap(),
+            _ => fs::remove_file(&live).unwrap(),
+        }
+        fs::rename(&away, &live).unwrap();
+        tick(&set);
+        wait_for(&set, |status| status.live >= commit && status.live_failed.is_none());
+        assert_eq!(fs::read(live.join("file")).unwrap(), bytes);
+        assert!(compare().unwrap().differences.is_empty());
+    }
+
+    // It is gone for good: the next start builds it again.
+    fs::remove_dir_all(&live).unwrap();
+    tick(&set);
+    wait_for(&set, |status| status.live_failed.is_some());
+    set.close();
+    let set = open(dir.path());
+    wait_for(&set, |status| status.live >= commit && status.live_failed.is_none());
+    assert_eq!(fs::read(live.join("file")).unwrap(), b"5");
+}
+
 /// A stop waits for no disk that is busy with other things, and what was shown is shown again at once.
 #[test]
 fn a_stop_waits_for_no_sync_of_the_live_tree() {

@@ -111,7 +111,7 @@ pub enum Input {
         /// There is no more.
         end: bool,
     },
-    /// The live tree shows everything through this change.
+    /// The live tree shows everything through this change; nothing, where it is 0.
     Live {
         /// Of which epoch.
         epoch: Epoch,

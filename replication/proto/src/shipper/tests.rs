@@ -558,6 +558,18 @@ fn a_station_that_owes_an_answer_is_left_unless_it_waits_for_space() {
     }
 }
 
+/// Somebody moves a station's live folder away: what it showed is not shown any more, though the link goes on.
+#[test]
+fn a_live_tree_that_is_gone_is_not_shown() {
+    let mut master = Master::following(20);
+    master.say(Message::Live { through: Seq(20) });
+    master.say(Message::Live { through: Seq(0) });
+    assert_eq!(master.0.live(), Some((epoch(2), Seq(0))));
+    assert_eq!(master.0.doing(), Doing::Following);
+    master.say(Message::Live { through: Seq(20) });
+    assert_eq!(master.0.live(), Some((epoch(2), Seq(20))));
+}
+
 /// Two changes that nobody can tell apart would be worse than one that waits.
 /// A station may come back with its live tree damaged: what it showed over an earlier link says nothing.
 #[test]

@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-use keepshare_base::{Epoch, chain};
+use keepshare_base::{Epoch, Seq, chain};
 use keepshare_host::clock;
 use keepshare_proto::{
     Text,
@@ -77,16 +77,25 @@ impl Driver {
         }
     }
 
-    /// Tells the receiver how far the live tree is; what could not be shown is not shown.
+    /// Tells the receiver how far the live tree is; what could not be shown is not shown, and what was may be gone.
     pub(super) fn show_live(&mut self) {
         let status = self.store.status();
+        if let Some(gone) = self.reached.take_if(|(commit, ..)| *commit > status.live) {
+            let (_, epoch, _) = gone;
+            // It is older than all that waits.
+            self.unshown.push_front(gone);
+            self.handle(Input::Live { epoch, through: Seq(0) });
+        }
         while self.unshown.front().is_some_and(|(commit, ..)| *commit <= status.live) {
             // Of those that are reached only the last is ever told: one file that cannot be written gathers none.
             self.reached = self.unshown.pop_front();
+            self.is_told = false;
         }
         if failures(&status) == 0
-            && let Some((_, epoch, through)) = self.reached.take()
+            && !self.is_told
+            && let Some((_, epoch, through)) = self.reached
         {
+            self.is_told = true;
             self.handle(Input::Live { epoch, through });
         }
     }

@@ -206,6 +206,49 @@ fn start_with_an_empty_source(scratch: &mut Scratch) -> Result<()> {
     Ok(())
 }
 
+/// A station holds its live folder open, which goes on working wherever somebody moves it. Who looks where it should be
+/// finds nothing: both ends say so, and go on when it is back.
+#[test]
+fn a_live_folder_that_is_moved_away_is_told_at_both_ends() -> Result<()> {
+    in_scratch("live-moved", move_the_live_folder)
+}
+
+fn move_the_live_folder(scratch: &mut Scratch) -> Result<()> {
+    let source = scratch.make_dir("source")?;
+    fs::write(source.join("plan"), "first")?;
+    let cluster = Cluster::new(scratch, &source, Wiring::Loopback)?;
+    cluster.add_set()?;
+    cluster.in_sync_within(SOON)?;
+    let live = cluster.live()?;
+    let away = live.with_file_name("away");
+    fs::rename(&live, &away)?;
+    let checked = cluster.store.call(["fsck", SET])?;
+    let told = String::from_utf8_lossy(&checked.out);
+    let is_told = told.contains("live tree: it cannot be compared");
+    ensure!(checked.code == Some(1) && is_told, "fsck says: {checked:?}");
+    let told = wait_for(SOON, "the replica says that the folder is not there", || {
+        let set = cluster.store.set_status(SET)?;
+        Ok((set["state"] == "alarm").then_some(set))
+    })?;
+    let is_told = told["problems"].to_string().contains(&*live.to_string_lossy());
+    ensure!(is_told && told["live_commit"] == 0, "it says: {told}");
+    wait_until(SOON, "the master says that it is not shown", || {
+        cluster.destination().is_ok_and(|to| to["state"] == "lagging")
+    })?;
+    fs::write(source.join("plan"), "second")?;
+    wait_until(SOON, "what is saved meanwhile is kept", || {
+        let kept = cluster.store.show(SET, Path::new("plan"), "latest");
+        kept.is_ok_and(|kept| kept == b"second")
+    })?;
+    ensure!(fs::read(away.join("plan"))? == b"first", "it is written where nobody looks");
+    ensure!(!live.exists(), "another folder was made in its place");
+    fs::rename(&away, &live)?;
+    cluster.in_sync_within(SOON)?;
+    cluster.equal_within(SOON, Aspects::ALL)?;
+    cluster.store.call(["fsck", SET])?.ok()?;
+    Ok(())
+}
+
 /// A file that cannot be read is named, and costs nothing but itself.
 #[test]
 fn files_that_cannot_be_read_are_named_and_the_rest_goes_on() -> Result<()> {

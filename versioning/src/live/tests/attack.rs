@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt, symlink},
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,12 +12,12 @@ use std::{
 use keepshare_base::{FileId, Kind};
 
 use super::{
-    bench::{Bench, folder},
+    bench::{Bench, folder, is_root},
     master::Master,
 };
 use crate::{
     disk::sim::{Crash, SimDisk},
-    live::{DifferenceKind, LiveError, ProblemCause},
+    live::{Difference, DifferenceKind, LiveError, ProblemCause},
 };
 
 /// A folder is swapped for a symlink that leads outside, again and again, while files below it change.
@@ -127,6 +127,76 @@ fn comparing_finds_and_mends_everything() {
     let reader = bench.store.reader();
     let checked = bench.tree().check(&reader, true).unwrap();
     assert!(checked.differences.is_empty(), "{:?}", checked.differences);
+}
+
+/// Returns what a comparison tells, in order of the paths.
+fn differences(bench: &mut Bench) -> Vec<String> {
+    let reader = bench.store.reader();
+    let checked = bench.tree().check(&reader, true).unwrap();
+    assert_eq!(checked.more_differences, 0);
+    let line = |difference: &Difference| format!("{}: {}", difference.path, difference.kind);
+    let mut lines: Vec<String> = checked.differences.iter().map(line).collect();
+    lines.sort();
+    lines
+}
+
+/// Whoever removes a file gives its folder another time: what else is wrong below must not hide behind that.
+#[test]
+fn a_folder_with_other_attributes_is_gone_through_all_the_same() {
+    let (mut bench, mut master) = (Bench::new(false), Master::new(1));
+    let folder = master.make(FileId::ROOT, "folder", Kind::Dir, b"");
+    let inner = master.make(folder, "inner", Kind::Dir, b"");
+    for at in 0..4 {
+        master.make(inner, &format!("f{at}"), Kind::File, b"content");
+    }
+    let gone = master.make(folder, "gone", Kind::Dir, b"");
+    master.make(gone, "below", Kind::File, b"below");
+    bench.follow(&mut master);
+    let inside = bench.live().join("folder/inner");
+    fs::remove_file(inside.join("f1")).unwrap();
+    fs::write(inside.join("f2"), "x").unwrap();
+    fs::write(inside.join("more"), "not of the set").unwrap();
+    let of_inner = [
+        "folder/inner/f1: missing",
+        "folder/inner/f2: other content from byte 1 on",
+        "folder/inner/more: not of the set",
+        "folder/inner: other attributes",
+    ];
+    assert_eq!(differences(&mut bench), of_inner);
+
+    // Only the mode of this one differs; a folder that is gone is one difference.
+    fs::set_permissions(bench.live().join("folder"), fs::Permissions::from_mode(0o750)).unwrap();
+    fs::remove_dir_all(bench.live().join("folder/gone")).unwrap();
+    let mut all = vec!["folder/gone: missing"];
+    all.extend(of_inner);
+    all.push("folder: other attributes");
+    assert_eq!(differences(&mut bench), all);
+
+    if !is_root() {
+        fs::set_permissions(&inside, fs::Permissions::from_mode(0)).unwrap();
+        let told = differences(&mut bench);
+        fs::set_permissions(&inside, fs::Permissions::from_mode(0o700)).unwrap();
+        let of_inner = told.iter().filter(|line| line.starts_with("folder/inner"));
+        assert_eq!(of_inner.count(), 2, "what cannot be opened is told once: {told:?}");
+    }
+}
+
+/// Thousands of files are gone: the list of what differs keeps its bound, and says how many there are.
+#[test]
+fn what_differs_is_told_up_to_a_bound() {
+    let (mut bench, mut master) = (Bench::new(false), Master::new(1));
+    let folder = master.make(FileId::ROOT, "folder", Kind::Dir, b"");
+    for at in 0..1010 {
+        master.make(folder, &format!("f{at}"), Kind::File, b"");
+    }
+    bench.follow(&mut master);
+    for at in 0..1010 {
+        fs::remove_file(bench.live().join(format!("folder/f{at}"))).unwrap();
+    }
+    let reader = bench.store.reader();
+    let checked = bench.tree().check(&reader, true).unwrap();
+    assert_eq!((checked.differences.len(), checked.more_differences), (1000, 11));
+    assert_eq!(checked.differences[0].path.to_string(), "folder");
 }
 
 /// An admin points a set at a folder with someone's work in it.
