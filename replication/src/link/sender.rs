@@ -25,6 +25,7 @@ use super::{
     socket::Socket,
     throttle::Throttle,
 };
+use crate::clock::mono;
 
 /// How much is written between two looks at the bandwidth limit and the clock.
 const WRITE_BYTES: usize = 64 * 1024;
@@ -258,6 +259,7 @@ impl WriteTask {
             };
             timeout(self.stall, written).await.map_err(|_| LinkError::Stuck(self.stall))??;
             add(&self.shared.counters.sent_bytes, part.len());
+            self.shared.left_at.store(mono().0, Ordering::Relaxed);
         }
         Ok(())
     }
