@@ -16,7 +16,10 @@ pub fn seconds_since(then: MonoTime) -> u64 {
     mono().since(then).as_secs()
 }
 
-/// Returns the instant at which [`mono`] shows `at`.
-pub fn instant(at: MonoTime) -> tokio::time::Instant {
-    tokio::time::Instant::now() + at.since(mono())
+/// Sleeps until [`mono`] shows `at`, or for ever.
+pub async fn sleep_until(at: Option<MonoTime>) {
+    match at {
+        Some(at) => tokio::time::sleep(at.since(mono())).await,
+        None => std::future::pending().await,
+    }
 }

@@ -28,7 +28,10 @@ use tokio::sync::watch;
 use tokio_rustls::TlsStream;
 
 use keepshare_base::{Stamp, StationName};
-use keepshare_proto::codec::{Clocks, DecodeError, EncodeError};
+use keepshare_proto::{
+    MonoTime,
+    codec::{Clocks, DecodeError, EncodeError},
+};
 
 use self::receiver::PeerCheck;
 pub use self::{
@@ -39,6 +42,7 @@ pub use self::{
     sender::LinkSender,
     socket::Socket,
 };
+use crate::clock::mono;
 
 /// The application protocol of links between members.
 pub const LINK_ALPN: &[u8] = b"keepshare-link/1";
@@ -204,6 +208,16 @@ impl LinkControl {
         self.0.bandwidth_bytes_per_s.store(bytes_per_s, Ordering::Relaxed);
     }
 
+    /// Returns when bytes last came, of whole frames or not.
+    pub fn heard_at(&self) -> MonoTime {
+        MonoTime(self.0.heard_at.load(Ordering::Relaxed))
+    }
+
+    /// Returns when bytes last left.
+    pub fn left_at(&self) -> MonoTime {
+        MonoTime(self.0.left_at.load(Ordering::Relaxed))
+    }
+
     /// Ends the link at once; what is queued is lost.
     pub fn close(&self) {
         self.0.close();
@@ -217,6 +231,9 @@ struct Shared {
     bandwidth_bytes_per_s: AtomicU64,
     /// What the other end's clock said in the newest frame that was read; 0 before the first.
     heard: AtomicI64,
+    /// When bytes last came and last left, by the running clock.
+    heard_at: AtomicU64,
+    left_at: AtomicU64,
     state: watch::Sender<State>,
     /// Why the writing task gave up, for the receiving half to tell.
     fault: Mutex<Option<LinkError>>,
@@ -293,6 +310,8 @@ fn open(
         counters: Counters::default(),
         bandwidth_bytes_per_s: AtomicU64::new(options.bandwidth_bytes_per_s),
         heard: AtomicI64::new(0),
+        heard_at: AtomicU64::new(mono().0),
+        left_at: AtomicU64::new(mono().0),
         state: watch::Sender::new(State::Open),
         fault: Mutex::new(None),
     });

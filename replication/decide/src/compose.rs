@@ -166,6 +166,32 @@ pub struct Again {
 }
 
 impl Again {
+    /// Has attributes read again a little later that may have changed since they were seen without another time; tells whether
+    /// they may. The map must say so, too, for the scan after a crash.
+    fn doubt_attributes(&mut self, when: When, file: FileId, record: &mut FileRecord) -> bool {
+        let is_racy = when.is_racy(record.signature.ctime);
+        if is_racy {
+            self.unsure.push(file);
+            record.signature.ctime = FileTime::default();
+        }
+        is_racy
+    }
+
+    /// The same of a file that nobody has read: its content, too, may be another under the same times.
+    pub(crate) fn doubt_unread(
+        &mut self,
+        when: When,
+        file: FileId,
+        record: &mut FileRecord,
+    ) -> bool {
+        let is_racy = record.meta.kind == Kind::File && when.is_racy(record.signature.mtime);
+        if is_racy {
+            self.racy.push(file);
+            record.signature.mtime = FileTime::default();
+        }
+        is_racy || self.doubt_attributes(when, file, record)
+    }
+
     /// Puts it on the agenda.
     pub fn put_on(self, agenda: &mut Agenda, now: MonoTime) {
         let task = |touch| FileTask { touch, ..FileTask::default() };

@@ -1,6 +1,9 @@
 //! A ledger in memory and a folder of facts, for the tests of what decides.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    convert::Infallible,
+};
 
 use keepshare_base::{Change, Epoch, FileId, FileTime, Kind, Meta, Name, OriginId, Owner, Stamp};
 use keepshare_proto::{MonoTime, cut::CutRule};
@@ -9,8 +12,9 @@ use crate::{
     AtName, Failure, FileRecord, Inode, Known, Ledger, Looked, NoFolder, Seed, Seen, Signature,
     agenda::{Agenda, FileTask, NameTask, Strangers},
     compose::{Composed, Composer, Done, Got, Row, Want, When, cutting::Cutting},
-    look::{Ask, Context, Fact, Findings, Look},
+    look::{Ask, Context, Fact, Findings, Look, SeenFile},
     memory::Memory,
+    turn::{Content, Listed, Survey, TakePart, Told, Turn},
 };
 
 mod agendas;
@@ -138,6 +142,53 @@ impl Folder {
     }
 }
 
+impl Survey<Memory> for Folder {
+    fn answer(&mut self, map: &Memory, ask: &Ask) -> Result<Fact, Infallible> {
+        Ok(Self::answer(self, map, ask))
+    }
+
+    fn forget_folders(&mut self) {}
+
+    fn is_in_place(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn list(
+        &mut self,
+        _map: &Memory,
+        _folder: FileId,
+        _record: &FileRecord,
+    ) -> Result<Result<Listed, NoFolder>, Infallible> {
+        unimplemented!("tests tell of names")
+    }
+
+    fn meta(
+        &mut self,
+        _map: &Memory,
+        _file: FileId,
+        at: &SeenFile,
+    ) -> Result<Result<Meta, Failure>, Infallible> {
+        Ok(Ok(meta(&at.seen)))
+    }
+
+    fn folder_meta(
+        &mut self,
+        _map: &Memory,
+        _folder: FileId,
+    ) -> Result<Option<(Seen, Meta)>, Infallible> {
+        Ok(None)
+    }
+
+    fn read(
+        &mut self,
+        _map: &mut Memory,
+        _content: Content<'_>,
+        _part: &mut TakePart<'_, Memory>,
+    ) -> Result<Got, Infallible> {
+        unimplemented!("the first scan reads nothing")
+    }
+}
+
 pub(crate) fn id(counter: u64) -> FileId {
     FileId { origin: OriginId(1), epoch: Epoch::FIRST, counter }
 }
@@ -248,6 +299,22 @@ impl Source {
         let mut composed = composer.end(&mut self.map).unwrap();
         std::mem::take(&mut composed.again).put_on(&mut self.agenda, now);
         composed
+    }
+
+    /// Looks as the first scan does, where a file system's times do not tell every modification.
+    pub(crate) fn learn(&mut self, now: MonoTime) {
+        let found = self.look(now);
+        let stamp = Stamp(1_000_000_000 + i64::try_from(now.0).unwrap());
+        let mut turn = Turn {
+            ledger: &mut self.map,
+            survey: &mut self.folder,
+            agenda: &mut self.agenda,
+            cutting: &mut self.cutting,
+            when: When { stamp, now, exact_times: false },
+            told: Told::default(),
+        };
+        let again = turn.learn(&found).unwrap();
+        again.put_on(&mut self.agenda, now);
     }
 
     /// Takes turns until nothing is due any more, and returns when that was.

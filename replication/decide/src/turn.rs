@@ -12,7 +12,8 @@ use crate::{
     Signature,
     agenda::{self, Agenda, FileTask, NameTask},
     compose::{
-        Composed, Composer, Got, RestoreNote, Row, STEPLESS_BYTES_MAX, Want, When, cutting::Cutting,
+        Again, Composed, Composer, Got, RestoreNote, Row, STEPLESS_BYTES_MAX, Want, When,
+        cutting::Cutting,
     },
     look::{Ask, Context, Fact, Findings, Look, SeenFile},
 };
@@ -300,23 +301,32 @@ impl<'a, L: Ledger, S: Survey<L>> Turn<'a, L, S> {
         Ok(())
     }
 
-    /// Takes what the first scan saw into the map: nothing is journaled, because nobody has anything yet.
-    pub fn learn(&mut self, found: &Findings) -> Result<(), L::Error> {
+    /// Takes what the first scan saw into the map: nothing is journaled, because nobody has anything yet. Returns what is to be
+    /// looked at again.
+    ///
+    /// A mirror calls what it reads by the scan's end where the times are those that the scan saw. What was just being written
+    /// may be something else under the same times, and a mirror does not take it for that.
+    pub fn learn(&mut self, found: &Findings) -> Result<Again, L::Error> {
+        let mut again = Again::default();
         for (file, at) in &found.files {
             let Some(mut record) = self.ledger.record(*file)? else { continue };
+            let mut is_new = false;
             if !at.born
                 && record.signature != at.seen.signature
                 && let Ok(meta) = self.survey.meta(self.ledger, *file, at)?
             {
                 record.learn(&meta, at.seen.signature);
                 record.hash = None;
+                is_new = true;
+            }
+            if again.doubt_unread(self.when, *file, &mut record) || is_new {
                 self.ledger.set_record(*file, &record)?;
             }
             if let Some(what) = record.meta.left_out() {
                 self.told.partial.push(((at.parent, at.name.clone()), what));
             }
         }
-        Ok(())
+        Ok(again)
     }
 
     /// Reads what may differ, and journals what was found, and that the states of `cuts` are versions.

@@ -10,10 +10,13 @@ mod backoff;
 pub mod codec;
 pub mod cut;
 pub mod epochs;
+mod heard;
 mod message;
 pub mod receiver;
 pub mod restore;
 pub mod shipper;
+#[cfg(test)]
+mod slow_line;
 mod text;
 mod time;
 mod window;

@@ -19,8 +19,9 @@ pub use self::io::{Commit, Input, Output, ReceiverOptions, Standing, Ticket};
 use self::{error::Wrong, listing::Mirroring, order::Gap};
 use crate::{
     Frame, Hello, Message, MonoTime, Refusal, Text, WINDOW_BYTES_MAX, Welcome,
+    heard::Heard,
     restore::{Asking, Step as RestoreStep},
-    shipper::LINK_TIMEOUT,
+    shipper::PING_AFTER,
     window::held,
 };
 
@@ -45,7 +46,9 @@ pub struct Receiver {
     stopped: Option<Text>,
     /// What the live tree shows.
     live: Option<(Epoch, Seq)>,
-    last_heard: MonoTime,
+    heard: Heard,
+    /// When the master was last told that a part of a frame came, or that was last thought of.
+    last_sign: MonoTime,
     restores: Asking,
     outputs: VecDeque<Output>,
 }
@@ -113,7 +116,8 @@ impl Receiver {
             full: None,
             stopped: None,
             live: None,
-            last_heard: MonoTime(0),
+            heard: Heard::default(),
+            last_sign: MonoTime(0),
             restores: Asking::default(),
             outputs: VecDeque::new(),
         }
@@ -121,9 +125,16 @@ impl Receiver {
 
     /// Takes one input.
     pub fn handle_input(&mut self, now: MonoTime, input: Input) {
+        if !self.wants_input() {
+            // Silence is ours while we do not read.
+            self.heard.frame(now);
+        }
         match input {
             Input::Connected { peer } => self.on_connected(now, peer),
             Input::Received(frame) => self.on_frame(now, frame),
+            Input::Heard { at } => {
+                self.heard.bytes(at);
+            }
             Input::Disconnected => self.leave(),
             Input::Standing(standing) => self.on_standing(now, standing),
             Input::Fenced { epoch } => self.on_fenced(now, epoch),
@@ -150,10 +161,9 @@ impl Receiver {
     pub fn poll_timeout(&self) -> Option<MonoTime> {
         let link = match self.state {
             State::Away => None,
-            State::Greeting => Some(self.last_heard + HELLO_TIMEOUT),
-            // Silence is ours while we do not read.
+            State::Greeting => Some(self.dead_at()),
             _ if !self.wants_input() => None,
-            _ => Some(self.last_heard + LINK_TIMEOUT),
+            _ => Some(self.dead_at().min(self.next_sign())),
         };
         link.into_iter().chain(self.restores.deadline()).min()
     }
@@ -172,26 +182,44 @@ impl Receiver {
         self.leave();
         self.state = State::Greeting;
         self.peer = Some(peer);
-        self.last_heard = now;
+        self.heard.frame(now);
     }
 
     fn on_timeout(&mut self, now: MonoTime) {
         self.restores.on_timeout(now);
-        let patience = match self.state {
-            State::Away => return,
-            State::Greeting => HELLO_TIMEOUT,
-            _ => LINK_TIMEOUT,
-        };
-        if self.wants_input() && self.last_heard + patience <= now {
-            self.disconnect("the master has gone silent");
+        if matches!(self.state, State::Away) || !self.wants_input() {
+            return;
         }
+        if self.dead_at() <= now {
+            self.disconnect("the master has gone silent");
+        } else if self.is_greeted() && self.next_sign() <= now {
+            self.last_sign = now;
+            // Over a slow line its pings wait behind what it sends, and there is nothing else to answer yet.
+            if self.heard.is_amid_frame() {
+                self.send(Message::Pong);
+            }
+        }
+    }
+
+    /// Returns from when on the link is dead, if nothing comes until then.
+    fn dead_at(&self) -> MonoTime {
+        match self.state {
+            // A hello is short: parts of it are no reason to wait longer.
+            State::Greeting => self.heard.last_frame() + HELLO_TIMEOUT,
+            _ => self.heard.dead_at(),
+        }
+    }
+
+    /// Returns when the master is to be told that what it sends arrives.
+    fn next_sign(&self) -> MonoTime {
+        self.heard.last_frame().max(self.last_sign) + PING_AFTER
     }
 
     fn on_frame(&mut self, now: MonoTime, frame: Frame) {
         if matches!(self.state, State::Away) {
             return;
         }
-        self.last_heard = now;
+        self.heard.frame(now);
         if let Err(wrong) = self.on_message(now, frame) {
             let reason = wrong.to_string();
             self.alarm(&format!("what a master sent was refused: {reason}"));

@@ -23,16 +23,17 @@ use self::{following::Following, mirroring::Mirroring};
 use crate::{
     Backoff, Frame, Hello, Message, MirrorReason, MonoTime, Place, Refusal, Text,
     epochs::Disagreement,
+    heard::Heard,
     restore::{Answering, Step},
 };
 
 /// After so long without sending anything, a ping goes out.
 pub const PING_AFTER: Duration = Duration::from_secs(5);
 
-/// A link on which nothing came for so long is dead.
-pub const LINK_TIMEOUT: Duration = Duration::from_secs(20);
-
 /// A station that owes an answer and has space for what was sent gives it within this time, or the link is tried anew.
+///
+/// The time runs while nothing moves: not while bytes of what is queued still leave, nor while a part of a frame comes. What is
+/// queued is bounded by the window, so a station that takes it in slowly and answers nothing is left after that at the latest.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long connecting may take.
@@ -64,8 +65,8 @@ pub struct Shipper {
     alarmed: Vec<AlarmKind>,
     waiting: Option<Text>,
     last_sent: MonoTime,
-    last_heard: MonoTime,
-    /// When the station last took a step forward, or owed none.
+    heard: Heard,
+    /// When the station last took a step forward, or owed none, or was seen on the way to it.
     last_step: MonoTime,
     restores: Answering,
     outputs: VecDeque<Output>,
@@ -110,7 +111,7 @@ impl Shipper {
             alarmed: Vec::new(),
             waiting: None,
             last_sent: MonoTime(0),
-            last_heard: MonoTime(0),
+            heard: Heard::default(),
             last_step: MonoTime(0),
             restores: Answering::default(),
             outputs: VecDeque::new(),
@@ -124,6 +125,8 @@ impl Shipper {
             Input::Journal(head) => self.on_journal(now, head),
             Input::Connected => self.on_connected(now),
             Input::Received(frame) => self.on_frame(now, frame),
+            Input::Heard { at } => self.on_heard(at),
+            Input::Left { at } => self.last_step = self.last_step.max(at),
             Input::Disconnected => self.on_disconnected(now),
             Input::JournalHash { seq, running } => self.on_hash(seq, running),
             Input::JournalRead(entries) => self.on_read(now, entries),
@@ -162,7 +165,7 @@ impl Shipper {
             | State::Judging { .. }
             | State::Following(_)
             | State::Mirroring(_) => {
-                let link = (self.last_sent + PING_AFTER).min(self.last_heard + LINK_TIMEOUT);
+                let link = (self.last_sent + PING_AFTER).min(self.heard.dead_at());
                 let answer = self.is_owed().then_some(self.last_step + ANSWER_TIMEOUT);
                 [Some(link), answer, self.restores.deadline()].into_iter().flatten().min()
             }
@@ -213,7 +216,7 @@ impl Shipper {
     fn on_connected(&mut self, now: MonoTime) {
         let (State::Connecting { .. }, Some(head)) = (&self.state, self.head) else { return };
         self.state = State::Greeting;
-        self.last_heard = now;
+        self.heard.frame(now);
         self.waiting = None;
         // The live tree may have been lost since; the destination says it anew.
         self.live = None;
@@ -253,7 +256,7 @@ impl Shipper {
             | State::Following(_)
             | State::Mirroring(_) => {
                 self.restores.on_timeout(now);
-                if self.last_heard + LINK_TIMEOUT <= now {
+                if self.heard.dead_at() <= now {
                     self.disconnect_for_a_while(now, "the station has gone silent");
                 } else if self.is_owed() && self.last_step + ANSWER_TIMEOUT <= now {
                     self.disconnect_for_a_while(now, "the station does not answer what was sent");
@@ -268,10 +271,16 @@ impl Shipper {
         if matches!(self.state, State::Away { .. } | State::Connecting { .. }) {
             return;
         }
-        self.last_heard = now;
+        self.heard.frame(now);
         if let Err(reason) = self.on_message(now, frame) {
             self.alarm(AlarmKind::Protocol, reason);
             self.disconnect_for_a_while(now, reason);
+        }
+    }
+
+    fn on_heard(&mut self, at: MonoTime) {
+        if self.heard.bytes(at) {
+            self.last_step = self.last_step.max(at);
         }
     }
 

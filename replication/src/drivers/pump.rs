@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::link::{Link, LinkControl, LinkCounts, LinkError, LinkReceiver};
 use keepshare_base::{StationName, chain};
 use keepshare_host::clock;
-use keepshare_proto::{CHANGE_WEIGHT_MIN, Frame, WINDOW_BYTES_MAX, codec::Clocks};
+use keepshare_proto::{CHANGE_WEIGHT_MIN, Frame, MonoTime, WINDOW_BYTES_MAX, codec::Clocks};
 use rustls::pki_types::CertificateDer;
 
 /// A link that is up.
@@ -138,6 +138,18 @@ impl Pump {
             Incoming::Link { receiver, .. } => receiver.clocks(),
             Incoming::Here { .. } => Clocks { sent: Some(clock::now()), heard: None },
         }
+    }
+
+    /// Returns when bytes last came, of whole messages or not; none where both ends are in this process.
+    pub fn heard_at(&self) -> Option<MonoTime> {
+        self.control().map(|control| control.heard_at())
+    }
+
+    /// Returns when bytes last left of what is queued; none where nothing waits.
+    pub fn left_at(&self) -> Option<MonoTime> {
+        let control = self.control()?;
+        let waits = self.waiting.frames.load(Ordering::Relaxed) > 0;
+        (waits || control.counts().queued_bytes > 0).then(|| control.left_at())
     }
 
     /// Queues a message; the link ends after what is queued when this is dropped.

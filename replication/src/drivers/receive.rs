@@ -34,8 +34,8 @@ use keepshare_versioning::{
 pub use self::keeping::failures;
 use self::keeping::watch_status;
 use crate::{
-    clock::{instant, mono},
-    drivers::{Alarms, Wanted, pump::Pump, ship::sleep_until},
+    clock::{mono, sleep_until},
+    drivers::{Alarms, Wanted, pump::Pump},
     kept::{files_page, names_page, standing},
     link::LinkError,
 };
@@ -146,7 +146,7 @@ impl Receive {
         };
         loop {
             driver.drain();
-            let timeout = driver.receiver.poll_timeout().map(instant);
+            let timeout = driver.receiver.poll_timeout();
             let wants_input = driver.receiver.wants_input();
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
@@ -157,7 +157,7 @@ impl Receive {
                 Some(done) = driver.jobs.join_next() => driver.done(done),
                 Ok(()) = status.changed() => driver.look_at_store(),
                 _ = tick.tick() => driver.tick(),
-                () = sleep_until(timeout) => driver.handle(Input::TimedOut),
+                () = sleep_until(timeout) => driver.timed_out(),
             }
         }
     }
@@ -166,6 +166,13 @@ impl Receive {
 impl Driver {
     fn handle(&mut self, input: Input) {
         self.receiver.handle_input(mono(), input);
+    }
+
+    fn timed_out(&mut self) {
+        if let Some(at) = self.pump.as_ref().and_then(Pump::heard_at) {
+            self.handle(Input::Heard { at });
+        }
+        self.handle(Input::TimedOut);
     }
 
     fn drain(&mut self) {

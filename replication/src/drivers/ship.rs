@@ -120,7 +120,7 @@ impl Ship {
         loop {
             driver.drain();
             driver.show_progress();
-            let timeout = driver.shipper.poll_timeout().map(clock::instant);
+            let timeout = driver.shipper.poll_timeout();
             let input = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
                 received = receive(&mut driver.pump) => driver.received(received),
@@ -133,7 +133,7 @@ impl Ship {
                 () = wanted.notified() => Some(Input::MirrorWanted),
                 Ok(()) = driver.fenced.changed() => driver.stop_where_fenced(),
                 Ok(()) = moves.changed() => driver.look_at_address(),
-                () = sleep_until(timeout) => Some(Input::TimedOut),
+                () = clock::sleep_until(timeout) => driver.timed_out(),
                 _ = tick.tick() => {
                     driver.show();
                     None
@@ -178,6 +178,15 @@ impl Driver {
 
     fn handle(&mut self, input: Input) {
         self.shipper.handle_input(clock::mono(), input);
+    }
+
+    fn timed_out(&mut self) -> Option<Input> {
+        let (heard, left) =
+            self.pump.as_ref().map_or((None, None), |p| (p.heard_at(), p.left_at()));
+        let heard = heard.map(|at| Input::Heard { at });
+        let left = left.map(|at| Input::Left { at });
+        heard.into_iter().chain(left).for_each(|input| self.handle(input));
+        Some(Input::TimedOut)
     }
 
     fn drain(&mut self) {
@@ -473,14 +482,6 @@ fn last_acked(source: &SourceHandle, to: &str) -> Option<Place> {
 async fn receive(pump: &mut Option<Pump>) -> Result<Frame, LinkError> {
     match pump {
         Some(pump) => pump.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Sleeps until then, or for ever.
-pub async fn sleep_until(at: Option<tokio::time::Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

@@ -3,7 +3,10 @@
 //! Nothing is read ahead of what the caller asks for, so a station that is busy slows down whoever sends to it and
 //! nobody else.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use rustls::pki_types::CertificateDer;
 use tokio::{
@@ -19,6 +22,7 @@ use keepshare_proto::{Frame, codec::Clocks};
 use super::{
     Credentials, LinkControl, LinkError, Shared, State, add, input::Input, socket::Socket,
 };
+use crate::clock::mono;
 
 /// How often an open link asks whether the other end still counts.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -108,6 +112,7 @@ impl LinkReceiver {
                 0 => Err(LinkError::Cut),
                 bytes => {
                     self.heard = Instant::now();
+                    self.shared.heard_at.store(mono().0, Ordering::Relaxed);
                     self.input.arrived(bytes);
                     add(&self.shared.counters.received_bytes, bytes);
                     Ok(())

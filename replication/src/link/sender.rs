@@ -25,9 +25,13 @@ use super::{
     socket::Socket,
     throttle::Throttle,
 };
+use crate::clock::mono;
 
-/// How much is written between two looks at the bandwidth limit and the clock.
-const WRITE_BYTES: usize = 64 * 1024;
+/// How much is written between two looks at the bandwidth limit and the clock, at most.
+const WRITE_BYTES_MAX: usize = 64 * 1024;
+
+/// How much is, where the limit gives less than that in a second: the other end is to hear something while it waits.
+const WRITE_BYTES_MIN: usize = 1024;
 
 /// How long the end of a link waits for its last bytes to leave.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -245,9 +249,10 @@ impl WriteTask {
         Ok(())
     }
 
-    async fn write(&mut self, wire: &[u8]) -> Result<(), LinkError> {
-        for part in wire.chunks(WRITE_BYTES) {
+    async fn write(&mut self, mut wire: &[u8]) -> Result<(), LinkError> {
+        while !wire.is_empty() {
             let limit = self.shared.bandwidth_bytes_per_s.load(Ordering::Relaxed);
+            let (part, rest) = wire.split_at(wire.len().min(write_bytes(limit)));
             let wait = self.throttle.take(self.started.elapsed(), part.len(), Some(limit));
             if !wait.is_zero() {
                 sleep(wait).await;
@@ -258,6 +263,8 @@ impl WriteTask {
             };
             timeout(self.stall, written).await.map_err(|_| LinkError::Stuck(self.stall))??;
             add(&self.shared.counters.sent_bytes, part.len());
+            self.shared.left_at.store(mono().0, Ordering::Relaxed);
+            wire = rest;
         }
         Ok(())
     }
@@ -266,5 +273,13 @@ impl WriteTask {
         add(&self.shared.counters.sent_raw_bytes, raw_bytes);
         self.shared.counters.queued_bytes.fetch_sub(raw_bytes as u64, Ordering::Relaxed);
         self.room.add_permits(raw_bytes);
+    }
+}
+
+/// Returns how much is written at once under this limit: what it gives in a second.
+fn write_bytes(limit_bytes_per_s: u64) -> usize {
+    match usize::try_from(limit_bytes_per_s) {
+        Ok(0) | Err(_) => WRITE_BYTES_MAX,
+        Ok(limit) => limit.clamp(WRITE_BYTES_MIN, WRITE_BYTES_MAX),
     }
 }

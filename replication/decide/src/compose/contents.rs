@@ -104,12 +104,7 @@ impl Composer<'_> {
 
     /// Has attributes read again a little later that may have changed since without another time; tells whether they may.
     pub(super) fn doubt_attributes(&mut self, file: FileId, record: &mut FileRecord) -> bool {
-        let is_racy = self.when.is_racy(record.signature.ctime);
-        if is_racy {
-            self.out.again.unsure.push(file);
-            record.signature.ctime = FileTime::default();
-        }
-        is_racy
+        self.out.again.doubt_attributes(self.when, file, record)
     }
 
     /// Takes the attributes of a file that was not read.

@@ -1,8 +1,9 @@
 //! What a round believes of what it sees.
 
-use keepshare_base::Kind;
+use keepshare_base::{ContentHash, FileTime, Kind};
 
 use super::{Source, at};
+use crate::Known;
 
 fn with(files: &[(&str, u64)]) -> Source {
     let mut source = Source::new();
@@ -150,4 +151,51 @@ fn a_file_that_lost_one_of_two_names_stays() {
     source.told("a");
     source.rest(at(200));
     assert_eq!(source.told_names(), ["b", "-a"]);
+}
+
+/// A mirror takes what it reads under the times that the first scan saw for what was there then, and names it so. What was written
+/// a moment before that may be written again without another time: two mirrors gave two contents one name.
+#[test]
+fn what_was_just_written_when_the_first_scan_saw_it_is_read_before_it_is_believed() {
+    let mut source = Source::new();
+    source.folder.make("a", 2, Kind::File);
+    source.folder.write("a", 1000, "one");
+    source.told("a");
+    source.learn(at(5));
+    source.folder.write("a", 1000, "two");
+    let (file, seen) = (source.file("a"), source.folder.objects["a"].signature);
+    let known = source.map.record(file).unwrap().unwrap();
+    assert_ne!(known.signature, seen, "a mirror would believe it");
+    source.rest(at(6));
+    let rows: Vec<_> = source.map.journal.iter().flat_map(|change| &change.files).collect();
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!(rows[0].hash, Some(ContentHash::of(b"two")));
+}
+
+/// And so its attributes, which leave another time alone.
+#[test]
+fn what_was_just_made_when_the_first_scan_saw_it_has_its_attributes_read_again() {
+    let mut source = Source::new();
+    source.folder.make("d", 2, Kind::Dir);
+    let time = FileTime { secs: 1000, nanos: 0 };
+    source.folder.objects.get_mut("d").unwrap().signature.ctime = time;
+    source.told("d");
+    source.learn(at(5));
+    source.folder.objects.get_mut("d").unwrap().mode = 0o700;
+    source.rest(at(6));
+    let rows: Vec<_> = source.map.journal.iter().flat_map(|change| &change.files).collect();
+    assert_eq!(rows.iter().map(|row| row.meta.mode).collect::<Vec<_>>(), [0o700]);
+}
+
+/// What was left alone for a while is what the first scan saw, and is not read for it.
+#[test]
+fn what_rested_when_the_first_scan_saw_it_is_believed() {
+    let mut source = Source::new();
+    source.folder.make("a", 2, Kind::File);
+    source.folder.write("a", 1000, "one");
+    source.told("a");
+    source.learn(at(50));
+    let (file, seen) = (source.file("a"), source.folder.objects["a"].signature);
+    assert_eq!(source.map.record(file).unwrap().unwrap().signature, seen);
+    assert!(source.agenda.is_empty(), "{:?}", source.agenda);
 }

@@ -5,7 +5,7 @@ use keepshare_base::{
 };
 
 use crate::{
-    FileLine, Frame, NameLine, Place, Text,
+    FileLine, Frame, MonoTime, NameLine, Place, Text,
     restore::{StationInput, StationOutput},
 };
 
@@ -60,6 +60,11 @@ pub enum Input {
     },
     /// A frame came.
     Received(Frame),
+    /// When bytes last came, of whole frames or not; to be given before `TimedOut`.
+    Heard {
+        /// When.
+        at: MonoTime,
+    },
     /// The link ended.
     Disconnected,
     /// The answer to [`Output::ReadStanding`].

@@ -520,8 +520,12 @@ fn no_more_is_read_than_the_store_can_be_given() {
     }
     assert!(bytes > WINDOW_BYTES_MAX, "an honest master's whole window is read");
     assert_eq!(station.0.poll_timeout(), None, "silence is ours while we do not read");
-    station.committed(1);
+    station.outputs();
+    station.0.handle_input(at(100), Input::Committed { through: Ticket(1) });
     assert!(station.0.wants_input());
+    station.outputs();
+    station.0.handle_input(at(119), Input::TimedOut);
+    assert_eq!(station.outputs(), [], "nor is it the master's right after");
 }
 
 #[test]
@@ -539,4 +543,53 @@ fn silence_ends_a_link() {
     assert_eq!(station.outputs(), []);
     station.0.handle_input(at(40), Input::TimedOut);
     assert!(matches!(station.outputs()[..], [Output::Disconnect { .. }]));
+}
+
+/// A frame may take long over a slow line, and the master is to know that it arrives: its pings wait behind it.
+#[test]
+fn bytes_of_a_frame_are_no_silence() {
+    let mut station = Station::open_at(4);
+    for seconds in (6..=596).step_by(5) {
+        assert_eq!(station.0.poll_timeout(), Some(at(seconds)));
+        station.0.handle_input(at(seconds), Input::Heard { at: at(seconds - 1) });
+        station.0.handle_input(at(seconds), Input::TimedOut);
+        assert_eq!(station.sent(), [Message::Pong]);
+    }
+    station.0.handle_input(at(599), Input::Received(change(1, 5).into()));
+    assert_eq!(station.commits(), [(5, true)]);
+
+    station.0.handle_input(at(610), Input::Heard { at: at(600) });
+    station.0.handle_input(at(619), Input::TimedOut);
+    assert_eq!(station.sent(), [Message::Pong]);
+    station.0.handle_input(at(620), Input::TimedOut);
+    assert!(matches!(station.outputs()[..], [Output::Disconnect { .. }]), "they stopped coming");
+}
+
+/// Between frames there is nothing to tell of: an idle link says no more than what is asked.
+#[test]
+fn what_came_with_the_last_frame_is_no_part_of_another() {
+    let mut station = Station::open_at(4);
+    station.0.handle_input(at(6), Input::Heard { at: at(1) });
+    station.0.handle_input(at(6), Input::TimedOut);
+    assert_eq!(station.outputs(), []);
+    assert_eq!(station.0.poll_timeout(), Some(at(11)));
+}
+
+/// Whoever lets a byte drip now and then would hold a link for ever.
+#[test]
+fn a_frame_that_does_not_end_ends_the_link() {
+    let mut station = Station::open_at(4);
+    for seconds in 2..601 {
+        station.0.handle_input(at(seconds), Input::Heard { at: at(seconds) });
+        station.0.handle_input(at(seconds), Input::TimedOut);
+        assert!(station.0.is_open(), "{seconds}");
+    }
+    station.0.handle_input(at(601), Input::Heard { at: at(601) });
+    station.0.handle_input(at(601), Input::TimedOut);
+    assert!(!station.0.is_open());
+
+    let mut station = Station::connected();
+    station.0.handle_input(at(11), Input::Heard { at: at(11) });
+    station.0.handle_input(at(11), Input::TimedOut);
+    assert!(matches!(station.outputs()[..], [Output::Disconnect { .. }]), "a hello is short");
 }

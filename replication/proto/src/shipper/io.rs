@@ -3,7 +3,7 @@
 use keepshare_base::{Epoch, FilledChange, OriginId, Position, RunningHash, Seq, SetName, Stamp};
 
 use crate::{
-    FileLine, Frame, MirrorReason, NameLine, Place, SetSettings, Text,
+    FileLine, Frame, MirrorReason, MonoTime, NameLine, Place, SetSettings, Text,
     epochs::{Disagreement, Verdict},
     restore::{MasterInput, MasterOutput},
 };
@@ -61,6 +61,16 @@ pub enum Input {
     Connected,
     /// A frame came.
     Received(Frame),
+    /// When bytes last came, of whole frames or not; to be given before `TimedOut`.
+    Heard {
+        /// When.
+        at: MonoTime,
+    },
+    /// When bytes last left of what is queued, where more waits; to be given before `TimedOut`.
+    Left {
+        /// When.
+        at: MonoTime,
+    },
     /// The connection ended, or did not come about.
     Disconnected,
     /// The answer to [`Output::ReadHash`]; `None` where the journal no longer knows.

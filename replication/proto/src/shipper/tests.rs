@@ -570,6 +570,42 @@ fn a_live_tree_that_is_gone_is_not_shown() {
     assert_eq!(master.0.live(), Some((epoch(2), Seq(20))));
 }
 
+/// What has not left cannot be answered; what has, is to be.
+#[test]
+fn no_answer_is_waited_for_while_the_queue_still_leaves() {
+    let mut master = Master::following(19);
+    master.give(Input::JournalRead(vec![entry(20, 10)]));
+    let mut second = |seconds, left| {
+        master.0.handle_input(at(seconds), Input::Received(Message::Pong.into()));
+        master.0.handle_input(at(seconds), Input::Left { at: at(left) });
+        master.0.handle_input(at(seconds), Input::TimedOut);
+        master.0.doing()
+    };
+    for seconds in 2..600 {
+        assert_eq!(second(seconds, seconds), Doing::Following, "{seconds}");
+    }
+    for seconds in 600..659 {
+        assert_eq!(second(seconds, 599), Doing::Following, "{seconds}");
+    }
+    assert_eq!(second(659, 599), Doing::Away);
+}
+
+/// A page of a listing may take long, too; one that never ends is waited for as long as any frame.
+#[test]
+fn a_page_that_still_comes_is_waited_for() {
+    for stops_at in [100, 2000] {
+        let mut master = Master::welcomed(None, None, 2, false);
+        master.give(mirror_started(1, 20));
+        let gone = (2..1000).find(|seconds| {
+            let heard = at(stops_at.min(*seconds));
+            master.0.handle_input(at(*seconds), Input::Heard { at: heard });
+            master.0.handle_input(at(*seconds), Input::TimedOut);
+            master.0.doing() == Doing::Away
+        });
+        assert_eq!(gone, Some(601.min(stops_at + 20)));
+    }
+}
+
 /// Two changes that nobody can tell apart would be worse than one that waits.
 /// A station may come back with its live tree damaged: what it showed over an earlier link says nothing.
 #[test]

@@ -161,7 +161,7 @@ impl Turn<'_, '_> {
         let mut found = self.deciding.look(finished, self.seed, is_silent)?;
         self.note(&mut found)?;
         if is_silent {
-            self.deciding.learn(&found)?;
+            self.left.composed.again = self.deciding.learn(&found)?;
         } else {
             self.begin_big(std::mem::take(&mut found.big))?;
             self.drop_nameless(&mut ready)?;

@@ -163,6 +163,27 @@ async fn a_bandwidth_limit_is_kept() {
     assert!(started.elapsed() >= Duration::from_millis(450), "{:?}", started.elapsed());
 }
 
+/// Over a slow line a frame takes longer than any patience with silence: what moves of it is to be seen at both ends.
+#[tokio::test]
+async fn a_frame_on_its_way_is_heard_before_it_is_whole() {
+    let (a, mut b, _listener) = Cluster::new().pair(LinkOptions::default()).await;
+    let (sending, hearing) = (a.sender.control(), b.receiver.control());
+    sending.set_bandwidth(400_000);
+    let (left, heard) = (sending.left_at(), hearing.heard_at());
+    let frame = noise(0, 600_000, &mut seeded());
+    a.sender.send(frame.clone()).await.unwrap();
+    let mut came = Box::pin(b.receiver.recv());
+    soon(async {
+        while hearing.heard_at() == heard {
+            let early = timeout(Duration::from_millis(1), &mut came).await;
+            assert!(early.is_err(), "it was whole before anything of it was heard");
+        }
+    })
+    .await;
+    assert!(sending.left_at() > left && sending.counts().queued_bytes > 0);
+    assert_eq!(soon(came).await.unwrap(), frame);
+}
+
 #[tokio::test]
 async fn a_link_that_falls_silent_ends() {
     let options =

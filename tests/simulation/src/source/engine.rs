@@ -123,7 +123,8 @@ impl Engine {
         let Ok(()) = turn.read_folders();
         let Ok(found) = turn.look(Vec::new(), &Seed::new(), self.is_silent);
         if self.is_silent {
-            let Ok(()) = turn.learn(&found);
+            let Ok(again) = turn.learn(&found);
+            composed.again = again;
         } else {
             found.lost.iter().for_each(|(file, _)| drop(self.restores.remove(file)));
             let restores = self.restores.clone();
