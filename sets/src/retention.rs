@@ -102,14 +102,14 @@ impl Retention {
     /// Opens that of a copy in its folder.
     pub fn open(set: &SetName, dir: &Path, stopping: watch::Receiver<bool>) -> Outcome<Self> {
         let file = dir.join(FILE);
+        let cannot = || format!("cannot read {}", file.display());
         let written = match std::fs::read_to_string(&file) {
-            Ok(text) => toml::from_str(&text)
-                .map_err(anyhow::Error::new)
-                .and_then(|written: Written| written.policy().map(|_| written).map_err(Into::into)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Written::default()),
-            Err(error) => Err(anyhow::Error::new(error)),
+            Ok(text) => toml::from_str(&text).with_context(cannot)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Written::default(),
+            Err(error) => return Err(anyhow::Error::new(error).context(cannot()).into()),
         };
-        let written = written.with_context(|| format!("cannot read {}", file.display()))?;
+        // Rather than thin by another policy it does not open.
+        written.policy().map_err(|failure| failure.context(cannot()))?;
         Ok(Self {
             set: set.clone(),
             file,
