@@ -17,6 +17,8 @@ use keepshare_control::{
     router::Answers,
 };
 use keepshare_sets::{
+    parts::Running,
+    record::SetRecord,
     replica::Replica,
     retention::{self, Standing},
 };
@@ -153,15 +155,19 @@ impl Answers<RetentionApply> for StationAnswers {
 }
 
 impl StationAnswers {
-    fn copies(&self) -> impl Iterator<Item = (&Arc<Station>, SetName, Arc<Replica>)> {
-        let sets = |station| Station::sets(station).into_iter().map(move |set| (station, set));
-        self.stations.iter().flat_map(sets).filter_map(|(station, (record, running))| {
-            Some((station, record.name, Arc::clone(running.copy()?)))
-        })
+    fn copies(&self) -> Vec<(&Arc<Station>, SetName, Arc<Replica>)> {
+        let of = |station: &'_ Arc<Station>| {
+            let kept = |(record, running): (SetRecord, Running)| {
+                Some((record.name, Arc::clone(running.copy()?)))
+            };
+            station.sets().into_iter().filter_map(kept).collect::<Vec<_>>()
+        };
+        let with = |station| of(station).into_iter().map(move |(name, copy)| (station, name, copy));
+        self.stations.iter().flat_map(with).collect()
     }
 
     fn copy(&self, set: &SetName) -> Outcome<(&Arc<Station>, Arc<Replica>)> {
-        let found = self.copies().find(|(_, name, _)| name == set);
+        let found = self.copies().into_iter().find(|(_, name, _)| name == set);
         found.map(|(station, _, copy)| (station, copy)).ok_or_else(|| {
             Failure::not_found(format!("this station keeps no set '{set}'")).hint(
                 "versions are thinned where they are kept: keepshare set list shows which station that is",
