@@ -152,8 +152,8 @@ fn life(rig: &mut Rig, dice: &mut Dice, steps: usize) {
     let dirs = [ROOT, rig.add_dir(ROOT, "d"), rig.add_dir(ROOT, "e")];
     let names = ["a", "b", "c", "t"];
     for step in 0..steps {
-        let (dir, text) = (dirs[dice.below(3) as usize], names[dice.below(4) as usize]);
-        let (to_dir, to) = (dirs[dice.below(3) as usize], names[dice.below(4) as usize]);
+        let (dir, text) = (dirs[dice.below(3)], names[dice.below(4)]);
+        let (to_dir, to) = (dirs[dice.below(3)], names[dice.below(4)]);
         let present = rig.view().lookup(dir, &name(text), NOW).unwrap().map(|(file, _)| file);
         let content = step.to_string();
         match (dice.below(8), present) {
