@@ -5,5 +5,6 @@ mod commands;
 mod damage;
 mod office;
 mod recovery;
+mod retention;
 mod stations;
 mod users;

@@ -25,6 +25,7 @@ use keepshare_sets::{
 use keepshare_versioning::{
     names,
     retention::{Candidate, Fate},
+    when::Moment,
 };
 
 use super::StationAnswers;
@@ -193,7 +194,7 @@ fn info(station: &Arc<Station>, set: &SetName, standing: Standing) -> RetentionI
 fn planned(path: String, candidate: &Candidate) -> PlannedVersion {
     PlannedVersion {
         path,
-        version: candidate.version.to_string(),
+        version: Moment::Version(candidate.version, Some(candidate.file)).to_string(),
         time: candidate.stamp.to_string(),
         size: candidate.size,
         action: "remove".to_owned(),

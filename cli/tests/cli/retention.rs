@@ -1,0 +1,113 @@
+//! What an admin says of how long versions are kept, from the plan to what is gone.
+
+use std::{fs, path::Path, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use keepshare_support::{Demo, Scratch, wait_for};
+
+/// How long anything may take to arrive.
+const SOON: Duration = Duration::from_secs(60);
+
+/// The file that is saved.
+const FILE: &str = "plans/a.txt";
+
+/// The demo's set.
+const SET: &str = "demo";
+
+fn saved(demo: &Demo, count: usize) -> Result<Vec<String>> {
+    wait_for(SOON, &format!("{count} versions"), || {
+        let versions = demo.versions(Path::new(FILE)).unwrap_or_default();
+        let ids = versions.iter().filter_map(|version| version["version"].as_str());
+        let ids: Vec<String> = ids.map(ToOwned::to_owned).collect();
+        Ok((ids.len() == count).then_some(ids))
+    })
+}
+
+fn code(demo: &Demo, args: &[&str]) -> Result<(Option<i32>, String)> {
+    let reply = demo.call(args)?;
+    let (error, hint) = reply.failure()?;
+    Ok((reply.code, format!("{error} {}", hint.unwrap_or_default())))
+}
+
+fn json(demo: &Demo, args: &[&str]) -> Result<Value> {
+    demo.call(args.iter().copied().chain(["--json"]))?.json()
+}
+
+/// Nothing goes that was not planned, nothing of it is decided by a slip of the finger, and what stays is read as before.
+#[test]
+fn versions_go_by_a_plan_and_by_nothing_else() -> Result<()> {
+    let scratch = Scratch::new("retention")?;
+    let source = scratch.make_dir("source")?;
+    fs::create_dir(source.join("plans"))?;
+    let file = source.join(FILE);
+    fs::write(&file, "save 1")?;
+    let demo = Demo::start(&scratch, Some(&source))?;
+    for save in 2..=6 {
+        saved(&demo, save - 1)?;
+        fs::write(&file, format!("save {save}"))?;
+    }
+    let ids = saved(&demo, 6)?;
+    let set = SET;
+    let at = |id: &str| format!("{set}:{FILE}@{id}");
+
+    let shown = json(&demo, &["retention", "show", set])?;
+    ensure!(shown[0]["policy"]["last"] == "12" && shown[0]["is_set"] == false, "{shown}");
+    let plan = json(&demo, &["retention", "plan", set])?;
+    ensure!(plan["remove"] == 0, "nothing goes by the first policy: {plan}");
+
+    let tight = ["last=1", "steps=365d", "min_age=0", "protect_days=0"];
+    let asked: Vec<&str> = ["retention", "set", set].into_iter().chain(tight).collect();
+    let (refused, text) = code(&demo, &asked)?;
+    ensure!(refused == Some(4) && text.contains("retention plan"), "{refused:?}: {text}");
+    let (refused, text) = code(&demo, &["retention", "set", set, "lats=1"])?;
+    ensure!(refused == Some(2) && text.contains("protect_days"), "{refused:?}: {text}");
+    let would: Vec<&str> = ["retention", "plan", set].into_iter().chain(tight).collect();
+    let would = json(&demo, &would)?;
+    ensure!(would["remove"] == 4 && would["plan"].is_null(), "{would}");
+    let set_so: Vec<&str> = asked.into_iter().chain(["--yes"]).collect();
+    json(&demo, &set_so)?;
+
+    let plan = json(&demo, &["retention", "plan", set])?;
+    ensure!(plan["remove"] == 4 && plan["by_itself"] == false, "{plan}");
+    let planned: Vec<&str> = plan["versions"]
+        .as_array()
+        .context("versions")?
+        .iter()
+        .filter_map(|version| version["version"].as_str())
+        .collect();
+    let goes: Vec<&str> = ids[1..5].iter().rev().map(String::as_str).collect();
+    ensure!(planned == goes, "{planned:?}, not {goes:?}");
+    let id = plan["plan"].as_str().context("a plan has an id")?.to_owned();
+    ensure!(saved(&demo, 6)? == ids, "a plan removes nothing");
+    let explained = demo.call(["retention", "explain", &format!("{set}:{FILE}")])?.ok()?;
+    let explained = String::from_utf8(explained.out)?;
+    ensure!(explained.contains("goes: steps") && explained.contains("newest"), "{explained}");
+
+    let (refused, _) = code(&demo, &["retention", "apply", set, "--plan", "0"])?;
+    ensure!(refused == Some(4), "{refused:?}");
+    fs::write(&file, "save 7")?;
+    saved(&demo, 7)?;
+    let applied = json(&demo, &["retention", "apply", set, "--plan", &id])?;
+    ensure!(applied["removed"] == 4 && applied["skipped"] == 0, "{applied}");
+    let left = saved(&demo, 3)?;
+    ensure!(left[1..] == [ids[0].clone(), ids[5].clone()], "what was not planned stays: {left:?}");
+    for (id, text) in [(&left[0], "save 7"), (&left[1], "save 6"), (&left[2], "save 1")] {
+        let shown = demo.call(["show", &at(id)])?.ok()?;
+        ensure!(shown.out == text.as_bytes(), "{shown:?}");
+    }
+    let gone = demo.call(["show", &at(&ids[2])])?;
+    ensure!(gone.code != Some(0), "{gone:?}");
+    ensure!(fs::read_to_string(&file)? == "save 7");
+
+    let (refused, text) = code(&demo, &["retention", "apply", set, "--plan", &id])?;
+    ensure!(refused == Some(4) && text.contains("retention plan"), "once: {text}");
+    let plan = json(&demo, &["retention", "plan", set])?;
+    let id = plan["plan"].as_str().context("a plan has an id")?.to_owned();
+    json(&demo, &["retention", "set", set, "--reset"])?;
+    let (refused, text) = code(&demo, &["retention", "apply", set, "--plan", &id])?;
+    ensure!(refused == Some(4) && text.contains("changed"), "{text}");
+    ensure!(saved(&demo, 3)? == left);
+    demo.interrupt()
+}
