@@ -60,10 +60,14 @@ pub struct Retention {
     stopping: watch::Receiver<bool>,
 }
 
-/// What is written down.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+/// The format of [`FILE`].
+const FORMAT: u32 = 1;
+
+/// What is written down: `docs/formats/retention.md`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
+    format: u32,
     /// The policy as `KEY=VALUE`s; the one that sets begin with where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     policy: Option<String>,
@@ -104,7 +108,7 @@ impl Retention {
         let file = dir.join(FILE);
         let cannot = || format!("cannot read {}", file.display());
         let written = match std::fs::read_to_string(&file) {
-            Ok(text) => toml::from_str(&text).with_context(cannot)?,
+            Ok(text) => read_written(&text).map_err(|failure| failure.context(cannot()))?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Written::default(),
             Err(error) => return Err(anyhow::Error::new(error).context(cannot()).into()),
         };
@@ -324,6 +328,12 @@ impl Retention {
     }
 }
 
+impl Default for Written {
+    fn default() -> Self {
+        Self { format: FORMAT, policy: None, applied: None, last_run: None }
+    }
+}
+
 impl Written {
     fn policy(&self) -> Outcome<Policy> {
         let said = self.policy.as_deref().unwrap_or_default();
@@ -403,6 +413,21 @@ fn on_writer<T: Send + 'static>(
     Ok(answered.blocking_recv().map_err(stopping)??)
 }
 
+fn read_written(text: &str) -> Outcome<Written> {
+    #[derive(Deserialize)]
+    struct Header {
+        format: u32,
+    }
+    let Header { format } = toml::from_str(text).map_err(anyhow::Error::new)?;
+    if format != FORMAT {
+        return Err(Failure::refused(format!(
+            "its format is {format}; this release reads {FORMAT}"
+        ))
+        .hint("a newer release wrote it: start that one"));
+    }
+    Ok(toml::from_str(text).map_err(anyhow::Error::new)?)
+}
+
 fn read(from: &Policy, said: &[String]) -> Outcome<Policy> {
     let policy = from.with(said.iter().map(String::as_str));
     policy.map_err(|error| {
@@ -454,7 +479,9 @@ mod tests {
         retention.set(&[], true, false).unwrap();
         assert_eq!(open().unwrap().standing().unwrap().policy, Policy::default());
         // A file that cannot be read is no reason to thin by another policy.
-        std::fs::write(dir.path().join(FILE), "policy = \"lats=3\"").unwrap();
-        assert!(open().is_err());
+        for text in ["format = 1\npolicy = \"lats=3\"", "format = 2", "format = 1\nelse = 1", ""] {
+            std::fs::write(dir.path().join(FILE), text).unwrap();
+            assert!(open().is_err(), "{text:?}");
+        }
     }
 }
