@@ -26,7 +26,7 @@ fn saved(demo: &Demo, count: usize) -> Result<Vec<String>> {
 }
 
 fn code(demo: &Demo, args: &[&str]) -> Result<(Option<i32>, String)> {
-    let reply = demo.call(args)?;
+    let reply = demo.call(args.iter().copied().chain(["--json"]))?;
     let (error, hint) = reply.failure()?;
     Ok((reply.code, format!("{error} {}", hint.unwrap_or_default())))
 }
