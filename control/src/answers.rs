@@ -298,6 +298,9 @@ pub struct VersionInfo {
     pub ended: Option<String>,
     /// The file kept changing while it was read.
     pub fuzzy: bool,
+    /// Retention removed its content.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removed: bool,
 }
 
 /// One file, folder or symlink on its way out.

@@ -245,6 +245,7 @@ fn version_info(version: &PathVersion) -> VersionInfo {
         until: until.map(|(until, _)| until.to_string()),
         ended: until.map(|(_, ended)| ended.word().to_owned()),
         fuzzy: state.fuzzy,
+        removed: state.expired,
     }
 }
 

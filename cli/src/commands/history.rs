@@ -80,7 +80,7 @@ fn render_versions(versions: &[VersionInfo], zone: Tz) -> String {
             },
             // The set itself has no name.
             if version.name.is_empty() { ".".to_owned() } else { safe(&version.name) },
-            ended,
+            if version.removed { format!("{ended}; its content was thinned") } else { ended },
         ]);
     }
     table.render(0)
@@ -295,6 +295,7 @@ mod tests {
             until: until.map(|until| Stamp(until).to_string()),
             ended: until.map(|_| "replaced".to_owned()),
             fuzzy: false,
+            removed: false,
         }
     }
 

@@ -19,7 +19,8 @@ const SET: &str = "demo";
 fn saved(demo: &Demo, count: usize) -> Result<Vec<String>> {
     wait_for(SOON, &format!("{count} versions"), || {
         let versions = demo.versions(Path::new(FILE)).unwrap_or_default();
-        let ids = versions.iter().filter_map(|version| version["version"].as_str());
+        let kept = versions.iter().filter(|version| version["removed"] != true);
+        let ids = kept.filter_map(|version| version["version"].as_str());
         let ids: Vec<String> = ids.map(ToOwned::to_owned).collect();
         Ok((ids.len() == count).then_some(ids))
     })
