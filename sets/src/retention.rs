@@ -21,7 +21,7 @@ use keepshare_control::{
 use keepshare_host::{clock, files};
 use keepshare_versioning::{
     Arrival, Reader, View,
-    retention::{Candidate, Counts, Now, Policy, Review, Shown, history},
+    retention::{Candidate, Counts, Gone, Now, Policy, Review, Shown, history},
     set::SetStore,
 };
 
@@ -44,6 +44,12 @@ const PLANNED_MAX: usize = 1_000_000;
 
 /// How long a plan can be applied.
 const PLAN_LASTS: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How far the clock may be behind what was taken in last, in microseconds.
+const CLOCK_MICROS_MAX: i64 = 60_000_000;
+
+/// How long a run rests at a time before it looks whether it is to end.
+const REST_LOOK: Duration = Duration::from_millis(100);
 
 /// By itself a station removes one of so many versions at most.
 const PART: u64 = 4;
@@ -165,7 +171,7 @@ impl Retention {
         let policy = read(&present, said)?;
         let _going = self.go()?;
         let mut versions = Vec::new();
-        let counts = self.review(store, &policy, |counts, going| {
+        let counts = self.review(store, (&policy, now(store)?), |counts, going| {
             progress(counts)?;
             for candidate in going {
                 if versions.len() < PLANNED_MAX {
@@ -217,12 +223,16 @@ impl Retention {
         if planned.policy != policy {
             return Err(Failure::refused("the policy has changed since").hint(again()));
         }
-        let run = self.remove(store, &policy, |candidate| {
+        let now = now(store)?;
+        check_clock(store, now)?;
+        let run = self.remove(store, (&policy, now), u64::MAX, |candidate| {
             planned.versions.binary_search(&(candidate.file, candidate.commit)).is_ok()
         })?;
         drop(going);
         self.write(|written| {
-            written.applied = Some(policy.to_string());
+            if !planned.versions.is_empty() {
+                written.applied = Some(policy.to_string());
+            }
             written.last_run = Some(RetentionRun { by_itself: false, ..run.clone() });
         })?;
         Ok(Applied {
@@ -235,39 +245,61 @@ impl Retention {
 
     /// Thins as far as a station does by itself. Blocks.
     pub fn run(&self, store: &SetStore) -> Outcome<RetentionRun> {
+        let ran = self.run_by_itself(store);
+        let run = match &ran {
+            Ok(run) => run.clone(),
+            Err(failure) => RetentionRun {
+                time: clock::now().to_string(),
+                by_itself: true,
+                kept: 0,
+                removed: 0,
+                bytes_freed: 0,
+                refused: Some(failure.one_line()),
+            },
+        };
+        self.write(|written| written.last_run = Some(run))?;
+        ran
+    }
+
+    fn run_by_itself(&self, store: &SetStore) -> Outcome<RetentionRun> {
         let Standing { policy, is_applied, .. } = self.standing()?;
         let _going = self.go()?;
-        let counts = self.review(store, &policy, |_, _| Ok(()))?;
-        let run = match why_not(&counts, is_applied) {
-            Some(why) => RetentionRun {
+        let now = now(store)?;
+        check_clock(store, now)?;
+        let counts = self.review(store, (&policy, now), |_, _| Ok(()))?;
+        match why_not(&counts, is_applied) {
+            Some(why) => Ok(RetentionRun {
                 time: clock::now().to_string(),
                 by_itself: true,
                 kept: counts.kept.saturating_add(counts.gone),
                 removed: 0,
                 bytes_freed: 0,
                 refused: Some(why),
-            },
-            None => self.remove(store, &policy, |_| true)?,
-        };
-        self.write(|written| written.last_run = Some(run.clone()))?;
-        Ok(run)
+            }),
+            // No more than was counted, though more should go meanwhile.
+            None => self.remove(store, (&policy, now), counts.gone, |_| true),
+        }
     }
 
-    /// Goes through the set and removes what goes and may.
+    /// Goes through the set and removes what goes and may, so much at most.
     fn remove(
         &self,
         store: &SetStore,
-        policy: &Policy,
+        (policy, now): (&Policy, Now),
+        at_most: u64,
         may_go: impl Fn(&Candidate) -> bool,
     ) -> Outcome<RetentionRun> {
         let time = clock::now().to_string();
         let (mut removed, mut bytes_freed) = (0, 0);
-        let counts = self.review(store, policy, |_, going| {
+        let counts = self.review(store, (policy, now), |_, going| {
             let going: Vec<&Candidate> =
                 going.iter().filter(|candidate| may_go(candidate)).collect();
             for some in going.chunks(REMOVED_AT_ONCE) {
+                let left = usize::try_from(at_most - removed).unwrap_or(usize::MAX);
+                self.check_going_on(policy)?;
+                let some = still_going(store, (policy, now), &some[..some.len().min(left)])?;
                 let sizes: u64 = some.iter().map(|candidate| candidate.size).sum();
-                let count = expire(store, some)?;
+                let count = expire(store, &some)?;
                 removed += count;
                 // What was refused is rare, and was not told apart: it counts as none where anything was.
                 bytes_freed += if count == some.len() as u64 { sizes } else { 0 };
@@ -279,28 +311,47 @@ impl Retention {
         Ok(RetentionRun { time, by_itself: true, kept, removed, bytes_freed, refused: None })
     }
 
+    /// Fails where a run is to end: the policy is another one, or the station stops.
+    fn check_going_on(&self, policy: &Policy) -> Outcome<()> {
+        if *self.stopping.borrow() {
+            return Err(Failure::unavailable("the station is stopping"));
+        }
+        if self.standing()?.policy != *policy {
+            return Err(Failure::refused("the policy was changed meanwhile")
+                .hint("what was removed until then is removed; plan again"));
+        }
+        Ok(())
+    }
+
     /// Goes through the set at its own pace; gives what goes to `take`, part after part.
     fn review(
         &self,
         store: &SetStore,
-        policy: &Policy,
+        (policy, now): (&Policy, Now),
         mut take: impl FnMut(&Counts, &[Candidate]) -> Outcome<()>,
     ) -> Outcome<Counts> {
-        let (reader, mut review) = (store.reader(), Review::new(policy.clone(), now(store)?));
+        let (reader, mut review) = (store.reader(), Review::new(policy.clone(), now));
         loop {
             let began = Instant::now();
             let view = reader.view().map_err(read_failure)?;
             let part = review.step(&view, NAMES_PER_STEP).map_err(read_failure)?;
             drop(view);
+            let rest = Instant::now() + began.elapsed() * REST;
             let (going, is_last) = part.unwrap_or_default();
             take(&review.counts(), &going)?;
             if is_last {
                 return Ok(review.counts());
             }
-            if *self.stopping.borrow() {
-                return Err(Failure::unavailable("the station is stopping"));
+            loop {
+                if *self.stopping.borrow() {
+                    return Err(Failure::unavailable("the station is stopping"));
+                }
+                let left = rest.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                std::thread::sleep(left.min(REST_LOOK));
             }
-            std::thread::sleep(began.elapsed() * REST);
         }
     }
 
@@ -356,7 +407,7 @@ pub fn explain(
     let (parent, name) = path.split_last().ok_or_else(nothing)?;
     let folders = view.folders_at(&parent).map_err(read_failure)?;
     let folder = folders.first().ok_or_else(nothing)?;
-    let shown = history(&view, policy, now, *folder, name).map_err(read_failure)?.0;
+    let shown = history(&view, policy, now, *folder, name).map_err(read_failure)?;
     if shown.is_empty() { Err(nothing()) } else { Ok(shown) }
 }
 
@@ -384,6 +435,31 @@ fn why_not(counts: &Counts, is_applied: bool) -> Option<String> {
     }
 }
 
+/// Returns those of which the history that showed them as deleted still lets them go: somebody may have brought one back.
+fn still_going<'a>(
+    store: &SetStore,
+    (policy, now): (&Policy, Now),
+    some: &[&'a Candidate],
+) -> Outcome<Vec<&'a Candidate>> {
+    let view = store.reader().view().map_err(read_failure)?;
+    let mut still = Vec::with_capacity(some.len());
+    for candidate in some {
+        let (folder, name) = &candidate.shown;
+        let is_back = candidate.gone == Gone::Deleted && {
+            let shown = history(&view, policy, now, *folder, name).map_err(read_failure)?;
+            let is_it = |shown: &&Shown| {
+                let state = &shown.entry.state;
+                (state.file, state.commit) == (candidate.file, candidate.commit)
+            };
+            shown.iter().find(is_it).is_none_or(|shown| shown.fate.is_kept())
+        };
+        if !is_back {
+            still.push(*candidate);
+        }
+    }
+    Ok(still)
+}
+
 fn expire(store: &SetStore, some: &[&Candidate]) -> Outcome<u64> {
     let versions: Vec<_> =
         some.iter().map(|candidate| (candidate.file, candidate.commit)).collect();
@@ -397,7 +473,20 @@ fn expire(store: &SetStore, some: &[&Candidate]) -> Outcome<u64> {
 fn now(store: &SetStore) -> Outcome<Now> {
     let now = Arrival { clock: clock::now(), up_micros: Some(clock::up_micros()), sent: None };
     let running_micros = on_writer(store, move |store| Ok(store.running_micros(&now)))?;
-    Ok(Now { running_micros })
+    Ok(Now { running_micros, clock: now.clock })
+}
+
+/// Fails where the station's own clock is in doubt: nothing is removed by it.
+fn check_clock(store: &SetStore, now: Now) -> Outcome<()> {
+    let view = store.reader().view().map_err(read_failure)?;
+    let newest = view.commit_info(view.newest_commit().map_err(read_failure)?);
+    let Some(newest) = newest.map_err(read_failure)? else { return Ok(()) };
+    if newest.moment.max(newest.arrival).micros_since(now.clock) <= CLOCK_MICROS_MAX {
+        return Ok(());
+    }
+    Err(Failure::refused("this station's clock is behind what it has taken in, so one of the two is wrong").hint(
+        "set the clock; where it was ahead before, keepshare fsck SET --repair-clock puts the times right",
+    ))
 }
 
 fn on_writer<T: Send + 'static>(

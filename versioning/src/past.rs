@@ -42,7 +42,18 @@ impl View {
         name: &Name,
         limit: usize,
     ) -> Result<Vec<HistoryEntry>, ReadError> {
-        self.history_told(folder, name, limit, |_| Ok::<_, ReadError>(true))
+        self.history_told(folder, name, (limit, Reach::ASKED), |_| Ok::<_, ReadError>(true))
+    }
+
+    /// Returns all of the history of a name of one folder that `tell` lets through, to its beginning, however long that is.
+    pub(crate) fn whole_history(
+        &self,
+        folder: FileId,
+        name: &Name,
+        mut tell: impl FnMut(&HistoryEntry) -> bool,
+    ) -> Result<Vec<HistoryEntry>, ReadError> {
+        let told = |entry: &HistoryEntry| Ok::<_, ReadError>(tell(entry));
+        self.history_told(folder, name, (usize::MAX, Reach::WHOLE), told)
     }
 
     /// Returns the folders that are or were at a path, the one that is there now, or was last, first; 64 at most.
@@ -92,7 +103,7 @@ impl View {
         else {
             return Ok(Vec::new());
         };
-        let mut history = self.history_told(*present, name, limit, &mut tell)?;
+        let mut history = self.history_told(*present, name, (limit, Reach::ASKED), &mut tell)?;
         let of_present = history.len();
         if former.is_empty() {
             return Ok(history);
@@ -111,7 +122,7 @@ impl View {
                 }
                 Ok(false)
             };
-            let before = self.history_told(*folder, name, limit, was_here)?;
+            let before = self.history_told(*folder, name, (limit, Reach::ASKED), was_here)?;
             history.extend(before.into_iter().map(|entry| HistoryEntry {
                 current: false,
                 // What its path led to at some moment is found by that path.
@@ -157,10 +168,11 @@ impl View {
         &self,
         folder: FileId,
         name: &Name,
-        limit: usize,
+        (limit, reach): (usize, Reach),
         tell: impl FnMut(&HistoryEntry) -> Result<bool, E>,
     ) -> Result<Vec<HistoryEntry>, E> {
-        let walked = self.ask_rows(|rows| history::history(rows, (folder, name), limit, tell))?;
+        let walked =
+            self.ask_rows(|rows| history::history(rows, (folder, name), limit, reach, tell))?;
         walked.map_err(|stopped| match stopped {
             Stopped::Index(error) => ReadError::from(error).into(),
             Stopped::Tell(error) => error,

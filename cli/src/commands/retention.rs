@@ -59,7 +59,6 @@ pub(crate) fn explain(
         let mut text = format!("{}\n", safe(&path.to_string_lossy()));
         text += &table(station, versions, |version| match version.action.as_str() {
             "remove" => format!("goes: {}", version.reasons.join(", ")),
-            "removed" => "is removed".to_owned(),
             _ => format!("stays: {}", version.reasons.join(", ")),
         });
         text

@@ -121,12 +121,10 @@ impl Answers<RetentionExplain> for StationAnswers {
         let shown = retention::explain(copy.reader(), &store, &policy, &path)?;
         for shown in shown.into_iter().take(limit.min(LIMIT_MAX)) {
             let (action, reasons) = match shown.fate {
-                Some(Fate::Kept(reasons)) => {
+                Fate::Kept(reasons) => {
                     ("keep", reasons.iter().map(|reason| reason.word().to_owned()).collect())
                 }
-                Some(Fate::Gone(gone)) => ("remove", vec![gone.word().to_owned()]),
-                None if shown.entry.state.expired => ("removed", vec![]),
-                None => ("keep", vec![]),
+                Fate::Gone(gone) => ("remove", vec![gone.word().to_owned()]),
             };
             let state = &shown.entry.state;
             reply.item(&PlannedVersion {

@@ -366,6 +366,21 @@ pub(crate) fn first_linked(
     Ok(first)
 }
 
+/// Returns the folders in which a file has or had names, and the commits at which it got or lost them: `limit` rows at most.
+pub(crate) fn moves(
+    rows: &impl Rows,
+    file: FileId,
+    limit: usize,
+) -> Result<Vec<(FileId, CommitId)>, IndexError> {
+    let prefix = keys::of_file(file);
+    let mut moves = Vec::new();
+    for row in rows.under(Table::Link, &prefix, &prefix)?.take(limit) {
+        let (parent, _, at) = keys::read_link(row?.0.value())?;
+        moves.push((parent, at));
+    }
+    Ok(moves)
+}
+
 /// Tells whether a file has a name or ever had one.
 pub(crate) fn had_name(rows: &impl Rows, file: FileId) -> Result<bool, IndexError> {
     let prefix = keys::of_file(file);

@@ -23,7 +23,23 @@ const EMPTY_MICROS_MAX: i64 = 60_000_000;
 const INTERVALS_MAX: usize = 10_000;
 
 /// The most versions that one history looks at, told or not: who may see none of many must not hold up the others.
-pub(crate) const VERSIONS_LOOKED_AT_MAX: usize = 100_000;
+const VERSIONS_LOOKED_AT_MAX: usize = 100_000;
+
+/// How far one history is walked through.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reach {
+    intervals: usize,
+    versions: usize,
+}
+
+impl Reach {
+    /// As far as anybody waits for.
+    pub(super) const ASKED: Self =
+        Self { intervals: INTERVALS_MAX, versions: VERSIONS_LOOKED_AT_MAX };
+
+    /// To its beginning: what is decided of a history must not depend on where one stops looking.
+    pub(super) const WHOLE: Self = Self { intervals: usize::MAX, versions: usize::MAX };
+}
 
 /// Why a walk through a history ended early.
 pub(super) enum Stopped<E> {
@@ -44,12 +60,14 @@ pub(super) fn history<E>(
     rows: &impl Rows,
     (parent, name): (FileId, &Name),
     limit: usize,
+    reach: Reach,
     tell: impl FnMut(&HistoryEntry) -> Result<bool, E>,
 ) -> Result<Vec<HistoryEntry>, Stopped<E>> {
-    let mut walk = Walk { states: States::new(rows), rows, entries: vec![], looked_at: 0, tell };
+    let states = States::new(rows);
+    let mut walk = Walk { states, rows, entries: vec![], looked_at: 0, reach, tell };
     let present = names::lookup(rows, parent, name, CommitId::MAX)?.map(|(file, _)| file);
     let mut next = walk.interval(Spot { parent, name: name.clone(), before: CommitId::MAX })?;
-    for _ in 0..INTERVALS_MAX {
+    for _ in 0..reach.intervals {
         let Some(interval) = next else { break };
         // The last one may have been held under a former name too, which says since when.
         if !walk.versions(&interval, limit)? {
@@ -91,6 +109,7 @@ struct Walk<'a, R, T> {
     states: States<'a, R>,
     entries: Vec<HistoryEntry>,
     looked_at: usize,
+    reach: Reach,
     tell: T,
 }
 
@@ -154,7 +173,7 @@ impl<R: Rows, T> Walk<'_, R, T> {
                     last.since = since;
                 }
             } else if value.cut.is_some() {
-                if self.entries.len() >= limit || self.looked_at >= VERSIONS_LOOKED_AT_MAX {
+                if self.entries.len() >= limit || self.looked_at >= self.reach.versions {
                     return Ok(false);
                 }
                 self.looked_at += 1;

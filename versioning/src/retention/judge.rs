@@ -18,6 +18,8 @@ const DAY: u64 = 86_400_000_000;
 pub struct Now {
     /// For how long the set has run here, in microseconds.
     pub running_micros: u64,
+    /// What this station's clock says.
+    pub clock: Stamp,
 }
 
 /// A version, as far as it matters for how long it is kept.
@@ -40,9 +42,15 @@ impl Version {
     }
 
     /// Returns how old it is, in microseconds: how long it is here, and how long it took to come.
+    ///
+    /// That it came late is believed as far as the clock still says so, and no further than the set has run here: a clock that was wrong
+    /// as it came, here or at its master, makes it no older.
     fn age(&self, now: Now) -> u64 {
-        let late = u64::try_from(self.arrival.micros_since(self.moment)).unwrap_or(0);
-        self.here(now).saturating_add(late)
+        let micros = |span: i64| u64::try_from(span).unwrap_or(0);
+        let late = micros(self.arrival.micros_since(self.moment)).min(now.running_micros);
+        let here = self.here(now);
+        let by_clock = micros(now.clock.micros_since(self.moment));
+        here.max(here.saturating_add(late).min(by_clock))
     }
 }
 
@@ -108,6 +116,11 @@ impl Reasons {
     /// Tells whether there is none.
     pub fn is_empty(self) -> bool {
         self.0 == 0
+    }
+
+    /// Tells whether it is kept whatever else there is.
+    fn is_protected(self) -> bool {
+        [Reason::Held, Reason::Young, Reason::Day].into_iter().any(|reason| self.has(reason))
     }
 
     /// Tells whether one is among them.
@@ -275,12 +288,15 @@ fn thin(
     }
 }
 
-/// Returns how far two versions are apart by their moments, in microseconds.
+/// Returns how far two versions are apart, in microseconds: by their moments, or by when they came where that is more. Moments stand
+/// still after a clock was ahead, until it is put right; running time goes on.
 fn apart(older: &Version, newer: &Version) -> u64 {
-    newer.moment.0.abs_diff(older.moment.0)
+    let by_moments = newer.moment.0.abs_diff(older.moment.0);
+    by_moments.max(newer.running_micros.abs_diff(older.running_micros))
 }
 
-/// Lets go what is closest for its age while there are too many.
+/// Lets go what is closest for its age while there are too many. What is protected does not count: a storm of saves that is not old
+/// enough to be thinned takes nothing from what was before it.
 fn limit(
     policy: &Policy,
     now: Now,
@@ -289,7 +305,9 @@ fn limit(
     fates: &mut [Option<Gone>],
 ) {
     let left: Vec<usize> = (0..versions.len()).filter(|place| fates[*place].is_none()).collect();
-    let Some(mut over) = policy.max_versions().and_then(|max| left.len().checked_sub(max)) else {
+    let counts = |place: &&usize| !reasons[**place].is_protected();
+    let count = left.iter().filter(counts).count();
+    let Some(mut over) = policy.max_versions().and_then(|max| count.checked_sub(max)) else {
         return;
     };
     // Neighbours among what is left, by place in `left`: newer and older.

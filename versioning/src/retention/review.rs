@@ -6,7 +6,7 @@ use keepshare_base::{CommitId, FileId, Kind, Name, SetPath, Stamp, VersionId};
 
 use crate::{
     ReadError, View,
-    past::VERSIONS_LOOKED_AT_MAX,
+    index::names,
     state::{FileState, HistoryEntry},
 };
 
@@ -20,7 +20,10 @@ const REMEMBERED_MAX: usize = 400_000;
 const PARTS_MAX: u64 = 1 << 18;
 
 /// The most places at which it is looked whether what was deleted stands again.
-const PLACES_MAX: usize = 64;
+const PLACES_MAX: usize = 256;
+
+/// The most moves of a folder, and of those above it, that are looked at for that.
+const MOVES_MAX: usize = 4096;
 
 /// A version that every history lets go.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -66,8 +69,8 @@ struct Said {
 pub struct Shown {
     /// The version.
     pub entry: HistoryEntry,
-    /// What this history says; `None` where it is gone already, and of what is no file.
-    pub fate: Option<Fate>,
+    /// What this history says.
+    pub fate: Fate,
 }
 
 /// Goes through all names that a set has or had, in steps: each may have a view of its own, so that none holds old pages for long.
@@ -82,8 +85,6 @@ pub struct Review {
     said: HashMap<(FileId, CommitId), Said>,
     /// Into how many parts the files are divided, and which one is gone through.
     parts: (u64, u64),
-    /// Files of which not all was seen: nothing of them goes.
-    unsure: HashSet<FileId>,
     counts: Counts,
     remembered_max: usize,
 }
@@ -102,7 +103,6 @@ impl Review {
             after: None,
             said: HashMap::new(),
             parts: (1, 0),
-            unsure: HashSet::new(),
             counts: Counts::default(),
             remembered_max,
         }
@@ -122,8 +122,8 @@ impl Review {
         let after = self.after.as_ref().map(|(folder, name)| (*folder, name));
         let next = view.names_of_all(after, names)?;
         for (folder, name) in &next {
-            let (history, is_whole) = history(view, &self.policy, self.now, *folder, name)?;
-            self.hear(*folder, name, history, is_whole);
+            let history = history(view, &self.policy, self.now, *folder, name)?;
+            self.hear(*folder, name, history);
             if self.said.len() > self.remembered_max && self.parts.0 < PARTS_MAX {
                 self.begin_smaller();
                 return Ok(None);
@@ -142,22 +142,17 @@ impl Review {
         // The files of a part are those of two parts of twice as many: the one of this number and the one `of` after it.
         self.parts = (of * 2, part);
         self.said.clear();
-        self.unsure.clear();
         self.after = None;
         if part == 0 {
             self.counts.names = 0;
         }
     }
 
-    fn hear(&mut self, folder: FileId, name: &Name, history: Vec<Shown>, is_whole: bool) {
+    fn hear(&mut self, folder: FileId, name: &Name, history: Vec<Shown>) {
         for Shown { entry, fate } in history {
-            let Some(fate) = fate else { continue };
             let state = &entry.state;
             if !self.is_of_part(state.file) {
                 continue;
-            }
-            if !is_whole {
-                self.unsure.insert(state.file);
             }
             let said = self
                 .said
@@ -193,9 +188,9 @@ impl Review {
     /// Gives out what goes of this part, in order, and begins the next one.
     fn end_part(&mut self) -> (Vec<Candidate>, bool) {
         let mut going = Vec::new();
-        for ((file, _), said) in self.said.drain() {
+        for (_, said) in self.said.drain() {
             match said.gone {
-                Some((_, candidate)) if said.kept.is_empty() && !self.unsure.contains(&file) => {
+                Some((_, candidate)) if said.kept.is_empty() => {
                     self.counts.gone += 1;
                     self.counts.gone_bytes = self.counts.gone_bytes.saturating_add(candidate.size);
                     going.push(*candidate);
@@ -203,7 +198,6 @@ impl Review {
                 _ => self.counts.kept += 1,
             }
         }
-        self.unsure.clear();
         self.after = None;
         going.sort_unstable_by_key(|candidate| (candidate.file, candidate.commit));
         (going, !self.next_part())
@@ -231,46 +225,51 @@ fn spread(file: FileId) -> u64 {
     mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20
 }
 
-/// Returns the history of a name of a folder, newest first, with what it lets go, and whether all of it was looked at.
+/// Returns what a name of a folder held that is not gone yet, newest first, with what this history lets go. It is walked through to its
+/// beginning; memory grows with what is kept.
 pub fn history(
     view: &View,
     policy: &Policy,
     now: Now,
     folder: FileId,
     name: &Name,
-) -> Result<(Vec<Shown>, bool), ReadError> {
-    let entries = view.history(folder, name, usize::MAX)?;
-    let is_whole = entries.len() < VERSIONS_LOOKED_AT_MAX;
-    let mut versions = Vec::new();
-    let mut places = Vec::new();
+) -> Result<Vec<Shown>, ReadError> {
     let mut seen = HashSet::new();
-    for (place, entry) in entries.iter().enumerate() {
+    let entries = view.whole_history(folder, name, |entry| {
         let state = &entry.state;
         let is_file = state.meta.kind == Kind::File;
-        if is_file && !state.expired && seen.insert((state.file, state.commit)) {
-            versions.push(version(view, state)?);
-            places.push(place);
-        }
+        is_file && !state.expired && seen.insert((state.file, state.commit))
+    })?;
+    let mut versions = Vec::with_capacity(entries.len());
+    for entry in &entries {
+        versions.push(version(view, entry)?);
+    }
+    // What a name holds it got in this order, whatever clocks said.
+    let mut before = Stamp(i64::MIN);
+    for version in versions.iter_mut().rev() {
+        version.moment = version.moment.max(before);
+        before = version.moment;
     }
     let deleted = deleted_for(view, policy, now, folder, name, &entries)?;
     let fates = judge(policy, now, &versions, deleted);
-    let mut shown: Vec<Shown> =
-        entries.into_iter().map(|entry| Shown { entry, fate: None }).collect();
-    for (place, fate) in places.into_iter().zip(fates) {
-        shown[place].fate = Some(fate);
-    }
-    Ok((shown, is_whole))
+    Ok(entries.into_iter().zip(fates).map(|(entry, fate)| Shown { entry, fate }).collect())
 }
 
 /// Returns what matters of a version for how long it is kept.
-fn version(view: &View, state: &FileState) -> Result<Version, ReadError> {
-    let info = view.commit_info(state.cut_at)?;
+fn version(view: &View, entry: &HistoryEntry) -> Result<Version, ReadError> {
+    let state = &entry.state;
+    // A version that the station cut by itself has no commit of its own.
+    let by_station = VersionId(state.position).station_commit().is_some();
+    let cut_at = if by_station { state.commit } else { state.cut_at };
+    let info = view.commit_info(cut_at)?;
     let info = info.ok_or_else(|| ReadError::Index(crate::index::Table::Commit.broken()))?;
     // What a mirror brought was made when its origin says, as far as that is before it came.
-    let moment =
-        if state.position == info.position { info.moment } else { state.stamp.min(info.moment) };
+    let is_own = by_station || state.position == info.position;
+    let moment = if is_own { info.moment } else { state.stamp.min(info.moment) };
+    // A name that took a file over has it since then.
+    let since = view.commit_info(entry.since)?.map_or(moment, |since| since.moment);
     Ok(Version {
-        moment,
+        moment: moment.max(since),
         arrival: info.arrival,
         running_micros: info.running_micros,
         held: is_held(view, state)?,
@@ -307,6 +306,7 @@ fn deleted_for(
     Ok(Some(gone_for))
 }
 
+/// Tells whether something stands at a path by which this name was reached, whenever that was: that path's history goes on into this one.
 fn stands_again(
     view: &View,
     folder: FileId,
@@ -314,8 +314,12 @@ fn stands_again(
     since: CommitId,
     entries: &[HistoryEntry],
 ) -> Result<bool, ReadError> {
+    let first = entries.last().map_or(since, |entry| entry.since);
+    let Some(moves) = moves_above(view, folder)? else { return Ok(true) };
     let mut at: Vec<CommitId> = entries.iter().map(|entry| entry.since).collect();
     at.push(CommitId(since.0.saturating_sub(1)));
+    at.extend(moves.into_iter().filter(|at| (first..since).contains(at)));
+    at.sort_unstable();
     at.dedup();
     if at.len() > PLACES_MAX {
         // Too much to look at: it is kept as if it stood.
@@ -329,4 +333,22 @@ fn stands_again(
         }
     }
     Ok(false)
+}
+
+/// Returns when a folder, or one that it ever was in, got or lost a name; `None` where that is too much to look at.
+fn moves_above(view: &View, folder: FileId) -> Result<Option<Vec<CommitId>>, ReadError> {
+    let (mut commits, mut folders, mut next) = (Vec::new(), HashSet::from([folder]), vec![folder]);
+    while let Some(folder) = next.pop() {
+        let moves = view.ask(|rows| names::moves(rows, folder, MOVES_MAX))?;
+        if commits.len() + moves.len() >= MOVES_MAX || folders.len() >= MOVES_MAX {
+            return Ok(None);
+        }
+        for (parent, at) in moves {
+            commits.push(at);
+            if folders.insert(parent) {
+                next.push(parent);
+            }
+        }
+    }
+    Ok(Some(commits))
 }

@@ -20,7 +20,8 @@ fn policy(said: &str) -> Policy {
 /// So many seconds after the rig's last change.
 fn later(rig: &Rig, seconds: u64) -> Now {
     let running = rig.store.running_micros(&rig.master.now.into());
-    Now { running_micros: running + seconds * SECOND.unsigned_abs() }
+    let clock = rig.master.now.plus_micros(i64::try_from(seconds).unwrap() * SECOND);
+    Now { running_micros: running + seconds * SECOND.unsigned_abs(), clock }
 }
 
 fn review(view: &View, mut review: Review) -> (Vec<Candidate>, Counts) {
@@ -133,7 +134,37 @@ fn what_stands_again_in_a_folder_that_was_made_anew_stays() {
     assert_eq!(going(&rig, &policy, 60).len(), 3, "{file}");
 }
 
-/// The newest state of a file at a point stays.
+/// A folder that went had been at another path before, where another one is now, with the same name in it.
+#[test]
+fn what_stands_again_where_a_folder_once_was_stays() {
+    let mut rig = Rig::new();
+    let first = rig.add_dir(ROOT, "tmp");
+    rig.add(first, "f", b"1");
+    rig.apply(edit().gone(ROOT, "tmp").put_dir(ROOT, "d", first));
+    let second = rig.add_dir(ROOT, "tmp2");
+    rig.add(second, "f", b"2");
+    rig.apply(edit().gone(ROOT, "d").put_dir(ROOT, "old", first));
+    rig.apply(edit().gone(ROOT, "tmp2").put_dir(ROOT, "d", second));
+    rig.apply(edit().gone(first, "f").gone(ROOT, "old"));
+    assert_eq!(going(&rig, &policy("steps=0 deleted=5s"), 60), []);
+}
+
+/// A station that cuts a version by itself gives it no commit of its own.
+#[test]
+fn what_the_station_cut_is_judged_as_well() {
+    let mut rig = Rig::new();
+    let file = rig.add(ROOT, "f", b"1");
+    rig.apply(edit().whole(file, b"2", false));
+    let later = rig.master.now.plus_micros(60 * SECOND);
+    rig.store.cut_open(later.into()).unwrap();
+    rig.store.sync().unwrap();
+    rig.master.now = later;
+    rig.apply(edit().whole(file, b"3", true));
+    assert_eq!(left(&rig, ROOT, "f").len(), 3, "the station cut one");
+    assert_eq!(going(&rig, &policy("steps=1000s"), 60).len(), 1);
+}
+
+/// What is removed is looked at once more: it may have become what a file is.
 #[test]
 fn what_is_removed_may_not_be_what_a_file_is_now() {
     let mut rig = Rig::new();
@@ -191,10 +222,9 @@ fn nothing_goes_that_a_history_keeps() {
         let gone: BTreeSet<_> = gone.iter().map(|gone| (gone.file, gone.commit)).collect();
         let mut present = HashMap::new();
         for (folder, name) in view.names_of_all(None, 1000).unwrap() {
-            let (shown, _) = history(&view, &policy, now, folder, &name).unwrap();
-            for shown in shown {
+            for shown in history(&view, &policy, now, folder, &name).unwrap() {
                 let state = &shown.entry.state;
-                if shown.fate.is_some_and(keepshare_versioning::retention::Fate::is_kept) {
+                if shown.fate.is_kept() {
                     assert!(!gone.contains(&(state.file, state.commit)), "seed {seed}");
                 }
                 if shown.entry.current {

@@ -18,7 +18,7 @@ fn made(mut times: Vec<u64>) -> Vec<Version> {
 }
 
 fn now(micros: u64) -> Now {
-    Now { running_micros: micros }
+    Now { running_micros: micros, clock: Stamp(i64::try_from(micros).unwrap()) }
 }
 
 fn policy(said: &str) -> Policy {
@@ -117,6 +117,41 @@ fn days_are_protected_wherever_one_looks_from() {
         assert_eq!(versions, left, "{later}");
     }
     assert_eq!(run(&policy, 30 * DAY, &versions).len(), 1, "then they are as others");
+}
+
+/// A version every ten seconds, none of which is old enough to go, takes nothing from what was there before.
+#[test]
+fn what_is_protected_counts_for_nothing() {
+    let day = |day: u64| 400 * DAY - day * DAY;
+    let mut times: Vec<u64> = (1..12).map(|month| day(month * 30)).collect();
+    times.extend((0..400).map(|save| 400 * DAY + save * 5_000_000));
+    let versions = made(times);
+    let now = now(400 * DAY + 2_000_000_000);
+    for said in ["", "protect_days=365"] {
+        let policy =
+            Policy::default().with(said.split(' ').filter(|said| !said.is_empty())).unwrap();
+        let fates = judge(&policy, now, &versions, None);
+        assert!(fates.iter().all(|fate| fate.is_kept()), "{said}");
+    }
+}
+
+/// The clock of the station was a year ahead as a version came, and is right again: it is as old as it is.
+#[test]
+fn a_clock_that_was_wrong_as_it_came_makes_nothing_old() {
+    let year = i64::try_from(365 * DAY).unwrap();
+    let mut versions = made((0..30).map(|minute| 100 * DAY + minute * MINUTE).collect());
+    let policy = policy("max_age=180d protect_days=0 last=0 steps=0");
+    let fates = |versions: &[Version]| judge(&policy, now(101 * DAY), versions, None);
+    for version in &mut versions {
+        version.arrival = version.arrival.plus_micros(year);
+    }
+    assert!(fates(&versions).iter().all(|fate| fate.is_kept()), "it came when the clock was ahead");
+    // Moments that stand still, since one of them was ahead, make no versions close.
+    let mut versions = made((0..30).map(|month| month * 30 * DAY).collect());
+    let ahead = versions[0].moment.plus_micros(year);
+    versions.iter_mut().for_each(|version| version.moment = ahead);
+    let policy = bare("30d");
+    assert!(judge(&policy, now(900 * DAY), &versions, None).iter().all(|fate| fate.is_kept()));
 }
 
 /// A clock that jumps changes neither how long something is here nor how old it is.
