@@ -11,8 +11,7 @@ use std::collections::BTreeSet;
 
 use keepshare_base::{CommitId, FileId, Kind, Name, SetPath};
 
-use self::history::Stopped;
-pub(crate) use self::history::VERSIONS_LOOKED_AT_MAX;
+use self::history::{Reach, Stopped};
 use crate::{
     ReadError, View, index,
     state::{Ended, HistoryEntry},

@@ -156,7 +156,7 @@ fn what_the_station_cut_is_judged_as_well() {
     let file = rig.add(ROOT, "f", b"1");
     rig.apply(edit().whole(file, b"2", false));
     let later = rig.master.now.plus_micros(60 * SECOND);
-    rig.store.cut_open(later.into()).unwrap();
+    rig.store.cut_open(later).unwrap();
     rig.store.sync().unwrap();
     rig.master.now = later;
     rig.apply(edit().whole(file, b"3", true));
