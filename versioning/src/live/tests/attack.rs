@@ -173,7 +173,7 @@ fn a_folder_with_other_attributes_is_gone_through_all_the_same() {
     assert_eq!(differences(&mut bench), all);
 
     if !is_root() {
-        fs::set_permissions(&inside, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&inside, fs::Permissions::from_mode(0o000)).unwrap();
         let told = differences(&mut bench);
         fs::set_permissions(&inside, fs::Permissions::from_mode(0o700)).unwrap();
         let of_inner = told.iter().filter(|line| line.starts_with("folder/inner"));
