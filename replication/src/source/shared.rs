@@ -274,7 +274,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-pub(in crate::source) mod tests {
+mod tests {
     use std::{path::Path, thread, time::Duration};
 
     use keepshare_base::{OriginId, RunningHash};
@@ -285,7 +285,7 @@ pub(in crate::source) mod tests {
     use crate::source::{CaptureMode, RestoreTimes, SourceLimits};
 
     /// Returns a configuration of a source that has everything in one folder.
-    pub(in crate::source) fn config(folder: &Path) -> SourceConfig {
+    fn config(folder: &Path) -> SourceConfig {
         SourceConfig {
             set: "test".parse().unwrap(),
             origin: OriginId(1),

@@ -456,26 +456,36 @@ fn open_capture(mode: CaptureMode, tree: &Tree) -> std::io::Result<Box<dyn Captu
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use keepshare_base::OriginId;
+    use keepshare_proto::cut::CutRule;
 
     use super::*;
-    use crate::source::shared::tests::config;
+    use crate::source::{RestoreTimes, SourceLimits};
+
+    fn config(rescan_every: Duration, rescan_shared_every: Duration) -> SourceConfig {
+        SourceConfig {
+            set: "test".parse().unwrap(),
+            origin: OriginId(1),
+            root: "/".into(),
+            spool_dir: "/".into(),
+            state_dir: "/".into(),
+            capture: CaptureMode::Inotify,
+            limits: SourceLimits::default(),
+            cut: CutRule::default(),
+            rescan_every,
+            rescan_shared_every,
+            keep_journals: None,
+            restores: RestoreTimes::default(),
+        }
+    }
 
     /// What others write to without an event is found by scans alone: there they are never rarer than elsewhere.
     #[test]
     fn a_shared_file_system_is_scanned_more_often() {
         let (often, rarely) = (Duration::from_secs(300), Duration::from_secs(3600));
-        let every = |every, shared_every, shared| {
-            let config = SourceConfig {
-                rescan_every: every,
-                rescan_shared_every: shared_every,
-                ..config(Path::new("/"))
-            };
-            rescan_every(&config, shared)
-        };
-        assert_eq!(every(rarely, often, Some("NFS")), often);
-        assert_eq!(every(rarely, often, None), rarely);
-        assert_eq!(every(often, rarely, Some("NFS")), often, "the shorter of the two");
-        assert_eq!(every(often, rarely, None), often);
+        assert_eq!(rescan_every(&config(rarely, often), Some("NFS")), often);
+        assert_eq!(rescan_every(&config(rarely, often), None), rarely);
+        assert_eq!(rescan_every(&config(often, rarely), Some("NFS")), often, "the shorter one");
+        assert_eq!(rescan_every(&config(often, rarely), None), often);
     }
 }
