@@ -227,6 +227,13 @@ impl Sweep {
         }
     }
 
+    /// A file could not be asked about just now: who is seen to have it open is asked about again.
+    pub(crate) fn held(&mut self, file: FileId) {
+        if let Some(candidate) = self.files.get_mut(&file) {
+            candidate.is_shown = false;
+        }
+    }
+
     /// Leaves a file alone until it is taken up again.
     pub(crate) fn leave(&mut self, file: FileId) {
         self.left.insert(file);
@@ -534,6 +541,13 @@ mod tests {
             sweep.looked(now, mapped, Writer::Some, signature(1), LONG_AGO);
             assert_eq!(sweep.open(), [mapped]);
             assert_ne!(sweep.next(now), Some(mapped));
+            // It is held by somebody's lease: the next sign has it asked about first once more.
+            sweep.looked(now, mapped, Writer::None, signature(1), LONG_AGO);
+            sweep.shown(now, mapped);
+            assert_eq!(sweep.next(now), Some(mapped));
+            sweep.held(mapped);
+            sweep.shown(now, mapped);
+            assert_eq!(sweep.next(now), Some(mapped));
             // Nobody has it open: it is one of many.
             sweep.looked(now, mapped, Writer::None, signature(1), LONG_AGO);
             sweep.shown(now, mapped);

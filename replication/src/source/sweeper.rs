@@ -244,7 +244,10 @@ impl Round<'_> {
     fn look(&mut self, file: FileId) -> Result<(), SourceError> {
         let (open, seen, known) = match self.open(file)? {
             Probed::Open(opened) => opened,
-            Probed::Held => return Ok(()),
+            Probed::Held => {
+                lock(&self.shared.sweep).held(file);
+                return Ok(());
+            }
             Probed::Nothing => {
                 lock(&self.shared.sweep).forget(file);
                 return Ok(());
