@@ -137,6 +137,13 @@ fn question_bodies(name: &str) -> Vec<Value> {
         "find" => vec![json!({ "pattern": "*", "limit": 9 })],
         "passwd" => vec![json!({ "old": "correct horse battery", "new": "another horse battery" })],
         "fsck" => vec![json!({}), json!({ "set": SET, "repair_clock": true })],
+        "retention-show" => vec![json!({})],
+        "retention-set" => vec![json!({
+            "set": SET, "said": ["protect_days=0", "min_age=0", "deleted=0"], "less": true,
+        })],
+        "retention-plan" => vec![json!({ "set": SET, "limit": 9 })],
+        "retention-explain" => vec![json!({ "place": place, "limit": 9 })],
+        "retention-apply" => vec![json!({ "set": SET, "plan": "0123456789abcdef" })],
         "station-address" => vec![json!({ "name": "store", "address": "127.0.0.1:9" })],
         "set-add" => vec![json!({ "name": "evil", "source": "/tmp", "to": [] })],
         "set-mirror" => vec![json!({ "name": SET, "to": null, "new_epoch": true })],
