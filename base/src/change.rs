@@ -77,6 +77,12 @@ pub enum ChangeError {
     /// Content on something that has none.
     #[error("{0} is no regular file and has no content")]
     NoContent(FileId),
+    /// A point without a name.
+    #[error("a point has no name")]
+    Nameless,
+    /// Something said of a point that another origin made.
+    #[error("the point of {0} is another origin's")]
+    Point(Position),
     /// A payload of another length than the extents say.
     #[error("the payload has {got} bytes, the extents say {want}")]
     Payload {
@@ -179,6 +185,60 @@ pub struct Point {
     pub kind: PointKind,
 }
 
+/// What a change says of points: makes one, or says of one that was made before for how long it stays.
+///
+/// A station counts spans from when it takes the change in, by the set's running time there. What would make it keep a point for a
+/// shorter time, it does a day later ([`POINT_NOTICE_MICROS`]): a master that was taken over ends nothing at once.
+#[derive(Clone, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
+pub enum PointRow {
+    /// A point is right after this change.
+    Made {
+        /// What it is and what it is called.
+        point: Point,
+        /// For how long it stays, in microseconds; `None`: until it is removed.
+        lasts_micros: Option<u64>,
+    },
+    /// A point is held: until then it stays, whatever else was said of it.
+    Held {
+        /// The change that made it.
+        point: Position,
+        /// For how long, in microseconds; `None`: until it is released.
+        lasts_micros: Option<u64>,
+    },
+    /// A point is held no longer.
+    Released {
+        /// The change that made it.
+        point: Position,
+    },
+    /// A point is to go.
+    Removed {
+        /// The change that made it.
+        point: Position,
+    },
+}
+
+/// How long a point stays after its master said that it is to go, or is held no longer, in microseconds: a day.
+pub const POINT_NOTICE_MICROS: u64 = 86_400_000_000;
+
+impl PointRow {
+    /// Checks it as part of a change of this origin.
+    fn check(&self, origin: OriginId) -> Result<(), ChangeError> {
+        match self {
+            Self::Made { point, .. } if point.name.is_empty() => Err(ChangeError::Nameless),
+            Self::Made { point, .. } => {
+                limit("bytes in its point", point.name.len(), LABEL_BYTES_MAX)
+            }
+            Self::Held { point, .. } | Self::Released { point } | Self::Removed { point } => {
+                if point.origin == origin {
+                    Ok(())
+                } else {
+                    Err(ChangeError::Point(*point))
+                }
+            }
+        }
+    }
+}
+
 /// How a restore ended at the master.
 #[derive(Clone, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
 pub enum RestoreOutcome {
@@ -242,8 +302,8 @@ pub struct Change {
     pub files: Vec<FileRow>,
     /// Files whose present state becomes a version before this change applies.
     pub cuts: Vec<FileId>,
-    /// A point right after this change.
-    pub point: Option<Point>,
+    /// What it says of a point.
+    pub point: Option<PointRow>,
     /// The request that this change answers.
     pub restore: Option<RestoreRow>,
     /// In a mirror: by which changes the origin made states of `files` versions, in the order of `files`. A version that
@@ -267,11 +327,7 @@ impl Change {
         limit("files", self.files.len(), FILES_PER_CHANGE_MAX)?;
         limit("cuts", self.cuts.len(), FILES_PER_CHANGE_MAX)?;
         limit("bytes in its user", self.user.as_ref().map_or(0, String::len), LABEL_BYTES_MAX)?;
-        limit(
-            "bytes in its point",
-            self.point.as_ref().map_or(0, |p| p.name.len()),
-            LABEL_BYTES_MAX,
-        )?;
+        self.point.as_ref().map_or(Ok(()), |point| point.check(origin))?;
         self.check_names(origin)?;
         self.check_files(origin)?;
         self.check_made(origin)?;

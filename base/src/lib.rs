@@ -21,8 +21,8 @@ mod time;
 pub use access_list::{ACCESS_LIST_XATTR, DEFAULT_LIST_XATTR, mode_without_list};
 pub use change::{
     Change, ChangeError, Content, EXTENT_BYTES_MAX, Extent, FILES_PER_CHANGE_MAX, FileRow,
-    FilledChange, Made, NAMES_PER_CHANGE_MAX, NameRow, PAYLOAD_BYTES_MAX, Point, PointKind,
-    PresentFile, RestoreGround, RestoreOutcome, RestoreRow,
+    FilledChange, Made, NAMES_PER_CHANGE_MAX, NameRow, PAYLOAD_BYTES_MAX, POINT_NOTICE_MICROS,
+    Point, PointKind, PointRow, PresentFile, RestoreGround, RestoreOutcome, RestoreRow,
 };
 pub use counted::counted;
 pub use error::chain;

@@ -11,7 +11,7 @@ use keepshare_control::{
 
 use crate::{
     asked::{config_path, set_of, station, station_or_login},
-    cli::{self, Cli, Command, Retention, Session, Set, Token, User},
+    cli::{self, Cli, Command, Session, Set, Token, User, point::Point, retention::Retention},
     output::Screen,
     place::{parse_place, parse_place_maybe_time, parse_place_time},
 };
@@ -22,6 +22,7 @@ mod history;
 mod login;
 mod mount;
 mod new_station;
+mod points;
 mod restore;
 mod retention;
 mod run;
@@ -111,6 +112,14 @@ pub(crate) fn execute(cli: Cli, screen: &Screen) -> Outcome<()> {
             retention::explain(&station(&global)?, parse_place(&path)?, &path, limit, screen)
         }
         Command::Retention(options) => retention::retention(&station(&global)?, options, screen),
+        Command::Point(point @ Point::List { set: None }) => {
+            points::point(&station_or_login(&global, None)?, point, screen)
+        }
+        Command::Point(Point::List { set: Some(set) }) => {
+            let station = station_or_login(&global, Some(&set))?;
+            points::point(&station, Point::List { set: Some(set) }, screen)
+        }
+        Command::Point(point) => points::point(&station(&global)?, point, screen),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "keepshare", &mut text);

@@ -13,7 +13,7 @@ use anyhow::Context;
 
 use keepshare_base::SetName;
 use keepshare_control::{Failure, Outcome, questions::Location};
-use keepshare_versioning::when::{WHEN_HINT, split_path_time};
+use keepshare_versioning::when::{POINT, WHEN_HINT, split_path_time};
 
 /// Reads `PATH`.
 pub(crate) fn parse_place(text: &OsStr) -> Outcome<Location> {
@@ -30,6 +30,9 @@ pub(crate) fn parse_place(text: &OsStr) -> Outcome<Location> {
 
 /// Reads `PATH@TIME`; the time is given back as it was typed, the station's zone makes it a moment.
 pub(crate) fn parse_place_time(text: &OsStr) -> Outcome<(Location, String)> {
+    if let Some((path, point)) = split_path_point(text.as_bytes()) {
+        return Ok((parse_place(OsStr::from_bytes(path))?, format!("{POINT}{point}")));
+    }
     let shown = text.to_string_lossy();
     let (path, _) = split_path_time(text.as_bytes()).ok_or_else(|| {
         let error = match shown.rsplit_once('@') {
@@ -52,10 +55,18 @@ pub(crate) fn parse_place_time(text: &OsStr) -> Outcome<(Location, String)> {
 
 /// Reads `PATH@TIME` or `PATH`, which means the present state.
 pub(crate) fn parse_place_maybe_time(text: &OsStr) -> Outcome<(Location, String)> {
-    match split_path_time(text.as_bytes()) {
-        Some(_) => parse_place_time(text),
-        None => Ok((parse_place(text)?, "latest".to_owned())),
+    let bytes = text.as_bytes();
+    match split_path_time(bytes).is_some() || split_path_point(bytes).is_some() {
+        true => parse_place_time(text),
+        false => Ok((parse_place(text)?, "latest".to_owned())),
     }
+}
+
+/// Splits `PATH@point:NAME`; a point's name has no `@` and no slash.
+fn split_path_point(text: &[u8]) -> Option<(&[u8], &str)> {
+    let at = text.iter().rposition(|byte| *byte == b'@')?;
+    let name = std::str::from_utf8(&text[at + 1..]).ok()?.strip_prefix(POINT)?;
+    (!name.contains('/')).then_some((&text[..at], name))
 }
 
 /// `SET:path`; what has a slash before its colon is a local path.

@@ -19,6 +19,7 @@ use crate::{
     },
     caller::Callers,
     login::LoginAnswer,
+    points::{PointInfo, PointMade, PointSaid},
     question::{Listed, Question},
     retention::{Applied, PlanPiece, PlannedVersion, RetentionInfo},
 };
@@ -74,6 +75,11 @@ questions! {
     "retention-plan" RetentionPlan => PlanPiece, Admins reads;
     "retention-explain" RetentionExplain => PlannedVersion, Admins reads;
     "retention-apply" RetentionApply => Applied, Admins changes;
+    "point-create" PointCreate => PointMade, Admins changes;
+    "point-list" PointList => PointInfo, All reads;
+    "point-hold" PointHold => PointSaid, Admins changes;
+    "point-release" PointRelease => PointSaid, Admins changes;
+    "point-remove" PointRemove => PointSaid, Admins changes;
     "token-create" TokenCreate => TokenInfo, Admins changes;
     "token-list" TokenList => TokenInfo, Admins reads;
     "station-address" SetStationAddress => MemberStatus, Admins changes;
@@ -236,6 +242,76 @@ pub struct RetentionApply {
     pub set: SetName,
     /// The plan.
     pub plan: String,
+}
+
+/// A named moment of a set that this station masters: all that was saved until now, on every station that keeps the set.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PointCreate {
+    /// The set.
+    pub set: SetName,
+    /// What it is to be called.
+    pub name: String,
+    /// Programs were told, and have written everything.
+    #[serde(default)]
+    pub app: bool,
+    /// For how long it stays, as `30d`; until it is removed where that is not said.
+    #[serde(default)]
+    pub lasts: Option<String>,
+    /// Hold it, too: for so long, or until it is released where that is empty.
+    #[serde(default)]
+    pub hold: Option<String>,
+}
+
+/// The points of sets that are kept here, or of one that only others keep; oldest first.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PointList {
+    /// The set; all that are kept here where none is named.
+    #[serde(default)]
+    pub set: Option<SetName>,
+}
+
+/// Holds a point: it stays whatever else ends it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PointHold {
+    /// The set.
+    pub set: SetName,
+    /// The point: its name or its id.
+    pub point: String,
+    /// For how long, as `30d`; until it is released where that is not said.
+    #[serde(default)]
+    pub lasts: Option<String>,
+    /// At this station alone, which keeps it whatever the set's master says.
+    #[serde(default)]
+    pub here: bool,
+}
+
+/// Holds a point no longer.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PointRelease {
+    /// The set.
+    pub set: SetName,
+    /// The point: its name or its id.
+    pub point: String,
+    /// Leave it to the set's master again, which this station did not.
+    #[serde(default)]
+    pub here: bool,
+}
+
+/// Ends a point: on all stations a day later, or at this one at once.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PointRemove {
+    /// The set.
+    pub set: SetName,
+    /// The point: its name or its id.
+    pub point: String,
+    /// At this station alone, and at once.
+    #[serde(default)]
+    pub here: bool,
 }
 
 /// A new join token.

@@ -24,7 +24,7 @@ use chrono_tz::Tz;
 use keepshare_base::{
     CommitId, ContentHash, Kind, Meta, Name, RestoreGround, SetName, SetPath, Stamp,
 };
-use keepshare_versioning::{Ended, FileState, ReadError, Reader, when::Moment};
+use keepshare_versioning::{Ended, FileState, PointInfo, ReadError, Reader, when::Moment};
 
 use crate::{Denial, Share, ShareConfig, ShareId, Show, Who, question::Question};
 
@@ -58,6 +58,11 @@ impl<'a> Asking<'a> {
     /// that it held and holds no more.
     pub fn versions(&self, path: &SetPath, limit: usize) -> Result<Vec<PathVersion>, AskError> {
         self.question()?.versions(path, limit)
+    }
+
+    /// Returns the points of the set, oldest first; to whoever may not list its first folder none.
+    pub fn points(&self) -> Result<Vec<PointInfo>, AskError> {
+        self.question()?.points_told()
     }
 
     /// Returns what `path` was at the time that was typed.

@@ -13,8 +13,8 @@ use keepshare_namespace::{
     Share, Shown, Taker, Who,
 };
 use keepshare_versioning::{
-    ReadError, names,
-    when::{self, WHEN_HINT},
+    PointInfo, ReadError, names,
+    when::{self, POINT, WHEN_HINT},
 };
 
 /// The past of one set, for whoever asks by path.
@@ -46,6 +46,11 @@ impl Catalog {
         let versions = self.ask(who).versions(path, limit);
         let versions = versions.map_err(|error| self.failure(path, "latest", error))?;
         versions.iter().try_for_each(|version| reply.item(&version_info(version)))
+    }
+
+    /// Returns the points of the set, oldest first.
+    pub fn points(&self, who: Who<'_>) -> Outcome<Vec<PointInfo>> {
+        self.ask(who).points().map_err(|error| self.failure(&SetPath::default(), "latest", error))
     }
 
     /// Returns what `path` was at the time that was typed.
@@ -120,6 +125,11 @@ impl Catalog {
             AskError::NoVersion => {
                 Failure::not_found(format!("{set}:{path} has no version {typed}"))
                     .hint(format!("keepshare versions '{set}:{path}' lists those that it has"))
+            }
+            AskError::NoPoint => {
+                let name = typed.strip_prefix(POINT).unwrap_or(typed);
+                Failure::not_found(format!("set {set} has no point '{name}'"))
+                    .hint(format!("keepshare point list {set} lists those that it has"))
             }
             AskError::NeverThere { near } => {
                 let failure =

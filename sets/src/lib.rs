@@ -19,6 +19,7 @@ pub mod fsck;
 mod hidden_names;
 pub mod master;
 pub mod parts;
+pub mod points;
 pub mod record;
 pub mod reopening;
 pub mod replica;

@@ -47,6 +47,7 @@ use health::Seen;
 pub use restoring::Restoring;
 
 mod health;
+mod points;
 mod restoring;
 
 /// A source is compared whole at the latest after this time, should nobody have asked for it.

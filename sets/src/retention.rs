@@ -470,7 +470,7 @@ fn expire(store: &SetStore, some: &[&Candidate]) -> Outcome<u64> {
     .map_err(|failure| failure.context("cannot remove versions"))
 }
 
-fn now(store: &SetStore) -> Outcome<Now> {
+pub(crate) fn now(store: &SetStore) -> Outcome<Now> {
     let now = Arrival { clock: clock::now(), up_micros: Some(clock::up_micros()), sent: None };
     let running_micros = on_writer(store, move |store| Ok(store.running_micros(&now)))?;
     Ok(Now { running_micros, clock: now.clock })
@@ -489,7 +489,7 @@ fn check_clock(store: &SetStore, now: Now) -> Outcome<()> {
     ))
 }
 
-fn on_writer<T: Send + 'static>(
+pub(crate) fn on_writer<T: Send + 'static>(
     store: &SetStore,
     work: impl FnOnce(&mut keepshare_versioning::Store) -> anyhow::Result<T> + Send + 'static,
 ) -> Outcome<T> {

@@ -1,8 +1,9 @@
 //! What a station answers: about itself and its sets here, about the past of a set in `past`, about users in `accounts`, about
-//! what is kept for how long in `retention`.
+//! what is kept for how long in `retention`, about named moments in `points`.
 
 mod accounts;
 mod past;
+mod points;
 mod retention;
 
 use std::{path::Path, sync::Arc};

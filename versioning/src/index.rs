@@ -24,7 +24,7 @@ pub(crate) mod values;
 pub(crate) mod voids;
 
 /// The version of the tables; an index of another one is built anew.
-pub(crate) const FORMAT: u32 = 4;
+pub(crate) const FORMAT: u32 = 5;
 
 type Bytes = &'static [u8];
 
@@ -112,7 +112,7 @@ tables! {
     Sweep = "sweep",
     /// origin → place.
     Place = "place",
-    /// commit → point and position.
+    /// commit → point, its position, and for how long it stays.
     Point = "point",
     /// request → answer.
     Restore = "restore",

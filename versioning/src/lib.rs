@@ -37,4 +37,4 @@ pub use state::{
     BodyChanges, BodyRef, CommitInfo, Ended, Entry, FileState, HistoryEntry, PointInfo,
     RestoreInfo, Touched,
 };
-pub use store::{OpenReport, Store, StoreOptions};
+pub use store::{OpenReport, POINTS_MAX, Store, StoreOptions};

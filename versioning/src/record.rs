@@ -16,10 +16,10 @@ use crate::pack::PackLoc;
 mod former;
 
 /// The version of the encoding; older ones are read.
-pub(crate) const FORMAT: u8 = 4;
+pub(crate) const FORMAT: u8 = 6;
 
 /// The version of rows that are written as they are.
-const PLAIN: u8 = 3;
+const PLAIN: u8 = 5;
 
 /// The rows of many files at once are packed, since one is much like the next; fewer bytes than these are not.
 const PACKED_BYTES_MIN: usize = 4 * 1024;
@@ -134,6 +134,26 @@ pub(crate) struct FirstCommitValue {
     pub(crate) user: Option<String>,
 }
 
+/// A named moment. It is no more when both times have passed.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PointValue {
+    pub(crate) point: Point,
+    pub(crate) position: Position,
+    /// When it ends, as running time of the set here in microseconds; [`u64::MAX`]: when it is removed.
+    pub(crate) ends: u64,
+    /// Until when it is held, likewise; 0: it is not.
+    pub(crate) held: u64,
+    /// This station keeps it, whatever its master says.
+    pub(crate) kept_here: bool,
+}
+
+impl PointValue {
+    /// Returns one that nothing is said of yet.
+    pub(crate) fn new(point: Point, position: Position) -> Self {
+        Self { point, position, ends: u64::MAX, held: 0, kept_here: false }
+    }
+}
+
 /// Which table of a mapped body a row is in.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub(crate) enum Grain {
@@ -218,7 +238,7 @@ pub(crate) enum Row {
     Swept { at: CommitId, body: BodyId },
     /// How far an origin's changes have come.
     Place { origin: OriginId, place: OriginState },
-    /// A named moment.
+    /// A named moment, as format 4 and those before it wrote it: it stays until it is removed.
     Point { at: CommitId, point: Point, position: Position },
     /// The answer to a request to restore.
     Restore { at: CommitId, row: RestoreRow, position: Position },
@@ -229,6 +249,10 @@ pub(crate) enum Row {
     /// A file's state at `at`, which stays what it is, was made a version by commit `cut`. Short, however large the state's
     /// attributes are, so that one record has room for all that one change cuts.
     Cut { at: CommitId, file: FileId, cut: CommitId, mark: Mark },
+    /// A named moment, and for how long it stays.
+    KeptPoint { at: CommitId, value: PointValue },
+    /// A point is no more.
+    PointGone { at: CommitId },
 }
 
 impl Row {
@@ -279,8 +303,9 @@ pub(crate) fn packed(body: Vec<u8>) -> Vec<u8> {
 pub(crate) fn decode(body: &[u8]) -> Result<Vec<Row>, RecordError> {
     let rows = match body {
         [FORMAT, packed @ ..] => whole(&unpacked(packed)?)?,
-        // Format 2 had no cuts alone.
-        [2 | PLAIN, rows @ ..] => whole(rows)?,
+        // Formats 3 and 4 had no points that end, format 2 no cuts alone.
+        [4, packed @ ..] => whole(&unpacked(packed)?)?,
+        [2 | 3 | PLAIN, rows @ ..] => whole(rows)?,
         [1, rows @ ..] => former::rows(whole(rows)?),
         [format, ..] if *format > FORMAT => return Err(RecordError::Newer(*format)),
         _ => return Err(RecordError::Broken),
@@ -291,7 +316,7 @@ pub(crate) fn decode(body: &[u8]) -> Result<Vec<Row>, RecordError> {
 /// Returns how long the rows of a body are.
 pub(crate) fn rows_len(body: &[u8]) -> usize {
     match body {
-        [FORMAT, a, b, c, d, ..] => u32::from_le_bytes([*a, *b, *c, *d]) as usize,
+        [4 | FORMAT, a, b, c, d, ..] => u32::from_le_bytes([*a, *b, *c, *d]) as usize,
         _ => body.len(),
     }
 }
@@ -372,6 +397,7 @@ mod tests {
             mirror: Some(MirrorMark { began: at, epoch: Epoch::FIRST, seq: Seq(8) }),
         };
         let point = Point { name: "release-7".into(), kind: PointKind::App };
+        let kept = PointValue::new(point.clone(), position);
         let restore = RestoreRow {
             request: RequestId([2; 32]),
             version: VersionId(position),
@@ -398,6 +424,8 @@ mod tests {
             Row::Clock { arrival: Stamp(5) },
             Row::Commit { at, value: commit },
             Row::Cut { at, file, cut: CommitId(301), mark: Mark::Station },
+            Row::KeptPoint { at, value: PointValue { ends: 5, held: u64::MAX, ..kept } },
+            Row::PointGone { at },
         ]
     }
 
@@ -414,7 +442,7 @@ mod tests {
     #[test]
     fn records_of_format_1_are_read() {
         let mut then = rows();
-        then.truncate(then.len() - 2);
+        then.truncate(then.len() - 4);
         let former: Vec<_> = then.into_iter().map(former::FormerRow::of).collect();
         let body = postcard::to_extend(&former, vec![1]).unwrap();
         let hash = ContentHash::of(&body).to_string();

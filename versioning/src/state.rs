@@ -168,6 +168,19 @@ pub struct PointInfo {
     pub point: Point,
     /// The position of the change that made it.
     pub position: Position,
+    /// When it ends, as running time of the set here in microseconds; [`u64::MAX`]: when it is removed.
+    pub ends: u64,
+    /// Until when it is held, likewise; 0: it is not.
+    pub held: u64,
+    /// This station keeps it, whatever its master says.
+    pub kept_here: bool,
+}
+
+impl PointInfo {
+    /// Returns until when it stays; [`u64::MAX`]: until somebody says otherwise.
+    pub fn until(&self) -> u64 {
+        if self.kept_here { u64::MAX } else { self.ends.max(self.held) }
+    }
 }
 
 /// The answer to a request to restore.

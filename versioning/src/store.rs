@@ -10,6 +10,7 @@ mod maintain;
 mod open;
 mod open_states;
 mod plan;
+mod points;
 
 use std::sync::Arc;
 
@@ -32,6 +33,8 @@ use crate::{
     reader::Shared,
     record::{RECORD_BYTES_MAX, Row, encode, packed},
 };
+
+pub use points::POINTS_MAX;
 
 use frames::Frames;
 use maintain::Housekeeping;
@@ -62,6 +65,8 @@ pub struct Store {
     /// Where log and live tree were at the last flush.
     flushed: Option<(LogPosition, CommitId)>,
     housekeeping: Housekeeping,
+    /// The running time at which a point ends next; `None`: it is to be looked for.
+    next_end: Option<u64>,
     /// The index failed and must be built anew.
     broken: bool,
     poisoned: bool,
@@ -159,6 +164,9 @@ impl Store {
             planned => planned?,
         };
         self.append(at, &rows)?;
+        if incoming.filled.change.point.is_some() {
+            self.next_end = None;
+        }
         let alarm = self.clock.advance(&arrival, &told);
         self.clock_alarm = alarm.or(self.clock_alarm);
         Ok(at)

@@ -105,6 +105,16 @@ pub(super) const RETENTION_EXAMPLES: &str = "Examples:
   keepshare retention set projects max_age=2y --yes
   keepshare retention explain projects:plan/report.docx";
 
+pub(super) const POINT_EXAMPLES: &str = "Examples:
+  keepshare point create projects before-upgrade
+  keepshare point create projects month-end --lasts 400d --hold=30d
+  keepshare point list projects
+  keepshare show projects:plan/report.docx@point:before-upgrade
+  keepshare restore projects:plan@point:before-upgrade --to /tmp/plan-then
+  keepshare point remove projects before-upgrade --yes
+
+On the drive a point is a folder: @versions/_points/before-upgrade.";
+
 pub(super) const RETENTION_KEYS: &str = "Keys:
   steps=0:1h,1h:1d,1d:14d,7d:70d,30d  how far apart versions lie, SPACING:UNTIL-AGE; the last has no end
   last=12                             the newest ones stay in any case

@@ -19,18 +19,22 @@ use crate::{
 };
 
 /// Shows, sets, plans or applies.
-pub(crate) fn retention(station: &Client, what: cli::Retention, screen: &Screen) -> Outcome<()> {
+pub(crate) fn retention(
+    station: &Client,
+    what: cli::retention::Retention,
+    screen: &Screen,
+) -> Outcome<()> {
     match what {
-        cli::Retention::Show { set } => {
+        cli::retention::Retention::Show { set } => {
             let infos = station.ask_all(&RetentionShow { set })?;
             screen.value(&infos, |infos| render(station, infos))
         }
-        cli::Retention::Set(cli::RetentionSet { set, said, reset, yes }) => {
+        cli::retention::Retention::Set(cli::retention::RetentionSet { set, said, reset, yes }) => {
             let infos = station.ask_all(&RetentionSet { set, said, reset, less: yes })?;
             screen.value(&infos, |infos| render(station, infos))
         }
-        cli::Retention::Plan(options) => plan(station, options, screen),
-        cli::Retention::Apply { set, plan } => {
+        cli::retention::Retention::Plan(options) => plan(station, options, screen),
+        cli::retention::Retention::Apply { set, plan } => {
             let applied = station.ask_one(&RetentionApply { set, plan })?;
             screen.value(&applied, |Applied { set, removed, skipped, bytes_freed }| {
                 let removed = counted(*removed, "version");
@@ -42,7 +46,9 @@ pub(crate) fn retention(station: &Client, what: cli::Retention, screen: &Screen)
                 text
             })
         }
-        cli::Retention::Explain { .. } => unreachable!("explain has its place read first"),
+        cli::retention::Retention::Explain { .. } => {
+            unreachable!("explain has its place read first")
+        }
     }
 }
 
@@ -65,8 +71,8 @@ pub(crate) fn explain(
     })
 }
 
-fn plan(station: &Client, options: cli::RetentionPlan, screen: &Screen) -> Outcome<()> {
-    let cli::RetentionPlan { set, said, limit } = options;
+fn plan(station: &Client, options: cli::retention::RetentionPlan, screen: &Screen) -> Outcome<()> {
+    let cli::retention::RetentionPlan { set, said, limit } = options;
     let mut answer = station.ask(&RetentionPlan { set, said, limit })?;
     let bar = screen.bar();
     let (mut versions, mut plan) = (Vec::new(), None);

@@ -21,6 +21,9 @@ pub enum AskError {
     /// The path has a past, and nothing in it has this id.
     #[error("it has no such version")]
     NoVersion,
+    /// The set has no point of that name.
+    #[error("there is no such point")]
+    NoPoint,
     /// There is nothing at the path and never was.
     #[error("it is not there and never was")]
     NeverThere {

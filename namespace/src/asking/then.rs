@@ -2,8 +2,8 @@
 
 use keepshare_base::{CommitId, FileId, Kind, SetPath, Stamp, VersionId};
 use keepshare_versioning::{
-    FileState, HistoryEntry, NameAt, names,
-    when::{Moment, When, WhenError, commit_then},
+    FileState, HistoryEntry, NameAt, POINTS_MAX, PointInfo, names,
+    when::{Moment, POINT, When, WhenError, commit_then},
 };
 
 use crate::{AskError, PathThen, question::Question, rights::Want};
@@ -16,6 +16,14 @@ const SEARCHED_MAX: usize = 100_000;
 impl Question<'_> {
     /// Returns what a path was at the time that was typed.
     pub(super) fn at(&self, path: &SetPath, typed: &str) -> Result<PathThen, AskError> {
+        if let Some(name) = typed.strip_prefix(POINT) {
+            let Some(at) = self.commit_at_point(name)? else { return Err(AskError::NoPoint) };
+            let found = match self.at_commit(path, at)? {
+                Some(found) if !found.state.expired => Some(found),
+                found => self.in_history(path, at)?.or(found),
+            };
+            return found.map_or_else(|| Err(self.not_there(path)?), Ok);
+        }
         let when: When = typed
             .parse()
             .or_else(|error| format!("@{typed}").parse().map_err(|_: WhenError| error))
@@ -34,6 +42,22 @@ impl Question<'_> {
                 error => Err(error),
             },
         }
+    }
+
+    /// Returns the points, oldest first, to whoever may list the set's first folder, as they are in `_points`.
+    pub(super) fn points_told(&self) -> Result<Vec<PointInfo>, AskError> {
+        if !self.may_now(FileId::ROOT, Want::Read)? {
+            return Ok(Vec::new());
+        }
+        Ok(self.view.points(CommitId(0), POINTS_MAX)?)
+    }
+
+    /// Returns the commit of the newest point of a name, or of the one with this id.
+    fn commit_at_point(&self, name: &str) -> Result<Option<CommitId>, AskError> {
+        let is_it = |point: &PointInfo| {
+            point.point.name == name || VersionId(point.position).to_string() == name
+        };
+        Ok(self.points_told()?.into_iter().rfind(is_it).map(|point| point.commit))
     }
 
     /// Returns what a path was at a commit, where it and the folders on the way are seen then.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::Text;
 
 /// The version of everything behind the first bytes of a [`Hello`].
-pub const PROTOCOL: u16 = 3;
+pub const PROTOCOL: u16 = 4;
 
 /// The most names or files on one page of a listing; with the longest names they fit into a frame's header.
 pub const PAGE_LINES_MAX: usize = 1024;

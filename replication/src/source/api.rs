@@ -245,6 +245,17 @@ pub struct SourceStatus {
     pub shared: Option<SharedFileSystem>,
 }
 
+/// A point that was made.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PointMade {
+    /// The change that made it.
+    pub position: Position,
+    /// When, by the source's clock.
+    pub stamp: Stamp,
+    /// How much was being written just then: of these files and names the point has what they were a moment before.
+    pub unsettled: u64,
+}
+
 /// How names begin that restores use while they write; what follows is random.
 pub(crate) const RESTORE_PREFIX: &str = ".keepshare-restore~";
 

@@ -8,13 +8,13 @@ use std::{
     time::Instant,
 };
 
-use keepshare_base::{Epoch, RunningHash, Seq};
+use keepshare_base::{Epoch, Point, PointRow, Position, RunningHash, Seq};
 use keepshare_host::{accounts::MachineAccounts, shared::SharedDb};
 use tokio::sync::watch;
 
 use super::{
-    ChangeSize, Head, JournaledChange, Listing, Mirror, RestoreAnswer, RestoreRequest, Source,
-    SourceAlarm, SourceConfig, SourceError, SourceStatus, Swept, kept,
+    ChangeSize, Head, JournaledChange, Listing, Mirror, PointMade, RestoreAnswer, RestoreRequest,
+    Source, SourceAlarm, SourceConfig, SourceError, SourceStatus, Swept, kept,
     ledger::{Ledger, Snapshot, contained},
     payloads::Payloads,
     provider,
@@ -186,6 +186,16 @@ impl SourceHandle {
     /// Writes a version back onto a live name and journals it. A repeat is answered, never done twice.
     pub fn restore(&self, request: RestoreRequest) -> Result<RestoreAnswer, SourceError> {
         self.shared.ask(|reply| Request::Restore(Box::new(request), reply))
+    }
+
+    /// Makes a point of the whole set, for so many microseconds or until it is removed. What was saved before is in it.
+    pub fn point(&self, point: Point, lasts_micros: Option<u64>) -> Result<PointMade, SourceError> {
+        self.shared.ask(|reply| Request::Point(point, lasts_micros, reply))
+    }
+
+    /// Journals for how long a point is to stay that was made before.
+    pub fn of_point(&self, row: PointRow) -> Result<Position, SourceError> {
+        self.shared.ask(|reply| Request::OfPoint(row, reply))
     }
 
     /// Starts a new epoch after `above`, because a station is ahead of this journal or has another.

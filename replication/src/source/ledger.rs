@@ -20,7 +20,7 @@ mod errors;
 mod opening;
 
 /// The format of all tables together.
-pub(crate) const FORMAT: u32 = 3;
+pub(crate) const FORMAT: u32 = 4;
 
 const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
 const STALE: TableDefinition<'_, &[u8], (u64, u64)> = TableDefinition::new("stale");

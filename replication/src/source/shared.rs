@@ -8,14 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use keepshare_base::{Epoch, FileId, RequestId, Seq};
+use keepshare_base::{Epoch, FileId, Point, PointRow, Position, RequestId, Seq};
 use keepshare_decide::At;
 use keepshare_host::shared::SharedDb;
 use tokio::sync::watch;
 
 use super::{
-    Head, Listing, RestoreAnswer, RestoreRequest, SourceAlarm, SourceConfig, SourceError,
-    SourceStatus,
+    Head, Listing, PointMade, RestoreAnswer, RestoreRequest, SourceAlarm, SourceConfig,
+    SourceError, SourceStatus,
     filling::Filled,
     ledger::Snapshot,
     payloads::Payloads,
@@ -97,6 +97,10 @@ pub(crate) enum Request {
     Compare(Vec<(FileId, bool)>),
     /// Answer when all that was noticed until now is examined.
     Settled(Reply<()>),
+    /// Make a point, for so many microseconds, when all that was done until now is examined.
+    Point(Point, Option<u64>, Reply<PointMade>),
+    /// Journal what is said of a point.
+    OfPoint(PointRow, Reply<Position>),
     /// The files that are open were looked at for this question and all before it.
     Swept(u64),
     /// Write a version back.

@@ -41,6 +41,7 @@ mod linked;
 mod noted;
 mod place;
 mod placing;
+mod points;
 mod questions;
 mod reading;
 mod replaced;

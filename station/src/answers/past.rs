@@ -19,7 +19,7 @@ use super::StationAnswers;
 use crate::{elsewhere::Elsewhere, station::Station};
 
 /// Where the versions of a set are.
-enum Kept {
+pub(super) enum Kept {
     /// On this station.
     Here(Arc<Replica>, SetPath),
     /// On others, which this station sends them to.
@@ -144,7 +144,7 @@ impl Answers<Find> for StationAnswers {
 
 impl StationAnswers {
     /// Returns where the versions of a set are, and the path in it, that a caller means.
-    fn find(&self, caller: &Caller, place: &Location) -> Outcome<Kept> {
+    pub(super) fn find(&self, caller: &Caller, place: &Location) -> Outcome<Kept> {
         let (set, path) = match place {
             Location::Set { set, path } if caller.may_know(set) => (set.clone(), path.clone()),
             Location::Set { set, .. } => return Err(no_set(caller, set)),
@@ -213,12 +213,7 @@ impl StationAnswers {
         let only = only.as_ref();
         let parsed = Pattern::new(pattern, *deleted_only).map_err(Failure::usage)?;
         let (mut known, mut left, mut unreached) = (false, *limit, None);
-        let mut names: Vec<SetName> = self
-            .stations
-            .iter()
-            .flat_map(|station| station.sets())
-            .map(|(set, _)| set.name)
-            .collect();
+        let mut names: Vec<SetName> = self.kept_sets().collect();
         names.sort();
         names.dedup();
         names.retain(|name| only.is_none_or(|only| only == name) && caller.may_know(name));
@@ -255,6 +250,11 @@ impl StationAnswers {
         let what = only.map_or_else(|| "no set".to_owned(), |only| format!("no set '{only}'"));
         Err(Failure::not_found(format!("this station keeps {what}"))
             .hint("ask where it is kept: keepshare set list shows the sets, and the stations that have them"))
+    }
+
+    /// Returns the sets that this station has a part in.
+    pub(super) fn kept_sets(&self) -> impl Iterator<Item = SetName> {
+        self.stations.iter().flat_map(|station| station.sets()).map(|(set, _)| set.name)
     }
 
     /// Returns the copy here that a caller means, and the path in it.
@@ -301,7 +301,7 @@ impl StationAnswers {
 }
 
 /// Returns whose rights count. A member asks about what it masters itself, so it has it all.
-fn who(caller: &Caller) -> Who<'_> {
+pub(super) fn who(caller: &Caller) -> Who<'_> {
     match caller {
         Caller::Admin { .. } | Caller::Member(_) => Who::Admin,
         Caller::User(user) => Who::User(&user.principal),

@@ -10,7 +10,9 @@ use keepshare_base::{CommitId, FileId, Kind, Name, Stamp};
 use crate::{
     moment::{Verdict, moment, stopped_for},
     pack::PackLoc,
-    record::{Body, BodyId, CommitValue, FileValue, FirstCommitValue, Mark, Piece, Row},
+    record::{
+        Body, BodyId, CommitValue, FileValue, FirstCommitValue, Mark, Piece, PointValue, Row,
+    },
 };
 
 use super::{
@@ -78,8 +80,10 @@ impl Apply<'_, '_> {
                 self.rows.put(Table::Place, &keys::origin(*origin), &encode(place))
             }
             Row::Point { at, point, position } => {
-                self.rows.put(Table::Point, &keys::commit(*at), &encode(&(point, position)))
+                self.point(*at, &PointValue::new(point.clone(), *position))
             }
+            Row::KeptPoint { at, value } => self.point(*at, value),
+            Row::PointGone { at } => self.rows.remove(Table::Point, &keys::commit(*at)),
             Row::Restore { at, row, position } => {
                 self.rows.put(Table::Restore, &row.request.0, &encode(&(row, position, at)))
             }
@@ -97,6 +101,10 @@ impl Apply<'_, '_> {
             self.rows.put(Table::Ranges, &key, &encode(&merged(ranges)))?;
         }
         Ok(())
+    }
+
+    fn point(&mut self, at: CommitId, value: &PointValue) -> Result<(), IndexError> {
+        self.rows.put(Table::Point, &keys::commit(at), &encode(value))
     }
 
     /// Gives a commit of before moments were kept the moment that its stamp and its arrival tell.

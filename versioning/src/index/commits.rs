@@ -7,7 +7,7 @@ use keepshare_base::{
 };
 
 use crate::{
-    record::{CommitValue, OriginState},
+    record::{CommitValue, OriginState, PointValue},
     state::{CommitInfo, PointInfo, RestoreInfo, Touched},
 };
 
@@ -206,10 +206,17 @@ pub(crate) fn points(
     for row in rows.under(Table::Point, &[], &from)?.take(limit) {
         let (key, value) = row?;
         let commit = keys::oldest_of(Table::Point, key.value())?;
-        let (point, position) = decode(Table::Point, value.value())?;
-        points.push(PointInfo { commit, point, position });
+        let PointValue { point, position, ends, held, kept_here } =
+            decode(Table::Point, value.value())?;
+        points.push(PointInfo { commit, point, position, ends, held, kept_here });
     }
     Ok(points)
+}
+
+/// Returns the point at a commit.
+pub(crate) fn point(rows: &impl Rows, at: CommitId) -> Result<Option<PointValue>, IndexError> {
+    let value = rows.get(Table::Point, &keys::commit(at))?;
+    value.map(|value| decode(Table::Point, value.value())).transpose()
 }
 
 /// Returns the names and files that commits after `after` touched.

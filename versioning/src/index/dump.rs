@@ -101,8 +101,7 @@ pub(crate) fn read(table: Table, key: &[u8], value: &[u8]) -> Result<Row, IndexE
             Row::Place { origin: keys::read_origin(key)?, place: decode(table, value)? }
         }
         Table::Point => {
-            let (point, position) = decode(table, value)?;
-            Row::Point { at: keys::oldest_of(table, key)?, point, position }
+            Row::KeptPoint { at: keys::oldest_of(table, key)?, value: decode(table, value)? }
         }
         Table::Restore => {
             let (row, position, at) = decode(table, value)?;

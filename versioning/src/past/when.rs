@@ -113,6 +113,9 @@ pub fn commit_then(view: &View, moment: Stamp, now: Stamp) -> Result<CommitId, R
     if moment >= now { view.newest_commit() } else { view.commit_at(moment) }
 }
 
+/// What stands before the name of a point where a time may be typed.
+pub const POINT: &str = "point:";
+
 /// Splits `PATH@TIME` at the `@` after which a time follows.
 ///
 /// `@GMT-…` brings an `@` of its own, which may be written once or twice. `None` where no time is there; names may hold

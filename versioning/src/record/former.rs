@@ -97,7 +97,10 @@ impl FormerRow {
     pub(super) fn of(row: Row) -> Self {
         match row {
             Row::FirstCommit { at, value } => Self::FirstCommit { at, value },
-            Row::Commit { .. } | Row::Cut { .. } => unreachable!("format 1 has none"),
+            Row::Commit { .. }
+            | Row::Cut { .. }
+            | Row::KeptPoint { .. }
+            | Row::PointGone { .. } => unreachable!("format 1 has none"),
             Row::Name { at, parent, name, target } => Self::Name { at, parent, name, target },
             Row::File { at, file, value } => {
                 let FileValue { event, meta, hash, fuzzy, cut, since, body, .. } = value;

@@ -224,7 +224,11 @@ impl Writer<'_> {
         let busy = !taken.group.is_empty();
         self.commit(taken.group);
         if let Some(now) = taken.now.filter(|_| self.held.is_none() && !self.poisoned) {
-            self.cut_open(now);
+            // States that were left open for too long.
+            let cut = self.store.cut_open(now);
+            self.did(cut, "making open states versions");
+            let ended = self.store.end_points(now);
+            self.did(ended, "ending points");
         }
         self.sync();
         if let Some(now) = taken.now {
@@ -291,15 +295,13 @@ impl Writer<'_> {
         }
     }
 
-    /// Makes states versions that were left open for too long.
-    fn cut_open(&mut self, now: Arrival) {
-        match self.store.cut_open(now) {
+    /// Hears what came of something that the store does by itself.
+    fn did(&mut self, did: Result<bool, CommitError>, what: &'static str) {
+        match did {
             Ok(any) => self.unsynced |= any,
-            // Nothing is lost: they stay what they are until there is space.
+            // Nothing is lost: it is done when there is space.
             Err(CommitError::Full) => {}
-            Err(CommitError::Refused(refusal)) => {
-                tracing::error!(%refusal, "open states cannot be made versions");
-            }
+            Err(CommitError::Refused(refusal)) => tracing::error!(%refusal, what, "cannot be done"),
             Err(CommitError::Poisoned) => self.fail(&StoreError::Poisoned),
             Err(CommitError::Store(error)) => self.fail(&error),
         }

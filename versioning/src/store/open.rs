@@ -101,6 +101,7 @@ pub(super) fn open(
         live: CommitId(0),
         flushed: None,
         housekeeping: Housekeeping::default(),
+        next_end: None,
         broken: false,
         poisoned: false,
     };

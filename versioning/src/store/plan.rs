@@ -16,7 +16,7 @@ use crate::{
 };
 
 use self::fate::Fate;
-use super::frames::Frames;
+use super::{frames::Frames, points};
 
 pub(super) mod fate;
 
@@ -98,7 +98,9 @@ pub(super) fn change(
     plan.names()?;
     let mut out = plan.out;
     out.push(Row::Place { origin, place });
-    out.extend(change.point.clone().map(|point| Row::Point { at, point, position }));
+    if let Some(point) = &change.point {
+        out.extend(points::said(rows, (at, position), told.running_micros, point)?);
+    }
     out.extend(change.restore.clone().map(|row| Row::Restore { at, row, position }));
     Ok(out)
 }

@@ -60,6 +60,18 @@ impl Cutting {
         due
     }
 
+    /// Takes all files whose states are no versions yet: a point is made.
+    pub fn point(&mut self, now: MonoTime) -> Vec<FileId> {
+        let rule = self.rule;
+        let each = std::mem::take(&mut self.files).into_iter();
+        let is_cut = |(file, mut state): (FileId, CutState)| {
+            state.handle_input(rule, now, CutInput::Point).map(|_| file)
+        };
+        let mut cut: Vec<FileId> = each.filter_map(is_cut).collect();
+        cut.sort_unstable();
+        cut
+    }
+
     /// Tells whether time alone will make a version.
     pub fn is_waiting(&self) -> bool {
         !self.files.is_empty()

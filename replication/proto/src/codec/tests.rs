@@ -1,7 +1,7 @@
 use keepshare_base::{
     Content, ContentHash, Epoch, Event, Extent, FileId, FileRow, FileTime, Kind, Meta, Name,
-    NameRow, OriginId, Owner, Point, PointKind, Position, PresentFile, RequestId, RestoreGround,
-    RestoreOutcome, RestoreRow, RunningHash, Seq, SetPath, Stamp, VersionId,
+    NameRow, OriginId, Owner, Point, PointKind, PointRow, Position, PresentFile, RequestId,
+    RestoreGround, RestoreOutcome, RestoreRow, RunningHash, Seq, SetPath, Stamp, VersionId,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
@@ -108,8 +108,19 @@ fn file_row() -> impl Strategy<Value = FileRow> {
 fn change() -> impl Strategy<Value = Change> {
     let name_row = (file_id(), name(), option::of((file_id(), kind())))
         .prop_map(|(parent, name, target)| NameRow { parent, name, target });
-    let point = (".{0,9}", select(vec![PointKind::App, PointKind::Crash]))
-        .prop_map(|(name, kind)| Point { name, kind });
+    let made = (".{0,9}", select(vec![PointKind::App, PointKind::Crash]), option::of(any::<u64>()))
+        .prop_map(|(name, kind, lasts_micros)| PointRow::Made {
+            point: Point { name, kind },
+            lasts_micros,
+        });
+    let held = (position(), option::of(any::<u64>()))
+        .prop_map(|(point, lasts_micros)| PointRow::Held { point, lasts_micros });
+    let point = prop_oneof![
+        made,
+        held,
+        position().prop_map(|point| PointRow::Released { point }),
+        position().prop_map(|point| PointRow::Removed { point }),
+    ];
     let outcomes = vec![RestoreOutcome::Written, RestoreOutcome::Equal];
     let restore = (any::<[u8; 32]>(), position(), select(outcomes)).prop_map(
         |(request, version, outcome)| RestoreRow {
@@ -359,7 +370,7 @@ fn another_version_is_refused_by_name() {
     assert_eq!(error, DecodeError::Protocol { got: 4 });
     assert_eq!(
         error.to_string(),
-        "the peer speaks version 4 of the protocol, we speak version 3: update the older one"
+        "the peer speaks version 5 of the protocol, we speak version 4: update the older one"
     );
     let no_magic = decoded(&framed(&[0, b'H', b'T', b'T', b'P', 1, 0]), 100);
     assert!(matches!(no_magic, Err(DecodeError::Header(_))));

@@ -22,6 +22,8 @@ impl Worker {
             Request::Rescan => self.begin_scan(),
             Request::Compare(files) => self.compare(files),
             Request::Settled(reply) => self.ask(reply),
+            Request::Point(point, lasts, reply) => self.ask_point(point, lasts, reply),
+            Request::OfPoint(row, reply) => drop(reply.send(self.say_of_point(row))),
             Request::Swept(question) => self.swept(question),
             Request::Restore(request, reply) => self.restore(request, reply),
             Request::Wrote(id, attempt, wrote) => self.wrote(id, attempt, wrote),
@@ -90,9 +92,14 @@ impl Worker {
         })?;
         self.keep_behind_mirror();
         let snapshot = Snapshot::open(&self.ledger.database())?;
+        self.show_head();
+        Ok(snapshot)
+    }
+
+    /// Shows what was journaled last.
+    pub(super) fn show_head(&self) {
         let head = self.ledger.state().head();
         self.shared.head.send_if_modified(|shown| std::mem::replace(shown, head) != head);
-        Ok(snapshot)
     }
 
     /// Begins an epoch, with the ids that a station lists where it is asked for them. That is its word: ids of another origin, or of an

@@ -28,6 +28,7 @@ impl Worker {
     pub(super) fn has_notes(&self) -> bool {
         self.ledger.has_failed()
             || self.cutting.is_waiting()
+            || self.has_points()
             || self.pending.agenda.has_linked()
             || self.owners.is_waiting()
             || !self.replaced.is_empty()

@@ -106,7 +106,6 @@ impl Worker {
     fn publish(&mut self, left: Left) {
         let (shared, now) = (self.shared.clone(), mono());
         let Composed { payloads, restored, again, .. } = left.composed;
-        let head = self.ledger.state().head();
         if !payloads.is_empty() {
             let acked = shared.acked_by_all().unwrap_or(Seq(u64::MAX));
             let mut known = lock(&shared.payloads);
@@ -114,7 +113,7 @@ impl Worker {
                 known.insert(seq, payload, acked);
             }
         }
-        shared.head.send_if_modified(|shown| std::mem::replace(shown, head) != head);
+        self.show_head();
         let agenda = &mut self.pending.agenda;
         again.put_on(agenda, now);
         for folder in left.folders {

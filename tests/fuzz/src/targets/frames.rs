@@ -2,8 +2,8 @@
 
 use keepshare_base::{
     Change, Content, ContentHash, Epoch, Event, FileId, FileRow, FileTime, Kind, Meta, Name,
-    NameRow, OriginId, Owner, Point, PointKind, Position, RequestId, RunningHash, Seq, SetPath,
-    Stamp, VersionId,
+    NameRow, OriginId, Owner, Point, PointKind, PointRow, Position, RequestId, RunningHash, Seq,
+    SetPath, Stamp, VersionId,
 };
 use keepshare_proto::{
     FileLine, Frame, Hello, Message, MirrorReason, NameLine, Place, Refusal, RestoreAnswer,
@@ -163,7 +163,10 @@ fn change(file: FileId) -> Change {
         names: vec![NameRow { parent: FileId::ROOT, name, target: Some((file, Kind::File)) }],
         files: vec![row],
         cuts: vec![file],
-        point: Some(Point { name: "release-7".into(), kind: PointKind::App }),
+        point: Some(PointRow::Made {
+            point: Point { name: "release-7".into(), kind: PointKind::App },
+            lasts_micros: Some(7),
+        }),
         ..Change::default()
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use keepshare_base::{
     Change, CommitId, Content, Epoch, Event, Extent, FileId, FileRow, FileTime, FilledChange, Kind,
-    Meta, Name, NameRow, OriginId, Owner, Point, PointKind, Position, RunningHash, Seq, Stamp,
+    Meta, Name, NameRow, OriginId, Owner, Point, PointKind, PointRow, Position, RunningHash, Seq,
+    Stamp,
 };
 use keepshare_versioning::{
     Incoming, Store, StoreOptions,
@@ -232,7 +233,10 @@ fn written() -> SimDisk {
     for (seq, (names, files, payload)) in (1..).zip(changes) {
         now = now.plus_micros(1_000_000);
         running = running.extended(&[seq]);
-        let point = (seq == 3).then(|| Point { name: "release-7".into(), kind: PointKind::App });
+        let point = (seq == 3).then(|| PointRow::Made {
+            point: Point { name: "release-7".into(), kind: PointKind::App },
+            lasts_micros: None,
+        });
         let user = Some("anna".to_owned());
         let change = Change { stamp: now, user, names, files, point, ..Change::default() };
         let seq = Seq(seq.into());

@@ -1,0 +1,76 @@
+//! What `keepshare point` is told.
+
+use clap::{Args, Subcommand};
+
+use keepshare_base::SetName;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Point {
+    /// Make a point of all that was saved in a set until now, on every station that keeps it
+    Create(PointCreate),
+    /// List the points of a set, or of all that are kept here
+    List {
+        /// Only of this set
+        #[arg(value_name = "SET")]
+        set: Option<SetName>,
+    },
+    /// Keep a point whatever else ends it
+    Hold {
+        #[command(flatten)]
+        point: Which,
+        /// For so long, as 30d [default: until it is released]
+        #[arg(long, value_name = "SPAN", conflicts_with = "here")]
+        lasts: Option<String>,
+        /// At this station, which keeps it then whatever the set's master says
+        #[arg(long)]
+        here: bool,
+    },
+    /// Hold a point no longer, from a day later on
+    Release {
+        #[command(flatten)]
+        point: Which,
+        /// Leave the point to the set's master again, which this station kept by itself
+        #[arg(long)]
+        here: bool,
+    },
+    /// End a point, from a day later on: versions that it alone kept may go then
+    Remove {
+        #[command(flatten)]
+        point: Which,
+        /// At this station alone, and at once
+        #[arg(long)]
+        here: bool,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Which {
+    /// The set
+    #[arg(value_name = "SET")]
+    pub(crate) set: SetName,
+    /// The point: its name, or its id where several are called so
+    #[arg(value_name = "POINT")]
+    pub(crate) point: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PointCreate {
+    /// The set
+    #[arg(value_name = "SET")]
+    pub(crate) set: SetName,
+    /// What it is called: A-Z a-z 0-9 - _ . +
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// The programs that write there were told, and have written everything
+    #[arg(long)]
+    pub(crate) app: bool,
+    /// Let it end by itself after so long, as 30d [default: it stays until it is removed]
+    #[arg(long, value_name = "SPAN")]
+    pub(crate) lasts: Option<String>,
+    /// Hold it, too: it cannot be removed before it is released, or so long has passed
+    #[arg(long, value_name = "SPAN", num_args = 0..=1, default_missing_value = "", require_equals = true)]
+    pub(crate) hold: Option<String>,
+}

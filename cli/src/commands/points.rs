@@ -1,0 +1,125 @@
+//! `keepshare point`.
+
+use std::fmt::Write as _;
+
+use keepshare_base::counted;
+use keepshare_control::{
+    Failure, Outcome,
+    client::Client,
+    points::{PointInfo, PointMade, PointSaid},
+    questions::{self, PointHold, PointList, PointRelease, PointRemove},
+};
+
+use crate::{
+    cli::point::{Point, PointCreate, Which},
+    commands::history::station_zone,
+    output::{Screen, Table, Times},
+    password,
+};
+
+/// Makes, lists, holds or ends points.
+pub(crate) fn point(station: &Client, what: Point, screen: &Screen) -> Outcome<()> {
+    match what {
+        Point::Create(PointCreate { set, name, app, lasts, hold }) => {
+            let asked = questions::PointCreate { set, name, app, lasts, hold };
+            let made = station.ask_one(&asked)?;
+            screen.value(&made, |made| render_made(station, made))
+        }
+        Point::List { set } => {
+            let points = station.ask_all(&PointList { set })?;
+            screen.value(&points, |points| render(station, points))
+        }
+        Point::Hold { point: Which { set, point }, lasts, here } => {
+            let said = station.ask_one(&PointHold { set, point, lasts, here })?;
+            screen.value(&said, |said| render_said(station, said, "is held"))
+        }
+        Point::Release { point: Which { set, point }, here } => {
+            let said = station.ask_one(&PointRelease { set, point, here })?;
+            screen.value(&said, |said| render_said(station, said, "is held no longer"))
+        }
+        Point::Remove { point: Which { set, point }, here, yes } => {
+            let meaning = match here {
+                true => format!(
+                    "Point {point} of set {set} ends at this station at once: versions that it alone keeps may go."
+                ),
+                false => format!(
+                    "Point {point} of set {set} ends in a day, on all stations: versions that it alone keeps may go then."
+                ),
+            };
+            if !yes && !password::confirm(&format!("{meaning}\nIs that meant?"))? {
+                return Err(Failure::refused(meaning).hint("if that is meant, say --yes"));
+            }
+            let said = station.ask_one(&PointRemove { set, point, here })?;
+            screen.value(&said, |said| render_said(station, said, "ends"))
+        }
+    }
+}
+
+fn render_made(station: &Client, made: &PointMade) -> String {
+    let times = Times::new(station_zone(station), std::iter::once(made.time.as_str()));
+    let PointMade { set, point, time, missing, unsettled, .. } = made;
+    let mut text = format!("Point {point} of set {set}, {}.\n", times.text(time));
+    if *unsettled > 0 {
+        let _ = writeln!(
+            text,
+            "! {} being written just then: the point has what was there a moment before.",
+            match unsettled {
+                1 => "1 file or name was".to_owned(),
+                _ => format!("{} or names were", counted(*unsettled, "file")),
+            }
+        );
+    }
+    text += &missing_text(missing);
+    let _ = writeln!(text, "\n  keepshare show {set}:PATH@point:{point}");
+    text
+}
+
+fn render_said(station: &Client, said: &PointSaid, what: &str) -> String {
+    let PointSaid { set, point, from, missing, .. } = said;
+    let times = Times::new(station_zone(station), from.as_deref().into_iter());
+    let from = from.as_ref().map(|from| format!(" from {} on", times.text(from)));
+    let from = from.unwrap_or_default();
+    format!("Point {point} of set {set} {what}{from}.\n{}", missing_text(missing))
+}
+
+fn missing_text(missing: &[String]) -> String {
+    if missing.is_empty() {
+        return String::new();
+    }
+    format!(
+        "! Not heard of yet by {}: it comes with all else when they are there again. One that has to be mirrored then does without.\n",
+        missing.join(", ")
+    )
+}
+
+fn render(station: &Client, points: &[PointInfo]) -> String {
+    if points.is_empty() {
+        return "No points yet; keepshare point create SET NAME makes one.\n".to_owned();
+    }
+    let moments = points
+        .iter()
+        .flat_map(|point| std::iter::once(point.time.as_str()).chain(point.until.as_deref()));
+    let times = Times::new(station_zone(station), moments);
+    let mut table = Table::new(&["TIME", "SET", "POINT", "KIND", "ID", "STAYS"]);
+    for point in points {
+        let until = match &point.until {
+            Some(until) => format!("until {}", times.text(until)),
+            None if point.held || point.kept_here => "until it is released".to_owned(),
+            None => "until it is removed".to_owned(),
+        };
+        let held = match (point.kept_here, point.held) {
+            (true, _) => ", kept by this station",
+            (false, true) => ", held",
+            (false, false) => "",
+        };
+        table.row(vec![
+            times.text(&point.time),
+            point.set.clone(),
+            point.point.clone(),
+            point.kind.clone(),
+            point.id.clone(),
+            format!("{until}{held}"),
+        ]);
+    }
+    table.render(0)
+}

@@ -1,0 +1,60 @@
+//! What is answered about points: named moments of whole sets.
+
+use serde::{Deserialize, Serialize};
+
+/// A point, as one station keeps it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PointInfo {
+    /// The set.
+    pub set: String,
+    /// What it is called.
+    pub point: String,
+    /// Its id: the same on every station, and of no other point.
+    pub id: String,
+    /// When it was made, by its master's clock.
+    pub time: String,
+    /// `app` where programs had written everything, or `crash`: as after a crash at that moment.
+    pub kind: String,
+    /// Until when it stays as things are; none: until somebody says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// Whether it is held, so that it stays whatever else ends it.
+    pub held: bool,
+    /// Whether this station keeps it whatever its master says.
+    pub kept_here: bool,
+}
+
+/// A point that was made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PointMade {
+    /// The set.
+    pub set: String,
+    /// What it is called.
+    pub point: String,
+    /// Its id.
+    pub id: String,
+    /// When.
+    pub time: String,
+    /// `app` or `crash`.
+    pub kind: String,
+    /// Stations that do not have it yet.
+    pub missing: Vec<String>,
+    /// How much was being written just then: of it the point has what was there a moment before.
+    pub unsettled: u64,
+}
+
+/// What was said of a point.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PointSaid {
+    /// The set.
+    pub set: String,
+    /// What it is called.
+    pub point: String,
+    /// Its id.
+    pub id: String,
+    /// When stations act on it; none: at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Stations that have not heard of it yet.
+    pub missing: Vec<String>,
+}

@@ -1,0 +1,121 @@
+//! Points of a copy: named moments, as this station keeps them.
+
+use keepshare_base::{PointKind, Position, SetName, Stamp, VersionId};
+use keepshare_control::{Failure, Outcome, points::PointInfo};
+use keepshare_namespace::Who;
+use keepshare_versioning::when::When;
+
+use crate::{
+    asking::read_failure,
+    replica::Replica,
+    retention::{now, on_writer},
+};
+
+/// The longest name of a point, in characters.
+const NAME_CHARS_MAX: usize = 64;
+
+/// Returns the points of a copy, oldest first, as somebody may know them.
+pub fn list(copy: &Replica, who: Who<'_>) -> Outcome<Vec<PointInfo>> {
+    let now = now(&*copy.open_store()?)?;
+    let view = copy.reader().view().map_err(read_failure)?;
+    let clock = |at: u64| {
+        let left = i64::try_from(at.saturating_sub(now.running_micros)).unwrap_or(i64::MAX);
+        Stamp(now.clock.0.saturating_add(left)).to_string()
+    };
+    let info = |point: keepshare_versioning::PointInfo| {
+        let commit = view.commit_info(point.commit).map_err(read_failure)?;
+        let until = point.until();
+        Ok(PointInfo {
+            set: copy.catalog().set().to_string(),
+            id: VersionId(point.position).to_string(),
+            time: commit.map(|commit| commit.stamp.to_string()).unwrap_or_default(),
+            kind: kind_word(point.point.kind).to_owned(),
+            until: (until != u64::MAX).then(|| clock(until)),
+            held: point.held > now.running_micros,
+            kept_here: point.kept_here,
+            point: point.point.name,
+        })
+    };
+    copy.catalog().points(who)?.into_iter().map(info).collect()
+}
+
+/// Has this station keep a point whatever its master says, or leave it to the master again.
+pub fn keep_here(copy: &Replica, point: Position, kept: bool) -> Outcome<()> {
+    on_writer(&*copy.open_store()?, move |store| {
+        store.keep_point(point, kept)?;
+        Ok(store.sync().map(drop)?)
+    })
+}
+
+/// Ends a point at this station, at once.
+pub fn drop_here(copy: &Replica, point: Position) -> Outcome<()> {
+    on_writer(&*copy.open_store()?, move |store| {
+        store.drop_point(point)?;
+        Ok(store.sync().map(drop)?)
+    })
+}
+
+/// Returns the point that is meant by a name or an id.
+pub fn find<'p>(points: &'p [PointInfo], set: &SetName, meant: &str) -> Outcome<&'p PointInfo> {
+    let mut found = points.iter().filter(|point| point.point == meant || point.id == meant);
+    match (found.next(), found.next()) {
+        (Some(point), None) => Ok(point),
+        (Some(one), Some(other)) => {
+            Err(Failure::usage(format!("set {set} has several points '{meant}'"))
+                .hint(format!("write which one is meant: {} or {}", one.id, other.id)))
+        }
+        (None, _) => Err(Failure::not_found(format!("set {set} has no point '{meant}'"))
+            .hint(format!("keepshare point list {set} lists those that it has"))),
+    }
+}
+
+/// Holds that a point can be called so: on every drive, and without being taken for anything else.
+pub fn check_name(name: &str) -> Outcome<()> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+');
+    let why = if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.chars().all(is_plain) {
+        "is no name for a point: it has 1 to 64 of A-Z a-z 0-9 - _ . +"
+    } else if name.starts_with(['.', '_']) {
+        "is no name for a point: it begins with a letter, a digit, - or +"
+    } else if name.parse::<When>().is_ok() || name.parse::<VersionId>().is_ok() {
+        "is a time or the id of a version"
+    } else {
+        return Ok(());
+    };
+    Err(Failure::usage(format!("'{name}' {why}")).hint("as in before-upgrade"))
+}
+
+/// Returns what a kind of points is called.
+pub fn kind_word(kind: PointKind) -> &'static str {
+    match kind {
+        PointKind::App => "app",
+        PointKind::Crash => "crash",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_are_called_by_what_can_be_typed() {
+        for name in ["before-upgrade", "a", "release_7.1+b", "7-zip-and-more"] {
+            check_name(name).unwrap();
+        }
+        let long = "x".repeat(65);
+        for name in [
+            "",
+            "_points",
+            ".hidden",
+            "a b",
+            "a/b",
+            "ä",
+            "2h",
+            "yesterday",
+            "2026-11-20",
+            "v1.1.7",
+            &long,
+        ] {
+            check_name(name).unwrap_err();
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! What is told of points, and done about them: a set's master makes them, for all stations; a station may keep or end one by itself.
+
+use keepshare_base::{
+    POINT_NOTICE_MICROS, Point, PointKind, PointRow, Position, SetName, StationName, VersionId,
+};
+use keepshare_control::{
+    Code, Failure, Outcome, Reply,
+    caller::Caller,
+    points::{PointInfo, PointMade, PointSaid},
+    questions::{Location, PointCreate, PointHold, PointList, PointRelease, PointRemove},
+    router::Answers,
+};
+use keepshare_host::clock;
+use keepshare_sets::{master::Master, points};
+use keepshare_versioning::retention::Span;
+
+use std::sync::Arc;
+
+use super::{
+    StationAnswers,
+    past::{Kept, who},
+};
+
+impl Answers<PointCreate> for StationAnswers {
+    fn answer(&self, caller: &Caller, asked: PointCreate, reply: &mut Reply) -> Outcome<()> {
+        let PointCreate { set, name, app, lasts, hold } = asked;
+        points::check_name(&name)?;
+        let lasts = lasts.as_deref().map(micros).transpose()?;
+        let hold = hold.as_deref().map(held).transpose()?;
+        let master = self.master_of(&set)?;
+        // Where nobody who keeps the set can be asked, a second one of a name is told by its id.
+        match self.points_of(caller, &set) {
+            Ok(known) if known.iter().any(|point| point.point == name) => {
+                return Err(Failure::refused(format!("set {set} has a point '{name}' already"))
+                    .hint("choose another name, or remove that one"));
+            }
+            Ok(known) if known.len() >= keepshare_versioning::POINTS_MAX => {
+                return Err(Failure::refused(format!(
+                    "set {set} has {} points, and cannot have more",
+                    known.len()
+                ))
+                .hint(format!("keepshare point list {set} lists them; remove some")));
+            }
+            Ok(_) => {}
+            Err(failure) if failure.code == Code::Unavailable => {}
+            Err(failure) => return Err(failure),
+        }
+        let kind = if app { PointKind::App } else { PointKind::Crash };
+        let (made, missing) = master.make_point(Point { name: name.clone(), kind }, lasts, hold)?;
+        tracing::info!(%set, point = name, id = %VersionId(made.position), "a point was made");
+        reply.item(&PointMade {
+            set: set.to_string(),
+            point: name,
+            id: VersionId(made.position).to_string(),
+            time: made.stamp.to_string(),
+            kind: points::kind_word(kind).to_owned(),
+            missing: words(&missing),
+            unsettled: made.unsettled,
+        })
+    }
+}
+
+impl Answers<PointList> for StationAnswers {
+    fn answer(
+        &self,
+        caller: &Caller,
+        PointList { set }: PointList,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
+        if let Some(set) = set {
+            return self.points_of(caller, &set)?.iter().try_for_each(|point| reply.item(point));
+        }
+        let mut sets: Vec<SetName> = self.kept_sets().filter(|set| caller.may_know(set)).collect();
+        sets.sort();
+        sets.dedup();
+        for set in sets {
+            // What a caller is not told of is left out of a list of all.
+            if let Ok(Kept::Here(copy, _)) = self.find(caller, &top(&set)) {
+                let points = points::list(&copy, who(caller))?;
+                points.iter().try_for_each(|point| reply.item(point))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Answers<PointHold> for StationAnswers {
+    fn answer(&self, caller: &Caller, asked: PointHold, reply: &mut Reply) -> Outcome<()> {
+        let PointHold { set, point, lasts, here } = asked;
+        let lasts_micros = lasts.as_deref().map(micros).transpose()?;
+        if here {
+            if lasts_micros.is_some() {
+                return Err(Failure::usage(
+                    "a station keeps a point by itself until it is told otherwise",
+                )
+                .hint("leave --lasts out, or --here"));
+            }
+            return self.at_this_station(caller, (&set, &point), reply, |copy, point| {
+                points::keep_here(copy, point, true)
+            });
+        }
+        let said = |point| PointRow::Held { point, lasts_micros };
+        self.say(caller, (&set, &point), None, said, reply)
+    }
+}
+
+impl Answers<PointRelease> for StationAnswers {
+    fn answer(&self, caller: &Caller, asked: PointRelease, reply: &mut Reply) -> Outcome<()> {
+        let PointRelease { set, point, here } = asked;
+        if here {
+            return self.at_this_station(caller, (&set, &point), reply, |copy, point| {
+                points::keep_here(copy, point, false)
+            });
+        }
+        let said = |point| PointRow::Released { point };
+        self.say(caller, (&set, &point), Some(POINT_NOTICE_MICROS), said, reply)
+    }
+}
+
+impl Answers<PointRemove> for StationAnswers {
+    fn answer(&self, caller: &Caller, asked: PointRemove, reply: &mut Reply) -> Outcome<()> {
+        let PointRemove { set, point, here } = asked;
+        if here {
+            return self.at_this_station(caller, (&set, &point), reply, points::drop_here);
+        }
+        let known = self.points_of(caller, &set)?;
+        let found = points::find(&known, &set, &point)?;
+        if found.held {
+            return Err(Failure::refused(format!("point '{}' of set {set} is held", found.point))
+                .hint(format!("keepshare point release {set} {point} lets it go first")));
+        }
+        let said = |point| PointRow::Removed { point };
+        self.say(caller, (&set, &point), Some(POINT_NOTICE_MICROS), said, reply)
+    }
+}
+
+impl StationAnswers {
+    /// Has a set's master say something of a point, which stations act on so many microseconds later.
+    fn say(
+        &self,
+        caller: &Caller,
+        (set, meant): (&SetName, &str),
+        later: Option<u64>,
+        said: impl FnOnce(Position) -> PointRow,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
+        let master = self.master_of(set)?;
+        let known = self.points_of(caller, set)?;
+        let PointInfo { point, id, .. } = points::find(&known, set, meant)?.clone();
+        let missing = master.say_of_point(said(position(&id)?))?;
+        let later = later.map(|micros| i64::try_from(micros).unwrap_or(i64::MAX));
+        reply.item(&PointSaid {
+            set: set.to_string(),
+            point,
+            id,
+            from: later.map(|micros| clock::now().plus_micros(micros).to_string()),
+            missing: words(&missing),
+        })
+    }
+
+    /// Does something about a point of a set that is kept here, at this station alone.
+    fn at_this_station(
+        &self,
+        caller: &Caller,
+        (set, meant): (&SetName, &str),
+        reply: &mut Reply,
+        act: impl FnOnce(&keepshare_sets::replica::Replica, Position) -> Outcome<()>,
+    ) -> Outcome<()> {
+        let (copy, _) = self.kept_here(caller, &top(set))?;
+        let known = points::list(&copy, who(caller))?;
+        let PointInfo { point, id, .. } = points::find(&known, set, meant)?.clone();
+        act(&copy, position(&id)?)?;
+        reply.item(&PointSaid { set: set.to_string(), point, id, from: None, missing: Vec::new() })
+    }
+
+    /// Returns the points of a set, from this station or from one that keeps it.
+    fn points_of(&self, caller: &Caller, set: &SetName) -> Outcome<Vec<PointInfo>> {
+        match self.find(caller, &top(set))? {
+            Kept::Here(copy, _) => points::list(&copy, who(caller)),
+            Kept::Elsewhere(there) => {
+                let mut known = Vec::new();
+                let asked = PointList { set: Some(set.clone()) };
+                there.each(&asked, |piece| {
+                    if let keepshare_control::client::Piece::Item(point) = piece {
+                        known.push(point);
+                    }
+                    if known.len() > keepshare_versioning::POINTS_MAX {
+                        return Err(Failure::new(
+                            Code::Failed,
+                            "another station tells of too many points",
+                        ));
+                    }
+                    Ok(())
+                })?;
+                Ok(known)
+            }
+        }
+    }
+
+    fn master_of(&self, set: &SetName) -> Outcome<Arc<Master>> {
+        let mut received = None;
+        for station in &self.stations {
+            let Some(running) = station.running(set) else { continue };
+            if let Some(master) = running.source() {
+                return Ok(Arc::clone(master));
+            }
+            received = running.copy().map(|copy| copy.from().clone()).or(received);
+        }
+        Err(match received {
+            Some(from) => Failure::refused(format!("set {set} has its users on station {from}"))
+                .hint(format!("points are made there: ask on {from}")),
+            None => Failure::not_found(format!("there is no set '{set}' on this station"))
+                .hint("keepshare set list shows the sets of this station"),
+        })
+    }
+}
+
+fn top(set: &SetName) -> Location {
+    Location::Set { set: set.clone(), path: Vec::new() }
+}
+
+fn position(id: &str) -> Outcome<Position> {
+    let id = id.parse::<VersionId>().map_err(anyhow::Error::new)?;
+    Ok(id.0)
+}
+
+fn micros(span: &str) -> Outcome<u64> {
+    let span: Span = span.parse().map_err(|error| Failure::because(Code::Usage, error))?;
+    if span == Span::NONE {
+        return Err(Failure::usage("a point that stays for no time is none")
+            .hint("write for how long, as in 30d"));
+    }
+    Ok(span.micros())
+}
+
+/// Reads for how long a point is held; for ever where that is empty.
+fn held(span: &str) -> Outcome<Option<u64>> {
+    if span.is_empty() { Ok(None) } else { micros(span).map(Some) }
+}
+
+fn words(stations: &[StationName]) -> Vec<String> {
+    stations.iter().map(ToString::to_string).collect()
+}
