@@ -4,6 +4,7 @@ mod attacks;
 mod commands;
 mod damage;
 mod office;
+mod points;
 mod recovery;
 mod retention;
 mod stations;

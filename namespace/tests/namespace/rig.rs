@@ -7,7 +7,7 @@ use chrono_tz::Tz;
 use keepshare_auth::Principal;
 use keepshare_base::{
     Change, CommitId, Content, Epoch, Event, FileId, FileRow, FileTime, FilledChange, Kind, Meta,
-    Name, NameRow, OriginId, Owner, Point, PointKind, Position, RunningHash, Seq, Stamp,
+    Name, NameRow, OriginId, Owner, Point, PointKind, PointRow, Position, RunningHash, Seq, Stamp,
 };
 use keepshare_namespace::{
     Attributes, Denial, Found, Listed, Node, Share, ShareConfig, ShareId, Show,
@@ -126,7 +126,8 @@ impl Edit {
     }
 
     pub(crate) fn point(mut self, name: &str) -> Self {
-        self.change.point = Some(Point { name: name.to_owned(), kind: PointKind::App });
+        let point = Point { name: name.to_owned(), kind: PointKind::App };
+        self.change.point = Some(PointRow::Made { point, lasts_micros: None });
         self
     }
 }

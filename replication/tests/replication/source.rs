@@ -9,6 +9,7 @@ mod fills;
 mod journal;
 mod mounts;
 mod owners;
+mod points;
 mod problems;
 mod ranges;
 mod restores;

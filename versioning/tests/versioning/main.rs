@@ -15,6 +15,7 @@ mod housekeeping;
 mod identity;
 mod model;
 mod moments;
+mod points;
 mod positions;
 mod real_disk;
 mod refusals;

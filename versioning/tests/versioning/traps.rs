@@ -1,6 +1,6 @@
 //! Single cases that once went wrong, here or elsewhere.
 
-use keepshare_base::{CommitId, Point, PointKind};
+use keepshare_base::{CommitId, Point, PointKind, PointRow};
 use keepshare_versioning::{BodyChanges, ReadError, Touched, disk::sim::Crash};
 
 use crate::rig::{NOW, Part, ROOT, Rig, SECOND, bytes, edit, name};
@@ -328,7 +328,8 @@ fn a_mirror_begun_again_leaves_one_version() {
 fn points_and_answers_to_restores_are_found_again() {
     let mut rig = Rig::new();
     let mut change = edit();
-    change.change.point = Some(Point { name: "release-7".into(), kind: PointKind::App });
+    let point = Point { name: "release-7".into(), kind: PointKind::App };
+    change.change.point = Some(PointRow::Made { point, lasts_micros: None });
     let request = keepshare_base::RequestId([7; 32]);
     let version = "v1.1.1".parse().unwrap();
     let outcome = keepshare_base::RestoreOutcome::Equal;

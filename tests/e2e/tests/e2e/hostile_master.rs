@@ -112,7 +112,8 @@ fn no_question_of_a_station_that_joined_changes_anything() -> Result<()> {
                 let is_for_members = question.callers.word().contains("members");
                 ensure!((status == 403) != is_for_members, "{told}");
                 ensure!(status != 200 || !question.changes, "{told}");
-                let is_of_set = matches!(question.name, "versions" | "show" | "export");
+                let is_of_set =
+                    matches!(question.name, "versions" | "show" | "export" | "point-list");
                 ensure!(!is_of_set || (status == 200) == may_read, "{told}");
             }
         }
@@ -144,6 +145,11 @@ fn question_bodies(name: &str) -> Vec<Value> {
         "retention-plan" => vec![json!({ "set": SET, "limit": 9 })],
         "retention-explain" => vec![json!({ "place": place, "limit": 9 })],
         "retention-apply" => vec![json!({ "set": SET, "plan": "0123456789abcdef" })],
+        "point-create" => vec![json!({ "set": SET, "name": "evil" })],
+        "point-list" => vec![json!({ "set": SET })],
+        "point-hold" => vec![json!({ "set": SET, "point": "first", "here": true })],
+        "point-release" => vec![json!({ "set": SET, "point": "first", "here": true })],
+        "point-remove" => vec![json!({ "set": SET, "point": "first", "here": true })],
         "station-address" => vec![json!({ "name": "store", "address": "127.0.0.1:9" })],
         "set-add" => vec![json!({ "name": "evil", "source": "/tmp", "to": [] })],
         "set-mirror" => vec![json!({ "name": SET, "to": null, "new_epoch": true })],

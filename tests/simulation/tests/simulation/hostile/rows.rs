@@ -2,8 +2,8 @@
 
 use keepshare_base::{
     Content, ContentHash, Epoch, Event, Extent, FILES_PER_CHANGE_MAX, FileId, FileRow, FileTime,
-    Kind, Made, Meta, NAMES_PER_CHANGE_MAX, Name, OriginId, Owner, Point, PointKind, Position,
-    RequestId, RestoreOutcome, RestoreRow, Seq, Stamp, VersionId,
+    Kind, Made, Meta, NAMES_PER_CHANGE_MAX, Name, OriginId, Owner, Point, PointKind, PointRow,
+    Position, RequestId, RestoreOutcome, RestoreRow, Seq, Stamp, VersionId,
 };
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 
@@ -75,7 +75,16 @@ impl Known {
         match rng.random_range(0..60) {
             0 => {
                 let name = "p".repeat(rng.random_range(0..300));
-                edit.filled.change.point = Some(Point { name, kind: PointKind::App });
+                let lasts_micros = rng.random::<bool>().then(|| rng.random());
+                let point = if rng.random() { at } else { Position { seq: Seq(1), ..at } };
+                edit.filled.change.point = Some(match rng.random_range(0..4) {
+                    0 => PointRow::Held { point, lasts_micros },
+                    1 => PointRow::Released { point },
+                    2 => PointRow::Removed { point },
+                    _ => {
+                        PointRow::Made { point: Point { name, kind: PointKind::App }, lasts_micros }
+                    }
+                });
             }
             1 => {
                 let (request, version) = (RequestId([7; 32]), VersionId(at));

@@ -1,0 +1,94 @@
+//! Points, from the moment they are made until they end.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use keepshare_support::{Demo, Scratch};
+
+const SET: &str = "demo";
+
+fn json(demo: &Demo, args: &[&str]) -> Result<Value> {
+    demo.call(args.iter().copied().chain(["--json"]))?.json()
+}
+
+fn refused(demo: &Demo, args: &[&str]) -> Result<(Option<i32>, String)> {
+    let reply = demo.call(args.iter().copied().chain(["--json"]))?;
+    let (error, hint) = reply.failure()?;
+    Ok((reply.code, format!("{error} {}", hint.unwrap_or_default())))
+}
+
+fn shown(demo: &Demo, place: &str) -> Result<String> {
+    let reply = demo.call(["show", place])?.ok()?;
+    Ok(String::from_utf8(reply.out)?)
+}
+
+#[test]
+fn a_point_is_made_and_looked_at_and_ended() -> Result<()> {
+    let scratch = Scratch::new("points")?;
+    let source = scratch.make_dir("source")?;
+    fs::create_dir(source.join("plan"))?;
+    let file = source.join("plan/a.txt");
+    fs::write(&file, "before")?;
+    let demo = Demo::start(&scratch, Some(&source))?;
+
+    ensure!(json(&demo, &["point", "list", SET])? == serde_json::json!([]));
+    let made = json(&demo, &["point", "create", SET, "before-upgrade", "--hold=30d"])?;
+    ensure!(made["point"] == "before-upgrade" && made["kind"] == "crash", "{made}");
+    ensure!(made["missing"] == serde_json::json!([]) && made["unsettled"] == 0, "{made}");
+    fs::write(&file, "after")?;
+    fs::remove_dir_all(source.join("plan"))?;
+    json(&demo, &["point", "create", SET, "nightly", "--lasts", "1d", "--app"])?;
+
+    let points = json(&demo, &["point", "list"])?;
+    let points = points.as_array().context("a list")?;
+    ensure!(points.len() == 2 && points[0]["id"] == made["id"], "{points:?}");
+    ensure!(points[0]["held"] == true && points[0]["until"].is_null(), "{points:?}");
+    ensure!(points[1]["kind"] == "app" && points[1]["until"].is_string(), "{points:?}");
+
+    // It is a time like any other: a file, a folder, and the drive's folder of that name.
+    ensure!(shown(&demo, "demo:plan/a.txt@point:before-upgrade")? == "before");
+    let id = made["id"].as_str().context("an id")?;
+    ensure!(shown(&demo, &format!("demo:plan/a.txt@point:{id}"))? == "before");
+    let to = scratch.path().join("then");
+    let to = to.to_str().context("a path")?;
+    demo.call(["restore", "demo:plan@point:before-upgrade", "--to", to])?.ok()?;
+    ensure!(fs::read_to_string(Path::new(to).join("plan/a.txt"))? == "before");
+    let (code, text) = refused(&demo, &["show", "demo:plan/a.txt@point:nightly"])?;
+    ensure!(code == Some(3), "it was gone by then: {code:?} {text}");
+    let (code, text) = refused(&demo, &["show", "demo:plan/a.txt@point:never"])?;
+    ensure!(code == Some(3) && text.contains("point list"), "{code:?} {text}");
+
+    for (args, want) in [
+        (&["point", "create", SET, "before-upgrade"][..], 4),
+        (&["point", "create", SET, "2h"], 2),
+        (&["point", "create", SET, "a/b"], 2),
+        (&["point", "create", SET, "short", "--lasts", "0"], 2),
+        (&["point", "create", "nosuch", "x"], 3),
+        (&["point", "hold", SET, "never"], 3),
+        (&["point", "remove", SET, "before-upgrade", "--yes"], 4),
+        (&["point", "remove", SET, "nightly"], 4),
+    ] {
+        let (code, text) = refused(&demo, args)?;
+        ensure!(code == Some(want), "{args:?}: {code:?} {text}");
+    }
+
+    // What its master ends goes on for a day; what this station ends is gone at once.
+    let said = json(&demo, &["point", "release", SET, "before-upgrade"])?;
+    ensure!(said["from"].is_string() && said["missing"] == serde_json::json!([]), "{said}");
+    let points = json(&demo, &["point", "list", SET])?;
+    ensure!(points[0]["held"] == true, "a day's notice: {points}");
+    json(&demo, &["point", "hold", SET, "nightly", "--here"])?;
+    json(&demo, &["point", "remove", SET, "nightly", "--yes"])?;
+    let points = json(&demo, &["point", "list", SET])?;
+    ensure!(points[1]["kept_here"] == true && points[1]["until"].is_null(), "{points}");
+    json(&demo, &["point", "release", SET, "nightly", "--here"])?;
+    json(&demo, &["point", "remove", SET, "before-upgrade", "--here", "--yes"])?;
+    let points = json(&demo, &["point", "list", SET])?;
+    ensure!(points.as_array().is_some_and(|points| points.len() == 1), "{points}");
+    ensure!(points[0]["point"] == "nightly", "{points}");
+    let text = String::from_utf8(demo.call(["point", "list"])?.ok()?.out)?;
+    ensure!(text.contains("nightly") && text.contains("until "), "{text}");
+    Ok(())
+}

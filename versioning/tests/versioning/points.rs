@@ -1,0 +1,175 @@
+//! For how long points stay, and who can end them.
+
+use keepshare_base::{
+    CommitId, OriginId, POINT_NOTICE_MICROS, Point, PointKind, PointRow, Position,
+};
+use keepshare_versioning::{
+    Arrival, POINTS_MAX,
+    disk::sim::Crash,
+    retention::{Gone, Now, Policy, Review},
+};
+
+use crate::rig::{Edit, ROOT, Rig, SECOND, edit};
+
+const DAY: i64 = 86_400 * SECOND;
+
+fn says(point: PointRow) -> Edit {
+    let mut said = edit();
+    said.change.point = Some(point);
+    said
+}
+
+fn made(name: &str, lasts_micros: Option<i64>) -> Edit {
+    let point = Point { name: name.to_owned(), kind: PointKind::Crash };
+    says(PointRow::Made { point, lasts_micros: lasts_micros.map(i64::unsigned_abs) })
+}
+
+/// Where the last change is.
+fn here(rig: &Rig) -> Position {
+    Position { origin: OriginId(1), epoch: rig.master.epoch, seq: rig.master.seq }
+}
+
+fn names(rig: &Rig) -> Vec<String> {
+    let points = rig.view().points(CommitId(0), 100).unwrap();
+    points.into_iter().map(|point| point.point.name).collect()
+}
+
+/// Lets so much time pass, and ends what is over.
+fn pass(rig: &mut Rig, micros: i64) {
+    rig.master.now = rig.master.now.plus_micros(micros);
+    rig.apply(edit());
+    rig.store.end_points(rig.master.now).unwrap();
+    rig.store.sync().unwrap();
+}
+
+#[test]
+fn a_point_stays_as_long_as_was_said_and_longer_while_it_is_held() {
+    let mut rig = Rig::new();
+    rig.apply(made("hourly", Some(3600 * SECOND)));
+    rig.apply(made("held", Some(3600 * SECOND)));
+    let point = here(&rig);
+    rig.apply(says(PointRow::Held { point, lasts_micros: Some(7200 * SECOND.unsigned_abs()) }));
+    rig.apply(made("for-ever", None));
+    pass(&mut rig, 3500 * SECOND);
+    assert_eq!(names(&rig), ["hourly", "held", "for-ever"]);
+    pass(&mut rig, 200 * SECOND);
+    assert_eq!(names(&rig), ["held", "for-ever"]);
+    rig.crash(Crash::LoseAll);
+    while rig.store.maintain().unwrap() {}
+    assert_eq!(names(&rig), ["held", "for-ever"]);
+    pass(&mut rig, 3600 * SECOND);
+    assert_eq!(names(&rig), ["for-ever"]);
+    pass(&mut rig, 30 * DAY);
+    assert_eq!(names(&rig), ["for-ever"]);
+}
+
+/// A master that was taken over ends nothing at once: an admin has a day to see it, and the station's word counts for more.
+#[test]
+fn what_a_master_ends_ends_a_day_later() {
+    let mut rig = Rig::new();
+    let mut points = Vec::new();
+    for name in ["removed", "released", "kept-here", "ended-here"] {
+        rig.apply(made(name, None));
+        let point = here(&rig);
+        points.push(point);
+        if name != "removed" {
+            rig.apply(says(PointRow::Held { point, lasts_micros: None }));
+        }
+    }
+    rig.store.keep_point(points[2], true).unwrap().unwrap();
+    for point in &points {
+        let point = *point;
+        // The hold counts for more than the removal, and for no longer than a day after it was released.
+        rig.apply(says(PointRow::Removed { point }));
+        rig.apply(says(PointRow::Released { point }));
+    }
+    let notice = i64::try_from(POINT_NOTICE_MICROS).unwrap();
+    pass(&mut rig, notice - 60 * SECOND);
+    assert_eq!(names(&rig).len(), 4);
+    rig.store.drop_point(points[3]).unwrap().unwrap();
+    rig.store.sync().unwrap();
+    assert_eq!(names(&rig), ["removed", "released", "kept-here"]);
+    pass(&mut rig, 120 * SECOND);
+    assert_eq!(names(&rig), ["kept-here"]);
+    rig.crash(Crash::KeepAll);
+    pass(&mut rig, 100 * DAY);
+    assert_eq!(names(&rig), ["kept-here"]);
+    rig.store.keep_point(points[2], false).unwrap().unwrap();
+    pass(&mut rig, SECOND);
+    assert_eq!(names(&rig), [""; 0]);
+    // What is not here any more is passed over, as is what never was.
+    rig.apply(says(PointRow::Held { point: points[0], lasts_micros: None }));
+    assert_eq!(rig.store.drop_point(points[0]).unwrap(), None);
+}
+
+/// A clock that is wrong ends no point, and keeps none.
+#[test]
+fn points_go_by_running_time() {
+    let mut rig = Rig::new();
+    let up = |clock, seconds: i64| {
+        let up_micros = Some((seconds * SECOND).unsigned_abs());
+        Arrival { clock, up_micros, sent: None }
+    };
+    let begun = rig.master.now;
+    let make = made("hourly", Some(3600 * SECOND));
+    let incoming = rig.master.next(make);
+    rig.store.commit(up(begun, 10), &incoming).unwrap();
+    rig.store.sync().unwrap();
+    for (clock, seconds, stays) in [
+        (begun.plus_micros(4000 * DAY), 100, true),
+        (begun.plus_micros(-4000 * DAY), 3000, true),
+        (begun, 3700, false),
+    ] {
+        let now = up(clock, seconds);
+        let incoming = rig.master.next(edit());
+        rig.store.commit(now, &incoming).unwrap();
+        rig.store.end_points(now).unwrap();
+        rig.store.sync().unwrap();
+        assert_eq!(!names(&rig).is_empty(), stays, "after {seconds} s");
+    }
+}
+
+/// A master that makes points without end must not have every version kept.
+#[test]
+fn points_beyond_the_limit_are_not_taken() {
+    let mut rig = Rig::new();
+    for n in 0..POINTS_MAX + 10 {
+        rig.commit(made(&format!("p{n}"), None));
+    }
+    rig.store.sync().unwrap();
+    let points = rig.view().points(CommitId(0), usize::MAX).unwrap();
+    assert_eq!(points.len(), POINTS_MAX);
+    assert_eq!(points.last().unwrap().point.name, format!("p{}", POINTS_MAX - 1));
+}
+
+/// What a point has stays for as long as the point does.
+#[test]
+fn retention_keeps_what_a_point_has() {
+    let mut rig = Rig::new();
+    let file = rig.add(ROOT, "f", b"0");
+    for save in 1..=9 {
+        rig.apply(edit().whole(file, save.to_string().as_bytes(), true));
+        if save == 5 {
+            rig.apply(made("five", None));
+        }
+    }
+    let all = "steps=900s last=0 max_versions=none min_age=0 protect_days=0 deleted=none";
+    let policy = Policy::default().with(all.split(' ')).unwrap();
+    let going = |rig: &Rig| {
+        let now = rig.master.now.plus_micros(60 * SECOND);
+        let now = Now { running_micros: rig.store.running_micros(&now.into()), clock: now };
+        let mut review = Review::new(policy.clone(), now);
+        let (going, _) = review
+            .step(&rig.view(), 100)
+            .unwrap()
+            .or_else(|| review.step(&rig.view(), 100).unwrap())
+            .unwrap();
+        assert!(going.iter().all(|going| going.gone == Gone::Thinned));
+        going.len()
+    };
+    assert_eq!(going(&rig), 7, "all but the first, the last, and what the point has");
+    let point = rig.view().points(CommitId(0), 1).unwrap()[0].position;
+    rig.store.drop_point(point).unwrap();
+    rig.store.sync().unwrap();
+    assert_eq!(going(&rig), 8);
+}
