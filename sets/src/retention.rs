@@ -4,6 +4,7 @@
 //! applied by hand, and never more than a quarter of all versions. Plans are kept in memory for a day: after a restart one plans again.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError, TryLockError},
     time::{Duration, Instant},
@@ -13,14 +14,14 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
-use keepshare_base::{CommitId, FileId, SetName, SetPath};
+use keepshare_base::{CommitId, FileId, Position, SetName, SetPath};
 use keepshare_control::{
     Code, Failure, Outcome,
     retention::{Applied, Plan, RetentionRun},
 };
 use keepshare_host::{clock, files};
 use keepshare_versioning::{
-    Arrival, Reader, View,
+    Arrival, POINTS_MAX, Reader, View,
     retention::{Candidate, Counts, Gone, Now, Policy, Review, Shown, history},
     set::SetStore,
 };
@@ -91,6 +92,8 @@ struct Planned {
     id: String,
     made: Instant,
     policy: Policy,
+    /// The points that there were.
+    points: BTreeSet<Position>,
     /// In order.
     versions: Vec<(FileId, CommitId)>,
 }
@@ -170,6 +173,7 @@ impl Retention {
         let Standing { policy: present, is_applied, .. } = self.standing()?;
         let policy = read(&present, said)?;
         let _going = self.go()?;
+        let points = points(store)?;
         let mut versions = Vec::new();
         let counts = self.review(store, (&policy, now(store)?), |counts, going| {
             progress(counts)?;
@@ -192,7 +196,7 @@ impl Retention {
             by_itself: why_not(&counts, is_applied).is_none(),
         };
         if let Some(id) = id {
-            let planned = Planned { id, made: Instant::now(), policy, versions };
+            let planned = Planned { id, made: Instant::now(), policy, points, versions };
             *lock(&self.plan) = Some(planned);
         }
         Ok(plan)
@@ -222,6 +226,9 @@ impl Retention {
         }
         if planned.policy != policy {
             return Err(Failure::refused("the policy has changed since").hint(again()));
+        }
+        if !planned.points.is_subset(&points(store)?) {
+            return Err(Failure::refused("a point has ended since").hint(again()));
         }
         let now = now(store)?;
         check_clock(store, now)?;
@@ -474,6 +481,13 @@ pub(crate) fn now(store: &SetStore) -> Outcome<Now> {
     let now = Arrival { clock: clock::now(), up_micros: Some(clock::up_micros()), sent: None };
     let running_micros = on_writer(store, move |store| Ok(store.running_micros(&now)))?;
     Ok(Now { running_micros, clock: now.clock })
+}
+
+/// Returns the points of a set. One that was made since a plan only keeps more.
+fn points(store: &SetStore) -> Outcome<BTreeSet<Position>> {
+    let view = store.reader().view().map_err(read_failure)?;
+    let points = view.points(CommitId(0), POINTS_MAX).map_err(read_failure)?;
+    Ok(points.into_iter().map(|point| point.position).collect())
 }
 
 /// Fails where the station's own clock is in doubt: nothing is removed by it.
