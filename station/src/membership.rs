@@ -1,7 +1,7 @@
 //! What a station is to its cluster: what it agrees on with the others, who they are and how they are reached.
 
 mod agreed;
-pub(crate) mod announce;
+pub mod announce;
 pub(crate) mod hearing;
 mod peers;
 pub(crate) mod renewal;
@@ -22,25 +22,25 @@ use keepshare_identity::{
 use crate::state::StateDir;
 
 pub(crate) use agreed::Held;
-pub(crate) use peers::Peers;
+pub use peers::Peers;
 
 use agreed::Agreed;
 use hearing::Hearers;
 
 /// What a station is to its cluster.
 #[derive(Debug)]
-pub(crate) struct Membership {
+pub struct Membership {
     /// What it is called.
-    pub(crate) here: StationName,
+    pub here: StationName,
     /// What the cluster's document says of it, and until there is one, its certificate.
-    pub(crate) role: Role,
+    pub role: Role,
     state: StateDir,
     /// What the cluster agrees on.
     pub(crate) agreed: Arc<Agreed>,
     /// Who waits for another revision of it.
     pub(crate) hearers: Hearers,
     /// The other stations.
-    pub(crate) peers: Arc<Peers>,
+    pub peers: Arc<Peers>,
     /// On the primary: the cluster's list of stations, its CA and tokens.
     pub(crate) enrolment: Option<Arc<Enrolment>>,
     /// On the primary: who answers those that want to join.
@@ -81,7 +81,7 @@ impl Membership {
     }
 
     /// Returns the station of this name, where there is one.
-    pub(crate) fn other(&self, name: &StationName) -> Option<Member> {
+    pub fn other(&self, name: &StationName) -> Option<Member> {
         self.others().into_iter().find(|member| member.name == *name)
     }
 

@@ -42,7 +42,7 @@ pub struct Station {
     /// Where everything is.
     pub(crate) state: StateDir,
     /// What it is to its cluster.
-    pub(crate) membership: Arc<Membership>,
+    pub membership: Arc<Membership>,
     /// Who may log in, and who has.
     pub accounts: Arc<Accounts>,
     /// The network drive.
@@ -147,7 +147,7 @@ impl Station {
     }
 
     /// Returns the sets, by name.
-    pub(crate) fn sets(&self) -> Vec<(SetRecord, Running)> {
+    pub fn sets(&self) -> Vec<(SetRecord, Running)> {
         let sets = self.lock_sets();
         let with_running =
             |record: &SetRecord| Some((record.clone(), sets.running.get(&record.name)?.clone()));
@@ -155,7 +155,7 @@ impl Station {
     }
 
     /// Returns a set.
-    pub(crate) fn running(&self, name: &SetName) -> Option<Running> {
+    pub fn running(&self, name: &SetName) -> Option<Running> {
         self.lock_sets().running.get(name).cloned()
     }
 
@@ -310,20 +310,20 @@ impl Station {
     }
 
     /// Returns the sets that users can mount here: those that are kept.
-    pub(crate) fn mountable(&self) -> Vec<SetName> {
+    pub fn mountable(&self) -> Vec<SetName> {
         let is_kept = |(record, running): (SetRecord, Running)| running.copy().map(|_| record.name);
         self.sets().into_iter().filter_map(is_kept).collect()
     }
 
     /// Returns the sets that this station keeps, those that cannot be opened now among them.
-    pub(crate) fn kept(&self) -> Vec<SetName> {
+    pub fn kept(&self) -> Vec<SetName> {
         let sets = self.lock_sets();
         let kept = sets.records.iter().filter(|record| record.part.copy.is_some());
         kept.map(|record| record.name.clone()).collect()
     }
 
     /// Returns where the drive is reached: NFS and its mounts have one port.
-    pub(crate) fn drive_ports(&self) -> Option<DrivePorts> {
+    pub fn drive_ports(&self) -> Option<DrivePorts> {
         self.config.doors.nfs.map(|at| DrivePorts { nfs: at.port(), mount: at.port() })
     }
 

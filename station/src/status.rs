@@ -14,7 +14,7 @@ use keepshare_sets::{
 use crate::station::Station;
 
 /// Returns how a station is.
-pub(crate) fn station_status(station: &Station) -> StationStatus {
+pub fn station_status(station: &Station) -> StationStatus {
     let sets = station.sets();
     // All at once: each may take a moment to say that it has looked at everything.
     let asked: Vec<_> = sets.iter().map(|(_, running)| running.ask_settled()).collect();
@@ -55,7 +55,8 @@ fn lost_sets(station: &Station) -> Option<StationProblem> {
     (!sets.is_empty()).then_some(StationProblem::SetsLost { state, journals, sets })
 }
 
-pub(crate) fn member_status(member: Member, connected: bool) -> MemberStatus {
+/// Returns how another station is; `connected` says whether there is a link to it.
+pub fn member_status(member: Member, connected: bool) -> MemberStatus {
     MemberStatus {
         connected,
         name: member.name.to_string(),

@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context;
 use tokio::task::JoinSet;
 
+use keepshare_answers::StationAnswers;
 use keepshare_base::{Role, SetName, StationName, health::State};
 use keepshare_control::{
     Code, Failure, Outcome,
@@ -20,7 +21,6 @@ use keepshare_host::{clock, files, panics};
 use keepshare_identity::TOKEN_TTL_S;
 use keepshare_sets::{schedule::Schedules, source_folder};
 use keepshare_station::{
-    answers::StationAnswers,
     config::{self, Config, Doors, Shown, parse_address},
     founding::{join_cluster, make_first},
     station::Station,

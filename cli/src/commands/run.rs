@@ -6,9 +6,10 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use keepshare_answers::StationAnswers;
 use keepshare_control::{Outcome, socket::Socket};
 use keepshare_host::{accounts::MachineAccounts, panics};
-use keepshare_station::{answers::StationAnswers, config::Config, station::Station};
+use keepshare_station::{config::Config, station::Station};
 
 /// Which log lines are written, as `tracing` filters are: `info`, `keepshare=debug`, …
 const LOG_VARIABLE: &str = "KEEPSHARE_LOG";

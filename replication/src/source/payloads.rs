@@ -16,6 +16,7 @@ use std::{
 
 use keepshare_base::{Seq, SetName};
 use keepshare_host::files::sync_parent;
+use rustix::fs::{FallocateFlags, fallocate};
 
 use super::ledger::SpoolPlace;
 
@@ -243,6 +244,20 @@ impl Payloads {
             }
             let _ = fs::remove_file(self.path(segment));
         }
+        // Of a file that something else keeps they give back their space: the disk may be full, and the change that waits for room
+        // the one that keeps it.
+        let in_kept = dropped.values().filter(|place| place.segment >= oldest);
+        let mut file = None::<(u64, File)>;
+        for place in in_kept {
+            if file.as_ref().is_none_or(|(segment, _)| *segment != place.segment) {
+                let open = OpenOptions::new().write(true).open(self.path(place.segment));
+                file = open.ok().map(|open| (place.segment, open));
+            }
+            let Some((_, file)) = &file else { continue };
+            let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            // Where the file system cannot, the file goes when all of it is acknowledged.
+            let _ = fallocate(file, how, place.offset, place.len);
+        }
     }
 
     /// Forgets everything: a new epoch begins.
@@ -356,6 +371,31 @@ mod tests {
         assert!(!payloads.is_safe(Seq(2)));
         assert_eq!(payloads.find(Seq(2)).unwrap().read().unwrap(), [2; 10]);
     }
+
+    /// One change that waits must not keep the disk full with what is done with.
+    #[test]
+    fn what_is_acknowledged_gives_back_its_space_though_a_later_change_waits() {
+        use std::os::unix::fs::MetadataExt as _;
+
+        let dir = tempfile::tempdir().unwrap();
+        let set = "work".parse().unwrap();
+        let mut payloads = Payloads::open(&set, dir.path(), 5, 64 << 20, BTreeMap::new());
+        for seq in 1..=4 {
+            payloads.insert(Seq(seq), vec![seq as u8; 1 << 20], Seq(0));
+        }
+        let blocks = || -> u64 {
+            let files = fs::read_dir(dir.path()).unwrap();
+            files.map(|file| file.unwrap().metadata().unwrap().blocks() * 512).sum()
+        };
+        assert!(blocks() >= 4 << 20);
+        payloads.trim(Seq(4));
+        assert!(blocks() < 2 << 20, "{} bytes", blocks());
+        assert_eq!(payloads.spool_bytes(), 1 << 20);
+        assert_eq!(payloads.find(Seq(4)).unwrap().read().unwrap(), vec![4; 1 << 20]);
+        payloads.trim(Seq(5));
+        assert_eq!(blocks(), 0);
+    }
+
     fn spooled(dir: &tempfile::TempDir) -> Payloads {
         let set = "work".parse().unwrap();
         let mut payloads = Payloads::open(&set, dir.path(), 5, 1000, BTreeMap::new());

@@ -94,7 +94,7 @@ async fn announce(membership: &Arc<Membership>, address: &StationAddress) -> any
 
 /// Has a station dialled at this address from now on: in the whole cluster where this is the primary, here elsewhere.
 /// Blocks.
-pub(crate) fn set_address(
+pub fn set_address(
     membership: &Membership,
     name: &StationName,
     address: &StationAddress,

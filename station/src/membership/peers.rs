@@ -15,7 +15,7 @@ use crate::state::Rerouted;
 
 /// Addresses and TLS; both change while the station runs, when certificates are renewed and stations join.
 #[derive(Debug)]
-pub(crate) struct Peers {
+pub struct Peers {
     /// What says who they are, once there is a document.
     agreed: Arc<Agreed>,
     /// On the primary, which keeps the list until then.
@@ -52,7 +52,7 @@ impl Peers {
     }
 
     /// Returns all stations of the cluster that are known, this one included.
-    pub(crate) fn members(&self) -> Vec<Member> {
+    pub fn members(&self) -> Vec<Member> {
         if let Some(held) = self.agreed.held() {
             let members = held.document.members.iter().map(|member| Member {
                 name: member.name.clone(),
@@ -72,7 +72,7 @@ impl Peers {
     }
 
     /// Returns what is dialled to reach a station.
-    pub(crate) fn address_of(&self, name: &StationName) -> Option<StationAddress> {
+    pub fn address_of(&self, name: &StationName) -> Option<StationAddress> {
         self.members().into_iter().find(|member| member.name == *name).map(|member| member.address)
     }
 
@@ -115,7 +115,7 @@ impl Peers {
     }
 
     /// Returns TLS as it is spoken now.
-    pub(crate) fn tls(&self) -> Arc<StationTls> {
+    pub fn tls(&self) -> Arc<StationTls> {
         self.now().tls
     }
 

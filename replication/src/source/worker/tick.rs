@@ -223,7 +223,9 @@ fn trim(tx: &mut Tx<'_>, shared: &Shared) -> Result<(Option<Seq>, Option<Seq>), 
         None => Seq((head + 1).saturating_sub(KEPT_FOR_NOBODY)),
     };
     let mut keep = oldest;
-    if needed.0 >= oldest.0 + TRIM_AFTER || needed.0 > head && needed > oldest && acked.is_some() {
+    // Content on disk that everybody has may be what the next change waits for.
+    let is_worth_it = needed.0 > head || lock(&shared.payloads).spool_bytes() > 0;
+    if needed.0 >= oldest.0 + TRIM_AFTER || is_worth_it && needed > oldest && acked.is_some() {
         keep = Seq(needed.0.min(head + 1));
     }
     let bytes_over = tx.state.journal_bytes.saturating_sub(limits.journal_bytes_max);

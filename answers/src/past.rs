@@ -16,10 +16,12 @@ use keepshare_sets::replica::Replica;
 use keepshare_versioning::names;
 
 use super::StationAnswers;
-use crate::{elsewhere::Elsewhere, station::Station};
+use keepshare_station::station::Station;
+
+use crate::elsewhere::Elsewhere;
 
 /// Where the versions of a set are.
-pub(super) enum Kept {
+pub(crate) enum Kept {
     /// On this station.
     Here(Arc<Replica>, SetPath),
     /// On others, which this station sends them to.
@@ -144,7 +146,7 @@ impl Answers<Find> for StationAnswers {
 
 impl StationAnswers {
     /// Returns where the versions of a set are, and the path in it, that a caller means.
-    pub(super) fn find(&self, caller: &Caller, place: &Location) -> Outcome<Kept> {
+    pub(crate) fn find(&self, caller: &Caller, place: &Location) -> Outcome<Kept> {
         let (set, path) = match place {
             Location::Set { set, path } if caller.may_know(set) => (set.clone(), path.clone()),
             Location::Set { set, .. } => return Err(no_set(caller, set)),
@@ -253,12 +255,12 @@ impl StationAnswers {
     }
 
     /// Returns the sets that this station has a part in.
-    pub(super) fn kept_sets(&self) -> impl Iterator<Item = SetName> {
+    pub(crate) fn kept_sets(&self) -> impl Iterator<Item = SetName> {
         self.stations.iter().flat_map(|station| station.sets()).map(|(set, _)| set.name)
     }
 
     /// Returns the copy here that a caller means, and the path in it.
-    pub(super) fn kept_here(
+    pub(crate) fn kept_here(
         &self,
         caller: &Caller,
         place: &Location,
@@ -301,7 +303,7 @@ impl StationAnswers {
 }
 
 /// Returns whose rights count. A member asks about what it masters itself, so it has it all.
-pub(super) fn who(caller: &Caller) -> Who<'_> {
+pub(crate) fn who(caller: &Caller) -> Who<'_> {
     match caller {
         Caller::Admin { .. } | Caller::Member(_) => Who::Admin,
         Caller::User(user) => Who::User(&user.principal),

@@ -15,7 +15,7 @@ use keepshare_replication::link::dial_control;
 
 use keepshare_sets::master::{Master, Restoring};
 
-use crate::membership::Peers;
+use keepshare_station::membership::Peers;
 
 /// How long another station may be silent in an answer: one that hangs must not hold whoever asks, and their turn, for ever.
 const SILENCE_MAX: Duration = Duration::from_secs(120);

@@ -20,7 +20,7 @@ use keepshare_control::{
 use keepshare_host::clock;
 
 use super::StationAnswers;
-use crate::station::Station;
+use keepshare_station::station::Station;
 
 /// Where commands on the station itself come from, as the limits on passwords see it.
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

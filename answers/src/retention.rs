@@ -29,7 +29,7 @@ use keepshare_versioning::{
 };
 
 use super::StationAnswers;
-use crate::station::Station;
+use keepshare_station::station::Station;
 
 /// How often it is told how far it is, in steps.
 const TELL_EVERY: u64 = 16;

@@ -2,6 +2,7 @@
 //! what is kept for how long in `retention`, about named moments in `points`.
 
 mod accounts;
+mod elsewhere;
 mod past;
 mod points;
 mod retention;
@@ -29,7 +30,7 @@ use keepshare_sets::{
     record::SetRecord,
 };
 
-use crate::{
+use keepshare_station::{
     membership::announce,
     station::Station,
     status::{member_status, station_status, status_of_set},
@@ -47,7 +48,7 @@ impl StationAnswers {
         Self { stations }
     }
 
-    /// Returns what answers for one station, to users and other stations ([`crate::station::Station::run`]).
+    /// Returns what answers for one station, to users and other stations ([`keepshare_station::station::Station::run`]).
     pub fn router(station: &Arc<Station>) -> Router {
         questions::router(Arc::new(Self::new(vec![Arc::clone(station)])))
     }
