@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -53,9 +53,11 @@ use crate::{
 };
 
 use health::Seen;
+use thinning::thin;
 
 mod comparing;
 mod health;
+mod thinning;
 
 /// How many links and restores may wait for the set's loop.
 const WAITING_MAX: usize = 8;
@@ -476,17 +478,6 @@ impl Replica {
         let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
         store.as_ref().map(|store| store.status()).unwrap_or_default()
     }
-}
-
-/// Thins a copy on a thread of its own.
-fn thin(replica: &Weak<Replica>) {
-    let Some(replica) = replica.upgrade() else { return };
-    tokio::task::spawn_blocking(move || {
-        let run = replica.open_store().and_then(|store| replica.retention.run(&store));
-        if let Err(failure) = run {
-            tracing::error!(set = %replica.name, %failure, "versions were not thinned");
-        }
-    });
 }
 
 pub(crate) fn new_request() -> Outcome<RequestId> {
