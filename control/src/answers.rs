@@ -301,6 +301,12 @@ pub struct VersionInfo {
     /// Retention removed its content.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removed: bool,
+    /// Keys of the policy that keep it, and `newest`, `held`; empty where the next run may remove it. None where nothing is said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_because: Option<Vec<String>>,
+    /// When it could go at the earliest if nothing else happens, RFC 3339; none where it does not go by time alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_until: Option<String>,
 }
 
 /// One file, folder or symlink on its way out.

@@ -58,6 +58,7 @@ use thinning::thin;
 mod comparing;
 mod health;
 mod thinning;
+mod versions;
 
 /// How many links and restores may wait for the set's loop.
 const WAITING_MAX: usize = 8;

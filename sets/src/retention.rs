@@ -27,6 +27,10 @@ use keepshare_versioning::{
 
 use crate::asking::read_failure;
 
+pub use kept::kept;
+
+mod kept;
+
 /// The file of a copy's policy, in the copy's folder.
 const FILE: &str = "retention.toml";
 
