@@ -12,6 +12,8 @@ use keepshare_base::{
     health::{MirrorProgress, ProblemKind, SetHealth, State},
 };
 
+use crate::retention::RetentionStatus;
+
 /// How far long work is.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
@@ -161,6 +163,9 @@ pub struct SetStatus {
     /// Those of the problems that are alarms.
     #[serde(default)]
     pub alarms: Vec<String>,
+    /// Of a copy: how it is thinned, and how its disk fills.
+    #[serde(default)]
+    pub retention: Option<RetentionStatus>,
 }
 
 impl SetStatus {
@@ -184,6 +189,7 @@ impl SetStatus {
             away_seconds: None,
             problems: Vec::new(),
             alarms: Vec::new(),
+            retention: None,
         }
     }
 }

@@ -28,8 +28,10 @@ use keepshare_versioning::{
 use crate::asking::read_failure;
 
 pub use kept::kept;
+pub use usage::Usage;
 
 mod kept;
+mod usage;
 
 /// The file of a copy's policy, in the copy's folder.
 const FILE: &str = "retention.toml";
@@ -65,6 +67,7 @@ pub struct Retention {
     file: PathBuf,
     written: Mutex<Written>,
     plan: Mutex<Option<Planned>>,
+    usage: Usage,
     /// Held by whoever goes through the set.
     going: Mutex<()>,
     stopping: watch::Receiver<bool>,
@@ -129,9 +132,15 @@ impl Retention {
             file,
             written: Mutex::new(written),
             plan: Mutex::default(),
+            usage: Usage::open(dir),
             going: Mutex::default(),
             stopping,
         })
+    }
+
+    /// Returns what the copy takes of its disk.
+    pub fn usage(&self) -> &Usage {
+        &self.usage
     }
 
     /// Returns how it stands.
@@ -194,6 +203,7 @@ impl Retention {
             remove: counts.gone,
             bytes: counts.gone_bytes,
             by_itself: why_not(&counts, is_applied).is_none(),
+            forecast: self.usage.forecast(),
         };
         if let Some(id) = id {
             let planned = Planned { id, made: Instant::now(), policy, versions };

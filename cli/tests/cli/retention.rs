@@ -75,6 +75,12 @@ fn versions_go_by_a_plan_and_by_nothing_else() -> Result<()> {
 
     let plan = json(&demo, &["retention", "plan", set])?;
     ensure!(plan["remove"] == 4 && plan["by_itself"] == false, "{plan}");
+    let forecast = &plan["forecast"];
+    ensure!(forecast["free_bytes"].is_u64() && forecast["bytes_per_day"].is_null(), "{plan}");
+    ensure!(forecast.get("full_in_days").is_some_and(Value::is_null), "{plan}");
+    let first = &plan["versions"][0];
+    ensure!(first["path"] == FILE && first["action"] == "remove", "{plan}");
+    ensure!(first["reasons"][0] == "steps", "{plan}");
     let planned: Vec<&str> = plan["versions"]
         .as_array()
         .context("versions")?
