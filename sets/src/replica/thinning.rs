@@ -24,7 +24,7 @@ impl Replica {
         Some(RetentionStatus { last_run, next_run, forecast: self.retention.usage().forecast() })
     }
 
-    /// Looks how much of its disk it takes, but for what a mirror brings: that is no growth. Tells whether it did. Blocks.
+    /// Looks how much of its disk it takes, but not during a mirror: what the first one brings is no growth. Tells whether it did. Blocks.
     fn measure(&self, passed: Duration) -> bool {
         let place = self.reader.view().ok().and_then(|view| view.position(self.origin).ok());
         if place.flatten().is_none_or(|place| place.last.is_none() || place.mirror.is_some()) {
