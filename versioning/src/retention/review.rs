@@ -301,7 +301,10 @@ fn version(view: &View, entry: &HistoryEntry) -> Result<Version, ReadError> {
     let is_own = by_station || state.position == info.position;
     let moment = if is_own { info.moment } else { state.stamp.min(info.moment) };
     // A name that took a file over has it since then.
-    let since = view.commit_info(entry.since)?.map_or(moment, |since| since.moment);
+    let since = match entry.since == cut_at {
+        true => info.moment,
+        false => view.commit_info(entry.since)?.map_or(moment, |since| since.moment),
+    };
     Ok(Version {
         moment: moment.max(since),
         arrival: info.arrival,
