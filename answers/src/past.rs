@@ -50,7 +50,7 @@ impl Answers<Versions> for StationAnswers {
                 return there.ask(&Versions { place: there.place(), limit }, reply).map(drop);
             }
         };
-        replica.catalog().versions(who(caller), &path, limit, reply)
+        replica.versions(who(caller), &path, limit, reply)
     }
 }
 

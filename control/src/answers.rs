@@ -12,6 +12,8 @@ use keepshare_base::{
     health::{MirrorProgress, ProblemKind, SetHealth, State},
 };
 
+use crate::retention::RetentionStatus;
+
 /// How far long work is.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
@@ -161,6 +163,9 @@ pub struct SetStatus {
     /// Those of the problems that are alarms.
     #[serde(default)]
     pub alarms: Vec<String>,
+    /// Of a copy: how it is thinned, and how its disk fills.
+    #[serde(default)]
+    pub retention: Option<RetentionStatus>,
 }
 
 impl SetStatus {
@@ -184,6 +189,7 @@ impl SetStatus {
             away_seconds: None,
             problems: Vec::new(),
             alarms: Vec::new(),
+            retention: None,
         }
     }
 }
@@ -301,6 +307,12 @@ pub struct VersionInfo {
     /// Retention removed its content.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removed: bool,
+    /// Keys of the policy that keep it, and `newest`, `held`; empty where the next run may remove it. None where nothing is said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_because: Option<Vec<String>>,
+    /// When it could go at the earliest if nothing else happens, RFC 3339; none where it does not go by time alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_until: Option<String>,
 }
 
 /// One file, folder or symlink on its way out.

@@ -43,6 +43,31 @@ pub struct RetentionRun {
     pub refused: Option<String>,
 }
 
+/// How the disk of a copy fills.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Forecast {
+    /// What is free on it, in bytes; none where that cannot be found out.
+    pub free_bytes: Option<u64>,
+    /// What packs and log grew by per day, over up to seven days of running time; less than nothing where they shrank, none where it
+    /// was not measured for a day yet.
+    pub bytes_per_day: Option<i64>,
+    /// In how many days it would be full, were it filled on as it was since; none where it was not, or where that is not known.
+    pub full_in_days: Option<u64>,
+}
+
+/// How a copy is thinned, as its status tells.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RetentionStatus {
+    /// What the station did last, by itself or by hand.
+    #[serde(default)]
+    pub last_run: Option<RetentionRun>,
+    /// When it thins by itself next.
+    pub next_run: String,
+    /// How the disk fills.
+    #[serde(default)]
+    pub forecast: Forecast,
+}
+
 /// A piece of a plan.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -69,6 +94,9 @@ pub struct Plan {
     pub bytes: u64,
     /// Whether a station would do it by itself at night.
     pub by_itself: bool,
+    /// How the disk fills without it.
+    #[serde(default)]
+    pub forecast: Forecast,
 }
 
 /// A version in a plan.

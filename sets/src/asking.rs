@@ -1,8 +1,10 @@
 //! What the namespace answers about the past of a set, in the control answers' words: each failure with its hint.
 
+use std::collections::{HashMap, HashSet};
+
 use chrono_tz::Tz;
 
-use keepshare_base::{Meta, SetName, SetPath};
+use keepshare_base::{CommitId, FileId, Meta, SetName, SetPath, Stamp};
 use keepshare_control::{
     Code, Failure, Outcome, Reply,
     answers::{self, FoundName, ShownEntry, VersionInfo, kind_word},
@@ -16,6 +18,18 @@ use keepshare_versioning::{
     PointInfo, ReadError, names,
     when::{self, POINT, WHEN_HINT},
 };
+
+/// What keeps a version.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The policy's words; none where it goes with the next run.
+    pub because: Vec<String>,
+    /// When it could go at the earliest, where time alone lets it go.
+    pub until: Option<Stamp>,
+}
+
+/// What keeps each version of a history.
+pub type AllKept = HashMap<(FileId, CommitId), Kept>;
 
 /// The past of one set, for whoever asks by path.
 #[derive(Clone, Debug)]
@@ -35,17 +49,28 @@ impl Catalog {
         self.share.set()
     }
 
-    /// Writes the versions of what is or was at `path`, newest first.
+    /// Writes the versions of what is or was at `path`, newest first, with what `kept` says of them where that is only of what is told.
     pub fn versions(
         &self,
         who: Who<'_>,
         path: &SetPath,
         limit: usize,
+        kept: impl FnOnce() -> Option<AllKept>,
         reply: &mut Reply,
     ) -> Outcome<()> {
-        let versions = self.ask(who).versions(path, limit);
-        let versions = versions.map_err(|error| self.failure(path, "latest", error))?;
-        versions.iter().try_for_each(|version| reply.item(&version_info(version)))
+        let versions = self.ask(who).versions(path, limit.saturating_add(1));
+        let mut versions = versions.map_err(|error| self.failure(path, "latest", error))?;
+        let is_whole = versions.len() <= limit;
+        versions.truncate(limit);
+        let key = |version: &PathVersion| (version.state.file, version.state.commit);
+        let told: HashSet<_> = versions.iter().map(key).collect();
+        // What keeps a version says something of those around it.
+        let is_told = |kept: &AllKept| kept.keys().all(|key| told.contains(key));
+        let kept = is_whole.then(kept).flatten().filter(is_told).unwrap_or_default();
+        versions.iter().try_for_each(|version| {
+            let kept = kept.get(&key(version)).filter(|_| !version.state.expired);
+            reply.item(&version_info(version, kept))
+        })
     }
 
     /// Returns the points of the set, oldest first.
@@ -230,7 +255,7 @@ pub fn read_failure(error: ReadError) -> Failure {
     Failure::because(Code::Failed, error).hint(hint)
 }
 
-fn version_info(version: &PathVersion) -> VersionInfo {
+fn version_info(version: &PathVersion, kept: Option<&Kept>) -> VersionInfo {
     let PathVersion { state, path, until, current } = version;
     let Meta { kind, size, mode, owner, group, mtime, .. } = &state.meta;
     let is_own = state.version().is_some_and(|id| id.station_commit().is_some());
@@ -256,6 +281,8 @@ fn version_info(version: &PathVersion) -> VersionInfo {
         ended: until.map(|(_, ended)| ended.word().to_owned()),
         fuzzy: state.fuzzy,
         removed: state.expired,
+        kept_because: kept.map(|kept| kept.because.clone()),
+        kept_until: kept.and_then(|kept| kept.until).map(|until| until.to_string()),
     }
 }
 

@@ -60,6 +60,7 @@ impl Checkup {
             durable: copy.status.durable,
             commit: copy.status.commit,
             live_commit: copy.status.live_commit,
+            retention: copy.status.retention,
             incomplete: self.status.incomplete + copy.status.incomplete,
             problems,
             alarms,

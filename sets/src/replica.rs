@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -47,15 +47,18 @@ use crate::{
     hidden_names::HiddenNames,
     record::CopyPart,
     retention::Retention,
-    schedule::ring_at,
+    schedule::{Weekly, ring_at},
     sync_tree,
     turns::Turns,
 };
 
 use health::Seen;
+use thinning::{measure, thin};
 
 mod comparing;
 mod health;
+mod thinning;
+mod versions;
 
 /// How many links and restores may wait for the set's loop.
 const WAITING_MAX: usize = 8;
@@ -106,6 +109,7 @@ pub struct Replica {
     /// For restores; the master does no more of one station at a time.
     turns: Turns,
     retention: Arc<Retention>,
+    thin_at: Weekly,
 }
 
 /// Where a copy is whose live tree is the source's folder.
@@ -185,12 +189,14 @@ impl Replica {
             hidden,
             turns: Turns::new(RESTORES_MAX, TURNS_WAITING_MAX),
             retention,
+            thin_at: context.schedules.thin_at,
         };
         let replica = Arc::new(replica);
         let (at, zone) = (context.schedules.thin_at, context.zone);
-        let thinned = Arc::downgrade(&replica);
+        let (thinned, measured) = (Arc::downgrade(&replica), Arc::downgrade(&replica));
         let thin: Task = Box::pin(ring_at(at, zone, stopping.clone(), move || thin(&thinned)));
-        Ok((replica, vec![receive, follow, thin]))
+        let measure: Task = Box::pin(measure(measured, stopping.clone()));
+        Ok((replica, vec![receive, follow, thin, measure]))
     }
 
     /// Returns who sends it.
@@ -440,6 +446,7 @@ impl Replica {
             from: Some(self.from.to_string()),
             incomplete: failures(&store),
             away_seconds: shown.away_since.map(seconds_since),
+            retention: self.retention_status(),
             problems: texts,
             alarms,
             ..SetStatus::new(self.name.as_str(), "replica", &health)
@@ -476,17 +483,6 @@ impl Replica {
         let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
         store.as_ref().map(|store| store.status()).unwrap_or_default()
     }
-}
-
-/// Thins a copy on a thread of its own.
-fn thin(replica: &Weak<Replica>) {
-    let Some(replica) = replica.upgrade() else { return };
-    tokio::task::spawn_blocking(move || {
-        let run = replica.open_store().and_then(|store| replica.retention.run(&store));
-        if let Err(failure) = run {
-            tracing::error!(set = %replica.name, %failure, "versions were not thinned");
-        }
-    });
 }
 
 pub(crate) fn new_request() -> Outcome<RequestId> {

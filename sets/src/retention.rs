@@ -28,6 +28,12 @@ use keepshare_versioning::{
 
 use crate::asking::read_failure;
 
+pub use kept::kept;
+pub use usage::Usage;
+
+mod kept;
+mod usage;
+
 /// The file of a copy's policy, in the copy's folder.
 const FILE: &str = "retention.toml";
 
@@ -62,6 +68,7 @@ pub struct Retention {
     file: PathBuf,
     written: Mutex<Written>,
     plan: Mutex<Option<Planned>>,
+    usage: Usage,
     /// Held by whoever goes through the set.
     going: Mutex<()>,
     stopping: watch::Receiver<bool>,
@@ -128,9 +135,15 @@ impl Retention {
             file,
             written: Mutex::new(written),
             plan: Mutex::default(),
+            usage: Usage::open(dir),
             going: Mutex::default(),
             stopping,
         })
+    }
+
+    /// Returns what the copy takes of its disk.
+    pub fn usage(&self) -> &Usage {
+        &self.usage
     }
 
     /// Returns how it stands.
@@ -194,6 +207,7 @@ impl Retention {
             remove: counts.gone,
             bytes: counts.gone_bytes,
             by_itself: why_not(&counts, is_applied).is_none(),
+            forecast: self.usage.forecast(),
         };
         if let Some(id) = id {
             let planned = Planned { id, made: Instant::now(), policy, points, versions };

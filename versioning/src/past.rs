@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use keepshare_base::{CommitId, FileId, Kind, Name, SetPath};
 
-use self::history::{Reach, Stopped};
+use self::history::{Reach, Stopped, Walked};
 use crate::{
     ReadError, View, index,
     state::{Ended, HistoryEntry},
@@ -53,6 +53,20 @@ impl View {
     ) -> Result<Vec<HistoryEntry>, ReadError> {
         let told = |entry: &HistoryEntry| Ok::<_, ReadError>(tell(entry));
         self.history_told(folder, name, (usize::MAX, Reach::WHOLE), told)
+    }
+
+    /// Returns what [`Self::whole_history`] does, where the history has no more than so many versions, told or not.
+    pub(crate) fn short_history(
+        &self,
+        folder: FileId,
+        name: &Name,
+        versions: usize,
+        mut tell: impl FnMut(&HistoryEntry) -> bool,
+    ) -> Result<Option<Vec<HistoryEntry>>, ReadError> {
+        let told = |entry: &HistoryEntry| Ok::<_, ReadError>(tell(entry));
+        let reach = (usize::MAX, Reach::to(versions));
+        let Walked { entries, is_whole } = self.walk_history(folder, name, reach, told)?;
+        Ok(is_whole.then_some(entries))
     }
 
     /// Returns the folders that are or were at a path, the one that is there now, or was last, first; 64 at most.
@@ -167,9 +181,19 @@ impl View {
         &self,
         folder: FileId,
         name: &Name,
-        (limit, reach): (usize, Reach),
+        reach: (usize, Reach),
         tell: impl FnMut(&HistoryEntry) -> Result<bool, E>,
     ) -> Result<Vec<HistoryEntry>, E> {
+        Ok(self.walk_history(folder, name, reach, tell)?.entries)
+    }
+
+    fn walk_history<E: From<ReadError>>(
+        &self,
+        folder: FileId,
+        name: &Name,
+        (limit, reach): (usize, Reach),
+        tell: impl FnMut(&HistoryEntry) -> Result<bool, E>,
+    ) -> Result<Walked, E> {
         let walked =
             self.ask_rows(|rows| history::history(rows, (folder, name), limit, reach, tell))?;
         walked.map_err(|stopped| match stopped {

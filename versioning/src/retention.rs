@@ -9,11 +9,11 @@
 mod judge;
 mod policy;
 mod review;
-
 mod span;
+mod until;
 
 pub use judge::{Fate, Gone, Now, Reason, Reasons, Version, judge};
 pub use policy::{KEYS, Policy, PolicyError, Step};
-
-pub use review::{Candidate, Counts, Review, Shown, history};
+pub use review::{Candidate, Counts, Review, Shown, history, outlook};
 pub use span::{Span, SpanError};
+pub use until::until;

@@ -296,6 +296,8 @@ mod tests {
             ended: until.map(|_| "replaced".to_owned()),
             fuzzy: false,
             removed: false,
+            kept_because: None,
+            kept_until: None,
         }
     }
 

@@ -9,7 +9,7 @@ use keepshare_control::{
     questions::{
         Location, RetentionApply, RetentionExplain, RetentionPlan, RetentionSet, RetentionShow,
     },
-    retention::{Applied, Plan, PlanPiece, PlannedVersion, RetentionInfo, RetentionRun},
+    retention::{Applied, Forecast, Plan, PlanPiece, PlannedVersion, RetentionInfo, RetentionRun},
 };
 
 use crate::{
@@ -99,9 +99,16 @@ struct Whole {
 }
 
 fn render_plan(station: &Client, plan: &Plan, versions: &[PlannedVersion]) -> String {
-    let Plan { plan: id, set, keep, remove, bytes, by_itself } = plan;
+    let Plan { plan: id, set, keep, remove, bytes, by_itself, forecast } = plan;
     let (kept, gone) = (counted(*keep, "version"), counted(*remove, "version"));
     let mut text = format!("Set {set}: {kept} stay, {gone} go, {}\n", bytes_text(*bytes));
+    if let Forecast { free_bytes: Some(free), full_in_days: Some(days), .. } = forecast {
+        let (free, days) = (bytes_text(*free), counted(*days, "day"));
+        let _ = writeln!(
+            text,
+            "{free} of the disk are free; as it filled of late it would be full in {days}."
+        );
+    }
     if !versions.is_empty() {
         text += &table(station, versions, |version| version.reasons.join(", "));
         if (versions.len() as u64) < *remove {

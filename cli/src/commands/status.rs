@@ -16,6 +16,7 @@ use keepshare_control::{
     },
     client::Client,
     questions::Status,
+    retention::{RetentionRun, RetentionStatus},
     text::seconds_text,
 };
 use keepshare_versioning::when::machine_zone;
@@ -163,6 +164,9 @@ pub(crate) fn render_set(set: &SetStatus) -> String {
             let _ = writeln!(text, "  change  {}", number(set.head));
         }
     }
+    if let Some(retention) = &set.retention {
+        text += &render_retention(retention);
+    }
     if let Some(SweptStatus { files, seconds }) = &set.swept {
         let files = counted(*files, "file");
         let _ = writeln!(text, "  open    {files} open for writing, looked at {seconds} s ago");
@@ -186,6 +190,28 @@ pub(crate) fn render_set(set: &SetStatus) -> String {
     if set.problems.len() > PROBLEMS_SHOWN {
         let more = set.problems.len() - PROBLEMS_SHOWN;
         let _ = writeln!(text, "  ! and {more} more: keepshare set show {} --json", set.name);
+    }
+    text
+}
+
+/// Returns what was thinned last and is next, and when the disk would be full where that is soon.
+fn render_retention(RetentionStatus { last_run, next_run, forecast }: &RetentionStatus) -> String {
+    let time = |time: &str| time_text(time, machine_zone());
+    let last = match last_run {
+        None => "not yet".to_owned(),
+        Some(RetentionRun { time: at, refused: Some(why), .. }) => {
+            format!("{}: nothing removed: {}", time(at), safe(why))
+        }
+        Some(RetentionRun { time: at, removed, bytes_freed, .. }) => {
+            let removed = counted(*removed, "version");
+            format!("{}: {removed} removed, {} freed", time(at), bytes_text(*bytes_freed))
+        }
+    };
+    let mut text = format!("  thinned {last}; next {}\n", time(next_run));
+    if let Some(days) = forecast.full_in_days.filter(|days| *days <= FULL_SOON_DAYS) {
+        let free = forecast.free_bytes.map_or_else(|| "–".to_owned(), bytes_text);
+        let days = counted(days, "day");
+        let _ = writeln!(text, "  disk    would be full in {days}: {free} are free");
     }
     text
 }
@@ -246,6 +272,9 @@ fn lag_text(to: &DestinationStatus) -> String {
     parts.collect::<Vec<_>>().join(", ")
 }
 
+/// In how many days a disk would be full that is told of.
+const FULL_SOON_DAYS: u64 = 30;
+
 /// Moves to the top left of an empty screen.
 const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
 
@@ -255,6 +284,7 @@ const PRIMARY: &str = "primary";
 #[cfg(test)]
 mod tests {
     use keepshare_base::health::{LinkHealth, MirrorProgress, SetHealth, SetProblem};
+    use keepshare_control::retention::Forecast;
 
     use super::*;
 
@@ -307,6 +337,38 @@ mod tests {
         let text = render_set(&alarm);
         assert!(text.starts_with("Set work (master): alarm\n"), "{text}");
         assert_eq!(text.matches("the disk is gone").count(), 1, "{text}");
+    }
+
+    /// What runs by itself at night is seen without being asked for, and a disk that fills before it is full.
+    #[test]
+    fn a_copy_tells_how_it_is_thinned_in_one_line() {
+        let run = RetentionRun {
+            time: "2026-11-20T00:00:00.000000Z".to_owned(),
+            by_itself: true,
+            kept: 7,
+            removed: 1,
+            bytes_freed: 3 << 20,
+            refused: None,
+        };
+        let told = |last_run: Option<RetentionRun>, full_in_days| {
+            let forecast =
+                Forecast { free_bytes: Some(5 << 30), bytes_per_day: Some(1), full_in_days };
+            let next_run = "2026-11-21T00:00:00.000000Z".to_owned();
+            let retention = Some(RetentionStatus { last_run, next_run, forecast });
+            let set = SetStatus { retention, ..SetStatus::new("a", "replica", &SetHealth::InSync) };
+            render_set(&set)
+        };
+        let text = told(Some(run.clone()), Some(31));
+        assert!(text.contains(": 1 version removed, 3.0 MiB freed; next 2026-"), "{text}");
+        assert!(!text.contains("disk"), "{text}");
+        let refused = RetentionRun { refused: Some("no plan\nyet".to_owned()), ..run };
+        let text = told(Some(refused), Some(30));
+        assert!(
+            text.contains(": nothing removed: no plan") && !text.contains("plan\nyet"),
+            "{text}"
+        );
+        assert!(text.contains("  disk    would be full in 30 days: 5.0 GiB are free\n"), "{text}");
+        assert!(told(None, None).contains("  thinned not yet; next 2026-"));
     }
 
     /// A program reads the word, a person sees how far it is.

@@ -57,6 +57,9 @@ fn versions_go_by_a_plan_and_by_nothing_else() -> Result<()> {
     ensure!(shown[0]["policy"]["last"] == "12" && shown[0]["is_set"] == false, "{shown}");
     let plan = json(&demo, &["retention", "plan", set])?;
     ensure!(plan["remove"] == 0, "nothing goes by the first policy: {plan}");
+    let told = Value::from(demo.versions(Path::new(FILE))?);
+    ensure!(told[0]["kept_because"][0] == "newest" && told[0]["kept_until"].is_null(), "{told}");
+    ensure!(told[5]["kept_because"][0] == "min_age", "{told}");
 
     let tight = ["last=1", "steps=365d", "min_age=0", "protect_days=0"];
     let asked: Vec<&str> = ["retention", "set", set].into_iter().chain(tight).collect();
@@ -72,6 +75,12 @@ fn versions_go_by_a_plan_and_by_nothing_else() -> Result<()> {
 
     let plan = json(&demo, &["retention", "plan", set])?;
     ensure!(plan["remove"] == 4 && plan["by_itself"] == false, "{plan}");
+    let forecast = &plan["forecast"];
+    ensure!(forecast["free_bytes"].is_u64() && forecast["bytes_per_day"].is_null(), "{plan}");
+    ensure!(forecast.get("full_in_days").is_some_and(Value::is_null), "{plan}");
+    let first = &plan["versions"][0];
+    ensure!(first["path"] == FILE && first["action"] == "remove", "{plan}");
+    ensure!(first["reasons"][0] == "steps", "{plan}");
     let planned: Vec<&str> = plan["versions"]
         .as_array()
         .context("versions")?
@@ -82,6 +91,9 @@ fn versions_go_by_a_plan_and_by_nothing_else() -> Result<()> {
     ensure!(planned == goes, "{planned:?}, not {goes:?}");
     let id = plan["plan"].as_str().context("a plan has an id")?.to_owned();
     ensure!(saved(&demo, 6)? == ids, "a plan removes nothing");
+    let told = Value::from(demo.versions(Path::new(FILE))?);
+    ensure!(told[1]["kept_because"] == Value::from(Vec::<Value>::new()), "it goes: {told}");
+    ensure!(told[1]["kept_until"].is_string() && told[5]["kept_until"].is_null(), "{told}");
     let explained = demo.call(["retention", "explain", &format!("{set}:{FILE}")])?.ok()?;
     let explained = String::from_utf8(explained.out)?;
     ensure!(explained.contains("goes: steps") && explained.contains("newest"), "{explained}");
@@ -94,6 +106,10 @@ fn versions_go_by_a_plan_and_by_nothing_else() -> Result<()> {
     ensure!(applied["removed"] == 4 && applied["skipped"] == 0, "{applied}");
     let left = saved(&demo, 3)?;
     ensure!(left[1..] == [ids[0].clone(), ids[5].clone()], "what was not planned stays: {left:?}");
+    let told = demo.versions(Path::new(FILE))?;
+    let removed: Vec<_> = told.iter().filter(|version| version["removed"] == true).collect();
+    ensure!(removed.len() == 4, "{told:?}");
+    ensure!(removed.iter().all(|version| version.get("kept_because").is_none()), "{removed:?}");
     for (id, text) in [(&left[0], "save 7"), (&left[1], "save 6"), (&left[2], "save 1")] {
         let shown = demo.call(["show", &at(id)])?.ok()?;
         ensure!(shown.out == text.as_bytes(), "{shown:?}");

@@ -39,6 +39,19 @@ impl Reach {
 
     /// To its beginning: what is decided of a history must not depend on where one stops looking.
     pub(super) const WHOLE: Self = Self { intervals: usize::MAX, versions: usize::MAX };
+
+    /// As far as anybody waits for, and no further than so many versions.
+    pub(super) fn to(versions: usize) -> Self {
+        Self { versions: versions.min(VERSIONS_LOOKED_AT_MAX), ..Self::ASKED }
+    }
+}
+
+/// What of a history was walked through.
+pub(super) struct Walked {
+    /// What may be told, newest first.
+    pub(super) entries: Vec<HistoryEntry>,
+    /// It was walked through to its beginning.
+    pub(super) is_whole: bool,
 }
 
 /// Why a walk through a history ended early.
@@ -62,13 +75,17 @@ pub(super) fn history<E>(
     limit: usize,
     reach: Reach,
     tell: impl FnMut(&HistoryEntry) -> Result<bool, E>,
-) -> Result<Vec<HistoryEntry>, Stopped<E>> {
+) -> Result<Walked, Stopped<E>> {
     let states = States::new(rows);
     let mut walk = Walk { states, rows, entries: vec![], looked_at: 0, reach, tell };
     let present = names::lookup(rows, parent, name, CommitId::MAX)?.map(|(file, _)| file);
     let mut next = walk.interval(Spot { parent, name: name.clone(), before: CommitId::MAX })?;
+    let mut is_whole = false;
     for _ in 0..reach.intervals {
-        let Some(interval) = next else { break };
+        let Some(interval) = next else {
+            is_whole = true;
+            break;
+        };
         // The last one may have been held under a former name too, which says since when.
         if !walk.versions(&interval, limit)? {
             break;
@@ -82,7 +99,7 @@ pub(super) fn history<E>(
             && entry.held_until.is_none()
             && newest.is_some_and(|(at, _)| at == entry.state.commit);
     }
-    Ok(entries)
+    Ok(Walked { entries, is_whole })
 }
 
 /// A name, as it was before some commit.

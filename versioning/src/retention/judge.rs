@@ -11,7 +11,7 @@ use keepshare_base::Stamp;
 use super::Policy;
 
 /// A day of running time, in microseconds.
-const DAY: u64 = 86_400_000_000;
+pub(super) const DAY: u64 = 86_400_000_000;
 
 /// When a history is judged.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -37,7 +37,7 @@ pub struct Version {
 
 impl Version {
     /// Returns how long it is here, in microseconds of running time: whatever is done to a clock does not change it.
-    fn here(&self, now: Now) -> u64 {
+    pub(super) fn here(&self, now: Now) -> u64 {
         now.running_micros.saturating_sub(self.running_micros)
     }
 
@@ -45,13 +45,34 @@ impl Version {
     ///
     /// That it came late is believed as far as the clock still says so, and no further than the set has run here: a clock that was wrong
     /// as it came, here or at its master, makes it no older.
-    fn age(&self, now: Now) -> u64 {
-        let micros = |span: i64| u64::try_from(span).unwrap_or(0);
-        let late = micros(self.arrival.micros_since(self.moment)).min(now.running_micros);
+    pub(super) fn age(&self, now: Now) -> u64 {
+        let late = self.late().min(now.running_micros);
         let here = self.here(now);
-        let by_clock = micros(now.clock.micros_since(self.moment));
+        let by_clock = positive(now.clock.micros_since(self.moment));
         here.max(here.saturating_add(late).min(by_clock))
     }
+
+    /// Returns the running time from which on it is at least so old, where the clock goes on as the running time does.
+    pub(super) fn reaches(&self, now: Now, age: u64) -> u64 {
+        let since = self.running_micros;
+        let by_here = since.saturating_add(age);
+        // How long it took to come counts as far as the set has run here, so that running time counts twice until then.
+        let late = self.late();
+        let by_late = if late < age { by_here - late } else { 0 };
+        let by_running = if age <= since { age } else { since + (age - since).div_ceil(2) };
+        let clock_lacks = i128::from(age) - i128::from(now.clock.micros_since(self.moment));
+        let clock_lacks = u64::try_from(clock_lacks.max(0)).unwrap_or(u64::MAX);
+        let by_clock = now.running_micros.saturating_add(clock_lacks);
+        by_here.min(by_late.max(by_running).max(by_clock)).max(now.running_micros)
+    }
+
+    fn late(&self) -> u64 {
+        positive(self.arrival.micros_since(self.moment))
+    }
+}
+
+fn positive(span: i64) -> u64 {
+    u64::try_from(span).unwrap_or(0)
 }
 
 /// Why a version is kept.
@@ -119,7 +140,7 @@ impl Reasons {
     }
 
     /// Tells whether it is kept whatever else there is.
-    fn is_protected(self) -> bool {
+    pub(super) fn is_protected(self) -> bool {
         [Reason::Held, Reason::Young, Reason::Day].into_iter().any(|reason| self.has(reason))
     }
 

@@ -114,6 +114,13 @@ impl Policy {
         step.map_or(Span::NONE, |step| step.spacing)
     }
 
+    /// Returns the ages at which another spacing begins, with the spacing, the youngest first.
+    pub(super) fn spacings(&self) -> impl Iterator<Item = (u64, u64)> {
+        let ends = self.steps.iter().map(|step| step.until.map_or(u64::MAX, Span::micros));
+        let begins = std::iter::once(0).chain(ends);
+        begins.zip(&self.steps).map(|(begin, step)| (begin, step.spacing.micros()))
+    }
+
     /// Returns how many of the newest are kept in any case.
     pub fn last(&self) -> usize {
         self.last as usize

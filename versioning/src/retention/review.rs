@@ -10,7 +10,7 @@ use crate::{
     state::{FileState, HistoryEntry},
 };
 
-use super::{Fate, Gone, Now, Policy, Reasons, Version, judge};
+use super::{Fate, Gone, Now, Policy, Reasons, Version, judge, until};
 
 /// The most versions of which it is remembered what was said of them: 64 bytes or so each. Where a set has more, its files are gone
 /// through in several parts, so that memory does not grow with it.
@@ -234,14 +234,48 @@ pub fn history(
     folder: FileId,
     name: &Name,
 ) -> Result<Vec<Shown>, ReadError> {
+    let entries = view.whole_history(folder, name, not_gone())?;
+    let (_, _, fates) = judged(view, policy, now, (folder, name), &entries)?;
+    Ok(entries.into_iter().zip(fates).map(|(entry, fate)| Shown { entry, fate }).collect())
+}
+
+/// Returns what [`history`] does, each with how much running time passes at least before it could go ([`until`]). `None` where the name
+/// held more than so many versions: of a part of a history nothing can be said.
+pub fn outlook(
+    view: &View,
+    policy: &Policy,
+    now: Now,
+    (folder, name): (FileId, &Name),
+    versions_max: usize,
+) -> Result<Option<Vec<(Shown, Option<u64>)>>, ReadError> {
+    let entries = view.short_history(folder, name, versions_max, not_gone())?;
+    let Some(entries) = entries else { return Ok(None) };
+    let (versions, deleted, fates) = judged(view, policy, now, (folder, name), &entries)?;
+    let until = until(policy, now, &versions, deleted, &fates);
+    let shown = entries.into_iter().zip(fates).map(|(entry, fate)| Shown { entry, fate });
+    Ok(Some(shown.zip(until).collect()))
+}
+
+/// Returns what picks versions of files that are not gone, each once.
+fn not_gone() -> impl FnMut(&HistoryEntry) -> bool {
     let mut seen = HashSet::new();
-    let entries = view.whole_history(folder, name, |entry| {
+    move |entry| {
         let state = &entry.state;
         let is_file = state.meta.kind == Kind::File;
         is_file && !state.expired && seen.insert((state.file, state.commit))
-    })?;
+    }
+}
+
+/// Returns the versions of a history as they are judged, for how long its name has stood for nothing, and what becomes of each.
+fn judged(
+    view: &View,
+    policy: &Policy,
+    now: Now,
+    (folder, name): (FileId, &Name),
+    entries: &[HistoryEntry],
+) -> Result<(Vec<Version>, Option<u64>, Vec<Fate>), ReadError> {
     let mut versions = Vec::with_capacity(entries.len());
-    for entry in &entries {
+    for entry in entries {
         versions.push(version(view, entry)?);
     }
     // What a name holds it got in this order, whatever clocks said.
@@ -250,9 +284,9 @@ pub fn history(
         version.moment = version.moment.max(before);
         before = version.moment;
     }
-    let deleted = deleted_for(view, policy, now, folder, name, &entries)?;
+    let deleted = deleted_for(view, policy, now, folder, name, entries)?;
     let fates = judge(policy, now, &versions, deleted);
-    Ok(entries.into_iter().zip(fates).map(|(entry, fate)| Shown { entry, fate }).collect())
+    Ok((versions, deleted, fates))
 }
 
 /// Returns what matters of a version for how long it is kept.
@@ -267,7 +301,10 @@ fn version(view: &View, entry: &HistoryEntry) -> Result<Version, ReadError> {
     let is_own = by_station || state.position == info.position;
     let moment = if is_own { info.moment } else { state.stamp.min(info.moment) };
     // A name that took a file over has it since then.
-    let since = view.commit_info(entry.since)?.map_or(moment, |since| since.moment);
+    let since = match entry.since == cut_at {
+        true => info.moment,
+        false => view.commit_info(entry.since)?.map_or(moment, |since| since.moment),
+    };
     Ok(Version {
         moment: moment.max(since),
         arrival: info.arrival,

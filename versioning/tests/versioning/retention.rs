@@ -6,7 +6,7 @@ use keepshare_base::{CommitId, FileId};
 use keepshare_versioning::{
     View,
     disk::sim::Dice,
-    retention::{Candidate, Counts, Gone, Now, Policy, Review, history},
+    retention::{Candidate, Counts, Gone, Now, Policy, Review, history, outlook},
 };
 
 use crate::rig::{NOW, ROOT, Rig, SECOND, edit, name, path, seed};
@@ -69,6 +69,30 @@ fn saves_are_thinned_and_the_newest_stays() {
     assert_eq!(left(&rig, ROOT, "f"), ["19", "15", "10", "5", "0"].map(String::from).as_slice());
     assert_eq!(thin(&mut rig, &policy("steps=5s"), 1), 0, "a second time nothing goes");
     assert_eq!(rig.content(NOW, "f"), b"19");
+}
+
+/// What is told of a version holds, and of a history that is longer than asked for nothing is told.
+#[test]
+fn what_is_told_of_the_time_to_come_is_true_then() {
+    let mut rig = Rig::new();
+    let file = rig.add(ROOT, "f", b"0");
+    for save in 1..20 {
+        rig.apply(edit().whole(file, save.to_string().as_bytes(), true));
+    }
+    let (view, now) = (rig.view(), later(&rig, 1));
+    let policy = policy("steps=0:30s,5s:60s,10s");
+    let told = |most| outlook(&view, &policy, now, (ROOT, &name("f")), most).unwrap();
+    assert!(told(19).is_none());
+    let told = told(20).unwrap();
+    assert_eq!(told.len(), 20);
+    assert!(told[0].1.is_none() && told[19].1.is_none(), "the newest and the oldest stay");
+    let second = SECOND.unsigned_abs();
+    let seconds = told[1..19].iter().map(|(_, until)| until.unwrap().div_ceil(second));
+    let seconds: Vec<u64> = seconds.collect();
+    assert_eq!(seconds, (11..29).rev().collect::<Vec<_>>());
+    // The view was asked a second after the last change.
+    assert!(going(&rig, &policy, 11).is_empty());
+    assert!(!going(&rig, &policy, 12).is_empty());
 }
 
 /// Programs save by rename: the files change, the name's history is one.

@@ -1,0 +1,67 @@
+//! What keeps the versions of one name, and until when at least.
+
+use std::{collections::HashMap, sync::mpsc, time::Duration};
+
+use keepshare_base::SetPath;
+use keepshare_host::clock;
+use keepshare_versioning::{
+    Arrival, ReadError, Reader,
+    retention::{Fate, Now, Policy, outlook},
+    set::SetStore,
+};
+
+use crate::asking::{AllKept, Kept};
+
+/// How long it is waited for the running time: whoever asks for versions waits for no disk that is written to.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Returns what keeps each version of a path by the history of its name alone; `None` where it has more than so many, or it cannot be
+/// told just now.
+pub fn kept(
+    reader: &Reader,
+    store: &SetStore,
+    policy: &Policy,
+    path: &SetPath,
+    versions_max: usize,
+) -> Option<AllKept> {
+    let now = now_soon(store)?;
+    read(reader, policy, now, path, versions_max).unwrap_or_else(|error| {
+        tracing::debug!(%error, "what keeps versions is not told");
+        None
+    })
+}
+
+fn read(
+    reader: &Reader,
+    policy: &Policy,
+    now: Now,
+    path: &SetPath,
+    versions_max: usize,
+) -> Result<Option<AllKept>, ReadError> {
+    let view = reader.view()?;
+    let Some((parent, name)) = path.split_last() else { return Ok(None) };
+    let Some(folder) = view.folders_at(&parent)?.into_iter().next() else { return Ok(None) };
+    let outlook = outlook(&view, policy, now, (folder, name), versions_max)?;
+    let kept = outlook.into_iter().flatten().map(|(shown, until)| {
+        let because = match shown.fate {
+            Fate::Kept(reasons) => reasons.iter().map(|reason| reason.word().to_owned()).collect(),
+            Fate::Gone(_) => Vec::new(),
+        };
+        let until = until.and_then(|micros| i64::try_from(micros).ok());
+        let until = until.map(|micros| now.clock.plus_micros(micros));
+        ((shown.entry.state.file, shown.entry.state.commit), Kept { because, until })
+    });
+    Ok(Some(kept.collect::<HashMap<_, _>>()))
+}
+
+/// Returns what time it is for the set, where its writer says it soon.
+fn now_soon(store: &SetStore) -> Option<Now> {
+    let now = Arrival { clock: clock::now(), up_micros: Some(clock::up_micros()), sent: None };
+    let (answer, answered) = mpsc::sync_channel(1);
+    store.with_store(move |store| {
+        // Whoever asked may have gone on.
+        let _ = answer.send(store.running_micros(&now));
+    });
+    let running_micros = answered.recv_timeout(PATIENCE).ok()?;
+    Some(Now { running_micros, clock: now.clock })
+}
