@@ -14,6 +14,6 @@ mod until;
 
 pub use judge::{Fate, Gone, Now, Reason, Reasons, Version, judge};
 pub use policy::{KEYS, Policy, PolicyError, Step};
-pub use review::{Candidate, Counts, Review, Shown, history, outlook};
+pub use review::{Candidate, Counts, Outlook, Review, Shown, history, outlook};
 pub use span::{Span, SpanError};
 pub use until::until;

@@ -235,9 +235,12 @@ pub fn history(
     name: &Name,
 ) -> Result<Vec<Shown>, ReadError> {
     let entries = view.whole_history(folder, name, not_gone())?;
-    let (_, _, fates) = judged(view, policy, now, (folder, name), &entries)?;
+    let Judged { fates, .. } = judged(view, policy, now, (folder, name), &entries)?;
     Ok(entries.into_iter().zip(fates).map(|(entry, fate)| Shown { entry, fate }).collect())
 }
+
+/// Versions of a history, each with how much running time passes at least before it could go, in microseconds.
+pub type Outlook = Vec<(Shown, Option<u64>)>;
 
 /// Returns what [`history`] does, each with how much running time passes at least before it could go ([`until`]). `None` where the name
 /// held more than so many versions: of a part of a history nothing can be said.
@@ -247,10 +250,10 @@ pub fn outlook(
     now: Now,
     (folder, name): (FileId, &Name),
     versions_max: usize,
-) -> Result<Option<Vec<(Shown, Option<u64>)>>, ReadError> {
+) -> Result<Option<Outlook>, ReadError> {
     let entries = view.short_history(folder, name, versions_max, not_gone())?;
     let Some(entries) = entries else { return Ok(None) };
-    let (versions, deleted, fates) = judged(view, policy, now, (folder, name), &entries)?;
+    let Judged { versions, deleted, fates } = judged(view, policy, now, (folder, name), &entries)?;
     let until = until(policy, now, &versions, deleted, &fates);
     let shown = entries.into_iter().zip(fates).map(|(entry, fate)| Shown { entry, fate });
     Ok(Some(shown.zip(until).collect()))
@@ -266,14 +269,22 @@ fn not_gone() -> impl FnMut(&HistoryEntry) -> bool {
     }
 }
 
-/// Returns the versions of a history as they are judged, for how long its name has stood for nothing, and what becomes of each.
+/// A history, and what becomes of each of its versions.
+struct Judged {
+    versions: Vec<Version>,
+    /// For how long its name has stood for nothing.
+    deleted: Option<u64>,
+    fates: Vec<Fate>,
+}
+
+/// Judges a history.
 fn judged(
     view: &View,
     policy: &Policy,
     now: Now,
     (folder, name): (FileId, &Name),
     entries: &[HistoryEntry],
-) -> Result<(Vec<Version>, Option<u64>, Vec<Fate>), ReadError> {
+) -> Result<Judged, ReadError> {
     let mut versions = Vec::with_capacity(entries.len());
     for entry in entries {
         versions.push(version(view, entry)?);
@@ -286,7 +297,7 @@ fn judged(
     }
     let deleted = deleted_for(view, policy, now, folder, name, entries)?;
     let fates = judge(policy, now, &versions, deleted);
-    Ok((versions, deleted, fates))
+    Ok(Judged { versions, deleted, fates })
 }
 
 /// Returns what matters of a version for how long it is kept.
