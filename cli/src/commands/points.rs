@@ -76,7 +76,7 @@ fn render_made(station: &Client, made: &PointMade) -> String {
 
 fn render_said(station: &Client, said: &PointSaid, what: &str) -> String {
     let PointSaid { set, point, from, missing, .. } = said;
-    let times = Times::new(station_zone(station), from.as_deref().into_iter());
+    let times = Times::new(station_zone(station), from.as_deref());
     let from = from.as_ref().map(|from| format!(" from {} on", times.text(from)));
     let from = from.unwrap_or_default();
     format!("Point {point} of set {set} {what}{from}.\n{}", missing_text(missing))
