@@ -381,7 +381,7 @@ mod tests {
         let set = "work".parse().unwrap();
         let mut payloads = Payloads::open(&set, dir.path(), 5, 64 << 20, BTreeMap::new());
         for seq in 1..=4 {
-            payloads.insert(Seq(seq), vec![seq as u8; 1 << 20], Seq(0));
+            payloads.insert(Seq(seq), vec![u8::try_from(seq).unwrap(); 1 << 20], Seq(0));
         }
         let blocks = || -> u64 {
             let files = fs::read_dir(dir.path()).unwrap();
