@@ -20,7 +20,7 @@ use crate::{
     caller::Callers,
     login::LoginAnswer,
     question::{Listed, Question},
-    retention::{Applied, PlanPiece, PlannedVersion, RetentionInfo},
+    retention::{Applied, PlanPiece, PlannedVersion, RetentionInfo, Undone},
 };
 
 /// Lists the questions: makes each a [`Question`], and puts the router and the trait of whoever answers together from
@@ -74,6 +74,7 @@ questions! {
     "retention-plan" RetentionPlan => PlanPiece, Admins reads;
     "retention-explain" RetentionExplain => PlannedVersion, Admins reads;
     "retention-apply" RetentionApply => Applied, Admins changes;
+    "retention-undo" RetentionUndo => Undone, Admins changes;
     "token-create" TokenCreate => TokenInfo, Admins changes;
     "token-list" TokenList => TokenInfo, Admins reads;
     "station-address" SetStationAddress => MemberStatus, Admins changes;
@@ -236,6 +237,20 @@ pub struct RetentionApply {
     pub set: SetName,
     /// The plan.
     pub plan: String,
+}
+
+/// Brings back what retention removed.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionUndo {
+    /// The set.
+    pub set: SetName,
+    /// Everything that can come back; else what the last run removed.
+    #[serde(default)]
+    pub all: bool,
+    /// Do it; else it is only said what would come back.
+    #[serde(default)]
+    pub sure: bool,
 }
 
 /// A new join token.

@@ -144,6 +144,7 @@ fn question_bodies(name: &str) -> Vec<Value> {
         "retention-plan" => vec![json!({ "set": SET, "limit": 9 })],
         "retention-explain" => vec![json!({ "place": place, "limit": 9 })],
         "retention-apply" => vec![json!({ "set": SET, "plan": "0123456789abcdef" })],
+        "retention-undo" => vec![json!({ "set": SET, "all": true, "sure": true })],
         "station-address" => vec![json!({ "name": "store", "address": "127.0.0.1:9" })],
         "set-add" => vec![json!({ "name": "evil", "source": "/tmp", "to": [] })],
         "set-mirror" => vec![json!({ "name": SET, "to": null, "new_epoch": true })],
