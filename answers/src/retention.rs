@@ -12,6 +12,7 @@ use keepshare_control::{
     caller::Caller,
     questions::{
         LIMIT_MAX, RetentionApply, RetentionExplain, RetentionPlan, RetentionSet, RetentionShow,
+        RetentionUndo,
     },
     retention::{PlanPiece, PlannedVersion, RetentionInfo},
     router::Answers,
@@ -43,10 +44,10 @@ impl Answers<RetentionShow> for StationAnswers {
     ) -> Outcome<()> {
         if let Some(set) = set {
             let (station, copy) = self.copy(&set)?;
-            return reply.item(&info(station, &set, copy.retention().standing()?));
+            return reply.item(&info(station, &set, &copy)?);
         }
         for (station, set, copy) in self.copies() {
-            reply.item(&info(station, &set, copy.retention().standing()?))?;
+            reply.item(&info(station, &set, &copy)?)?;
         }
         Ok(())
     }
@@ -62,7 +63,7 @@ impl Answers<RetentionSet> for StationAnswers {
         let (station, copy) = self.copy(&set)?;
         let standing = copy.retention().set(&said, reset, less)?;
         tracing::info!(set = %set, policy = %standing.policy, "the policy was set");
-        reply.item(&info(station, &set, standing))
+        reply.item(&info(station, &set, &copy)?)
     }
 }
 
@@ -153,6 +154,19 @@ impl Answers<RetentionApply> for StationAnswers {
     }
 }
 
+impl Answers<RetentionUndo> for StationAnswers {
+    fn answer(
+        &self,
+        _: &Caller,
+        RetentionUndo { set, all, sure }: RetentionUndo,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
+        let (_, copy) = self.copy(&set)?;
+        let store = copy.open_store()?;
+        reply.item(&copy.retention().undo(&store, all, sure)?)
+    }
+}
+
 impl StationAnswers {
     fn copies(&self) -> Vec<(&Arc<Station>, SetName, Arc<Replica>)> {
         let of = |station: &'_ Arc<Station>| {
@@ -175,10 +189,12 @@ impl StationAnswers {
     }
 }
 
-fn info(station: &Arc<Station>, set: &SetName, standing: Standing) -> RetentionInfo {
-    let Standing { policy, is_set, is_applied, last_run } = standing;
+fn info(station: &Arc<Station>, set: &SetName, copy: &Replica) -> Outcome<RetentionInfo> {
+    let Standing { policy, is_set, is_applied, last_run } = copy.retention().standing()?;
+    let store = copy.open_store()?;
+    let can_come_back = retention::can_come_back(&store)?;
     let (at, zone) = (station.config.schedules.thin_at, station.config.zone);
-    RetentionInfo {
+    Ok(RetentionInfo {
         set: set.to_string(),
         station: station.config.name.to_string(),
         policy: policy.said().into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
@@ -186,7 +202,8 @@ fn info(station: &Arc<Station>, set: &SetName, standing: Standing) -> RetentionI
         is_applied,
         next_run: Some(Stamp::from(at.next(zone, Utc::now())).to_string()),
         last_run,
-    }
+        can_come_back,
+    })
 }
 
 fn planned(path: String, candidate: &Candidate) -> PlannedVersion {

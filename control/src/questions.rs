@@ -21,7 +21,7 @@ use crate::{
     login::LoginAnswer,
     points::{PointInfo, PointMade, PointSaid},
     question::{Listed, Question},
-    retention::{Applied, PlanPiece, PlannedVersion, RetentionInfo},
+    retention::{Applied, PlanPiece, PlannedVersion, RetentionInfo, Undone},
 };
 
 /// Lists the questions: makes each a [`Question`], and puts the router and the trait of whoever answers together from
@@ -75,6 +75,7 @@ questions! {
     "retention-plan" RetentionPlan => PlanPiece, Admins reads;
     "retention-explain" RetentionExplain => PlannedVersion, Admins reads;
     "retention-apply" RetentionApply => Applied, Admins changes;
+    "retention-undo" RetentionUndo => Undone, Admins changes;
     "point-create" PointCreate => PointMade, Admins changes;
     "point-list" PointList => PointInfo, All reads;
     "point-hold" PointHold => PointSaid, Admins changes;
@@ -312,6 +313,20 @@ pub struct PointRemove {
     /// At this station alone, and at once.
     #[serde(default)]
     pub here: bool,
+}
+
+/// Brings back what retention removed.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionUndo {
+    /// The set.
+    pub set: SetName,
+    /// Everything that can come back; else what the last run removed.
+    #[serde(default)]
+    pub all: bool,
+    /// Do it; else it is only said what would come back.
+    #[serde(default)]
+    pub sure: bool,
 }
 
 /// A new join token.

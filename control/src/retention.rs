@@ -23,6 +23,20 @@ pub struct RetentionInfo {
     /// What it did last, by itself or by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<RetentionRun>,
+    /// What was removed and can be brought back, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub can_come_back: Vec<CanComeBack>,
+}
+
+/// What one run removed and can be brought back.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct CanComeBack {
+    /// How many versions.
+    pub versions: u64,
+    /// Their sizes together, in bytes.
+    pub bytes: u64,
+    /// Until when, if the station goes on to run and its disk has space.
+    pub until: String,
 }
 
 /// What came of a run.
@@ -127,4 +141,17 @@ pub struct Applied {
     pub skipped: u64,
     /// The sizes of those that went, in bytes.
     pub bytes_freed: u64,
+}
+
+/// What an undo did.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Undone {
+    /// The set.
+    pub set: String,
+    /// Versions that came back.
+    pub brought_back: u64,
+    /// Their sizes together, in bytes.
+    pub bytes: u64,
+    /// Versions that the same runs removed and that are gone for good.
+    pub gone: u64,
 }

@@ -2,6 +2,7 @@
 //!
 //! What goes is what was planned and still goes when it is applied. By itself a station removes nothing by a policy of which no plan was
 //! applied by hand, and never more than a quarter of all versions. Plans are kept in memory for a day: after a restart one plans again.
+//! What a run removed is aside for a day, and [`Retention::undo`] brings it back.
 
 use std::{
     collections::BTreeSet,
@@ -11,28 +12,36 @@ use std::{
 };
 
 use anyhow::Context;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
-use keepshare_base::{CommitId, FileId, Position, SetName, SetPath};
+use keepshare_base::{CommitId, FileId, Position, SetName};
 use keepshare_control::{
     Code, Failure, Outcome,
     retention::{Applied, Plan, RetentionRun},
 };
 use keepshare_host::{clock, files};
 use keepshare_versioning::{
-    Arrival, POINTS_MAX, Reader, View,
+    Arrival, Aside, POINTS_MAX,
     retention::{Candidate, Counts, Gone, Now, Policy, Review, Shown, history},
     set::SetStore,
 };
 
 use crate::asking::read_failure;
 
-pub use kept::kept;
-pub use usage::Usage;
+use self::written::{Removal, Written, read_written};
 
+pub use self::{
+    explain::{explain, path_of},
+    kept::kept,
+    undo::can_come_back,
+    usage::Usage,
+};
+
+mod explain;
 mod kept;
+mod undo;
 mod usage;
+mod written;
 
 /// The file of a copy's policy, in the copy's folder.
 const FILE: &str = "retention.toml";
@@ -72,25 +81,6 @@ pub struct Retention {
     /// Held by whoever goes through the set.
     going: Mutex<()>,
     stopping: watch::Receiver<bool>,
-}
-
-/// The format of [`FILE`].
-const FORMAT: u32 = 1;
-
-/// What is written down: `docs/formats/retention.md`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    format: u32,
-    /// The policy as `KEY=VALUE`s; the one that sets begin with where there is none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    policy: Option<String>,
-    /// The policy of the last plan that was applied by hand.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    applied: Option<String>,
-    /// What came of the last run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    last_run: Option<RetentionRun>,
 }
 
 /// A plan that can be applied.
@@ -312,21 +302,22 @@ impl Retention {
     ) -> Outcome<RetentionRun> {
         let time = clock::now().to_string();
         let (mut removed, mut bytes_freed) = (0, 0);
-        let counts = self.review(store, (policy, now), |_, going| {
+        let done = self.review(store, (policy, now), |_, going| {
             let going: Vec<&Candidate> =
                 going.iter().filter(|candidate| may_go(candidate)).collect();
             for some in going.chunks(REMOVED_AT_ONCE) {
                 let left = usize::try_from(at_most - removed).unwrap_or(usize::MAX);
                 self.check_going_on(policy)?;
                 let some = still_going(store, (policy, now), &some[..some.len().min(left)])?;
-                let sizes: u64 = some.iter().map(|candidate| candidate.size).sum();
-                let count = expire(store, &some)?;
-                removed += count;
-                // What was refused is rare, and was not told apart: it counts as none where anything was.
-                bytes_freed += if count == some.len() as u64 { sizes } else { 0 };
+                let gone = set_aside(store, now.running_micros, &some)?;
+                removed += gone.len() as u64;
+                bytes_freed += gone.iter().map(|gone| gone.size).sum::<u64>();
             }
             Ok(())
-        })?;
+        });
+        // What went before a run broke off can be brought back as well.
+        self.note_removal(Removal { since_micros: now.running_micros, removed })?;
+        let counts = done?;
         let kept = counts.kept.saturating_add(counts.gone).saturating_sub(removed);
         tracing::info!(set = %self.set, kept, removed, bytes_freed, "versions were thinned");
         Ok(RetentionRun { time, by_itself: true, kept, removed, bytes_freed, refused: None })
@@ -400,47 +391,6 @@ impl Retention {
     }
 }
 
-impl Default for Written {
-    fn default() -> Self {
-        Self { format: FORMAT, policy: None, applied: None, last_run: None }
-    }
-}
-
-impl Written {
-    fn policy(&self) -> Outcome<Policy> {
-        let said = self.policy.as_deref().unwrap_or_default();
-        Policy::default()
-            .with(said.split_whitespace())
-            .map_err(|error| Failure::because(Code::Failed, error))
-    }
-}
-
-/// Returns what becomes of each version that a path shows, newest first, by the history of its name alone.
-pub fn explain(
-    reader: &Reader,
-    store: &SetStore,
-    policy: &Policy,
-    path: &SetPath,
-) -> Outcome<Vec<Shown>> {
-    let now = now(store)?;
-    let view = reader.view().map_err(read_failure)?;
-    let nothing = || Failure::not_found(format!("nothing is or was called {path}"));
-    let (parent, name) = path.split_last().ok_or_else(nothing)?;
-    let folders = view.folders_at(&parent).map_err(read_failure)?;
-    let folder = folders.first().ok_or_else(nothing)?;
-    let shown = history(&view, policy, now, *folder, name).map_err(read_failure)?;
-    if shown.is_empty() { Err(nothing()) } else { Ok(shown) }
-}
-
-/// Returns a path by which a candidate is found.
-pub fn path_of(view: &View, candidate: &Candidate) -> SetPath {
-    let (folder, name) = &candidate.shown;
-    let at = [CommitId::MAX, candidate.commit];
-    let folder = at.into_iter().find_map(|at| view.path_of(*folder, at).ok().flatten());
-    let names = folder.iter().flat_map(|folder| folder.names());
-    SetPath::from(names.chain([name]).cloned().collect::<Vec<_>>())
-}
-
 /// Why a station does not do this by itself.
 fn why_not(counts: &Counts, is_applied: bool) -> Option<String> {
     let all = counts.kept.saturating_add(counts.gone);
@@ -481,18 +431,20 @@ fn still_going<'a>(
     Ok(still)
 }
 
-fn expire(store: &SetStore, some: &[&Candidate]) -> Outcome<u64> {
+fn set_aside(store: &SetStore, since_micros: u64, some: &[&Candidate]) -> Outcome<Vec<Aside>> {
     let versions: Vec<_> =
         some.iter().map(|candidate| (candidate.file, candidate.commit)).collect();
-    on_writer(store, move |store| {
-        let removed = store.expire_what_may_go(&versions)?;
-        Ok(removed as u64)
-    })
-    .map_err(|failure| failure.context("cannot remove versions"))
+    let now = arrival();
+    on_writer(store, move |store| Ok(store.set_aside(now, since_micros, &versions)?))
+        .map_err(|failure| failure.context("cannot remove versions"))
+}
+
+fn arrival() -> Arrival {
+    Arrival { clock: clock::now(), up_micros: Some(clock::up_micros()), sent: None }
 }
 
 pub(crate) fn now(store: &SetStore) -> Outcome<Now> {
-    let now = Arrival { clock: clock::now(), up_micros: Some(clock::up_micros()), sent: None };
+    let now = arrival();
     let running_micros = on_writer(store, move |store| Ok(store.running_micros(&now)))?;
     Ok(Now { running_micros, clock: now.clock })
 }
@@ -528,21 +480,6 @@ pub(crate) fn on_writer<T: Send + 'static>(
     });
     let stopping = |_| Failure::unavailable("the station is stopping");
     Ok(answered.blocking_recv().map_err(stopping)??)
-}
-
-fn read_written(text: &str) -> Outcome<Written> {
-    #[derive(Deserialize)]
-    struct Header {
-        format: u32,
-    }
-    let Header { format } = toml::from_str(text).map_err(anyhow::Error::new)?;
-    if format != FORMAT {
-        return Err(Failure::refused(format!(
-            "its format is {format}; this release reads {FORMAT}"
-        ))
-        .hint("a newer release wrote it: start that one"));
-    }
-    Ok(toml::from_str(text).map_err(anyhow::Error::new)?)
 }
 
 fn read(from: &Policy, said: &[String]) -> Outcome<Policy> {
@@ -596,7 +533,7 @@ mod tests {
         retention.set(&[], true, false).unwrap();
         assert_eq!(open().unwrap().standing().unwrap().policy, Policy::default());
         // A file that cannot be read is no reason to thin by another policy.
-        for text in ["format = 1\npolicy = \"lats=3\"", "format = 2", "format = 1\nelse = 1", ""] {
+        for text in ["format = 1\npolicy = \"lats=3\"", "format = 3", "format = 1\nelse = 1", ""] {
             std::fs::write(dir.path().join(FILE), text).unwrap();
             assert!(open().is_err(), "{text:?}");
         }

@@ -13,7 +13,7 @@ use crate::{
     error::Refusal,
     index::{IndexError, Rows, commits, files, names},
     pack::Hashed,
-    record::{Body, MirrorMark, OriginState},
+    record::{MirrorMark, OriginState},
 };
 
 /// A change as it comes from its master.
@@ -161,7 +161,7 @@ fn check_files(rows: &impl Rows, epoch: Epoch, change: &Change) -> Result<(), Ch
             return Err(Refusal::Kind(row.file).into());
         }
         let fresh = matches!(row.content, Content::Extents { fresh: true, .. });
-        if old.body == Body::Expired && !fresh {
+        if old.body.is_gone() && !fresh {
             return Err(Refusal::NoFile(row.file).into());
         }
         if row.cut && old.cut.is_none() && cuts.contains(&row.file) {
@@ -170,7 +170,7 @@ fn check_files(rows: &impl Rows, epoch: Epoch, change: &Change) -> Result<(), Ch
     }
     for file in cuts {
         match files::newest(rows, file, CommitId::MAX)? {
-            Some((_, old)) if old.body != Body::Expired => {}
+            Some((_, old)) if !old.body.is_gone() => {}
             _ => return Err(Refusal::NoFile(file).into()),
         }
     }
@@ -236,7 +236,7 @@ impl<'a, R: Rows> Names<'a, R> {
             return Ok(Some(*kind));
         }
         let newest = files::newest(self.rows, file, CommitId::MAX)?;
-        Ok(newest.filter(|(_, value)| value.body != Body::Expired).map(|(_, v)| v.meta.kind))
+        Ok(newest.filter(|(_, value)| !value.body.is_gone()).map(|(_, v)| v.meta.kind))
     }
 
     /// Walks up from a folder's new place to the root, or to where nothing has a name.

@@ -11,6 +11,7 @@ use redb::{AccessGuard, ReadableTable, TableDefinition};
 use crate::{checked::CheckedError, disk::is_full};
 
 pub(crate) mod apply;
+pub(crate) mod aside;
 pub(crate) mod commits;
 pub(crate) mod dump;
 pub(crate) mod files;
@@ -142,6 +143,8 @@ tables! {
     Blob = "blob",
     /// Derived: pack → bytes in use.
     Pack = "pack",
+    /// Derived: since when, file, commit → size, of versions that are aside.
+    Aside = "aside",
     /// Derived: commit → names and files that it touched, until the live tree has them.
     Touched = "touched",
     /// Derived: file, commit → bytes that it touched, for as long.

@@ -34,7 +34,7 @@ pub use past::{NameAt, names, when};
 pub use reader::{Damage, READ_BYTES_MAX, Reader, View};
 pub use record::{MirrorMark, OriginState};
 pub use state::{
-    BodyChanges, BodyRef, CommitInfo, Ended, Entry, FileState, HistoryEntry, PointInfo,
+    Aside, BodyChanges, BodyRef, CommitInfo, Ended, Entry, FileState, HistoryEntry, PointInfo,
     RestoreInfo, Touched,
 };
-pub use store::{OpenReport, POINTS_MAX, Store, StoreOptions};
+pub use store::{ASIDE_MICROS, OpenReport, POINTS_MAX, Store, StoreOptions};

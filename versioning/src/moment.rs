@@ -214,6 +214,14 @@ impl Clock {
         alarm
     }
 
+    /// Has running time go on by the machine's own from now on, where the set was stopped until then.
+    pub(crate) fn start(&mut self, now: &Arrival) {
+        if let (Some((_, _, None)), Some(_)) = (self.running, now.up_micros) {
+            let Told { arrival, running_micros, .. } = self.tell(now);
+            self.running = Some((running_micros, arrival, now.up_micros));
+        }
+    }
+
     /// Notes what the clock says where nothing is committed.
     pub(crate) fn note(&mut self, clock: Stamp) -> Option<ClockAlarm> {
         let alarm = self.set_back(clock);

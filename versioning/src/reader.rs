@@ -20,6 +20,7 @@ use crate::{
     pack::{PackError, PackLoc, PackReader},
 };
 
+mod aside;
 mod fresh;
 
 /// The most bytes that one read gives.

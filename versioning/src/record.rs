@@ -21,6 +21,9 @@ pub(crate) const FORMAT: u8 = 6;
 /// The version of rows that are written as they are.
 const PLAIN: u8 = 5;
 
+/// Packed rows of before anything was put aside.
+const FORMER_PACKED: u8 = 4;
+
 /// The rows of many files at once are packed, since one is much like the next; fewer bytes than these are not.
 const PACKED_BYTES_MIN: usize = 4 * 1024;
 
@@ -78,6 +81,60 @@ pub(crate) enum Body {
     Mapped(BodyId),
     /// Nowhere any more: retention removed it.
     Expired,
+    /// Where it was, and shown to nobody: retention removed it, and it may come back.
+    Aside {
+        /// The running time of the set here when the run began that removed it, in microseconds.
+        since_micros: u64,
+        /// What it was; nothing that is gone.
+        #[serde(deserialize_with = "there")]
+        was: Box<Body>,
+    },
+}
+
+impl Body {
+    /// Tells whether nobody is shown it any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self, Self::Expired | Self::Aside { .. })
+    }
+
+    /// Returns where its content is, shown or not.
+    pub(crate) fn kept(&self) -> &Self {
+        match self {
+            Self::Aside { was, .. } => was,
+            body => body,
+        }
+    }
+
+    /// Returns the same, to be changed.
+    pub(crate) fn kept_mut(&mut self) -> &mut Self {
+        match self {
+            Self::Aside { was, .. } => was,
+            body => body,
+        }
+    }
+
+    /// Returns since when it is aside; `None` where it is not.
+    pub(crate) fn aside_since(&self) -> Option<u64> {
+        match self {
+            Self::Aside { since_micros, .. } => Some(*since_micros),
+            Self::Inline(_) | Self::Blob(_) | Self::Mapped(_) | Self::Expired => None,
+        }
+    }
+}
+
+/// Reads a body that is there: bytes that put one aside in another, however deep, are none.
+fn there<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Box<Body>, D::Error> {
+    #[derive(Deserialize)]
+    enum There {
+        Inline(Vec<u8>),
+        Blob(PackLoc),
+        Mapped(BodyId),
+    }
+    Ok(Box::new(match There::deserialize(from)? {
+        There::Inline(bytes) => Body::Inline(bytes),
+        There::Blob(loc) => Body::Blob(loc),
+        There::Mapped(body) => Body::Mapped(body),
+    }))
 }
 
 /// A file's state.
@@ -302,9 +359,8 @@ pub(crate) fn packed(body: Vec<u8>) -> Vec<u8> {
 /// Reads what [`encode`] and [`packed`] wrote.
 pub(crate) fn decode(body: &[u8]) -> Result<Vec<Row>, RecordError> {
     let rows = match body {
-        [FORMAT, packed @ ..] => whole(&unpacked(packed)?)?,
-        // Formats 3 and 4 had no points that end, format 2 no cuts alone.
-        [4, packed @ ..] => whole(&unpacked(packed)?)?,
+        [FORMER_PACKED | FORMAT, packed @ ..] => whole(&unpacked(packed)?)?,
+        // Format 2 had no cuts alone, format 4 nothing aside and no points that end.
         [2 | 3 | PLAIN, rows @ ..] => whole(rows)?,
         [1, rows @ ..] => former::rows(whole(rows)?),
         [format, ..] if *format > FORMAT => return Err(RecordError::Newer(*format)),
@@ -316,7 +372,7 @@ pub(crate) fn decode(body: &[u8]) -> Result<Vec<Row>, RecordError> {
 /// Returns how long the rows of a body are.
 pub(crate) fn rows_len(body: &[u8]) -> usize {
     match body {
-        [4 | FORMAT, a, b, c, d, ..] => u32::from_le_bytes([*a, *b, *c, *d]) as usize,
+        [FORMER_PACKED | FORMAT, a, b, c, d, ..] => u32::from_le_bytes([*a, *b, *c, *d]) as usize,
         _ => body.len(),
     }
 }
@@ -424,9 +480,19 @@ mod tests {
             Row::Clock { arrival: Stamp(5) },
             Row::Commit { at, value: commit },
             Row::Cut { at, file, cut: CommitId(301), mark: Mark::Station },
+            Row::File { at, file, value: value(aside(Body::Inline(b"bytes".to_vec()))) },
+            Row::File { at, file, value: value(aside(Body::Blob(loc))) },
+            Row::File { at, file, value: value(aside(Body::Mapped(body))) },
             Row::KeptPoint { at, value: PointValue { ends: 5, held: u64::MAX, ..kept } },
             Row::PointGone { at },
         ]
+    }
+
+    /// How many rows at the end format 3 did not have, format 2 not, and format 1 not.
+    const NEWER_THAN: [usize; 3] = [5, 6, 7];
+
+    fn aside(was: Body) -> Body {
+        Body::Aside { since_micros: 700, was: Box::new(was) }
     }
 
     /// A record is kept for years: whoever changes its bytes changes the format and reads the old one on.
@@ -435,20 +501,21 @@ mod tests {
         let body = encode(&rows());
         assert_eq!(decode(&body), Ok(rows()));
         let hash = ContentHash::of(&body).to_string();
-        assert_eq!((body.len(), &hash[..16]), (586, "7ad5a22f49bd1c34"));
+        assert_eq!((body.len(), &hash[..16]), (862, "25d801196f6c3041"));
     }
 
     /// Logs of format 1 are read for ever: their versions are called as their commits say.
     #[test]
     fn records_of_format_1_are_read() {
         let mut then = rows();
-        then.truncate(then.len() - 4);
+        then.truncate(then.len() - NEWER_THAN[2]);
+        let count = then.len();
         let former: Vec<_> = then.into_iter().map(former::FormerRow::of).collect();
         let body = postcard::to_extend(&former, vec![1]).unwrap();
         let hash = ContentHash::of(&body).to_string();
         assert_eq!((body.len(), &hash[..16]), (511, "80f5f3a8016e3ffc"), "not as it was written");
         let read = decode(&body).unwrap();
-        assert_eq!(read.len(), rows().len() - 2);
+        assert_eq!(read.len(), count);
         for row in read {
             match row {
                 Row::File { value, .. } => assert_eq!(value.mark, Mark::Change),
@@ -462,11 +529,43 @@ mod tests {
     #[test]
     fn records_of_format_2_are_read() {
         let mut then = rows();
-        then.pop();
+        then.truncate(then.len() - NEWER_THAN[1]);
         let body = postcard::to_extend(&then, vec![2]).unwrap();
         let hash = ContentHash::of(&body).to_string();
         assert_eq!((body.len(), &hash[..16]), (577, "0ad3266209c5524e"), "not as it was written");
         assert_eq!(decode(&body), Ok(then));
+    }
+
+    /// And those of formats 3 and 4, which had nothing aside.
+    #[test]
+    fn records_of_formats_3_and_4_are_read() {
+        let mut then = rows();
+        then.truncate(then.len() - NEWER_THAN[0]);
+        let body = postcard::to_extend(&then, vec![3]).unwrap();
+        let hash = ContentHash::of(&body).to_string();
+        assert_eq!((body.len(), &hash[..16]), (586, "7ad5a22f49bd1c34"), "not as it was written");
+        assert_eq!(decode(&body), Ok(then.clone()));
+        let many: Vec<Row> = std::iter::repeat_n(then, 100).flatten().collect();
+        let long = encode(&many);
+        let mut body = packed(long.clone());
+        assert_eq!(body[0], FORMAT);
+        body[0] = FORMER_PACKED;
+        assert_eq!(rows_len(&body), long.len() - 1);
+        assert_eq!(decode(&body), Ok(many));
+    }
+
+    /// Bytes that put bodies aside in each other would take the stack, and nothing writes them.
+    #[test]
+    fn nothing_is_aside_twice() {
+        let twice = [aside(aside(Body::Inline(vec![]))), aside(Body::Expired)];
+        for body in twice {
+            let mut rows = rows();
+            rows.retain(|row| matches!(row, Row::File { .. }));
+            rows.truncate(1);
+            let Row::File { value, .. } = &mut rows[0] else { unreachable!("only files are left") };
+            value.body = body;
+            assert_eq!(decode(&encode(&rows)), Err(RecordError::Broken));
+        }
     }
 
     #[test]

@@ -69,7 +69,7 @@ pub struct FileState {
     pub cut: bool,
     /// The file kept changing while the origin read it: bytes of several moments.
     pub fuzzy: bool,
-    /// Retention removed the content; only this row is left.
+    /// Retention removed the content: nobody is shown it, though it may be brought back for some time.
     pub expired: bool,
     /// Where the content is.
     pub body: BodyRef,
@@ -80,6 +80,19 @@ impl FileState {
     pub fn version(&self) -> Option<VersionId> {
         self.cut.then_some(VersionId(self.position))
     }
+}
+
+/// A version that retention removed and that can be brought back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Aside {
+    /// The running time of the set here when the run began that removed it, in microseconds.
+    pub since_micros: u64,
+    /// Which file.
+    pub file: FileId,
+    /// The commit that brought the state.
+    pub commit: CommitId,
+    /// Its size, in bytes.
+    pub size: u64,
 }
 
 /// Where a state's content is; only a [`crate::Reader`] can use it.

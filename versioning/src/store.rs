@@ -11,10 +11,11 @@ mod open;
 mod open_states;
 mod plan;
 mod points;
+mod removal;
 
 use std::sync::Arc;
 
-use keepshare_base::{CommitId, Epoch, FileId, OriginId, Position, Seq, Stamp};
+use keepshare_base::{CommitId, Epoch, OriginId, Position, Seq, Stamp};
 
 use crate::{
     CommitError, OriginState, Reader, Refusal, StoreError,
@@ -40,6 +41,8 @@ use frames::Frames;
 use maintain::Housekeeping;
 use plan::PlanError;
 
+pub use removal::ASIDE_MICROS;
+
 /// How many bytes of records and content may wait for a sync; beyond it a change syncs first.
 const PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -61,6 +64,8 @@ pub struct Store {
     unsynced_bytes: usize,
     clock: Clock,
     clock_alarm: Option<ClockAlarm>,
+    /// The running time as it was told last, in microseconds.
+    now_micros: u64,
     live: CommitId,
     /// Where log and live tree were at the last flush.
     flushed: Option<(LogPosition, CommitId)>,
@@ -168,6 +173,7 @@ impl Store {
             self.next_end = None;
         }
         let alarm = self.clock.advance(&arrival, &told);
+        self.now_micros = told.running_micros;
         self.clock_alarm = alarm.or(self.clock_alarm);
         Ok(at)
     }
@@ -194,50 +200,6 @@ impl Store {
         self.append(at, &[Row::Place { origin, place }, Row::Clock { arrival }])?;
         self.clock_alarm = self.clock.note(arrival).or(self.clock_alarm);
         Ok(at)
-    }
-
-    /// Removes the content of versions; their rows stay and say so. Returns the last commit of it: what does not fit into
-    /// one short record goes into several.
-    ///
-    /// The newest state of a file that has a name is refused, as is a state that is no version; then nothing is done.
-    /// Works on a full disk too.
-    pub fn expire(&mut self, versions: &[(FileId, CommitId)]) -> Result<CommitId, CommitError> {
-        self.check_writable(Room::Reserve)?;
-        let at = self.latest().next();
-        let rows = self.asked(|rows| {
-            let each = versions.iter().map(|(file, commit)| plan::expire(rows, at, *file, *commit));
-            Ok(each.collect::<Result<Vec<_>, PlanError>>())
-        })??;
-        self.append_own(&rows.concat())?;
-        self.removed_something()?;
-        Ok(self.latest())
-    }
-
-    /// Removes the content of those versions that may go, as [`Self::expire`] does, and leaves out the others: what has become the newest
-    /// state of a living file, or went. Returns how many it removed.
-    pub fn expire_what_may_go(
-        &mut self,
-        versions: &[(FileId, CommitId)],
-    ) -> Result<usize, CommitError> {
-        let mut going = Vec::with_capacity(versions.len());
-        for (file, commit) in versions {
-            let at = self.latest().next();
-            let planned = self.asked(|rows| Ok(plan::expire(rows, at, *file, *commit)))?;
-            match planned.map_err(CommitError::from) {
-                Ok(_) => going.push((*file, *commit)),
-                Err(CommitError::Refused(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if !going.is_empty() {
-            self.expire(&going)?;
-        }
-        Ok(going.len())
-    }
-
-    /// Returns for how long the set has run here, in microseconds.
-    pub fn running_micros(&self, now: &Arrival) -> u64 {
-        self.clock.tell(now).running_micros
     }
 
     /// Makes everything taken in durable and then visible; returns the newest commit.

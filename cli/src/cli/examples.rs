@@ -101,6 +101,7 @@ pub(super) const RETENTION_EXAMPLES: &str = "Examples:
   keepshare retention show
   keepshare retention plan projects
   keepshare retention apply projects --plan 1a2b3c4d5e6f
+  keepshare retention undo projects --yes
   keepshare retention plan projects max_age=2y
   keepshare retention set projects max_age=2y --yes
   keepshare retention explain projects:plan/report.docx";

@@ -31,6 +31,18 @@ pub(crate) enum Retention {
         #[arg(long, value_name = "ID")]
         plan: String,
     },
+    /// Bring back what the last run removed; a station then waits for a plan to be applied before it removes by itself
+    Undo {
+        /// The set
+        #[arg(value_name = "SET")]
+        set: SetName,
+        /// Everything that can still come back
+        #[arg(long)]
+        all: bool,
+        /// Do it; without, it is said what would come back
+        #[arg(long)]
+        yes: bool,
+    },
     /// Show why each version of a file is kept, or goes
     Explain {
         /// SET:path/inside, or a path in a folder of this station

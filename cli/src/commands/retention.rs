@@ -8,8 +8,12 @@ use keepshare_control::{
     client::{Client, Piece},
     questions::{
         Location, RetentionApply, RetentionExplain, RetentionPlan, RetentionSet, RetentionShow,
+        RetentionUndo,
     },
-    retention::{Applied, Forecast, Plan, PlanPiece, PlannedVersion, RetentionInfo, RetentionRun},
+    retention::{
+        Applied, CanComeBack, Forecast, Plan, PlanPiece, PlannedVersion, RetentionInfo,
+        RetentionRun, Undone,
+    },
 };
 
 use crate::{
@@ -18,7 +22,7 @@ use crate::{
     output::{Screen, Table, Times, bytes_text, safe},
 };
 
-/// Shows, sets, plans or applies.
+/// Shows, sets, plans, applies or undoes.
 pub(crate) fn retention(
     station: &Client,
     what: cli::retention::Retention,
@@ -37,14 +41,21 @@ pub(crate) fn retention(
         cli::retention::Retention::Apply { set, plan } => {
             let applied = station.ask_one(&RetentionApply { set, plan })?;
             screen.value(&applied, |Applied { set, removed, skipped, bytes_freed }| {
-                let removed = counted(*removed, "version");
-                let mut text = format!("Set {set}: {removed} removed, {}\n", bytes_text(*bytes_freed));
+                let count = counted(*removed, "version");
+                let mut text = format!("Set {set}: {count} removed, {}\n", bytes_text(*bytes_freed));
                 if *skipped > 0 {
                     let skipped = counted(*skipped, "version");
                     let _ = writeln!(text, "{skipped} stay that were planned: they do not go any more, or went already.");
                 }
+                if *removed > 0 {
+                    let _ = writeln!(text, "For a day, to bring them back: keepshare retention undo {set} --yes");
+                }
                 text
             })
+        }
+        cli::retention::Retention::Undo { set, all, yes } => {
+            let undone = station.ask_one(&RetentionUndo { set, all, sure: yes })?;
+            screen.value(&undone, render_undone)
         }
         cli::retention::Retention::Explain { .. } => {
             unreachable!("explain has its place read first")
@@ -130,6 +141,24 @@ fn render_plan(station: &Client, plan: &Plan, versions: &[PlannedVersion]) -> St
     text
 }
 
+fn render_undone(undone: &Undone) -> String {
+    let Undone { set, brought_back, bytes, gone } = undone;
+    let back = counted(*brought_back, "version");
+    let mut text = format!("Set {set}: {back} came back, {}\n", bytes_text(*bytes));
+    if *gone > 0 {
+        let gone = counted(*gone, "version");
+        let _ = writeln!(
+            text,
+            "! {gone} removed with them went for good, as the disk was short or a day was over."
+        );
+    }
+    let _ = writeln!(
+        text,
+        "The station removes nothing by itself until a plan is applied again: keepshare retention plan {set}"
+    );
+    text
+}
+
 fn table(
     station: &Client,
     versions: &[PlannedVersion],
@@ -156,7 +185,8 @@ fn render(station: &Client, infos: &[RetentionInfo]) -> String {
     }
     let moments = infos.iter().flat_map(|info| {
         let last = info.last_run.as_ref().map(|run| run.time.as_str());
-        info.next_run.as_deref().into_iter().chain(last)
+        let until = info.can_come_back.iter().map(|run| run.until.as_str());
+        info.next_run.as_deref().into_iter().chain(last).chain(until)
     });
     let times = Times::new(station_zone(station), moments);
     let mut text = String::new();
@@ -190,6 +220,18 @@ fn render(station: &Client, infos: &[RetentionInfo]) -> String {
                     );
                 }
             }
+        }
+        for CanComeBack { versions, bytes, until } in &info.can_come_back {
+            let (versions, bytes) = (counted(*versions, "version"), bytes_text(*bytes));
+            let until = times.text(until);
+            let _ = writeln!(text, "  {versions} can come back until {until}, {bytes}");
+        }
+        if !info.can_come_back.is_empty() {
+            let _ = writeln!(
+                text,
+                "    keepshare retention undo {} brings back what the last run removed",
+                info.set
+            );
         }
     }
     text

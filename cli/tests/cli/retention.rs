@@ -128,3 +128,53 @@ fn versions_go_by_a_plan_and_by_nothing_else() -> Result<()> {
     ensure!(saved(&demo, 3)? == left);
     demo.interrupt()
 }
+
+/// What a policy removed that went too far is there again, as it was, and no night takes it once more.
+#[test]
+fn what_was_removed_comes_back() -> Result<()> {
+    let scratch = Scratch::new("undo")?;
+    let source = scratch.make_dir("source")?;
+    fs::create_dir(source.join("plans"))?;
+    let file = source.join(FILE);
+    fs::write(&file, "save 1")?;
+    let demo = Demo::start(&scratch, Some(&source))?;
+    for save in 2..=5 {
+        saved(&demo, save - 1)?;
+        fs::write(&file, format!("save {save}"))?;
+    }
+    let ids = saved(&demo, 5)?;
+    let (refused, text) = code(&demo, &["retention", "undo", SET, "--yes"])?;
+    ensure!(refused == Some(4) && text.contains("can come back"), "nothing went yet: {text}");
+
+    let tight = ["last=1", "steps=365d", "min_age=0", "protect_days=0", "--yes"];
+    let asked: Vec<&str> = ["retention", "set", SET].into_iter().chain(tight).collect();
+    json(&demo, &asked)?;
+    let plan = json(&demo, &["retention", "plan", SET])?;
+    let id = plan["plan"].as_str().context("a plan has an id")?.to_owned();
+    let applied = json(&demo, &["retention", "apply", SET, "--plan", &id])?;
+    ensure!(applied["removed"] == 3, "{applied}");
+    saved(&demo, 2)?;
+    let shown = json(&demo, &["retention", "show", SET])?;
+    let run = &shown[0]["can_come_back"][0];
+    ensure!(run["versions"] == 3 && run["bytes"] == 18 && run["until"].is_string(), "{shown}");
+    ensure!(shown[0]["is_applied"] == true, "{shown}");
+
+    let (refused, text) = code(&demo, &["retention", "undo", SET])?;
+    ensure!(refused == Some(4), "{refused:?}: {text}");
+    ensure!(text.contains("3 versions") && text.contains("--yes"), "{text}");
+    ensure!(saved(&demo, 2)?.len() == 2, "nothing is brought back by a question");
+    let undone = json(&demo, &["retention", "undo", SET, "--yes"])?;
+    let said = serde_json::json!({ "set": SET, "brought_back": 3, "bytes": 18, "gone": 0 });
+    ensure!(undone == said, "{undone}");
+    ensure!(saved(&demo, 5)? == ids, "not under the same ids");
+    for (id, save) in ids.iter().zip((1..=5).rev()) {
+        let shown = demo.call(["show", &format!("{SET}:{FILE}@{id}")])?.ok()?;
+        ensure!(shown.out == format!("save {save}").as_bytes(), "{shown:?}");
+    }
+    let shown = json(&demo, &["retention", "show", SET])?;
+    ensure!(shown[0]["can_come_back"].is_null(), "{shown}");
+    ensure!(shown[0]["is_applied"] == false, "a hand has to apply again: {shown}");
+    let (refused, _) = code(&demo, &["retention", "undo", SET, "--all", "--yes"])?;
+    ensure!(refused == Some(4), "once: {refused:?}");
+    demo.interrupt()
+}

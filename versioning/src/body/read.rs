@@ -66,7 +66,7 @@ pub(crate) fn plan_read(
             let blocks = plan_blocks(rows, *body, at, &range)?;
             ReadPlan::Mapped { blocks, range }
         }
-        Body::Expired => return Err(BodyError::Expired),
+        Body::Expired | Body::Aside { .. } => return Err(BodyError::Expired),
     })
 }
 

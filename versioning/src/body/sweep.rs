@@ -91,12 +91,12 @@ impl Sweep {
         (gone.rows, true)
     }
 
-    /// Returns the commits whose states use the body, oldest first.
+    /// Returns the commits whose states use the body, those that are aside too, oldest first.
     fn kept(&self, rows: &impl Rows) -> Result<Vec<CommitId>, IndexError> {
         let Some((file, _)) = body_users(rows, self.body)? else { return Ok(vec![]) };
         let mut kept = Vec::new();
         for (at, value) in files::all_states(rows, file)? {
-            if value.body == Body::Mapped(self.body) {
+            if *value.body.kept() == Body::Mapped(self.body) {
                 kept.push(at);
             }
         }

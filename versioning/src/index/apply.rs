@@ -241,9 +241,11 @@ impl Apply<'_, '_> {
         if before.as_ref().map(|before| &before.body) != Some(&value.body) {
             self.use_body(file, &value.body)?;
             if let Some(before) = before {
+                self.unlist(at, file, &before.body)?;
                 self.drop_body(&before.body)?;
             }
         }
+        self.list(at, file, value)?;
         if self.source == Source::Record(at) {
             self.rows.put(Table::Touched, &keys::touched_file(at, file), &[])?;
         }
@@ -272,7 +274,20 @@ impl Apply<'_, '_> {
         let Some(before) = self.state(&key)? else { return Ok(()) };
         self.rows.remove(Table::File, &key)?;
         self.unmark(at, file, &before)?;
+        self.unlist(at, file, &before.body)?;
         self.drop_body(&before.body)
+    }
+
+    /// Notes that a state is aside, where it is.
+    fn list(&mut self, at: CommitId, file: FileId, value: &FileValue) -> Result<(), IndexError> {
+        let Some(since) = value.body.aside_since() else { return Ok(()) };
+        self.rows.put(Table::Aside, &keys::aside(since, file, at), &value.meta.size.to_be_bytes())
+    }
+
+    /// Forgets what [`Self::list`] noted.
+    fn unlist(&mut self, at: CommitId, file: FileId, body: &Body) -> Result<(), IndexError> {
+        let Some(since) = body.aside_since() else { return Ok(()) };
+        self.rows.remove(Table::Aside, &keys::aside(since, file, at))
     }
 
     /// Notes under which id a state is found, or that it has none yet.
@@ -306,9 +321,10 @@ impl Apply<'_, '_> {
         value.map(|value| decode(Table::File, value.value())).transpose()
     }
 
+    /// Counts a body as used, aside or not.
     fn use_body(&mut self, file: FileId, body: &Body) -> Result<(), IndexError> {
-        match body {
-            Body::Inline(_) | Body::Expired => Ok(()),
+        match body.kept() {
+            Body::Inline(_) | Body::Expired | Body::Aside { .. } => Ok(()),
             Body::Blob(loc) => {
                 if self.count(Table::Blob, &keys::frame(loc.pack, loc.offset), 1)? == 1 {
                     self.use_frame(*loc);
@@ -324,8 +340,8 @@ impl Apply<'_, '_> {
     }
 
     fn drop_body(&mut self, body: &Body) -> Result<(), IndexError> {
-        match body {
-            Body::Inline(_) | Body::Expired => Ok(()),
+        match body.kept() {
+            Body::Inline(_) | Body::Expired | Body::Aside { .. } => Ok(()),
             Body::Blob(loc) => {
                 if self.count(Table::Blob, &keys::frame(loc.pack, loc.offset), -1)? == 0 {
                     self.drop_frame(*loc);

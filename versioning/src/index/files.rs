@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use keepshare_base::{CommitId, FileId, VersionId};
 
 use crate::{
-    record::{Body, CommitValue, FileValue, Mark},
+    record::{CommitValue, FileValue, Mark},
     state::{BodyRef, FileState},
 };
 
@@ -55,7 +55,7 @@ pub(crate) fn file(
     for row in rows.under(Table::File, &keys::of_file(file), &keys::file(file, at))? {
         let (key, value) = row?;
         let (commit, value) = read_file(key.value(), value.value())?;
-        let kept = value.body != Body::Expired;
+        let kept = !value.body.is_gone();
         if kept || nearest.is_none() {
             nearest = Some((commit, value));
         }
@@ -146,7 +146,7 @@ impl<'a, R: Rows> States<'a, R> {
             hash: value.hash,
             cut: value.cut.is_some(),
             fuzzy: value.fuzzy,
-            expired: value.body == Body::Expired,
+            expired: value.body.is_gone(),
             body: BodyRef { body: value.body, since: value.since },
         })
     }

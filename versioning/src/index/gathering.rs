@@ -8,7 +8,7 @@ use keepshare_host::gathered::Gathered;
 use super::{Guard, IndexError, KeyValue, Range, Rows, Table, WriteRows, keys};
 
 /// The tables whose rows are gathered; of these only [`Rows::get`] and [`Rows::first_under`] are asked meanwhile.
-const GATHERED: [Table; 12] = [
+const GATHERED: [Table; 13] = [
     Table::Dirent,
     Table::File,
     Table::Base,
@@ -20,6 +20,7 @@ const GATHERED: [Table; 12] = [
     Table::Version,
     Table::Open,
     Table::Blob,
+    Table::Aside,
     Table::Touched,
 ];
 

@@ -237,6 +237,22 @@ pub(crate) fn frame(pack: u64, offset: u64) -> Vec<u8> {
     [pack.to_be_bytes(), offset.to_be_bytes()].concat()
 }
 
+/// `aside`.
+pub(crate) fn aside(since_micros: u64, file: FileId, at: CommitId) -> Vec<u8> {
+    [&since_micros.to_be_bytes()[..], &of_file(file), &commit(at)].concat()
+}
+
+/// Reads an `aside` key.
+pub(crate) fn read_aside(key: &[u8]) -> Result<(u64, FileId, CommitId), IndexError> {
+    let read = || {
+        let (since, rest) = key.split_first_chunk::<NUMBER>()?;
+        let (file, at) = FileId::split_short(rest)?;
+        let at = CommitId(u64::from_be_bytes(at.try_into().ok()?));
+        Some((u64::from_be_bytes(*since), file, at))
+    };
+    read().ok_or_else(|| Table::Aside.broken())
+}
+
 /// `touched`, for a name.
 pub(crate) fn touched_name(at: CommitId, parent: FileId, of: &Name) -> Vec<u8> {
     [&commit(at)[..], b"n", &name(parent, of)].concat()
@@ -291,6 +307,7 @@ mod tests {
         for key in [&b""[..], b"short", &[0; 20], &[0xff; 29]] {
             assert!(read_dirent(key).is_err());
             assert!(read_link(key).is_err());
+            assert!(read_aside(key).is_err());
             assert!(read_piece(Grain::Page, key).is_err());
         }
     }

@@ -24,7 +24,7 @@ pub(crate) fn body_changes(
     after: CommitId,
 ) -> Result<BodyChanges, IndexError> {
     let ranges = match &state.body.body {
-        Body::Expired => return Ok(BodyChanges::Whole),
+        Body::Expired | Body::Aside { .. } => return Ok(BodyChanges::Whole),
         Body::Inline(_) | Body::Blob(_) if state.body.since <= after => vec![],
         Body::Inline(_) | Body::Blob(_) => return Ok(BodyChanges::Whole),
         Body::Mapped(body) if body.birth() > after => return Ok(BodyChanges::Whole),

@@ -217,7 +217,8 @@ impl Writer<'_> {
             self.unsynced = true;
         }
         let ticked = taken.now.is_some();
-        if ticked {
+        if let Some(now) = taken.now {
+            self.store.tick(now);
             // It is tried again; what is shown stays until that came to something.
             self.held = None;
         }

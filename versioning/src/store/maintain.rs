@@ -18,10 +18,10 @@ use crate::{
     },
     log::LogRewriter,
     pack::{PackLoc, PackReader},
-    record::{Body, FileValue, Row, encode, packed},
+    record::{Body, Row, encode, packed},
 };
 
-use super::{Frames, PENDING_BYTES_MAX, Store};
+use super::{Frames, PENDING_BYTES_MAX, Store, removal::Which};
 
 /// The rows of one part of a log snapshot, in bytes.
 const PART_BYTES: usize = 256 * 1024;
@@ -39,7 +39,7 @@ const BLOCKS_PER_STEP: usize = 512;
 const ROWS_PER_STEP: usize = 20_000;
 
 /// The most bytes of rows in one record of our own, but for a single row.
-const OWN_RECORD_BYTES: usize = 1024 * 1024;
+pub(super) const OWN_RECORD_BYTES: usize = 1024 * 1024;
 
 /// The rows that one step looks at for content to move out of packs.
 const MOVE_ROWS_PER_STEP: usize = 4096;
@@ -109,6 +109,9 @@ impl Store {
         if log && !short {
             return self.snapshot_step().map(|()| true);
         }
+        if self.let_go(Which::Overdue)? {
+            return Ok(true);
+        }
         if self.sweep_step()? {
             self.housekeeping.look_at_packs |= short;
             return Ok(true);
@@ -117,6 +120,10 @@ impl Store {
             return self.move_step().map(|()| true);
         }
         if std::mem::take(&mut self.housekeeping.look_at_packs) && self.empty_packs()? {
+            return Ok(true);
+        }
+        // All that went before has given its space back, and that was not enough.
+        if short && self.let_go(Which::Oldest)? {
             return Ok(true);
         }
         if log {
@@ -361,7 +368,10 @@ impl Moving {
 
 fn location(row: &Row) -> Option<PackLoc> {
     match row {
-        Row::File { value: FileValue { body: Body::Blob(loc), .. }, .. } => Some(*loc),
+        Row::File { value, .. } => match value.body.kept() {
+            Body::Blob(loc) => Some(*loc),
+            _ => None,
+        },
         Row::Content { loc, .. } => *loc,
         _ => None,
     }
@@ -375,7 +385,10 @@ fn relocate(
     moved: &mut HashMap<(u64, u64), PackLoc>,
 ) -> Result<Option<Row>, StoreError> {
     let loc = match &mut row {
-        Row::File { value: FileValue { body: Body::Blob(loc), .. }, .. } => loc,
+        Row::File { value, .. } => match value.body.kept_mut() {
+            Body::Blob(loc) => loc,
+            _ => return Ok(None),
+        },
         Row::Content { loc: Some(loc), .. } => loc,
         _ => return Ok(None),
     };

@@ -11,7 +11,7 @@ use crate::{
     index::{
         FORMAT, IndexError, ReadRows, WriteRows,
         apply::{Source, apply},
-        commits,
+        aside, commits,
         values::{clock, log_position, meta, meta_number, set_log_position, set_meta_number},
     },
     log::{Log, LogEntry, LogEntryKind, LogError, LogPosition},
@@ -98,6 +98,7 @@ pub(super) fn open(
         unsynced_bytes: 0,
         clock,
         clock_alarm: None,
+        now_micros: 0,
         live: CommitId(0),
         flushed: None,
         housekeeping: Housekeeping::default(),
@@ -267,7 +268,11 @@ fn summary(database: &CheckedDb) -> Result<(Clock, u64), IndexError> {
         let rows = ReadRows::begin(database)?;
         let newest = commits::newest_commit(&rows, Bound::Unbounded)?;
         let newest = newest.map(|(_, value)| (value.running_micros, value.arrival));
-        let clock = Clock::stopped(clock(&rows)?, newest);
+        let said = clock(&rows)?;
+        // What was removed long after the newest commit tells how far running time had come.
+        let removed = aside::newest(&rows)?.zip(said);
+        let newest = newest.into_iter().chain(removed).max_by_key(|(running, _)| *running);
+        let clock = Clock::stopped(said, newest);
         Ok::<_, IndexError>((clock, meta_number(&rows, meta::PACK)?))
     };
     database.contain(read)?

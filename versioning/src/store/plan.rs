@@ -245,25 +245,3 @@ impl<R: Rows> Plan<'_, '_, R> {
         Ok(body_users(self.rows, body)?.filter(|users| *users == (file, 1)).map(|_| body))
     }
 }
-
-/// Returns the rows that remove a version's content.
-pub(super) fn expire(
-    rows: &impl Rows,
-    at: CommitId,
-    file: FileId,
-    commit: CommitId,
-) -> Result<Vec<Row>, PlanError> {
-    let refused = Refusal::Removal { file, commit };
-    let Some(value) = files::exactly(rows, file, commit)? else { return Err(refused.into()) };
-    let newest = files::newest(rows, file, CommitId::MAX)?.is_some_and(|(at, _)| at == commit);
-    let living = file == FileId::ROOT || names::count(rows, file)? > 0;
-    if value.cut.is_none() || (newest && living) {
-        return Err(refused.into());
-    }
-    let sweep = match value.body {
-        Body::Mapped(body) => Some(Row::Sweep { at, body }),
-        Body::Inline(_) | Body::Blob(_) | Body::Expired => None,
-    };
-    let value = FileValue { body: Body::Expired, ..value };
-    Ok([Row::File { at: commit, file, value }].into_iter().chain(sweep).collect())
-}

@@ -54,6 +54,16 @@ fn changes(
         let incoming = done.master.next(edit);
         let at = store.commit(done.master.now, &incoming)?;
         done.memory.apply(at, &incoming);
+        if i % 4 == 1 {
+            let (now, versions) = (done.master.now, done.memory.removable(dice, 3));
+            let since = store.running_micros(&now.into());
+            store.set_aside(now, since, &versions)?;
+            done.memory.set_aside(store.latest(), since, &versions);
+        }
+        if i % 6 == 4 {
+            let back = store.bring_back(0, 2)?;
+            done.memory.bring_back(store.latest(), &back);
+        }
         if i % 3 == 2 {
             done.acknowledged = store.sync()?;
         }

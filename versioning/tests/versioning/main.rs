@@ -7,6 +7,7 @@
     reason = "a test that fails says where, and its numbers are small"
 )]
 
+mod aside;
 mod crash;
 mod damage;
 mod full;

@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use keepshare_base::{CommitId, FileId, Name};
 use keepshare_versioning::{
-    BodyChanges, Store, StoreOptions,
+    ASIDE_MICROS, Aside, BodyChanges, Store, StoreOptions,
     disk::sim::{Crash, Dice, SimDisk},
 };
 
 use crate::rig::{Master, NOW, Rig, options, seed};
 
 pub(crate) use memory::Memory;
+
+use memory::pick;
 
 const OPERATIONS: usize = 50_000;
 
@@ -61,13 +63,10 @@ impl Run {
     fn step(&mut self) {
         match self.dice.below(1000) {
             0 => self.crash(),
-            1..=4 => self.expire(),
-            5..=20 => {
-                self.sync();
-                self.rig.store.maintain().unwrap();
-                self.durable = self.rig.store.sync().unwrap();
-                self.masters.push((self.durable, self.rig.master.clone()));
-            }
+            1..=2 => self.expire(),
+            3..=6 => self.set_aside(),
+            7..=8 => self.bring_back(),
+            9..=20 => self.maintain(1),
             21..=30 => {
                 self.sync();
                 self.rig.store.flush().unwrap();
@@ -81,7 +80,8 @@ impl Run {
                 self.rig.store.set_live(CommitId(self.durable.0.saturating_sub(20)));
             }
             34..=150 => self.sync(),
-            151..=250 => {
+            151 => self.pass_a_day(),
+            152..=250 => {
                 self.sync();
                 self.check(3);
             }
@@ -138,6 +138,77 @@ impl Run {
         self.sync();
     }
 
+    /// Puts versions aside. It may be lost with the next crash.
+    fn set_aside(&mut self) {
+        let mut versions = self.memory.removable(&mut self.dice, 5);
+        versions.sort_unstable();
+        let now = self.rig.master.now;
+        let since = self.rig.store.running_micros(&now.into());
+        let gone = self.rig.store.set_aside(now, since, &versions).unwrap();
+        let gone: Vec<_> = gone.iter().map(|gone| (gone.file, gone.commit)).collect();
+        assert_eq!(gone, versions);
+        self.removed(|memory, at| memory.set_aside(at, since, &versions));
+        assert_eq!(self.rig.store.set_aside(now, since, &versions).unwrap(), [], "twice");
+    }
+
+    /// Brings back some of what is aside.
+    fn bring_back(&mut self) {
+        let aside = self.memory.aside();
+        let from = pick(&mut self.dice, aside.iter()).map_or(0, |aside| aside.since_micros);
+        let limit = 1 + self.dice.below(8);
+        let want = aside.into_iter().filter(|aside| aside.since_micros >= from).take(limit);
+        let back = self.rig.store.bring_back(from, limit).unwrap();
+        assert_eq!(back, want.collect::<Vec<_>>());
+        self.removed(|memory, at| memory.bring_back(at, &back));
+        self.sync();
+        for Aside { file, commit, .. } in back {
+            let state = self.rig.view().file(file, commit).unwrap().unwrap();
+            let want = self.memory.file(file, commit).unwrap();
+            assert_eq!((state.commit, want.at), (commit, commit));
+            let same = self.rig.read(&state) == want.content.slice(0, want.content.len());
+            assert!(same, "{file} at {commit}");
+        }
+    }
+
+    fn removed(&mut self, remember: impl FnOnce(&mut Memory, CommitId)) {
+        let at = self.rig.store.latest();
+        remember(&mut self.memory, at);
+        self.masters.push((at, self.rig.master.clone()));
+        if self.dice.below(2) == 0 {
+            self.sync();
+        }
+    }
+
+    /// Does so many steps of housekeeping at most, which let go of nothing but what is aside for a day.
+    fn maintain(&mut self, steps: usize) {
+        self.sync();
+        let done = (0..steps).take_while(|_| self.rig.store.maintain().unwrap()).count();
+        assert!(steps == 1 || done < steps, "it does not end");
+        self.sync();
+        let now_micros = self.rig.store.running_micros(&self.rig.master.now.into());
+        let left = self.rig.aside();
+        let gone: Vec<_> =
+            self.memory.aside().into_iter().filter(|aside| !left.contains(aside)).collect();
+        for gone in &gone {
+            assert!(gone.since_micros + ASIDE_MICROS <= now_micros, "{gone:?} at {now_micros}");
+        }
+        let gone: Vec<_> = gone.iter().map(|gone| (gone.file, gone.commit)).collect();
+        self.memory.expire(self.durable, &gone);
+        assert_eq!(left, self.memory.aside());
+    }
+
+    /// Lets a day pass, or nearly, after which what is aside goes.
+    fn pass_a_day(&mut self) {
+        let short_of = self.dice.below(3) as i64 * 3600 * crate::rig::SECOND;
+        let day = ASIDE_MICROS as i64 - short_of;
+        self.rig.master.now = self.rig.master.now.plus_micros(day);
+        self.rig.store.tick(self.rig.master.now);
+        self.maintain(100_000);
+        let now_micros = self.rig.store.running_micros(&self.rig.master.now.into());
+        let overdue = |aside: &Aside| aside.since_micros + ASIDE_MICROS <= now_micros;
+        assert!(!self.memory.aside().iter().any(overdue), "at {now_micros}");
+    }
+
     /// Builds the index anew from the log and compares every table.
     fn check_rebuilt(&self) {
         let disk = self.rig.disk.reopen(Crash::KeepAll);
@@ -154,13 +225,14 @@ impl Run {
                 0 => NOW,
                 _ => CommitId(self.dice.roll() % (self.durable.0 + 1)),
             };
-            match self.dice.below(7) {
+            match self.dice.below(8) {
                 0 => self.check_lookup(at),
                 1 => self.check_list(at),
                 2 => self.check_file(at),
                 3 => self.check_versions(),
                 4 => self.check_history(),
                 5 => self.check_links(at),
+                6 => assert_eq!(self.rig.aside(), self.memory.aside()),
                 _ => self.check_changes(at),
             }
         }
@@ -202,7 +274,7 @@ impl Run {
         let (Some(got), Some(want)) = (got, want) else { return };
         assert_eq!(
             (got.meta.size, got.cut, got.expired),
-            (want.content.len(), want.is_cut(), want.expired.is_some()),
+            (want.content.len(), want.is_cut(), want.is_expired()),
         );
         if got.expired {
             assert!(self.rig.reader().read(&got, 0, 1).is_err() || got.meta.size == 0);
@@ -272,6 +344,7 @@ pub(crate) fn check_everything(store: &Store, memory: &Memory, case: &str) {
     let reader = store.reader();
     let view = reader.view().unwrap();
     assert_eq!(view.latest(), store.latest(), "{case}");
+    assert_eq!(view.aside(0, None, usize::MAX).unwrap(), memory.aside(), "{case}");
     let moments: Vec<CommitId> = (0..=store.latest().0).map(CommitId).chain([NOW]).collect();
     for (parent, name) in memory.all_names() {
         for at in &moments {
@@ -294,7 +367,8 @@ pub(crate) fn check_everything(store: &Store, memory: &Memory, case: &str) {
             let commits = (got.as_ref().map(|got| got.commit), want.map(|want| want.at));
             assert_eq!(commits.0, commits.1, "{case}: {file} at {at}");
             let (Some(got), Some(want)) = (got, want) else { continue };
-            if read == Some(got.commit) {
+            assert_eq!(got.expired, want.is_expired(), "{case}: {file} at {at}");
+            if read == Some(got.commit) || got.expired {
                 continue;
             }
             read = Some(got.commit);

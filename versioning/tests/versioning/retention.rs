@@ -45,8 +45,7 @@ fn going(rig: &Rig, policy: &Policy, seconds: u64) -> Vec<Candidate> {
 fn thin(rig: &mut Rig, policy: &Policy, seconds: u64) -> usize {
     let versions: Vec<_> =
         going(rig, policy, seconds).into_iter().map(|gone| (gone.file, gone.commit)).collect();
-    let removed = rig.store.expire_what_may_go(&versions).unwrap();
-    rig.store.sync().unwrap();
+    let removed = rig.set_aside(&versions).len();
     assert_eq!(removed, versions.len(), "what goes may go");
     removed
 }
@@ -196,9 +195,8 @@ fn what_is_removed_may_not_be_what_a_file_is_now() {
     let first = rig.state(NOW, "f").unwrap().commit;
     let second = rig.apply(edit().whole(file, b"2", true));
     // What was planned before is the newest by now, or went.
-    assert_eq!(rig.store.expire_what_may_go(&[(file, second), (file, CommitId(999))]).unwrap(), 0);
-    assert_eq!(rig.store.expire_what_may_go(&[(file, second), (file, first)]).unwrap(), 1);
-    rig.store.sync().unwrap();
+    assert_eq!(rig.set_aside(&[(file, second), (file, CommitId(999))]), []);
+    assert_eq!(rig.set_aside(&[(file, second), (file, first)]).len(), 1);
     assert_eq!(left(&rig, ROOT, "f"), ["2"]);
 }
 
@@ -257,8 +255,7 @@ fn nothing_goes_that_a_history_keeps() {
             }
         }
         let versions: Vec<_> = gone.into_iter().collect();
-        assert_eq!(rig.store.expire_what_may_go(&versions).unwrap(), versions.len());
-        rig.store.sync().unwrap();
+        assert_eq!(rig.set_aside(&versions).len(), versions.len());
         while rig.store.maintain().unwrap() {}
         for ((folder, name), content) in present {
             let (file, _) = rig.view().lookup(folder, &name, NOW).unwrap().unwrap();

@@ -145,6 +145,7 @@ fn question_bodies(name: &str) -> Vec<Value> {
         "retention-plan" => vec![json!({ "set": SET, "limit": 9 })],
         "retention-explain" => vec![json!({ "place": place, "limit": 9 })],
         "retention-apply" => vec![json!({ "set": SET, "plan": "0123456789abcdef" })],
+        "retention-undo" => vec![json!({ "set": SET, "all": true, "sure": true })],
         "point-create" => vec![json!({ "set": SET, "name": "evil" })],
         "point-list" => vec![json!({ "set": SET })],
         "point-hold" => vec![json!({ "set": SET, "point": "first", "here": true })],

@@ -110,6 +110,7 @@ fn look_around(store: &Store) -> Option<Vec<String>> {
     for number in 0..8 {
         let file = FileId { origin: OriginId(1), epoch: Epoch::FIRST, counter: number };
         let _ = (view.links(file, at), view.last_links(file), view.list(file, at, None, 100));
+        let _ = (view.aside(0, None, 100), view.newest_aside());
         for state in view.versions(file).unwrap_or_default() {
             let _ = (reader.read(&state, 0, READ_BYTES), view.next_data(&state, 0));
         }
@@ -249,6 +250,12 @@ fn written() -> SimDisk {
         store.commit(now, &incoming).expect("a change that is right");
         store.sync().expect("the disk is well");
     }
+    // Of two that were removed one comes back.
+    let removed = [(file(2), CommitId(2)), (file(3), CommitId(2))];
+    let aside = store.set_aside(now, 1_000_000, &removed).expect("they may go");
+    assert_eq!(aside.len(), removed.len());
+    store.bring_back(0, 1).expect("it is aside");
+    store.sync().expect("the disk is well");
     drop(store);
     disk
 }

@@ -9,7 +9,7 @@ use super::{Plan, PlanError};
 use crate::{
     body::{Old, small_content},
     index::{Rows, commits, files, names},
-    record::{BLOB_BYTES_MAX, Body, FileValue, Mark},
+    record::{BLOB_BYTES_MAX, FileValue, Mark},
 };
 
 /// How long an origin may leave a state open, in microseconds: then this station makes it a version.
@@ -73,7 +73,7 @@ impl<R: Rows> Plan<'_, '_, R> {
         };
         let again = self.began.is_some_and(|began| cut > began)
             && row.is_version()
-            && value.body != Body::Expired;
+            && !value.body.is_gone();
         let is_it = match (&value.mark, made) {
             (Mark::Origin(before), Some(made)) => before.position == made.position,
             (Mark::Change, None) if again => {
@@ -167,7 +167,7 @@ impl<R: Rows> Plan<'_, '_, R> {
             && row.content == Content::Same
             && row.meta == value.meta
             && row.hash == value.hash
-            && value.body != Body::Expired
+            && !value.body.is_gone()
     }
 
     /// Returns who makes the state of a row a version; `again`: the version that it brings once more goes. An id means one

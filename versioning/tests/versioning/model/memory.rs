@@ -8,7 +8,7 @@ use std::{
 use keepshare_base::{
     CommitId, Content, Extent, FileId, FileRow, Kind, Name, Position, Stamp, VersionId,
 };
-use keepshare_versioning::{Incoming, disk::sim::Dice};
+use keepshare_versioning::{Aside, Incoming, disk::sim::Dice};
 
 use crate::rig::{NOW, SECOND};
 
@@ -79,10 +79,33 @@ pub(crate) struct Row {
     since: CommitId,
     /// When a newer state took the place of this one, which was no version.
     gone: Option<CommitId>,
-    pub(crate) expired: Option<CommitId>,
+    /// What retention did to it, in order.
+    removals: Vec<(CommitId, Removal)>,
+}
+
+/// What retention did to a version.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Removal {
+    /// It is aside since then.
+    Aside(u64),
+    /// It came back.
+    Back,
+    /// It is gone for good.
+    Gone,
 }
 
 impl Row {
+    pub(crate) fn is_expired(&self) -> bool {
+        matches!(self.removals.last(), Some((_, Removal::Aside(_) | Removal::Gone)))
+    }
+
+    fn aside_since(&self) -> Option<u64> {
+        match self.removals.last() {
+            Some((_, Removal::Aside(since))) => Some(*since),
+            _ => None,
+        }
+    }
+
     pub(crate) fn is_cut(&self) -> bool {
         self.cut.or(self.own).is_some()
     }
@@ -144,7 +167,7 @@ impl Memory {
                 }
             }
             let cut = row.cut.then_some(at);
-            rows.push(Row { at, content, cut, own: None, since, gone: None, expired: None });
+            rows.push(Row { at, content, cut, own: None, since, gone: None, removals: vec![] });
         }
         for row in &change.names {
             let key = (row.parent, row.name.clone());
@@ -169,7 +192,7 @@ impl Memory {
                 keep(&mut row.cut);
                 keep(&mut row.own);
                 keep(&mut row.gone);
-                keep(&mut row.expired);
+                row.removals.retain(|(at, _)| *at <= latest);
             }
         }
         self.files.retain(|_, rows| !rows.is_empty());
@@ -220,7 +243,7 @@ impl Memory {
     /// Returns what a view shows of a file at a commit.
     pub(crate) fn file(&self, file: FileId, at: CommitId) -> Option<&Row> {
         let rows = || self.kept(file).filter(|row| row.at <= at);
-        rows().find(|row| row.expired.is_none()).or_else(|| rows().next())
+        rows().find(|row| !row.is_expired()).or_else(|| rows().next())
     }
 
     /// Returns what a file was at a commit, kept or not.
@@ -229,7 +252,7 @@ impl Memory {
     }
 
     pub(crate) fn newest(&self, file: FileId) -> Option<&Row> {
-        self.was(file, NOW).filter(|row| row.expired.is_none())
+        self.was(file, NOW).filter(|row| !row.is_expired())
     }
 
     /// Returns the kept states of a file, newest first.
@@ -299,9 +322,7 @@ impl Memory {
             let rows: Vec<_> = self.kept(file).collect();
             let newest = rows[0].at;
             let may = rows.into_iter().filter(|row| {
-                row.is_cut()
-                    && row.expired.is_none()
-                    && !(row.at == newest && living.contains(&file))
+                row.is_cut() && !row.is_expired() && !(row.at == newest && living.contains(&file))
             });
             versions.extend(pick(dice, may).map(|row| (file, row.at)));
         }
@@ -309,10 +330,36 @@ impl Memory {
     }
 
     pub(crate) fn expire(&mut self, at: CommitId, versions: &[(FileId, CommitId)]) {
-        for (file, commit) in versions {
-            let rows = self.files.get_mut(file).unwrap();
-            rows.iter_mut().find(|row| row.at == *commit).unwrap().expired = Some(at);
-        }
+        versions.iter().for_each(|version| self.remove(*version, at, Removal::Gone));
+    }
+
+    pub(crate) fn set_aside(&mut self, at: CommitId, since: u64, versions: &[(FileId, CommitId)]) {
+        versions.iter().for_each(|version| self.remove(*version, at, Removal::Aside(since)));
+    }
+
+    pub(crate) fn bring_back(&mut self, at: CommitId, versions: &[Aside]) {
+        let versions = versions.iter().map(|aside| (aside.file, aside.commit));
+        versions.for_each(|version| self.remove(version, at, Removal::Back));
+    }
+
+    fn remove(&mut self, (file, commit): (FileId, CommitId), at: CommitId, removal: Removal) {
+        let rows = self.files.get_mut(&file).unwrap();
+        let row = rows.iter_mut().find(|row| row.at == commit).unwrap();
+        row.removals.push((at, removal));
+    }
+
+    /// Returns what is aside, oldest first.
+    pub(crate) fn aside(&self) -> Vec<Aside> {
+        let of = |(file, rows): (&FileId, &Vec<Row>)| {
+            let aside = |row: &Row| {
+                let (since_micros, size) = (row.aside_since()?, row.content.len());
+                Some(Aside { since_micros, file: *file, commit: row.at, size })
+            };
+            rows.iter().filter_map(aside).collect::<Vec<_>>()
+        };
+        let mut aside: Vec<Aside> = self.files.iter().flat_map(of).collect();
+        aside.sort_by_key(|aside| (aside.since_micros, aside.file, aside.commit));
+        aside
     }
 }
 

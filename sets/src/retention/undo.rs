@@ -1,0 +1,136 @@
+//! Bringing back what retention removed.
+
+use keepshare_base::counted;
+use keepshare_control::{
+    Failure, Outcome,
+    retention::{CanComeBack, Undone},
+};
+use keepshare_versioning::{ASIDE_MICROS, Aside, set::SetStore};
+
+use super::{Retention, now, on_writer, written::Removal};
+use crate::asking::read_failure;
+
+/// How many versions are looked at in one view, and brought back between two changes that come.
+const AT_ONCE: usize = 500;
+
+/// How many versions are counted in one view.
+const COUNTED_AT_ONCE: usize = 10_000;
+
+impl Retention {
+    /// Brings back what the last run removed, or everything that can come back; where `sure` is not said it only tells how much
+    /// that is. A station does not thin by itself any more until a plan is applied again. Blocks.
+    pub fn undo(&self, store: &SetStore, all: bool, sure: bool) -> Outcome<Undone> {
+        let _going = self.go()?;
+        let view = store.reader().view().map_err(read_failure)?;
+        let newest = view.newest_aside().map_err(read_failure)?;
+        drop(view);
+        let set = &self.set;
+        let Some(newest) = newest else {
+            let nothing = format!("nothing that was removed of set {set} can come back");
+            return Err(Failure::refused(nothing).hint(
+                "what a run removes can be brought back for a day, and for less where the disk is short",
+            ));
+        };
+        let from = if all { 0 } else { newest };
+        if !sure {
+            return Err(would_come_back(set.as_str(), all, &runs(store, from)?));
+        }
+        // First, so that no night removes again what has come back.
+        self.write(|written| written.applied = None)?;
+        let (mut brought_back, mut bytes) = (0_u64, 0_u64);
+        loop {
+            if *self.stopping.borrow() {
+                return Err(Failure::unavailable("the station is stopping")
+                    .hint("what has come back is back; ask again for the rest"));
+            }
+            let back = on_writer(store, move |store| Ok(store.bring_back(from, AT_ONCE)?))
+                .map_err(|failure| failure.context("cannot bring versions back"))?;
+            if back.is_empty() {
+                break;
+            }
+            brought_back += back.len() as u64;
+            bytes += back.iter().map(|version| version.size).sum::<u64>();
+            self.write(|written| {
+                for run in by_run(&back) {
+                    written.came_back(run.since_micros, run.removed);
+                }
+            })?;
+        }
+        let mut gone = 0;
+        self.write(|written| {
+            gone = written.gone_since(from);
+            written.removals.retain(|removal| removal.since_micros < from);
+        })?;
+        tracing::info!(%set, brought_back, bytes, gone, "removed versions were brought back");
+        Ok(Undone { set: set.to_string(), brought_back, bytes, gone })
+    }
+
+    /// Notes what a run removed, if it did.
+    pub(super) fn note_removal(&self, removal: Removal) -> Outcome<()> {
+        if removal.removed == 0 {
+            return Ok(());
+        }
+        self.write(|written| written.note_removal(removal))
+    }
+}
+
+/// Returns what can be brought back, run by run, and until when by the clock. Blocks.
+pub fn can_come_back(store: &SetStore) -> Outcome<Vec<CanComeBack>> {
+    let runs = runs(store, 0)?;
+    if runs.is_empty() {
+        return Ok(vec![]);
+    }
+    let now = now(store)?;
+    let run = |(since, versions, bytes): (u64, u64, u64)| {
+        let left = since.saturating_add(ASIDE_MICROS).saturating_sub(now.running_micros);
+        let until = now.clock.plus_micros(i64::try_from(left).unwrap_or(i64::MAX));
+        CanComeBack { versions, bytes, until: until.to_string() }
+    };
+    Ok(runs.into_iter().map(run).collect())
+}
+
+/// Returns the runs since `from_micros` of which something is aside: when each began, with versions and bytes.
+fn runs(store: &SetStore, from_micros: u64) -> Outcome<Vec<(u64, u64, u64)>> {
+    let reader = store.reader();
+    let mut runs: Vec<(u64, u64, u64)> = Vec::new();
+    let mut last: Option<Aside> = None;
+    loop {
+        let view = reader.view().map_err(read_failure)?;
+        let some = view.aside(from_micros, last.as_ref(), COUNTED_AT_ONCE).map_err(read_failure)?;
+        drop(view);
+        for aside in &some {
+            match runs.last_mut() {
+                Some((since, versions, bytes)) if *since == aside.since_micros => {
+                    *versions += 1;
+                    *bytes = bytes.saturating_add(aside.size);
+                }
+                _ => runs.push((aside.since_micros, 1, aside.size)),
+            }
+        }
+        match some.last() {
+            Some(aside) => last = Some(*aside),
+            None => return Ok(runs),
+        }
+    }
+}
+
+/// Returns of which runs versions came back, and how many of each.
+fn by_run(back: &[Aside]) -> impl Iterator<Item = Removal> + '_ {
+    let of_run = back.chunk_by(|one, next| one.since_micros == next.since_micros);
+    of_run.map(|of_run| Removal {
+        since_micros: of_run[0].since_micros,
+        removed: of_run.len() as u64,
+    })
+}
+
+fn would_come_back(set: &str, all: bool, runs: &[(u64, u64, u64)]) -> Failure {
+    let versions = runs.iter().map(|(_, versions, _)| versions).sum();
+    let bytes = runs.iter().map(|(_, _, bytes)| bytes).fold(0_u64, |a, b| a.saturating_add(*b));
+    let what = if all { "" } else { ", what the last run removed" };
+    let all = if all { " --all" } else { "" };
+    Failure::refused(format!(
+        "{} of set {set} would come back, {bytes} bytes{what}",
+        counted(versions, "version")
+    ))
+    .hint(format!("keepshare retention undo {set}{all} --yes brings them back"))
+}

@@ -1,0 +1,140 @@
+//! What is written down of a copy's retention: `docs/formats/retention.md`.
+
+use serde::{Deserialize, Serialize};
+
+use keepshare_control::{Code, Failure, Outcome, retention::RetentionRun};
+use keepshare_versioning::{ASIDE_MICROS, retention::Policy};
+
+/// The format; the one before it, which knew of no removals, is read.
+const FORMAT: u32 = 2;
+
+/// The oldest format that is read.
+const FORMER: u32 = 1;
+
+/// The most runs that are remembered.
+const REMOVALS_MAX: usize = 64;
+
+/// What is written down: `docs/formats/retention.md`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Written {
+    format: u32,
+    /// The policy as `KEY=VALUE`s; the one that sets begin with where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) policy: Option<String>,
+    /// The policy of the last plan that was applied by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) applied: Option<String>,
+    /// What came of the last run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) last_run: Option<RetentionRun>,
+    /// Runs that removed something which may still come back, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) removals: Vec<Removal>,
+}
+
+/// What a run removed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Removal {
+    /// The running time of the set when it began, in microseconds.
+    pub(super) since_micros: u64,
+    /// How many versions went and did not come back.
+    pub(super) removed: u64,
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        Self { format: FORMAT, policy: None, applied: None, last_run: None, removals: Vec::new() }
+    }
+}
+
+impl Written {
+    /// Returns the policy.
+    pub(super) fn policy(&self) -> Outcome<Policy> {
+        let said = self.policy.as_deref().unwrap_or_default();
+        Policy::default()
+            .with(said.split_whitespace())
+            .map_err(|error| Failure::because(Code::Failed, error))
+    }
+    /// Notes what a run removed, and forgets what cannot come back any more.
+    pub(super) fn note_removal(&mut self, removal: Removal) {
+        let is_over = |other: &Removal| {
+            other.since_micros.saturating_add(ASIDE_MICROS) <= removal.since_micros
+        };
+        self.removals.retain(|other| !is_over(other));
+        let over = (self.removals.len() + 1).saturating_sub(REMOVALS_MAX);
+        self.removals.drain(..over);
+        self.removals.push(removal);
+    }
+
+    /// Notes that versions of a run came back.
+    pub(super) fn came_back(&mut self, since_micros: u64, count: u64) {
+        let of_run = |removal: &&mut Removal| removal.since_micros == since_micros;
+        if let Some(removal) = self.removals.iter_mut().find(of_run) {
+            removal.removed = removal.removed.saturating_sub(count);
+        }
+    }
+
+    /// Returns how many versions went since then that did not come back.
+    pub(super) fn gone_since(&self, since_micros: u64) -> u64 {
+        let since = self.removals.iter().filter(|removal| removal.since_micros >= since_micros);
+        since.map(|removal| removal.removed).fold(0, u64::saturating_add)
+    }
+}
+
+/// Reads what was written; a newer format is refused by its number.
+pub(super) fn read_written(text: &str) -> Outcome<Written> {
+    #[derive(Deserialize)]
+    struct Header {
+        format: u32,
+    }
+    let Header { format } = toml::from_str(text).map_err(anyhow::Error::new)?;
+    if !(FORMER..=FORMAT).contains(&format) {
+        return Err(Failure::refused(format!(
+            "its format is {format}; this release reads {FORMAT}"
+        ))
+        .hint("a newer release wrote it: start that one"));
+    }
+    let written: Written = toml::from_str(text).map_err(anyhow::Error::new)?;
+    Ok(Written { format: FORMAT, ..written })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: u64 = 3_600_000_000;
+
+    fn removal(hours: u64, removed: u64) -> Removal {
+        Removal { since_micros: hours * HOUR, removed }
+    }
+
+    #[test]
+    fn what_went_is_counted_for_a_day() {
+        let mut written = Written::default();
+        for hours in [0, 1, 23] {
+            written.note_removal(removal(hours, 10));
+        }
+        assert_eq!(written.gone_since(0), 30);
+        assert_eq!(written.gone_since(HOUR), 20);
+        written.came_back(23 * HOUR, 7);
+        assert_eq!(written.gone_since(HOUR), 13);
+        written.note_removal(removal(24, 1));
+        assert_eq!(written.removals, [removal(1, 10), removal(23, 3), removal(24, 1)]);
+        let text = toml::to_string(&written).unwrap();
+        assert_eq!(read_written(&text).unwrap().removals, written.removals);
+        for _ in 0..200 {
+            written.note_removal(removal(24, 1));
+        }
+        assert_eq!(written.removals.len(), REMOVALS_MAX);
+    }
+
+    /// A policy that was set before runs were remembered goes on to hold.
+    #[test]
+    fn the_former_format_is_read() {
+        let read = read_written("format = 1\napplied = \"last=3\"").unwrap();
+        assert_eq!((read.format, read.applied.as_deref()), (FORMAT, Some("last=3")));
+        assert!(read.removals.is_empty());
+    }
+}
