@@ -16,8 +16,6 @@ use keepshare_base::{SetName, StationName};
 
 use self::examples::*;
 
-pub(crate) use self::retention::{Retention, RetentionPlan, RetentionSet};
-
 /// A network file share that keeps every version.
 #[derive(Debug, Parser)]
 #[command(name = "keepshare", version, about, max_term_width = 100, after_help = EXIT_CODES)]
