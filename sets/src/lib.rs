@@ -28,3 +28,4 @@ pub mod schedule;
 pub mod source_folder;
 pub mod sync_tree;
 mod turns;
+mod writer;

@@ -8,7 +8,7 @@ use keepshare_versioning::when::When;
 use crate::{
     asking::read_failure,
     replica::Replica,
-    retention::{now, on_writer},
+    writer::{now, on_writer},
 };
 
 /// The longest name of a point, in characters.

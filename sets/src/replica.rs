@@ -50,6 +50,7 @@ use crate::{
     schedule::{Weekly, ring_at},
     sync_tree,
     turns::Turns,
+    writer::on_writer,
 };
 
 use health::Seen;
@@ -397,16 +398,13 @@ impl Replica {
 
     /// Puts times right that a wrong clock left, and returns of how many changes. Blocks.
     pub fn repair_clock(&self) -> Outcome<u64> {
-        let (answer, answered) = oneshot::channel();
-        self.open_store()?.with_store(move |store| {
-            let repaired = store.repair_clock(clock::now()).map_err(anyhow::Error::new);
-            let synced = repaired.and_then(|repaired| Ok(store.sync().map(|_| repaired)?));
-            // Whoever asked may be gone.
-            let _ = answer.send(synced);
+        let store = self.open_store()?;
+        let repaired = on_writer(&store, |store| {
+            let repaired = store.repair_clock(clock::now())?;
+            store.sync()?;
+            Ok(repaired)
         });
-        let stopping = |_| Failure::unavailable("the station is stopping");
-        let repaired = answered.blocking_recv().map_err(stopping)?;
-        Ok(repaired.context("cannot put the times of changes right")?)
+        repaired.map_err(|failure| failure.context("cannot put the times of changes right"))
     }
 
     /// Returns what thins it.

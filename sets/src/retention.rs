@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::Context;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use keepshare_base::{CommitId, FileId, Position, SetName};
 use keepshare_control::{
@@ -21,12 +21,15 @@ use keepshare_control::{
 };
 use keepshare_host::{clock, files};
 use keepshare_versioning::{
-    Arrival, Aside, POINTS_MAX,
+    Aside, POINTS_MAX,
     retention::{Candidate, Counts, Gone, Now, Policy, Review, Shown, history},
     set::SetStore,
 };
 
-use crate::asking::read_failure;
+use crate::{
+    asking::read_failure,
+    writer::{arrival, now, on_writer},
+};
 
 use self::written::{Removal, Written, read_written};
 
@@ -439,16 +442,6 @@ fn set_aside(store: &SetStore, since_micros: u64, some: &[&Candidate]) -> Outcom
         .map_err(|failure| failure.context("cannot remove versions"))
 }
 
-fn arrival() -> Arrival {
-    Arrival { clock: clock::now(), up_micros: Some(clock::up_micros()), sent: None }
-}
-
-pub(crate) fn now(store: &SetStore) -> Outcome<Now> {
-    let now = arrival();
-    let running_micros = on_writer(store, move |store| Ok(store.running_micros(&now)))?;
-    Ok(Now { running_micros, clock: now.clock })
-}
-
 /// Returns the points of a set. One that was made since a plan only keeps more.
 fn points(store: &SetStore) -> Outcome<BTreeSet<Position>> {
     let view = store.reader().view().map_err(read_failure)?;
@@ -467,19 +460,6 @@ fn check_clock(store: &SetStore, now: Now) -> Outcome<()> {
     Err(Failure::refused("this station's clock is behind what it has taken in, so one of the two is wrong").hint(
         "set the clock; where it was ahead before, keepshare fsck SET --repair-clock puts the times right",
     ))
-}
-
-pub(crate) fn on_writer<T: Send + 'static>(
-    store: &SetStore,
-    work: impl FnOnce(&mut keepshare_versioning::Store) -> anyhow::Result<T> + Send + 'static,
-) -> Outcome<T> {
-    let (answer, answered) = oneshot::channel();
-    store.with_store(move |store| {
-        // Whoever asked may be gone.
-        let _ = answer.send(work(store));
-    });
-    let stopping = |_| Failure::unavailable("the station is stopping");
-    Ok(answered.blocking_recv().map_err(stopping)??)
 }
 
 fn read(from: &Policy, said: &[String]) -> Outcome<Policy> {

@@ -9,8 +9,13 @@ use std::{
     fmt, io,
     os::fd::BorrowedFd,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::AtomicBool,
+        mpsc::{RecvTimeoutError, sync_channel},
+    },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use keepshare_base::{CommitId, chain};
@@ -42,6 +47,9 @@ const LIVE_CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 /// The file of the live tree's records, beside the index.
 const LIVE_STATE: &str = "live.redb";
+
+/// How often whoever waits for the writer looks whether it has ended by a fault.
+const ENDED_LOOK: Duration = Duration::from_millis(200);
 
 /// The place of the thread that ends after the others.
 const SYNC_THREAD: usize = 2;
@@ -285,6 +293,30 @@ impl SetStore {
     /// What it commits becomes durable with the next sync, which comes at once.
     pub fn with_store(&self, work: impl FnOnce(&mut Store) + Send + 'static) {
         self.shared.writer.order(Box::new(work));
+    }
+
+    /// Has work done with the store between two groups of changes and waits for it; `None` where the thread that does it has ended.
+    pub fn ask_store<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Store) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (answer, answered) = sync_channel(1);
+        self.with_store(move |store| {
+            // Whoever asked waits for as long as this thread lives.
+            let _ = answer.send(work(store));
+        });
+        loop {
+            match answered.recv_timeout(ENDED_LOOK) {
+                Ok(done) => return Some(done),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                // An order that nobody takes any more is dropped with the set, not before.
+                Err(RecvTimeoutError::Timeout) => {
+                    if self.threads.iter().any(JoinHandle::is_finished) {
+                        return answered.try_recv().ok();
+                    }
+                }
+            }
+        }
     }
 
     /// Has work done on the live tree's thread: it follows no commits meanwhile. Dropped where the set is being closed, and

@@ -8,8 +8,7 @@ use keepshare_versioning::{
     set::SetStore,
 };
 
-use super::now;
-use crate::asking::read_failure;
+use crate::{asking::read_failure, writer::now};
 
 /// Returns what becomes of each version that a path shows, newest first, by the history of its name alone.
 pub fn explain(

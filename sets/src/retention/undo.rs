@@ -7,8 +7,9 @@ use keepshare_control::{
 };
 use keepshare_versioning::{ASIDE_MICROS, Aside, set::SetStore};
 
-use super::{Retention, now, on_writer, written::Removal};
+use super::{Retention, written::Removal};
 use crate::asking::read_failure;
+use crate::writer::{now, on_writer};
 
 /// How many versions are looked at in one view, and brought back between two changes that come.
 const AT_ONCE: usize = 500;
