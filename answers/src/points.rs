@@ -6,13 +6,19 @@ use keepshare_base::{
 use keepshare_control::{
     Code, Failure, Outcome, Reply,
     caller::Caller,
-    points::{PointInfo, PointMade, PointSaid},
-    questions::{Location, PointCreate, PointHold, PointList, PointRelease, PointRemove},
+    points::{PointInfo, PointMade, PointSaid, PointTimeInfo},
+    questions::{
+        Location, PointCreate, PointEvery, PointHold, PointList, PointRelease, PointRemove,
+        PointTimes,
+    },
     router::Answers,
 };
 use keepshare_host::clock;
-use keepshare_sets::{master::Master, points};
-use keepshare_versioning::retention::Span;
+use keepshare_sets::{
+    master::{Master, PointTime},
+    points,
+};
+use keepshare_versioning::retention::{Span, SpanError};
 
 use std::sync::Arc;
 
@@ -81,6 +87,27 @@ impl Answers<PointList> for StationAnswers {
             }
         }
         Ok(())
+    }
+}
+
+impl Answers<PointTimes> for StationAnswers {
+    fn answer(&self, _: &Caller, PointTimes { set }: PointTimes, reply: &mut Reply) -> Outcome<()> {
+        tell_times(&set, &*self.master_of(&set)?, reply)
+    }
+}
+
+impl Answers<PointEvery> for StationAnswers {
+    fn answer(
+        &self,
+        _: &Caller,
+        PointEvery { set, every, keep }: PointEvery,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
+        let master = self.master_of(&set)?;
+        let every =
+            every.parse().map_err(|error: SpanError| Failure::because(Code::Usage, error))?;
+        master.set_point_time(every, keep)?;
+        tell_times(&set, &master, reply)
     }
 }
 
@@ -213,6 +240,12 @@ impl StationAnswers {
                 .hint("keepshare set list shows the sets of this station"),
         })
     }
+}
+
+fn tell_times(set: &SetName, master: &Master, reply: &mut Reply) -> Outcome<()> {
+    master.point_times()?.into_iter().try_for_each(|PointTime { every, keep, .. }| {
+        reply.item(&PointTimeInfo { set: set.to_string(), every: every.to_string(), keep })
+    })
 }
 
 fn top(set: &SetName) -> Location {

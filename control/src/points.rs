@@ -58,3 +58,14 @@ pub struct PointSaid {
     /// Stations that have not heard of it yet.
     pub missing: Vec<String>,
 }
+
+/// How often a set's master makes points by itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PointTimeInfo {
+    /// The set.
+    pub set: String,
+    /// The time between two, as `1h`.
+    pub every: String,
+    /// How many are kept.
+    pub keep: u32,
+}

@@ -19,7 +19,7 @@ use crate::{
     },
     caller::Callers,
     login::LoginAnswer,
-    points::{PointInfo, PointMade, PointSaid},
+    points::{PointInfo, PointMade, PointSaid, PointTimeInfo},
     question::{Listed, Question},
     retention::{Applied, PlanPiece, PlannedVersion, RetentionInfo, Undone},
 };
@@ -78,6 +78,8 @@ questions! {
     "retention-undo" RetentionUndo => Undone, Admins changes;
     "point-create" PointCreate => PointMade, Admins changes;
     "point-list" PointList => PointInfo, All reads;
+    "point-times" PointTimes => PointTimeInfo, Admins reads;
+    "point-every" PointEvery => PointTimeInfo, Admins changes;
     "point-hold" PointHold => PointSaid, Admins changes;
     "point-release" PointRelease => PointSaid, Admins changes;
     "point-remove" PointRemove => PointSaid, Admins changes;
@@ -271,6 +273,26 @@ pub struct PointList {
     /// The set; all that are kept here where none is named.
     #[serde(default)]
     pub set: Option<SetName>,
+}
+
+/// How often points of a set are made by themselves.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PointTimes {
+    /// The set, which is mastered here.
+    pub set: SetName,
+}
+
+/// Has points of a set made by themselves, or not any more.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PointEvery {
+    /// The set, which is mastered here.
+    pub set: SetName,
+    /// The time between two, as `1h`.
+    pub every: String,
+    /// How many are kept; 0: none are made any more.
+    pub keep: u32,
 }
 
 /// Holds a point: it stays whatever else ends it.

@@ -29,6 +29,11 @@ impl SetDirs {
         self.journals().join(format!("{set}.redb"))
     }
 
+    /// Where it is written down when points of a set are made, on its master.
+    pub fn points(&self, set: &SetName) -> PathBuf {
+        self.journals().join(format!("{set}.points.toml"))
+    }
+
     /// Where content waits for destinations that lag, on a set's master.
     pub fn spool(&self, set: &SetName) -> PathBuf {
         self.journals().join(format!("{set}.spool"))

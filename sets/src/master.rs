@@ -43,10 +43,13 @@ use crate::{
 };
 
 use health::Seen;
+use point_times::PointTimes;
 
+pub use point_times::PointTime;
 pub use restoring::Restoring;
 
 mod health;
+mod point_times;
 mod points;
 mod restoring;
 
@@ -70,6 +73,7 @@ pub struct Master {
     agreement: Arc<Agreement>,
     /// Where content of restores that are asked for here is put aside.
     aside: PathBuf,
+    times: PointTimes,
     stopping: watch::Receiver<bool>,
 }
 
@@ -166,9 +170,14 @@ impl Master {
         let scanned = source.clone();
         let scan = ring_at(at, zone, stopping.clone(), move || scanned.rescan());
         tasks.push(Box::pin(scan));
+        let times = PointTimes::open(dirs.points(name), zone);
         let (name, root) = (name.clone(), root.clone());
-        let master = Self { name, root, journal, source, destinations, agreement, aside, stopping };
-        Ok((Arc::new(master), tasks))
+        let master =
+            Self { name, root, journal, source, destinations, agreement, aside, times, stopping };
+        let master = Arc::new(master);
+        let stopping = master.stopping.clone();
+        tasks.push(Box::pin(point_times::make(Arc::downgrade(&master), stopping)));
+        Ok((master, tasks))
     }
 
     /// Returns the folder.

@@ -110,6 +110,7 @@ pub(super) const POINT_EXAMPLES: &str = "Examples:
   keepshare point create projects before-upgrade
   keepshare point create projects month-end --lasts 400d --hold=30d
   keepshare point list projects
+  keepshare point every projects 1h --keep 24
   keepshare show projects:plan/report.docx@point:before-upgrade
   keepshare restore projects:plan@point:before-upgrade --to /tmp/plan-then
   keepshare point remove projects before-upgrade --yes

@@ -14,6 +14,18 @@ pub(crate) enum Point {
         #[arg(value_name = "SET")]
         set: Option<SetName>,
     },
+    /// Show how often a set's master makes points by itself, or say it
+    Every {
+        /// The set
+        #[arg(value_name = "SET")]
+        set: SetName,
+        /// The time between two, as 1h or 1d; those of other times stay as they are
+        #[arg(value_name = "SPAN", requires = "keep")]
+        every: Option<String>,
+        /// How many are kept; 0: none are made any more
+        #[arg(long, value_name = "N", requires = "every")]
+        keep: Option<u32>,
+    },
     /// Keep a point whatever else ends it
     Hold {
         #[command(flatten)]

@@ -6,8 +6,8 @@ use keepshare_base::counted;
 use keepshare_control::{
     Failure, Outcome,
     client::Client,
-    points::{PointInfo, PointMade, PointSaid},
-    questions::{self, PointHold, PointList, PointRelease, PointRemove},
+    points::{PointInfo, PointMade, PointSaid, PointTimeInfo},
+    questions::{self, PointEvery, PointHold, PointList, PointRelease, PointRemove, PointTimes},
 };
 
 use crate::{
@@ -28,6 +28,13 @@ pub(crate) fn point(station: &Client, what: Point, screen: &Screen) -> Outcome<(
         Point::List { set } => {
             let points = station.ask_all(&PointList { set })?;
             screen.value(&points, |points| render(station, points))
+        }
+        Point::Every { set, every, keep } => {
+            let times = match every.zip(keep) {
+                Some((every, keep)) => station.ask_all(&PointEvery { set, every, keep })?,
+                None => station.ask_all(&PointTimes { set })?,
+            };
+            screen.value(&times, |times| render_times(times))
         }
         Point::Hold { point: Which { set, point }, lasts, here } => {
             let said = station.ask_one(&PointHold { set, point, lasts, here })?;
@@ -53,6 +60,17 @@ pub(crate) fn point(station: &Client, what: Point, screen: &Screen) -> Outcome<(
             screen.value(&said, |said| render_said(station, said, "ends"))
         }
     }
+}
+
+fn render_times(times: &[PointTimeInfo]) -> String {
+    if times.is_empty() {
+        return "No points are made by themselves.\n".to_owned();
+    }
+    let line = |time: &PointTimeInfo| {
+        let PointTimeInfo { set, every, keep } = time;
+        format!("Set {set}: a point every {every}, {keep} are kept.\n")
+    };
+    times.iter().map(line).collect()
 }
 
 fn render_made(station: &Client, made: &PointMade) -> String {

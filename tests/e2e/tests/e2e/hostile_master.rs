@@ -148,6 +148,8 @@ fn question_bodies(name: &str) -> Vec<Value> {
         "retention-undo" => vec![json!({ "set": SET, "all": true, "sure": true })],
         "point-create" => vec![json!({ "set": SET, "name": "evil" })],
         "point-list" => vec![json!({ "set": SET })],
+        "point-times" => vec![json!({ "set": SET })],
+        "point-every" => vec![json!({ "set": SET, "every": "1h", "keep": 24 })],
         "point-hold" => vec![json!({ "set": SET, "point": "first", "here": true })],
         "point-release" => vec![json!({ "set": SET, "point": "first", "here": true })],
         "point-remove" => vec![json!({ "set": SET, "point": "first", "here": true })],

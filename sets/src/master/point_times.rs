@@ -1,0 +1,247 @@
+//! Points that a master makes by itself, every so often.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use anyhow::Context;
+use chrono::{DateTime, Offset, TimeZone, Utc};
+use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use keepshare_base::{Point, PointKind};
+use keepshare_control::{Failure, Outcome};
+use keepshare_host::files;
+use keepshare_versioning::retention::Span;
+
+use super::Master;
+
+/// The format of the file.
+const FORMAT: u32 = 1;
+
+/// The most points that one set's times keep, all together: a half of what a set can have.
+const KEPT_MAX: u64 = 2048;
+
+/// The shortest time between two.
+const EVERY_MIN: &str = "5m";
+
+/// How often it is looked whether it is time for one: the clock may be set.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// The times at which a master makes points.
+#[derive(Debug)]
+pub(super) struct PointTimes {
+    file: PathBuf,
+    zone: Tz,
+    written: Mutex<Outcome<Written>>,
+}
+
+/// What is written down: `docs/formats/points.md`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    format: u32,
+    #[serde(default)]
+    times: Vec<PointTime>,
+}
+
+/// So often a point is made, and so many are kept.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PointTime {
+    /// The time between two.
+    pub every: Span,
+    /// How many are kept.
+    pub keep: u32,
+    /// The one that was made last, counted from 1970 on in the zone's time.
+    pub last: i64,
+}
+
+impl PointTime {
+    fn number(&self, zone: Tz, now: DateTime<Utc>) -> i64 {
+        let offset = zone.offset_from_utc_datetime(&now.naive_utc()).fix().local_minus_utc();
+        let local = now.timestamp_micros().saturating_add(i64::from(offset) * 1_000_000);
+        local.div_euclid(i64::try_from(self.every.micros()).unwrap_or(i64::MAX).max(1))
+    }
+
+    /// Returns what the one of this time is called: as a folder's name on every system.
+    fn name(&self, zone: Tz, now: DateTime<Utc>) -> String {
+        format!("every-{}-{}", self.every, now.with_timezone(&zone).format("%Y-%m-%d_%H.%M%z"))
+    }
+
+    /// Returns for how long one stays.
+    fn lasts_micros(&self) -> u64 {
+        self.every.micros().saturating_mul(u64::from(self.keep))
+    }
+}
+
+impl PointTimes {
+    /// Opens those of a set. A file that cannot be read keeps no set shut: no points are made by it, and none are set.
+    pub(super) fn open(file: PathBuf, zone: Tz) -> Self {
+        let written = read(&file).map_err(|failure| {
+            let failure = failure.context(format!("cannot read {}", file.display()));
+            tracing::error!(%failure, "points are not made by themselves");
+            failure
+        });
+        Self { file, zone, written: Mutex::new(written) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Outcome<Written>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn times(&self) -> Outcome<Vec<PointTime>> {
+        self.lock().as_ref().map(|written| written.times.clone()).map_err(Clone::clone)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Vec<PointTime>)) -> Outcome<()> {
+        let mut written = self.lock();
+        let mut next = written.as_ref().map_err(Clone::clone)?.clone();
+        change(&mut next.times);
+        let text = toml::to_string(&next).map_err(anyhow::Error::new)?;
+        files::write_synced(&self.file, text.as_bytes(), 0o600)
+            .with_context(|| format!("cannot write {}", self.file.display()))?;
+        *written = Ok(next);
+        Ok(())
+    }
+
+    /// Returns the times for which there is no point yet.
+    fn due(&self, now: DateTime<Utc>) -> Vec<(PointTime, i64)> {
+        let times = self.times().unwrap_or_default().into_iter();
+        let numbered = times.map(|time| {
+            let number = time.number(self.zone, now);
+            (time, number)
+        });
+        numbered.filter(|(time, number)| time.last != *number).collect()
+    }
+}
+
+fn read(file: &Path) -> Outcome<Written> {
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Written { format: FORMAT, times: Vec::new() });
+        }
+        Err(error) => return Err(anyhow::Error::new(error).into()),
+    };
+    let written: Written = toml::from_str(&text).map_err(anyhow::Error::new)?;
+    if written.format != FORMAT {
+        return Err(Failure::refused(format!(
+            "it has format {}; this release reads {FORMAT}",
+            written.format
+        )));
+    }
+    Ok(written)
+}
+
+impl Master {
+    /// Returns how often points are made by themselves.
+    pub fn point_times(&self) -> Outcome<Vec<PointTime>> {
+        self.times.times()
+    }
+
+    /// Has a point made so often from now on, and so many of them kept; none any more where that is 0.
+    pub fn set_point_time(&self, every: Span, keep: u32) -> Outcome<()> {
+        let least: Span = EVERY_MIN.parse().expect("it is a span");
+        if every < least {
+            return Err(Failure::usage(format!("every {every} is too often"))
+                .hint(format!("at most every {EVERY_MIN}")));
+        }
+        let others = self.point_times()?.into_iter().filter(|time| time.every != every);
+        let kept = others.map(|time| u64::from(time.keep)).sum::<u64>() + u64::from(keep);
+        if kept > KEPT_MAX {
+            return Err(Failure::usage(format!("that would keep {kept} points"))
+                .hint(format!("keep {KEPT_MAX} at most, of all times together")));
+        }
+        self.times.change(|times| {
+            let now = Utc::now();
+            let known = times.iter().position(|time| time.every == every);
+            match (known, keep) {
+                (Some(known), 0) => drop(times.remove(known)),
+                (None, 0) => {}
+                (Some(known), keep) => times[known].keep = keep,
+                (None, keep) => {
+                    let time = PointTime { every, keep, last: 0 };
+                    let last = time.number(self.times.zone, now);
+                    times.push(PointTime { last, ..time });
+                    times.sort_by_key(|time| time.every);
+                }
+            }
+        })
+    }
+
+    /// Makes the points whose time has come. One that cannot be made is tried again until the next is due. Blocks.
+    fn make_due_points(&self) {
+        let now = Utc::now();
+        for (time, number) in self.times.due(now) {
+            let point = Point { name: time.name(self.times.zone, now), kind: PointKind::Crash };
+            let made = self.source.point(point, Some(time.lasts_micros()));
+            let set = &self.name;
+            let noted =
+                made.map_err(|error| Failure::from(anyhow::Error::new(error))).and_then(|_| {
+                    self.times.change(|times| {
+                        let made = times.iter_mut().find(|other| other.every == time.every);
+                        made.into_iter().for_each(|made| made.last = number);
+                    })
+                });
+            if let Err(failure) = noted {
+                tracing::warn!(%set, every = %time.every, %failure, "a point was not made");
+            }
+        }
+    }
+}
+
+/// Makes points at their times until the set stops.
+pub(super) async fn make(master: Weak<Master>, mut stopping: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        }
+        let Some(master) = master.upgrade() else { return };
+        if !master.times.due(Utc::now()).is_empty()
+            && let Err(error) = tokio::task::spawn_blocking(move || master.make_due_points()).await
+        {
+            tracing::error!(%error, "points are not made");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_time_has_one_point() {
+        let dir = tempfile::tempdir().unwrap();
+        let zone: Tz = "Europe/Berlin".parse().unwrap();
+        let open = || PointTimes::open(dir.path().join("points.toml"), zone);
+        let times = open();
+        let daily = PointTime { every: Span::days(1), keep: 30, last: 0 };
+        assert_eq!(daily.lasts_micros(), 30 * 86_400_000_000);
+        // A day ends at midnight of the zone.
+        let (before, after) = (at("2026-11-30T22:59:59Z"), at("2026-11-30T23:00:00Z"));
+        assert_eq!(daily.number(zone, before) + 1, daily.number(zone, after));
+        assert_eq!(daily.name(zone, after), "every-1d-2026-12-01_00.00+0100");
+        let last = daily.number(zone, before);
+        times.change(|times| times.push(PointTime { last, ..daily })).unwrap();
+        assert_eq!(times.due(before), []);
+        let due = times.due(after);
+        assert_eq!(due.len(), 1);
+        times.change(|times| times[0].last = due[0].1).unwrap();
+        let times = open();
+        assert_eq!(times.due(at("2026-12-01T22:00:00Z")), []);
+        assert_eq!(times.due(at("2026-12-02T10:00:00Z")).len(), 1, "also where it is late");
+        std::fs::write(&times.file, "format = 2\n").unwrap();
+        let unread = PointTimes::open(times.file.clone(), zone);
+        assert!(unread.times().is_err() && unread.change(Vec::clear).is_err());
+        assert_eq!(unread.due(at("2026-12-05T10:00:00Z")), []);
+    }
+}
