@@ -56,7 +56,9 @@ impl Store {
         versions: &[(FileId, CommitId)],
     ) -> Result<Vec<Aside>, CommitError> {
         self.check_writable(Room::Reserve)?;
-        let (mut going, mut out) = (Vec::new(), Vec::new());
+        // A set without changes has nothing else that says from where its running time goes on when it is opened again.
+        let arrival = now.into().clock;
+        let (mut going, mut out) = (Vec::new(), vec![Row::Clock { arrival }]);
         for (file, commit) in versions.iter().copied() {
             let value = self.asked(|rows| may_go(rows, file, commit))?;
             let Some(value) = value.filter(|value| !value.body.is_gone()) else { continue };
@@ -67,9 +69,6 @@ impl Store {
         if going.is_empty() {
             return Ok(going);
         }
-        // A set without changes has nothing else that says from where its running time goes on when it is opened again.
-        let arrival = now.into().clock;
-        out.push(Row::Clock { arrival });
         self.append_own(&out)?;
         self.clock_alarm = self.clock.note(arrival).or(self.clock_alarm);
         self.removed_something()?;
