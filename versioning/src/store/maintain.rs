@@ -39,7 +39,7 @@ const BLOCKS_PER_STEP: usize = 512;
 const ROWS_PER_STEP: usize = 20_000;
 
 /// The most bytes of rows in one record of our own, but for a single row.
-pub(super) const OWN_RECORD_BYTES: usize = 1024 * 1024;
+const OWN_RECORD_BYTES: usize = 1024 * 1024;
 
 /// The rows that one step looks at for content to move out of packs.
 const MOVE_ROWS_PER_STEP: usize = 4096;
