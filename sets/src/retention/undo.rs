@@ -11,7 +11,10 @@ use super::{Retention, written::Removal};
 use crate::asking::read_failure;
 use crate::writer::{now, on_writer};
 
-/// How many versions are looked at in one view, and brought back between two changes that come.
+/// What is aside of a run: since when, how many versions, and their sizes together.
+type OfRun = (u64, u64, u64);
+
+/// How many versions are brought back between two changes that come.
 const AT_ONCE: usize = 500;
 
 /// How many versions are counted in one view.
@@ -38,32 +41,38 @@ impl Retention {
         }
         // First, so that no night removes again what has come back.
         self.write(|written| written.applied = None)?;
-        let (mut brought_back, mut bytes) = (0_u64, 0_u64);
+        let mut back = Vec::new();
+        let done = self.bring_back(store, from, &mut back);
+        let (mut brought_back, mut bytes, mut gone) = (0_u64, 0_u64, 0);
+        self.write(|written| {
+            for (since, versions, size) in back {
+                written.came_back(since, versions);
+                (brought_back, bytes) = (brought_back + versions, bytes.saturating_add(size));
+            }
+            gone = written.gone_since(from);
+            if done.is_ok() {
+                written.removals.retain(|removal| removal.since_micros < from);
+            }
+        })?;
+        done?;
+        tracing::info!(%set, brought_back, bytes, gone, "removed versions were brought back");
+        Ok(Undone { set: set.to_string(), brought_back, bytes, gone })
+    }
+
+    /// Brings back all that is aside since then, and notes of which runs that was.
+    fn bring_back(&self, store: &SetStore, from: u64, back: &mut Vec<OfRun>) -> Outcome<()> {
         loop {
             if *self.stopping.borrow() {
                 return Err(Failure::unavailable("the station is stopping")
                     .hint("what has come back is back; ask again for the rest"));
             }
-            let back = on_writer(store, move |store| Ok(store.bring_back(from, AT_ONCE)?))
+            let some = on_writer(store, move |store| Ok(store.bring_back(from, AT_ONCE)?))
                 .map_err(|failure| failure.context("cannot bring versions back"))?;
-            if back.is_empty() {
-                break;
+            if some.is_empty() {
+                return Ok(());
             }
-            brought_back += back.len() as u64;
-            bytes += back.iter().map(|version| version.size).sum::<u64>();
-            self.write(|written| {
-                for run in by_run(&back) {
-                    written.came_back(run.since_micros, run.removed);
-                }
-            })?;
+            count(back, &some);
         }
-        let mut gone = 0;
-        self.write(|written| {
-            gone = written.gone_since(from);
-            written.removals.retain(|removal| removal.since_micros < from);
-        })?;
-        tracing::info!(%set, brought_back, bytes, gone, "removed versions were brought back");
-        Ok(Undone { set: set.to_string(), brought_back, bytes, gone })
     }
 
     /// Notes what a run removed, if it did.
@@ -82,7 +91,7 @@ pub fn can_come_back(store: &SetStore) -> Outcome<Vec<CanComeBack>> {
         return Ok(vec![]);
     }
     let now = now(store)?;
-    let run = |(since, versions, bytes): (u64, u64, u64)| {
+    let run = |(since, versions, bytes): OfRun| {
         let left = since.saturating_add(ASIDE_MICROS).saturating_sub(now.running_micros);
         let until = now.clock.plus_micros(i64::try_from(left).unwrap_or(i64::MAX));
         CanComeBack { versions, bytes, until: until.to_string() }
@@ -90,24 +99,16 @@ pub fn can_come_back(store: &SetStore) -> Outcome<Vec<CanComeBack>> {
     Ok(runs.into_iter().map(run).collect())
 }
 
-/// Returns the runs since `from_micros` of which something is aside: when each began, with versions and bytes.
-fn runs(store: &SetStore, from_micros: u64) -> Outcome<Vec<(u64, u64, u64)>> {
+/// Returns the runs since `from_micros` of which something is aside, oldest first.
+fn runs(store: &SetStore, from_micros: u64) -> Outcome<Vec<OfRun>> {
     let reader = store.reader();
-    let mut runs: Vec<(u64, u64, u64)> = Vec::new();
+    let mut runs = Vec::new();
     let mut last: Option<Aside> = None;
     loop {
         let view = reader.view().map_err(read_failure)?;
         let some = view.aside(from_micros, last.as_ref(), COUNTED_AT_ONCE).map_err(read_failure)?;
         drop(view);
-        for aside in &some {
-            match runs.last_mut() {
-                Some((since, versions, bytes)) if *since == aside.since_micros => {
-                    *versions += 1;
-                    *bytes = bytes.saturating_add(aside.size);
-                }
-                _ => runs.push((aside.since_micros, 1, aside.size)),
-            }
-        }
+        count(&mut runs, &some);
         match some.last() {
             Some(aside) => last = Some(*aside),
             None => return Ok(runs),
@@ -115,16 +116,20 @@ fn runs(store: &SetStore, from_micros: u64) -> Outcome<Vec<(u64, u64, u64)>> {
     }
 }
 
-/// Returns of which runs versions came back, and how many of each.
-fn by_run(back: &[Aside]) -> impl Iterator<Item = Removal> + '_ {
-    let of_run = back.chunk_by(|one, next| one.since_micros == next.since_micros);
-    of_run.map(|of_run| Removal {
-        since_micros: of_run[0].since_micros,
-        removed: of_run.len() as u64,
-    })
+/// Adds versions, oldest first, to what was counted of their runs.
+fn count(runs: &mut Vec<OfRun>, some: &[Aside]) {
+    for aside in some {
+        match runs.last_mut() {
+            Some((since, versions, bytes)) if *since == aside.since_micros => {
+                *versions += 1;
+                *bytes = bytes.saturating_add(aside.size);
+            }
+            _ => runs.push((aside.since_micros, 1, aside.size)),
+        }
+    }
 }
 
-fn would_come_back(set: &str, all: bool, runs: &[(u64, u64, u64)]) -> Failure {
+fn would_come_back(set: &str, all: bool, runs: &[OfRun]) -> Failure {
     let versions = runs.iter().map(|(_, versions, _)| versions).sum();
     let bytes = runs.iter().map(|(_, _, bytes)| bytes).fold(0_u64, |a, b| a.saturating_add(*b));
     let what = if all { "" } else { ", what the last run removed" };

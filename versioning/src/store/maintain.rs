@@ -39,7 +39,7 @@ const BLOCKS_PER_STEP: usize = 512;
 const ROWS_PER_STEP: usize = 20_000;
 
 /// The most bytes of rows in one record of our own, but for a single row.
-pub(super) const OWN_RECORD_BYTES: usize = 1024 * 1024;
+const OWN_RECORD_BYTES: usize = 1024 * 1024;
 
 /// The rows that one step looks at for content to move out of packs.
 const MOVE_ROWS_PER_STEP: usize = 4096;
@@ -102,7 +102,7 @@ impl Store {
         self.keep_reserve();
         self.sync()?;
         let free = self.disk.free_bytes()?;
-        let short = free < self.options.reserve_bytes;
+        let short = self.is_short()?;
         let log = self.housekeeping.snapshot.is_some()
             || (self.log_has_doubled() && free >= self.snapshot_room());
         // Where space is short, what gives some and needs none comes first.
@@ -122,8 +122,8 @@ impl Store {
         if std::mem::take(&mut self.housekeeping.look_at_packs) && self.empty_packs()? {
             return Ok(true);
         }
-        // All that went before has given its space back, and that was not enough.
-        if short && self.let_go(Which::Oldest)? {
+        // What went before has given its space back just now, and that was not enough.
+        if self.is_short()? && self.let_go(Which::Oldest)? {
             return Ok(true);
         }
         if log {
@@ -138,8 +138,13 @@ impl Store {
 
     /// Has the packs looked at soon where space is short: something was removed.
     pub(super) fn removed_something(&mut self) -> Result<(), StoreError> {
-        self.housekeeping.look_at_packs |= self.disk.free_bytes()? < self.options.reserve_bytes;
+        self.housekeeping.look_at_packs |= self.is_short()?;
         Ok(())
+    }
+
+    /// Tells whether less is free than changes leave.
+    fn is_short(&self) -> Result<bool, StoreError> {
+        Ok(self.disk.free_bytes()? < self.options.reserve_bytes)
     }
 
     /// Returns how much must be free before a snapshot of the log is begun, in bytes.
@@ -173,7 +178,7 @@ impl Store {
             }
         }
         // What is moved takes space until all of it has moved: one pack, the emptiest, where there is little.
-        let short = self.disk.free_bytes()? < self.options.reserve_bytes;
+        let short = self.is_short()?;
         let packs = mostly_dead.into_iter().take(if short { 1 } else { usize::MAX });
         let packs: BTreeSet<u64> = packs.map(|(_, pack)| pack).collect();
         if packs.is_empty() {

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 use keepshare_base::{CommitId, FileId};
 
-use super::{Room, Store, maintain::OWN_RECORD_BYTES};
+use super::{Room, Store};
 use crate::{
     CommitError, Refusal, StoreError,
     index::{IndexError, Rows, Table, aside, files, names, values},
@@ -21,6 +21,9 @@ pub const ASIDE_MICROS: u64 = 86_400_000_000;
 
 /// The most versions that are brought back, or let go of, in one step.
 const VERSIONS_PER_STEP: usize = 500;
+
+/// The rows that one step looks at, in bytes, but for a single one more.
+const BYTES_PER_STEP: usize = 1024 * 1024;
 
 /// What of that which is aside is let go of.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -56,7 +59,9 @@ impl Store {
         versions: &[(FileId, CommitId)],
     ) -> Result<Vec<Aside>, CommitError> {
         self.check_writable(Room::Reserve)?;
-        let (mut going, mut out) = (Vec::new(), Vec::new());
+        // A set without changes has nothing else that says from where its running time goes on when it is opened again.
+        let arrival = now.into().clock;
+        let (mut going, mut out) = (Vec::new(), vec![Row::Clock { arrival }]);
         for (file, commit) in versions.iter().copied() {
             let value = self.asked(|rows| may_go(rows, file, commit))?;
             let Some(value) = value.filter(|value| !value.body.is_gone()) else { continue };
@@ -67,9 +72,6 @@ impl Store {
         if going.is_empty() {
             return Ok(going);
         }
-        // A set without changes has nothing else that says from where its running time goes on when it is opened again.
-        let arrival = now.into().clock;
-        out.push(Row::Clock { arrival });
         self.append_own(&out)?;
         self.clock_alarm = self.clock.note(arrival).or(self.clock_alarm);
         self.removed_something()?;
@@ -164,7 +166,8 @@ fn gone(at: CommitId, file: FileId, commit: CommitId, value: FileValue) -> Vec<R
     [Row::File { at: commit, file, value }].into_iter().chain(sweep).collect()
 }
 
-/// Returns states that are aside since one of these times, oldest first: so many at most, and no more than a short record has room for.
+/// Returns states that are aside since one of these times, oldest first: so many at most, and about as
+/// many bytes as a step looks at.
 fn some_aside(
     rows: &impl Rows,
     since: RangeInclusive<u64>,
@@ -172,7 +175,7 @@ fn some_aside(
 ) -> Result<Vec<(Aside, FileValue)>, IndexError> {
     let (mut some, mut bytes) = (Vec::new(), 0);
     for aside in aside::list(rows, *since.start(), None, limit)? {
-        if !since.contains(&aside.since_micros) || bytes > OWN_RECORD_BYTES {
+        if !since.contains(&aside.since_micros) || bytes > BYTES_PER_STEP {
             break;
         }
         let value = files::exactly(rows, aside.file, aside.commit)?;

@@ -327,6 +327,30 @@ fn a_short_disk_takes_what_is_aside() {
     assert_eq!(rig.content(NOW, "f"), b"now");
 }
 
+/// What was dead already is given back first: nothing has to go for that.
+#[test]
+fn a_short_disk_takes_nothing_that_is_not_needed() {
+    let disk = SimDisk::new();
+    let mut rig = Rig::on(disk.clone());
+    let options = StoreOptions { reserve_bytes: 16 << 20, ..options() };
+    (rig.store, _) = Store::open(Arc::new(disk.clone()), options).unwrap();
+    let mut dead = vec![];
+    for i in 0..130_u64 {
+        let file = rig.add(ROOT, "f", &bytes(i, 600 * 1024));
+        dead.push((file, rig.store.latest()));
+        rig.apply(edit().gone(ROOT, "f"));
+    }
+    let file = rig.add(ROOT, "kept", &bytes(1, 3000));
+    let version = (file, rig.store.latest());
+    rig.apply(edit().whole(file, b"now", true));
+    let aside = rig.set_aside(&[version]);
+    disk.set_capacity(Some(disk.used_bytes() + (2 << 20)));
+    rig.store.expire(&dead).unwrap();
+    while rig.store.maintain().unwrap() {}
+    assert!(disk.free_bytes().unwrap() > 16 << 20, "{} free", disk.free_bytes().unwrap());
+    assert_eq!(rig.aside(), aside);
+}
+
 /// Removal and undo work where there is no space for anything else.
 #[test]
 fn a_full_disk_takes_a_removal_and_an_undo() {

@@ -149,6 +149,10 @@ impl Run {
         assert_eq!(gone, versions);
         self.removed(|memory, at| memory.set_aside(at, since, &versions));
         assert_eq!(self.rig.store.set_aside(now, since, &versions).unwrap(), [], "twice");
+        if self.dice.below(2) == 0 {
+            self.sync();
+            versions.into_iter().for_each(|(file, at)| self.check_file_at(file, at));
+        }
     }
 
     /// Brings back some of what is aside.
@@ -174,9 +178,6 @@ impl Run {
         let at = self.rig.store.latest();
         remember(&mut self.memory, at);
         self.masters.push((at, self.rig.master.clone()));
-        if self.dice.below(2) == 0 {
-            self.sync();
-        }
     }
 
     /// Does so many steps of housekeeping at most, which let go of nothing but what is aside for a day.
@@ -266,7 +267,12 @@ impl Run {
     }
 
     fn check_file(&mut self, at: CommitId) {
-        let Some(file) = self.memory.some_file(&mut self.dice) else { return };
+        if let Some(file) = self.memory.some_file(&mut self.dice) {
+            self.check_file_at(file, at);
+        }
+    }
+
+    fn check_file_at(&mut self, file: FileId, at: CommitId) {
         let got = self.rig.view().file(file, at).unwrap();
         let want = self.memory.file(file, at);
         let commits = (got.as_ref().map(|got| got.commit), want.map(|want| want.at));
