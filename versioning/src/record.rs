@@ -87,7 +87,7 @@ pub(crate) enum Body {
         since_micros: u64,
         /// What it was; nothing that is gone.
         #[serde(deserialize_with = "there")]
-        was: Box<Body>,
+        was: Box<Self>,
     },
 }
 
