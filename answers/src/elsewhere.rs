@@ -56,7 +56,7 @@ impl Elsewhere {
 
     /// Has a version that another station gives out written in its place here, by the master itself. Blocks.
     pub(crate) fn restore(&self, when: &str, user: &str) -> Outcome<Restored> {
-        let question = Export { place: self.place(), when: when.to_owned() };
+        let question = Export { place: self.place(), when: when.to_owned(), content: true };
         let not_understood = || {
             Failure::new(Code::Failed, "another station answered in a way that is not understood")
                 .hint("nothing was changed; --to DIR restores elsewhere")

@@ -11,7 +11,7 @@ use keepshare_control::{
     router::Answers,
 };
 use keepshare_host::{accounts::MachineAccounts, clock};
-use keepshare_namespace::{Pattern, Who};
+use keepshare_namespace::{Exported, Pattern, Who};
 use keepshare_sets::replica::Replica;
 use keepshare_versioning::names;
 
@@ -77,18 +77,21 @@ impl Answers<Export> for StationAnswers {
     fn answer(
         &self,
         caller: &Caller,
-        Export { place, when }: Export,
+        Export { place, when, content }: Export,
         reply: &mut Reply,
     ) -> Outcome<()> {
         let (replica, path) = match self.find(caller, &place)? {
             Kept::Here(replica, path) => (replica, path),
             Kept::Elsewhere(there) => {
-                return there.ask(&Export { place: there.place(), when }, reply).map(drop);
+                return there.ask(&Export { place: there.place(), when, content }, reply).map(drop);
             }
         };
         let catalog = replica.catalog();
         let then = catalog.at(who(caller), &path, &when)?;
-        let sent = catalog.export(who(caller), (&path, &then), reply);
+        if !content {
+            return catalog.export(who(caller), (&path, &then), Exported::Entries, reply);
+        }
+        let sent = catalog.export(who(caller), (&path, &then), Exported::Content, reply);
         self.audit(
             AuditEvent::Export,
             caller,

@@ -2,6 +2,7 @@
 //!
 //! Every command here is real: one that is not built does not exist. What the commands do is in `commands`.
 
+pub(crate) mod diff;
 mod examples;
 pub(crate) mod point;
 pub(crate) mod retention;
@@ -72,7 +73,7 @@ pub(crate) enum Command {
     /// Say who may log in
     #[command(subcommand)]
     User(User),
-    /// Log in at a station: opens versions, show, find and restore for you there, and gets what mounting the drive takes
+    /// Log in at a station: opens versions, show, diff, find and restore for you there, and gets what mounting the drive takes
     #[command(after_help = LOGIN_EXAMPLES)]
     Login(Login),
     /// End a login and forget its secret: what is mounted with it ends, too
@@ -101,6 +102,9 @@ pub(crate) enum Command {
     /// Write a file as it was to standard output; list a folder as it was
     #[command(after_help = SHOW_EXAMPLES)]
     Show(Show),
+    /// Compare two states of a file or a folder, or two of them
+    #[command(after_help = DIFF_EXAMPLES)]
+    Diff(diff::Diff),
     /// Bring back a file or a folder as it was
     #[command(after_help = RESTORE_EXAMPLES)]
     Restore(Restore),

@@ -13,10 +13,11 @@ use crate::{
     asked::{config_path, set_of, station, station_or_login},
     cli::{self, Cli, Command, Session, Set, Token, User, point::Point, retention::Retention},
     output::Screen,
-    place::{parse_place, parse_place_maybe_time, parse_place_time},
+    place::{parse_place, parse_place_maybe_time, parse_place_time, parse_two},
 };
 
 mod demo;
+mod diff;
 mod find;
 mod history;
 mod login;
@@ -98,6 +99,15 @@ pub(crate) fn execute(cli: Cli, screen: &Screen) -> Outcome<()> {
             let (place, when) = parse_place_maybe_time(&options.path)?;
             let station = station_or_login(&global, set_of(&place))?;
             history::show(&station, Show { place, when }, &options.path, screen)
+        }
+        Command::Diff(options) => {
+            let [then, now] = parse_two(&options.then, options.now.as_deref())?;
+            let station = station_or_login(&global, set_of(&then.place))?;
+            let other = match set_of(&then.place) == set_of(&now.place) {
+                true => station.clone(),
+                false => station_or_login(&global, set_of(&now.place))?,
+            };
+            diff::diff([(station, then), (other, now)], &options, screen)
         }
         Command::Restore(options) => {
             let (place, when) = parse_place_time(&options.path)?;

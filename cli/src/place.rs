@@ -30,11 +30,85 @@ pub(crate) fn parse_place(text: &OsStr) -> Outcome<Location> {
 
 /// Reads `PATH@TIME`; the time is given back as it was typed, the station's zone makes it a moment.
 pub(crate) fn parse_place_time(text: &OsStr) -> Outcome<(Location, String)> {
-    if let Some((path, point)) = split_path_point(text.as_bytes()) {
-        return Ok((parse_place(OsStr::from_bytes(path))?, format!("{POINT}{point}")));
+    let (path, when) = split_time(text.as_bytes())?;
+    Ok((parse_place(OsStr::from_bytes(path))?, when))
+}
+
+/// Reads `PATH@TIME` or `PATH`, which means the present state.
+pub(crate) fn parse_place_maybe_time(text: &OsStr) -> Outcome<(Location, String)> {
+    let (path, when) = split_maybe_time(text.as_bytes())?;
+    Ok((parse_place(OsStr::from_bytes(path))?, when))
+}
+
+/// A path at a time, and how it was typed.
+#[derive(Debug)]
+pub(crate) struct Typed {
+    /// Which path.
+    pub(crate) place: Location,
+    /// As of when.
+    pub(crate) when: String,
+    /// The path, as it was typed.
+    pub(crate) path: OsString,
+}
+
+impl Typed {
+    /// Returns `PATH@TIME`.
+    pub(crate) fn text(&self) -> String {
+        format!("{}@{}", self.path.to_string_lossy(), self.when)
     }
-    let shown = text.to_string_lossy();
-    let (path, _) = split_path_time(text.as_bytes()).ok_or_else(|| {
+}
+
+/// Reads two states: `PATH@TIME` or `PATH` each. The second may be `@TIME` of the first one's path, which is at present where there
+/// is no second.
+pub(crate) fn parse_two(then: &OsStr, now: Option<&OsStr>) -> Outcome<[Typed; 2]> {
+    let (path, when) = match now {
+        Some(_) => split_maybe_time(then.as_bytes())?,
+        // There is nothing else that it can be compared with.
+        None => split_time(then.as_bytes())?,
+    };
+    let now = match now.map(OsStr::as_bytes) {
+        None => (path.to_vec(), LATEST.to_owned()),
+        Some(time) if time.starts_with(b"@") => {
+            let whole = [path, time].concat();
+            let (same, when) = split_time(&whole)?;
+            if same != path {
+                let shown = String::from_utf8_lossy(time);
+                let failure = Failure::usage(format!("'{shown}' is not one time"));
+                return Err(failure.hint(format!("a file of this name is written './{shown}'")));
+            }
+            (same.to_vec(), when)
+        }
+        Some(now) => {
+            let (path, when) = split_maybe_time(now)?;
+            (path.to_vec(), when)
+        }
+    };
+    Ok([typed(path, when)?, typed(&now.0, now.1)?])
+}
+
+fn typed(path: &[u8], when: String) -> Outcome<Typed> {
+    let path = OsStr::from_bytes(path);
+    Ok(Typed { place: parse_place(path)?, when, path: path.to_owned() })
+}
+
+/// The present state, as it is typed.
+const LATEST: &str = "latest";
+
+fn has_time(text: &[u8]) -> bool {
+    split_path_time(text).is_some() || split_path_point(text).is_some()
+}
+
+fn split_maybe_time(text: &[u8]) -> Outcome<(&[u8], String)> {
+    if has_time(text) { split_time(text) } else { Ok((text, LATEST.to_owned())) }
+}
+
+/// Splits `PATH@TIME`.
+fn split_time(text: &[u8]) -> Outcome<(&[u8], String)> {
+    if let Some((path, point)) = split_path_point(text) {
+        return Ok((path, format!("{POINT}{point}")));
+    }
+    let shown = String::from_utf8_lossy(text);
+    let (path, _) = split_path_time(text).ok_or_else(|| {
         let error = match shown.rsplit_once('@') {
             Some((_, time)) => format!("'{time}' is not a time or a version"),
             None => format!("'{shown}' says no time: write PATH@TIME"),
@@ -48,18 +122,9 @@ pub(crate) fn parse_place_time(text: &OsStr) -> Outcome<(Location, String)> {
             _ => Failure::usage(error).hint(WHEN_HINT),
         }
     })?;
-    let typed = &text.as_bytes()[path.len()..];
+    let typed = &text[path.len()..];
     let typed = typed.strip_prefix(b"@").unwrap_or(typed);
-    Ok((parse_place(OsStr::from_bytes(path))?, String::from_utf8_lossy(typed).into_owned()))
-}
-
-/// Reads `PATH@TIME` or `PATH`, which means the present state.
-pub(crate) fn parse_place_maybe_time(text: &OsStr) -> Outcome<(Location, String)> {
-    let bytes = text.as_bytes();
-    match split_path_time(bytes).is_some() || split_path_point(bytes).is_some() {
-        true => parse_place_time(text),
-        false => Ok((parse_place(text)?, "latest".to_owned())),
-    }
+    Ok((path, String::from_utf8_lossy(typed).into_owned()))
 }
 
 /// Splits `PATH@point:NAME`; a point's name has no `@` and no slash.
@@ -159,5 +224,25 @@ mod tests {
         let when = |text: &str| parse_place_maybe_time(OsStr::new(text)).unwrap().1;
         assert_eq!((when("a:b").as_str(), when("a:mail@home").as_str()), ("latest", "latest"));
         assert_eq!(when("a:b@2h"), "2h");
+    }
+
+    #[test]
+    fn two_states_are_of_one_path_or_of_two() {
+        let read = |then: &str, now: Option<&str>| {
+            let two = parse_two(OsStr::new(then), now.map(OsStr::new))?;
+            Ok(two.map(|typed| typed.text()).join(" "))
+        };
+        let text =
+            |then, now| read(then, now).unwrap_or_else(|failure: Failure| panic!("{failure}"));
+        assert_eq!(text("a:b@2h", None), "a:b@2h a:b@latest");
+        assert_eq!(text("a:b@2h", Some("@1h")), "a:b@2h a:b@1h");
+        assert_eq!(text("a:b", Some("@point:x")), "a:b@latest a:b@point:x");
+        assert_eq!(text("a:b@point:x", Some("a:c@home")), "a:b@point:x a:c@home@latest");
+        assert_eq!(text("a:b@", Some("@1h")), "a:b@@latest a:b@@1h");
+        for (then, now) in [("a:b", None), ("a:b@2h", Some("@sometime")), ("a:b@2h", Some("@x@1h"))]
+        {
+            let failure = read(then, now).unwrap_err();
+            assert!(failure.hint.is_some() && failure.code as u8 == 2, "{then} {now:?}: {failure}");
+        }
     }
 }

@@ -131,7 +131,8 @@ pub struct Show {
     pub when: String,
 }
 
-/// A file, or a folder with everything below: entries, parents first, each with its content behind it.
+/// A file, or a folder with everything below: entries, parents first and each folder's in the order of their names' bytes, each
+/// with its content behind it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Export {
@@ -139,6 +140,15 @@ pub struct Export {
     pub place: Location,
     /// As of when, as typed.
     pub when: String,
+    /// Whether content is wanted; without it the entries come alone. Where it is, nothing is said: a station of before knows no
+    /// such field.
+    #[serde(default = "is_wanted", skip_serializing_if = "Clone::clone")]
+    pub content: bool,
+}
+
+/// Says what is meant where nothing is said.
+fn is_wanted() -> bool {
+    true
 }
 
 /// Names that are or were in the sets kept here.

@@ -23,7 +23,7 @@ use keepshare_control::{
     caller::{Caller, User},
     client::{Client, Dial, Dialling, Piece, Wire},
     question::Question,
-    questions::{self, ALL, Show, Status, TokenList, Zone},
+    questions::{self, ALL, Export, Show, Status, TokenList, Zone},
     router::{Answers, Asked, QUESTION_BYTES_MAX},
     socket::Socket,
 };
@@ -234,6 +234,20 @@ fn a_station_that_is_not_there_is_unavailable() {
     let failure = station.ask_one(&Status {}).err().unwrap();
     assert_eq!(failure.code, Code::Unavailable);
     assert!(failure.hint.is_some());
+}
+
+/// A command and a station of two ages understand each other where nothing new is asked.
+#[test]
+fn an_export_says_only_what_it_leaves_out() {
+    let place = questions::Location::Local(b"/x".to_vec());
+    let said = |content| {
+        let question = Export { place: place.clone(), when: "latest".into(), content };
+        serde_json::to_value(question).unwrap()
+    };
+    let (with, without) = (said(true), said(false));
+    assert!(with.get("content").is_none() && without["content"] == false, "{with} {without}");
+    let read = |value| serde_json::from_value::<Export>(value).unwrap().content;
+    assert!(read(with) && !read(without));
 }
 
 /// Whoever writes a program against the page must find every question there, and none that is not answered.

@@ -147,7 +147,7 @@ pub struct Shown {
 /// Where the content of something shown is.
 #[derive(Debug)]
 pub enum Content {
-    /// It comes next; all that is no file has none. After a listing it is not told.
+    /// It comes next; all that is no file has none. After a listing, and where entries alone are wanted, it is not told.
     Follows,
     /// It came under another name.
     SameAs(Vec<Name>),
@@ -167,6 +167,15 @@ pub enum Missing {
     /// It cannot be read.
     #[error(transparent)]
     Unreadable(ReadError),
+}
+
+/// What is given out of everything below a folder.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Exported {
+    /// Entries, each with its content.
+    Content,
+    /// Entries alone.
+    Entries,
 }
 
 /// Content that is no version yet.

@@ -34,8 +34,8 @@ mod windows;
 
 pub use answer::{Access, Attributes, Cookie, Denial, Found, LISTED_MAX, Listed, Listing, Room};
 pub use asking::{
-    AskError, Asking, Content, FoundPath, Interrupted, Missing, PathThen, PathVersion, Pattern,
-    PatternError, Restorable, Shown, Taker, Uncut,
+    AskError, Asking, Content, Exported, FoundPath, Interrupted, Missing, PathThen, PathVersion,
+    Pattern, PatternError, Restorable, Shown, Taker, Uncut,
 };
 pub use config::{ShareConfig, ShareId, Show};
 pub use node::{NameHash, Node, PastMoment};

@@ -11,8 +11,8 @@ use keepshare_control::{
 };
 use keepshare_host::clock;
 use keepshare_namespace::{
-    AskError, Asking, Content, FoundPath, Interrupted, PathThen, PathVersion, Pattern, Restorable,
-    Share, Shown, Taker, Who,
+    AskError, Asking, Content, Exported, FoundPath, Interrupted, PathThen, PathVersion, Pattern,
+    Restorable, Share, Shown, Taker, Who,
 };
 use keepshare_versioning::{
     PointInfo, ReadError, names,
@@ -104,9 +104,10 @@ impl Catalog {
         &self,
         who: Who<'_>,
         (path, then): (&SetPath, &PathThen),
+        with: Exported,
         reply: &mut Reply,
     ) -> Outcome<()> {
-        let sent = self.ask(who).export(then, &mut Sent(reply));
+        let sent = self.ask(who).export(then, with, &mut Sent(reply));
         sent.map_err(|stopped| self.stopped(path, stopped))
     }
 

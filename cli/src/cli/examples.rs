@@ -78,6 +78,15 @@ pub(super) const SHOW_EXAMPLES: &str = "Examples:
   keepshare show projects:plan/report.txt@v1.1.42-7 > report-then.txt
   keepshare show projects:plan@2026-11-20_15.32";
 
+pub(super) const DIFF_EXAMPLES: &str = "Examples:
+  keepshare diff projects:plan/report.txt@yesterday
+  keepshare diff projects:plan/report.txt@v1.1.42-7 @2h -U 10
+  keepshare diff projects:plan@point:before-upgrade
+  keepshare diff projects:plan@monday projects:plan-new --json
+
+The exit code is 0 whether they differ or not; with --exit-code it is 1 where they do. Two texts are shown line by line, other
+files in a line, and of two folders all that is different in them.";
+
 pub(super) const RESTORE_EXAMPLES: &str = "Examples:
   keepshare restore projects:plan/report.docx@2h
   keepshare restore projects:plan@2026-11-20 --to /tmp/plan-then

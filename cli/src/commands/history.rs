@@ -127,7 +127,7 @@ pub(crate) fn show(station: &Client, question: Show, path: &OsStr, screen: &Scre
 }
 
 /// Says that what follows an `@` was taken for a part of the name, where nothing has that name.
-fn hint_no_time(failure: Failure, path: &OsStr) -> Failure {
+pub(super) fn hint_no_time(failure: Failure, path: &OsStr) -> Failure {
     let shown = path.to_string_lossy();
     match shown.rsplit_once('@') {
         Some((_, time)) if failure.code == Code::NotFound && !time.contains('/') => {

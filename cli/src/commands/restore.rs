@@ -68,7 +68,7 @@ fn restore_to(
     force: bool,
     screen: &Screen,
 ) -> Outcome<()> {
-    let mut answer = station.ask(&Export { place, when })?;
+    let mut answer = station.ask(&Export { place, when, content: true })?;
     let bar = screen.bar();
     let mut out: Option<Extractor> = None;
     let mut received = 0_u64;

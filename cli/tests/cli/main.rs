@@ -3,6 +3,7 @@
 mod attacks;
 mod commands;
 mod damage;
+mod diff;
 mod office;
 mod points;
 mod recovery;

@@ -137,6 +137,10 @@ fn a_user_asks_from_a_desk_without_a_station() -> Result<()> {
     ensure!(shown.out == b"first", "{shown:?}");
     let found = desk.types("", &["find", "a.txt"])?.ok()?.json()?;
     ensure!(found[0]["path"] == "a.txt", "{found}");
+    let told = desk.types("", &["diff", &format!("demo:a.txt@{first}")])?.ok()?.json()?;
+    ensure!(told["equal"] == false && told["size_to"] == 6, "{told}");
+    let told = desk.types("", &["diff", "demo:@now", "@latest"])?.ok()?.json()?;
+    ensure!(!told.to_string().contains("plan"), "what is closed is in no comparison: {told}");
     let out = stage.scratch.join("out");
     let to = out.to_string_lossy().into_owned();
     desk.types("", &["restore", &format!("demo:a.txt@{first}"), "--to", &to])?.ok()?;
@@ -153,6 +157,8 @@ fn a_user_asks_from_a_desk_without_a_station() -> Result<()> {
         ensure!(same(&closed) == same(&nothing), "{closed:?} {nothing:?}");
     }
     ensure!(desk.types("", &["find", "plan"])?.code == Some(3), "it is not found either");
+    let closed = desk.types("", &["diff", "demo:closed/plan.txt@latest", "demo:a.txt"])?;
+    ensure!(closed.code == Some(3), "{closed:?}");
     // What is an admin's is refused, and another set does not exist.
     ensure!(desk.types("", &["versions", "other:a.txt"])?.code == Some(3));
 

@@ -7,7 +7,7 @@ use keepshare_versioning::{FileState, HistoryEntry, NameAt, names};
 
 use crate::{AskError, Denial, question::Question, rights::Want};
 
-use super::{Asking, Content, Interrupted, Missing, PathThen, Shown, Taker, Uncut};
+use super::{Asking, Content, Exported, Interrupted, Missing, PathThen, Shown, Taker, Uncut};
 
 /// How much content is read and given out at once.
 const READ_BYTES: usize = 512 * 1024;
@@ -69,17 +69,19 @@ impl Asking<'_> {
         }
     }
 
-    /// Gives out what was found with everything below it, parents first.
+    /// Gives out what was found with everything below it, parents first, and each folder's in the order of their names.
     pub fn export<T: Taker>(
         &self,
         then: &PathThen,
+        with: Exported,
         taker: &mut T,
     ) -> Result<(), Interrupted<T::Error>> {
         let mut linked = HashMap::new();
         let mut path: Vec<Name> = then.name.iter().cloned().collect();
         // What is open is one page of each folder on the way down.
         let mut open: Vec<Open> = Vec::new();
-        open.extend(self.export_one(&then.state, then.commit, &path, &mut linked, taker)?);
+        let top = (&then.state, then.commit, with);
+        open.extend(self.export_one(top, &path, &mut linked, taker)?);
         while let Some(Open { folder, page, after, is_last }) = open.last_mut() {
             let Some((name, held)) = page.next() else {
                 if *is_last {
@@ -95,7 +97,7 @@ impl Asking<'_> {
             path.push(name);
             let below = match held {
                 Held::State(state) => {
-                    self.export_one(&state, then.commit, &path, &mut linked, taker)?
+                    self.export_one((&state, then.commit, with), &path, &mut linked, taker)?
                 }
                 Held::Unfinished(_) => {
                     take(taker, self.held(path.clone(), &held)?)?;
@@ -115,8 +117,7 @@ impl Asking<'_> {
     /// Gives out one thing, and returns it where it is a folder that can be gone through.
     fn export_one<T: Taker>(
         &self,
-        state: &FileState,
-        commit: CommitId,
+        (state, commit, with): (&FileState, CommitId, Exported),
         path: &[Name],
         linked: &mut HashMap<FileId, Vec<Name>>,
         taker: &mut T,
@@ -132,7 +133,7 @@ impl Asking<'_> {
                 let (folder, page) = (state.file, Vec::new().into_iter());
                 return Ok(may_list.then_some(Open { folder, page, after: None, is_last: false }));
             }
-            Kind::File => {}
+            Kind::File if with == Exported::Content => {}
             _ => {
                 take(taker, shown)?;
                 return Ok(None);

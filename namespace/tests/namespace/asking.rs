@@ -5,7 +5,8 @@ use std::convert::Infallible;
 use keepshare_auth::Principal;
 use keepshare_base::{Kind, SetPath, VersionId};
 use keepshare_namespace::{
-    AskError, Content, Denial, FoundPath, Interrupted, Missing, Pattern, Shown, Taker, Who,
+    AskError, Content, Denial, Exported, FoundPath, Interrupted, Missing, Pattern, Shown, Taker,
+    Who,
 };
 
 use crate::rig::*;
@@ -67,9 +68,13 @@ fn show(rig: &Rig, who: Who<'_>, text: &str, typed: &str) -> String {
 }
 
 fn export(rig: &Rig, who: Who<'_>, text: &str, typed: &str) -> String {
+    export_with(rig, who, Exported::Content, (text, typed))
+}
+
+fn export_with(rig: &Rig, who: Who<'_>, with: Exported, (text, typed): (&str, &str)) -> String {
     let mut told = Told::default();
     let ask = rig.share.ask(who, rig.now);
-    match ask.export(&ask.at(&path(text), typed).unwrap(), &mut told) {
+    match ask.export(&ask.at(&path(text), typed).unwrap(), with, &mut told) {
         Ok(()) => told.0.join(" "),
         Err(Interrupted::Asked(error)) => error_word(&error),
         Err(Interrupted::Taker(never)) => match never {},
@@ -379,6 +384,10 @@ fn an_export_has_what_a_copy_from_the_drive_has() {
         export(&rig, Who::User(&eve()), "dir", "latest"),
         "dir/ dir/blind shut dir/sub/ dir/sub/a=one dir/z again"
     );
+    let entries = |who| export_with(&rig, who, Exported::Entries, ("dir", "latest"));
+    let all = "dir/ dir/blind/ dir/blind/b= dir/shut/ dir/sub/ dir/sub/a= dir/sub/own= dir/z=";
+    assert_eq!(entries(Who::Admin), all);
+    assert_eq!(entries(Who::User(&eve())), "dir/ dir/blind shut dir/sub/ dir/sub/a= dir/z=");
 }
 
 /// A restore by path takes what a restore on the drive takes.
