@@ -16,7 +16,7 @@ use keepshare_control::{
     client::{Client, Piece},
     questions::{Fsck, Location, Show, Versions, Zone},
 };
-use keepshare_versioning::when::{WHEN_HINT, machine_zone, split_path_time};
+use keepshare_versioning::when::{POINT, WHEN_HINT, machine_zone, split_path_time};
 
 use crate::{
     cli,
@@ -130,7 +130,11 @@ pub(crate) fn show(station: &Client, question: Show, path: &OsStr, screen: &Scre
 pub(super) fn hint_no_time(failure: Failure, path: &OsStr) -> Failure {
     let shown = path.to_string_lossy();
     match shown.rsplit_once('@') {
-        Some((_, time)) if failure.code == Code::NotFound && !time.contains('/') => {
+        Some((_, time))
+            if failure.code == Code::NotFound
+                && !time.contains('/')
+                && !time.starts_with(POINT) =>
+        {
             match split_path_time(path.as_bytes()) {
                 Some(_) => failure,
                 None => failure.hint(format!("'{time}' is not a time; {WHEN_HINT}")),
