@@ -134,7 +134,7 @@ fn examples() -> Vec<(String, Vec<u8>)> {
         example(&Status {}),
         example(&Versions { place: place(), limit: 100 }),
         example(&Show { place: Location::Local(b"/srv/\xff".to_vec()), when: when() }),
-        example(&Export { place: place(), when: when() }),
+        example(&Export { content: true, place: place(), when: when() }),
         example(&Find { set: None, pattern: "*.docx".into(), deleted_only: true, limit: 9 }),
         example(&Restore { place: place(), when: when() }),
         example(&Passwd { old: secret(), new: secret() }),
