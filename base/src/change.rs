@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ContentHash, Event, FileId, Kind, Meta, MetaError, Name, OriginId, Position, RequestId, Stamp,
-    VersionId,
+    VersionId, point::PointRow,
 };
 
 /// The most content one change carries, in bytes. Longer content comes in several changes, the last of which cuts.
@@ -29,7 +29,7 @@ pub const FILES_PER_CHANGE_MAX: usize = 1024;
 const EXTENTS_MAX: usize = 8192;
 
 /// The longest user name or point name, in bytes.
-const LABEL_BYTES_MAX: usize = 256;
+pub(crate) const LABEL_BYTES_MAX: usize = 256;
 
 /// The largest size of a file, in bytes (what every file system of ours can hold).
 const SIZE_MAX: u64 = 1 << 53;
@@ -165,78 +165,6 @@ pub struct Made {
     pub stamp: Stamp,
     /// Who brought the state, where the origin knew.
     pub user: Option<String>,
-}
-
-/// How consistent a point is.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
-pub enum PointKind {
-    /// The applications were told and had written everything.
-    App,
-    /// As after a crash at that moment.
-    Crash,
-}
-
-/// A named moment of the whole set.
-#[derive(Clone, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
-pub struct Point {
-    /// What it is called.
-    pub name: String,
-    /// How consistent it is.
-    pub kind: PointKind,
-}
-
-/// What a change says of points: makes one, or says of one that was made before for how long it stays.
-///
-/// A station counts spans from when it takes the change in, by the set's running time there. What would make it keep a point for a
-/// shorter time, it does a day later ([`POINT_NOTICE_MICROS`]): a master that was taken over ends nothing at once.
-#[derive(Clone, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
-pub enum PointRow {
-    /// A point is right after this change.
-    Made {
-        /// What it is and what it is called.
-        point: Point,
-        /// For how long it stays, in microseconds; `None`: until it is removed.
-        lasts_micros: Option<u64>,
-    },
-    /// A point is held: until then it stays, whatever else was said of it.
-    Held {
-        /// The change that made it.
-        point: Position,
-        /// For how long, in microseconds; `None`: until it is released.
-        lasts_micros: Option<u64>,
-    },
-    /// A point is held no longer.
-    Released {
-        /// The change that made it.
-        point: Position,
-    },
-    /// A point is to go.
-    Removed {
-        /// The change that made it.
-        point: Position,
-    },
-}
-
-/// How long a point stays after its master said that it is to go, or is held no longer, in microseconds: a day.
-pub const POINT_NOTICE_MICROS: u64 = 86_400_000_000;
-
-impl PointRow {
-    /// Checks it as part of a change of this origin.
-    fn check(&self, origin: OriginId) -> Result<(), ChangeError> {
-        match self {
-            Self::Made { point, .. } if point.name.is_empty() => Err(ChangeError::Nameless),
-            Self::Made { point, .. } => {
-                limit("bytes in its point", point.name.len(), LABEL_BYTES_MAX)
-            }
-            Self::Held { point, .. } | Self::Released { point } | Self::Removed { point } => {
-                if point.origin == origin {
-                    Ok(())
-                } else {
-                    Err(ChangeError::Point(*point))
-                }
-            }
-        }
-    }
 }
 
 /// How a restore ended at the master.
@@ -521,7 +449,7 @@ fn own(file: FileId, origin: OriginId) -> Result<(), ChangeError> {
     }
 }
 
-fn limit(what: &'static str, got: usize, limit: usize) -> Result<(), ChangeError> {
+pub(crate) fn limit(what: &'static str, got: usize, limit: usize) -> Result<(), ChangeError> {
     if got <= limit {
         Ok(())
     } else {

@@ -15,14 +15,15 @@ mod ids;
 mod meta;
 mod names;
 mod parts;
+mod point;
 mod station;
 mod time;
 
 pub use access_list::{ACCESS_LIST_XATTR, DEFAULT_LIST_XATTR, mode_without_list};
 pub use change::{
     Change, ChangeError, Content, EXTENT_BYTES_MAX, Extent, FILES_PER_CHANGE_MAX, FileRow,
-    FilledChange, Made, NAMES_PER_CHANGE_MAX, NameRow, PAYLOAD_BYTES_MAX, POINT_NOTICE_MICROS,
-    Point, PointKind, PointRow, PresentFile, RestoreGround, RestoreOutcome, RestoreRow,
+    FilledChange, Made, NAMES_PER_CHANGE_MAX, NameRow, PAYLOAD_BYTES_MAX, PresentFile,
+    RestoreGround, RestoreOutcome, RestoreRow,
 };
 pub use counted::counted;
 pub use error::chain;
@@ -38,5 +39,6 @@ pub use meta::{
 };
 pub use names::{DEPTH_MAX, NAME_BYTES_MAX, Name, NameError, SetPath, escape_name, unescape_name};
 pub use parts::{PART_BYTES, PartHash, hash_part, merge_parts};
+pub use point::{POINT_NOTICE_MICROS, Point, PointKind, PointRow};
 pub use station::{AddressError, ClusterId, Role, Serial, StationAddress};
 pub use time::{FileTime, Stamp};

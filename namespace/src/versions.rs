@@ -274,12 +274,14 @@ impl Question<'_> {
         }
     }
 
-    /// Returns the point that is called so; the newest one of several.
+    /// Returns the point that is called so, if it is one alone.
     fn point_named(&self, text: &[u8]) -> Result<Option<NamedPoint>, Denial> {
         let is_it =
-            |point: &&NamedPoint| point.name.as_bytes() == text || point.shown.as_bytes() == text;
+            |point: &NamedPoint| point.name.as_bytes() == text || point.shown.as_bytes() == text;
         let points = self.points(|name| name.as_bytes() == text || may_be_shown_as(name, text))?;
-        Ok(self.named(points)?.iter().rev().find(is_it).cloned())
+        let mut meant = self.named(points)?.into_iter().filter(is_it);
+        let first = meant.next();
+        Ok(first.filter(|_| meant.next().is_none()))
     }
 
     /// Returns the newest points, oldest first, of them those whose names `which` picks.

@@ -157,6 +157,11 @@ impl Catalog {
                 Failure::not_found(format!("set {set} has no point '{name}'"))
                     .hint(format!("keepshare point list {set} lists those that it has"))
             }
+            AskError::SeveralPoints([one, other]) => {
+                let name = typed.strip_prefix(POINT).unwrap_or(typed);
+                Failure::usage(format!("set {set} has several points '{name}'"))
+                    .hint(format!("write which one is meant: {POINT}{one} or {POINT}{other}"))
+            }
             AskError::NeverThere { near } => {
                 let failure =
                     Failure::not_found(format!("{set}:{path} is not there and never was"));

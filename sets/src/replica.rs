@@ -148,7 +148,7 @@ impl Replica {
             sync,
             ..SetOptions::default()
         };
-        let retention = Arc::new(Retention::open(name, &dir, stopping.clone())?);
+        let retention = Arc::new(Retention::open(name, &dir, stopping.clone()));
         let store = SetStore::open(&dir, options)
             .with_context(|| format!("cannot open the set in {}", dir.display()))?;
         tracing::info!(set = %name, report = ?store.report(), "set opened");

@@ -7,7 +7,10 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError, TryLockError},
+    sync::{
+        Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -21,17 +24,14 @@ use keepshare_control::{
 };
 use keepshare_host::{clock, files};
 use keepshare_versioning::{
-    Aside, POINTS_MAX,
-    retention::{Candidate, Counts, Gone, Now, Policy, Review, Shown, history},
+    POINTS_MAX,
+    retention::{Candidate, Counts, Now, Policy, Review},
     set::SetStore,
 };
 
-use crate::{
-    asking::read_failure,
-    writer::{arrival, now, on_writer},
-};
+use crate::{asking::read_failure, writer::now};
 
-use self::written::{Removal, Written, read_written};
+use self::written::{Written, read_written};
 
 pub use self::{
     explain::{explain, path_of},
@@ -42,6 +42,7 @@ pub use self::{
 
 mod explain;
 mod kept;
+mod removing;
 mod undo;
 mod usage;
 mod written;
@@ -51,9 +52,6 @@ const FILE: &str = "retention.toml";
 
 /// How many names are gone through in one view: some milliseconds.
 const NAMES_PER_STEP: usize = 256;
-
-/// How many versions are removed between two changes that come: some milliseconds.
-const REMOVED_AT_ONCE: usize = 500;
 
 /// How much of the time a run rests, so that it takes a fourth of a core at most.
 const REST: u32 = 3;
@@ -78,11 +76,13 @@ const PART: u64 = 4;
 pub struct Retention {
     set: SetName,
     file: PathBuf,
-    written: Mutex<Written>,
+    written: Mutex<Outcome<Written>>,
     plan: Mutex<Option<Planned>>,
     usage: Usage,
     /// Held by whoever goes through the set.
     going: Mutex<()>,
+    /// Whoever goes through it is to end, since somebody wants back what it removes.
+    is_ending: AtomicBool,
     stopping: watch::Receiver<bool>,
 }
 
@@ -112,26 +112,31 @@ pub struct Standing {
 }
 
 impl Retention {
-    /// Opens that of a copy in its folder.
-    pub fn open(set: &SetName, dir: &Path, stopping: watch::Receiver<bool>) -> Outcome<Self> {
+    /// Opens that of a copy in its folder. Where what is written there cannot be read, the copy goes on, and nothing of it is thinned:
+    /// by no other policy either.
+    pub fn open(set: &SetName, dir: &Path, stopping: watch::Receiver<bool>) -> Self {
         let file = dir.join(FILE);
         let cannot = || format!("cannot read {}", file.display());
         let written = match std::fs::read_to_string(&file) {
-            Ok(text) => read_written(&text).map_err(|failure| failure.context(cannot()))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Written::default(),
-            Err(error) => return Err(anyhow::Error::new(error).context(cannot()).into()),
+            Ok(text) => read_written(&text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Written::default()),
+            Err(error) => Err(anyhow::Error::new(error).into()),
         };
-        // Rather than thin by another policy it does not open.
-        written.policy().map_err(|failure| failure.context(cannot()))?;
-        Ok(Self {
+        let written = written.and_then(|written| written.policy().map(|_| written));
+        let written = written.map_err(|failure: Failure| failure.context(cannot()));
+        if let Err(failure) = &written {
+            tracing::error!(%set, %failure, "versions are not thinned");
+        }
+        Self {
             set: set.clone(),
             file,
             written: Mutex::new(written),
             plan: Mutex::default(),
             usage: Usage::open(dir),
             going: Mutex::default(),
+            is_ending: AtomicBool::new(false),
             stopping,
-        })
+        }
     }
 
     /// Returns what the copy takes of its disk.
@@ -141,7 +146,7 @@ impl Retention {
 
     /// Returns how it stands.
     pub fn standing(&self) -> Outcome<Standing> {
-        let written = lock(&self.written).clone();
+        let written = lock(&self.written).clone()?;
         let policy = written.policy()?;
         Ok(Standing {
             is_set: written.policy.is_some(),
@@ -212,8 +217,8 @@ impl Retention {
     /// Removes what was planned and still goes. Blocks.
     pub fn apply(&self, store: &SetStore, id: &str) -> Outcome<Applied> {
         let again = || format!("keepshare retention plan {} makes a new one", self.set);
+        let _going = self.go()?;
         let policy = self.standing()?.policy;
-        let going = self.go()?;
         let planned = {
             let mut plan = lock(&self.plan);
             match &*plan {
@@ -242,7 +247,6 @@ impl Retention {
         let run = self.remove(store, (&policy, now), u64::MAX, |candidate| {
             planned.versions.binary_search(&(candidate.file, candidate.commit)).is_ok()
         })?;
-        drop(going);
         self.write(|written| {
             if !planned.versions.is_empty() {
                 written.applied = Some(policy.to_string());
@@ -276,8 +280,8 @@ impl Retention {
     }
 
     fn run_by_itself(&self, store: &SetStore) -> Outcome<RetentionRun> {
-        let Standing { policy, is_applied, .. } = self.standing()?;
         let _going = self.go()?;
+        let Standing { policy, is_applied, .. } = self.standing()?;
         let now = now(store)?;
         check_clock(store, now)?;
         let counts = self.review(store, (&policy, now), |_, _| Ok(()))?;
@@ -295,45 +299,22 @@ impl Retention {
         }
     }
 
-    /// Goes through the set and removes what goes and may, so much at most.
-    fn remove(
-        &self,
-        store: &SetStore,
-        (policy, now): (&Policy, Now),
-        at_most: u64,
-        may_go: impl Fn(&Candidate) -> bool,
-    ) -> Outcome<RetentionRun> {
-        let time = clock::now().to_string();
-        let (mut removed, mut bytes_freed) = (0, 0);
-        let done = self.review(store, (policy, now), |_, going| {
-            let going: Vec<&Candidate> =
-                going.iter().filter(|candidate| may_go(candidate)).collect();
-            for some in going.chunks(REMOVED_AT_ONCE) {
-                let left = usize::try_from(at_most - removed).unwrap_or(usize::MAX);
-                self.check_going_on(policy)?;
-                let some = still_going(store, (policy, now), &some[..some.len().min(left)])?;
-                let gone = set_aside(store, now.running_micros, &some)?;
-                removed += gone.len() as u64;
-                bytes_freed += gone.iter().map(|gone| gone.size).sum::<u64>();
-            }
-            Ok(())
-        });
-        // What went before a run broke off can be brought back as well.
-        self.note_removal(Removal { since_micros: now.running_micros, removed })?;
-        let counts = done?;
-        let kept = counts.kept.saturating_add(counts.gone).saturating_sub(removed);
-        tracing::info!(set = %self.set, kept, removed, bytes_freed, "versions were thinned");
-        Ok(RetentionRun { time, by_itself: true, kept, removed, bytes_freed, refused: None })
-    }
-
     /// Fails where a run is to end: the policy is another one, or the station stops.
     fn check_going_on(&self, policy: &Policy) -> Outcome<()> {
-        if *self.stopping.borrow() {
-            return Err(Failure::unavailable("the station is stopping"));
-        }
+        self.check_not_ending()?;
         if self.standing()?.policy != *policy {
             return Err(Failure::refused("the policy was changed meanwhile")
                 .hint("what was removed until then is removed; plan again"));
+        }
+        Ok(())
+    }
+
+    fn check_not_ending(&self) -> Outcome<()> {
+        if *self.stopping.borrow() {
+            return Err(Failure::unavailable("the station is stopping"));
+        }
+        if self.is_ending.load(Relaxed) {
+            return Err(Failure::refused("somebody wants back what was removed"));
         }
         Ok(())
     }
@@ -358,9 +339,7 @@ impl Retention {
                 return Ok(review.counts());
             }
             loop {
-                if *self.stopping.borrow() {
-                    return Err(Failure::unavailable("the station is stopping"));
-                }
+                self.check_not_ending()?;
                 let left = rest.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     break;
@@ -384,12 +363,12 @@ impl Retention {
 
     fn write(&self, change: impl FnOnce(&mut Written)) -> Outcome<()> {
         let mut written = lock(&self.written);
-        let mut next = written.clone();
+        let mut next = written.clone()?;
         change(&mut next);
         let text = toml::to_string(&next).map_err(anyhow::Error::new)?;
         files::write_synced(&self.file, text.as_bytes(), 0o600)
             .with_context(|| format!("cannot write {}", self.file.display()))?;
-        *written = next;
+        *written = Ok(next);
         Ok(())
     }
 }
@@ -407,39 +386,6 @@ fn why_not(counts: &Counts, is_applied: bool) -> Option<String> {
     } else {
         None
     }
-}
-
-/// Returns those of which the history that showed them as deleted still lets them go: somebody may have brought one back.
-fn still_going<'a>(
-    store: &SetStore,
-    (policy, now): (&Policy, Now),
-    some: &[&'a Candidate],
-) -> Outcome<Vec<&'a Candidate>> {
-    let view = store.reader().view().map_err(read_failure)?;
-    let mut still = Vec::with_capacity(some.len());
-    for candidate in some {
-        let (folder, name) = &candidate.shown;
-        let is_back = candidate.gone == Gone::Deleted && {
-            let shown = history(&view, policy, now, *folder, name).map_err(read_failure)?;
-            let is_it = |shown: &&Shown| {
-                let state = &shown.entry.state;
-                (state.file, state.commit) == (candidate.file, candidate.commit)
-            };
-            shown.iter().find(is_it).is_none_or(|shown| shown.fate.is_kept())
-        };
-        if !is_back {
-            still.push(*candidate);
-        }
-    }
-    Ok(still)
-}
-
-fn set_aside(store: &SetStore, since_micros: u64, some: &[&Candidate]) -> Outcome<Vec<Aside>> {
-    let versions: Vec<_> =
-        some.iter().map(|candidate| (candidate.file, candidate.commit)).collect();
-    let now = arrival();
-    on_writer(store, move |store| Ok(store.set_aside(now, since_micros, &versions)?))
-        .map_err(|failure| failure.context("cannot remove versions"))
 }
 
 /// Returns the points of a set. One that was made since a plan only keeps more.
@@ -503,19 +449,22 @@ mod tests {
         let set: SetName = "work".parse().unwrap();
         let (_stop, stopping) = watch::channel(false);
         let open = || Retention::open(&set, dir.path(), stopping.clone());
-        let retention = open().unwrap();
+        let retention = open();
         assert!(!retention.standing().unwrap().is_set);
         retention.set(&["last=20".to_owned()], false, false).unwrap();
         let refused = retention.set(&["last=3".to_owned()], false, false).unwrap_err();
         assert_eq!(refused.code, Code::Refused);
-        assert_eq!(open().unwrap().standing().unwrap().policy.last(), 20);
+        assert_eq!(open().standing().unwrap().policy.last(), 20);
         retention.set(&["last=3".to_owned()], false, true).unwrap();
         retention.set(&[], true, false).unwrap();
-        assert_eq!(open().unwrap().standing().unwrap().policy, Policy::default());
+        assert_eq!(open().standing().unwrap().policy, Policy::default());
         // A file that cannot be read is no reason to thin by another policy.
         for text in ["format = 1\npolicy = \"lats=3\"", "format = 3", "format = 1\nelse = 1", ""] {
             std::fs::write(dir.path().join(FILE), text).unwrap();
-            assert!(open().is_err(), "{text:?}");
+            let unread = open();
+            assert!(unread.standing().is_err(), "{text:?}");
+            assert!(unread.set(&["last=5".to_owned()], false, true).is_err(), "{text:?}");
+            assert_eq!(std::fs::read_to_string(dir.path().join(FILE)).unwrap(), text);
         }
     }
 }

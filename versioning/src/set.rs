@@ -311,7 +311,7 @@ impl SetStore {
                 Err(RecvTimeoutError::Disconnected) => return None,
                 // An order that nobody takes any more is dropped with the set, not before.
                 Err(RecvTimeoutError::Timeout) => {
-                    if self.threads.iter().any(JoinHandle::is_finished) {
+                    if self.threads.first().is_none_or(JoinHandle::is_finished) {
                         return answered.try_recv().ok();
                     }
                 }

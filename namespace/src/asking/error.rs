@@ -1,6 +1,6 @@
 //! Why a question by path has no answer.
 
-use keepshare_base::{Kind, SetPath, Stamp};
+use keepshare_base::{Kind, SetPath, Stamp, VersionId};
 use keepshare_versioning::{
     ReadError,
     when::{Moment, WhenError},
@@ -24,6 +24,9 @@ pub enum AskError {
     /// The set has no point of that name.
     #[error("there is no such point")]
     NoPoint,
+    /// The set has several points of that name.
+    #[error("{} and {} are called so", .0[0], .0[1])]
+    SeveralPoints([VersionId; 2]),
     /// There is nothing at the path and never was.
     #[error("it is not there and never was")]
     NeverThere {

@@ -17,8 +17,13 @@ impl Question<'_> {
     /// Returns what a path was at the time that was typed.
     pub(super) fn at(&self, path: &SetPath, typed: &str) -> Result<PathThen, AskError> {
         if let Some(name) = typed.strip_prefix(POINT) {
-            let Some(at) = self.commit_at_point(name)? else { return Err(AskError::NoPoint) };
+            let at = self.commit_at_point(name)?;
             let found = match self.at_commit(path, at)? {
+                // While a long file is read it is of no moment: the version before it is what the point has.
+                Some(found) if found.state.cut && found.state.cut_at > at => {
+                    let before = self.version_before(&found.state, at)?;
+                    Some(before.map_or(found.clone(), |state| PathThen { state, ..found }))
+                }
                 Some(found) if !found.state.expired => Some(found),
                 found => self.in_history(path, at)?.or(found),
             };
@@ -52,12 +57,35 @@ impl Question<'_> {
         Ok(self.view.points(CommitId(0), POINTS_MAX)?)
     }
 
-    /// Returns the commit of the newest point of a name, or of the one with this id.
-    fn commit_at_point(&self, name: &str) -> Result<Option<CommitId>, AskError> {
-        let is_it = |point: &PointInfo| {
+    /// Returns the commit of the point of a name, or of the one with this id.
+    fn commit_at_point(&self, name: &str) -> Result<CommitId, AskError> {
+        let points = self.points_told()?.into_iter();
+        let mut meant = points.filter(|point| {
             point.point.name == name || VersionId(point.position).to_string() == name
-        };
-        Ok(self.points_told()?.into_iter().rfind(is_it).map(|point| point.commit))
+        });
+        match (meant.next(), meant.next()) {
+            (None, _) => Err(AskError::NoPoint),
+            (Some(point), None) => Ok(point.commit),
+            (Some(one), Some(other)) => {
+                Err(AskError::SeveralPoints([one, other].map(|point| VersionId(point.position))))
+            }
+        }
+    }
+
+    /// Returns the last version of a file that was one at a commit.
+    fn version_before(
+        &self,
+        state: &FileState,
+        at: CommitId,
+    ) -> Result<Option<FileState>, AskError> {
+        let mut before = CommitId(state.commit.0.saturating_sub(1));
+        while let Some(state) = self.view.file(state.file, before)? {
+            if state.cut && state.cut_at <= at {
+                return Ok(Some(state));
+            }
+            before = CommitId(state.commit.0.saturating_sub(1));
+        }
+        Ok(None)
     }
 
     /// Returns what a path was at a commit, where it and the folders on the way are seen then.

@@ -178,15 +178,20 @@ impl Master {
         let now = Utc::now();
         for (time, number) in self.times.due(now) {
             let point = Point { name: time.name(self.times.zone, now), kind: PointKind::Crash };
-            let made = self.source.point(point, Some(time.lasts_micros()));
             let set = &self.name;
-            let noted =
-                made.map_err(|error| Failure::from(anyhow::Error::new(error))).and_then(|_| {
-                    self.times.change(|times| {
-                        let made = times.iter_mut().find(|other| other.every == time.every);
-                        made.into_iter().for_each(|made| made.last = number);
-                    })
-                });
+            let note = |number| {
+                self.times.change(|times| {
+                    let time = times.iter_mut().find(|other| other.every == time.every);
+                    time.into_iter().for_each(|time| time.last = number);
+                })
+            };
+            // First: where that cannot be written it would be made again and again.
+            let noted = note(number).and_then(|()| {
+                let made = self.source.point(point, Some(time.lasts_micros()));
+                made.map_err(|error| {
+                    note(time.last).err().unwrap_or_else(|| anyhow::Error::new(error).into())
+                })
+            });
             if let Err(failure) = noted {
                 tracing::warn!(%set, every = %time.every, %failure, "a point was not made");
             }

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use keepshare_base::{Point, PointRow, Position, StationName};
-use keepshare_control::Outcome;
-use keepshare_replication::source::PointMade;
+use keepshare_control::{Failure, Outcome};
+use keepshare_replication::source::{PointMade, SourceError};
 
 use super::Master;
 
@@ -24,6 +24,13 @@ impl Master {
         held: Option<Option<u64>>,
     ) -> Outcome<(PointMade, Vec<StationName>)> {
         let made = self.source.point(point, lasts_micros);
+        if matches!(made, Err(SourceError::NotLooked)) {
+            return Err(Failure::unavailable(format!(
+                "the folder of set {} is gone through, and not all of it is known yet",
+                self.name
+            ))
+            .hint("try again when keepshare status says that it is in sync"));
+        }
         let made = made.with_context(|| format!("cannot make a point of set {}", self.name))?;
         let mut last = made.position;
         if let Some(lasts_micros) = held {

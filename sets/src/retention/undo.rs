@@ -1,5 +1,10 @@
 //! Bringing back what retention removed.
 
+use std::{
+    sync::{MutexGuard, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
 use keepshare_base::counted;
 use keepshare_control::{
     Failure, Outcome,
@@ -7,12 +12,18 @@ use keepshare_control::{
 };
 use keepshare_versioning::{ASIDE_MICROS, Aside, set::SetStore};
 
-use super::{Retention, written::Removal};
+use super::{Retention, lock};
 use crate::asking::read_failure;
 use crate::writer::{now, on_writer};
 
 /// What is aside of a run: since when, how many versions, and their sizes together.
 type OfRun = (u64, u64, u64);
+
+/// How long it takes at most until a run that goes on has ended.
+const ENDING_MAX: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether it has.
+const ENDING_LOOK: Duration = Duration::from_millis(20);
 
 /// How many versions are brought back between two changes that come.
 const AT_ONCE: usize = 500;
@@ -24,7 +35,7 @@ impl Retention {
     /// Brings back what the last run removed, or everything that can come back; where `sure` is not said it only tells how much
     /// that is. A station does not thin by itself any more until a plan is applied again. Blocks.
     pub fn undo(&self, store: &SetStore, all: bool, sure: bool) -> Outcome<Undone> {
-        let _going = self.go()?;
+        let _going = self.go_instead(sure)?;
         let view = store.reader().view().map_err(read_failure)?;
         let newest = view.newest_aside().map_err(read_failure)?;
         drop(view);
@@ -35,7 +46,8 @@ impl Retention {
                 "what a run removes can be brought back for a day, and for less where the disk is short",
             ));
         };
-        let from = if all { 0 } else { newest };
+        let began = lock(&self.written).clone()?.began(newest);
+        let from = if all { 0 } else { began };
         if !sure {
             return Err(would_come_back(set.as_str(), all, &runs(store, from)?));
         }
@@ -75,12 +87,22 @@ impl Retention {
         }
     }
 
-    /// Notes what a run removed, if it did.
-    pub(super) fn note_removal(&self, removal: Removal) -> Outcome<()> {
-        if removal.removed == 0 {
-            return Ok(());
+    /// Waits until nobody goes through the set; ends a run that does where `sure` is said.
+    fn go_instead(&self, sure: bool) -> Outcome<MutexGuard<'_, ()>> {
+        if !sure {
+            return self.go();
         }
-        self.write(|written| written.note_removal(removal))
+        let until = Instant::now() + ENDING_MAX;
+        self.is_ending.store(true, Relaxed);
+        let going = loop {
+            let going = self.go();
+            if going.is_ok() || Instant::now() >= until {
+                break going;
+            }
+            std::thread::sleep(ENDING_LOOK);
+        };
+        self.is_ending.store(false, Relaxed);
+        going
     }
 }
 

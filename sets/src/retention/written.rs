@@ -39,7 +39,7 @@ pub(super) struct Written {
 pub(super) struct Removal {
     /// The running time of the set when it began, in microseconds.
     pub(super) since_micros: u64,
-    /// How many versions went and did not come back.
+    /// How many versions went and did not come back; 0 while it runs, and where the station broke off in it.
     pub(super) removed: u64,
 }
 
@@ -57,6 +57,7 @@ impl Written {
             .with(said.split_whitespace())
             .map_err(|error| Failure::because(Code::Failed, error))
     }
+
     /// Notes what a run removed, and forgets what cannot come back any more.
     pub(super) fn note_removal(&mut self, removal: Removal) {
         let is_over = |other: &Removal| {
@@ -68,12 +69,30 @@ impl Written {
         self.removals.push(removal);
     }
 
-    /// Notes that versions of a run came back.
+    /// Notes how many versions a run removed.
+    pub(super) fn went(&mut self, since_micros: u64, removed: u64) {
+        if let Some(removal) = self.of_run(since_micros) {
+            removal.removed = removed;
+        }
+        self.removals.retain(|removal| removal.removed > 0);
+    }
+
+    /// Notes that versions came back that went then.
     pub(super) fn came_back(&mut self, since_micros: u64, count: u64) {
-        let of_run = |removal: &&mut Removal| removal.since_micros == since_micros;
-        if let Some(removal) = self.removals.iter_mut().find(of_run) {
+        if let Some(removal) = self.of_run(since_micros) {
             removal.removed = removal.removed.saturating_sub(count);
         }
+    }
+
+    /// Returns the run that removed what went then: the last that had begun.
+    fn of_run(&mut self, since_micros: u64) -> Option<&mut Removal> {
+        self.removals.iter_mut().rfind(|removal| removal.since_micros <= since_micros)
+    }
+
+    /// Returns when the run began that removed what went then.
+    pub(super) fn began(&self, since_micros: u64) -> u64 {
+        let known = self.removals.iter().rfind(|removal| removal.since_micros <= since_micros);
+        known.map_or(since_micros, |removal| removal.since_micros)
     }
 
     /// Returns how many versions went since then that did not come back.
@@ -118,7 +137,9 @@ mod tests {
         }
         assert_eq!(written.gone_since(0), 30);
         assert_eq!(written.gone_since(HOUR), 20);
-        written.came_back(23 * HOUR, 7);
+        // What went a while after it began is the same run's.
+        written.came_back(23 * HOUR + 5, 7);
+        assert_eq!((written.began(22 * HOUR), written.began(23 * HOUR + 5)), (HOUR, 23 * HOUR));
         assert_eq!(written.gone_since(HOUR), 13);
         written.note_removal(removal(24, 1));
         assert_eq!(written.removals, [removal(1, 10), removal(23, 3), removal(24, 1)]);

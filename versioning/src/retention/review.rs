@@ -324,13 +324,23 @@ fn version(view: &View, entry: &HistoryEntry) -> Result<Version, ReadError> {
     })
 }
 
-/// Tells whether a state is the newest of its file at a point.
+/// Tells whether a point has a state: the newest of its file there, and where that was no version yet, as it is while a long file is
+/// read, the version before it.
 fn is_held(view: &View, state: &FileState) -> Result<bool, ReadError> {
     // The first point from it on: where that shows a newer state, so do all later ones.
     let before = CommitId(state.commit.0.saturating_sub(1));
     let Some(point) = view.points(before, 1)?.pop() else { return Ok(false) };
-    let newest = view.meta(state.file, point.commit)?;
-    Ok(newest.is_some_and(|(commit, _)| commit == state.commit))
+    let mut at = point.commit;
+    loop {
+        let Some(shown) = view.file(state.file, at)? else { return Ok(false) };
+        if shown.commit <= state.commit {
+            return Ok(shown.commit == state.commit);
+        }
+        if shown.cut && shown.cut_at <= point.commit {
+            return Ok(false);
+        }
+        at = CommitId(shown.commit.0 - 1);
+    }
 }
 
 /// Returns for how long a name has stood for nothing, in microseconds of running time; `None` where it stands for something, or what led

@@ -123,7 +123,9 @@ impl Store {
             return Ok(true);
         }
         // What went before has given its space back just now, and that was not enough.
-        if self.is_short()? && self.let_go(Which::Oldest)? {
+        // A snapshot of the log takes space only until it is done, or does not fit.
+        let snapshot = self.housekeeping.snapshot.is_some();
+        if !snapshot && self.is_short()? && self.let_go(Which::Oldest)? {
             return Ok(true);
         }
         if log {

@@ -11,37 +11,46 @@ use crate::{
     record::{PointValue, Row},
 };
 
-/// The most points of a set: a master that makes them without end must not have all versions kept. Those beyond are not taken.
+/// The most points of a set: a master that makes them without end must not have all versions kept. For one beyond the one goes that
+/// would end by itself first; where none does, it is not taken.
 pub const POINTS_MAX: usize = 4096;
 
-/// Returns the row of what a change says of a point; `now` is the running time. A point that is not here, because only a mirror
+/// Returns the rows of what a change says of a point; `now` is the running time. A point that is not here, because only a mirror
 /// brought what it was of, is passed over.
 pub(super) fn said(
     rows: &impl Rows,
     (at, position): (CommitId, Position),
     now: u64,
     said: &PointRow,
-) -> Result<Option<Row>, IndexError> {
+) -> Result<Vec<Row>, IndexError> {
     let after = |micros: u64| now.saturating_add(micros);
     let (point, said) = match said {
         PointRow::Made { point, lasts_micros } => {
-            if commits::points(rows, CommitId(0), POINTS_MAX)?.len() == POINTS_MAX {
-                tracing::error!(
-                    name = point.name,
-                    "there are too many points; this one is not kept"
-                );
-                return Ok(None);
+            let known = commits::points(rows, CommitId(0), POINTS_MAX)?;
+            let mut out = Vec::new();
+            if known.len() == POINTS_MAX {
+                let ending =
+                    known.iter().filter(|point| point.held <= now && point.until() != u64::MAX);
+                let Some(first) = ending.min_by_key(|point| point.until()) else {
+                    tracing::error!(
+                        name = point.name,
+                        "there are too many points; this one is not kept"
+                    );
+                    return Ok(Vec::new());
+                };
+                out.push(Row::PointGone { at: first.commit });
             }
             let ends = lasts_micros.map_or(u64::MAX, after);
             let value = PointValue { ends, ..PointValue::new(point.clone(), position) };
-            return Ok(Some(Row::KeptPoint { at, value }));
+            out.push(Row::KeptPoint { at, value });
+            return Ok(out);
         }
         PointRow::Held { point, .. }
         | PointRow::Released { point }
         | PointRow::Removed { point } => (*point, said),
     };
-    let Some(at) = commits::commit_of(rows, point)? else { return Ok(None) };
-    let Some(mut value) = commits::point(rows, at)? else { return Ok(None) };
+    let Some(at) = commits::commit_of(rows, point)? else { return Ok(Vec::new()) };
+    let Some(mut value) = commits::point(rows, at)? else { return Ok(Vec::new()) };
     match said {
         PointRow::Held { lasts_micros, .. } => {
             value.held = value.held.max(lasts_micros.map_or(u64::MAX, after));
@@ -51,7 +60,7 @@ pub(super) fn said(
             value.ends = value.ends.min(after(POINT_NOTICE_MICROS));
         }
     }
-    Ok(Some(Row::KeptPoint { at, value }))
+    Ok(vec![Row::KeptPoint { at, value }])
 }
 
 impl Store {
@@ -70,12 +79,12 @@ impl Store {
             .map(|point| Row::PointGone { at: point.commit })
             .collect();
         let later = points.iter().map(PointInfo::until).filter(|until| *until > now);
-        self.next_end = Some(later.min().unwrap_or(u64::MAX));
-        if ended.is_empty() {
-            return Ok(false);
+        let next = later.min().unwrap_or(u64::MAX);
+        if !ended.is_empty() {
+            self.append_own(&ended)?;
         }
-        self.append_own(&ended)?;
-        Ok(true)
+        self.next_end = Some(next);
+        Ok(!ended.is_empty())
     }
 
     /// Has this station keep a point whatever its master says of it, or leave that to the master again. `None` where there is none of

@@ -163,7 +163,8 @@ fn gone(at: CommitId, file: FileId, commit: CommitId, value: FileValue) -> Vec<R
         Body::Inline(_) | Body::Blob(_) | Body::Expired | Body::Aside { .. } => None,
     };
     let value = FileValue { body: Body::Expired, ..value };
-    [Row::File { at: commit, file, value }].into_iter().chain(sweep).collect()
+    // The sweep first: where only that is in the last whole record, the rest is done again, and asks for it again.
+    sweep.into_iter().chain([Row::File { at: commit, file, value }]).collect()
 }
 
 /// Returns states that are aside since one of these times, oldest first: so many at most, and about as

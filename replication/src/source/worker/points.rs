@@ -11,7 +11,10 @@ use keepshare_decide::{
 use super::{Worker, now};
 use crate::{
     clock::mono,
-    source::{PointMade, SourceError},
+    source::{
+        PointMade, SourceError,
+        shared::{Unseen, lock},
+    },
 };
 
 impl Worker {
@@ -27,7 +30,9 @@ impl Worker {
         let Some(attached) = &self.attached else {
             return Err(SourceError::Vanished("the folder is not there".to_owned()));
         };
-        if !self.ledger.state().scanned {
+        // Until it is gone through after a start the map is partly of an earlier moment.
+        let is_unknown = matches!(*lock(&self.shared.unseen), Unseen::NotYetKnown);
+        if !self.ledger.state().scanned || is_unknown {
             return Err(SourceError::NotLooked);
         }
         self.ledger.check_space()?;

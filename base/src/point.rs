@@ -1,0 +1,80 @@
+//! Points: named moments of a whole set.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ChangeError, OriginId, Position,
+    change::{LABEL_BYTES_MAX, limit},
+};
+
+/// How consistent a point is.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
+pub enum PointKind {
+    /// The applications were told and had written everything.
+    App,
+    /// As after a crash at that moment.
+    Crash,
+}
+
+/// A named moment of the whole set.
+#[derive(Clone, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// What it is called.
+    pub name: String,
+    /// How consistent it is.
+    pub kind: PointKind,
+}
+
+/// What a change says of points: makes one, or says of one that was made before for how long it stays.
+///
+/// A station counts spans from when it takes the change in, by the set's running time there. What would make it keep a point for a
+/// shorter time, it does a day later ([`POINT_NOTICE_MICROS`]): a master that was taken over ends nothing at once.
+#[derive(Clone, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
+pub enum PointRow {
+    /// A point is right after this change.
+    Made {
+        /// What it is and what it is called.
+        point: Point,
+        /// For how long it stays, in microseconds; `None`: until it is removed.
+        lasts_micros: Option<u64>,
+    },
+    /// A point is held: until then it stays, whatever else was said of it.
+    Held {
+        /// The change that made it.
+        point: Position,
+        /// For how long, in microseconds; `None`: until it is released.
+        lasts_micros: Option<u64>,
+    },
+    /// A point is held no longer.
+    Released {
+        /// The change that made it.
+        point: Position,
+    },
+    /// A point is to go.
+    Removed {
+        /// The change that made it.
+        point: Position,
+    },
+}
+
+/// How long a point stays after its master said that it is to go, or is held no longer, in microseconds: a day.
+pub const POINT_NOTICE_MICROS: u64 = 86_400_000_000;
+
+impl PointRow {
+    /// Checks it as part of a change of this origin.
+    pub(crate) fn check(&self, origin: OriginId) -> Result<(), ChangeError> {
+        match self {
+            Self::Made { point, .. } if point.name.is_empty() => Err(ChangeError::Nameless),
+            Self::Made { point, .. } => {
+                limit("bytes in its point", point.name.len(), LABEL_BYTES_MAX)
+            }
+            Self::Held { point, .. } | Self::Released { point } | Self::Removed { point } => {
+                if point.origin == origin {
+                    Ok(())
+                } else {
+                    Err(ChangeError::Point(*point))
+                }
+            }
+        }
+    }
+}
