@@ -55,7 +55,7 @@ impl Retention {
                     first = Some(since);
                     // Before anything goes: what it removes until it breaks off can be brought back as well.
                     self.write(|written| {
-                        written.note_removal(Removal { since_micros: since, removed: 0 })
+                        written.note_removal(Removal { since_micros: since, removed: 0 });
                     })?;
                 }
                 let gone = set_aside(store, since, &some)?;
