@@ -129,11 +129,35 @@ fn points_go_by_running_time() {
     }
 }
 
-/// A master that makes points without end must not have every version kept.
+/// A master that makes points without end must not have every version kept, and one that made many which end by themselves must not be
+/// in the way of one that somebody wants.
 #[test]
-fn points_beyond_the_limit_are_not_taken() {
+fn for_a_point_beyond_the_limit_one_goes_that_ends_by_itself() {
     let mut rig = Rig::new();
-    for n in 0..POINTS_MAX + 10 {
+    for n in 0..POINTS_MAX {
+        let lasts = (n % 2 == 1).then_some(i64::try_from(POINTS_MAX - n).unwrap() * DAY);
+        rig.commit(made(&format!("p{n}"), lasts));
+    }
+    for name in ["wanted", "too"] {
+        rig.commit(made(name, None));
+    }
+    rig.store.sync().unwrap();
+    let points = rig.view().points(CommitId(0), usize::MAX).unwrap();
+    let has = |name: &str| points.iter().any(|point| point.point.name == name);
+    assert_eq!(points.len(), POINTS_MAX);
+    assert!(has("wanted") && has("too"));
+    // The last ones end first.
+    for gone in [POINTS_MAX - 1, POINTS_MAX - 3] {
+        assert!(!has(&format!("p{gone}")), "p{gone}");
+    }
+    assert!(has(&format!("p{}", POINTS_MAX - 5)) && has("p0"));
+}
+
+/// Where none ends by itself there is no room for more.
+#[test]
+fn points_that_do_not_end_are_kept_and_no_more_are_taken() {
+    let mut rig = Rig::new();
+    for n in 0..POINTS_MAX + 3 {
         rig.commit(made(&format!("p{n}"), None));
     }
     rig.store.sync().unwrap();
@@ -172,4 +196,39 @@ fn retention_keeps_what_a_point_has() {
     rig.store.drop_point(point).unwrap();
     rig.store.sync().unwrap();
     assert_eq!(going(&rig), 8);
+}
+
+/// While a long file is read, what has come of it is of no moment: what the point has is the version before it.
+#[test]
+fn a_point_keeps_the_version_before_what_was_being_read() {
+    let mut rig = Rig::new();
+    let file = rig.add(ROOT, "image", b"whole");
+    rig.apply(edit().whole(file, b"wh", false));
+    rig.apply(edit().whole(file, b"who", false));
+    rig.apply(made("p", None));
+    // Left open for so long, it becomes a version of the station's own.
+    rig.master.now = rig.master.now.plus_micros(60 * SECOND);
+    rig.apply(edit().whole(file, b"whole again", true));
+    for save in 0..9 {
+        rig.apply(edit().whole(file, format!("later {save}").as_bytes(), true));
+    }
+    let all = "steps=900d last=0 max_versions=none min_age=0 protect_days=0 deleted=none";
+    let policy = Policy::default().with(all.split(' ')).unwrap();
+    let now = rig.master.now.plus_micros(60 * SECOND);
+    let now = Now { running_micros: rig.store.running_micros(&now.into()), clock: now };
+    let mut review = Review::new(policy, now);
+    let mut going = None;
+    while going.is_none() {
+        going = review.step(&rig.view(), 100).unwrap();
+    }
+    let going: Vec<CommitId> = going.unwrap().0.into_iter().map(|gone| gone.commit).collect();
+    let states = rig.view().versions(file).unwrap();
+    let kept: Vec<Vec<u8>> = states
+        .iter()
+        .filter(|state| !going.contains(&state.commit))
+        .map(|state| rig.read(state))
+        .collect();
+    assert!(kept.contains(&b"whole".to_vec()), "{kept:?}");
+    assert!(kept.contains(&b"who".to_vec()), "{kept:?}");
+    assert!(going.len() >= 8, "{going:?}");
 }

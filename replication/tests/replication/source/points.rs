@@ -96,3 +96,39 @@ fn what_is_said_of_a_point_is_journaled() {
     rig.reopen();
     rig.settle();
 }
+
+/// After a start the map is of before: a point waits until the folder was gone through.
+#[test]
+fn no_point_is_of_two_moments() {
+    for mode in captures() {
+        let mut rig = Rig::new(mode);
+        for n in 0..300 {
+            fs::create_dir_all(rig.path(&format!("d{n}"))).unwrap();
+            fs::write(rig.path(&format!("d{n}/f")), "before").unwrap();
+        }
+        rig.begin();
+        rig.handle.shutdown();
+        for n in 0..300 {
+            fs::write(rig.path(&format!("d{n}/f")), "while it was down").unwrap();
+        }
+        rig.reopen();
+        let made = loop {
+            match rig.handle.point(point("p"), None) {
+                Ok(made) => break made,
+                Err(SourceError::NotLooked) => {}
+                Err(error) => panic!("{error}"),
+            }
+        };
+        rig.wait("the point", |rig| rig.at >= made.position.seq);
+        let at = rig.changes.iter().position(|(seq, _)| *seq == made.position.seq).unwrap();
+        for n in 0..300 {
+            let file = rig.file(&format!("d{n}/f"));
+            let is_it = |(_, change): &(_, keepshare_base::Change)| {
+                change.files.iter().any(|row| row.file == file && row.cut)
+                    || change.cuts.contains(&file)
+            };
+            assert!(rig.changes[..at].iter().any(is_it), "d{n}/f");
+        }
+        rig.settle();
+    }
+}
