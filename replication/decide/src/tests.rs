@@ -312,6 +312,7 @@ impl Source {
             cutting: &mut self.cutting,
             when: When { stamp, now, exact_times: false },
             told: Told::default(),
+            in_itself: false,
         };
         let again = turn.learn(&found).unwrap();
         again.put_on(&mut self.agenda, now);

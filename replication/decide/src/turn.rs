@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use keepshare_base::{FileId, Kind, Meta, Name};
+use keepshare_base::{DEPTH_MAX, FileId, Kind, Meta, Name};
 
 use crate::{
     At, AtName, Failure, FileRecord, Known, Ledger, Looked, MapEntry, NoFolder, Seed, Seen,
@@ -111,6 +111,18 @@ pub struct Turn<'a, L, S> {
     pub when: When,
     /// What is said of places for people.
     pub told: Told,
+    /// What was seen cannot have been at one moment: [`Void::InItself`].
+    pub in_itself: bool,
+}
+
+/// Why nothing of a turn may be kept.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Void {
+    /// The folder has vanished meanwhile, for this reason: all that was seen to be gone would be a lie.
+    Vanished(String),
+    /// Folders were moved while they were looked at, and what was seen puts one into itself: no station could show that. All is to be
+    /// looked at anew.
+    InItself,
 }
 
 /// What a turn tells of places.
@@ -276,13 +288,36 @@ impl<'a, L: Ledger, S: Survey<L>> Turn<'a, L, S> {
         }
         let names = std::mem::take(&mut found.more.names);
         self.agenda.look_again(self.when.now, names);
+        self.in_itself |= self.has_ring(&found)?;
         Ok(found)
     }
 
+    /// Tells whether a folder that moved is in itself now: one on the way to its place has moved too, since that was looked at.
+    fn has_ring(&self, found: &Findings) -> Result<bool, L::Error> {
+        let folders = found.diffs.values().filter_map(|diff| diff.new);
+        let folders = folders.filter(|(_, kind)| *kind == Kind::Dir).map(|(folder, _)| folder);
+        // A new one has nothing in it that it could be in.
+        let moved = folders.filter(|folder| found.files.get(folder).is_none_or(|at| !at.born));
+        for folder in moved {
+            let mut at = folder;
+            for _ in 0..=DEPTH_MAX {
+                let Some((parent, _)) = self.ledger.links(at, 1)?.pop() else { break };
+                if parent == folder {
+                    return Ok(true);
+                }
+                at = parent;
+            }
+        }
+        Ok(false)
+    }
+
     /// Ends a turn, and the scan where nothing of that is left; tells whether it has ended. Or says why nothing of the turn may
-    /// be kept: where the folder has vanished meanwhile, all that was seen to be gone would be a lie.
-    pub fn end(&mut self) -> Result<bool, String> {
-        self.survey.is_in_place()?;
+    /// be kept.
+    pub fn end(&mut self) -> Result<bool, Void> {
+        self.survey.is_in_place().map_err(Void::Vanished)?;
+        if self.in_itself {
+            return Err(Void::InItself);
+        }
         Ok(self.agenda.end_scan())
     }
 

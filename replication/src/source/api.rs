@@ -331,6 +331,9 @@ pub enum SourceError {
     /// The source's folder is not there.
     #[error("the source is not there: {0}")]
     Vanished(String),
+    /// Folders were moved while they were looked at.
+    #[error("folders of the source were moved while they were looked at")]
+    Moving,
     /// The folder was not gone through yet since it was opened, so nobody knows what is gone.
     #[error("the source is not looked through yet")]
     NotLooked,

@@ -363,6 +363,11 @@ impl Worker {
 
     /// Lets go of the folder after a turn that failed; it is attached again and compared whole.
     fn fail(&mut self, error: &SourceError) {
+        if matches!(error, SourceError::Moving) {
+            tracing::info!(set = %self.shared.config.set, "folders were moved meanwhile: all is compared");
+            self.detach();
+            return self.attach();
+        }
         let reason = chain(error);
         tracing::error!(set = %self.shared.config.set, reason, "cannot look at the source");
         self.detach();

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::mpsc, time::Duration};
 
-use keepshare_base::SetPath;
+use keepshare_base::{SetPath, Stamp};
 use keepshare_host::clock;
 use keepshare_versioning::{
     Arrival, ReadError, Reader,
@@ -11,6 +11,9 @@ use keepshare_versioning::{
 };
 
 use crate::asking::{AllKept, Kept};
+
+/// A second, in microseconds.
+const SECOND: i64 = 1_000_000;
 
 /// How long it is waited for the running time: whoever asks for versions waits for no disk that is written to.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -48,7 +51,9 @@ fn read(
             Fate::Gone(_) => Vec::new(),
         };
         let until = until.and_then(|micros| i64::try_from(micros).ok());
+        // To the second, so that it is the same a moment later.
         let until = until.map(|micros| now.clock.plus_micros(micros));
+        let until = until.map(|until| Stamp(until.0.div_euclid(SECOND) * SECOND));
         ((shown.entry.state.file, shown.entry.state.commit), Kept { because, until })
     });
     Ok(Some(kept.collect::<HashMap<_, _>>()))

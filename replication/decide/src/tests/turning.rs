@@ -74,6 +74,7 @@ fn scan(source: &mut Source) -> (Vec<String>, Vec<String>) {
         cutting: &mut source.cutting,
         when,
         told: Told::default(),
+        in_itself: false,
     };
     turn.read_folders().unwrap();
     let settled = turn.told.settled.iter().map(|settled| settled.name.to_string()).collect();

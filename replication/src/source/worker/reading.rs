@@ -40,7 +40,7 @@ impl Turn<'_, '_> {
             return Ok((ready, names));
         };
         let file = transfer.file;
-        let turn::Turn { ledger: tx, survey, agenda, cutting, when, told } = &mut self.deciding;
+        let turn::Turn { ledger: tx, survey, agenda, cutting, when, told, .. } = &mut self.deciding;
         if tx.map.record(file)?.is_none() {
             tx.map.clear_blocks(file, 0)?;
             // The names that waited for it are looked at anew.

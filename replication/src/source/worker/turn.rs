@@ -88,7 +88,8 @@ impl Worker {
             let Pending { agenda, transfers, keeping, restores, seed } = pending;
             let survey = &mut Survey::new(tree, owners, shadows, &mut **capture);
             let told = Told::default();
-            let deciding = turn::Turn { ledger: tx, survey, agenda, cutting, when, told };
+            let deciding =
+                turn::Turn { ledger: tx, survey, agenda, cutting, when, told, in_itself: false };
             let left = Left::default();
             let mut turn = Turn { deciding, transfers, keeping, restores, seed, left };
             turn.take(cuts)?;
@@ -189,7 +190,11 @@ impl Turn<'_, '_> {
 
     /// Ends the turn, and the scan when nothing of it is left.
     fn end(&mut self) -> Result<(), SourceError> {
-        if !self.deciding.end().map_err(SourceError::Vanished)? {
+        let ended = self.deciding.end().map_err(|void| match void {
+            turn::Void::Vanished(reason) => SourceError::Vanished(reason),
+            turn::Void::InItself => SourceError::Moving,
+        });
+        if !ended? {
             return Ok(());
         }
         self.left.scan_ended = true;

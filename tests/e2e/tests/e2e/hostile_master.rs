@@ -177,10 +177,19 @@ fn question_bodies(name: &str) -> Vec<Value> {
 fn everything_of(station: &Station) -> Result<Value> {
     let mut status = station.status()?;
     for set in status["sets"].as_array_mut().into_iter().flatten() {
+        // How full the disk is changes by itself.
+        if let Some(retention) = set["retention"].as_object_mut() {
+            retention.remove("forecast");
+        }
         for to in set["destinations"].as_array_mut().into_iter().flatten() {
             to["sent_bytes"] = Value::Null;
             to["received_bytes"] = Value::Null;
         }
+    }
+    let mut kept = station.versions(SET, Path::new("kept"))?;
+    for version in &mut kept {
+        // And time passes.
+        version.as_object_mut().map(|version| version.remove("kept_until"));
     }
     let list = |what: &[&str]| station.call([what, &["list", "--json"]].concat())?.json();
     Ok(json!({
@@ -190,7 +199,9 @@ fn everything_of(station: &Station) -> Result<Value> {
         "users": list(&["user"])?,
         "sessions": list(&["session"])?,
         "tokens": station.call(["token", "list", "--json"])?.json().ok(),
-        "kept": station.versions(SET, Path::new("kept"))?,
+        "kept": kept,
+        "points": list(&["point"])?,
+        "policies": station.call(["retention", "show", "--json"])?.json()?[0]["policy"],
     }))
 }
 

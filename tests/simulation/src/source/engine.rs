@@ -93,7 +93,7 @@ impl Engine {
             }
             return Vec::new();
         }
-        let before = (self.folder.vanishes > 0.0).then(|| self.map.without_journal());
+        let before = self.map.without_journal();
         let journaled = self.map.journal.len();
         self.folder.drain(&mut self.marks);
         self.agenda.take_due(when.now);
@@ -111,6 +111,7 @@ impl Engine {
             cutting: &mut self.cutting,
             when,
             told: Told::default(),
+            in_itself: false,
         };
         let mut composed = Composed::default();
         let mut kept = BTreeMap::new();
@@ -153,7 +154,7 @@ impl Engine {
             Err(_) => {
                 let mut journal = std::mem::take(&mut self.map.journal);
                 journal.truncate(journaled);
-                self.map = before.expect("only a folder that may vanish does");
+                self.map = before;
                 self.map.journal = journal;
                 self.is_gone = true;
                 return Vec::new();
