@@ -147,14 +147,29 @@ impl Answers<PointRelease> for StationAnswers {
 impl Answers<PointRemove> for StationAnswers {
     fn answer(&self, caller: &Caller, asked: PointRemove, reply: &mut Reply) -> Outcome<()> {
         let PointRemove { set, point, here } = asked;
+        let known = self.points_of(caller, &set)?;
+        let found = points::find(&known, &set, &point)?;
+        let refused = |why: String| {
+            Failure::refused(format!("point '{}' of set {set} is {why}", found.point))
+        };
+        if here && found.kept_here {
+            return Err(refused("kept by this station".to_owned()).hint(format!(
+                "keepshare point release {set} {point} --here leaves it to its master first"
+            )));
+        }
         if here {
             return self.at_this_station(caller, (&set, &point), reply, points::drop_here);
         }
-        let known = self.points_of(caller, &set)?;
-        let found = points::find(&known, &set, &point)?;
-        if found.held {
-            return Err(Failure::refused(format!("point '{}' of set {set} is held", found.point))
-                .hint(format!("keepshare point release {set} {point} lets it go first")));
+        match (&found.held_until, found.held) {
+            (Some(until), _) => {
+                return Err(refused(format!("held until {until}")).hint("remove it then"));
+            }
+            (None, true) => {
+                return Err(refused("held".to_owned()).hint(format!(
+                    "keepshare point release {set} {point} lets it go, from a day later on"
+                )));
+            }
+            (None, false) => {}
         }
         let said = |point| PointRow::Removed { point };
         self.say(caller, (&set, &point), Some(POINT_NOTICE_MICROS), said, reply)

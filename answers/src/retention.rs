@@ -200,7 +200,7 @@ fn info(station: &Arc<Station>, set: &SetName, copy: &Replica) -> Outcome<Retent
         policy: policy.said().into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
         is_set,
         is_applied,
-        next_run: Some(Stamp::from(at.next(zone, Utc::now())).to_string()),
+        next_run: is_applied.then(|| Stamp::from(at.next(zone, Utc::now())).to_string()),
         last_run,
         can_come_back,
     })

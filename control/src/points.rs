@@ -20,6 +20,9 @@ pub struct PointInfo {
     pub until: Option<String>,
     /// Whether it is held, so that it stays whatever else ends it.
     pub held: bool,
+    /// Until when it is held; none: until it is released, or it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_until: Option<String>,
     /// Whether this station keeps it whatever its master says.
     pub kept_here: bool,
 }

@@ -17,7 +17,7 @@ pub struct RetentionInfo {
     pub is_set: bool,
     /// Whether a plan was applied since it was set.
     pub is_applied: bool,
-    /// When the station thins by itself next.
+    /// When the station thins by itself next; none: not before a plan was applied by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_run: Option<String>,
     /// What it did last, by itself or by hand.

@@ -253,7 +253,7 @@ pub fn read_failure(error: ReadError) -> Failure {
             "keepshare fsck lists all damage; another station may have this version"
         }
         ReadError::Expired { .. } => {
-            "an older or newer version may still be there: keepshare versions"
+            "where it was thinned within a day: keepshare retention undo SET; else an older or newer version may still be there: keepshare versions"
         }
         ReadError::Gone { .. } => "only versions are kept for ever: keepshare versions lists them",
         _ => "keepshare fsck checks the set",

@@ -32,6 +32,8 @@ pub fn list(copy: &Replica, who: Who<'_>) -> Outcome<Vec<PointInfo>> {
             kind: kind_word(point.point.kind).to_owned(),
             until: (until != u64::MAX).then(|| clock(until)),
             held: point.held > now.running_micros,
+            held_until: (point.held > now.running_micros && point.held != u64::MAX)
+                .then(|| clock(point.held)),
             kept_here: point.kept_here,
             point: point.point.name,
         })
@@ -74,8 +76,8 @@ pub fn check_name(name: &str) -> Outcome<()> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+');
     let why = if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.chars().all(is_plain) {
         "is no name for a point: it has 1 to 64 of A-Z a-z 0-9 - _ . +"
-    } else if name.starts_with(['.', '_']) {
-        "is no name for a point: it begins with a letter, a digit, - or +"
+    } else if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        "is no name for a point: it begins with a letter or a digit"
     } else if name.parse::<When>().is_ok() || name.parse::<VersionId>().is_ok() {
         "is a time or the id of a version"
     } else {

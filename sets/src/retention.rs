@@ -166,7 +166,7 @@ impl Retention {
                 .hint(format!(
                     "keepshare retention plan {} {} shows what would go; set it with --yes",
                     self.set,
-                    said.join(" ")
+                    if reset { policy.to_string() } else { said.join(" ") }
                 )));
         }
         self.write(|written| written.policy = Some(policy.to_string()))?;

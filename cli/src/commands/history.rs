@@ -137,7 +137,8 @@ pub(super) fn hint_no_time(failure: Failure, path: &OsStr) -> Failure {
         {
             match split_path_time(path.as_bytes()) {
                 Some(_) => failure,
-                None => failure.hint(format!("'{time}' is not a time; {WHEN_HINT}")),
+                None => failure
+                    .hint(format!("'{time}' is not a time; {WHEN_HINT}; a point is {POINT}NAME")),
             }
         }
         _ => failure,

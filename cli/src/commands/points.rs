@@ -114,21 +114,25 @@ fn render(station: &Client, points: &[PointInfo]) -> String {
     if points.is_empty() {
         return "No points yet; keepshare point create SET NAME makes one.\n".to_owned();
     }
-    let moments = points
-        .iter()
-        .flat_map(|point| std::iter::once(point.time.as_str()).chain(point.until.as_deref()));
+    let moments = points.iter().flat_map(|point| {
+        let until = [point.until.as_deref(), point.held_until.as_deref()];
+        std::iter::once(point.time.as_str()).chain(until.into_iter().flatten())
+    });
     let times = Times::new(station_zone(station), moments);
     let mut table = Table::new(&["TIME", "SET", "POINT", "KIND", "ID", "STAYS"]);
     for point in points {
         let until = match &point.until {
             Some(until) => format!("until {}", times.text(until)),
-            None if point.held || point.kept_here => "until it is released".to_owned(),
+            None if point.kept_here || (point.held && point.held_until.is_none()) => {
+                "until it is released".to_owned()
+            }
             None => "until it is removed".to_owned(),
         };
-        let held = match (point.kept_here, point.held) {
-            (true, _) => ", kept by this station",
-            (false, true) => ", held",
-            (false, false) => "",
+        let held = match (point.kept_here, point.held, &point.held_until) {
+            (true, _, _) => ", kept by this station".to_owned(),
+            (false, true, Some(until)) => format!(", held until {}", times.text(until)),
+            (false, true, None) => ", held".to_owned(),
+            (false, false, _) => String::new(),
         };
         table.row(vec![
             times.text(&point.time),

@@ -199,6 +199,8 @@ fn render(station: &Client, infos: &[RetentionInfo]) -> String {
         }
         if let Some(next) = &info.next_run {
             let _ = writeln!(text, "  next run {}", times.text(next));
+        } else {
+            text += "  nothing is removed by itself until a plan was applied by hand\n";
         }
         if let Some(RetentionRun { time, removed, bytes_freed, refused, .. }) = &info.last_run {
             let time = times.text(time);

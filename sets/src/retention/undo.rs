@@ -52,7 +52,13 @@ impl Retention {
             return Err(would_come_back(set.as_str(), all, &runs(store, from)?));
         }
         // First, so that no night removes again what has come back.
-        self.write(|written| written.applied = None)?;
+        self.write(|written| {
+            written.applied = None;
+            if let Some(run) = &mut written.last_run {
+                (run.removed, run.bytes_freed) = (0, 0);
+                run.refused = Some("what it removed was brought back".to_owned());
+            }
+        })?;
         let mut back = Vec::new();
         let done = self.bring_back(store, from, &mut back);
         let (mut brought_back, mut bytes, mut gone) = (0_u64, 0_u64, 0);
