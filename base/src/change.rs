@@ -29,7 +29,7 @@ pub const FILES_PER_CHANGE_MAX: usize = 1024;
 const EXTENTS_MAX: usize = 8192;
 
 /// The longest user name or point name, in bytes.
-pub(crate) const LABEL_BYTES_MAX: usize = 256;
+const LABEL_BYTES_MAX: usize = 256;
 
 /// The largest size of a file, in bytes (what every file system of ours can hold).
 const SIZE_MAX: u64 = 1 << 53;
@@ -255,7 +255,7 @@ impl Change {
         limit("files", self.files.len(), FILES_PER_CHANGE_MAX)?;
         limit("cuts", self.cuts.len(), FILES_PER_CHANGE_MAX)?;
         limit("bytes in its user", self.user.as_ref().map_or(0, String::len), LABEL_BYTES_MAX)?;
-        self.point.as_ref().map_or(Ok(()), |point| point.check(origin))?;
+        self.point.as_ref().map_or(Ok(()), |point| check_point(point, origin))?;
         self.check_names(origin)?;
         self.check_files(origin)?;
         self.check_made(origin)?;
@@ -449,7 +449,25 @@ fn own(file: FileId, origin: OriginId) -> Result<(), ChangeError> {
     }
 }
 
-pub(crate) fn limit(what: &'static str, got: usize, limit: usize) -> Result<(), ChangeError> {
+fn check_point(row: &PointRow, origin: OriginId) -> Result<(), ChangeError> {
+    match row {
+        PointRow::Made { point, .. } if point.name.is_empty() => Err(ChangeError::Nameless),
+        PointRow::Made { point, .. } => {
+            limit("bytes in its point", point.name.len(), LABEL_BYTES_MAX)
+        }
+        PointRow::Held { point, .. }
+        | PointRow::Released { point }
+        | PointRow::Removed { point } => {
+            if point.origin == origin {
+                Ok(())
+            } else {
+                Err(ChangeError::Point(*point))
+            }
+        }
+    }
+}
+
+fn limit(what: &'static str, got: usize, limit: usize) -> Result<(), ChangeError> {
     if got <= limit {
         Ok(())
     } else {

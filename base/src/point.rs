@@ -2,10 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    ChangeError, OriginId, Position,
-    change::{LABEL_BYTES_MAX, limit},
-};
+use crate::Position;
 
 /// How consistent a point is.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
@@ -59,22 +56,3 @@ pub enum PointRow {
 
 /// How long a point stays after its master said that it is to go, or is held no longer, in microseconds: a day.
 pub const POINT_NOTICE_MICROS: u64 = 86_400_000_000;
-
-impl PointRow {
-    /// Checks it as part of a change of this origin.
-    pub(crate) fn check(&self, origin: OriginId) -> Result<(), ChangeError> {
-        match self {
-            Self::Made { point, .. } if point.name.is_empty() => Err(ChangeError::Nameless),
-            Self::Made { point, .. } => {
-                limit("bytes in its point", point.name.len(), LABEL_BYTES_MAX)
-            }
-            Self::Held { point, .. } | Self::Released { point } | Self::Removed { point } => {
-                if point.origin == origin {
-                    Ok(())
-                } else {
-                    Err(ChangeError::Point(*point))
-                }
-            }
-        }
-    }
-}
