@@ -27,6 +27,14 @@ fn a_copy_that_follows_becomes_the_folder() {
     assert!(changes as u64 > 20 * many, "too tame");
 }
 
+/// A folder was moved out of another one, and that one into it, between two looks of one turn: what was seen put both into each other.
+#[test]
+fn folders_that_move_while_they_are_looked_at_are_in_no_ring() {
+    let seed = 673;
+    let changes = live(seed, Life::random(seed));
+    assert!(changes > 20, "too tame");
+}
+
 /// A seed that failed must fail again.
 #[test]
 fn one_seed_is_always_the_same_life() {
