@@ -324,19 +324,39 @@ fn version(view: &View, entry: &HistoryEntry) -> Result<Version, ReadError> {
     })
 }
 
-/// Tells whether a point has a state: the newest of its file there, and where that was no version yet, as it is while a long file is
-/// read, the version before it.
+/// Tells whether a point shows a state under some name. A file that has none there is in no view of the point.
 fn is_held(view: &View, state: &FileState) -> Result<bool, ReadError> {
-    // The first point from it on: where that shows a newer state, so do all later ones.
-    let before = CommitId(state.commit.0.saturating_sub(1));
-    let Some(point) = view.points(before, 1)?.pop() else { return Ok(false) };
-    let mut at = point.commit;
+    let mut from = CommitId(state.commit.0.saturating_sub(1));
+    loop {
+        let Some(point) = view.points(from, 1)?.pop() else { return Ok(false) };
+        // Where this point has a newer state, so do all later ones.
+        if !has_state(view, state, point.commit)? {
+            return Ok(false);
+        }
+        if !view.links(state.file, point.commit)?.is_empty() {
+            return Ok(true);
+        }
+        // A later point shows it only where it got a name again.
+        let moves = view.ask(|rows| names::moves(rows, state.file, MOVES_MAX))?;
+        if moves.len() >= MOVES_MAX {
+            return Ok(true);
+        }
+        let next = moves.into_iter().map(|(_, at)| at).filter(|at| *at > point.commit).min();
+        let Some(next) = next else { return Ok(false) };
+        from = CommitId(next.0.saturating_sub(1));
+    }
+}
+
+/// Tells whether a state is the newest of its file at a commit, or where that was no version yet, as it is while a long file is read,
+/// the version before it.
+fn has_state(view: &View, state: &FileState, then: CommitId) -> Result<bool, ReadError> {
+    let mut at = then;
     loop {
         let Some(shown) = view.file(state.file, at)? else { return Ok(false) };
         if shown.commit <= state.commit {
             return Ok(shown.commit == state.commit);
         }
-        if shown.cut && shown.cut_at <= point.commit {
+        if shown.cut && shown.cut_at <= then {
             return Ok(false);
         }
         at = CommitId(shown.commit.0 - 1);

@@ -232,3 +232,35 @@ fn a_point_keeps_the_version_before_what_was_being_read() {
     assert!(kept.contains(&b"who".to_vec()), "{kept:?}");
     assert!(going.len() >= 8, "{going:?}");
 }
+
+/// What was gone when a point was made is in no point: what is deleted goes when its time is over, however many points come.
+#[test]
+fn a_point_keeps_nothing_that_was_gone_before_it() {
+    let mut rig = Rig::new();
+    let gone = rig.add(ROOT, "gone", b"gone");
+    rig.apply(edit().gone(ROOT, "gone"));
+    let replaced = rig.add(ROOT, "doc", b"first");
+    let saved = rig.add(ROOT, ".doc", b"second");
+    rig.apply(edit().gone(ROOT, ".doc").put(ROOT, "doc", saved));
+    let back = rig.add(ROOT, "back", b"back");
+    rig.apply(edit().gone(ROOT, "back"));
+    rig.apply(made("first", None));
+    rig.apply(edit().put(ROOT, "back", back));
+    rig.apply(made("second", None));
+    rig.apply(edit().gone(ROOT, "back"));
+    for n in 0..3 {
+        rig.apply(made(&format!("later{n}"), None));
+    }
+    let said = "steps=900d last=0 max_versions=none min_age=0 protect_days=0 deleted=1s max_age=1s";
+    let policy = Policy::default().with(said.split(' ')).unwrap();
+    let now = rig.master.now.plus_micros(60 * SECOND);
+    let now = Now { running_micros: rig.store.running_micros(&now.into()), clock: now };
+    let mut review = Review::new(policy, now);
+    let mut going = None;
+    while going.is_none() {
+        going = review.step(&rig.view(), 100).unwrap();
+    }
+    let going: Vec<_> = going.unwrap().0.into_iter().map(|gone| gone.file).collect();
+    assert!(going.contains(&gone) && going.contains(&replaced), "{going:?}");
+    assert!(!going.contains(&back) && !going.contains(&saved), "{going:?}");
+}
