@@ -57,6 +57,13 @@ pub struct RetentionRun {
     pub refused: Option<String>,
 }
 
+impl RetentionRun {
+    /// Returns one by the station itself that removed nothing, and why.
+    pub fn refused(time: String, why: String) -> Self {
+        Self { time, by_itself: true, kept: 0, removed: 0, bytes_freed: 0, refused: Some(why) }
+    }
+}
+
 /// How the disk of a copy fills.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Forecast {

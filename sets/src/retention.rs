@@ -266,14 +266,7 @@ impl Retention {
         let ran = self.run_by_itself(store);
         let run = match &ran {
             Ok(run) => run.clone(),
-            Err(failure) => RetentionRun {
-                time: clock::now().to_string(),
-                by_itself: true,
-                kept: 0,
-                removed: 0,
-                bytes_freed: 0,
-                refused: Some(failure.one_line()),
-            },
+            Err(failure) => RetentionRun::refused(clock::now().to_string(), failure.one_line()),
         };
         self.write(|written| written.last_run = Some(run))?;
         ran
@@ -286,14 +279,10 @@ impl Retention {
         check_clock(store, now)?;
         let counts = self.review(store, (&policy, now), |_, _| Ok(()))?;
         match why_not(&counts, is_applied) {
-            Some(why) => Ok(RetentionRun {
-                time: clock::now().to_string(),
-                by_itself: true,
-                kept: counts.kept.saturating_add(counts.gone),
-                removed: 0,
-                bytes_freed: 0,
-                refused: Some(why),
-            }),
+            Some(why) => {
+                let kept = counts.kept.saturating_add(counts.gone);
+                Ok(RetentionRun { kept, ..RetentionRun::refused(clock::now().to_string(), why) })
+            }
             // No more than was counted, though more should go meanwhile.
             None => self.remove(store, (&policy, now), counts.gone, |_| true),
         }

@@ -13,7 +13,7 @@ use keepshare_control::{
 use crate::{
     cli::point::{Point, PointCreate, Which},
     commands::history::station_zone,
-    output::{Screen, Table, Times},
+    output::{Screen, Table, Times, safe},
     password,
 };
 
@@ -94,6 +94,7 @@ fn render_made(station: &Client, made: &PointMade) -> String {
 
 fn render_said(station: &Client, said: &PointSaid, what: &str) -> String {
     let PointSaid { set, point, from, missing, .. } = said;
+    let point = safe(point);
     let times = Times::new(station_zone(station), from.as_deref());
     let from = from.as_ref().map(|from| format!(" from {} on", times.text(from)));
     let from = from.unwrap_or_default();
@@ -137,7 +138,8 @@ fn render(station: &Client, points: &[PointInfo]) -> String {
         table.row(vec![
             times.text(&point.time),
             point.set.clone(),
-            point.point.clone(),
+            // A master that was taken over calls points as it likes.
+            safe(&point.point),
             point.kind.clone(),
             point.id.clone(),
             format!("{until}{held}"),

@@ -12,9 +12,10 @@ use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use keepshare_base::{Point, PointKind};
+use keepshare_base::{Point, PointKind, chain};
 use keepshare_control::{Failure, Outcome};
 use keepshare_host::files;
+use keepshare_replication::source::SourceError;
 use keepshare_versioning::retention::Span;
 
 use super::Master;
@@ -101,10 +102,25 @@ impl PointTimes {
         let mut written = self.lock();
         let mut next = written.as_ref().map_err(Clone::clone)?.clone();
         change(&mut next.times);
-        let text = toml::to_string(&next).map_err(anyhow::Error::new)?;
+        self.write(&next)?;
+        *written = Ok(next);
+        Ok(())
+    }
+
+    /// Notes which one was made last of a time. Where that cannot be written it is known until the next start all the same, or it would be
+    /// made again and again.
+    fn note(&self, every: Span, number: i64) -> Outcome<()> {
+        let mut written = self.lock();
+        let written = written.as_mut().map_err(|failure| failure.clone())?;
+        let time = written.times.iter_mut().find(|time| time.every == every);
+        time.into_iter().for_each(|time| time.last = number);
+        self.write(written)
+    }
+
+    fn write(&self, written: &Written) -> Outcome<()> {
+        let text = toml::to_string(written).map_err(anyhow::Error::new)?;
         files::write_synced(&self.file, text.as_bytes(), 0o600)
             .with_context(|| format!("cannot write {}", self.file.display()))?;
-        *written = Ok(next);
         Ok(())
     }
 
@@ -179,21 +195,18 @@ impl Master {
         for (time, number) in self.times.due(now) {
             let point = Point { name: time.name(self.times.zone, now), kind: PointKind::Crash };
             let set = &self.name;
-            let note = |number| {
-                self.times.change(|times| {
-                    let time = times.iter_mut().find(|other| other.every == time.every);
-                    time.into_iter().for_each(|time| time.last = number);
-                })
-            };
-            // First: where that cannot be written it would be made again and again.
-            let noted = note(number).and_then(|()| {
-                let made = self.source.point(point, Some(time.lasts_micros()));
-                made.map_err(|error| {
-                    note(time.last).err().unwrap_or_else(|| anyhow::Error::new(error).into())
-                })
-            });
-            if let Err(failure) = noted {
-                tracing::warn!(%set, every = %time.every, %failure, "a point was not made");
+            match self.source.point(point, Some(time.lasts_micros())) {
+                // After a start it takes until the folder was gone through.
+                Err(SourceError::NotLooked) => {}
+                Err(error) => {
+                    let error = chain(&error);
+                    tracing::warn!(%set, every = %time.every, error, "a point was not made");
+                }
+                Ok(_) => {
+                    if let Err(failure) = self.times.note(time.every, number) {
+                        tracing::error!(%set, %failure, "that a point was made is not written down");
+                    }
+                }
             }
         }
     }
@@ -240,7 +253,7 @@ mod tests {
         assert_eq!(times.due(before), []);
         let due = times.due(after);
         assert_eq!(due.len(), 1);
-        times.change(|times| times[0].last = due[0].1).unwrap();
+        times.note(Span::days(1), due[0].1).unwrap();
         let times = open();
         assert_eq!(times.due(at("2026-12-01T22:00:00Z")), []);
         assert_eq!(times.due(at("2026-12-02T10:00:00Z")).len(), 1, "also where it is late");

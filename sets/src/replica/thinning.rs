@@ -9,7 +9,8 @@ use chrono::Utc;
 use tokio::sync::watch;
 
 use keepshare_base::Stamp;
-use keepshare_control::retention::RetentionStatus;
+use keepshare_control::retention::{RetentionRun, RetentionStatus};
+use keepshare_host::clock;
 
 use super::Replica;
 
@@ -19,7 +20,11 @@ const MEASURE_EVERY: Duration = Duration::from_secs(60 * 60);
 impl Replica {
     /// Returns how it is thinned.
     pub(super) fn retention_status(&self) -> Option<RetentionStatus> {
-        let last_run = self.retention.standing().ok()?.last_run;
+        // One that cannot be read is why nothing is removed.
+        let last_run = self.retention.standing().map_or_else(
+            |failure| Some(RetentionRun::refused(clock::now().to_string(), failure.one_line())),
+            |standing| standing.last_run,
+        );
         let next_run = Stamp::from(self.thin_at.next(self.zone, Utc::now())).to_string();
         Some(RetentionStatus { last_run, next_run, forecast: self.retention.usage().forecast() })
     }
@@ -32,7 +37,8 @@ impl Replica {
         }
         let measured = self.retention.usage().measure(passed);
         if let Err(error) = &measured {
-            tracing::warn!(set = %self.name, %error, "it is not known how the disk fills");
+            let error = format!("{error:#}");
+            tracing::warn!(set = %self.name, error, "it is not known how the disk fills");
         }
         measured.is_ok()
     }

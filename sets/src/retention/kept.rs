@@ -3,14 +3,16 @@
 use std::{collections::HashMap, sync::mpsc, time::Duration};
 
 use keepshare_base::{SetPath, Stamp};
-use keepshare_host::clock;
 use keepshare_versioning::{
-    Arrival, ReadError, Reader,
+    ReadError, Reader,
     retention::{Fate, Now, Policy, outlook},
     set::SetStore,
 };
 
-use crate::asking::{AllKept, Kept};
+use crate::{
+    asking::{AllKept, Kept},
+    writer::arrival,
+};
 
 /// A second, in microseconds.
 const SECOND: i64 = 1_000_000;
@@ -61,7 +63,7 @@ fn read(
 
 /// Returns what time it is for the set, where its writer says it soon.
 fn now_soon(store: &SetStore) -> Option<Now> {
-    let now = Arrival { clock: clock::now(), up_micros: Some(clock::up_micros()), sent: None };
+    let now = arrival();
     let (answer, answered) = mpsc::sync_channel(1);
     store.with_store(move |store| {
         // Whoever asked may have gone on.

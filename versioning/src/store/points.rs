@@ -11,8 +11,8 @@ use crate::{
     record::{PointValue, Row},
 };
 
-/// The most points of a set: a master that makes them without end must not have all versions kept. For one beyond the one goes that
-/// would end by itself first; where none does, it is not taken.
+/// The most points of a set: a master that makes them without end must not have all versions kept. Those beyond are not taken: none
+/// that is there goes for them, or a master that was taken over could end points at once by making others.
 pub const POINTS_MAX: usize = 4096;
 
 /// Returns the rows of what a change says of a point; `now` is the running time. A point that is not here, because only a mirror
@@ -27,23 +27,16 @@ pub(super) fn said(
     let (point, said) = match said {
         PointRow::Made { point, lasts_micros } => {
             let known = commits::points(rows, CommitId(0), POINTS_MAX)?;
-            let mut out = Vec::new();
             if known.len() == POINTS_MAX {
-                let ending =
-                    known.iter().filter(|point| point.held <= now && point.until() != u64::MAX);
-                let Some(first) = ending.min_by_key(|point| point.until()) else {
-                    tracing::error!(
-                        name = point.name,
-                        "there are too many points; this one is not kept"
-                    );
-                    return Ok(Vec::new());
-                };
-                out.push(Row::PointGone { at: first.commit });
+                tracing::error!(
+                    name = point.name,
+                    "there are too many points; this one is not kept"
+                );
+                return Ok(Vec::new());
             }
             let ends = lasts_micros.map_or(u64::MAX, after);
             let value = PointValue { ends, ..PointValue::new(point.clone(), position) };
-            out.push(Row::KeptPoint { at, value });
-            return Ok(out);
+            return Ok(vec![Row::KeptPoint { at, value }]);
         }
         PointRow::Held { point, .. }
         | PointRow::Released { point }

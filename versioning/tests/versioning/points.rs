@@ -6,7 +6,7 @@ use keepshare_base::{
 use keepshare_versioning::{
     Arrival, POINTS_MAX,
     disk::sim::Crash,
-    retention::{Gone, Now, Policy, Review},
+    retention::{Candidate, Gone, Now, Policy, Review},
 };
 
 use crate::rig::{Edit, ROOT, Rig, SECOND, edit};
@@ -40,6 +40,20 @@ fn pass(rig: &mut Rig, micros: i64) {
     rig.apply(edit());
     rig.store.end_points(rig.master.now).unwrap();
     rig.store.sync().unwrap();
+}
+
+/// What goes by a policy a minute after the last change.
+fn going(rig: &Rig, said: &str) -> Vec<Candidate> {
+    let policy = Policy::default().with(said.split(' ')).unwrap();
+    let now = rig.master.now.plus_micros(60 * SECOND);
+    let now = Now { running_micros: rig.store.running_micros(&now.into()), clock: now };
+    let mut review = Review::new(policy, now);
+    loop {
+        if let Some((going, is_last)) = review.step(&rig.view(), 100).unwrap() {
+            assert!(is_last, "all of it is remembered");
+            return going;
+        }
+    }
 }
 
 #[test]
@@ -129,33 +143,26 @@ fn points_go_by_running_time() {
     }
 }
 
-/// A master that makes points without end must not have every version kept, and one that made many which end by themselves must not be
-/// in the way of one that somebody wants.
+/// A master that was taken over must not end a point at once, by saying that it is to go and then making others without end.
 #[test]
-fn for_a_point_beyond_the_limit_one_goes_that_ends_by_itself() {
+fn no_point_goes_before_its_day_for_others_that_are_made() {
     let mut rig = Rig::new();
-    for n in 0..POINTS_MAX {
-        let lasts = (n % 2 == 1).then_some(i64::try_from(POINTS_MAX - n).unwrap() * DAY);
-        rig.commit(made(&format!("p{n}"), lasts));
-    }
-    for name in ["wanted", "too"] {
-        rig.commit(made(name, None));
+    rig.apply(made("wanted", None));
+    let point = here(&rig);
+    rig.apply(made("monthly", Some(30 * DAY)));
+    rig.apply(says(PointRow::Removed { point }));
+    for n in 0..POINTS_MAX + 3 {
+        rig.commit(made(&format!("p{n}"), Some(300 * DAY)));
     }
     rig.store.sync().unwrap();
     let points = rig.view().points(CommitId(0), usize::MAX).unwrap();
-    let has = |name: &str| points.iter().any(|point| point.point.name == name);
     assert_eq!(points.len(), POINTS_MAX);
-    assert!(has("wanted") && has("too"));
-    // The last ones end first.
-    for gone in [POINTS_MAX - 1, POINTS_MAX - 3] {
-        assert!(!has(&format!("p{gone}")), "p{gone}");
-    }
-    assert!(has(&format!("p{}", POINTS_MAX - 5)) && has("p0"));
+    assert_eq!(names(&rig)[..2], ["wanted", "monthly"]);
 }
 
-/// Where none ends by itself there is no room for more.
+/// A master that makes points without end must not have every version kept.
 #[test]
-fn points_that_do_not_end_are_kept_and_no_more_are_taken() {
+fn points_beyond_the_limit_are_not_taken() {
     let mut rig = Rig::new();
     for n in 0..POINTS_MAX + 3 {
         rig.commit(made(&format!("p{n}"), None));
@@ -177,25 +184,17 @@ fn retention_keeps_what_a_point_has() {
             rig.apply(made("five", None));
         }
     }
-    let all = "steps=900s last=0 max_versions=none min_age=0 protect_days=0 deleted=none";
-    let policy = Policy::default().with(all.split(' ')).unwrap();
-    let going = |rig: &Rig| {
-        let now = rig.master.now.plus_micros(60 * SECOND);
-        let now = Now { running_micros: rig.store.running_micros(&now.into()), clock: now };
-        let mut review = Review::new(policy.clone(), now);
-        let (going, _) = review
-            .step(&rig.view(), 100)
-            .unwrap()
-            .or_else(|| review.step(&rig.view(), 100).unwrap())
-            .unwrap();
+    let said = "steps=900s last=0 max_versions=none min_age=0 protect_days=0 deleted=none";
+    let count = |rig: &Rig| {
+        let going = going(rig, said);
         assert!(going.iter().all(|going| going.gone == Gone::Thinned));
         going.len()
     };
-    assert_eq!(going(&rig), 7, "all but the first, the last, and what the point has");
+    assert_eq!(count(&rig), 7, "all but the first, the last, and what the point has");
     let point = rig.view().points(CommitId(0), 1).unwrap()[0].position;
     rig.store.drop_point(point).unwrap();
     rig.store.sync().unwrap();
-    assert_eq!(going(&rig), 8);
+    assert_eq!(count(&rig), 8);
 }
 
 /// While a long file is read, what has come of it is of no moment: what the point has is the version before it.
@@ -212,16 +211,9 @@ fn a_point_keeps_the_version_before_what_was_being_read() {
     for save in 0..9 {
         rig.apply(edit().whole(file, format!("later {save}").as_bytes(), true));
     }
-    let all = "steps=900d last=0 max_versions=none min_age=0 protect_days=0 deleted=none";
-    let policy = Policy::default().with(all.split(' ')).unwrap();
-    let now = rig.master.now.plus_micros(60 * SECOND);
-    let now = Now { running_micros: rig.store.running_micros(&now.into()), clock: now };
-    let mut review = Review::new(policy, now);
-    let mut going = None;
-    while going.is_none() {
-        going = review.step(&rig.view(), 100).unwrap();
-    }
-    let going: Vec<CommitId> = going.unwrap().0.into_iter().map(|gone| gone.commit).collect();
+    let said = "steps=900d last=0 max_versions=none min_age=0 protect_days=0 deleted=none";
+    let going = going(&rig, said);
+    let going: Vec<CommitId> = going.into_iter().map(|gone| gone.commit).collect();
     let states = rig.view().versions(file).unwrap();
     let kept: Vec<Vec<u8>> = states
         .iter()
@@ -252,15 +244,8 @@ fn a_point_keeps_nothing_that_was_gone_before_it() {
         rig.apply(made(&format!("later{n}"), None));
     }
     let said = "steps=900d last=0 max_versions=none min_age=0 protect_days=0 deleted=1s max_age=1s";
-    let policy = Policy::default().with(said.split(' ')).unwrap();
-    let now = rig.master.now.plus_micros(60 * SECOND);
-    let now = Now { running_micros: rig.store.running_micros(&now.into()), clock: now };
-    let mut review = Review::new(policy, now);
-    let mut going = None;
-    while going.is_none() {
-        going = review.step(&rig.view(), 100).unwrap();
-    }
-    let going: Vec<_> = going.unwrap().0.into_iter().map(|gone| gone.file).collect();
+    let going = going(&rig, said);
+    let going: Vec<_> = going.into_iter().map(|gone| gone.file).collect();
     assert!(going.contains(&gone) && going.contains(&replaced), "{going:?}");
     assert!(!going.contains(&back) && !going.contains(&saved), "{going:?}");
 }
