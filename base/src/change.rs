@@ -9,8 +9,8 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ContentHash, Event, FileId, Kind, Meta, MetaError, Name, OriginId, Position, RequestId, Stamp,
-    VersionId, point::PointRow,
+    ContentHash, Event, FileId, FileTime, Kind, Meta, MetaError, Name, OriginId, Position,
+    RequestId, Stamp, VersionId, point::PointRow,
 };
 
 /// The most content one change carries, in bytes. Longer content comes in several changes, the last of which cuts.
@@ -195,6 +195,8 @@ pub struct RestoreGround {
     pub folder: FileId,
     /// What had the name in it; `None` for nothing.
     pub present: Option<PresentFile>,
+    /// The size and the time of change that the file there must still have; `None`: what it holds does not matter.
+    pub still: Option<(u64, FileTime)>,
 }
 
 /// A file that a restore replaces, as far as rights to do so hang on it.

@@ -108,7 +108,7 @@ impl Question<'_> {
             return Err(Denial::NotAllowed);
         }
         let present = self.limit(user, &mut state, (folder, name), target)?;
-        Ok((state, RestoreGround { folder, present }))
+        Ok((state, RestoreGround { folder, present, still: None }))
     }
 
     /// Names a request so that what came of it is its answer for as long as clients repeat what they heard no answer to,

@@ -20,7 +20,7 @@ use keepshare_control::{
 use keepshare_host::{clock, files, panics};
 use keepshare_namespace::{Restorable, Restore, RestoreError, Share};
 use keepshare_proto::{
-    Frame, RestoreAnswer, RestoreRequest, Text,
+    Act, Frame, RestoreAnswer, RestoreRequest, Text,
     restore::{RESTORES_MAX, RestoreEnd},
 };
 use keepshare_replication::{
@@ -322,6 +322,7 @@ impl Replica {
             hash: content_hash(&self.reader, state, &wanted)?,
             user: Some(Text::new(user)),
             ground,
+            act: Act::Write,
         };
         let (done, ended) = oneshot::channel();
         let ask = Ask { request, state: state.clone(), wanted, done };

@@ -23,9 +23,9 @@ mod window;
 
 pub use backoff::Backoff;
 pub use message::{
-    Deletes, FileLine, Frame, Hello, Message, MirrorReason, NameLine, PAGE_LINES_MAX, PAGES_AHEAD,
-    PROTOCOL, Place, Refusal, RestoreAnswer, RestoreRequest, SetSettings, StateDigest, Step,
-    Welcome, running_after,
+    Act, Deletes, Elsewhere, FileLine, Frame, Hello, Message, MirrorReason, NameLine,
+    PAGE_LINES_MAX, PAGES_AHEAD, PROTOCOL, Place, Refusal, RestoreAnswer, RestoreRequest,
+    SetSettings, StateDigest, Step, Welcome, running_after,
 };
 pub use text::{TEXT_BYTES_MAX, Text};
 pub use time::MonoTime;

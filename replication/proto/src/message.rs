@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::Text;
 
 /// The version of everything behind the first bytes of a [`Hello`].
-pub const PROTOCOL: u16 = 4;
+pub const PROTOCOL: u16 = 5;
 
 /// The most names or files on one page of a listing; with the longest names they fit into a frame's header.
 pub const PAGE_LINES_MAX: usize = 1024;
@@ -282,23 +282,66 @@ impl StateDigest {
     }
 }
 
-/// Asks the master to write an old version back.
+/// Asks the master to bring something of the past back.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct RestoreRequest {
     /// Names the request; a repeat is answered, never done twice.
     pub request: RequestId,
-    /// Where to, inside the set.
+    /// Where, inside the set.
     pub path: SetPath,
-    /// What.
+    /// The version that comes back; of what moves or goes, the one that it has.
     pub version: VersionId,
-    /// Its attributes; the size is the content's length.
+    /// Its attributes; where it is written, the size is the content's length.
     pub meta: Meta,
-    /// The hash of its content.
+    /// The hash of its content, where it is written.
     pub hash: ContentHash,
     /// Who asked.
     pub user: Option<Text>,
-    /// What must still be there; nothing is looked at for `None`, which an admin's request has.
+    /// What must still be there; nothing is looked at for `None`, which a single restore of an admin's has.
     pub ground: Option<RestoreGround>,
+    /// What is done.
+    pub act: Act,
+}
+
+impl RestoreRequest {
+    /// Returns how many bytes of content come with it.
+    pub fn content_len(&self) -> u64 {
+        if self.act == Act::Write { self.meta.size } else { 0 }
+    }
+}
+
+/// What a request to bring something back has a master do. All but [`Act::Write`] come without content and are done where
+/// that is not so already, so that a repeat does nothing.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Act {
+    /// Write the version's content at the path.
+    Write,
+    /// Make a folder or a symlink with these attributes at the path, where nothing is.
+    Make,
+    /// Give the folder or the symlink at the path these attributes.
+    SetAttributes,
+    /// Move what is at the path elsewhere; what is there comes to the path in exchange.
+    Move(Elsewhere),
+    /// Give the file at the path one more name, where nothing is.
+    Link(Elsewhere),
+    /// Take away what is at the path, where its present state is a version; a folder, where nothing is in it.
+    Remove,
+    /// Make a point of the whole set; the path is the set's own.
+    Point {
+        /// What it is called.
+        name: Text,
+        /// How long it stays and is held, in microseconds of running time.
+        lasts_micros: u64,
+    },
+}
+
+/// Another path that a request speaks of.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Elsewhere {
+    /// Inside the same set.
+    pub path: SetPath,
+    /// What must still be there.
+    pub ground: RestoreGround,
 }
 
 /// What came of a request to restore.

@@ -84,7 +84,7 @@ impl MasterRestores {
     fn begin(&mut self, request: RestoreRequest, events: &mpsc::UnboundedSender<Input>) {
         let id = request.request;
         let path = self.dir.join(id.to_string());
-        match self.create(&path, request.meta.size) {
+        match self.create(&path, request.content_len()) {
             Ok(file) => {
                 self.open.insert(id, Aside { request, path, file });
             }
@@ -180,7 +180,8 @@ impl MasterRestores {
 
 fn restore(aside: &Aside, source: &SourceHandle) -> RestoreAnswer {
     let failed = |text: String| RestoreAnswer::Failed(Text::new(&text));
-    let RestoreRequest { request, path, version, meta, user, ground, .. } = aside.request.clone();
+    let RestoreRequest { request, path, version, meta, user, ground, act, .. } =
+        aside.request.clone();
     let restored = source.restore(source::RestoreRequest {
         request,
         version,
@@ -189,6 +190,7 @@ fn restore(aside: &Aside, source: &SourceHandle) -> RestoreAnswer {
         meta,
         content: aside.path.clone(),
         ground,
+        act,
     });
     match restored {
         Ok(done) => match done.outcome {
@@ -226,6 +228,8 @@ mod tests {
         ContentHash, Epoch, FileTime, Kind, Meta, OriginId, Owner, Position, Seq, SetPath,
         VersionId,
     };
+
+    use keepshare_proto::Act;
 
     use super::*;
 
@@ -268,6 +272,7 @@ mod tests {
                 hash: ContentHash([0; 32]),
                 user: None,
                 ground: None,
+                act: Act::Write,
             };
             self.restores.begin(request, &self.events_to);
         }

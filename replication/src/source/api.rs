@@ -10,7 +10,7 @@ pub use keepshare_decide::{
     agenda::problems::FileProblem,
     mirror::{Listing, MirrorProgress},
 };
-use keepshare_proto::cut::CutRule;
+use keepshare_proto::{Act, cut::CutRule};
 use serde::{Deserialize, Serialize};
 
 /// How changes of a source are noticed.
@@ -132,7 +132,7 @@ pub trait MirrorSink {
     fn progress(&mut self, progress: MirrorProgress);
 }
 
-/// A request to write a version back.
+/// A request to bring something of the past back.
 #[derive(Debug)]
 pub struct RestoreRequest {
     /// Names the request; a repeat is answered from the journal.
@@ -145,10 +145,12 @@ pub struct RestoreRequest {
     pub path: SetPath,
     /// The version's attributes.
     pub meta: Meta,
-    /// The version's content, at rest in a file of ours.
+    /// The version's content, at rest in a file of ours; empty where none is written.
     pub content: PathBuf,
     /// What must still be there; nothing is looked at for `None`.
     pub ground: Option<RestoreGround>,
+    /// What is done.
+    pub act: Act,
 }
 
 /// What came of a restore.

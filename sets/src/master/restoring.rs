@@ -14,7 +14,7 @@ use keepshare_control::{
     answers::{Restored, ShownEntry, kind_word},
 };
 use keepshare_proto::{
-    RestoreAnswer, RestoreRequest, Text,
+    Act, RestoreAnswer, RestoreRequest, Text,
     restore::{MasterInput, MasterOutput},
     shipper::Input,
 };
@@ -76,6 +76,7 @@ impl Master {
             hash: entry.hash.unwrap_or(ContentHash([0; 32])),
             user: Some(Text::new(user)),
             ground: None,
+            act: Act::Write,
         };
         let dir = self.aside.join(id.to_string());
         let mut restores =

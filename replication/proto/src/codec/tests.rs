@@ -7,8 +7,8 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::*;
 use crate::{
-    FileLine, MirrorReason, NameLine, PAGE_LINES_MAX, Place, RestoreAnswer, RestoreRequest,
-    SetSettings, StateDigest, Step, TEXT_BYTES_MAX, Text, Welcome,
+    Act, Elsewhere, FileLine, MirrorReason, NameLine, PAGE_LINES_MAX, Place, RestoreAnswer,
+    RestoreRequest, SetSettings, StateDigest, Step, TEXT_BYTES_MAX, Text, Welcome,
 };
 
 fn epoch() -> impl Strategy<Value = Epoch> {
@@ -198,18 +198,38 @@ fn about_mirrors() -> impl Strategy<Value = Frame> {
     prop_oneof![start, more, names, files, Just(Message::ListEnd)].prop_map(Frame::from)
 }
 
+fn ground() -> impl Strategy<Value = RestoreGround> {
+    let present = (file_id(), any::<(u32, u32, u32)>())
+        .prop_map(|(file, (mode, uid, gid))| PresentFile { file, mode, uid, gid });
+    let still = option::of((any::<u64>(), any::<i64>(), 0..1_000_000_000_u32))
+        .prop_map(|still| still.map(|(size, secs, nanos)| (size, FileTime { secs, nanos })));
+    (file_id(), option::of(present), still).prop_map(|(folder, present, still)| RestoreGround {
+        folder,
+        present,
+        still,
+    })
+}
+
+fn elsewhere() -> impl Strategy<Value = Elsewhere> {
+    (vec(name(), 0..6).prop_map(SetPath::from), ground())
+        .prop_map(|(path, ground)| Elsewhere { path, ground })
+}
+
 fn about_restores() -> impl Strategy<Value = Frame> {
     let id = || any::<[u8; 32]>().prop_map(RequestId);
     let path = vec(name(), 0..6).prop_map(SetPath::from);
     let hash = any::<[u8; 32]>().prop_map(ContentHash);
-    let present = (file_id(), any::<(u32, u32, u32)>())
-        .prop_map(|(file, (mode, uid, gid))| PresentFile { file, mode, uid, gid });
-    let ground = (file_id(), option::of(present))
-        .prop_map(|(folder, present)| RestoreGround { folder, present });
-    let asked = (id(), path, position(), meta(), hash, option::of(text()), option::of(ground));
-    let request = asked.prop_map(|(request, path, version, meta, hash, user, ground)| {
+    let act = prop_oneof![
+        select(vec![Act::Write, Act::Make, Act::SetAttributes, Act::Remove]),
+        elsewhere().prop_map(Act::Move),
+        elsewhere().prop_map(Act::Link),
+        (text(), any::<u64>()).prop_map(|(name, lasts_micros)| Act::Point { name, lasts_micros }),
+    ];
+    let asked =
+        (id(), path, position(), meta(), hash, option::of(text()), option::of(ground()), act);
+    let request = asked.prop_map(|(request, path, version, meta, hash, user, ground, act)| {
         let version = VersionId(version);
-        let request = RestoreRequest { request, path, version, meta, hash, user, ground };
+        let request = RestoreRequest { request, path, version, meta, hash, user, ground, act };
         Message::RestoreRequest(request)
     });
     let answer = prop_oneof![

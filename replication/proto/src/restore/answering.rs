@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use keepshare_base::{ContentHash, DEPTH_MAX, Kind, RequestId};
+use keepshare_base::{ContentHash, DEPTH_MAX, Kind, RequestId, SetPath};
 
 use super::{
     MasterInput, MasterOutput, RESTORE_CHUNK_BYTES_MAX, RESTORE_PATIENCE, RESTORE_WINDOW_BYTES_MAX,
     RESTORES_MAX, Step,
 };
-use crate::{Message, MonoTime, RestoreAnswer, RestoreRequest, Text};
+use crate::{Act, Message, MonoTime, RestoreAnswer, RestoreRequest, Text};
 
 /// How many answers are remembered here; older ones are in the journal.
 const ANSWERS_KEPT: usize = 64;
@@ -36,7 +36,8 @@ enum Open {
 #[derive(Debug)]
 struct Taking {
     size: u64,
-    hash: ContentHash,
+    /// `None`: there is no content.
+    hash: Option<ContentHash>,
     hasher: blake3::Hasher,
     got: u64,
     taken: u64,
@@ -180,7 +181,8 @@ impl Answering {
     /// Checks that the content is the version's and has it written.
     fn finish(&mut self, request: RequestId) {
         let Some(Open::Taking(taking)) = self.open.get(&request) else { return };
-        if taking.hasher.finalize().as_bytes() == &taking.hash.0 {
+        let hash = ContentHash(*taking.hasher.finalize().as_bytes());
+        if taking.hash.is_none_or(|wanted| wanted == hash) {
             self.open.insert(request, Open::Finishing);
             self.drive(MasterOutput::Finish { request });
         } else {
@@ -223,8 +225,8 @@ impl Answering {
 impl Taking {
     fn new(request: &RestoreRequest, deadline: MonoTime) -> Self {
         Self {
-            size: request.meta.size,
-            hash: request.hash,
+            size: request.content_len(),
+            hash: (request.act == Act::Write).then_some(request.hash),
             hasher: blake3::Hasher::new(),
             got: 0,
             taken: 0,
@@ -247,12 +249,26 @@ impl Taking {
 }
 
 fn check(request: &RestoreRequest) -> Result<(), &'static str> {
-    let depth = request.path.names().len();
-    if depth == 0 || depth > DEPTH_MAX {
-        return Err("its path is not a file's");
-    }
-    if !matches!(request.meta.kind, Kind::File | Kind::Symlink) {
-        return Err("only files and symlinks are restored in place");
+    check_path(&request.path, &request.act)?;
+    let kind = request.meta.kind;
+    match &request.act {
+        Act::Write if kind != Kind::File => return Err("only files are written back"),
+        Act::Make | Act::SetAttributes if !matches!(kind, Kind::Dir | Kind::Symlink) => {
+            return Err("only folders and symlinks are made");
+        }
+        Act::Move(elsewhere) | Act::Link(elsewhere) => {
+            check_path(&elsewhere.path, &request.act)?;
+        }
+        _ => {}
     }
     request.meta.check().map_err(|_| "its attributes are not usable")
+}
+
+fn check_path(path: &SetPath, act: &Act) -> Result<(), &'static str> {
+    match (path.names().len(), act) {
+        (0, Act::Point { .. } | Act::SetAttributes) => Ok(()),
+        (_, Act::Point { .. }) => Err("a point is the whole set's"),
+        (1..=DEPTH_MAX, _) => Ok(()),
+        _ => Err("its path is not a file's"),
+    }
 }

@@ -138,7 +138,7 @@ impl Asking {
 
     fn read_on(&mut self, request: RequestId) {
         let Some(asked) = self.asked.get_mut(&request) else { return };
-        let size = asked.request.meta.size;
+        let size = asked.request.content_len();
         let Phase::Sending { next, taken, reading } = &mut asked.phase else { return };
         if *next >= size {
             asked.phase = Phase::Sent;

@@ -6,7 +6,7 @@ use keepshare_base::{
 };
 
 use super::*;
-use crate::{Backoff, Message, MonoTime, RestoreAnswer, RestoreRequest, Text};
+use crate::{Act, Backoff, Message, MonoTime, RestoreAnswer, RestoreRequest, Text};
 
 fn at(seconds: u64) -> MonoTime {
     MonoTime(0) + Duration::from_secs(seconds)
@@ -39,6 +39,7 @@ fn request(id: u8, content: &[u8]) -> RestoreRequest {
         hash: ContentHash::of(content),
         user: Some(Text::new("anna")),
         ground: None,
+        act: Act::Write,
     }
 }
 

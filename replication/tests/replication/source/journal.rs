@@ -15,6 +15,8 @@ use keepshare_replication::source::{
     CaptureMode::Inotify, RestoreRequest, Source, SourceAlarm, SourceError,
 };
 
+use keepshare_proto::Act;
+
 use super::{
     edits::captures,
     support::{Model, Rig, listing, open},
@@ -440,7 +442,7 @@ fn a_restore_onto_something_else_than_was_seen_is_refused() {
             entries.meta.clone()
         };
         let present = Some(PresentFile::new(rig.file("a/doc"), &meta(&rig, "a/doc")));
-        let ground = RestoreGround { folder: rig.file("a"), present };
+        let ground = RestoreGround { folder: rig.file("a"), present, still: None };
         let mut numbers = 1u8..;
         let mut ask = |rig: &Rig, ground: &RestoreGround| {
             let number = numbers.next().unwrap();
@@ -466,7 +468,7 @@ fn a_restore_onto_something_else_than_was_seen_is_refused() {
         assert_eq!(fs::read(rig.path("a/doc")).unwrap(), b"a/doc");
         assert_eq!(fs::read(rig.path("c/doc")).unwrap(), b"b/doc");
         let present = Some(PresentFile::new(rig.file("a/doc"), &meta(&rig, "a/doc")));
-        let ground = RestoreGround { folder: rig.file("a"), present };
+        let ground = RestoreGround { folder: rig.file("a"), present, still: None };
         assert!(ask(&rig, &ground).is_ok());
         assert_eq!(fs::read(rig.path("a/doc")).unwrap(), b"right");
     }
@@ -556,6 +558,7 @@ pub(crate) fn request(path: &str, number: u8, content: &Path) -> RestoreRequest 
         },
         content: content.to_owned(),
         ground: None,
+        act: Act::Write,
     }
 }
 

@@ -334,7 +334,8 @@ fn a_file_that_appears_meanwhile_is_not_replaced_unseen() {
             fs::remove_file(scene.rig.path("doc")).unwrap();
             scene.rig.settle();
             let held = scene.hold_content();
-            let ground = RestoreGround { folder: FileId::ROOT, present: None::<PresentFile> };
+            let ground =
+                RestoreGround { folder: FileId::ROOT, present: None::<PresentFile>, still: None };
             let request =
                 RestoreRequest { ground: with_ground.then_some(ground), ..scene.request(1) };
             let asked = scene.ask(request);

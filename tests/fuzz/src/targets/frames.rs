@@ -6,7 +6,7 @@ use keepshare_base::{
     SetPath, Stamp, VersionId,
 };
 use keepshare_proto::{
-    FileLine, Frame, Hello, Message, MirrorReason, NameLine, Place, Refusal, RestoreAnswer,
+    Act, FileLine, Frame, Hello, Message, MirrorReason, NameLine, Place, Refusal, RestoreAnswer,
     RestoreRequest, SetSettings, StateDigest, Step, Text, Welcome,
     codec::{Decoder, EncodeError, encode},
 };
@@ -81,6 +81,7 @@ fn examples() -> Vec<(String, Vec<u8>)> {
         hash: ContentHash::of(b"bytes"),
         user: Some(Text::new("anna")),
         ground: None,
+        act: Act::Write,
     };
     let running = RunningHash([1; 32]);
     let change = |step| Message::Change { position, running, step, change: change(file) };

@@ -7,7 +7,7 @@ use keepshare_base::{
     Change, Epoch, FilledChange, Position, RequestId, RunningHash, Seq, SetPath, VersionId,
 };
 use keepshare_proto::{
-    Frame, Message, MirrorReason, Place, Refusal, RestoreAnswer, RestoreRequest, Step, Text,
+    Act, Frame, Message, MirrorReason, Place, Refusal, RestoreAnswer, RestoreRequest, Step, Text,
 };
 use keepshare_versioning::disk::sim::Crash;
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
@@ -382,6 +382,7 @@ impl<'a> Attack<'a> {
             hash: keepshare_base::ContentHash([0; 32]),
             user: None,
             ground: None,
+            act: Act::Write,
         };
         let id = request.request;
         self.station.ask_for(request, state);
