@@ -10,6 +10,7 @@ pub mod live;
 pub mod log;
 pub mod pack;
 pub mod retention;
+pub mod rollback;
 pub mod set;
 
 mod body;

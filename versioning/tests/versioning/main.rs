@@ -22,4 +22,5 @@ mod real_disk;
 mod refusals;
 mod retention;
 mod rig;
+mod rollback;
 mod traps;

@@ -1,0 +1,425 @@
+//! Rolling a folder back: what differs from then, and what is to be done about it, step by step.
+//!
+//! Everything is judged by file id. What the folder held then comes back to where it was: written where its content differs,
+//! moved where it is elsewhere inside, made anew where it is gone, copied where it was moved out. What came in from elsewhere
+//! stays; what was made since goes, but only where its present state is a version. An undo is the same with another
+//! [`Wanted::base`]: only what is as it was left is touched.
+//!
+//! A plan reads one view; its memory grows with the folders that are looked through and with what differs, not with what they
+//! hold. Nothing is done here: each [`Step`] says what must still be there, and whoever does it looks.
+
+use std::collections::{HashMap, HashSet};
+
+use keepshare_base::{
+    CommitId, FileId, FileTime, Kind, Meta, Name, PresentFile, SetPath, VersionId,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{FileState, ReadError, View};
+
+mod back;
+mod deleted;
+mod made_since;
+mod places;
+
+use places::Places;
+
+/// How many names are read at once.
+const PAGE: usize = 512;
+
+/// What is wanted of a folder.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Which.
+    pub path: SetPath,
+    /// What comes back.
+    pub back: Back,
+    /// Only what is as it was then is touched; [`CommitId::MAX`]: as it is now.
+    pub base: CommitId,
+    /// Files that have names outside of the folder, too, are written all the same.
+    pub links: bool,
+}
+
+/// What comes back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Back {
+    /// All of the folder, as it was at a commit.
+    To {
+        /// The commit.
+        at: CommitId,
+        /// It is a point's, which has of each file the last state that was a version at it.
+        is_point: bool,
+    },
+    /// What was deleted in it after a commit, as it was when it went; nothing else changes.
+    Deleted {
+        /// The commit.
+        since: CommitId,
+    },
+}
+
+/// One thing to be done.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Where, at the time that the steps before it are done.
+    pub path: SetPath,
+    /// The folder of that path; `None` where a step before it makes it.
+    pub folder: Option<FileId>,
+    /// What.
+    pub doing: Doing,
+}
+
+/// What a step does.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Doing {
+    /// Write a version, over what is there or where nothing is.
+    Write {
+        /// The version.
+        what: StateOf,
+        /// It is what was there then, not the nearest older one that is kept.
+        exact: bool,
+        /// Its size, in bytes.
+        size: u64,
+        /// What it replaces.
+        over: Option<Present>,
+    },
+    /// Make a folder or a symlink.
+    Make {
+        /// With the attributes of this state.
+        what: StateOf,
+        /// Which of the two.
+        kind: Kind,
+    },
+    /// Give a folder or a symlink the attributes it had.
+    SetAttributes {
+        /// Those of this state.
+        what: StateOf,
+        /// What is there; `None` where a step before it made that.
+        over: Option<Present>,
+        /// They were others; else a step before it changes them on the way.
+        differs: bool,
+    },
+    /// Move what is there.
+    Move {
+        /// What is moved.
+        what: Present,
+        /// Where to.
+        to: SetPath,
+        /// The folder of that path; `None` where a step before it makes it.
+        folder: Option<FileId>,
+        /// It only makes room: what is moved has another place, or goes.
+        aside: bool,
+    },
+    /// Give a file one more name.
+    Link {
+        /// Which file; `None`: the one that a step before it wrote there.
+        what: Option<Present>,
+        /// The name.
+        to: SetPath,
+        /// The folder of that path; `None` where a step before it makes it.
+        folder: Option<FileId>,
+    },
+    /// Remove what was made since.
+    Remove {
+        /// What goes.
+        what: Present,
+        /// What that is.
+        kind: Kind,
+    },
+}
+
+/// A state of a file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct StateOf {
+    /// Which file.
+    pub file: FileId,
+    /// The commit that brought it.
+    pub commit: CommitId,
+}
+
+/// What stands at a path.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Present {
+    /// What it is, as far as rights hang on it.
+    pub file: PresentFile,
+    /// The size and the time of change of a file; what changed since is left.
+    pub still: Option<(u64, FileTime)>,
+    /// The version that it is, or the change that brought it.
+    pub version: VersionId,
+}
+
+impl Present {
+    fn new(state: &FileState) -> Self {
+        let meta = &state.meta;
+        let still = (meta.kind == Kind::File).then_some((meta.size, meta.mtime));
+        let version = VersionId(state.position);
+        Self { file: PresentFile::new(state.file, meta), still, version }
+    }
+}
+
+/// Something that is left as it is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Left {
+    /// Where it is, or was.
+    pub path: SetPath,
+    /// Why.
+    pub why: Why,
+}
+
+/// Why something is left as it is.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
+pub enum Why {
+    /// Nothing of what it was is kept.
+    Lost,
+    /// It was elsewhere then.
+    MovedIn,
+    /// It changed since.
+    Changed,
+    /// It came since.
+    CameSince,
+    /// It is being written: what is in it is no version yet.
+    NotAVersion,
+    /// It is a pipe, a socket or a device.
+    Special(Kind),
+    /// The file has names outside of the folder, which would show what it was, too.
+    LinkedOutside,
+    /// It is a folder in which something stays.
+    HoldsWhatStays,
+    /// It is one of the files that programs make for a moment.
+    Temporary,
+    /// A folder would come into itself.
+    InItself,
+}
+
+/// What a plan tells, in order.
+#[derive(Clone, Debug)]
+pub enum Planned {
+    /// Something is to be done.
+    Step(Step),
+    /// Something stays as it is though it was other then, or was not there.
+    Left(Left),
+}
+
+/// Why a folder cannot be rolled back.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// The index cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// There was nothing then.
+    #[error("it was not there then")]
+    NotThere,
+    /// It was no folder then.
+    #[error("it was no folder then")]
+    NotAFolder(Kind),
+    /// It is no folder now.
+    #[error("it is no folder now")]
+    InTheWay,
+    /// The folder it was in is not there now.
+    #[error("the folder it was in is not there")]
+    NoFolder(SetPath),
+}
+
+impl View {
+    /// Tells what is to be done so that a folder is what is wanted, in the order in which it is to be done, and returns how many
+    /// things are as they were.
+    pub fn plan_back(
+        &self,
+        wanted: &Wanted,
+        take: &mut dyn FnMut(Planned),
+    ) -> Result<u64, PlanError> {
+        let mut plan = Plan::new(self, wanted, take)?;
+        match wanted.back {
+            Back::To { at, is_point } => plan.roll_back(at, is_point)?,
+            Back::Deleted { since } => plan.bring_deleted(since)?,
+        }
+        plan.settle_attributes()?;
+        Ok(plan.unchanged)
+    }
+
+    /// Returns the state of a file that a step means; `None` where it is not kept any more.
+    pub fn state_of(&self, of: StateOf) -> Result<Option<FileState>, ReadError> {
+        let found = self.file(of.file, of.commit)?;
+        Ok(found.filter(|state| state.commit == of.commit && !state.expired))
+    }
+}
+
+/// A plan in the making.
+struct Plan<'a> {
+    view: &'a View,
+    wanted: &'a Wanted,
+    take: &'a mut dyn FnMut(Planned),
+    places: Places<'a>,
+    /// The folder as it was then, and when; `None` where only what was deleted comes back.
+    was: Option<(FileId, CommitId)>,
+    /// Folders that were there then, outermost first: what they were, and where they are when all is done.
+    folders: Vec<FolderBack>,
+    /// Folders in which a step changes a name.
+    touched: HashSet<Folder>,
+    /// Where things are that came back, but for what has one name and had it then.
+    settled: HashSet<(Folder, Name)>,
+    /// What was made since and takes the place of something.
+    adopted: HashSet<FileId>,
+    /// Files whose content a step writes, under whichever name.
+    linked: HashSet<FileId>,
+    /// Files that had several names, and where a step brings each back first.
+    written: HashMap<FileId, (Folder, SetPath)>,
+    unchanged: u64,
+}
+
+/// A folder as steps know it.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Folder {
+    /// One that is there now.
+    Known(FileId),
+    /// The one that was made by a step: where it is in the list of those.
+    Made(usize),
+}
+
+/// A folder that comes back.
+struct FolderBack {
+    state: FileState,
+    folder: Folder,
+    path: SetPath,
+}
+
+impl<'a> Plan<'a> {
+    fn new(
+        view: &'a View,
+        wanted: &'a Wanted,
+        take: &'a mut dyn FnMut(Planned),
+    ) -> Result<Self, PlanError> {
+        let now = view.resolve(&wanted.path, CommitId::MAX)?;
+        let root = match now {
+            Some((file, Kind::Dir)) => Some(file),
+            Some(_) => return Err(PlanError::InTheWay),
+            None => None,
+        };
+        let places = Places::new(view, root);
+        let (folders, touched, settled, adopted, linked, written) = Default::default();
+        let (was, unchanged) = (None, 0);
+        Ok(Self {
+            view,
+            wanted,
+            take,
+            places,
+            was,
+            folders,
+            touched,
+            settled,
+            adopted,
+            linked,
+            written,
+            unchanged,
+        })
+    }
+
+    fn step(&mut self, path: SetPath, folder: Folder, doing: Doing) {
+        self.touched.insert(folder);
+        let step = Step { path, folder: folder.known(), doing };
+        (self.take)(Planned::Step(step));
+    }
+
+    fn left(&mut self, path: SetPath, why: Why) {
+        (self.take)(Planned::Left(Left { path, why }));
+    }
+
+    /// Tells whether a file is what and where it was at the base.
+    fn is_as_at_base(&self, file: FileId, kind: Kind) -> Result<bool, ReadError> {
+        let base = self.wanted.base;
+        if base >= self.view.latest() {
+            return Ok(true);
+        }
+        if self.view.links(file, base)? != self.view.links(file, CommitId::MAX)? {
+            return Ok(false);
+        }
+        let changed = self.view.meta(file, CommitId::MAX)?.map(|(commit, _)| commit);
+        // Folders change with what is in them.
+        Ok(kind == Kind::Dir || changed == self.view.meta(file, base)?.map(|(commit, _)| commit))
+    }
+
+    /// Returns what a folder of now was then: only the one that is rolled back may have been another.
+    fn parent_then(&self, folder: FileId) -> FileId {
+        match self.was {
+            Some((was, _)) if Some(folder) == self.places.root() => was,
+            _ => folder,
+        }
+    }
+
+    /// Returns what stands for a file now.
+    fn present(&self, file: FileId) -> Result<Option<FileState>, ReadError> {
+        self.view.file(file, CommitId::MAX)
+    }
+
+    /// Gives folders the attributes they had, innermost first: what is done in them changes their times.
+    fn settle_attributes(&mut self) -> Result<(), PlanError> {
+        for FolderBack { state, folder, path } in
+            std::mem::take(&mut self.folders).into_iter().rev()
+        {
+            let now = match folder {
+                Folder::Known(file) => self.present(file)?,
+                Folder::Made(_) => None,
+            };
+            let differs = now.as_ref().is_some_and(|now| !has_same_rights(&now.meta, &state.meta));
+            let has_other_time = now.as_ref().is_some_and(|now| now.meta.mtime != state.meta.mtime);
+            if !differs && !has_other_time && !self.touched.contains(&folder) {
+                continue;
+            }
+            let over = now.as_ref().map(Present::new);
+            let doing = Doing::SetAttributes { what: StateOf::new(&state), over, differs };
+            let parent = path.split_last().map(|(above, _)| self.places.folder_at(&above));
+            let folder = parent.transpose()?.flatten();
+            (self.take)(Planned::Step(Step { path, folder, doing }));
+        }
+        Ok(())
+    }
+}
+
+impl Folder {
+    fn known(self) -> Option<FileId> {
+        match self {
+            Self::Known(file) => Some(file),
+            Self::Made(_) => None,
+        }
+    }
+}
+
+impl StateOf {
+    fn new(state: &FileState) -> Self {
+        Self { file: state.file, commit: state.commit }
+    }
+}
+
+/// Tells whether two have the same attributes but for times and content.
+fn has_same_rights(one: &Meta, other: &Meta) -> bool {
+    let of = |meta: &Meta| {
+        (meta.mode, meta.owner.id, meta.group.id, meta.symlink.clone(), meta.xattrs.clone())
+    };
+    of(one) == of(other)
+}
+
+/// Tells whether one state holds what another does, attributes and content.
+fn is_same(one: &FileState, other: &FileState) -> bool {
+    if one.commit == other.commit && one.file == other.file {
+        return true;
+    }
+    let same_content = match one.meta.kind {
+        Kind::File => {
+            one.meta.size == other.meta.size && one.hash.is_some() && one.hash == other.hash
+        }
+        _ => true,
+    };
+    same_content && one.meta.mtime == other.meta.mtime && has_same_rights(&one.meta, &other.meta)
+}
+
+/// Returns a name that says what is under it beside its own, at most as long as names may be.
+fn marked(name: &Name, mark: &str) -> Name {
+    let room = keepshare_base::NAME_BYTES_MAX - mark.len();
+    let bytes = name.as_bytes();
+    let mut end = bytes.len().min(room);
+    // Not in the middle of a character of UTF-8.
+    while end > 0 && end < bytes.len() && bytes[end] & 0xC0 == 0x80 {
+        end -= 1;
+    }
+    Name::new(&[&bytes[..end], mark.as_bytes()].concat()).unwrap_or_else(|_| name.clone())
+}
