@@ -1,11 +1,12 @@
 //! What a station answers: about itself and its sets here, about the past of a set in `past`, about users in `accounts`, about
-//! what is kept for how long in `retention`, about named moments in `points`.
+//! what is kept for how long in `retention`, about named moments in `points`, about folders that come back in `rollback`.
 
 mod accounts;
 mod elsewhere;
 mod past;
 mod points;
 mod retention;
+mod rollback;
 
 use std::{path::Path, sync::Arc};
 

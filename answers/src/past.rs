@@ -276,7 +276,7 @@ impl StationAnswers {
     }
 
     /// Writes down that somebody on the station had an old version brought back.
-    fn audit(
+    pub(crate) fn audit(
         &self,
         event: AuditEvent,
         caller: &Caller,
@@ -314,7 +314,7 @@ pub(crate) fn who(caller: &Caller) -> Who<'_> {
 }
 
 /// Returns who asks, as logs and versions name them.
-fn shown(caller: &Caller) -> String {
+pub(crate) fn shown(caller: &Caller) -> String {
     match caller {
         Caller::Admin { uid } => MachineAccounts::of_this_machine().shown_user(*uid),
         Caller::User(user) => user.principal.user.clone(),

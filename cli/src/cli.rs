@@ -6,6 +6,7 @@ pub(crate) mod diff;
 mod examples;
 pub(crate) mod point;
 pub(crate) mod retention;
+pub(crate) mod rollback;
 
 use std::{ffi::OsString, net::IpAddr, path::PathBuf};
 
@@ -108,6 +109,12 @@ pub(crate) enum Command {
     /// Bring back a file or a folder as it was
     #[command(after_help = RESTORE_EXAMPLES)]
     Restore(Restore),
+    /// Bring a folder back in place as it was, with a preview and an undo
+    #[command(after_help = ROLLBACK_EXAMPLES)]
+    Rollback(rollback::Rollback),
+    /// Bring back what was deleted in a folder
+    #[command(after_help = UNDELETE_EXAMPLES)]
+    Undelete(rollback::Undelete),
     /// Find files and folders by name, deleted ones too
     #[command(after_help = FIND_EXAMPLES)]
     Find(Find),

@@ -26,6 +26,7 @@ mod new_station;
 mod points;
 mod restore;
 mod retention;
+mod rollback;
 mod run;
 mod sessions;
 mod sets;
@@ -113,6 +114,14 @@ pub(crate) fn execute(cli: Cli, screen: &Screen) -> Outcome<()> {
             let (place, when) = parse_place_time(&options.path)?;
             let station = station_or_login(&global, set_of(&place))?;
             restore::restore(&station, place, when, &options, screen)
+        }
+        Command::Rollback(options) => {
+            let folder = options.folder.as_deref().map(parse_place_time).transpose()?;
+            rollback::rollback(&station(&global)?, folder, options, screen)
+        }
+        Command::Undelete(cli::rollback::Undelete { folder, since, how }) => {
+            let place = parse_place(&folder)?;
+            rollback::undelete(&station(&global)?, place, since, &how, screen)
         }
         Command::Find(options) => {
             find::find(&station_or_login(&global, options.set.as_ref())?, &options, screen)

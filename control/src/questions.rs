@@ -22,11 +22,14 @@ use crate::{
     points::{PointInfo, PointMade, PointSaid, PointTimeInfo},
     question::{Listed, Question},
     retention::{Applied, PlanPiece, PlannedVersion, RetentionInfo, Undone},
+    rollback::RolledBack,
 };
 
 pub use keeping::*;
+pub use rolling::*;
 
 mod keeping;
+mod rolling;
 
 /// Lists the questions: makes each a [`Question`], and puts the router and the trait of whoever answers together from
 /// the same list, so that none can be forgotten.
@@ -72,6 +75,10 @@ questions! {
     "export" Export => ShownEntry, All reads;
     "find" Find => FoundName, All reads;
     "restore" Restore => Restored, Users changes;
+    "rollback" Rollback => RolledBack, Admins changes;
+    "rollback-undo" RollbackUndo => RolledBack, Admins changes;
+    "rollback-stop" RollbackStop => RolledBack, Admins changes;
+    "rollback-list" RollbackList => RolledBack, Admins reads;
     "passwd" Passwd => Ended, Users changes;
     "fsck" Fsck => FsckReport, Admins changes;
     "retention-show" RetentionShow => RetentionInfo, Admins reads;

@@ -24,6 +24,7 @@ pub mod record;
 pub mod reopening;
 pub mod replica;
 pub mod retention;
+mod rollback;
 pub mod schedule;
 pub mod source_folder;
 pub mod sync_tree;

@@ -96,6 +96,20 @@ TIME is 9:00, 2026-11-20, 2026-11-20_15.32, 28.11.2026, 2026-11-20T15:32:07Z, ye
 a version's id. A time means the last instant inside what was typed. Restoring in place makes a new version: it can be
 undone.";
 
+pub(super) const ROLLBACK_EXAMPLES: &str = "Examples:
+  keepshare rollback projects:plan@9:00 --dry-run
+  keepshare rollback projects:plan@point:before-import
+  keepshare rollback projects:@yesterday --yes
+  keepshare rollback --list
+  keepshare rollback --undo 1f2e3d4c --set projects
+
+The folder's files get back what they were, where they were. What was made since goes, where it is a version; what was moved in
+from elsewhere stays. Everything that is replaced or removed is a version, and the whole can be undone for 30 days.";
+
+pub(super) const UNDELETE_EXAMPLES: &str = "Examples:
+  keepshare undelete projects:plan --since 9:00 --dry-run
+  keepshare undelete projects: --since yesterday --yes";
+
 pub(super) const FIND_EXAMPLES: &str = "Examples:
   keepshare find budget
   keepshare find '*.docx' --set projects

@@ -1,0 +1,157 @@
+//! Folders that are rolled back in place, where their past is kept.
+
+use std::sync::Arc;
+
+use keepshare_auth::AuditEvent;
+use keepshare_base::{CommitId, SetName, SetPath};
+use keepshare_control::{
+    Failure, Outcome, Reply,
+    answers::Progress,
+    caller::Caller,
+    questions::{LIMIT_MAX, Location, Rollback, RollbackList, RollbackStop, RollbackUndo},
+    rollback::RolledBack,
+    router::Answers,
+};
+use keepshare_sets::replica::{Order, Replica};
+use keepshare_versioning::{rollback::Back, when::POINT};
+
+use super::{
+    StationAnswers,
+    past::{Kept, shown, who},
+};
+
+impl Answers<Rollback> for StationAnswers {
+    fn answer(&self, caller: &Caller, asked: Rollback, reply: &mut Reply) -> Outcome<()> {
+        check_limit(asked.limit)?;
+        let (copy, path) = self.rolled_here(caller, &asked.place)?;
+        let catalog = copy.catalog();
+        let (back, to) = match asked.deleted {
+            // Since when is the whole set's to say: the folder may have been made later.
+            true => {
+                let since = catalog.at(who(caller), &SetPath::default(), &asked.when)?.commit;
+                (Back::Deleted { since }, format!("deleted since {}", asked.when))
+            }
+            false => {
+                let at = catalog.at(who(caller), &path, &asked.when)?.commit;
+                let is_point = asked.when.starts_with(POINT);
+                (Back::To { at, is_point }, asked.when.clone())
+            }
+        };
+        let seen = asked.seen.filter(|_| !asked.over).map(CommitId);
+        let base = seen.unwrap_or(CommitId::MAX);
+        let order = Order { path, back, base, links: asked.links, to, user: shown(caller) };
+        let told = match asked.sure {
+            false => copy.preview_rollback(&order, asked.limit)?,
+            true => self.ordered(caller, &copy, (&order, asked.nearest), reply)?,
+        };
+        reply.item(&limited(told, asked.limit))
+    }
+}
+
+impl Answers<RollbackUndo> for StationAnswers {
+    fn answer(&self, caller: &Caller, asked: RollbackUndo, reply: &mut Reply) -> Outcome<()> {
+        check_limit(asked.limit)?;
+        let (copy, _) = self.rolled_here(caller, &top(&asked.set))?;
+        let order = copy.undo_of(&asked.rollback, &shown(caller))?;
+        let told = match asked.sure {
+            false => copy.preview_rollback(&order, asked.limit)?,
+            true => self.ordered(caller, &copy, (&order, true), reply)?,
+        };
+        reply.item(&limited(told, asked.limit))
+    }
+}
+
+impl Answers<RollbackStop> for StationAnswers {
+    fn answer(
+        &self,
+        caller: &Caller,
+        RollbackStop { set, rollback }: RollbackStop,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
+        let (copy, _) = self.rolled_here(caller, &top(&set))?;
+        reply.item(&limited(copy.stop_rollback(&rollback)?, CONFLICTS_TOLD))
+    }
+}
+
+impl Answers<RollbackList> for StationAnswers {
+    fn answer(
+        &self,
+        caller: &Caller,
+        RollbackList { set }: RollbackList,
+        reply: &mut Reply,
+    ) -> Outcome<()> {
+        let sets = match set {
+            Some(set) => vec![set],
+            None => {
+                let mut sets: Vec<SetName> = self.kept_sets().collect();
+                sets.sort();
+                sets.dedup();
+                sets.retain(|set| matches!(self.find(caller, &top(set)), Ok(Kept::Here(..))));
+                sets
+            }
+        };
+        for set in sets {
+            let (copy, _) = self.rolled_here(caller, &top(&set))?;
+            for told in copy.rollbacks()? {
+                reply.item(&limited(told, 0))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many conflicts are told where nobody said how many.
+const CONFLICTS_TOLD: usize = 1000;
+
+impl StationAnswers {
+    /// Has a folder rolled back, and writes down who ordered that.
+    fn ordered(
+        &self,
+        caller: &Caller,
+        copy: &Arc<Replica>,
+        (order, nearest): (&Order, bool),
+        reply: &mut Reply,
+    ) -> Outcome<RolledBack> {
+        let tell = |progress: &Progress| reply.progress(progress);
+        let came = copy.roll_back(order, nearest, tell);
+        let (set, path) = (copy.catalog().set().clone(), &order.path);
+        self.audit(
+            AuditEvent::Restore,
+            caller,
+            (&set, path, &format!("rollback to {}", order.to)),
+            came.as_ref().map(|told| told.state.as_str()),
+        );
+        came
+    }
+
+    /// Returns the copy of a folder's set that is kept here, and the folder in it.
+    fn rolled_here(&self, caller: &Caller, place: &Location) -> Outcome<(Arc<Replica>, SetPath)> {
+        match self.find(caller, place)? {
+            Kept::Here(copy, path) => Ok((copy, path)),
+            Kept::Elsewhere(_) => Err(Failure::not_found("this station keeps no versions of that set")
+                .hint("a folder is rolled back from a station that keeps the set: keepshare set list shows which")),
+        }
+    }
+}
+
+fn top(set: &SetName) -> Location {
+    Location::Set { set: set.clone(), path: Vec::new() }
+}
+
+fn check_limit(limit: usize) -> Outcome<()> {
+    match limit {
+        0..=LIMIT_MAX => Ok(()),
+        _ => Err(Failure::usage(format!("the limit is {limit}"))
+            .hint(format!("say how many to list at most: 0 to {LIMIT_MAX}"))),
+    }
+}
+
+/// Leaves so many conflicts in an answer, and counts the others: an answer is one line.
+fn limited(mut told: RolledBack, limit: usize) -> RolledBack {
+    let limit = limit.min(CONFLICTS_TOLD);
+    let more = told.conflicts.len().saturating_sub(limit);
+    told.conflicts.truncate(limit);
+    told.more_conflicts += more as u64;
+    told.steps.truncate(limit);
+    told
+}

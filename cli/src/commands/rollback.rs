@@ -1,0 +1,228 @@
+//! `keepshare rollback` and `keepshare undelete`.
+
+use std::fmt::Write as _;
+
+use keepshare_base::counted;
+use keepshare_control::{
+    Code, Failure, Outcome,
+    client::{Client, Piece},
+    question::Question,
+    questions::{self, Location, RollbackList, RollbackStop, RollbackUndo},
+    rollback::{RolledBack, StepTold},
+};
+
+use crate::{
+    cli::rollback::{How, Rollback},
+    commands::history::station_zone,
+    output::{Screen, Table, Times, bytes_text, safe},
+    password,
+};
+
+/// Rolls a folder back, or takes that back.
+pub(crate) fn rollback(
+    station: &Client,
+    place: Option<(Location, String)>,
+    options: Rollback,
+    screen: &Screen,
+) -> Outcome<()> {
+    let Rollback { how, over, links, undo, stop, list, set, .. } = options;
+    match (place, undo.zip(set.clone()), stop.zip(set.clone())) {
+        _ if list => {
+            let told = station.ask_all(&RollbackList { set })?;
+            screen.value(&told, |told| render_list(station, told))
+        }
+        (Some((place, when)), ..) => {
+            let asked = questions::Rollback {
+                place,
+                when,
+                deleted: false,
+                sure: false,
+                nearest: how.nearest,
+                over,
+                links,
+                seen: None,
+                limit: how.limit,
+            };
+            let sure = |seen| questions::Rollback { sure: true, seen: Some(seen), ..asked.clone() };
+            order(station, &asked, sure, &how, screen)
+        }
+        (None, Some((rollback, set)), _) => {
+            let asked = RollbackUndo { set, rollback, sure: false, limit: how.limit };
+            let sure = |_| RollbackUndo { sure: true, ..asked.clone() };
+            order(station, &asked, sure, &how, screen)
+        }
+        (None, None, Some((rollback, set))) => {
+            let told = station.ask_one(&RollbackStop { set, rollback })?;
+            screen.value(&told, |told| render(station, told))
+        }
+        (None, None, None) => Err(Failure::usage("no folder is named")
+            .hint("write SET:folder@TIME; keepshare rollback --help")),
+    }
+}
+
+/// Brings back what was deleted in a folder.
+pub(crate) fn undelete(
+    station: &Client,
+    place: Location,
+    since: String,
+    how: &How,
+    screen: &Screen,
+) -> Outcome<()> {
+    let asked = questions::Rollback {
+        place,
+        when: since,
+        deleted: true,
+        sure: false,
+        nearest: how.nearest,
+        over: false,
+        links: false,
+        seen: None,
+        limit: how.limit,
+    };
+    let sure = |seen| questions::Rollback { sure: true, seen: Some(seen), ..asked.clone() };
+    order(station, &asked, sure, how, screen)
+}
+
+/// Shows what would be done, asks whether that is meant, and has it done.
+fn order<Q: Question<Item = RolledBack>>(
+    station: &Client,
+    preview: &Q,
+    sure: impl FnOnce(u64) -> Q,
+    how: &How,
+    screen: &Screen,
+) -> Outcome<()> {
+    let told: RolledBack = station.ask_one(preview)?;
+    if how.dry_run {
+        return screen.value(&told, |told| render(station, told));
+    }
+    if !how.yes {
+        let text = render(station, &told);
+        if !password::confirm(&format!("{text}\nIs that meant?"))? {
+            let failure = Failure::refused("nothing was changed");
+            return Err(failure.hint("--dry-run shows what would be done, --yes does it"));
+        }
+    }
+    let mut answer = station.ask(&sure(told.seen))?;
+    let (bar, mut done) = (screen.bar(), None);
+    while let Some(piece) = answer.next_piece()? {
+        match piece {
+            Piece::Item(item) => done = Some(item),
+            Piece::Progress(progress) => bar.show(&progress),
+            Piece::Data(_) => {}
+        }
+    }
+    bar.finish();
+    let done: RolledBack =
+        done.ok_or_else(|| Failure::new(Code::Failed, "the station gave an empty answer"))?;
+    screen.value(&done, |done| render(station, done))
+}
+
+fn render(station: &Client, told: &RolledBack) -> String {
+    let RolledBack { set, path, to, .. } = told;
+    let is_preview = told.state == "preview";
+    let place = format!("{set}:{}", safe(path));
+    let mut text = match (is_preview, &told.rollback) {
+        (true, _) => format!("{place} as it was ({}):\n", safe(to)),
+        (false, Some(id)) => {
+            format!("Roll-back {id} of {place} ({}), {}:\n", safe(to), state(told))
+        }
+        (false, None) => format!("{place}:\n"),
+    };
+    let counts = [
+        (told.restored, "get back what they were", "gets back what it was"),
+        (told.brought_back, "come back", "comes back"),
+        (told.renamed, "move back", "moves back"),
+        (told.removed, "go that were made since", "goes that was made since"),
+    ];
+    let counts: Vec<String> = counts
+        .iter()
+        .filter(|(count, ..)| *count > 0)
+        .map(|(count, many, one)| format!("{count} {}", if *count == 1 { one } else { many }))
+        .collect();
+    match counts.is_empty() {
+        true => text += "  nothing is other than it was",
+        false => text += &format!("  {}", counts.join(", ")),
+    }
+    let _ = writeln!(
+        text,
+        "; {} as {} then.",
+        told.unchanged,
+        if told.unchanged == 1 { "is" } else { "are" }
+    );
+    if told.bytes > 0 {
+        let _ = writeln!(text, "  {} are written.", bytes_text(told.bytes));
+    }
+    if told.nearest > 0 {
+        let _ = writeln!(
+            text,
+            "! {} become the nearest older version: what they were then was removed.",
+            counted(told.nearest, "file")
+        );
+    }
+    for step in &told.steps {
+        let _ = writeln!(text, "  {}", step_text(step));
+    }
+    for conflict in &told.conflicts {
+        let _ = writeln!(text, "! {}: {}", safe(&conflict.path), safe(&conflict.why));
+    }
+    if told.more_conflicts > 0 {
+        let _ = writeln!(text, "! and {} more stay as they are", told.more_conflicts);
+    }
+    if let (Some(id), Some(until)) = (&told.rollback, &told.undo_until) {
+        let times = Times::new(station_zone(station), std::iter::once(until.as_str()));
+        let _ = writeln!(
+            text,
+            "\n  keepshare rollback --undo {id} --set {set}    takes it back, until {}",
+            times.text(until)
+        );
+    }
+    text
+}
+
+fn state(told: &RolledBack) -> &str {
+    match told.state.as_str() {
+        "going-on" => "goes on",
+        "stopped" => "was ended",
+        other => other,
+    }
+}
+
+fn step_text(StepTold { path, does, to }: &StepTold) -> String {
+    let path = safe(path);
+    match (does.as_str(), to) {
+        ("restore", _) => format!("~ {path}"),
+        ("bring-back", _) => format!("+ {path}"),
+        ("remove", _) => format!("- {path}"),
+        ("rename", Some(to)) => format!("> {path} -> {}", safe(to)),
+        ("attributes", _) => format!("a {path}"),
+        _ => path,
+    }
+}
+
+fn render_list(station: &Client, told: &[RolledBack]) -> String {
+    if told.is_empty() {
+        return "No roll-backs; keepshare rollback SET:folder@TIME --dry-run shows what one would do.\n"
+            .to_owned();
+    }
+    let moments = told.iter().flat_map(|told| [told.began.as_deref(), told.undo_until.as_deref()]);
+    let times = Times::new(station_zone(station), moments.flatten());
+    let mut table =
+        Table::new(&["ID", "FOLDER", "TO", "BEGAN", "STATE", ">CHANGED", ">STAYED", "UNDO UNTIL"]);
+    for one in told {
+        let changed = one.restored + one.brought_back + one.renamed + one.removed;
+        let stayed = one.conflicts.len() as u64 + one.more_conflicts;
+        let time =
+            |time: &Option<String>| time.as_ref().map_or("-".to_owned(), |time| times.text(time));
+        table.row(vec![
+            one.rollback.clone().unwrap_or_default(),
+            format!("{}:{}", one.set, safe(&one.path)),
+            safe(&one.to),
+            time(&one.began),
+            state(one).to_owned(),
+            changed.to_string(),
+            stayed.to_string(),
+            time(&one.undo_until),
+        ]);
+    }
+    table.render(0)
+}

@@ -1,0 +1,457 @@
+//! Roll-backs of a copy, as they are written down: what is to be done, how far it is, what came of it.
+//!
+//! Each has a folder of its own in the copy's: `docs/formats/rollback.md`. A roll-back is written down whole before anything is
+//! done, so that whoever starts after a crash goes on; every step is done where it is not so already, and may be done twice.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File, OpenOptions},
+    io::{BufRead as _, BufReader, BufWriter, Write as _},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use keepshare_base::{CommitId, SetPath};
+use keepshare_control::{
+    Failure, Outcome,
+    rollback::{Conflict, RolledBack, StepTold},
+};
+use keepshare_host::files;
+use keepshare_versioning::rollback::{Doing, Left, Step, Why};
+
+/// The format of what is written down.
+const FORMAT: u32 = 1;
+
+/// What is to be done.
+const PLAN: &str = "plan.jsonl";
+
+/// How far it is.
+const DONE: &str = "done.jsonl";
+
+/// The most conflicts of which it is told what they are.
+pub(crate) const CONFLICTS_MAX: usize = 10_000;
+
+/// The most roll-backs that are remembered.
+const REMEMBERED_MAX: usize = 100;
+
+/// The roll-backs of one copy.
+#[derive(Debug)]
+pub(crate) struct Rollbacks {
+    dir: PathBuf,
+    going: Mutex<Option<Arc<Going>>>,
+}
+
+/// The roll-back that goes on.
+#[derive(Debug, Default)]
+pub(crate) struct Going {
+    /// Its id.
+    pub(crate) id: String,
+    /// How many steps it has.
+    pub(crate) steps: AtomicU64,
+    /// How many of them are done.
+    pub(crate) done: AtomicU64,
+    /// It waits for the master.
+    pub(crate) waits: AtomicBool,
+    /// Somebody ended it.
+    pub(crate) is_ending: AtomicBool,
+    /// What came of it.
+    pub(crate) end: Mutex<Option<Outcome<RolledBack>>>,
+}
+
+/// The first line of a plan: what the roll-back is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Header {
+    format: u32,
+    /// Which.
+    pub(crate) id: String,
+    /// The folder.
+    pub(crate) path: SetPath,
+    /// Who ordered it.
+    pub(crate) user: String,
+    /// When it began, RFC 3339.
+    pub(crate) began: String,
+    /// The point of before.
+    pub(crate) before: CommitId,
+    /// How many steps follow.
+    pub(crate) steps: u64,
+    /// What is told of it before anything is done.
+    pub(crate) told: RolledBack,
+}
+
+/// A line of what was done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Line {
+    /// All steps before this one were tried.
+    Through(u64),
+    /// A step was not done.
+    Left {
+        /// Which, counted from 0.
+        step: u64,
+        /// Why not.
+        why: String,
+    },
+    /// It is over.
+    End {
+        /// The point of after; where the master could not be asked any more, the last change.
+        after: CommitId,
+        /// Somebody ended it.
+        stopped: bool,
+        /// Until when it can be undone, RFC 3339.
+        until: String,
+    },
+}
+
+/// A roll-back as it is written down.
+#[derive(Debug)]
+pub(crate) struct Record {
+    dir: PathBuf,
+    /// What it is.
+    pub(crate) header: Header,
+    /// How many steps were tried.
+    pub(crate) through: u64,
+    /// Steps that were not done, and why.
+    pub(crate) left: HashMap<u64, String>,
+    /// What came of it, where it is over: the commit after it, whether it was ended, until when it can be undone.
+    pub(crate) end: Option<(CommitId, bool, String)>,
+}
+
+impl Header {
+    pub(crate) fn new(id: String, path: SetPath, user: &str, before: CommitId) -> Self {
+        let began = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        let (format, steps, told) = (FORMAT, 0, RolledBack::default());
+        Self { format, id, path, user: user.to_owned(), began, before, steps, told }
+    }
+}
+
+impl Rollbacks {
+    /// Returns those of the copy in this folder.
+    pub(crate) fn new(copy: &Path) -> Self {
+        Self { dir: copy.join("rollbacks"), going: Mutex::default() }
+    }
+
+    /// Begins one, where none goes on.
+    pub(crate) fn begin(&self, id: &str) -> Outcome<Arc<Going>> {
+        let mut going = self.lock();
+        if let Some(other) = &*going {
+            return Err(Failure::refused(format!("roll-back {} of this set goes on", other.id))
+                .hint("wait until it is done: keepshare rollback --list"));
+        }
+        let begun = Arc::new(Going { id: id.to_owned(), ..Going::default() });
+        *going = Some(Arc::clone(&begun));
+        Ok(begun)
+    }
+
+    /// Says that the one that went on does so no more.
+    pub(crate) fn ended(&self, ended: &Arc<Going>) {
+        let mut going = self.lock();
+        if going.as_ref().is_some_and(|going| Arc::ptr_eq(going, ended)) {
+            *going = None;
+        }
+    }
+
+    /// Returns the one that goes on.
+    pub(crate) fn going(&self) -> Option<Arc<Going>> {
+        self.lock().clone()
+    }
+
+    /// Writes down what one is and what it does, before anything is done.
+    pub(crate) fn write(&self, header: Header, steps: &[Step]) -> Outcome<Record> {
+        self.forget_old();
+        let dir = self.dir.join(&header.id);
+        files::create_private_dir(&self.dir).map_err(anyhow::Error::new)?;
+        files::create_private_dir(&dir).map_err(anyhow::Error::new)?;
+        let header = Header { steps: steps.len() as u64, ..header };
+        let write = || -> std::io::Result<()> {
+            let new = dir.join("plan.new");
+            let mut out = BufWriter::new(File::create(&new)?);
+            write_line(&mut out, &header)?;
+            steps.iter().try_for_each(|step| write_line(&mut out, step))?;
+            out.into_inner().map_err(|error| error.into_error())?.sync_all()?;
+            fs::rename(&new, dir.join(PLAN))?;
+            files::sync_dir(&dir)?;
+            files::sync_dir(&self.dir)
+        };
+        if let Err(error) = write() {
+            let _ = fs::remove_dir_all(&dir);
+            return Err(Failure::from(
+                anyhow::Error::new(error).context("cannot write down what is to be done"),
+            ));
+        }
+        Ok(Record { dir, header, through: 0, left: HashMap::new(), end: None })
+    }
+
+    /// Reads one.
+    pub(crate) fn read(&self, id: &str) -> Outcome<Record> {
+        let unknown = || {
+            Failure::not_found(format!("there is no roll-back '{id}' of this set"))
+                .hint("keepshare rollback --list lists them")
+        };
+        if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(unknown());
+        }
+        Record::read(self.dir.join(id))?.ok_or_else(unknown)
+    }
+
+    /// Returns all that are written down, newest first; one that cannot be read is left out.
+    pub(crate) fn all(&self) -> Vec<Record> {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let read = |dir: PathBuf| match Record::read(dir) {
+            Ok(record) => record,
+            Err(failure) => {
+                tracing::warn!(error = failure.one_line(), "a roll-back cannot be read");
+                None
+            }
+        };
+        let mut all: Vec<Record> = entries.filter_map(|entry| read(entry.path())).collect();
+        all.sort_by(|one, other| other.header.began.cmp(&one.header.began));
+        all
+    }
+
+    /// Forgets those that cannot be undone any more, and the oldest where there are very many.
+    fn forget_old(&self) {
+        let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        for (number, record) in self.all().into_iter().enumerate() {
+            let is_over = record.end.as_ref().is_some_and(|(_, _, until)| *until < now);
+            if is_over || (record.end.is_some() && number >= REMEMBERED_MAX) {
+                let _ = fs::remove_dir_all(&record.dir);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Going>>> {
+        self.going.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Record {
+    /// Reads what is in a folder; `None` where nothing was to be done yet.
+    fn read(dir: PathBuf) -> Outcome<Option<Self>> {
+        let Ok(plan) = File::open(dir.join(PLAN)) else { return Ok(None) };
+        let mut first = String::new();
+        BufReader::new(plan).read_line(&mut first).map_err(anyhow::Error::new)?;
+        let header: Header = serde_json::from_str(&first)
+            .with_context(|| format!("{} is damaged", dir.join(PLAN).display()))?;
+        if header.format != FORMAT {
+            return Err(Failure::refused(format!(
+                "roll-back {} was written by another release",
+                header.id
+            )));
+        }
+        let mut record = Self { dir, header, through: 0, left: HashMap::new(), end: None };
+        for line in record.lines::<Line>(DONE).into_iter().flatten() {
+            match line {
+                // The last line may be torn: what it said is done again.
+                Err(_) => break,
+                Ok(Line::Through(through)) => record.through = through,
+                Ok(Line::Left { step, why }) => drop(record.left.insert(step, why)),
+                Ok(Line::End { after, stopped, until }) => {
+                    record.end = Some((after, stopped, until))
+                }
+            }
+        }
+        Ok(Some(record))
+    }
+
+    /// Returns all steps, in order.
+    pub(crate) fn steps(&self) -> Outcome<impl Iterator<Item = Outcome<Step>>> {
+        let lines = self.lines::<serde_json::Value>(PLAN).context("the plan is gone")?.skip(1);
+        Ok(lines.map(|line| {
+            let step = line.and_then(|line| Ok(serde_json::from_value(line)?));
+            step.map_err(|error| Failure::from(error.context("the plan is damaged")))
+        }))
+    }
+
+    /// Opens what is written down of how far it is.
+    pub(crate) fn open_done(&self) -> Outcome<File> {
+        let path = self.dir.join(DONE);
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("cannot open {}", path.display()))?;
+        // What a crash tore does not run into what comes next.
+        file.write_all(b"\n").map_err(anyhow::Error::new)?;
+        Ok(file)
+    }
+
+    fn lines<T: DeserializeOwned>(
+        &self,
+        file: &str,
+    ) -> Option<impl Iterator<Item = anyhow::Result<T>> + use<T>> {
+        let lines = BufReader::new(File::open(self.dir.join(file)).ok()?).lines();
+        let lines = lines.filter(|line| line.as_ref().map_or(true, |line| !line.is_empty()));
+        Some(lines.map(|line| Ok(serde_json::from_str(&line?)?)))
+    }
+
+    /// Tells what it did, or has done until now.
+    pub(crate) fn told(&self) -> Outcome<RolledBack> {
+        let Header { id, began, .. } = &self.header;
+        let mut told = RolledBack {
+            rollback: Some(id.clone()),
+            began: Some(began.clone()),
+            ..self.header.told.clone()
+        };
+        for (number, step) in self.steps()?.enumerate() {
+            let (number, step) = (number as u64, step?);
+            if number >= self.through {
+                break;
+            }
+            match self.left.get(&number) {
+                Some(why) => conflict(&mut told, step.path.to_string(), why.clone()),
+                None => count(&mut told, &step),
+            }
+        }
+        told.state = match &self.end {
+            Some((_, true, _)) => "stopped",
+            Some(_) => "done",
+            None => "going-on",
+        }
+        .to_owned();
+        told.undo_until = self.end.as_ref().map(|(_, _, until)| until.clone());
+        Ok(told)
+    }
+}
+
+/// Writes a line.
+pub(crate) fn write_line(
+    out: &mut impl std::io::Write,
+    line: &impl Serialize,
+) -> std::io::Result<()> {
+    let mut bytes = serde_json::to_vec(line)?;
+    bytes.push(b'\n');
+    out.write_all(&bytes)
+}
+
+/// Counts a step.
+pub(crate) fn count(told: &mut RolledBack, step: &Step) {
+    match &step.doing {
+        Doing::Write { exact, size, over, .. } => {
+            *(if *exact { &mut told.exact } else { &mut told.nearest }) += 1;
+            *(if over.is_some() { &mut told.restored } else { &mut told.brought_back }) += 1;
+            told.bytes += size;
+        }
+        Doing::Make { .. } | Doing::Link { .. } => told.brought_back += 1,
+        Doing::SetAttributes { differs, .. } => told.restored += u64::from(*differs),
+        Doing::Move { aside, .. } => told.renamed += u64::from(!aside),
+        Doing::Remove { .. } => told.removed += 1,
+    }
+}
+
+/// Notes something that stays.
+pub(crate) fn left(told: &mut RolledBack, left: &Left) {
+    told.lost += u64::from(left.why == Why::Lost);
+    conflict(told, left.path.to_string(), why(left.why).to_owned());
+}
+
+fn conflict(told: &mut RolledBack, path: String, why: String) {
+    if told.conflicts.len() < CONFLICTS_MAX {
+        told.conflicts.push(Conflict { path, why });
+    } else {
+        told.more_conflicts += 1;
+    }
+}
+
+/// Says what a step does; none of what only makes room, or follows from others.
+pub(crate) fn step_told(step: &Step) -> Option<StepTold> {
+    let (does, to) = match &step.doing {
+        Doing::Write { over: Some(_), .. } => ("restore", None),
+        Doing::Write { over: None, .. } | Doing::Make { .. } => ("bring-back", None),
+        Doing::Link { to, .. } => {
+            let (path, does) = (to.to_string(), "bring-back".to_owned());
+            return Some(StepTold { path, does, to: None });
+        }
+        Doing::SetAttributes { differs: true, .. } => ("attributes", None),
+        Doing::SetAttributes { .. } | Doing::Move { aside: true, .. } => return None,
+        Doing::Move { to, .. } => ("rename", Some(to.to_string())),
+        Doing::Remove { .. } => ("remove", None),
+    };
+    Some(StepTold { path: step.path.to_string(), does: does.to_owned(), to })
+}
+
+fn why(why: Why) -> &'static str {
+    match why {
+        Why::Lost => "nothing of what it was then is kept",
+        Why::MovedIn => "it was elsewhere then, and stays",
+        Why::Changed => "it changed since, and stays",
+        Why::CameSince => "it came since, and stays",
+        Why::NotAVersion => "it is being written, and stays: what is in it is no version yet",
+        Why::Special(_) => "pipes, sockets and devices are not brought back",
+        Why::LinkedOutside => {
+            "it has names outside of the folder, which would change, too: --links does it"
+        }
+        Why::HoldsWhatStays => "something in it stays",
+        Why::Temporary => "it is a file that programs make for a moment",
+        Why::InItself => "a folder would come into itself",
+    }
+}
+
+impl Going {
+    /// Says what came of it.
+    pub(crate) fn finish(&self, end: Outcome<RolledBack>) {
+        *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+    }
+
+    /// Returns what came of it, where it is over.
+    pub(crate) fn came(&self) -> Option<Outcome<RolledBack>> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes how far it is.
+    pub(crate) fn reached(&self, done: u64) {
+        self.done.store(done, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keepshare_base::{FileId, PresentFile, Seq, VersionId};
+    use keepshare_versioning::rollback::Present;
+
+    use super::*;
+
+    fn step(name: &str) -> Step {
+        let meta_less = PresentFile { file: FileId::ROOT, mode: 0o644, uid: 1, gid: 1 };
+        let version = VersionId(keepshare_base::Position {
+            origin: keepshare_base::OriginId(1),
+            epoch: keepshare_base::Epoch::FIRST,
+            seq: Seq(1),
+        });
+        let what = Present { file: meta_less, still: None, version };
+        let path = SetPath::parse(name.as_bytes()).unwrap();
+        let doing = Doing::Remove { what, kind: keepshare_base::Kind::File };
+        Step { path, folder: None, doing }
+    }
+
+    /// What was written down is read again, whatever a crash left of the last line.
+    #[test]
+    fn a_roll_back_goes_on_where_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let rollbacks = Rollbacks::new(dir.path());
+        let header = Header::new("ab".into(), SetPath::default(), "anna", CommitId(7));
+        let odd = SetPath::parse(b"a/\xff\n").unwrap();
+        let steps = [step("a"), Step { path: odd.clone(), ..step("b") }, step("c")];
+        let record = rollbacks.write(header, &steps).unwrap();
+        let mut done = record.open_done().unwrap();
+        write_line(&mut done, &Line::Left { step: 0, why: "it changed".into() }).unwrap();
+        write_line(&mut done, &Line::Through(2)).unwrap();
+        done.write_all(b"{\"thro").unwrap();
+        drop(record.open_done().unwrap());
+
+        let record = rollbacks.read("ab").unwrap();
+        assert_eq!(record.through, 2);
+        assert_eq!(record.left.get(&0).map(String::as_str), Some("it changed"));
+        let read: Vec<Step> = record.steps().unwrap().map(Result::unwrap).collect();
+        assert_eq!(read, steps);
+        let told = record.told().unwrap();
+        assert_eq!((told.removed, told.conflicts.len(), &told.state[..]), (1, 1, "going-on"));
+        assert!(rollbacks.read("../ab").is_err() && rollbacks.read("cd").is_err());
+    }
+}
