@@ -84,10 +84,8 @@ impl Worker {
             Err(error) => return Err(refused(error.to_string())),
         }
         self.look_at(&at, None);
-        let seen = match self.tree()?.look(at.folder.as_fd(), &at.name) {
-            Ok(AtName::Object(seen)) => seen,
-            _ => return Ok(Tried::Again(MOVED)),
-        };
+        let made = self.tree()?.look(at.folder.as_fd(), &at.name);
+        let Ok(AtName::Object(seen)) = made else { return Ok(Tried::Again(MOVED)) };
         match self.open_object(&at, &seen, wanted)? {
             // Somebody may have put theirs there since.
             Some(object) if object.is_half_made(wanted) => self.give(at, object, wanted),

@@ -203,7 +203,9 @@ fn a_folder_that_was_half_made_is_made_whole() {
         let made = stage.make(&format!("in/{name}"), folder(0o755));
         let theirs = stage.rig.path(&format!("in/{name}"));
         fs::create_dir(&theirs).unwrap();
-        content.map(|content| fs::write(theirs.join("x"), content).unwrap());
+        if let Some(content) = content {
+            fs::write(theirs.join("x"), content).unwrap();
+        }
         fs::set_permissions(&theirs, fs::Permissions::from_mode(mode)).unwrap();
         stage.refused(made, "something else has that name");
     }
@@ -473,9 +475,8 @@ fn what_nobody_says_that_they_have_is_a_version_before_it_goes() {
 #[test]
 fn a_folder_with_something_unknown_in_it_stays() {
     let mut stage = Stage::new(captures()[0]);
-    let reserved = OsStr::from_bytes(&[b'@', b'G', b'M', b'T', b'-']);
-    let long = [b'~'].repeat(0);
-    let name = [reserved.as_bytes(), &long, &[b'x'; 250]].concat();
+    // A name that no set can hold.
+    let name = [b"@GMT-".as_slice(), &[b'x'; 250]].concat();
     fs::write(stage.rig.path("out").join(OsStr::from_bytes(&name)), "not replicated").unwrap();
     let removed = stage.request(Act::Remove, "out");
     stage.refused(removed, "not empty");
