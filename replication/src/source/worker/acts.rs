@@ -122,6 +122,17 @@ impl Worker {
             }
         }
         let is_exchange = other.is_some();
+        let tree = self.tree()?;
+        let Some(open) = open_seen(&tree, &from, &moved.0)? else {
+            return Ok(Tried::Again(MOVED));
+        };
+        let other = match other {
+            Some((seen, ..)) => match open_seen(&tree, &at, &seen)? {
+                Some(open) => Some((seen, open)),
+                None => return Ok(Tried::Again(MOVED)),
+            },
+            None => None,
+        };
         match rename(&from, &at, is_exchange) {
             Ok(()) => {}
             Err(Errno::NOENT | Errno::EXIST | Errno::NOTDIR) => return Ok(Tried::Again(MOVED)),
@@ -135,11 +146,11 @@ impl Worker {
             }
             Err(error) => return Err(refused(error.to_string())),
         }
+        let is_there = |to: &Standing, seen, open| stands(&tree, to, seen) || is_called(open, to);
+        let is_right = is_there(&at, &moved.0, &open)
+            && other.as_ref().is_none_or(|(seen, open)| is_there(&from, seen, open));
         self.look_at(&from, files[1]);
         self.look_at(&at, files[0]);
-        let tree = self.tree()?;
-        let is_right = stands(&tree, &at, &moved.0)
-            && other.as_ref().is_none_or(|(other, ..)| stands(&tree, &from, other));
         if !is_right {
             // Somebody put something else there in that moment: whose that is, it stays where it was.
             if let Err(error) = rename(&at, &from, is_exchange) {
@@ -340,15 +351,7 @@ fn rename(from: &Standing, to: &Standing, is_exchange: bool) -> rustix::io::Resu
 /// Gives a file that was seen one more name; tells whether it is that file, and nothing has the name.
 fn link(tree: &Tree, from: &Standing, to: &Standing, file: &Seen) -> Result<bool, SourceError> {
     // By the object: another one may have the name by now.
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let open = match fs::openat(&from.folder, unescape_name(&from.name), flags, Mode::empty()) {
-        Ok(open) => open,
-        Err(Errno::NOENT) => return Ok(false),
-        Err(error) => return Err(refused(error.to_string())),
-    };
-    if !tree.look_at(open.as_fd()).is_ok_and(|seen| seen.inode == file.inode) {
-        return Ok(false);
-    }
+    let Some(open) = open_seen(tree, from, file)? else { return Ok(false) };
     let path = format!("/proc/self/fd/{}", open.as_raw_fd());
     match fs::linkat(CWD, path, &to.folder, unescape_name(&to.name), AtFlags::SYMLINK_FOLLOW) {
         Ok(()) => Ok(true),
@@ -356,6 +359,31 @@ fn link(tree: &Tree, from: &Standing, to: &Standing, file: &Seen) -> Result<bool
         Err(Errno::XDEV) => Err(refused(ELSEWHERE)),
         Err(error) => Err(refused(error.to_string())),
     }
+}
+
+/// Opens an object that was seen at a name; `None`: something else is there by now.
+fn open_seen(tree: &Tree, at: &Standing, seen: &Seen) -> Result<Option<OwnedFd>, SourceError> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = match fs::openat(&at.folder, unescape_name(&at.name), flags, Mode::empty()) {
+        Ok(open) => open,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(refused(error.to_string())),
+    };
+    let is_it = tree.look_at(open.as_fd()).is_ok_and(|now| now.inode == seen.inode);
+    Ok(is_it.then_some(open))
+}
+
+/// Tells whether an object was called so last. It was moved there, although somebody has put something else there since: whoever
+/// saved right before the move saved over an object that keeps its former name.
+fn is_called(object: &OwnedFd, at: &Standing) -> bool {
+    let path = |open: &OwnedFd| {
+        let link = format!("/proc/self/fd/{}", open.as_raw_fd());
+        fs::readlink(link, Vec::new()).map(std::ffi::CString::into_bytes)
+    };
+    let (Ok(path), Ok(mut wanted)) = (path(object), path(&at.folder)) else { return false };
+    wanted.push(b'/');
+    wanted.extend(unescape_name(&at.name));
+    path.strip_prefix(wanted.as_slice()).is_some_and(|rest| matches!(rest, b"" | b" (deleted)"))
 }
 
 /// Tells whether it is this object that stands at a name now.

@@ -57,8 +57,8 @@ impl Worker {
             return Ok(Tried::Again(MOVED));
         };
         // What is put into a folder gives it another time.
-        let anytime = Meta { mtime: object.meta.mtime, ..wanted.clone() };
-        if writing::has_attributes_of(&object.meta, &anytime) {
+        let mtime = if seen.kind == Kind::Dir { object.meta.mtime } else { wanted.mtime };
+        if writing::has_attributes_of(&object.meta, &Meta { mtime, ..wanted.clone() }) {
             self.look_at(&at, None);
             return Ok(Tried::Equal);
         }

@@ -15,18 +15,27 @@ use std::{
 };
 
 use keepshare_base::{
-    FileId, Kind, Meta, Name, PresentFile, RestoreGround, RestoreOutcome, SetPath,
+    ContentHash, Epoch, FileId, Kind, Meta, Name, Point, PointKind, PointRow, Position,
+    PresentFile, RequestId, RestoreGround, RestoreOutcome, Seq, SetPath, VersionId,
 };
-use keepshare_proto::{Act, Elsewhere};
-use keepshare_replication::source::{
-    CaptureMode::{self, Scan},
-    RestoreAnswer, RestoreRequest, SourceConfig, SourceError,
+use keepshare_proto::{
+    Act, Elsewhere, RestoreAnswer, Text,
+    restore::{MasterInput, MasterOutput},
+    shipper::Input,
+};
+use keepshare_replication::{
+    drivers::restores::MasterRestores,
+    source::{
+        self,
+        CaptureMode::{self, Scan},
+        RestoreRequest, SourceConfig, SourceError,
+    },
 };
 
 use super::{
     edits::captures,
     journal,
-    support::{Rig, Shown, as_ordinary_user, disk_tree, open},
+    support::{ORIGIN, Rig, Shown, as_ordinary_user, disk_tree, open},
 };
 
 const PREFIX: &str = ".keepshare-restore~";
@@ -77,7 +86,7 @@ impl Stage {
         RestoreRequest { ground, act, ..plain }
     }
 
-    fn do_it(&self, request: RestoreRequest) -> Result<RestoreAnswer, SourceError> {
+    fn do_it(&self, request: RestoreRequest) -> Result<source::RestoreAnswer, SourceError> {
         self.rig.handle.restore(request)
     }
 
@@ -555,8 +564,47 @@ fn a_save_at_any_moment_of_a_removal_is_kept() {
             }
         });
         stage.wait_version(saved.as_bytes());
+        if by_rename {
+            // That is another file: whoever asked never saw it.
+            assert_eq!(fs::read(stage.rig.path("doc")).unwrap(), saved.as_bytes());
+        }
     }
     stage.wait_over();
+}
+
+/// Nor is another file moved, or exchanged, that came in the moment of the move.
+#[test]
+fn a_save_at_any_moment_of_a_move_stays_where_it_is() {
+    let mut stage = Stage::new(captures()[0]);
+    for number in 0..100_u64 {
+        let is_exchange = number % 2 == 0;
+        let (from, to) = (format!("from {number}"), format!("out/to {number}"));
+        fs::write(stage.rig.path(&from), "from").unwrap();
+        if is_exchange {
+            fs::write(stage.rig.path(&to), "to").unwrap();
+        }
+        stage.rig.settle();
+        let file = stage.rig.file(&from);
+        stage.rig.wait("a version", |rig| !rig.versions(file).is_empty());
+        let request = stage.request(Act::Move(stage.elsewhere(&to)), &from);
+        let (handle, aside) = (stage.rig.handle.clone(), stage.rig.path(".x"));
+        let moved = std::thread::scope(|scope| {
+            let asked = scope.spawn(move || handle.restore(request));
+            std::thread::sleep(Duration::from_micros(number * 10));
+            fs::write(&aside, "saved").unwrap();
+            fs::rename(&aside, stage.rig.path(&from)).unwrap();
+            asked.join().unwrap()
+        });
+        stage.rig.settle();
+        assert_eq!(fs::read(stage.rig.path(&from)).unwrap(), b"saved");
+        let there = fs::read(stage.rig.path(&to));
+        match moved {
+            Ok(_) => assert_eq!(there.unwrap(), b"from"),
+            Err(SourceError::Refused(_)) if is_exchange => assert_eq!(there.unwrap(), b"to"),
+            Err(SourceError::Refused(_)) => assert!(there.is_err()),
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 /// The process may end between any two steps of it: what lies in the private folder then was removed, or is to be where it was.
@@ -734,4 +782,50 @@ fn an_act_needs_a_ground() {
     let mut stage = Stage::new(captures()[0]);
     let removed = stage.request(Act::Remove, "in/doc");
     stage.refused(RestoreRequest { ground: None, ..removed }, "does not say");
+}
+
+/// A point is asked for like an act, and held for as long as it stays.
+#[test]
+fn a_point_is_made_on_request() {
+    let mut stage = Stage::new(captures()[0]);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _entered = runtime.enter();
+    let mut restores = MasterRestores::new(stage.rig.config.state_dir.join("restores")).unwrap();
+    let (to, mut events) = tokio::sync::mpsc::unbounded_channel();
+    fs::write(stage.rig.path("in/doc"), "saved right before").unwrap();
+    let mut ask = |name: &str, number: u8| {
+        let act = Act::Point { name: Text::new(name), lasts_micros: 7 };
+        let plain = journal::request("x", number, Path::new("/")).meta;
+        let request = keepshare_proto::RestoreRequest {
+            request: RequestId([number; 32]),
+            path: SetPath::default(),
+            version: VersionId(Position { origin: ORIGIN, epoch: Epoch::FIRST, seq: Seq(1) }),
+            meta: plain,
+            hash: ContentHash([0; 32]),
+            user: None,
+            ground: None,
+            act,
+        };
+        let id = request.request;
+        restores.perform(MasterOutput::Begin(request), &stage.rig.handle, &to);
+        restores.perform(MasterOutput::Finish { request: id }, &stage.rig.handle, &to);
+        match events.blocking_recv() {
+            Some(Input::Restore(MasterInput::Done { answer, .. })) => answer,
+            other => panic!("{other:?}"),
+        }
+    };
+    let RestoreAnswer::Written(at) = ask("rollback", 1) else { panic!("no point was made") };
+    assert!(matches!(ask("", 2), RestoreAnswer::Failed(_)), "it has no name");
+    assert!(matches!(ask(&"x".repeat(300), 3), RestoreAnswer::Failed(_)), "no station takes it");
+    stage.rig.settle();
+    let rows =
+        stage.rig.changes.iter().filter_map(|(seq, change)| Some((*seq, change.point.clone()?)));
+    let point = Point { name: "rollback".to_owned(), kind: PointKind::Crash };
+    let wanted = [
+        (at.seq, PointRow::Made { point, lasts_micros: Some(7) }),
+        (at.seq.next(), PointRow::Held { point: at, lasts_micros: Some(7) }),
+    ];
+    assert_eq!(rows.collect::<Vec<_>>(), wanted);
+    let file = stage.rig.file("in/doc");
+    assert_eq!(stage.rig.versions(file).pop().unwrap(), b"saved right before");
 }
