@@ -16,7 +16,7 @@
 
 use std::time::Duration;
 
-use keepshare_base::{ContentHash, FileId, FileTime, Kind, Seq};
+use keepshare_base::{ContentHash, FileId, FileTime, Kind, PresentFile, RestoreGround, Seq};
 use keepshare_proto::MonoTime;
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +31,7 @@ const LATER: Duration = Duration::from_secs(1);
 /// So long it is looked at often.
 const SOON_FOR: Duration = Duration::from_secs(2);
 
-/// What stands where a restore goes.
+/// What stands where a request does something.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "looked at once and taken apart")]
 pub enum Ground {
@@ -40,24 +40,68 @@ pub enum Ground {
     /// Something that was not looked at yet, or is no version yet: what was saved a moment ago must not be lost. The file, where
     /// the map knows it as it is.
     Unkept(Option<FileId>),
-    /// A file that the map has as it is, and that is a version.
-    File(Seen, FileId, FileRecord),
+    /// Something that the map has as it is; of a file, that is a version.
+    Known(Seen, FileId, FileRecord),
 }
 
 impl Ground {
-    /// Judges what is seen at a name by the file that the map has there.
+    /// Judges what is seen at a name by what the map has there.
     pub fn judge(now: Option<Seen>, known: Option<(FileId, FileRecord)>) -> Self {
         match (now, known) {
             (None, None) => Self::Nothing,
             (Some(seen), Some((file, record))) => {
-                let is_known = record.inode == seen.inode && record.signature == seen.signature;
+                let is_known = is_as_known(&seen, &record);
                 if !is_known || record.uncut.is_some() || record.forgotten {
                     return Self::Unkept(is_known.then_some(file));
                 }
-                Self::File(seen, file, record)
+                Self::Known(seen, file, record)
             }
             _ => Self::Unkept(None),
         }
+    }
+}
+
+/// Tells whether an object is what the map knows. The times of a folder tell of what is in it, and not of the folder.
+fn is_as_known(seen: &Seen, record: &FileRecord) -> bool {
+    let meta = &record.meta;
+    seen.inode == record.inode
+        && match seen.kind {
+            Kind::Dir => {
+                meta.kind == Kind::Dir
+                    && (seen.mode, seen.user, seen.group)
+                        == (meta.mode, meta.owner.id, meta.group.id)
+            }
+            _ => seen.signature == record.signature,
+        }
+}
+
+/// Says why a request is not done where this stands in that folder: it is not what it was when the request was allowed.
+pub fn objection(
+    ground: &RestoreGround,
+    folder: FileId,
+    now: Option<(FileId, &FileRecord)>,
+) -> Option<&'static str> {
+    if ground.folder != folder {
+        return Some("another folder is at that path now");
+    }
+    let present = now.map(|(file, record)| PresentFile::new(file, &record.meta));
+    match (&ground.present, &present) {
+        (None, Some(_)) => return Some("something else has that name now"),
+        (Some(_), None) => return Some("it is not there any more"),
+        (Some(then), Some(now)) if then.file != now.file => {
+            return Some("it is not the file any more that it was; try again");
+        }
+        (then, now) if then != now => {
+            return Some("its owner or its rights were changed since; try again");
+        }
+        _ => {}
+    }
+    let is_still = |(size, mtime)| {
+        now.is_some_and(|(_, record)| (record.meta.size, record.meta.mtime) == (size, mtime))
+    };
+    match ground.still {
+        Some(still) if !is_still(still) => Some("it was changed since; try again"),
+        _ => None,
     }
 }
 
@@ -521,5 +565,69 @@ mod tests {
         assert!(may_come_out(&seen(8, 5), was, true));
         assert!(!may_come_out(&Seen { links: 2, ..seen(7, 4) }, was, true));
         assert!(!may_come_out(&Seen { kind: Kind::Dir, ..seen(7, 4) }, was, true));
+    }
+
+    fn record(seen: &Seen) -> FileRecord {
+        let owner = |id| keepshare_base::Owner { id, name: String::new() };
+        let meta = keepshare_base::Meta {
+            kind: seen.kind,
+            size: seen.signature.size,
+            mode: seen.mode,
+            owner: owner(seen.user),
+            group: owner(seen.group),
+            mtime: seen.signature.mtime,
+            symlink: vec![],
+            rdev: 0,
+            xattrs: vec![],
+        };
+        FileRecord::new(seen.inode, seen.signature, meta)
+    }
+
+    /// Whatever is put into a folder leaves it the folder that it is; its rights are the folder's own.
+    #[test]
+    fn a_folder_is_known_by_its_rights_and_not_by_its_times() {
+        let folder = Seen { kind: Kind::Dir, ..seen(7, 0) };
+        let known = Some((file(), record(&folder)));
+        let later = FileTime { secs: 9, nanos: 0 };
+        let filled = Seen { signature: Signature { mtime: later, ..folder.signature }, ..folder };
+        assert!(matches!(Ground::judge(Some(filled), known.clone()), Ground::Known(..)));
+        for other in [Seen { mode: 0o700, ..folder }, Seen { user: 5, ..folder }] {
+            assert!(matches!(Ground::judge(Some(other), known.clone()), Ground::Unkept(None)));
+        }
+        let other = Seen { inode: Inode { number: 8, ..Inode::default() }, ..folder };
+        assert!(matches!(Ground::judge(Some(other), known), Ground::Unkept(None)));
+        let link = Seen { kind: Kind::Symlink, ..seen(7, 4) };
+        let known = Some((file(), record(&link)));
+        let later = Seen { signature: Signature { ctime: later, ..link.signature }, ..link };
+        assert!(matches!(Ground::judge(Some(link), known.clone()), Ground::Known(..)));
+        assert!(matches!(Ground::judge(Some(later), known), Ground::Unkept(None)));
+    }
+
+    #[test]
+    fn a_request_is_done_on_its_ground_alone() {
+        let there = record(&seen(7, 4));
+        let ground = RestoreGround {
+            folder: FileId::ROOT,
+            present: Some(PresentFile::new(file(), &there.meta)),
+            still: Some((4, FileTime::default())),
+        };
+        let now = Some((file(), &there));
+        assert_eq!(objection(&ground, FileId::ROOT, now), None);
+        assert!(objection(&ground, file(), now).is_some());
+        assert!(objection(&ground, FileId::ROOT, None).is_some());
+        assert!(objection(&ground, FileId::ROOT, Some((FileId::ROOT, &there))).is_some());
+        let mut others = vec![there.clone(); 4];
+        others[0].meta.mode = 0o600;
+        others[1].meta.owner.id = 5;
+        others[2].meta.size = 5;
+        others[3].meta.mtime.nanos = 1;
+        for other in &others {
+            assert!(objection(&ground, FileId::ROOT, Some((file(), other))).is_some());
+        }
+        let any = RestoreGround { still: None, ..ground.clone() };
+        assert_eq!(objection(&any, FileId::ROOT, Some((file(), &others[2]))), None);
+        let free = RestoreGround { present: None, still: None, ..ground };
+        assert_eq!(objection(&free, FileId::ROOT, None), None);
+        assert!(objection(&free, FileId::ROOT, now).is_some());
     }
 }

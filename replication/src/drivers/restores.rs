@@ -17,11 +17,13 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use crate::source::{self, SourceHandle};
-use keepshare_base::{RequestId, RestoreOutcome, chain};
+use crate::source::{self, SourceError, SourceHandle};
+use keepshare_base::{
+    Change, OriginId, Point, PointKind, PointRow, Position, RequestId, RestoreOutcome, chain,
+};
 use keepshare_host::disk::RESERVE_BYTES;
 use keepshare_proto::{
-    RestoreAnswer, RestoreRequest, Text,
+    Act, RestoreAnswer, RestoreRequest, Text,
     restore::{MasterInput, MasterOutput},
     shipper::Input,
 };
@@ -182,6 +184,12 @@ fn restore(aside: &Aside, source: &SourceHandle) -> RestoreAnswer {
     let failed = |text: String| RestoreAnswer::Failed(Text::new(&text));
     let RestoreRequest { request, path, version, meta, user, ground, act, .. } =
         aside.request.clone();
+    if let Act::Point { name, lasts_micros } = &act {
+        return match make_point(source, name, *lasts_micros) {
+            Ok(position) => RestoreAnswer::Written(position),
+            Err(error) => failed(chain(&error)),
+        };
+    }
     let restored = source.restore(source::RestoreRequest {
         request,
         version,
@@ -200,6 +208,24 @@ fn restore(aside: &Aside, source: &SourceHandle) -> RestoreAnswer {
         },
         Err(error) => failed(chain(&error)),
     }
+}
+
+/// Makes a point that stays, and is held, for so long.
+fn make_point(
+    source: &SourceHandle,
+    name: &Text,
+    lasts_micros: u64,
+) -> Result<Position, SourceError> {
+    let point = Point { name: name.as_str().to_owned(), kind: PointKind::Crash };
+    let lasts_micros = Some(lasts_micros);
+    let row = PointRow::Made { point: point.clone(), lasts_micros };
+    // What is journaled every station takes: a name from a link is not one of ours.
+    Change { point: Some(row), ..Change::default() }
+        .check(OriginId(0))
+        .map_err(|error| SourceError::Refused(error.to_string()))?;
+    let made = source.point(point, lasts_micros)?.position;
+    source.of_point(PointRow::Held { point: made, lasts_micros })?;
+    Ok(made)
 }
 
 fn answer(events: &mpsc::UnboundedSender<Input>, input: MasterInput) {
@@ -225,11 +251,8 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use keepshare_base::{
-        ContentHash, Epoch, FileTime, Kind, Meta, OriginId, Owner, Position, Seq, SetPath,
-        VersionId,
+        ContentHash, Epoch, FileTime, Kind, Meta, Owner, Seq, SetPath, VersionId,
     };
-
-    use keepshare_proto::Act;
 
     use super::*;
 

@@ -133,7 +133,7 @@ pub trait MirrorSink {
 }
 
 /// A request to bring something of the past back.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RestoreRequest {
     /// Names the request; a repeat is answered from the journal.
     pub request: RequestId,

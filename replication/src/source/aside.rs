@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use keepshare_base::{FileId, Name, SetPath};
+use keepshare_base::{FileId, FileTime, Name, SetPath};
 use keepshare_host::beneath::{self, Mounts};
 use rustix::{
     fs::{self, AtFlags, Mode, OFlags, RenameFlags, XattrFlags},
@@ -51,8 +51,18 @@ pub(crate) struct Note {
     /// What stood at the name and was kept already.
     pub(crate) kept: Option<Kept>,
     /// The object that a restore puts at the name, once it is whole: what lies here instead was replaced by it. `None`:
-    /// it is being written.
+    /// it is being written. [`REMOVED`]: nothing is put there.
     pub(crate) restored: Option<Inode>,
+}
+
+/// Stands, in a note, for an object that is at no name: what lies here was removed.
+pub(crate) const REMOVED: Inode = Inode { number: u64::MAX, birth: FileTime { secs: 0, nanos: 0 } };
+
+impl Note {
+    /// Tells whether what lies here was removed, and not replaced.
+    pub(crate) fn is_of_removal(&self) -> bool {
+        self.restored == Some(REMOVED)
+    }
 }
 
 /// The private folder, open.
@@ -199,6 +209,20 @@ impl Aside {
                 }
             }
             exchanged => exchanged,
+        }
+    }
+
+    /// Takes what stands at a live name; nothing can be called as it is called here.
+    pub(crate) fn take(&self, name: &str, folder: BorrowedFd<'_>, live: &[u8]) -> Exchanged {
+        let flags = RenameFlags::NOREPLACE;
+        let taken = match fs::renameat_with(folder, live, &self.folder, name, flags) {
+            Err(Errno::INVAL | Errno::NOSYS) => fs::renameat(folder, live, &self.folder, name),
+            taken => taken,
+        };
+        match taken {
+            Ok(()) => Exchanged::Done,
+            Err(Errno::NOENT) => Exchanged::Moved,
+            Err(error) => not_exchanged(error),
         }
     }
 

@@ -138,7 +138,8 @@ impl Keeping {
     ) -> Result<Kept, SourceError> {
         let (signature, hash) = (done.seen.signature, done.row.row.hash);
         let is_whole = !done.row.row.fuzzy;
-        let late = late_name(&self.place.1)?;
+        let late = late_name(&self.place.1);
+        let late = late.map_err(|error| SourceError::Refused(error.to_string()))?;
         composer.journal_replaced(tx, file, done, &self.place, self.is_stray, &late)?;
         forget(tx, file)?;
         Ok(Kept::Done(Version { file, signature, hash, is_whole, changes: Vec::new() }))
@@ -169,10 +170,10 @@ fn begin(
 }
 
 /// Returns a name for what was saved under `name`, which nothing else has.
-fn late_name(name: &Name) -> Result<Name, SourceError> {
-    let random = random_name().map_err(|error| SourceError::Refused(error.to_string()))?;
+pub(crate) fn late_name(name: &Name) -> io::Result<Name> {
+    let random = random_name()?;
     let end = &random[random.len() - 8..];
     let named = [name.as_bytes(), b"~", end.as_bytes()].concat();
     let named = Name::new(&named).or_else(|_| Name::new(random.as_bytes()));
-    named.map_err(|_| SourceError::Damaged("a restore's note"))
+    named.map_err(io::Error::other)
 }

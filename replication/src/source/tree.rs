@@ -279,6 +279,20 @@ pub(crate) fn meta_of_open(
     Ok(build(owners, seen, Vec::new(), xattrs_of_open(file)?))
 }
 
+/// Reads all attributes that are replicated of an open folder or symlink.
+pub(crate) fn meta_of_other(
+    owners: &mut Owners,
+    object: BorrowedFd<'_>,
+    seen: &Seen,
+) -> io::Result<Meta> {
+    let (symlink, xattrs) = match seen.kind {
+        // It has none that are replicated.
+        Kind::Symlink => (fs::readlinkat(object, c"", Vec::new())?.into_bytes(), Vec::new()),
+        _ => (Vec::new(), xattrs_of_open(object)?),
+    };
+    Ok(build(owners, seen, symlink, xattrs))
+}
+
 fn build(
     owners: &mut Owners,
     seen: &Seen,

@@ -35,9 +35,11 @@ use crate::{
     clock::mono,
 };
 
+mod acts;
 mod fills;
 mod gone;
 mod linked;
+mod making;
 mod noted;
 mod place;
 mod placing;
@@ -47,6 +49,7 @@ mod reading;
 mod replaced;
 mod requests;
 mod restore;
+mod standing;
 mod tick;
 mod turn;
 

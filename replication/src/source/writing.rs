@@ -16,7 +16,7 @@ use keepshare_base::{
     ACCESS_LIST_XATTR, ContentHash, LEFT_OUT_XATTR, Meta, Name, mode_without_list, xattr_allowed,
 };
 use rustix::{
-    fs::{self, Gid, Mode, SeekFrom, Timespec, Timestamps, Uid, XattrFlags},
+    fs::{self, AtFlags, Gid, Mode, SeekFrom, Timespec, Timestamps, Uid, XattrFlags},
     io::Errno,
 };
 
@@ -24,6 +24,9 @@ use keepshare_decide::Signature;
 
 use super::tree::{self, Seen, Tree};
 use crate::lease::Lease;
+
+/// The bits that have programs run, and files made, as somebody else's.
+const SET_ID: u32 = 0o6000;
 
 /// So much is read at once.
 const STEP: usize = 256 * 1024;
@@ -180,6 +183,11 @@ pub(crate) fn has_attributes(now: &Meta, version: &Meta) -> bool {
         && now.xattrs == version.xattrs
 }
 
+/// Tells whether a folder or a symlink has the attributes that it had, as far as they can be given to it.
+pub(super) fn has_attributes_of(now: &Meta, then: &Meta) -> bool {
+    has_attributes(now, then) && now.mode & SET_ID & !then.mode == 0
+}
+
 fn copy_range(from: &File, into: &File, mut at: u64, end: u64) -> io::Result<()> {
     let mut buffer = vec![0; STEP];
     while at < end {
@@ -226,13 +234,32 @@ pub(super) fn read_step(from: &mut impl Read, into: &mut [u8]) -> io::Result<usi
 
 /// Gives a file the attributes of a version, as far as they can be given to it.
 pub(super) fn put_attributes(file: &File, meta: &Meta) -> io::Result<()> {
+    put_attributes_with(file, meta, 0)
+}
+
+/// Gives an open folder the attributes that it had, as far as they can be given to it. A set-id bit that it has, and had, stays.
+pub(super) fn put_folder_attributes(folder: BorrowedFd<'_>, meta: &Meta) -> io::Result<()> {
+    let has = fs::fstat(folder)?.st_mode & SET_ID;
+    put_attributes_with(&File::from(folder.try_clone_to_owned()?), meta, has)
+}
+
+/// Gives an open symlink the attributes that it had, as far as they can be given to it.
+pub(super) fn put_link_attributes(link: BorrowedFd<'_>, meta: &Meta) {
+    let (owner, group) = (Uid::from_raw(meta.owner.id), Some(Gid::from_raw(meta.group.id)));
+    let here = AtFlags::EMPTY_PATH;
+    let _ = fs::chownat(link, c"", Some(owner), group, here)
+        .or_else(|_| fs::chownat(link, c"", None, group, here));
+    let _ = fs::utimensat(link, c"", &times_of(meta), here);
+}
+
+fn put_attributes_with(file: &File, meta: &Meta, has: u32) -> io::Result<()> {
     let (owner, group) = (Uid::from_raw(meta.owner.id), Some(Gid::from_raw(meta.group.id)));
     // Not ours to give without root; then the file belongs to whoever runs this, and to a group that they are in.
     let owned =
         fs::fchown(file, Some(owner), group).or_else(|_| fs::fchown(file, None, group)).is_ok();
     let is_theirs = owned || fs::fstat(file)?.st_gid == meta.group.id;
     // Set-id bits are not given back: whoever could choose the version could choose the program.
-    let mut mode = meta.mode & 0o1777;
+    let mut mode = meta.mode & (0o1777 | has);
     if !put_xattrs(file, meta) {
         mode = mode_without_list(mode, meta.access_list());
     }
@@ -241,8 +268,12 @@ pub(super) fn put_attributes(file: &File, meta: &Meta) -> io::Result<()> {
         mode &= !0o070;
     }
     fs::fchmod(file, Mode::from_raw_mode(mode))?;
+    Ok(fs::futimens(file, &times_of(meta))?)
+}
+
+fn times_of(meta: &Meta) -> Timestamps {
     let mtime = Timespec { tv_sec: meta.mtime.secs, tv_nsec: meta.mtime.nanos.into() };
-    Ok(fs::futimens(file, &Timestamps { last_access: mtime, last_modification: mtime })?)
+    Timestamps { last_access: mtime, last_modification: mtime }
 }
 
 /// Gives a file the extended attributes of a version, as far as the file system takes them; tells whether its access list is

@@ -1,6 +1,7 @@
 //! A source is right when a station that follows its journal becomes the source's folder, whatever was done there, and
 //! when every version it was told of once existed.
 
+mod acts;
 mod contents;
 mod crashes;
 mod damage;

@@ -25,7 +25,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::{
     Worker, chain,
     placing::MOVED,
-    restore::{Attempt, Next, Stage, Target, UNKEPT, beside, refused},
+    restore::{Attempt, Next, Stage, beside},
+    standing::{Target, UNKEPT, refused},
 };
 use crate::{
     capture::Touch,

@@ -13,7 +13,8 @@ use rustix::fs;
 
 use super::{
     Worker,
-    restore::{Next, Stage, Target, beside, refused},
+    restore::{Next, Stage, beside},
+    standing::{Target, refused},
 };
 use crate::source::{
     SourceError,

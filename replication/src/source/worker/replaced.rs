@@ -16,9 +16,9 @@ use crate::{
     lease::{Lease, NoLease},
     source::{
         PROBLEMS_MAX, SourceError,
-        aside::{Aside, Note},
+        aside::{Aside, Exchanged, Note},
         folders::Folders,
-        keeping::Keeping,
+        keeping::{Keeping, late_name},
         shared::{Request, lock},
         tree::Tree,
         writing::{LookedAgain, Settled},
@@ -102,6 +102,14 @@ impl Worker {
                 Some(restored) => match aside.look(&name).map_err(failed)? {
                     None => self.discard_in(&aside, name),
                     Some(seen) if seen.inode == restored => self.discard_in(&aside, name),
+                    Some(seen) if note.is_of_removal() => {
+                        let is_it = note.kept.is_some_and(|kept| kept.inode == seen.inode);
+                        if is_it && seen.kind != Kind::File {
+                            self.discard_in(&aside, name);
+                        } else {
+                            self.add_replaced(name, note, None);
+                        }
+                    }
                     Some(_) => {
                         if let Some(kept) = &note.kept {
                             placing::rebind_after_crash(self, kept, restored)?;
@@ -259,6 +267,12 @@ impl Worker {
         let (tree, (parent, name)) = (attached.tree.clone(), &replaced.note.place);
         let open = self.ledger.write(|tx| Folders::default().open(&tx.map, &tree, *parent));
         let folder = open.ok().flatten().ok_or(std::io::ErrorKind::NotFound)?;
+        if replaced.note.is_of_removal() {
+            let name = put_beside(aside, &replaced.name, folder.as_fd(), name)?;
+            self.pending.agenda.add_name(*parent, name, Default::default());
+            replaced.watch.give_up();
+            return Ok(());
+        }
         if !placing::put_back(aside, &replaced.name, folder.as_fd(), &unescape_name(name)) {
             return Err(std::io::ErrorKind::AlreadyExists.into());
         }
@@ -370,4 +384,22 @@ impl Worker {
         let open = open.map(|replaced| replaced.note.path.to_string()).take(PROBLEMS_MAX);
         lock(&self.shared.status).still_open = open.collect();
     }
+}
+
+/// Puts something that is no file, and was removed by mistake, back where it was; under a name of its own where another has that by
+/// now, which is nobody's to replace. Returns its name.
+fn put_beside(
+    aside: &Aside,
+    temporary: &str,
+    folder: std::os::fd::BorrowedFd<'_>,
+    name: &Name,
+) -> std::io::Result<Name> {
+    for name in [name.clone(), late_name(name)?] {
+        match aside.place(temporary, folder, &unescape_name(&name)) {
+            Exchanged::Done => return Ok(name),
+            Exchanged::Moved => {}
+            Exchanged::Impossible(error) | Exchanged::Failed(error) => return Err(error),
+        }
+    }
+    Err(std::io::ErrorKind::AlreadyExists.into())
 }

@@ -10,33 +10,30 @@
 
 use std::{
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::AsFd,
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use keepshare_base::{
-    FileId, Kind, Name, PresentFile, RequestId, RestoreOutcome, RestoreRow, SetPath,
-};
-
+use keepshare_base::{FileId, Kind, RequestId, RestoreOutcome, RestoreRow};
 use keepshare_decide::{
-    At, FileRecord,
+    At,
     agenda::{FileTask, NameTask},
-    restores::Ground,
 };
+use keepshare_proto::Act;
 
-use keepshare_decide::Known;
-
-use super::{Worker, chain};
+use super::{
+    Worker, chain,
+    standing::{Standing, Stands, TAKEN, Target, Unkept, refused},
+};
 use crate::capture::Touch;
 use crate::source::{
     FileProblem, RestoreAnswer, RestoreRequest, SourceError,
     aside::{Note, is_impossible, random_name},
-    folders::Folders,
     ledger::Tx,
     shared::{Reply, Request, Shared},
-    tree::{AtName, Seen, Tree},
+    tree::{Seen, Tree},
     writing::{self, Wrote},
 };
 
@@ -78,9 +75,9 @@ pub(super) enum Stage {
     Ready(String, Seen),
     /// The live file is written where it is.
     Filling(Option<(String, Seen)>, Target),
-    /// It is in place: answered when it is journaled and on disk.
+    /// It is in place: answered when it is journaled and on disk; an act when it is on disk.
     Placed {
-        /// The folder is on disk.
+        /// The folders are on disk.
         synced: bool,
         /// What the journal says.
         answer: Option<RestoreAnswer>,
@@ -103,24 +100,10 @@ enum Look {
     /// This very request was answered before.
     Answered(RestoreAnswer),
     /// Something that was not looked at yet, or is no version yet: what was saved a moment ago must not be lost.
-    Unkept(FileId, Name, Option<FileId>),
+    Unkept(Unkept),
     /// The place.
     Target(Target),
 }
-
-/// Where a restore goes.
-#[derive(Debug)]
-pub(super) struct Target {
-    pub(super) folder: OwnedFd,
-    pub(super) parent: FileId,
-    pub(super) name: Name,
-    /// What is there, and what is known of it.
-    pub(super) now: Option<(Seen, FileId, FileRecord)>,
-}
-
-/// Why a restore waits for what it would replace.
-pub(super) const UNKEPT: &str =
-    "the file is being written, and what is in it is no version yet; try again in a moment";
 
 impl Worker {
     /// Begins a restore, or waits for the same one.
@@ -261,6 +244,9 @@ impl Worker {
 
     fn step(&mut self, id: RequestId) -> Result<Next, SourceError> {
         let Some(restoring) = self.restoring.get(&id) else { return Ok(Next::Go) };
+        if restoring.request.act != Act::Write {
+            return self.act(id);
+        }
         let ready = match &restoring.stage {
             Stage::New => None,
             Stage::Ready(temporary, seen) => Some((temporary.clone(), *seen)),
@@ -268,21 +254,25 @@ impl Worker {
         };
         let target = match self.look_for(id)? {
             Look::Answered(answer) => return Ok(Next::Answer(answer)),
-            Look::Unkept(parent, name, file) => {
-                self.pending.agenda.add_name(parent, name, NameTask::default());
-                if let Some(file) = file {
-                    // What is there becomes a version now, whoever has it open.
-                    let touch = Touch { closed: true, ..Touch::default() };
-                    self.pending.agenda.add_file(file, FileTask { touch, ..FileTask::default() });
-                }
-                return Ok(Next::Wait(UNKEPT));
-            }
+            Look::Unkept(unkept) => return Ok(self.wait_for(unkept)),
             Look::Target(target) => target,
         };
         match ready {
             Some((temporary, seen)) => self.put(id, target, temporary, seen),
             None => self.begin_writing(id, target),
         }
+    }
+
+    /// Has something looked at that is not known as it is, or is no version.
+    pub(super) fn wait_for(&mut self, unkept: Unkept) -> Next {
+        let Unkept { parent, name, file, why } = unkept;
+        self.pending.agenda.add_name(parent, name, NameTask::default());
+        if let Some(file) = file {
+            // What is there becomes a version now, whoever has it open.
+            let touch = Touch { closed: true, ..Touch::default() };
+            self.pending.agenda.add_file(file, FileTask { touch, ..FileTask::default() });
+        }
+        Next::Wait(why)
     }
 
     fn look_for(&mut self, id: RequestId) -> Result<Look, SourceError> {
@@ -422,10 +412,6 @@ pub(super) fn beside(
     }
 }
 
-pub(super) fn refused(reason: impl Into<String>) -> SourceError {
-    SourceError::Refused(reason.into())
-}
-
 /// Finds the place of a restore, and whether it is what it was when the restore was allowed.
 fn look(tx: &mut Tx<'_>, tree: &Tree, request: &RestoreRequest) -> Result<Look, SourceError> {
     if let Some(answer) = tx.restore(request.request)? {
@@ -434,47 +420,15 @@ fn look(tx: &mut Tx<'_>, tree: &Tree, request: &RestoreRequest) -> Result<Look, 
     if request.meta.kind != Kind::File {
         return Err(refused("only files are restored in place"));
     }
-    let (parent, name) = place(tx, &request.path)?;
-    if request.ground.as_ref().is_some_and(|ground| ground.folder != parent) {
-        return Err(refused("another folder is at that path now"));
+    let at = Standing::find(tx, tree, &request.path)?;
+    if at.seen.is_some_and(|seen| seen.kind != Kind::File) {
+        return Err(refused(TAKEN));
     }
-    let folder = Folders::default().open(&tx.map, tree, parent)?;
-    let folder = folder.ok_or_else(|| refused("its folder is not there"))?;
-    let now = match tree.look(folder.as_fd(), &name).map_err(|e| refused(e.to_string()))? {
-        AtName::Nothing => None,
-        AtName::Object(seen) if seen.kind == Kind::File => Some(seen),
-        AtName::Object(_) => return Err(refused("something else has that name now")),
-        AtName::Mounted => return Err(refused("another file system is mounted there")),
-    };
-    let known = match tx.map.lookup(parent, &name)? {
-        Some((file, Kind::File)) => tx.map.record(file)?.map(|record| (file, record)),
-        Some(_) => return Ok(Look::Unkept(parent, name, None)),
-        None => None,
-    };
-    let now = match Ground::judge(now, known) {
-        Ground::Nothing => None,
-        Ground::Unkept(file) => return Ok(Look::Unkept(parent, name, file)),
-        Ground::File(seen, file, record) => Some((seen, file, record)),
-    };
-    if let Some(ground) = &request.ground {
-        let present = now.as_ref().map(|(_, file, record)| PresentFile::new(*file, &record.meta));
-        if ground.present != present {
-            return Err(refused("it is not the file any more that it was; try again"));
+    Ok(match at.check(request.ground.as_ref())? {
+        Stands::Unkept(unkept) => Look::Unkept(unkept),
+        Stands::As(now) => {
+            let Standing { folder, parent, name, .. } = at;
+            Look::Target(Target { folder, parent, name, now })
         }
-    }
-    let folder = folder.try_clone().map_err(|error| refused(error.to_string()))?;
-    Ok(Look::Target(Target { folder, parent, name, now }))
-}
-
-/// Finds the folder and name of a path.
-fn place(tx: &Tx<'_>, path: &SetPath) -> Result<(FileId, Name), SourceError> {
-    let (folders, name) = path.split_last().ok_or_else(|| refused("the root is no file"))?;
-    let mut at = FileId::ROOT;
-    for folder in folders.names() {
-        match tx.map.lookup(at, folder)? {
-            Some((file, Kind::Dir)) => at = file,
-            _ => return Err(refused("its folder is not there")),
-        }
-    }
-    Ok((at, name.clone()))
+    })
 }
