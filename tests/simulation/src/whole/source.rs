@@ -34,7 +34,7 @@ use crate::{
 /// How many parts a mirror gives at once.
 const PARTS_AT_ONCE: usize = 3;
 
-/// More files than are made between two starts.
+/// More files than are made between two starts, or epochs.
 const FILES_PER_START: u64 = 1_000_000;
 
 /// So many things people did before anybody watched.
@@ -358,13 +358,15 @@ impl Source for RealSource {
 
     fn begin_epoch(&mut self, above: Epoch, stamp: Stamp) {
         self.restores.pass(None);
-        self.engine.map.begin_epoch(above.next());
+        self.starts += 1;
+        self.engine.map.begin_epoch(above.next(), self.starts * FILES_PER_START);
         self.running.clear();
         self.payloads.clear();
         self.append(&Change { stamp, ..Change::default() });
     }
 
-    /// No file is called by a number of an earlier start: what was journaled since may have been forgotten.
+    /// No file is called by a number of an earlier start, nor of an epoch that was begun before: what was journaled since may have
+    /// been forgotten.
     fn restart(&mut self) {
         self.starts += 1;
         self.engine.map.skip_files(self.starts * FILES_PER_START);
