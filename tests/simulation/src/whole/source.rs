@@ -280,8 +280,8 @@ impl Source for RealSource {
         self.set_now(at);
         let exact_times = self.engine.folder.has_exact_times();
         let acked = self.acked_by_all();
-        self.restores.work(&mut self.engine, acked, at.now.0, random);
         let when = When { stamp: at.stamp, now: at.now, exact_times };
+        self.restores.work(&mut self.engine, acked, when, random);
         let payloads = self.engine.turn(when, random, self.haste);
         self.restores.take_kept(&mut self.engine, at.now.0);
         self.payloads.extend(payloads);
