@@ -214,7 +214,7 @@ pub struct FileId {
     pub origin: OriginId,
     /// In which epoch it was born.
     pub epoch: Epoch,
-    /// Counts the births of that epoch, from 1; the root folder alone has 0.
+    /// Counts the births of that epoch, from somewhere; the root folder alone has 0.
     pub counter: u64,
 }
 

@@ -58,10 +58,10 @@ impl Memory {
         }
     }
 
-    /// Begins an epoch with an empty journal.
-    pub fn begin_epoch(&mut self, epoch: Epoch) {
+    /// Begins an epoch with an empty journal. New files are called by numbers above `through`: an epoch may be begun twice.
+    pub fn begin_epoch(&mut self, epoch: Epoch, through: u64) {
         self.epoch = epoch;
-        self.next = 0;
+        self.next = through;
         self.journal.clear();
         self.stale.clear();
     }

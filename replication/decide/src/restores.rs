@@ -4,7 +4,8 @@
 //! A look before a rename is not enough, nor one after it: between the look and the exchange somebody may save, and a
 //! program that has the old file open, or mapped, goes on writing into it afterwards. So what came out of an exchange is
 //! kept where nobody looks until nobody can write to it any more, is looked at again, and becomes a version where it is
-//! other than what was captured; then it goes ([`Replaced`]). These files are in nobody's folder, and wait here and not on the
+//! other than what was captured; then it goes ([`Replaced`]). So it is with what a restore wrote, where an exchange was undone and
+//! somebody may have found it at the name meanwhile ([`is_still_ours`]). These files are in nobody's folder, and wait here and not on the
 //! agenda:
 //!
 //! | it | waits for | is looked at again | until |
@@ -20,7 +21,7 @@ use keepshare_base::{ContentHash, FileId, FileTime, Kind, PresentFile, RestoreGr
 use keepshare_proto::MonoTime;
 use serde::{Deserialize, Serialize};
 
-use crate::{FileRecord, Inode, Seen, Signature};
+use crate::{FileRecord, Inode, Seen, Signature, compose::When};
 
 /// When a file that was replaced is looked at again: at first, and after it was found open.
 const SOON: Duration = Duration::from_millis(100);
@@ -110,6 +111,15 @@ pub fn objection(
 pub fn may_come_out(out: &Seen, was: Option<Inode>, may_be_other: bool) -> bool {
     let is_file = out.kind == Kind::File && out.links == 1;
     is_file && (may_be_other || was == Some(out.inode))
+}
+
+/// Tells whether what a restore wrote is the restore's alone, to be put in place once more or discarded, although it stood at a live
+/// name for a moment, until the exchange was undone: nobody can write to it any more, nor has. Else it is somebody's.
+pub fn is_still_ours(written: &Seen, back: &Seen, writers: Writers, when: When) -> bool {
+    // Not the ctime: moving the file changed that.
+    let signature = Signature { ctime: back.signature.ctime, ..written.signature };
+    let is_same = *back == Seen { signature, ..*written };
+    is_same && writers == Writers::Nobody && !when.is_racy(written.signature.mtime)
 }
 
 /// A state of a file that is a version.
@@ -417,7 +427,7 @@ impl Replaced {
 
 #[cfg(test)]
 mod tests {
-    use keepshare_base::{Epoch, OriginId};
+    use keepshare_base::{Epoch, OriginId, Stamp};
 
     use super::*;
 
@@ -555,6 +565,29 @@ mod tests {
         replaced.pass(|seq| seq > Seq(8));
         assert_eq!(replaced.due(at(1), true, |_| true), Due::Look);
         assert_eq!(replaced.seen(at(1), &seen(7, 4), Writers::Nobody, &TIMES), Some(None));
+    }
+
+    /// Whoever opened what stood at a live name for a moment has saved there, or will.
+    #[test]
+    fn what_stood_at_a_name_and_may_be_written_to_is_not_ours_any_more() {
+        let when = |micros| When { stamp: Stamp(micros), now: at(0), exact_times: false };
+        let (written, later) = (seen(7, 4), when(1_000_000));
+        let signature = Signature { ctime: FileTime { secs: 1, nanos: 0 }, ..written.signature };
+        let back = Seen { signature, ..written };
+        assert!(is_still_ours(&written, &back, Writers::Nobody, later), "it was moved");
+        for writers in [Writers::Somebody, Writers::Unknown] {
+            assert!(!is_still_ours(&written, &back, writers, later), "{writers:?}");
+        }
+        let mtime = FileTime { secs: 1, nanos: 0 };
+        let saved = Seen { signature: Signature { mtime, ..signature }, ..written };
+        let others = [saved, seen(7, 5), seen(8, 4), Seen { links: 2, ..back }];
+        for other in others {
+            assert!(!is_still_ours(&written, &other, Writers::Nobody, later), "{other:?}");
+        }
+        assert!(
+            !is_still_ours(&written, &back, Writers::Nobody, when(3000)),
+            "its time may not tell"
+        );
     }
 
     #[test]

@@ -259,7 +259,7 @@ impl<'t> Tx<'t> {
         self.stale.retain(|_, _| false)?;
         self.acks.retain(|_, _| false)?;
         self.state.epoch = epoch.number();
-        self.state.next_file = 1;
+        self.state.next_file = opening::first_file()?;
         self.state.head = 0;
         self.state.running = RunningHash::EMPTY.0;
         self.state.journal_bytes = 0;

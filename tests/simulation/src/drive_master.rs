@@ -105,10 +105,9 @@ impl<S: Source, K: Store> World<S, K> {
                 return;
             }
             Output::StopMirror { mirror } => {
-                let kept = &mut self.masters[master].destinations[station].mirror;
-                if kept.as_ref().is_some_and(|kept| kept.id == mirror) {
-                    *kept = None;
-                }
+                let kept = &mut self.masters[master].destinations[station];
+                kept.asked.take_if(|asked| *asked == mirror);
+                kept.mirror.take_if(|kept| kept.id == mirror);
                 return;
             }
             Output::Restore(_) => return,
@@ -125,12 +124,12 @@ impl<S: Source, K: Store> World<S, K> {
                 }
             }
             Output::StartMirror { mirror, .. } => {
+                self.masters[master].destinations[station].asked = Some(mirror);
                 return self.start_mirror(master, station, mirror);
             }
             Output::Listing { mirror, page } => {
-                let Some(kept) = &mut self.masters[master].destinations[station].mirror else {
-                    return;
-                };
+                let kept = self.masters[master].destinations[station].mirror.as_mut();
+                let Some(kept) = kept.filter(|kept| kept.id == mirror) else { return };
                 match page {
                     Page::Names(lines) => kept.listing.names.extend(lines),
                     Page::Files(lines) => kept.listing.files.extend(lines),
@@ -140,9 +139,8 @@ impl<S: Source, K: Store> World<S, K> {
             }
             Output::ReadMirror { mirror, .. } => {
                 let (master_index, master) = (master, &mut self.masters[master]);
-                let Some(kept) = &mut master.destinations[station].mirror else {
-                    return;
-                };
+                let kept = master.destinations[station].mirror.as_mut();
+                let Some(kept) = kept.filter(|kept| kept.id == mirror) else { return };
                 let parts = master.source.mirror_parts(&mut kept.run, &kept.listing);
                 self.wake(master_index, 1);
                 if parts.is_empty() {
@@ -156,10 +154,13 @@ impl<S: Source, K: Store> World<S, K> {
         self.schedule(after, Event::Shipper { master, station, start, input });
     }
 
-    /// Begins a mirror, or tries so again a little later.
+    /// Begins a mirror, or tries so again a little later, unless it was stopped meanwhile.
     pub(crate) fn start_mirror(&mut self, master: usize, station: usize, mirror: MirrorId) {
         let (moment, kept) = (self.moment(), &mut self.masters[master]);
         let start = kept.start;
+        if kept.destinations[station].asked != Some(mirror) {
+            return;
+        }
         let Some((at, run)) = kept.source.begin_mirror(moment) else {
             return self.schedule(AGAIN_AFTER, Event::Mirror { master, station, start, mirror });
         };

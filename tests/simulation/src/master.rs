@@ -35,6 +35,8 @@ pub(crate) struct Destination<M> {
     pub(crate) shipper: Shipper,
     pub(crate) link: Option<usize>,
     pub(crate) timer: Option<u64>,
+    /// The mirror that was asked for last, unless it was stopped; it may begin later.
+    pub(crate) asked: Option<MirrorId>,
     pub(crate) mirror: Option<Mirror<M>>,
 }
 
@@ -86,6 +88,6 @@ impl<M> Destination<M> {
             acked: source.acked(station),
             seed: seed ^ station as u64,
         };
-        Self { shipper: Shipper::new(options), link: None, timer: None, mirror: None }
+        Self { shipper: Shipper::new(options), link: None, timer: None, asked: None, mirror: None }
     }
 }

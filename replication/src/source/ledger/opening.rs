@@ -10,6 +10,9 @@ use super::{
 };
 use crate::source::{SourceError, map::MapTx};
 
+/// The numbers of an epoch's files begin below 2 to the power of this.
+const FIRST_FILE_BITS: u32 = 36;
+
 impl Ledger {
     /// Opens the tables in `database`, or makes them for `origin`.
     pub(crate) fn open(database: SharedDb, origin: OriginId) -> Result<Self, SourceError> {
@@ -21,7 +24,7 @@ impl Ledger {
             format: FORMAT,
             origin: origin.0,
             epoch: Epoch::FIRST.number(),
-            next_file: 1,
+            next_file: first_file()?,
             ..State::default()
         };
         Self::bring_up_to_date(&database)?;
@@ -73,4 +76,11 @@ impl Ledger {
         tx.open_table(STATE)?.insert(NOW, encode(&state).as_slice())?;
         Ok(tx.commit()?)
     }
+}
+
+/// Returns the number of the first new file of an epoch. An epoch may be begun twice, by a journal that is put back from before
+/// it, and the first of all by one that is lost: no file may be called what another one was.
+pub(super) fn first_file() -> Result<u64, SourceError> {
+    let random = getrandom::u64().map_err(SourceError::journal)?;
+    Ok(1 + (random >> (u64::BITS - FIRST_FILE_BITS)))
 }

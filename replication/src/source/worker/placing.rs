@@ -6,21 +6,25 @@ use keepshare_base::{RequestId, RestoreOutcome, RestoreRow, unescape_name};
 use keepshare_decide::{
     FileRecord, Inode, Known, Signature,
     agenda::NameTask,
-    compose::RestoreNote,
-    restores::{Kept, may_come_out},
+    compose::{RestoreNote, When},
+    restores::{Kept, Writers, is_still_ours, may_come_out},
 };
 use rustix::fs;
 
 use super::{
-    Worker,
+    Worker, now,
     restore::{Next, Stage, beside},
     standing::{Target, refused},
 };
-use crate::source::{
-    SourceError,
-    aside::{Aside, Exchanged, Note},
-    shared::Request,
-    tree::Seen,
+use crate::{
+    clock::mono,
+    lease::{Lease, NoLease},
+    source::{
+        SourceError,
+        aside::{Aside, Exchanged, Note},
+        shared::Request,
+        tree::Seen,
+    },
 };
 
 /// Why a restore looks again.
@@ -79,7 +83,10 @@ impl Worker {
                 self.in_place(id, &target, &seen)
             }
             // A folder, a file that has got a second name meanwhile, or one that was not asked for: it stays where it was.
-            Ok(_) => self.take_back(id, &target, temporary, note, &seen),
+            Ok(out) => {
+                let out = out.map(|out| out.inode);
+                self.take_back(id, &target, temporary, note, (&seen, out))
+            }
             Err(error) => {
                 self.add_replaced(temporary, note, None);
                 Err(refused(error.to_string()))
@@ -94,22 +101,31 @@ impl Worker {
         target: &Target,
         temporary: String,
         note: Note,
-        seen: &Seen,
+        (seen, out): (&Seen, Option<Inode>),
     ) -> Result<Next, SourceError> {
+        let Some(aside) = &self.aside else { return Err(refused("the source is not there")) };
         let raw = unescape_name(&target.name);
-        let is_back = self
-            .aside
-            .as_ref()
-            .is_some_and(|aside| put_back(aside, &temporary, target.folder.as_fd(), &raw));
-        let out = self.aside.as_ref().and_then(|aside| aside.look(&temporary).ok().flatten());
+        let is_back = put_back(aside, &temporary, target.folder.as_fd(), &raw);
+        let (writers, back) = look_at(aside, &temporary);
+        let exact_times = self.attached.as_ref().is_some_and(|attached| attached.exact_times);
+        let when = When { stamp: now(), now: mono(), exact_times };
+        let is_written = is_back && back.is_some_and(|back| back.inode == seen.inode);
         let Some(restoring) = self.restoring.get_mut(&id) else { return Ok(Next::Go) };
-        if is_back && out.is_some_and(|out| out.inode == seen.inode) {
+        if is_written && back.is_some_and(|back| is_still_ours(seen, &back, writers, when)) {
             restoring.stage = Stage::Ready(temporary, *seen);
             return Ok(Next::Wait(MOVED));
         }
-        // Somebody replaced what was restored in that moment: what came out is theirs.
-        self.add_replaced(temporary, Note { kept: None, ..note }, None);
-        Ok(Next::Wait(MOVED))
+        // Somebody replaced in that moment what was restored, or wrote into it: what came out is theirs.
+        let note = Note { kept: None, ..note };
+        let noted = if is_written {
+            // What stands at the name again was restored to it: what lies here is not to be discarded after a crash either.
+            let restored = out.or(Some(Inode::default()));
+            self.ledger.set_note(&temporary, &Note { restored, ..note.clone() })
+        } else {
+            Ok(())
+        };
+        self.add_replaced(temporary, note, None);
+        noted.map(|()| Next::Wait(MOVED))
     }
 
     /// Has what is in place journaled, and the folder written to disk meanwhile.
@@ -166,6 +182,17 @@ impl Worker {
         self.pending.agenda.add_name(target.parent, target.name.clone(), NameTask::default());
         Ok(())
     }
+}
+
+/// Looks at a file of the private folder, and who can write to it.
+fn look_at(aside: &Aside, name: &str) -> (Writers, Option<Seen>) {
+    let lease = aside.open(name).map(Lease::read);
+    let writers = match &lease {
+        Ok(Ok(_)) => Writers::Nobody,
+        Ok(Err(NoLease::Open)) => Writers::Somebody,
+        Ok(Err(NoLease::Unknown(_))) | Err(_) => Writers::Unknown,
+    };
+    (writers, aside.look(name).ok().flatten())
 }
 
 /// Puts what came out of an exchange back; tells whether it is where it was.

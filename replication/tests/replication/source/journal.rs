@@ -246,6 +246,40 @@ fn a_new_epoch_recopies_nothing_that_is_equal() {
     }
 }
 
+/// A journal that is put back may begin an epoch that it began before, and one that is lost the first of all. Were their files
+/// called by the same numbers, a station that has seen both would refuse the later file, or take it for the earlier one.
+#[test]
+fn no_file_is_called_what_another_was_in_an_epoch_that_is_begun_twice() {
+    let mut rig = Rig::new(captures()[0]);
+    rig.begin();
+    let copy = copy_state(&rig);
+    let born = |rig: &mut Rig, name: &str, epoch: Epoch| {
+        fs::write(rig.path(name), name).unwrap();
+        (rig.model, rig.at) = (Model::default(), Seq(0));
+        rig.mirror();
+        rig.settle();
+        fs::remove_file(rig.path(name)).unwrap();
+        let file = rig.file(name);
+        assert_eq!((file.epoch, rig.handle.head().epoch), (epoch, epoch));
+        file
+    };
+    let (first, second) = (Epoch::FIRST, Epoch::FIRST.next());
+    rig.handle.new_epoch(first, None).unwrap();
+    let one = born(&mut rig, "one", second);
+    rig.handle.shutdown();
+    open_state(&mut rig, copy);
+    rig.handle.new_epoch(first, None).unwrap();
+    assert_ne!(born(&mut rig, "other", second), one);
+    let mut lost = Vec::new();
+    for name in ["a", "b"] {
+        rig.handle.shutdown();
+        fs::remove_file(rig.config.state_dir.join("test.redb")).unwrap();
+        rig.handle = open(&rig.config);
+        lost.push(born(&mut rig, name, first));
+    }
+    assert_ne!(lost[0], lost[1]);
+}
+
 /// What a destination lists is its word: ids that are not this origin's, or of an epoch to come, would have every other
 /// destination refuse all that the master ever says again.
 #[test]

@@ -157,7 +157,9 @@ impl Folder {
     /// What is seen of a thing.
     pub(crate) fn seen(&self, number: u64) -> Seen {
         let thing = &self.things[&number];
-        let links = self.names.values().filter(|named| **named == number).count();
+        let names = self.names.values().filter(|named| **named == number).count();
+        // The private folder has a name for it as any other folder has.
+        let links = names + usize::from(self.aside.contains_key(&number));
         Seen {
             inode: Inode { number, birth: of_birth(thing.birth) },
             kind: thing.kind,
@@ -330,6 +332,18 @@ impl Folder {
         self.tell(random, folder, &name, MODIFIED);
     }
 
+    /// Whoever opens a file by its name as that stands for it writes into it, and may go on to have it open.
+    pub(crate) fn write_at(&mut self, random: &mut StdRng, place: &(u64, String)) {
+        let Some(number) = self.names.get(place).copied() else { return };
+        self.now += random.random_range(1..300);
+        self.write(number);
+        self.open.insert(number);
+        self.tell(random, place.0, &place.1, MODIFIED);
+        if random.random_bool(0.5) {
+            self.let_go(random, number);
+        }
+    }
+
     /// Whoever has something open writes into it, whatever became of its name, and may be done with it.
     fn write_on(&mut self, random: &mut StdRng) {
         let open: Vec<u64> = self.open.iter().copied().collect();
@@ -407,13 +421,21 @@ impl Folder {
         self.drop_if_nameless(number);
     }
 
-    /// What is there goes.
+    /// What is there goes. What another name stands for goes on to be there: nothing parts with it.
     pub(crate) fn discard_aside(&mut self, number: u64) {
         let is_ours = self.aside.remove(&number).expect("it is there");
-        if !is_ours {
+        let has_name = self.names.values().any(|named| *named == number);
+        if !(has_name || is_ours && self.is_as_written(number)) {
             self.parted.push(self.things[&number].content.clone());
         }
         self.drop_if_nameless(number);
+    }
+
+    /// Tells whether nobody wrote into a thing since it was made.
+    fn is_as_written(&self, number: u64) -> bool {
+        let thing = &self.things[&number];
+        let first = self.held.iter().find(|held| held.birth == thing.birth);
+        first.is_some_and(|first| first.content == thing.content)
     }
 
     /// As editors do: written beside, and renamed over.

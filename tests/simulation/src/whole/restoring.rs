@@ -8,8 +8,8 @@ use keepshare_base::{
 use keepshare_decide::{
     FileRecord, Known, Ledger, Seen, Signature, Touch,
     agenda::{FileTask, NameTask},
-    compose::RestoreNote,
-    restores::{Due, Ground, Kept, Replaced, Times, Writers, may_come_out},
+    compose::{RestoreNote, When},
+    restores::{Due, Ground, Kept, Replaced, Times, Writers, is_still_ours, may_come_out},
 };
 use keepshare_proto::MonoTime;
 use rand::{Rng, rngs::StdRng};
@@ -57,8 +57,8 @@ struct Restoring {
     may_be_other: bool,
     until: u64,
     next: u64,
-    /// What it wrote.
-    ready: Option<u64>,
+    /// What it wrote, and how that was when it was written.
+    ready: Option<(u64, Seen)>,
 }
 
 /// Something that was replaced.
@@ -109,17 +109,18 @@ impl Restores {
         &mut self,
         engine: &mut Engine,
         acked: Option<Seq>,
-        now: u64,
+        when: When,
         random: &mut StdRng,
     ) {
+        let now = when.now.0;
         if self.start != engine.starts {
             self.start = engine.starts;
             self.begin_anew(engine, now);
         }
         for mut restoring in std::mem::take(&mut self.running) {
-            if restoring.next > now || !self.step(engine, &mut restoring, now, random) {
+            if restoring.next > now || !self.step(engine, &mut restoring, when, random) {
                 self.running.push(restoring);
-            } else if let Some(number) = restoring.ready {
+            } else if let Some((number, _)) = restoring.ready {
                 engine.folder.discard_aside(number);
             }
         }
@@ -159,9 +160,10 @@ impl Restores {
         &mut self,
         engine: &mut Engine,
         restoring: &mut Restoring,
-        now: u64,
+        when: When,
         random: &mut StdRng,
     ) -> bool {
+        let now = when.now.0;
         restoring.next = now + LOOK_EVERY;
         let (folder, name) = &restoring.place;
         let Some((parent, ground)) = look(engine, *folder, name) else { return true };
@@ -182,8 +184,9 @@ impl Restores {
         if known.as_ref().is_some_and(|(seen, ..)| seen.links > 1) {
             return true;
         }
-        let Some(ours) = restoring.ready else {
-            restoring.ready = Some(engine.folder.make_aside());
+        let Some((ours, ready)) = restoring.ready else {
+            let number = engine.folder.make_aside();
+            restoring.ready = Some((number, engine.folder.seen(number)));
             restoring.next = now + random.random_range(0..WRITING_MAX);
             return false;
         };
@@ -219,9 +222,12 @@ impl Restores {
             placed(engine, restoring.request, place, known, ours);
             return true;
         }
-        // Put back; meanwhile somebody may have replaced what was restored.
-        if seen.kind == Kind::File && random.random_bool(0.1) {
-            engine.folder.act(random);
+        // Put back; meanwhile somebody may have replaced what was restored, or written into it.
+        if seen.kind == Kind::File && random.random_bool(0.3) {
+            match random.random_bool(0.5) {
+                true => engine.folder.act(random),
+                false => engine.folder.write_at(random, &restoring.place),
+            }
         }
         let back = match engine.folder.exchange_aside(random, out, &restoring.place) {
             Some(back) => back,
@@ -235,13 +241,13 @@ impl Restores {
                 return true;
             }
         };
-        if back == ours {
+        if is_still_ours(&ready, &engine.folder.seen(back), writers(engine, back), when) {
             engine.folder.aside.insert(ours, true);
-            restoring.ready = Some(ours);
-            return now >= restoring.until;
+            restoring.ready = Some((ours, ready));
+        } else {
+            self.watched.insert(back, Watched::new(now, place, None, None));
         }
-        self.watched.insert(back, Watched::new(now, place, None, None));
-        true
+        now >= restoring.until
     }
 
     /// Does what is due about something that was replaced.
@@ -265,9 +271,7 @@ impl Restores {
                 self.watched.remove(&number);
             }
             Due::Look => {
-                let seen = engine.folder.seen(number);
-                let writers =
-                    if engine.folder.is_open(number) { Writers::Somebody } else { Writers::Nobody };
+                let (seen, writers) = (engine.folder.seen(number), writers(engine, number));
                 let Some(hash) = watch.seen(now, &seen, writers, &TIMES) else { return };
                 let content = engine.folder.things[&number].content.as_bytes();
                 let differs = hash.is_none_or(|hash| Some(hash) != hash_of(content));
@@ -289,6 +293,11 @@ impl Restores {
         let is_passed = |seq| acked.is_none_or(|acked| seq > acked);
         self.watched.values_mut().for_each(|watched| watched.watch.pass(is_passed));
     }
+}
+
+/// Tells who can write to a thing.
+fn writers(engine: &Engine, number: u64) -> Writers {
+    if engine.folder.is_open(number) { Writers::Somebody } else { Writers::Nobody }
 }
 
 /// Looks where a restore goes; `None`: it cannot go there.

@@ -34,7 +34,7 @@ use crate::{
 /// How many parts a mirror gives at once.
 const PARTS_AT_ONCE: usize = 3;
 
-/// More files than are made between two starts.
+/// More files than are made between two starts, or epochs.
 const FILES_PER_START: u64 = 1_000_000;
 
 /// So many things people did before anybody watched.
@@ -280,8 +280,8 @@ impl Source for RealSource {
         self.set_now(at);
         let exact_times = self.engine.folder.has_exact_times();
         let acked = self.acked_by_all();
-        self.restores.work(&mut self.engine, acked, at.now.0, random);
         let when = When { stamp: at.stamp, now: at.now, exact_times };
+        self.restores.work(&mut self.engine, acked, when, random);
         let payloads = self.engine.turn(when, random, self.haste);
         self.restores.take_kept(&mut self.engine, at.now.0);
         self.payloads.extend(payloads);
@@ -358,13 +358,15 @@ impl Source for RealSource {
 
     fn begin_epoch(&mut self, above: Epoch, stamp: Stamp) {
         self.restores.pass(None);
-        self.engine.map.begin_epoch(above.next());
+        self.starts += 1;
+        self.engine.map.begin_epoch(above.next(), self.starts * FILES_PER_START);
         self.running.clear();
         self.payloads.clear();
         self.append(&Change { stamp, ..Change::default() });
     }
 
-    /// No file is called by a number of an earlier start: what was journaled since may have been forgotten.
+    /// No file is called by a number of an earlier start, nor of an epoch that was begun before: what was journaled since may have
+    /// been forgotten.
     fn restart(&mut self) {
         self.starts += 1;
         self.engine.map.skip_files(self.starts * FILES_PER_START);

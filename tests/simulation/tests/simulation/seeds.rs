@@ -91,6 +91,25 @@ fn after_healing_all_stations_show_the_folder() {
     println!("{:?}", lives(WHOLE_SEEDS, 3, |seed| live::<_, RealStore>(seed, real)));
 }
 
+/// A journal was put back from before an epoch that it then began once more, with the same numbers for other files.
+#[test]
+fn files_of_an_epoch_that_is_begun_twice_are_told_apart() {
+    let seen = live::<_, RealStore>(2267, real);
+    assert!(seen.epochs > 1, "too tame");
+}
+
+/// What a restore wrote stood at a name until the exchange was undone, and somebody saved in it.
+#[test]
+fn a_save_in_what_a_restore_takes_back_is_a_version() {
+    live::<_, RealStore>(331, real);
+}
+
+/// A file had got a second name when a restore exchanged it, under which it went on to be saved in.
+#[test]
+fn what_has_another_name_is_not_lost_with_the_one_in_the_private_folder() {
+    live::<_, RealStore>(2638, real);
+}
+
 /// A seed that failed must fail again.
 #[test]
 fn one_seed_is_always_the_same_life() {
