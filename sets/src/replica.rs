@@ -7,42 +7,34 @@ use std::{
 };
 
 use anyhow::Context;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use keepshare_base::{
-    Kind, OriginId, RequestId, RestoreGround, SetName, SetPath, StationName, VersionId,
+    OriginId, SetName, StationName,
     health::{Part, SetProblem},
 };
-use keepshare_control::{
-    Code, Failure, Outcome,
-    answers::{Restored, SetStatus},
-};
+use keepshare_control::{Failure, Outcome, answers::SetStatus};
 use keepshare_host::{clock, files, panics};
-use keepshare_namespace::{Restorable, Restore, RestoreError, Share};
-use keepshare_proto::{
-    Act, Frame, RestoreAnswer, RestoreRequest, Text,
-    restore::{RESTORES_MAX, RestoreEnd},
-};
+use keepshare_namespace::Share;
+use keepshare_proto::{Frame, restore::RESTORES_MAX};
 use keepshare_replication::{
     clock::{mono, seconds_since},
     drivers::{
-        Inlet, Wanted,
+        Inlet,
         pump::Pump,
         receive::{Ask, Receive, Receiving, failures},
     },
     link::LinkControl,
 };
 use keepshare_versioning::{
-    FileState, Reader,
+    Reader,
     live::LiveOptions,
-    names,
     set::{LivePlace, SetOptions, SetStore, Status, is_thread_of},
 };
 
 use crate::{
     asking::Catalog,
     checkup::{Checkup, Told, texts},
-    content::content_hash,
     context::{SetContext, Task},
     hidden_names::HiddenNames,
     record::CopyPart,

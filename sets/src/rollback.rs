@@ -261,7 +261,7 @@ impl Record {
     }
 
     /// Returns all steps, in order.
-    pub(crate) fn steps(&self) -> Outcome<impl Iterator<Item = Outcome<Step>>> {
+    pub(crate) fn steps(&self) -> Outcome<impl Iterator<Item = Outcome<Step>> + use<>> {
         let lines = self.lines::<serde_json::Value>(PLAN).context("the plan is gone")?.skip(1);
         Ok(lines.map(|line| {
             let step = line.and_then(|line| Ok(serde_json::from_value(line)?));

@@ -238,8 +238,9 @@ impl Replica {
             return Err(Failure::refused(format!("that takes more than {STEPS_MAX} steps"))
                 .hint("roll the folders in it back, one after the other"));
         }
-        let header = Header::new(going.id.clone(), order.path.clone(), &order.user, before);
-        self.rollbacks.write(Header { told, ..header }, &steps)
+        let mut header = Header::new(going.id.clone(), order.path.clone(), &order.user, before);
+        header.told = told;
+        self.rollbacks.write(header, &steps)
     }
 
     /// Has a thread do what is written down.
@@ -264,6 +265,7 @@ impl Replica {
     fn run(&self, mut record: Record, going: &Going) -> Outcome<RolledBack> {
         going.steps.store(record.header.steps, Relaxed);
         let mut done = record.open_done()?;
+        let user = record.header.user.clone();
         let skipped = usize::try_from(record.through).unwrap_or(usize::MAX);
         let mut steps = record.steps()?.skip(skipped).peekable();
         let (mut number, mut is_ended) = (record.through, false);
@@ -275,13 +277,7 @@ impl Replica {
             {
                 together.extend(steps.next().transpose()?);
             }
-            let came: Vec<Came> = thread::scope(|scope| {
-                let ask =
-                    |step| scope.spawn(move || self.perform(step, &record.header.user, going));
-                let asked: Vec<_> = together.iter().map(ask).collect();
-                let broke = || Came::Left("it broke off".to_owned());
-                asked.into_iter().map(|asked| asked.join().unwrap_or_else(|_| broke())).collect()
-            });
+            let came = self.perform_all(&together, &user, going);
             is_ended = came.iter().any(|came| matches!(came, Came::Ended));
             if is_ended {
                 break;
@@ -305,7 +301,7 @@ impl Replica {
             ));
         }
         let name = format!("rollback-{}-after", going.id);
-        let after = match self.make_point(&name, &record.header.user, going) {
+        let after = match self.make_point(&name, &user, going) {
             Ok(after) => after,
             Err(_) if *self.stopping.borrow() => {
                 return Err(Failure::unavailable("the station is stopping"));
@@ -322,6 +318,16 @@ impl Replica {
         done.sync_all().context("cannot write down what was done")?;
         record.end = Some((after, stopped, until));
         record.told()
+    }
+
+    /// Has the master do steps that may be done at once.
+    fn perform_all(&self, steps: &[Step], user: &str, going: &Going) -> Vec<Came> {
+        thread::scope(|scope| {
+            let ask = |step| scope.spawn(move || self.perform(step, user, going));
+            let asked: Vec<_> = steps.iter().map(ask).collect();
+            let broke = |_| Came::Left("it broke off".to_owned());
+            asked.into_iter().map(|asked| asked.join().unwrap_or_else(broke)).collect()
+        })
     }
 
     /// Has the master do one step; a master that is away is waited for.

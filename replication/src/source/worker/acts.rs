@@ -242,22 +242,19 @@ impl Worker {
         if seen.kind == Kind::Dir {
             return self.remove_folder(at);
         }
-        if seen.kind == Kind::File && seen.links > 1 {
-            return Err(refused("it has other names"));
-        }
         if self.fills.holds(file) {
             return Ok(Tried::Again(UNKEPT));
         }
         // Where nobody says that they have what it holds, that becomes a version once more before it goes.
         let is_had = seen.kind != Kind::File || ground.still.is_some();
         let kept = is_had.then(|| Kept::new(&seen, file, &record));
-        let is_right = |out: &Seen| {
-            let is_alone = out.kind != Kind::File || out.links == 1;
-            out.inode == seen.inode && out.kind == seen.kind && is_alone
-        };
+        let is_right = |out: &Seen| out.inode == seen.inode && out.kind == seen.kind;
         let taken = self.take_out(&at, request.path.clone(), kept, is_right)?;
         let Some((temporary, note)) = taken else { return Ok(Tried::Again(MOVED)) };
-        if seen.kind == Kind::File {
+        let out = self.aside.as_ref().and_then(|aside| aside.look(&temporary).ok().flatten());
+        // Of a file that goes on under other names only this one goes.
+        let goes_on = out.is_some_and(|out| out.links > 1);
+        if seen.kind == Kind::File && !goes_on {
             self.add_replaced(temporary, note, Some(id));
         } else {
             self.discard(temporary);

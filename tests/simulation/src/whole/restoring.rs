@@ -178,7 +178,7 @@ impl Restores {
                 return now >= restoring.until;
             }
             Ground::Nothing => None,
-            Ground::File(seen, file, record) => Some((seen, file, record)),
+            Ground::Known(seen, file, record) => Some((seen, file, record)),
         };
         // A file with several names is written where it is, which is not simulated.
         if known.as_ref().is_some_and(|(seen, ..)| seen.links > 1) {
