@@ -8,5 +8,6 @@ mod office;
 mod points;
 mod recovery;
 mod retention;
+mod rollback;
 mod stations;
 mod users;

@@ -27,7 +27,7 @@ pub mod wrong_clock;
 pub use self::{
     alone::in_own_process,
     cluster::{Cluster, Wiring},
-    compare::{Aspects, Snapshot, differences},
+    compare::{Aspects, Snapshot, differences, tell},
     drive::Drive,
     editor::Editor,
     kernel::KernelClient,

@@ -1,0 +1,198 @@
+//! Folders that are rolled back in place, with a preview and an undo.
+
+use std::{
+    fs,
+    os::unix::{ffi::OsStrExt as _, fs::symlink},
+    path::Path,
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use keepshare_support::{Aspects, Demo, Editor, Scratch, Snapshot, tell};
+
+fn json(demo: &Demo, args: &[&str]) -> Result<Value> {
+    demo.call(args.iter().copied().chain(["--json"]))?.json()
+}
+
+fn refused(demo: &Demo, args: &[&str]) -> Result<(Option<i32>, String)> {
+    let reply = demo.call(args.iter().copied().chain(["--json"]))?;
+    let (error, hint) = reply.failure()?;
+    Ok((reply.code, format!("{error} {}", hint.unwrap_or_default())))
+}
+
+/// Fresh, or the one that was asked for; printed.
+fn seed() -> u64 {
+    let given = std::env::var("KEEPSHARE_SEED").ok().and_then(|seed| seed.parse().ok());
+    let now = || std::time::UNIX_EPOCH.elapsed().map_or(7, |now| u64::from(now.subsec_nanos()));
+    let seed = given.unwrap_or_else(now);
+    eprintln!("KEEPSHARE_SEED={seed}");
+    seed
+}
+
+fn point(demo: &Demo, name: &str) -> Result<()> {
+    json(demo, &["point", "create", "demo", name]).map(drop)
+}
+
+fn same(folder: &Path, wanted: &Snapshot, context: &str) -> Result<()> {
+    let differences = wanted.differences(&Snapshot::of(folder, Aspects::ours())?);
+    ensure!(differences.is_empty(), "{context}: {}", tell(&differences));
+    Ok(())
+}
+
+/// Whatever people did, a folder is what it was to the last attribute, and an undo takes that back.
+#[test]
+fn a_folder_is_what_it_was_and_an_undo_takes_that_back() -> Result<()> {
+    let seed = seed();
+    let scratch = Scratch::new("rollback-random")?;
+    let source = scratch.make_dir("source")?;
+    let folder = source.join("plan");
+    fs::create_dir(&folder)?;
+    let demo = Demo::start(&scratch, Some(&source))?;
+    let mut editor = Editor::new(&folder, seed)?;
+    for round in 0..4 {
+        (0..60).try_for_each(|_| editor.step().map(drop))?;
+        point(&demo, &format!("then-{round}"))?;
+        let then = Snapshot::of(&folder, Aspects::ours())?;
+        (0..40).try_for_each(|_| editor.step().map(drop))?;
+        point(&demo, &format!("before-{round}"))?;
+        let before = Snapshot::of(&folder, Aspects::ours())?;
+
+        let place = format!("demo:plan@point:then-{round}");
+        let context = format!("KEEPSHARE_SEED={seed} round {round}");
+        let preview = json(&demo, &["rollback", &place, "--dry-run"])?;
+        same(&folder, &before, &format!("{context}: a preview"))?;
+        ensure!(preview["state"] == "preview" && preview["rollback"].is_null(), "{preview}");
+        let done = json(&demo, &["rollback", &place, "--yes"])?;
+        ensure!(done["state"] == "done", "{context}: {done}");
+        ensure!(done["conflicts"] == serde_json::json!([]), "{context}: {done}");
+        for counted in ["restored", "brought_back", "removed", "renamed", "unchanged", "bytes"] {
+            ensure!(done[counted] == preview[counted], "{context}: {preview} is not {done}");
+        }
+        same(&folder, &then, &context)?;
+        let id = done["rollback"].as_str().context("an id")?;
+        let undone = json(&demo, &["rollback", "--undo", id, "--set", "demo", "--yes"])?;
+        ensure!(undone["conflicts"] == serde_json::json!([]), "{context}: {undone}");
+        same(&folder, &before, &format!("{context}: undone"))?;
+        // People go on from here.
+        editor = Editor::new(&folder, seed.wrapping_add(round + 1))?;
+    }
+    let all = json(&demo, &["rollback", "--list"])?;
+    ensure!(all.as_array().is_some_and(|all| all.len() == 8), "{all}");
+    Ok(())
+}
+
+/// What came from elsewhere stays, what went elsewhere stays there, too, and what nobody can have meant is refused.
+#[test]
+fn what_came_in_stays_and_what_went_out_is_copied_back() -> Result<()> {
+    let scratch = Scratch::new("rollback-moves")?;
+    let source = scratch.make_dir("source")?;
+    for folder in ["plan/sub", "other"] {
+        fs::create_dir_all(source.join(folder))?;
+    }
+    let odd = std::ffi::OsStr::from_bytes(b"plan/caf\xe9");
+    for (path, text) in [("plan/out", "out"), ("plan/sub/a", "a"), ("other/in", "in")] {
+        fs::write(source.join(path), text)?;
+    }
+    fs::write(source.join(odd), "latin")?;
+    symlink("sub/a", source.join("plan/link"))?;
+    let demo = Demo::start(&scratch, Some(&source))?;
+    point(&demo, "nine")?;
+
+    fs::rename(source.join("plan/out"), source.join("other/out"))?;
+    fs::rename(source.join("other/in"), source.join("plan/in"))?;
+    fs::rename(source.join("plan/sub"), source.join("plan/renamed"))?;
+    fs::write(source.join("plan/renamed/a"), "encrypted")?;
+    fs::write(source.join("plan/renamed/new"), "ransom")?;
+    fs::remove_file(source.join(odd))?;
+    fs::remove_file(source.join("plan/link"))?;
+    point(&demo, "ten")?;
+
+    let (code, text) = refused(&demo, &["rollback", "demo:plan@point:nine"])?;
+    ensure!(code == Some(4) && text.contains("--yes"), "{code:?} {text}");
+    let shown = demo.call(["rollback", "demo:plan@point:nine", "--dry-run"])?.ok()?;
+    let shown = String::from_utf8(shown.out)?;
+    for line in ["~ plan/sub/a", "+ plan/out", "- plan/sub/new", "> plan/renamed -> plan/sub"] {
+        ensure!(shown.contains(line), "{line} in {shown}");
+    }
+    let done = json(&demo, &["rollback", "demo:plan@point:nine", "--yes"])?;
+    let told = serde_json::json!([
+        { "path": "plan/in", "why": "it was elsewhere then, and stays" },
+    ]);
+    ensure!(done["conflicts"] == told, "{done}");
+    let counts = ["restored", "brought_back", "removed", "renamed", "exact"].map(|key| &done[key]);
+    ensure!(counts == [1, 3, 1, 1, 3], "{done}");
+    for (path, text) in
+        [("plan/out", "out"), ("other/out", "out"), ("plan/in", "in"), ("plan/sub/a", "a")]
+    {
+        ensure!(fs::read_to_string(source.join(path))? == text, "{path}");
+    }
+    ensure!(fs::read_to_string(source.join(odd))? == "latin");
+    ensure!(fs::read_link(source.join("plan/link"))? == Path::new("sub/a"));
+    ensure!(!source.join("plan/renamed").exists() && !source.join("plan/sub/new").exists());
+    // All that went is a version.
+    let new = demo.call(["show", "demo:plan/renamed/new@point:ten"])?.ok()?;
+    ensure!(new.out == b"ransom");
+
+    // Done again, there is nothing to do.
+    let again = json(&demo, &["rollback", "demo:plan@point:nine", "--dry-run"])?;
+    let counts = ["restored", "brought_back", "removed", "renamed"].map(|key| &again[key]);
+    ensure!(counts == [0, 0, 0, 0], "{again}");
+
+    // An undo leaves what was worked on since.
+    fs::write(source.join("plan/sub/a"), "worked on")?;
+    point(&demo, "eleven")?;
+    let id = done["rollback"].as_str().context("an id")?;
+    let undone = json(&demo, &["rollback", "--undo", id, "--set", "demo", "--yes"])?;
+    ensure!(undone["conflicts"][0]["path"] == "plan/renamed/a", "{undone}");
+    ensure!(fs::read_to_string(source.join("plan/renamed/a"))? == "worked on");
+    ensure!(fs::read_to_string(source.join("plan/renamed/new"))? == "ransom");
+
+    for (args, want) in [
+        (&["rollback", "demo:plan/in@point:nine", "--yes"][..], 3),
+        (&["rollback", "demo:other/in@point:nine", "--yes"], 4),
+        (&["rollback", "demo:plan@1990-01-01", "--yes"], 3),
+        (&["rollback", "demo:plan", "--yes"], 2),
+        (&["rollback", "nosuch:plan@9:00", "--yes"], 3),
+        (&["rollback", "--undo", "nosuch", "--set", "demo"], 3),
+        (&["rollback", "--undo", id], 2),
+        (&["rollback", "--stop", id, "--set", "demo"], 4),
+        (&["rollback"], 2),
+    ] {
+        let (code, text) = refused(&demo, args)?;
+        ensure!(code == Some(want), "{args:?}: {code:?} {text}");
+    }
+    Ok(())
+}
+
+/// What was deleted comes back, and nothing else changes.
+#[test]
+fn what_was_deleted_comes_back() -> Result<()> {
+    let scratch = Scratch::new("undelete")?;
+    let source = scratch.make_dir("source")?;
+    let folder = source.join("plan");
+    fs::create_dir_all(folder.join("deep/er"))?;
+    fs::write(folder.join("deep/er/a"), "a")?;
+    fs::write(folder.join("kept"), "kept")?;
+    fs::write(folder.join("old"), "old")?;
+    let demo = Demo::start(&scratch, Some(&source))?;
+    point(&demo, "start")?;
+    fs::remove_file(folder.join("old"))?;
+    point(&demo, "nine")?;
+    fs::write(folder.join("deep/b"), "b")?;
+    point(&demo, "ten")?;
+    fs::remove_dir_all(folder.join("deep"))?;
+    fs::write(folder.join("kept"), "changed")?;
+    point(&demo, "eleven")?;
+
+    let undelete = ["undelete", "demo:plan", "--since", "point:nine"];
+    let preview = json(&demo, &[&undelete[..], &["--dry-run"]].concat())?;
+    ensure!(preview["brought_back"] == 4 && !folder.join("deep").exists(), "{preview}");
+    let done = json(&demo, &[&undelete[..], &["--yes"]].concat())?;
+    ensure!(done["brought_back"] == 4 && done["conflicts"] == serde_json::json!([]), "{done}");
+    ensure!(fs::read_to_string(folder.join("deep/er/a"))? == "a");
+    ensure!(fs::read_to_string(folder.join("deep/b"))? == "b");
+    ensure!(fs::read_to_string(folder.join("kept"))? == "changed");
+    ensure!(!folder.join("old").exists(), "it went before");
+    Ok(())
+}
