@@ -21,15 +21,6 @@ fn refused(demo: &Demo, args: &[&str]) -> Result<(Option<i32>, String)> {
     Ok((reply.code, format!("{error} {}", hint.unwrap_or_default())))
 }
 
-/// Fresh, or the one that was asked for; printed.
-fn seed() -> u64 {
-    let given = std::env::var("KEEPSHARE_SEED").ok().and_then(|seed| seed.parse().ok());
-    let now = || std::time::UNIX_EPOCH.elapsed().map_or(7, |now| u64::from(now.subsec_nanos()));
-    let seed = given.unwrap_or_else(now);
-    eprintln!("KEEPSHARE_SEED={seed}");
-    seed
-}
-
 fn point(demo: &Demo, name: &str) -> Result<()> {
     json(demo, &["point", "create", "demo", name]).map(drop)
 }
@@ -43,7 +34,7 @@ fn same(folder: &Path, wanted: &Snapshot, context: &str) -> Result<()> {
 /// Whatever people did, a folder is what it was to the last attribute, and an undo takes that back.
 #[test]
 fn a_folder_is_what_it_was_and_an_undo_takes_that_back() -> Result<()> {
-    let seed = seed();
+    let seed = keepshare_support::tools::seed("rollback");
     let scratch = Scratch::new("rollback-random")?;
     let source = scratch.make_dir("source")?;
     let folder = source.join("plan");
