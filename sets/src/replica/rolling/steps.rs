@@ -1,0 +1,282 @@
+//! The steps of a roll-back, which the set's master does.
+
+use std::{
+    sync::atomic::Ordering::Relaxed,
+    thread,
+    time::{Duration, Instant},
+};
+
+use keepshare_base::{
+    CommitId, ContentHash, FileId, Kind, PresentFile, RequestId, RestoreGround, SetPath, VersionId,
+};
+use keepshare_control::{Code, Failure, Outcome};
+use keepshare_proto::{Act, Elsewhere, RestoreAnswer, RestoreRequest, Text, restore::RestoreEnd};
+use keepshare_replication::drivers::Wanted;
+use keepshare_versioning::{
+    FileState, POINTS_MAX,
+    rollback::{Doing, Present, Step},
+};
+
+use super::super::{
+    Replica,
+    restoring::{RETURN_POLL, RETURN_TIMEOUT, TURN_PATIENCE, new_request},
+};
+use crate::{asking::read_failure, content::content_hash, rollback::Going};
+
+/// How long points of before and after are held, in microseconds: 30 days.
+const HELD_MICROS: u64 = 30 * 86_400 * 1_000_000;
+
+/// How long it is waited before the master is asked again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// How often a step is asked for that a master which is there does not answer.
+const TRIES_MAX: u32 = 5;
+
+/// What came of asking for a step.
+pub(super) enum Came {
+    Done,
+    Left(String),
+    /// The station stops, or somebody ended it.
+    Ended,
+}
+
+impl Replica {
+    /// Has the master do steps that may be done at once.
+    pub(super) fn perform_all(&self, steps: &[Step], user: &str, going: &Going) -> Vec<Came> {
+        thread::scope(|scope| {
+            let ask = |step| scope.spawn(move || self.perform(step, user, going));
+            let asked: Vec<_> = steps.iter().map(ask).collect();
+            let broke = |_| Came::Left("it broke off".to_owned());
+            asked.into_iter().map(|asked| asked.join().unwrap_or_else(broke)).collect()
+        })
+    }
+
+    /// Has the master do one step; a master that is away is waited for.
+    fn perform(&self, step: &Step, user: &str, going: &Going) -> Came {
+        let request = match new_request() {
+            Ok(request) => request,
+            Err(failure) => return Came::Left(failure.one_line()),
+        };
+        let mut tries = 0;
+        loop {
+            if *self.stopping.borrow() || going.is_ending.load(Relaxed) {
+                return Came::Ended;
+            }
+            let (order, state) = match self.order(step, request, user) {
+                Ok(order) => order,
+                Err(failure) => return Came::Left(failure.one_line()),
+            };
+            let Some(turn) = self.turns.take(None, TURN_PATIENCE, &Wanted::always()) else {
+                continue;
+            };
+            let end = self.ask(order, state, Wanted::always());
+            drop(turn);
+            let why = match end {
+                Ok(RestoreEnd::Answered(RestoreAnswer::Failed(why))) => {
+                    return Came::Left(why.to_string());
+                }
+                Ok(RestoreEnd::Answered(_)) => {
+                    going.waits.store(false, Relaxed);
+                    return Came::Done;
+                }
+                Ok(RestoreEnd::NotAsked(why) | RestoreEnd::Unknown(why)) => why.to_string(),
+                Err(failure) => failure.one_line(),
+            };
+            if self.is_connected() {
+                tries += 1;
+                if tries >= TRIES_MAX {
+                    return Came::Left(why);
+                }
+            } else {
+                going.waits.store(true, Relaxed);
+            }
+            thread::sleep(AGAIN);
+        }
+    }
+
+    /// Returns what the master is asked for, and the state whose content goes with it.
+    fn order(
+        &self,
+        step: &Step,
+        request: RequestId,
+        user: &str,
+    ) -> Outcome<(RestoreRequest, FileState)> {
+        let gone = || Failure::not_found("it is not kept any more");
+        let state_of = |what| {
+            let view = self.reader.view().map_err(read_failure)?;
+            view.state_of(what).map_err(read_failure)?.ok_or_else(gone)
+        };
+        let now = |file: FileId| {
+            let view = self.reader.view().map_err(read_failure)?;
+            view.file(file, CommitId::MAX).map_err(read_failure)?.ok_or_else(gone)
+        };
+        let mut ground = self.ground(&step.path, step.folder)?;
+        let stands = |ground: &mut RestoreGround, present: &Present| {
+            ground.present = Some(present.file.clone());
+            ground.still = present.still;
+        };
+        let elsewhere = |path: &SetPath, folder| -> Outcome<Elsewhere> {
+            Ok(Elsewhere { path: path.clone(), ground: self.ground(path, folder)? })
+        };
+        let (act, state) = match &step.doing {
+            Doing::Write { what, over, .. } => {
+                over.iter().for_each(|over| stands(&mut ground, over));
+                (Act::Write, state_of(*what)?)
+            }
+            Doing::Make { what, .. } => (Act::Make, state_of(*what)?),
+            Doing::SetAttributes { what, over, .. } => {
+                match over {
+                    Some(over) => stands(&mut ground, over),
+                    None => ground.present = self.wait_for_present(&step.path)?,
+                }
+                (Act::SetAttributes, state_of(*what)?)
+            }
+            Doing::Move { what, to, folder, .. } => {
+                stands(&mut ground, what);
+                (Act::Move(elsewhere(to, *folder)?), now(what.file.file)?)
+            }
+            Doing::Link { what, to, folder } => {
+                let present = match what {
+                    Some(what) => Some(what.file.clone()),
+                    None => self.wait_for_present(&step.path)?,
+                };
+                let file = present.as_ref().ok_or_else(gone)?.file;
+                ground.present = present;
+                (Act::Link(elsewhere(to, *folder)?), now(file)?)
+            }
+            Doing::Remove { what, .. } => {
+                stands(&mut ground, what);
+                (Act::Remove, now(what.file.file)?)
+            }
+        };
+        let hash = match act {
+            Act::Write => content_hash(&self.reader, &state, &Wanted::always())?,
+            _ => ContentHash([0; 32]),
+        };
+        let request = RestoreRequest {
+            request,
+            path: step.path.clone(),
+            version: VersionId(state.position),
+            meta: state.meta.clone(),
+            hash,
+            user: Some(Text::new(user)),
+            ground: Some(ground),
+            act,
+        };
+        Ok((request, state))
+    }
+
+    /// Returns the ground of a path whose folder is `known`, or is made by a step before: then its change is waited for.
+    fn ground(&self, path: &SetPath, known: Option<FileId>) -> Outcome<RestoreGround> {
+        let Some((above, _)) = path.split_last() else {
+            return Ok(RestoreGround { folder: FileId::ROOT, present: None, still: None });
+        };
+        let deadline = Instant::now() + RETURN_TIMEOUT;
+        loop {
+            let view = self.reader.view().map_err(read_failure)?;
+            let found = view.resolve(&above, CommitId::MAX).map_err(read_failure)?;
+            drop(view);
+            match found {
+                Some((folder, _)) if known.is_none_or(|known| known == folder) => {
+                    return Ok(RestoreGround { folder, present: None, still: None });
+                }
+                _ if Instant::now() >= deadline || *self.stopping.borrow() => {
+                    return Err(Failure::refused(format!("its folder {above} is not there")));
+                }
+                _ => thread::sleep(RETURN_POLL),
+            }
+        }
+    }
+
+    /// Returns what a step before put at a path, once its change has come.
+    fn wait_for_present(&self, path: &SetPath) -> Outcome<Option<PresentFile>> {
+        let deadline = Instant::now() + RETURN_TIMEOUT;
+        loop {
+            let view = self.reader.view().map_err(read_failure)?;
+            if let Some((file, _)) = view.resolve(path, CommitId::MAX).map_err(read_failure)? {
+                let state = view.file(file, CommitId::MAX).map_err(read_failure)?;
+                return Ok(state.map(|state| PresentFile::new(file, &state.meta)));
+            }
+            drop(view);
+            if Instant::now() >= deadline || *self.stopping.borrow() {
+                return Err(Failure::refused("it was not brought back"));
+            }
+            thread::sleep(RETURN_POLL);
+        }
+    }
+
+    /// Has the master make a point, and returns where it is here.
+    pub(super) fn make_point(&self, name: &str, user: &str, going: &Going) -> Outcome<CommitId> {
+        let state = self
+            .reader
+            .view()
+            .and_then(|view| view.file(FileId::ROOT, CommitId::MAX))
+            .map_err(read_failure)?
+            .ok_or_else(|| Failure::refused(format!("nothing of set {} is here yet", self.name)))?;
+        let request = RestoreRequest {
+            request: new_request()?,
+            path: SetPath::default(),
+            version: VersionId(state.position),
+            meta: state.meta.clone(),
+            hash: ContentHash([0; 32]),
+            user: Some(Text::new(user)),
+            ground: None,
+            act: Act::Point { name: Text::new(name), lasts_micros: HELD_MICROS },
+        };
+        loop {
+            match self.ask(request.clone(), state.clone(), Wanted::always())? {
+                RestoreEnd::Answered(RestoreAnswer::Failed(why)) => {
+                    return Err(Failure::new(
+                        Code::Failed,
+                        format!("{} made no point: {why}", self.from),
+                    )
+                    .hint("nothing was changed"));
+                }
+                RestoreEnd::Answered(_) => break,
+                RestoreEnd::NotAsked(why) | RestoreEnd::Unknown(why)
+                    if *self.stopping.borrow() || going.is_ending.load(Relaxed) =>
+                {
+                    return Err(Failure::unavailable(format!(
+                        "{} made no point: {why}",
+                        self.from
+                    )));
+                }
+                RestoreEnd::NotAsked(_) | RestoreEnd::Unknown(_) => {
+                    going.waits.store(true, Relaxed);
+                    thread::sleep(AGAIN);
+                }
+            }
+        }
+        going.waits.store(false, Relaxed);
+        let deadline = Instant::now() + RETURN_TIMEOUT;
+        loop {
+            let points = self
+                .reader
+                .view()
+                .and_then(|view| view.points(CommitId(0), POINTS_MAX))
+                .map_err(read_failure)?;
+            if let Some(point) = points.iter().rfind(|point| point.point.name == name) {
+                return Ok(point.commit);
+            }
+            if Instant::now() >= deadline || *self.stopping.borrow() {
+                return Err(Failure::unavailable(format!("the point '{name}' did not arrive"))
+                    .hint(format!(
+                        "a set has {POINTS_MAX} points at the most: keepshare point list"
+                    )));
+            }
+            thread::sleep(RETURN_POLL);
+        }
+    }
+}
+
+/// Tells whether two steps that follow each other may be done at once.
+pub(super) fn may_go_together(first: &Step, next: &Step) -> bool {
+    let is_leaf = |kind: &Kind| *kind != Kind::Dir;
+    match (&first.doing, &next.doing) {
+        (Doing::Write { .. }, Doing::Write { .. }) => true,
+        (Doing::Remove { kind: one, .. }, Doing::Remove { kind: other, .. }) => {
+            is_leaf(one) && is_leaf(other)
+        }
+        _ => false,
+    }
+}
