@@ -129,18 +129,25 @@ impl Stage {
         RestoreRequest { meta, ..self.request(Act::Make, path) }
     }
 
-    fn private_files(&self) -> usize {
+    fn private(&self) -> Option<PathBuf> {
         let entries = fs::read_dir(self.rig.root()).unwrap().map(|entry| entry.unwrap());
-        let private =
+        let mut private =
             entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
-        private.map(|folder| fs::read_dir(folder.path()).unwrap().count()).sum()
+        private.next().map(|entry| entry.path())
+    }
+
+    /// Returns what lies in the private folder.
+    fn put_aside(&self) -> PathBuf {
+        let private = self.private().expect("there is one");
+        let mut entries = fs::read_dir(private).unwrap().map(|entry| entry.unwrap().path());
+        let only = entries.next().expect("something is in it");
+        assert!(entries.next().is_none());
+        only
     }
 
     fn wait_over(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(20);
-        let is_private =
-            |entry: fs::DirEntry| entry.file_name().to_string_lossy().starts_with(PREFIX);
-        while fs::read_dir(self.rig.root()).unwrap().any(|entry| is_private(entry.unwrap())) {
+        while self.private().is_some() {
             self.rig.catch_up();
             assert!(Instant::now() < deadline, "the private folder stays");
             std::thread::sleep(Duration::from_millis(1));
@@ -477,9 +484,51 @@ fn what_nobody_says_that_they_have_is_a_version_before_it_goes() {
     let mut stage = Stage::new(captures()[0]);
     let mut removed = stage.request(Act::Remove, "in/doc");
     removed.ground.as_mut().unwrap().still = None;
+    let so_often =
+        |rig: &Rig| all_versions(rig).iter().filter(|version| **version == b"what it was").count();
+    let before = so_often(&stage.rig);
     stage.twice(removed);
-    stage.wait_version(b"what it was");
+    stage.rig.wait("one more version", |rig| so_often(rig) == before + 1);
     stage.wait_over();
+}
+
+/// It was looked at, and is other than that when it is moved away.
+#[test]
+fn a_save_right_before_a_removal_is_kept() {
+    for by_rename in [true, false] {
+        let mut stage = Stage::new(captures()[0]);
+        for number in 0..5 {
+            let saved = format!("save {number}");
+            fs::write(stage.rig.path("doc"), "before").unwrap();
+            fs::write(stage.rig.path(".x"), &saved).unwrap();
+            stage.rig.begin();
+            let file = stage.rig.file("doc");
+            stage.rig.wait("a version", |rig| !rig.versions(file).is_empty());
+            let removed = stage.request(Act::Remove, "doc");
+            let handle = stage.rig.handle.clone();
+            std::thread::scope(|scope| {
+                let asked = scope.spawn(move || handle.restore(removed));
+                // Its private folder is made after the look.
+                while !asked.is_finished() && stage.private().is_none() {
+                    std::hint::spin_loop();
+                }
+                if by_rename {
+                    fs::rename(stage.rig.path(".x"), stage.rig.path("doc")).unwrap();
+                } else {
+                    fs::write(stage.rig.path("doc"), &saved).unwrap();
+                }
+                match asked.join().unwrap() {
+                    Ok(_) | Err(SourceError::Refused(_)) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            });
+            stage.wait_version(saved.as_bytes());
+            stage.wait_over();
+            if by_rename {
+                assert_eq!(fs::read(stage.rig.path("doc")).unwrap(), saved.as_bytes());
+            }
+        }
+    }
 }
 
 /// Things that are not replicated lie in folders, too, and stay with them.
@@ -537,7 +586,7 @@ fn what_was_saved_a_moment_ago_is_a_version_before_it_goes() {
 #[test]
 fn a_save_at_any_moment_of_a_removal_is_kept() {
     let mut stage = Stage::new(captures()[0]);
-    for number in 0..60_u64 {
+    for number in 0..30_u64 {
         fs::write(stage.rig.path("doc"), format!("before {number}")).unwrap();
         let file = stage.rig.path("doc");
         stage.rig.settle();
@@ -621,7 +670,7 @@ fn an_end_in_the_middle_of_a_removal_loses_nothing() {
             assert!(stage.do_it(removed.clone()).unwrap().still_open);
             let file = stage.rig.file("in/doc");
             stage.rig.handle.shutdown();
-            assert_eq!(stage.private_files(), 1);
+            stage.put_aside();
             writer.write_all(b", and more").unwrap();
             let writer = is_open.then_some(writer);
             // Somebody has made another one.
@@ -649,9 +698,7 @@ fn a_note_alone_removes_nothing() {
     stage.do_it(removed.clone()).unwrap();
     stage.rig.handle.shutdown();
     // As it was before the move.
-    let private = fs::read_dir(stage.rig.root()).unwrap().map(|entry| entry.unwrap().path());
-    let private = private.into_iter().find(|path| path.to_string_lossy().contains(PREFIX)).unwrap();
-    let inside = fs::read_dir(&private).unwrap().next().unwrap().unwrap().path();
+    let inside = stage.put_aside();
     fs::rename(&inside, stage.rig.path("in/doc")).unwrap();
     drop(writer);
     stage.rig.handle = open(&stage.rig.config);
@@ -671,10 +718,7 @@ fn what_was_taken_by_mistake_is_back_after_a_restart() {
         let removed = stage.request(Act::Remove, "in/doc");
         stage.do_it(removed).unwrap();
         stage.rig.handle.shutdown();
-        let private = fs::read_dir(stage.rig.root()).unwrap().map(|entry| entry.unwrap().path());
-        let private =
-            private.into_iter().find(|path| path.to_string_lossy().contains(PREFIX)).unwrap();
-        let inside = fs::read_dir(&private).unwrap().next().unwrap().unwrap().path();
+        let inside = stage.put_aside();
         fs::remove_file(&inside).unwrap();
         fs::create_dir(&inside).unwrap();
         fs::write(inside.join("precious"), "x").unwrap();
