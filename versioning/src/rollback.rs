@@ -256,6 +256,8 @@ struct Plan<'a> {
     folders: Vec<FolderBack>,
     /// Folders in which a step changes a name.
     touched: HashSet<Folder>,
+    /// What is written in the folder that is gone through: after all that moves in it, so that the one and the other go together.
+    later: Vec<Step>,
     /// Where things are that came back, but for what has one name and had it then.
     settled: HashSet<(Folder, Name)>,
     /// What was made since and takes the place of something.
@@ -297,7 +299,7 @@ impl<'a> Plan<'a> {
         };
         let places = Places::new(view, root);
         let (folders, touched, settled, adopted, linked, written) = Default::default();
-        let (was, unchanged) = (None, 0);
+        let (was, later, unchanged) = (None, Vec::new(), 0);
         Ok(Self {
             view,
             wanted,
@@ -306,6 +308,7 @@ impl<'a> Plan<'a> {
             was,
             folders,
             touched,
+            later,
             settled,
             adopted,
             linked,
@@ -318,6 +321,19 @@ impl<'a> Plan<'a> {
         self.touched.insert(folder);
         let step = Step { path, folder: folder.known(), doing };
         (self.take)(Planned::Step(step));
+    }
+
+    /// Has something done when all that moves in the folder has moved.
+    fn step_later(&mut self, path: SetPath, folder: Folder, doing: Doing) {
+        self.touched.insert(folder);
+        self.later.push(Step { path, folder: folder.known(), doing });
+    }
+
+    /// Has done what comes after all that moves.
+    fn do_later(&mut self) {
+        for step in std::mem::take(&mut self.later) {
+            (self.take)(Planned::Step(step));
+        }
     }
 
     fn left(&mut self, path: SetPath, why: Why) {

@@ -30,8 +30,8 @@ mod steps;
 /// How often it is told how far it is.
 const TELL_EVERY: Duration = Duration::from_millis(250);
 
-/// The most steps of one roll-back.
-const STEPS_MAX: usize = 5_000_000;
+/// The most steps of one roll-back: some 500 bytes each in memory while it is planned.
+const STEPS_MAX: usize = 1_000_000;
 
 /// An order to roll a folder back.
 #[derive(Clone, Debug)]
@@ -251,7 +251,7 @@ impl Replica {
             let mut together = vec![first?];
             while together.len() < RESTORES_MAX
                 && let Some(Ok(next)) = steps.peek()
-                && may_go_together(&together[0], next)
+                && may_go_together(&together, next)
             {
                 together.extend(steps.next().transpose()?);
             }

@@ -53,6 +53,7 @@ impl Plan<'_> {
                     folders.extend(brought.map(|(folder, path)| (entry.file, folder, path)));
                 }
             }
+            self.do_later();
         }
         self.remove_made_since()
     }
@@ -201,7 +202,7 @@ impl Plan<'_> {
                 return Ok(());
             }
         };
-        self.step(path, place.0, doing);
+        self.step_later(path, place.0, doing);
         Ok(())
     }
 
@@ -307,13 +308,17 @@ impl Plan<'_> {
                         self.touched.insert(folder);
                         let (to, folder) = (path, folder.known());
                         let is_known = what.is_some();
-                        self.step(source, at, Doing::Link { what, to, folder });
+                        self.step_later(source, at, Doing::Link { what, to, folder });
                         if is_known {
                             self.places.links((entry.file, Kind::File), place)?;
                             return Ok(None);
                         }
                     }
-                    None => self.step(path, folder, Doing::Write { what, exact, size, over: None }),
+                    None => self.step_later(
+                        path,
+                        folder,
+                        Doing::Write { what, exact, size, over: None },
+                    ),
                 }
                 self.places.makes(place, Kind::File);
                 Ok(None)

@@ -62,6 +62,7 @@ impl Plan<'_> {
                     }
                 }
             }
+            self.do_later();
         }
         Ok(())
     }

@@ -269,14 +269,20 @@ impl Replica {
     }
 }
 
-/// Tells whether two steps that follow each other may be done at once.
-pub(super) fn may_go_together(first: &Step, next: &Step) -> bool {
+/// Tells whether a step may be done at once with those before it.
+pub(super) fn may_go_together(before: &[Step], next: &Step) -> bool {
     let is_leaf = |kind: &Kind| *kind != Kind::Dir;
-    match (&first.doing, &next.doing) {
+    // What is moved has its name until then.
+    let is_free = |to: &SetPath| before.iter().all(|step| step.path != *to);
+    before.iter().all(|step| match (&step.doing, &next.doing) {
         (Doing::Write { .. }, Doing::Write { .. }) => true,
         (Doing::Remove { kind: one, .. }, Doing::Remove { kind: other, .. }) => {
             is_leaf(one) && is_leaf(other)
         }
+        (
+            Doing::Move { what: one, aside: false, .. },
+            Doing::Move { what: other, to, aside: false, .. },
+        ) => one.still.is_some() && other.still.is_some() && is_free(to),
         _ => false,
-    }
+    })
 }
