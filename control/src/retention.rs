@@ -55,12 +55,16 @@ pub struct RetentionRun {
     /// Why it removed nothing, where that was so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// What helps, where it does so again each night until a person acts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
 }
 
 impl RetentionRun {
     /// Returns one by the station itself that removed nothing, and why.
     pub fn refused(time: String, why: String) -> Self {
-        Self { time, by_itself: true, kept: 0, removed: 0, bytes_freed: 0, refused: Some(why) }
+        let refused = Some(why);
+        Self { time, by_itself: true, kept: 0, removed: 0, bytes_freed: 0, refused, help: None }
     }
 }
 

@@ -433,7 +433,9 @@ impl Replica {
         let health = health::health(gone, &store, damage, seen);
         let problems = health::problems(&health, &shown.alarms, &store, damage, clock::now());
         let hidden = self.hidden.problem(&self.reader).map(SetProblem::HiddenNames);
-        let problems: Vec<Told> = problems.into_iter().chain(hidden).map(Told::from).collect();
+        let not_thinned = self.retention.trouble().map(SetProblem::NotThinned);
+        let problems = problems.into_iter().chain(not_thinned).chain(hidden);
+        let problems: Vec<Told> = problems.map(Told::from).collect();
         let (texts, alarms) = texts(&problems);
         let status = SetStatus {
             live: Some(self.live.clone()),

@@ -202,16 +202,16 @@ fn render(station: &Client, infos: &[RetentionInfo]) -> String {
         } else {
             text += "  nothing is removed by itself until a plan was applied by hand\n";
         }
-        if let Some(RetentionRun { time, removed, bytes_freed, refused, .. }) = &info.last_run {
+        if let Some(RetentionRun { time, removed, bytes_freed, refused, help, .. }) = &info.last_run
+        {
             let time = times.text(time);
             match refused {
                 Some(why) => {
                     let _ = writeln!(text, "  ! last run {time}: nothing removed: {}", safe(why));
-                    let _ = writeln!(
-                        text,
-                        "    keepshare retention plan {} shows what would go",
-                        info.set
-                    );
+                    let plan =
+                        || format!("keepshare retention plan {} shows what would go", info.set);
+                    let help = help.clone().unwrap_or_else(plan);
+                    let _ = writeln!(text, "    {}", safe(&help));
                 }
                 None => {
                     let removed = counted(*removed, "version");

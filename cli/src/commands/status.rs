@@ -349,6 +349,7 @@ mod tests {
             removed: 1,
             bytes_freed: 3 << 20,
             refused: None,
+            help: None,
         };
         let told = |last_run: Option<RetentionRun>, full_in_days| {
             let forecast =

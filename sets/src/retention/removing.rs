@@ -70,7 +70,8 @@ impl Retention {
         let counts = done?;
         let kept = counts.kept.saturating_add(counts.gone).saturating_sub(removed);
         tracing::info!(set = %self.set, kept, removed, bytes_freed, "versions were thinned");
-        Ok(RetentionRun { time, by_itself: true, kept, removed, bytes_freed, refused: None })
+        let (refused, help) = (None, None);
+        Ok(RetentionRun { time, by_itself: true, kept, removed, bytes_freed, refused, help })
     }
 
     /// Returns those of which the history that showed them as deleted still lets them go: somebody may have brought one back.
