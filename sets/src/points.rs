@@ -1,9 +1,11 @@
 //! Points of a copy: named moments, as this station keeps them.
 
-use keepshare_base::{PointKind, Position, SetName, Stamp, VersionId};
+use std::collections::BTreeSet;
+
+use keepshare_base::{CommitId, PointKind, Position, SetName, Stamp, VersionId};
 use keepshare_control::{Failure, Outcome, points::PointInfo};
 use keepshare_namespace::Who;
-use keepshare_versioning::when::When;
+use keepshare_versioning::{POINTS_MAX, among_last, when::When};
 
 use crate::{
     asking::read_failure,
@@ -18,6 +20,10 @@ const NAME_CHARS_MAX: usize = 64;
 pub fn list(copy: &Replica, who: Who<'_>) -> Outcome<Vec<PointInfo>> {
     let now = now(&*copy.open_store()?)?;
     let view = copy.reader().view().map_err(read_failure)?;
+    let known = view.points(CommitId(0), POINTS_MAX).map_err(read_failure)?;
+    let among = known.iter().zip(among_last(&known));
+    let last: BTreeSet<Position> =
+        among.filter(|(_, is_among)| *is_among).map(|(point, _)| point.position).collect();
     let clock = |at: u64| {
         let left = i64::try_from(at.saturating_sub(now.running_micros)).unwrap_or(i64::MAX);
         Stamp(now.clock.0.saturating_add(left)).to_string()
@@ -25,12 +31,14 @@ pub fn list(copy: &Replica, who: Who<'_>) -> Outcome<Vec<PointInfo>> {
     let info = |point: keepshare_versioning::PointInfo| {
         let commit = view.commit_info(point.commit).map_err(read_failure)?;
         let until = point.until();
+        let is_among_last = last.contains(&point.position);
         Ok(PointInfo {
             set: copy.catalog().set().to_string(),
             id: VersionId(point.position).to_string(),
             time: commit.map(|commit| commit.stamp.to_string()).unwrap_or_default(),
             kind: kind_word(point.point.kind).to_owned(),
             until: (until != u64::MAX).then(|| clock(until)),
+            one_of_last: point.schedule.filter(|_| is_among_last).map(|schedule| schedule.keep),
             held: point.held > now.running_micros,
             held_until: (point.held > now.running_micros && point.held != u64::MAX)
                 .then(|| clock(point.held)),

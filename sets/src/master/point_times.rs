@@ -12,7 +12,7 @@ use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use keepshare_base::{Point, PointKind, chain};
+use keepshare_base::{Point, PointKind, PointRow, Schedule, chain};
 use keepshare_control::{Failure, Outcome};
 use keepshare_host::files;
 use keepshare_replication::source::SourceError;
@@ -73,9 +73,8 @@ impl PointTime {
         format!("every-{}-{}", self.every, now.with_timezone(&zone).format("%Y-%m-%d_%H.%M%z"))
     }
 
-    /// Returns for how long one stays.
-    fn lasts_micros(&self) -> u64 {
-        self.every.micros().saturating_mul(u64::from(self.keep))
+    fn schedule(&self) -> Schedule {
+        Schedule { every_micros: self.every.micros(), keep: self.keep }
     }
 }
 
@@ -159,7 +158,8 @@ impl Master {
         self.times.times()
     }
 
-    /// Has a point made so often from now on, and so many of them kept; none any more where that is 0.
+    /// Has a point made so often from now on, and so many of them kept; none any more where that is 0. Where it is less than before,
+    /// those that are there stay for their time alone. Blocks.
     pub fn set_point_time(&self, every: Span, keep: u32) -> Outcome<()> {
         let least: Span = EVERY_MIN.parse().expect("it is a span");
         if every < least {
@@ -172,6 +172,8 @@ impl Master {
             return Err(Failure::usage(format!("that would keep {kept} points"))
                 .hint(format!("keep {KEPT_MAX} at most, of all times together")));
         }
+        let known = self.point_times()?.into_iter().find(|time| time.every == every);
+        let is_less = known.is_some_and(|known| keep < known.keep);
         self.times.change(|times| {
             let now = Utc::now();
             let known = times.iter().position(|time| time.every == every);
@@ -186,7 +188,18 @@ impl Master {
                     times.sort_by_key(|time| time.every);
                 }
             }
-        })
+        })?;
+        if is_less {
+            // Those that are there would wait for so many others as were said then.
+            let row = PointRow::Unscheduled { every_micros: every.micros() };
+            self.source.of_point(row).with_context(|| {
+                format!(
+                    "of set {} as many stay as were said before, though fewer are made",
+                    self.name
+                )
+            })?;
+        }
+        Ok(())
     }
 
     /// Makes the points whose time has come. One that cannot be made is tried again until the next is due. Blocks.
@@ -195,7 +208,7 @@ impl Master {
         for (time, number) in self.times.due(now) {
             let point = Point { name: time.name(self.times.zone, now), kind: PointKind::Crash };
             let set = &self.name;
-            match self.source.point(point, Some(time.lasts_micros())) {
+            match self.source.scheduled_point(point, time.schedule()) {
                 // After a start it takes until the folder was gone through.
                 Err(SourceError::NotLooked) => {}
                 Err(error) => {
@@ -243,7 +256,7 @@ mod tests {
         let open = || PointTimes::open(dir.path().join("points.toml"), zone);
         let times = open();
         let daily = PointTime { every: Span::days(1), keep: 30, last: 0 };
-        assert_eq!(daily.lasts_micros(), 30 * 86_400_000_000);
+        assert_eq!(daily.schedule().lasts_micros(), 30 * 86_400_000_000);
         // A day ends at midnight of the zone.
         let (before, after) = (at("2026-11-30T22:59:59Z"), at("2026-11-30T23:00:00Z"));
         assert_eq!(daily.number(zone, before) + 1, daily.number(zone, after));
