@@ -195,7 +195,10 @@ impl Replica {
         let replica = Arc::new(replica);
         let (at, zone) = (context.schedules.thin_at, context.zone);
         let (thinned, measured) = (Arc::downgrade(&replica), Arc::downgrade(&replica));
-        let thin: Task = Box::pin(ring_at(at, zone, stopping.clone(), move || thin(&thinned)));
+        let asked = Arc::downgrade(&replica);
+        let missed = move |now| asked.upgrade().is_some_and(|replica| replica.missed_thinning(now));
+        let thin = ring_at(at, zone, stopping.clone(), missed, move || thin(&thinned));
+        let thin: Task = Box::pin(thin);
         let measure: Task = Box::pin(measure(measured, stopping.clone()));
         Ok((replica, vec![receive, follow, thin, measure]))
     }

@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::Context;
+use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
 use keepshare_base::{CommitId, FileId, Position, SetName};
@@ -171,6 +172,13 @@ impl Retention {
             Ok(standing) => standing.trouble(),
             Err(failure) => Some(failure.one_line()),
         }
+    }
+
+    /// Tells whether there was no run since then, though one would remove what goes.
+    pub fn is_due_since(&self, then: DateTime<Utc>) -> bool {
+        let Ok(Standing { is_applied: true, last_run, .. }) = self.standing() else { return false };
+        let last = last_run.and_then(|run| run.time.parse::<DateTime<Utc>>().ok());
+        last.is_none_or(|last| last < then)
     }
 
     /// Has it thinned otherwise from now on: with this said of the present policy, or of the first one.

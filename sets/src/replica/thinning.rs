@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
 use keepshare_base::Stamp;
@@ -27,6 +27,11 @@ impl Replica {
         );
         let next_run = Stamp::from(self.thin_at.next(self.zone, Utc::now())).to_string();
         Some(RetentionStatus { last_run, next_run, forecast: self.retention.usage().forecast() })
+    }
+
+    /// Tells whether the last time at which it was to be thinned passed without.
+    pub(super) fn missed_thinning(&self, now: DateTime<Utc>) -> bool {
+        self.retention.is_due_since(self.thin_at.last(self.zone, now))
     }
 
     /// Looks how much of its disk it takes, but not during a mirror: what the first one brings is no growth. Tells whether it did. Blocks.

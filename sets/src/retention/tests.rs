@@ -18,6 +18,28 @@ fn why_a_run_was_refused_is_told_until_one_is_not() {
     assert_eq!(retention.trouble(), None);
 }
 
+/// Only what an admin has once applied is made up for, and a run by hand is a run.
+#[test]
+fn a_run_is_due_that_was_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_stop, stopping) = watch::channel(false);
+    let retention = Retention::open(&"work".parse().unwrap(), dir.path(), stopping);
+    let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+    let (night, day) = (at("2026-11-30T00:00:00Z"), "2026-11-30T09:00:00.000000Z");
+    assert!(!retention.is_due_since(night), "no plan was applied");
+    let applied = |time: &str| {
+        let run = RetentionRun::refused(time.to_owned(), "too many".to_owned());
+        retention.write(|written| {
+            written.applied = Some(Policy::default().to_string());
+            written.last_run = Some(RetentionRun { by_itself: false, ..run });
+        })
+    };
+    applied("2026-11-29T23:59:59.000000Z").unwrap();
+    assert!(retention.is_due_since(night));
+    applied(day).unwrap();
+    assert!(!retention.is_due_since(night));
+}
+
 #[test]
 fn a_policy_stays_written() {
     let dir = tempfile::tempdir().unwrap();
