@@ -229,7 +229,7 @@ impl Retention {
             keep: counts.kept,
             remove: counts.gone,
             bytes: counts.gone_bytes,
-            by_itself: why_not(&self.set, &counts, is_applied).is_none(),
+            by_itself: is_applied && why_not(&self.set, &counts, is_applied).is_none(),
             forecast: self.usage.forecast(),
         };
         if let Some(id) = id {
@@ -275,9 +275,8 @@ impl Retention {
             planned.versions.binary_search(&(candidate.file, candidate.commit)).is_ok()
         })?;
         self.write(|written| {
-            if !planned.versions.is_empty() {
-                written.applied = Some(policy.to_string());
-            }
+            // Also where nothing goes, as in every new set: somebody has seen that.
+            written.applied = Some(policy.to_string());
             written.last_run = Some(RetentionRun { by_itself: false, ..run.clone() });
             written.reviewed_micros = Some(now.running_micros);
         })?;

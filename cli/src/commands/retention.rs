@@ -126,17 +126,23 @@ fn render_plan(station: &Client, plan: &Plan, versions: &[PlannedVersion]) -> St
             text += "There are more: --limit N lists them.\n";
         }
     }
-    if *remove == 0 {
-        return text;
-    }
-    if !by_itself {
-        text += "The station does not do this by itself: it waits for a hand.\n";
-    }
-    if let Some(id) = id {
-        let _ = writeln!(
-            text,
-            "\nWithin a day, to remove them:\n\n  keepshare retention apply {set} --plan {id}"
-        );
+    let apply = |id| format!("  keepshare retention apply {set} --plan {id}");
+    match (id, remove) {
+        (None, _) => {}
+        (Some(_), 0) if *by_itself => {}
+        (Some(id), 0) => {
+            let _ = writeln!(
+                text,
+                "\nWithin a day, to have the station remove by itself, from now on, what goes by this policy:\n\n{}",
+                apply(id)
+            );
+        }
+        (Some(id), _) => {
+            if !by_itself {
+                text += "The station does not do this by itself: it waits for a hand.\n";
+            }
+            let _ = writeln!(text, "\nWithin a day, to remove them:\n\n{}", apply(id));
+        }
     }
     text
 }

@@ -57,6 +57,17 @@ fn versions_go_by_a_plan_and_by_nothing_else() -> Result<()> {
     ensure!(shown[0]["policy"]["last"] == "12" && shown[0]["is_set"] == false, "{shown}");
     let plan = json(&demo, &["retention", "plan", set])?;
     ensure!(plan["remove"] == 0, "nothing goes by the first policy: {plan}");
+    ensure!(plan["by_itself"] == false, "{plan}");
+    let text = String::from_utf8(demo.call(["retention", "plan", set])?.ok()?.out)?;
+    ensure!(text.contains("retention apply demo --plan"), "{text}");
+    let plan = json(&demo, &["retention", "plan", set])?;
+    let id = plan["plan"].as_str().context("a plan of nothing has an id")?.to_owned();
+    let applied = json(&demo, &["retention", "apply", set, "--plan", &id])?;
+    ensure!(applied["removed"] == 0 && applied["skipped"] == 0, "{applied}");
+    let shown = json(&demo, &["retention", "show", set])?;
+    ensure!(shown[0]["is_applied"] == true && shown[0]["next_run"].is_string(), "{shown}");
+    let plan = json(&demo, &["retention", "plan", set])?;
+    ensure!(plan["by_itself"] == true, "{plan}");
     let told = Value::from(demo.versions(Path::new(FILE))?);
     ensure!(told[0]["kept_because"][0] == "newest" && told[0]["kept_until"].is_null(), "{told}");
     ensure!(told[5]["kept_because"][0] == "min_age", "{told}");
