@@ -119,7 +119,8 @@ impl Answers<RetentionExplain> for StationAnswers {
         let (copy, path) = self.kept_here(caller, &place)?;
         let policy = copy.retention().standing()?.policy;
         let store = copy.open_store()?;
-        let shown = retention::explain(copy.reader(), &store, &policy, &path)?;
+        let shown =
+            retention::explain(copy.reader(), &store, &policy, (copy.catalog().set(), &path))?;
         for shown in shown.into_iter().take(limit.min(LIMIT_MAX)) {
             let (action, reasons) = match shown.fate {
                 Fate::Kept(reasons) => {

@@ -174,10 +174,11 @@ impl Retention {
         }
     }
 
-    /// Tells whether there was no run since then, though one would remove what goes.
+    /// Tells whether no run was begun since then and done, though one would remove what goes.
     pub fn is_due_since(&self, then: DateTime<Utc>) -> bool {
         let Ok(Standing { is_applied: true, last_run, .. }) = self.standing() else { return false };
-        let last = last_run.and_then(|run| run.time.parse::<DateTime<Utc>>().ok());
+        let whole = last_run.filter(|run| run.cut_short.is_none());
+        let last = whole.and_then(|run| run.time.parse::<DateTime<Utc>>().ok());
         last.is_none_or(|last| last < then)
     }
 
@@ -271,15 +272,18 @@ impl Retention {
         if let Some(WhyNot { why, help }) = clock_in_doubt(store, now)? {
             return Err(Failure::refused(why).hint(help.unwrap_or_default()));
         }
-        let run = self.remove(store, (&policy, now), u64::MAX, |candidate| {
+        let (run, done) = self.remove(store, (&policy, now), u64::MAX, |candidate| {
             planned.versions.binary_search(&(candidate.file, candidate.commit)).is_ok()
-        })?;
+        });
         self.write(|written| {
-            // Also where nothing goes, as in every new set: somebody has seen that.
-            written.applied = Some(policy.to_string());
             written.last_run = Some(RetentionRun { by_itself: false, ..run.clone() });
-            written.reviewed_micros = Some(now.running_micros);
+            if done.is_ok() {
+                // Also where nothing goes, as in every new set: somebody has seen that.
+                written.applied = Some(policy.to_string());
+                written.reviewed_micros = Some(now.running_micros);
+            }
         })?;
+        done?;
         Ok(Applied {
             set: self.set.to_string(),
             removed: run.removed,
@@ -288,39 +292,48 @@ impl Retention {
         })
     }
 
-    /// Thins as far as a station does by itself. Blocks.
-    pub fn run(&self, store: &SetStore) -> Outcome<RetentionRun> {
-        let ran = self.run_by_itself(store);
-        let run = match &ran {
-            Ok(run) => run.clone(),
-            Err(failure) => RetentionRun::refused(clock::now().to_string(), failure.one_line()),
-        };
+    /// Thins as far as a station does by itself, when nobody else goes through the set. Blocks.
+    pub fn run(&self, store: &SetStore) -> Outcome<()> {
+        let _going = self.go_when_free()?;
+        let (run, done) = self.run_by_itself(store);
         if let Some(why) = run.refused.as_ref().filter(|_| run.help.is_some()) {
             tracing::warn!(set = %self.set, why, "versions were not thinned");
         }
         self.write(|written| written.last_run = Some(run))?;
-        ran
+        done
     }
 
-    fn run_by_itself(&self, store: &SetStore) -> Outcome<RetentionRun> {
-        let _going = self.go()?;
-        let Standing { policy, is_applied, .. } = self.standing()?;
-        let now = now(store)?;
-        let refused = |kept, WhyNot { why, help }| {
-            let refused = RetentionRun::refused(clock::now().to_string(), why);
-            RetentionRun { kept, help, ..refused }
+    fn run_by_itself(&self, store: &SetStore) -> (RetentionRun, Outcome<()>) {
+        let begun = || -> Outcome<Result<(Policy, Now, u64), RetentionRun>> {
+            let Standing { policy, is_applied, .. } = self.standing()?;
+            let now = now(store)?;
+            let refused = |kept, WhyNot { why, help }| {
+                let refused = RetentionRun::refused(clock::now().to_string(), why);
+                Err(RetentionRun { kept, help, ..refused })
+            };
+            if let Some(why_not) = clock_in_doubt(store, now)? {
+                return Ok(refused(0, why_not));
+            }
+            let counts = self.review(store, (&policy, now), |_, _| Ok(()))?;
+            if let Some(why_not) = why_not(&self.set, &counts, is_applied) {
+                return Ok(refused(counts.kept.saturating_add(counts.gone), why_not));
+            }
+            Ok(Ok((policy, now, counts.gone)))
         };
-        if let Some(why_not) = clock_in_doubt(store, now)? {
-            return Ok(refused(0, why_not));
-        }
-        let counts = self.review(store, (&policy, now), |_, _| Ok(()))?;
-        if let Some(why_not) = why_not(&self.set, &counts, is_applied) {
-            return Ok(refused(counts.kept.saturating_add(counts.gone), why_not));
-        }
+        let (policy, now, at_most) = match begun() {
+            Ok(Ok(begun)) => begun,
+            Ok(Err(refused)) => return (refused, Ok(())),
+            Err(failure) => {
+                let run = RetentionRun::begun(clock::now().to_string());
+                return (RetentionRun { cut_short: Some(failure.one_line()), ..run }, Err(failure));
+            }
+        };
         // No more than was counted, though more should go meanwhile.
-        let run = self.remove(store, (&policy, now), counts.gone, |_| true)?;
-        self.write(|written| written.reviewed_micros = Some(now.running_micros))?;
-        Ok(run)
+        let (run, done) = self.remove(store, (&policy, now), at_most, |_| true);
+        let done = done.and_then(|()| {
+            self.write(|written| written.reviewed_micros = Some(now.running_micros))
+        });
+        (run, done)
     }
 
     /// Fails where a run is to end: the policy is another one, or the station stops.
@@ -385,6 +398,16 @@ impl Retention {
                 self.set
             ))
             .hint("try again in a moment")),
+        }
+    }
+
+    /// Waits until nobody else goes through the set: an admin's plan takes no night away.
+    fn go_when_free(&self) -> Outcome<MutexGuard<'_, ()>> {
+        loop {
+            match self.go() {
+                Err(_) if !*self.stopping.borrow() => std::thread::sleep(REST_LOOK),
+                going => return going,
+            }
         }
     }
 
