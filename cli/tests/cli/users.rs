@@ -160,6 +160,22 @@ fn a_user_asks_from_a_desk_without_a_station() -> Result<()> {
     let closed = desk.types("", &["diff", "demo:closed/plan.txt@latest", "demo:a.txt"])?;
     ensure!(closed.code == Some(3), "{closed:?}");
     // What is an admin's is refused, and another set does not exist.
+    for command in [
+        &["status"][..],
+        &["set", "list"],
+        &["retention", "show"],
+        &["retention", "explain", "demo:a.txt"],
+        &["retention", "undo", "demo", "--yes"],
+        &["point", "create", "demo", "mine"],
+        &["point", "every", "demo"],
+        &["user", "list"],
+    ] {
+        for who in [&[][..], &["--as", &desk.who]] {
+            let refused = desk.types("", &[command, who].concat())?;
+            ensure!(refused.code == Some(4), "{command:?} {who:?}: {refused:?}");
+            ensure!(refused.failure()?.0.contains("admin"), "{refused:?}");
+        }
+    }
     ensure!(desk.types("", &["versions", "other:a.txt"])?.code == Some(3));
 
     let sessions = desk.types("", &["session", "list"])?.ok()?.json()?;
