@@ -2,6 +2,7 @@
 //! what is kept for how long in `retention`, about named moments in `points`.
 
 mod accounts;
+mod audit;
 mod elsewhere;
 mod past;
 mod points;
