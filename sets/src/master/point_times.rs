@@ -62,10 +62,13 @@ pub struct PointTime {
 }
 
 impl PointTime {
+    /// Returns the number of the time that it is: it begins where the zone's clock shows a multiple of what is between two. Of how far the
+    /// zone is off only that matters which is no multiple of it itself, so that an hour which the clock repeats is another hour.
     fn number(&self, zone: Tz, now: DateTime<Utc>) -> i64 {
+        let every = i64::try_from(self.every.micros()).unwrap_or(i64::MAX).max(1);
         let offset = zone.offset_from_utc_datetime(&now.naive_utc()).fix().local_minus_utc();
-        let local = now.timestamp_micros().saturating_add(i64::from(offset) * 1_000_000);
-        local.div_euclid(i64::try_from(self.every.micros()).unwrap_or(i64::MAX).max(1))
+        let offset = (i64::from(offset) * 1_000_000).rem_euclid(every);
+        now.timestamp_micros().saturating_add(offset).div_euclid(every)
     }
 
     /// Returns what the one of this time is called: as a folder's name on every system.
@@ -247,6 +250,28 @@ mod tests {
 
     fn at(text: &str) -> DateTime<Utc> {
         text.parse().unwrap()
+    }
+
+    /// The night in October has an hour more, and whoever is asked for one an hour makes one more in it.
+    #[test]
+    fn an_hour_that_the_clock_repeats_has_a_point_of_its_own() {
+        let berlin: Tz = "Europe/Berlin".parse().unwrap();
+        let india: Tz = "Asia/Kolkata".parse().unwrap();
+        let count = |every: &str, zone: Tz, from: &str, hours: i64| {
+            let time = PointTime { every: every.parse().unwrap(), keep: 1, last: 0 };
+            let minutes = (0..hours * 60).map(|n| at(from) + chrono::TimeDelta::minutes(n));
+            let mut numbers: Vec<i64> = minutes.map(|now| time.number(zone, now)).collect();
+            numbers.dedup();
+            numbers.len()
+        };
+        // From midnight to midnight of the zone.
+        for (every, autumn, spring) in
+            [("1h", 25, 23), ("30m", 50, 46), ("12h", 2, 2), ("1d", 1, 1)]
+        {
+            assert_eq!(count(every, berlin, "2026-10-24T22:00:00Z", 25), autumn, "{every}");
+            assert_eq!(count(every, berlin, "2026-03-28T23:00:00Z", 23), spring, "{every}");
+        }
+        assert_eq!(count("1h", india, "2026-10-24T18:30:00Z", 24), 24, "a zone between the hours");
     }
 
     #[test]
