@@ -113,6 +113,14 @@ pub struct Standing {
     pub last_run: Option<RetentionRun>,
 }
 
+/// What comes of a run that a station begins by itself.
+enum Begun {
+    /// It removes what goes by a policy at a time, and no more than was counted, though more should go meanwhile.
+    Goes(Policy, Now, u64),
+    /// It removes nothing.
+    Refused(RetentionRun),
+}
+
 impl Standing {
     /// Returns what a person must know of why nothing is removed, and what helps.
     fn trouble(&self) -> Option<String> {
@@ -304,36 +312,37 @@ impl Retention {
     }
 
     fn run_by_itself(&self, store: &SetStore) -> (RetentionRun, Outcome<()>) {
-        let begun = || -> Outcome<Result<(Policy, Now, u64), RetentionRun>> {
-            let Standing { policy, is_applied, .. } = self.standing()?;
-            let now = now(store)?;
-            let refused = |kept, WhyNot { why, help }| {
-                let refused = RetentionRun::refused(clock::now().to_string(), why);
-                Err(RetentionRun { kept, help, ..refused })
-            };
-            if let Some(why_not) = clock_in_doubt(store, now)? {
-                return Ok(refused(0, why_not));
-            }
-            let counts = self.review(store, (&policy, now), |_, _| Ok(()))?;
-            if let Some(why_not) = why_not(&self.set, &counts, is_applied) {
-                return Ok(refused(counts.kept.saturating_add(counts.gone), why_not));
-            }
-            Ok(Ok((policy, now, counts.gone)))
-        };
-        let (policy, now, at_most) = match begun() {
-            Ok(Ok(begun)) => begun,
-            Ok(Err(refused)) => return (refused, Ok(())),
+        let (policy, now, at_most) = match self.begin_by_itself(store) {
+            Ok(Begun::Goes(policy, now, at_most)) => (policy, now, at_most),
+            Ok(Begun::Refused(run)) => return (run, Ok(())),
             Err(failure) => {
                 let run = RetentionRun::begun(clock::now().to_string());
                 return (RetentionRun { cut_short: Some(failure.one_line()), ..run }, Err(failure));
             }
         };
-        // No more than was counted, though more should go meanwhile.
         let (run, done) = self.remove(store, (&policy, now), at_most, |_| true);
         let done = done.and_then(|()| {
             self.write(|written| written.reviewed_micros = Some(now.running_micros))
         });
         (run, done)
+    }
+
+    /// Finds out how much goes, and whether a station does that by itself.
+    fn begin_by_itself(&self, store: &SetStore) -> Outcome<Begun> {
+        let Standing { policy, is_applied, .. } = self.standing()?;
+        let now = now(store)?;
+        let refused = |kept, WhyNot { why, help }| {
+            let refused = RetentionRun::refused(clock::now().to_string(), why);
+            Begun::Refused(RetentionRun { kept, help, ..refused })
+        };
+        if let Some(why_not) = clock_in_doubt(store, now)? {
+            return Ok(refused(0, why_not));
+        }
+        let counts = self.review(store, (&policy, now), |_, _| Ok(()))?;
+        Ok(match why_not(&self.set, &counts, is_applied) {
+            Some(why_not) => refused(counts.kept.saturating_add(counts.gone), why_not),
+            None => Begun::Goes(policy, now, counts.gone),
+        })
     }
 
     /// Fails where a run is to end: the policy is another one, or the station stops.

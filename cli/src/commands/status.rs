@@ -203,7 +203,7 @@ fn render_retention(RetentionStatus { last_run, next_run, forecast }: &Retention
         |run| format!("{}: {}", time(&run.time), run_text(run)),
     );
     let next = next_run.as_deref().map_or_else(
-        || "by itself not before a plan is applied".to_owned(),
+        || "by itself once a plan is applied".to_owned(),
         |next| format!("next {}", time(next)),
     );
     let mut text = format!("  thinned {last}; {next}\n");

@@ -197,7 +197,7 @@ fn what_was_removed_comes_back() -> Result<()> {
     ensure!(run["removed"] == 3 && run["brought_back"] == 3, "{shown}");
     let status = demo.call(["status"])?.ok()?;
     let status = String::from_utf8(status.out)?;
-    ensure!(status.contains("3 versions removed, and brought back; by itself not"), "{status}");
+    ensure!(status.contains("3 versions removed, and brought back; by itself once"), "{status}");
     let (refused, _) = code(&demo, &["retention", "undo", SET, "--all", "--yes"])?;
     ensure!(refused == Some(4), "once: {refused:?}");
 
