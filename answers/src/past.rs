@@ -1,8 +1,8 @@
 //! What is told of the past of a set: to an admin, to a user with the user's rights, to the station that masters it.
 
-use std::{fmt::Display, os::unix::ffi::OsStrExt, path::Path, sync::Arc};
+use std::{os::unix::ffi::OsStrExt, path::Path, sync::Arc};
 
-use keepshare_auth::{AuditEvent, AuditLine};
+use keepshare_auth::AuditEvent;
 use keepshare_base::{Name, SetName, SetPath, escape_name};
 use keepshare_control::{
     Code, Failure, Outcome, Reply,
@@ -10,15 +10,13 @@ use keepshare_control::{
     questions::{Export, Find, LIMIT_MAX, Location, Restore, Show, Versions},
     router::Answers,
 };
-use keepshare_host::{accounts::MachineAccounts, clock};
 use keepshare_namespace::{Exported, Pattern, Who};
 use keepshare_sets::replica::Replica;
 use keepshare_versioning::names;
 
 use super::StationAnswers;
-use keepshare_station::station::Station;
 
-use crate::elsewhere::Elsewhere;
+use crate::{audit::shown, elsewhere::Elsewhere};
 
 /// Where the versions of a set are.
 pub(crate) enum Kept {
@@ -274,35 +272,6 @@ impl StationAnswers {
                 .hint("versions are thinned where they are kept: keepshare set list shows which station that is")),
         }
     }
-
-    /// Writes down that somebody on the station had an old version brought back.
-    pub(crate) fn audit(
-        &self,
-        event: AuditEvent,
-        caller: &Caller,
-        (set, path, version): (&SetName, &SetPath, &dyn Display),
-        outcome: Result<&str, &Failure>,
-    ) {
-        let line = match outcome {
-            Ok(result) => AuditLine::done(clock::now(), event).result(result),
-            Err(failure) => AuditLine::refused(clock::now(), event, failure.one_line()),
-        };
-        let line = match caller {
-            Caller::Admin { .. } => line.principal(&shown(caller)).local(),
-            Caller::User(user) => line.principal(&shown(caller)).address(user.address),
-            Caller::Member(_) => line.principal(&shown(caller)),
-        };
-        let line = line.set(set).path(path).version(version);
-        // Of a demo's two stations the replica has the users, and the log.
-        let keeps = |station: &&Arc<Station>| {
-            station.running(set).is_some_and(|running| running.copy().is_some())
-        };
-        let has = |station: &&Arc<Station>| station.running(set).is_some();
-        let stations = || self.stations.iter();
-        if let Some(station) = stations().find(keeps).or_else(|| stations().find(has)) {
-            station.accounts.audit().write(line);
-        }
-    }
 }
 
 /// Returns whose rights count. A member asks about what it masters itself, so it has it all.
@@ -310,15 +279,6 @@ pub(crate) fn who(caller: &Caller) -> Who<'_> {
     match caller {
         Caller::Admin { .. } | Caller::Member(_) => Who::Admin,
         Caller::User(user) => Who::User(&user.principal),
-    }
-}
-
-/// Returns who asks, as logs and versions name them.
-pub(crate) fn shown(caller: &Caller) -> String {
-    match caller {
-        Caller::Admin { uid } => MachineAccounts::of_this_machine().shown_user(*uid),
-        Caller::User(user) => user.principal.user.clone(),
-        Caller::Member(name) => name.to_string(),
     }
 }
 

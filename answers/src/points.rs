@@ -1,5 +1,6 @@
 //! What is told of points, and done about them: a set's master makes them, for all stations; a station may keep or end one by itself.
 
+use keepshare_auth::AuditEvent;
 use keepshare_base::{
     POINT_NOTICE_MICROS, Point, PointKind, PointRow, Position, SetName, StationName, VersionId,
 };
@@ -29,6 +30,32 @@ use super::{
 
 impl Answers<PointCreate> for StationAnswers {
     fn answer(&self, caller: &Caller, asked: PointCreate, reply: &mut Reply) -> Outcome<()> {
+        let set = asked.set.clone();
+        let mut words = asked.name.clone();
+        words += if asked.app { " --app" } else { "" };
+        for (option, said) in [("lasts", &asked.lasts), ("hold", &asked.hold)] {
+            if let Some(said) = said {
+                words += &format!(" --{option}={said}");
+            }
+        }
+        let what = (AuditEvent::PointCreate, &set, &*words);
+        let made = self.audited(
+            caller,
+            what,
+            |made: &PointMade| made.id.clone(),
+            || self.create(caller, asked),
+        )?;
+        reply.item(&made)
+    }
+
+    fn turned_away(&self, caller: &Caller, why: &Failure) {
+        self.audit_turned_away(AuditEvent::PointCreate, caller, why);
+    }
+}
+
+impl StationAnswers {
+    /// Makes a point.
+    fn create(&self, caller: &Caller, asked: PointCreate) -> Outcome<PointMade> {
         let PointCreate { set, name, app, lasts, hold } = asked;
         points::check_name(&name)?;
         let lasts = lasts.as_deref().map(micros).transpose()?;
@@ -54,7 +81,7 @@ impl Answers<PointCreate> for StationAnswers {
         let kind = if app { PointKind::App } else { PointKind::Crash };
         let (made, missing) = master.make_point(Point { name: name.clone(), kind }, lasts, hold)?;
         tracing::info!(%set, point = name, id = %VersionId(made.position), "a point was made");
-        reply.item(&PointMade {
+        Ok(PointMade {
             set: set.to_string(),
             point: name,
             id: VersionId(made.position).to_string(),
@@ -99,21 +126,56 @@ impl Answers<PointTimes> for StationAnswers {
 impl Answers<PointEvery> for StationAnswers {
     fn answer(
         &self,
-        _: &Caller,
+        caller: &Caller,
         PointEvery { set, every, keep }: PointEvery,
         reply: &mut Reply,
     ) -> Outcome<()> {
-        let master = self.master_of(&set)?;
-        let every =
-            every.parse().map_err(|error: SpanError| Failure::because(Code::Usage, error))?;
-        master.set_point_time(every, keep)?;
+        let what = (AuditEvent::PointEvery, &set, &*format!("{every} --keep {keep}"));
+        let master = self.audited(
+            caller,
+            what,
+            |_| "set".to_owned(),
+            || {
+                let master = self.master_of(&set)?;
+                let every = every
+                    .parse()
+                    .map_err(|error: SpanError| Failure::because(Code::Usage, error))?;
+                master.set_point_time(every, keep)?;
+                Ok(master)
+            },
+        )?;
         tell_times(&set, &master, reply)
+    }
+
+    fn turned_away(&self, caller: &Caller, why: &Failure) {
+        self.audit_turned_away(AuditEvent::PointEvery, caller, why);
     }
 }
 
 impl Answers<PointHold> for StationAnswers {
     fn answer(&self, caller: &Caller, asked: PointHold, reply: &mut Reply) -> Outcome<()> {
         let PointHold { set, point, lasts, here } = asked;
+        let span = lasts.as_ref().map(|lasts| format!(" --lasts {lasts}")).unwrap_or_default();
+        let asked = format!("{point}{span}{}", here_word(here));
+        let what = (AuditEvent::PointHold, &set, &*asked);
+        let said =
+            self.audited(caller, what, told, || self.hold(caller, (&set, &point), lasts, here))?;
+        reply.item(&said)
+    }
+
+    fn turned_away(&self, caller: &Caller, why: &Failure) {
+        self.audit_turned_away(AuditEvent::PointHold, caller, why);
+    }
+}
+
+impl StationAnswers {
+    fn hold(
+        &self,
+        caller: &Caller,
+        (set, point): (&SetName, &str),
+        lasts: Option<String>,
+        here: bool,
+    ) -> Outcome<PointSaid> {
         let lasts_micros = lasts.as_deref().map(micros).transpose()?;
         if here {
             if lasts_micros.is_some() {
@@ -122,33 +184,61 @@ impl Answers<PointHold> for StationAnswers {
                 )
                 .hint("leave --lasts out, or --here"));
             }
-            return self.at_this_station(caller, (&set, &point), reply, |copy, point| {
+            return self.at_this_station(caller, (set, point), |copy, point| {
                 points::keep_here(copy, point, true)
             });
         }
         let said = |point| PointRow::Held { point, lasts_micros };
-        self.say(caller, (&set, &point), None, said, reply)
+        self.say(caller, (set, point), None, said)
     }
 }
 
 impl Answers<PointRelease> for StationAnswers {
     fn answer(&self, caller: &Caller, asked: PointRelease, reply: &mut Reply) -> Outcome<()> {
         let PointRelease { set, point, here } = asked;
-        if here {
-            return self.at_this_station(caller, (&set, &point), reply, |copy, point| {
-                points::keep_here(copy, point, false)
-            });
-        }
-        let said = |point| PointRow::Released { point };
-        self.say(caller, (&set, &point), Some(POINT_NOTICE_MICROS), said, reply)
+        let asked = format!("{point}{}", here_word(here));
+        let what = (AuditEvent::PointRelease, &set, &*asked);
+        let said = self.audited(caller, what, told, || {
+            if here {
+                return self.at_this_station(caller, (&set, &point), |copy, point| {
+                    points::keep_here(copy, point, false)
+                });
+            }
+            let said = |point| PointRow::Released { point };
+            self.say(caller, (&set, &point), Some(POINT_NOTICE_MICROS), said)
+        })?;
+        reply.item(&said)
+    }
+
+    fn turned_away(&self, caller: &Caller, why: &Failure) {
+        self.audit_turned_away(AuditEvent::PointRelease, caller, why);
     }
 }
 
 impl Answers<PointRemove> for StationAnswers {
     fn answer(&self, caller: &Caller, asked: PointRemove, reply: &mut Reply) -> Outcome<()> {
         let PointRemove { set, point, here } = asked;
-        let known = self.points_of(caller, &set)?;
-        let found = points::find(&known, &set, &point)?;
+        let asked = format!("{point}{}", here_word(here));
+        let what = (AuditEvent::PointRemove, &set, &*asked);
+        let said =
+            self.audited(caller, what, told, || self.remove(caller, (&set, &point), here))?;
+        reply.item(&said)
+    }
+
+    fn turned_away(&self, caller: &Caller, why: &Failure) {
+        self.audit_turned_away(AuditEvent::PointRemove, caller, why);
+    }
+}
+
+impl StationAnswers {
+    fn remove(
+        &self,
+        caller: &Caller,
+        (set, point): (&SetName, &str),
+        here: bool,
+    ) -> Outcome<PointSaid> {
+        let known = self.points_of(caller, set)?;
+        let found = points::find(&known, set, point)?;
         let refused = |why: String| {
             Failure::refused(format!("point '{}' of set {set} is {why}", found.point))
         };
@@ -158,7 +248,7 @@ impl Answers<PointRemove> for StationAnswers {
             )));
         }
         if here {
-            return self.at_this_station(caller, (&set, &point), reply, points::drop_here);
+            return self.at_this_station(caller, (set, point), points::drop_here);
         }
         match (&found.held_until, found.held) {
             (Some(until), _) => {
@@ -172,11 +262,9 @@ impl Answers<PointRemove> for StationAnswers {
             (None, false) => {}
         }
         let said = |point| PointRow::Removed { point };
-        self.say(caller, (&set, &point), Some(POINT_NOTICE_MICROS), said, reply)
+        self.say(caller, (set, point), Some(POINT_NOTICE_MICROS), said)
     }
-}
 
-impl StationAnswers {
     /// Has a set's master say something of a point, which stations act on so many microseconds later.
     fn say(
         &self,
@@ -184,14 +272,13 @@ impl StationAnswers {
         (set, meant): (&SetName, &str),
         later: Option<u64>,
         said: impl FnOnce(Position) -> PointRow,
-        reply: &mut Reply,
-    ) -> Outcome<()> {
+    ) -> Outcome<PointSaid> {
         let master = self.master_of(set)?;
         let known = self.points_of(caller, set)?;
         let PointInfo { point, id, .. } = points::find(&known, set, meant)?.clone();
         let missing = master.say_of_point(said(position(&id)?))?;
         let later = later.map(|micros| i64::try_from(micros).unwrap_or(i64::MAX));
-        reply.item(&PointSaid {
+        Ok(PointSaid {
             set: set.to_string(),
             point,
             id,
@@ -205,14 +292,13 @@ impl StationAnswers {
         &self,
         caller: &Caller,
         (set, meant): (&SetName, &str),
-        reply: &mut Reply,
         act: impl FnOnce(&keepshare_sets::replica::Replica, Position) -> Outcome<()>,
-    ) -> Outcome<()> {
+    ) -> Outcome<PointSaid> {
         let (copy, _) = self.kept_here(caller, &top(set))?;
         let known = points::list(&copy, who(caller))?;
         let PointInfo { point, id, .. } = points::find(&known, set, meant)?.clone();
         act(&copy, position(&id)?)?;
-        reply.item(&PointSaid { set: set.to_string(), point, id, from: None, missing: Vec::new() })
+        Ok(PointSaid { set: set.to_string(), point, id, from: None, missing: Vec::new() })
     }
 
     /// Returns the points of a set, from this station or from one that keeps it.
@@ -255,6 +341,15 @@ impl StationAnswers {
                 .hint("keepshare set list shows the sets of this station"),
         })
     }
+}
+
+/// Returns what came of what was said of a point, as the audit log has it.
+fn told(said: &PointSaid) -> String {
+    said.id.clone()
+}
+
+fn here_word(here: bool) -> &'static str {
+    if here { " --here" } else { "" }
 }
 
 fn tell_times(set: &SetName, master: &Master, reply: &mut Reply) -> Outcome<()> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chrono::Utc;
 
+use keepshare_auth::AuditEvent;
 use keepshare_base::{SetName, Stamp};
 use keepshare_control::{
     Failure, Outcome, Reply,
@@ -14,7 +15,7 @@ use keepshare_control::{
         LIMIT_MAX, RetentionApply, RetentionExplain, RetentionPlan, RetentionSet, RetentionShow,
         RetentionUndo,
     },
-    retention::{PlanPiece, PlannedVersion, RetentionInfo},
+    retention::{Applied, PlanPiece, PlannedVersion, RetentionInfo, Undone},
     router::Answers,
 };
 use keepshare_sets::{
@@ -56,14 +57,27 @@ impl Answers<RetentionShow> for StationAnswers {
 impl Answers<RetentionSet> for StationAnswers {
     fn answer(
         &self,
-        _: &Caller,
+        caller: &Caller,
         RetentionSet { set, said, reset, less }: RetentionSet,
         reply: &mut Reply,
     ) -> Outcome<()> {
-        let (station, copy) = self.copy(&set)?;
-        let standing = copy.retention().set(&said, reset, less)?;
+        let options = [("--reset", reset), ("--yes", less)];
+        let options = options.into_iter().filter_map(|(option, is_so)| is_so.then_some(option));
+        let asked = said.iter().map(String::as_str).chain(options).collect::<Vec<_>>().join(" ");
+        let what = (AuditEvent::RetentionSet, &set, &*asked);
+        let standing = self.audited(
+            caller,
+            what,
+            |standing: &Standing| standing.policy.to_string(),
+            || self.copy(&set)?.1.retention().set(&said, reset, less),
+        )?;
         tracing::info!(set = %set, policy = %standing.policy, "the policy was set");
+        let (station, copy) = self.copy(&set)?;
         reply.item(&info(station, &set, &copy)?)
+    }
+
+    fn turned_away(&self, caller: &Caller, why: &Failure) {
+        self.audit_turned_away(AuditEvent::RetentionSet, caller, why);
     }
 }
 
@@ -119,7 +133,8 @@ impl Answers<RetentionExplain> for StationAnswers {
         let (copy, path) = self.kept_here(caller, &place)?;
         let policy = copy.retention().standing()?.policy;
         let store = copy.open_store()?;
-        let shown = retention::explain(copy.reader(), &store, &policy, &path)?;
+        let shown =
+            retention::explain(copy.reader(), &store, &policy, (copy.catalog().set(), &path))?;
         for shown in shown.into_iter().take(limit.min(LIMIT_MAX)) {
             let (action, reasons) = match shown.fate {
                 Fate::Kept(reasons) => {
@@ -144,26 +159,51 @@ impl Answers<RetentionExplain> for StationAnswers {
 impl Answers<RetentionApply> for StationAnswers {
     fn answer(
         &self,
-        _: &Caller,
+        caller: &Caller,
         RetentionApply { set, plan }: RetentionApply,
         reply: &mut Reply,
     ) -> Outcome<()> {
-        let (_, copy) = self.copy(&set)?;
-        let store = copy.open_store()?;
-        reply.item(&copy.retention().apply(&store, &plan)?)
+        let what = (AuditEvent::RetentionApply, &set, &*format!("--plan {plan}"));
+        let told = |applied: &Applied| {
+            let Applied { removed, skipped, bytes_freed, .. } = applied;
+            format!("{removed} removed, {skipped} skipped, {bytes_freed} bytes")
+        };
+        let applied = self.audited(caller, what, told, || {
+            let (_, copy) = self.copy(&set)?;
+            copy.retention().apply(&*copy.open_store()?, &plan)
+        })?;
+        reply.item(&applied)
+    }
+
+    fn turned_away(&self, caller: &Caller, why: &Failure) {
+        self.audit_turned_away(AuditEvent::RetentionApply, caller, why);
     }
 }
 
 impl Answers<RetentionUndo> for StationAnswers {
     fn answer(
         &self,
-        _: &Caller,
+        caller: &Caller,
         RetentionUndo { set, all, sure }: RetentionUndo,
         reply: &mut Reply,
     ) -> Outcome<()> {
-        let (_, copy) = self.copy(&set)?;
-        let store = copy.open_store()?;
-        reply.item(&copy.retention().undo(&store, all, sure)?)
+        let undo = || {
+            let (_, copy) = self.copy(&set)?;
+            copy.retention().undo(&*copy.open_store()?, all, sure)
+        };
+        if !sure {
+            // It only tells what would come back.
+            return reply.item(&undo()?);
+        }
+        let what = (AuditEvent::RetentionUndo, &set, if all { "--all" } else { "" });
+        let told = |undone: &Undone| {
+            format!("{} brought back, {} bytes", undone.brought_back, undone.bytes)
+        };
+        reply.item(&self.audited(caller, what, told, undo)?)
+    }
+
+    fn turned_away(&self, caller: &Caller, why: &Failure) {
+        self.audit_turned_away(AuditEvent::RetentionUndo, caller, why);
     }
 }
 

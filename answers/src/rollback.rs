@@ -17,7 +17,8 @@ use keepshare_versioning::{rollback::Back, when::POINT};
 
 use super::{
     StationAnswers,
-    past::{Kept, shown, who},
+    audit::shown,
+    past::{Kept, who},
 };
 
 impl Answers<Rollback> for StationAnswers {

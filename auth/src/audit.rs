@@ -37,7 +37,7 @@ const LINES_A_MINUTE: u32 = 120;
 
 const MINUTE_US: i64 = 60_000_000;
 
-/// The longest reason, in bytes.
+/// The longest reason, and the longest question, in bytes.
 const REASON_BYTES_MAX: usize = 500;
 
 /// What happened.
@@ -67,6 +67,22 @@ pub enum AuditEvent {
     Restore,
     /// Old versions were written out, to a folder of whoever asked.
     Export,
+    /// Versions of a set were to be kept by another policy.
+    RetentionSet,
+    /// A plan was to be applied: versions were to be removed.
+    RetentionApply,
+    /// Removed versions were to be brought back.
+    RetentionUndo,
+    /// A point was to be made.
+    PointCreate,
+    /// Points were to be made every so often, or no more.
+    PointEvery,
+    /// A point was to be held.
+    PointHold,
+    /// A point was to be held no longer.
+    PointRelease,
+    /// A point was to go.
+    PointRemove,
 }
 
 /// A line of the audit log.
@@ -90,6 +106,9 @@ pub struct AuditLine {
     path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<String>,
+    /// What was asked for, in the words of the command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asked: Option<String>,
     /// What came of it, where there is more to say than that it was done.
     #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<String>,
@@ -117,6 +136,7 @@ impl AuditLine {
             session: None,
             path: None,
             version: None,
+            asked: None,
             result: None,
             unwritten: None,
             at,
@@ -132,11 +152,7 @@ impl AuditLine {
     /// Adds why.
     #[must_use]
     pub fn because(mut self, reason: impl ToString) -> Self {
-        let mut reason = reason.to_string();
-        while reason.len() > REASON_BYTES_MAX {
-            reason.pop();
-        }
-        self.reason = Some(reason);
+        self.reason = Some(shortened(reason));
         self
     }
 
@@ -189,6 +205,13 @@ impl AuditLine {
         self
     }
 
+    /// Adds what was asked for.
+    #[must_use]
+    pub fn asked(mut self, asked: impl ToString) -> Self {
+        self.asked = Some(shortened(asked));
+        self
+    }
+
     /// Adds what came of it.
     #[must_use]
     pub fn result(mut self, result: impl ToString) -> Self {
@@ -209,6 +232,14 @@ impl AuditLine {
         self.session = Some(session.to_string());
         self
     }
+}
+
+fn shortened(text: impl ToString) -> String {
+    let mut text = text.to_string();
+    while text.len() > REASON_BYTES_MAX {
+        text.pop();
+    }
+    text
 }
 
 /// Where the lines go; clones share one file.

@@ -453,10 +453,13 @@ fn own(file: FileId, origin: OriginId) -> Result<(), ChangeError> {
 
 fn check_point(row: &PointRow, origin: OriginId) -> Result<(), ChangeError> {
     match row {
-        PointRow::Made { point, .. } if point.name.is_empty() => Err(ChangeError::Nameless),
-        PointRow::Made { point, .. } => {
+        PointRow::Made { point, .. } | PointRow::Scheduled { point, .. } => {
+            if point.name.is_empty() {
+                return Err(ChangeError::Nameless);
+            }
             limit("bytes in its point", point.name.len(), LABEL_BYTES_MAX)
         }
+        PointRow::Unscheduled { .. } => Ok(()),
         PointRow::Held { point, .. }
         | PointRow::Released { point }
         | PointRow::Removed { point } => {

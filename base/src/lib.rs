@@ -39,6 +39,6 @@ pub use meta::{
 };
 pub use names::{DEPTH_MAX, NAME_BYTES_MAX, Name, NameError, SetPath, escape_name, unescape_name};
 pub use parts::{PART_BYTES, PartHash, hash_part, merge_parts};
-pub use point::{POINT_NOTICE_MICROS, Point, PointKind, PointRow};
+pub use point::{POINT_NOTICE_MICROS, Point, PointKind, PointRow, Schedule};
 pub use station::{AddressError, ClusterId, Role, Serial, StationAddress};
 pub use time::{FileTime, Stamp};

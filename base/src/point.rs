@@ -52,6 +52,37 @@ pub enum PointRow {
         /// The change that made it.
         point: Position,
     },
+    /// A point is right after this change, one of those that are made every so often.
+    Scheduled {
+        /// What it is and what it is called.
+        point: Point,
+        /// How often, and how many of them stay.
+        schedule: Schedule,
+    },
+    /// No more points are made so often: those that are there stay for their time, and are counted no more.
+    Unscheduled {
+        /// The time between two, in microseconds.
+        every_micros: u64,
+    },
+}
+
+/// How often points are made, and how many of them stay at least.
+///
+/// One stays for as long as it takes to make so many, and for longer while it is one of so many last ones. So where none are made for a
+/// while, none of them goes for it; and whoever makes many of them in a moment has none go before its time.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// The time between two, in microseconds.
+    pub every_micros: u64,
+    /// How many stay.
+    pub keep: u32,
+}
+
+impl Schedule {
+    /// Returns for how long one stays at least, in microseconds.
+    pub fn lasts_micros(self) -> u64 {
+        self.every_micros.saturating_mul(u64::from(self.keep))
+    }
 }
 
 /// How long a point stays after its master said that it is to go, or is held no longer, in microseconds: a day.

@@ -22,12 +22,30 @@ use crate::{
     who::Who,
 };
 
-/// Returns the station of this machine, for what only admins ask.
+/// Returns the station of this machine, for what only admins ask. Who is logged in elsewhere and has no station here is refused, as the
+/// station would refuse them.
 pub(crate) fn station(global: &Global) -> Outcome<Client> {
+    let refused = || Failure::refused("only an admin may do this, on the station itself");
     if global.login.is_some() {
-        return Err(Failure::usage("only an admin may do this, on the station itself")
-            .hint("leave --as out, and type it where the station runs"));
+        return Err(refused().hint("leave --as out, and type it where the station runs"));
     }
+    let socket = socket(global)?;
+    if !is_named(global) && is_closed(&socket) {
+        let login = match from_environment(LOGIN_VARIABLE) {
+            Some(who) => Some(who.to_string_lossy().into_owned()),
+            None => Known::of_user().newest(None, None)?.map(|login| login.who),
+        };
+        if let Some(who) = login {
+            return Err(refused().hint(format!(
+                "you are logged in as {who}: type it as an admin where the station runs"
+            )));
+        }
+    }
+    Client::at_socket(&socket)
+}
+
+/// Returns the station of this machine, for logging in at it.
+pub(crate) fn own_station(global: &Global) -> Outcome<Client> {
     Client::at_socket(&socket(global)?)
 }
 

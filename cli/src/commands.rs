@@ -10,7 +10,7 @@ use keepshare_control::{
 };
 
 use crate::{
-    asked::{config_path, set_of, station, station_or_login},
+    asked::{config_path, own_station, set_of, station, station_or_login},
     cli::{self, Cli, Command, Session, Set, Token, User, point::Point, retention::Retention},
     output::Screen,
     place::{parse_place, parse_place_maybe_time, parse_place_time, parse_two},
@@ -68,11 +68,11 @@ pub(crate) fn execute(cli: Cli, screen: &Screen) -> Outcome<()> {
             users::password(&station(&global)?, &name, password_stdin, screen)
         }
         Command::Login(cli::Login { login: options, mount: None }) => {
-            login::login(|| station(&global), &options, screen)
+            login::login(|| own_station(&global), &options, screen)
         }
         Command::Login(cli::Login { login: options, mount: Some(folder) })
         | Command::Mount(cli::Mount { login: options, folder }) => {
-            mount::mount(|| station(&global), &options, &folder, screen)
+            mount::mount(|| own_station(&global), &options, &folder, screen)
         }
         Command::Unmount(options) => mount::unmount(&options, screen),
         Command::Session(Session::List) => {

@@ -18,6 +18,9 @@ pub struct PointInfo {
     /// Until when it stays as things are; none: until somebody says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
+    /// It is one of so many last ones of those that are made every so often, and stays also after `until` for as long as that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub one_of_last: Option<u32>,
     /// Whether it is held, so that it stays whatever else ends it.
     pub held: bool,
     /// Until when it is held; none: until it is released, or it is not.

@@ -46,7 +46,7 @@ pub struct RetentionRun {
     pub time: String,
     /// Whether the station began it by itself.
     pub by_itself: bool,
-    /// Versions that were kept.
+    /// Versions that were kept; 0 where it ended before it had gone through the set.
     pub kept: u64,
     /// Versions that were removed.
     pub removed: u64,
@@ -55,12 +55,36 @@ pub struct RetentionRun {
     /// Why it removed nothing, where that was so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// What helps, where it does so again each night until a person acts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+    /// Why it ended before it had gone through the set, where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_short: Option<String>,
+    /// How many of the versions that it removed were brought back.
+    #[serde(default)]
+    pub brought_back: u64,
 }
 
 impl RetentionRun {
+    /// Returns one by the station itself that has just begun.
+    pub fn begun(time: String) -> Self {
+        Self {
+            time,
+            by_itself: true,
+            kept: 0,
+            removed: 0,
+            bytes_freed: 0,
+            refused: None,
+            help: None,
+            cut_short: None,
+            brought_back: 0,
+        }
+    }
+
     /// Returns one by the station itself that removed nothing, and why.
     pub fn refused(time: String, why: String) -> Self {
-        Self { time, by_itself: true, kept: 0, removed: 0, bytes_freed: 0, refused: Some(why) }
+        Self { refused: Some(why), ..Self::begun(time) }
     }
 }
 
@@ -82,8 +106,9 @@ pub struct RetentionStatus {
     /// What the station did last, by itself or by hand.
     #[serde(default)]
     pub last_run: Option<RetentionRun>,
-    /// When it thins by itself next.
-    pub next_run: String,
+    /// When it thins by itself next; none: not before a plan was applied by hand.
+    #[serde(default)]
+    pub next_run: Option<String>,
     /// How the disk fills.
     #[serde(default)]
     pub forecast: Forecast,
@@ -161,4 +186,15 @@ pub struct Undone {
     pub bytes: u64,
     /// Versions that the same runs removed and that are gone for good.
     pub gone: u64,
+    /// Which runs had removed them, oldest first.
+    pub runs: Vec<UndoneRun>,
+}
+
+/// What came back of one run.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct UndoneRun {
+    /// When it began to remove.
+    pub time: String,
+    /// Versions that came back.
+    pub versions: u64,
 }

@@ -54,6 +54,9 @@ const CHUNKS_WAITING_MAX: usize = 8;
 pub trait Answers<Q: Question> {
     /// Answers `question` of `caller` into `reply`.
     fn answer(&self, caller: &Caller, question: Q, reply: &mut Reply) -> Outcome<()>;
+
+    /// Hears of a caller who may not ask this; what was asked is not read.
+    fn turned_away(&self, _caller: &Caller, _why: &Failure) {}
 }
 
 /// What a way in knows of a question: an extension of the request.
@@ -105,7 +108,14 @@ where
             return error(StatusCode::UNAUTHORIZED, &no_longer());
         }
         Some(Extension(asked)) if Q::CALLERS.include(&asked.caller) => asked,
-        Some(_) => return error(StatusCode::FORBIDDEN, &not_for_you()),
+        Some(Extension(asked)) => {
+            let why = not_for_you();
+            let told = why.clone();
+            let hear = move || shared.station.turned_away(&asked.caller, &told);
+            // What came of it is in a log or is not: the caller is refused either way.
+            let _ = tokio::task::spawn_blocking(hear).await;
+            return error(StatusCode::FORBIDDEN, &why);
+        }
         None => return error(StatusCode::UNAUTHORIZED, &Failure::refused("nobody is logged in")),
     };
     let question: Q = match read(request, QUESTION_BYTES_MAX).await {

@@ -168,7 +168,7 @@ impl Master {
         let destinations = to.into_iter().zip(ways).zip(restores).map(ship).collect();
         let (at, zone, stopping) = (context.schedules.scan_at, context.zone, stopping.clone());
         let scanned = source.clone();
-        let scan = ring_at(at, zone, stopping.clone(), move || scanned.rescan());
+        let scan = ring_at(at, zone, stopping.clone(), |_| false, move || scanned.rescan());
         tasks.push(Box::pin(scan));
         let times = PointTimes::open(dirs.points(name), zone);
         let (name, root) = (name.clone(), root.clone());

@@ -1,14 +1,17 @@
 //! Points of a copy: named moments, as this station keeps them.
 
-use keepshare_base::{PointKind, Position, SetName, Stamp, VersionId};
+use std::collections::BTreeSet;
+
+use keepshare_base::{CommitId, PointKind, Position, SetName, Stamp, VersionId};
 use keepshare_control::{Failure, Outcome, points::PointInfo};
+use keepshare_host::clock;
 use keepshare_namespace::Who;
-use keepshare_versioning::when::When;
+use keepshare_versioning::{POINTS_MAX, View, among_last, retention::Now, when::When};
 
 use crate::{
     asking::read_failure,
     replica::Replica,
-    writer::{now, on_writer},
+    writer::{now_soon, on_writer},
 };
 
 /// The longest name of a point, in characters.
@@ -16,29 +19,47 @@ const NAME_CHARS_MAX: usize = 64;
 
 /// Returns the points of a copy, oldest first, as somebody may know them.
 pub fn list(copy: &Replica, who: Who<'_>) -> Outcome<Vec<PointInfo>> {
-    let now = now(&*copy.open_store()?)?;
     let view = copy.reader().view().map_err(read_failure)?;
-    let clock = |at: u64| {
+    let now = match now_soon(&*copy.open_store()?) {
+        Some(now) => now,
+        None => as_of_newest(&view)?,
+    };
+    let known = view.points(CommitId(0), POINTS_MAX).map_err(read_failure)?;
+    let among = known.iter().zip(among_last(&known));
+    let last: BTreeSet<Position> =
+        among.filter(|(_, is_among)| *is_among).map(|(point, _)| point.position).collect();
+    let by_clock = |at: u64| {
         let left = i64::try_from(at.saturating_sub(now.running_micros)).unwrap_or(i64::MAX);
         Stamp(now.clock.0.saturating_add(left)).to_string()
     };
     let info = |point: keepshare_versioning::PointInfo| {
         let commit = view.commit_info(point.commit).map_err(read_failure)?;
         let until = point.until();
+        let is_among_last = last.contains(&point.position);
         Ok(PointInfo {
             set: copy.catalog().set().to_string(),
             id: VersionId(point.position).to_string(),
             time: commit.map(|commit| commit.stamp.to_string()).unwrap_or_default(),
             kind: kind_word(point.point.kind).to_owned(),
-            until: (until != u64::MAX).then(|| clock(until)),
+            until: (until != u64::MAX).then(|| by_clock(until)),
+            one_of_last: point.schedule.filter(|_| is_among_last).map(|schedule| schedule.keep),
             held: point.held > now.running_micros,
             held_until: (point.held > now.running_micros && point.held != u64::MAX)
-                .then(|| clock(point.held)),
+                .then(|| by_clock(point.held)),
             kept_here: point.kept_here,
             point: point.point.name,
         })
     };
     copy.catalog().points(who)?.into_iter().map(info).collect()
+}
+
+/// Returns what time it was for a copy when the newest change came: where its writer is busy, what ends when is told from there.
+fn as_of_newest(view: &View) -> Outcome<Now> {
+    let newest = view.commit_info(view.newest_commit().map_err(read_failure)?);
+    let newest = newest.map_err(read_failure)?;
+    let then = newest.map(|info| (info.running_micros, info.arrival));
+    let (running_micros, clock) = then.unwrap_or((0, clock::now()));
+    Ok(Now { running_micros, clock })
 }
 
 /// Has this station keep a point whatever its master says, or leave it to the master again.

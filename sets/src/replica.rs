@@ -182,7 +182,10 @@ impl Replica {
         replica.resume_rollback();
         let (at, zone) = (context.schedules.thin_at, context.zone);
         let (thinned, measured) = (Arc::downgrade(&replica), Arc::downgrade(&replica));
-        let thin: Task = Box::pin(ring_at(at, zone, stopping.clone(), move || thin(&thinned)));
+        let asked = Arc::downgrade(&replica);
+        let missed = move |now| asked.upgrade().is_some_and(|replica| replica.missed_thinning(now));
+        let thin = ring_at(at, zone, stopping.clone(), missed, move || thin(&thinned));
+        let thin: Task = Box::pin(thin);
         let measure: Task = Box::pin(measure(measured, stopping.clone()));
         Ok((replica, vec![receive, follow, thin, measure]))
     }
@@ -268,7 +271,9 @@ impl Replica {
         let health = health::health(gone, &store, damage, seen);
         let problems = health::problems(&health, &shown.alarms, &store, damage, clock::now());
         let hidden = self.hidden.problem(&self.reader).map(SetProblem::HiddenNames);
-        let problems: Vec<Told> = problems.into_iter().chain(hidden).map(Told::from).collect();
+        let not_thinned = self.retention.trouble().map(SetProblem::NotThinned);
+        let problems = problems.into_iter().chain(not_thinned).chain(hidden);
+        let problems: Vec<Told> = problems.map(Told::from).collect();
         let (texts, alarms) = texts(&problems);
         let status = SetStatus {
             live: Some(self.live.clone()),

@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::Context;
+use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
 use keepshare_base::{CommitId, FileId, Position, SetName};
@@ -31,7 +32,10 @@ use keepshare_versioning::{
 
 use crate::{asking::read_failure, writer::now};
 
-use self::written::{Written, read_written};
+use self::{
+    guard::{WhyNot, why_not},
+    written::{Written, read_written},
+};
 
 pub use self::{
     explain::{explain, path_of},
@@ -41,6 +45,7 @@ pub use self::{
 };
 
 mod explain;
+mod guard;
 mod kept;
 mod removing;
 mod undo;
@@ -67,9 +72,6 @@ const CLOCK_MICROS_MAX: i64 = 60_000_000;
 
 /// How long a run rests at a time before it looks whether it is to end.
 const REST_LOOK: Duration = Duration::from_millis(100);
-
-/// By itself a station removes one of so many versions at most.
-const PART: u64 = 4;
 
 /// The thinning of one copy.
 #[derive(Debug)]
@@ -109,6 +111,22 @@ pub struct Standing {
     pub is_applied: bool,
     /// What came of the last run.
     pub last_run: Option<RetentionRun>,
+}
+
+/// What comes of a run that a station begins by itself.
+enum Begun {
+    /// It removes what goes by a policy at a time, and no more than was counted, though more should go meanwhile.
+    Goes(Policy, Now, u64),
+    /// It removes nothing.
+    Refused(RetentionRun),
+}
+
+impl Standing {
+    /// Returns what a person must know of why nothing is removed, and what helps.
+    fn trouble(&self) -> Option<String> {
+        let RetentionRun { refused, help, .. } = self.last_run.as_ref()?;
+        Some(format!("{}; {}", refused.as_ref()?, help.as_ref()?))
+    }
 }
 
 impl Retention {
@@ -154,6 +172,22 @@ impl Retention {
             last_run: written.last_run,
             policy,
         })
+    }
+
+    /// Returns why nothing is removed where a person must act, and what helps.
+    pub fn trouble(&self) -> Option<String> {
+        match self.standing() {
+            Ok(standing) => standing.trouble(),
+            Err(failure) => Some(failure.one_line()),
+        }
+    }
+
+    /// Tells whether no run was begun since then and done, though one would remove what goes.
+    pub fn is_due_since(&self, then: DateTime<Utc>) -> bool {
+        let Ok(Standing { is_applied: true, last_run, .. }) = self.standing() else { return false };
+        let whole = last_run.filter(|run| run.cut_short.is_none());
+        let last = whole.and_then(|run| run.time.parse::<DateTime<Utc>>().ok());
+        last.is_none_or(|last| last < then)
     }
 
     /// Has it thinned otherwise from now on: with this said of the present policy, or of the first one.
@@ -204,7 +238,7 @@ impl Retention {
             keep: counts.kept,
             remove: counts.gone,
             bytes: counts.gone_bytes,
-            by_itself: why_not(&counts, is_applied).is_none(),
+            by_itself: is_applied && why_not(&self.set, &counts, is_applied).is_none(),
             forecast: self.usage.forecast(),
         };
         if let Some(id) = id {
@@ -243,16 +277,21 @@ impl Retention {
             return Err(Failure::refused("a point has ended since").hint(again()));
         }
         let now = now(store)?;
-        check_clock(store, now)?;
-        let run = self.remove(store, (&policy, now), u64::MAX, |candidate| {
+        if let Some(WhyNot { why, help }) = clock_in_doubt(store, now)? {
+            return Err(Failure::refused(why).hint(help.unwrap_or_default()));
+        }
+        let (run, done) = self.remove(store, (&policy, now), u64::MAX, |candidate| {
             planned.versions.binary_search(&(candidate.file, candidate.commit)).is_ok()
-        })?;
+        });
         self.write(|written| {
-            if !planned.versions.is_empty() {
-                written.applied = Some(policy.to_string());
-            }
             written.last_run = Some(RetentionRun { by_itself: false, ..run.clone() });
+            if done.is_ok() {
+                // Also where nothing goes, as in every new set: somebody has seen that.
+                written.applied = Some(policy.to_string());
+                written.reviewed_micros = Some(now.running_micros);
+            }
         })?;
+        done?;
         Ok(Applied {
             set: self.set.to_string(),
             removed: run.removed,
@@ -261,31 +300,49 @@ impl Retention {
         })
     }
 
-    /// Thins as far as a station does by itself. Blocks.
-    pub fn run(&self, store: &SetStore) -> Outcome<RetentionRun> {
-        let ran = self.run_by_itself(store);
-        let run = match &ran {
-            Ok(run) => run.clone(),
-            Err(failure) => RetentionRun::refused(clock::now().to_string(), failure.one_line()),
-        };
+    /// Thins as far as a station does by itself, when nobody else goes through the set. Blocks.
+    pub fn run(&self, store: &SetStore) -> Outcome<()> {
+        let _going = self.go_when_free()?;
+        let (run, done) = self.run_by_itself(store);
+        if let Some(why) = run.refused.as_ref().filter(|_| run.help.is_some()) {
+            tracing::warn!(set = %self.set, why, "versions were not thinned");
+        }
         self.write(|written| written.last_run = Some(run))?;
-        ran
+        done
     }
 
-    fn run_by_itself(&self, store: &SetStore) -> Outcome<RetentionRun> {
-        let _going = self.go()?;
+    fn run_by_itself(&self, store: &SetStore) -> (RetentionRun, Outcome<()>) {
+        let (policy, now, at_most) = match self.begin_by_itself(store) {
+            Ok(Begun::Goes(policy, now, at_most)) => (policy, now, at_most),
+            Ok(Begun::Refused(run)) => return (run, Ok(())),
+            Err(failure) => {
+                let run = RetentionRun::begun(clock::now().to_string());
+                return (RetentionRun { cut_short: Some(failure.one_line()), ..run }, Err(failure));
+            }
+        };
+        let (run, done) = self.remove(store, (&policy, now), at_most, |_| true);
+        let done = done.and_then(|()| {
+            self.write(|written| written.reviewed_micros = Some(now.running_micros))
+        });
+        (run, done)
+    }
+
+    /// Finds out how much goes, and whether a station does that by itself.
+    fn begin_by_itself(&self, store: &SetStore) -> Outcome<Begun> {
         let Standing { policy, is_applied, .. } = self.standing()?;
         let now = now(store)?;
-        check_clock(store, now)?;
-        let counts = self.review(store, (&policy, now), |_, _| Ok(()))?;
-        match why_not(&counts, is_applied) {
-            Some(why) => {
-                let kept = counts.kept.saturating_add(counts.gone);
-                Ok(RetentionRun { kept, ..RetentionRun::refused(clock::now().to_string(), why) })
-            }
-            // No more than was counted, though more should go meanwhile.
-            None => self.remove(store, (&policy, now), counts.gone, |_| true),
+        let refused = |kept, WhyNot { why, help }| {
+            let refused = RetentionRun::refused(clock::now().to_string(), why);
+            Begun::Refused(RetentionRun { kept, help, ..refused })
+        };
+        if let Some(why_not) = clock_in_doubt(store, now)? {
+            return Ok(refused(0, why_not));
         }
+        let counts = self.review(store, (&policy, now), |_, _| Ok(()))?;
+        Ok(match why_not(&self.set, &counts, is_applied) {
+            Some(why_not) => refused(counts.kept.saturating_add(counts.gone), why_not),
+            None => Begun::Goes(policy, now, counts.gone),
+        })
     }
 
     /// Fails where a run is to end: the policy is another one, or the station stops.
@@ -316,6 +373,9 @@ impl Retention {
         mut take: impl FnMut(&Counts, &[Candidate]) -> Outcome<()>,
     ) -> Outcome<Counts> {
         let (reader, mut review) = (store.reader(), Review::new(policy.clone(), now));
+        if let Some(last_run) = lock(&self.written).clone()?.reviewed_micros {
+            review = review.after_run(last_run);
+        }
         loop {
             let began = Instant::now();
             let view = reader.view().map_err(read_failure)?;
@@ -350,6 +410,16 @@ impl Retention {
         }
     }
 
+    /// Waits until nobody else goes through the set: an admin's plan takes no night away.
+    fn go_when_free(&self) -> Outcome<MutexGuard<'_, ()>> {
+        loop {
+            match self.go() {
+                Err(_) if !*self.stopping.borrow() => std::thread::sleep(REST_LOOK),
+                going => return going,
+            }
+        }
+    }
+
     fn write(&self, change: impl FnOnce(&mut Written)) -> Outcome<()> {
         let mut written = lock(&self.written);
         let mut next = written.clone()?;
@@ -362,21 +432,6 @@ impl Retention {
     }
 }
 
-/// Why a station does not do this by itself.
-fn why_not(counts: &Counts, is_applied: bool) -> Option<String> {
-    let all = counts.kept.saturating_add(counts.gone);
-    let what = format!("{} of {all} versions would go", counts.gone);
-    if counts.gone == 0 {
-        None
-    } else if !is_applied {
-        Some(format!("{what}, and no plan of this policy was applied by hand yet"))
-    } else if counts.gone.saturating_mul(PART) > all {
-        Some(format!("{what}, more than a quarter"))
-    } else {
-        None
-    }
-}
-
 /// Returns the points of a set. One that was made since a plan only keeps more.
 fn points(store: &SetStore) -> Outcome<BTreeSet<Position>> {
     let view = store.reader().view().map_err(read_failure)?;
@@ -384,17 +439,20 @@ fn points(store: &SetStore) -> Outcome<BTreeSet<Position>> {
     Ok(points.into_iter().map(|point| point.position).collect())
 }
 
-/// Fails where the station's own clock is in doubt: nothing is removed by it.
-fn check_clock(store: &SetStore, now: Now) -> Outcome<()> {
+/// Tells whether the station's own clock is in doubt: nothing is removed by it.
+fn clock_in_doubt(store: &SetStore, now: Now) -> Outcome<Option<WhyNot>> {
     let view = store.reader().view().map_err(read_failure)?;
     let newest = view.commit_info(view.newest_commit().map_err(read_failure)?);
-    let Some(newest) = newest.map_err(read_failure)? else { return Ok(()) };
-    if newest.moment.max(newest.arrival).micros_since(now.clock) <= CLOCK_MICROS_MAX {
-        return Ok(());
-    }
-    Err(Failure::refused("this station's clock is behind what it has taken in, so one of the two is wrong").hint(
-        "set the clock; where it was ahead before, keepshare fsck SET --repair-clock puts the times right",
-    ))
+    let newest = newest.map_err(read_failure)?;
+    let is_behind = newest.is_some_and(|newest| {
+        newest.moment.max(newest.arrival).micros_since(now.clock) > CLOCK_MICROS_MAX
+    });
+    Ok(is_behind.then(|| WhyNot {
+        why: "this station's clock is behind what it has taken in, so one of the two is wrong".to_owned(),
+        help: Some(
+            "set the clock; where it was ahead before, keepshare fsck SET --repair-clock puts the times right".to_owned(),
+        ),
+    }))
 }
 
 fn read(from: &Policy, said: &[String]) -> Outcome<Policy> {
@@ -420,40 +478,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_station_does_little_by_itself() {
-        let counts = |kept, gone| Counts { kept, gone, ..Counts::default() };
-        assert!(why_not(&counts(99, 1), false).is_some());
-        assert_eq!(why_not(&counts(75, 25), true), None);
-        assert!(why_not(&counts(74, 26), true).is_some());
-        assert_eq!(why_not(&counts(9, 0), false), None);
-    }
-
-    #[test]
-    fn a_policy_stays_written() {
-        let dir = tempfile::tempdir().unwrap();
-        let set: SetName = "work".parse().unwrap();
-        let (_stop, stopping) = watch::channel(false);
-        let open = || Retention::open(&set, dir.path(), stopping.clone());
-        let retention = open();
-        assert!(!retention.standing().unwrap().is_set);
-        retention.set(&["last=20".to_owned()], false, false).unwrap();
-        let refused = retention.set(&["last=3".to_owned()], false, false).unwrap_err();
-        assert_eq!(refused.code, Code::Refused);
-        assert_eq!(open().standing().unwrap().policy.last(), 20);
-        retention.set(&["last=3".to_owned()], false, true).unwrap();
-        retention.set(&[], true, false).unwrap();
-        assert_eq!(open().standing().unwrap().policy, Policy::default());
-        // A file that cannot be read is no reason to thin by another policy.
-        for text in ["format = 1\npolicy = \"lats=3\"", "format = 3", "format = 1\nelse = 1", ""] {
-            std::fs::write(dir.path().join(FILE), text).unwrap();
-            let unread = open();
-            assert!(unread.standing().is_err(), "{text:?}");
-            assert!(unread.set(&["last=5".to_owned()], false, true).is_err(), "{text:?}");
-            assert_eq!(std::fs::read_to_string(dir.path().join(FILE)).unwrap(), text);
-        }
-    }
-}
+mod tests;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Datelike, Days, NaiveTime, TimeDelta, TimeZone, Utc, Weekday};
+use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeDelta, TimeZone, Utc, Weekday};
 use chrono_tz::Tz;
 use serde::Deserialize;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use keepshare_control::{Failure, Outcome};
 
@@ -36,15 +36,27 @@ impl Weekly {
     pub fn next(self, zone: Tz, now: DateTime<Utc>) -> DateTime<Utc> {
         let today = now.with_timezone(&zone).date_naive();
         let days = (0..=8).filter_map(|n| today.checked_add_days(Days::new(n)));
-        let mut times = days
-            .filter(|date| self.day.is_none_or(|day| date.weekday() == day))
-            .filter_map(|date| {
-                let local = date.and_time(self.time);
-                let at = |local| zone.from_local_datetime(&local).earliest();
-                at(local).or_else(|| at(local + TimeDelta::hours(1)))
-            })
-            .map(|local| local.with_timezone(&Utc));
+        let mut times = days.filter_map(|date| self.on(zone, date));
         times.find(|at| *at > now).unwrap_or(now + TimeDelta::days(1))
+    }
+
+    /// Returns when it was last, not after `now`.
+    pub fn last(self, zone: Tz, now: DateTime<Utc>) -> DateTime<Utc> {
+        let today = now.with_timezone(&zone).date_naive();
+        let days = (0..=8).filter_map(|n| today.checked_sub_days(Days::new(n)));
+        let mut times = days.filter_map(|date| self.on(zone, date));
+        times.find(|at| *at <= now).unwrap_or(now - TimeDelta::days(1))
+    }
+
+    /// Returns when it is on a day, if it is then.
+    fn on(self, zone: Tz, date: NaiveDate) -> Option<DateTime<Utc>> {
+        if self.day.is_some_and(|day| date.weekday() != day) {
+            return None;
+        }
+        let local = date.and_time(self.time);
+        let at = |local| zone.from_local_datetime(&local).earliest();
+        let local = at(local).or_else(|| at(local + TimeDelta::hours(1)))?;
+        Some(local.with_timezone(&Utc))
     }
 }
 
@@ -111,17 +123,24 @@ pub struct AlarmClock {
     zone: Tz,
     next: DateTime<Utc>,
     looked: DateTime<Utc>,
+    /// It is known whether the last time passed before it was there.
+    has_looked_back: bool,
 }
 
 impl AlarmClock {
     /// Returns one that rings for the first time after `now`.
     pub fn new(at: Weekly, zone: Tz, now: DateTime<Utc>) -> Self {
-        Self { at, zone, next: at.next(zone, now), looked: now }
+        Self { at, zone, next: at.next(zone, now), looked: now, has_looked_back: false }
     }
 
     /// Returns how long it is until it rings, should nobody set the clock.
     pub fn left(&self, now: DateTime<Utc>) -> std::time::Duration {
         (self.next - now).to_std().unwrap_or_default()
+    }
+
+    /// Tells whether it is time to look if the last time was missed, after so much time that it is there; once.
+    fn looks_back(&mut self, up: Duration) -> bool {
+        !std::mem::replace(&mut self.has_looked_back, up >= MAKE_UP_AFTER) && self.has_looked_back
     }
 
     /// Tells whether it rings; once each time.
@@ -140,13 +159,19 @@ impl AlarmClock {
 /// How often it is looked whether it is time: the clock may be set.
 const CLOCK_LOOK: Duration = Duration::from_secs(30);
 
-/// Calls `ring` at such times, until it is told to stop.
+/// How long a station runs before it makes up for what it missed: who starts it has other things to wait for.
+const MAKE_UP_AFTER: Duration = Duration::from_secs(600);
+
+/// Calls `ring` at such times, until it is told to stop; and once, some minutes after the start, where `missed` says then that the last
+/// time passed without it. A station that runs in office hours only would never do what is for the night.
 pub(crate) async fn ring_at(
     at: Weekly,
     zone: Tz,
     mut stopping: watch::Receiver<bool>,
+    missed: impl Fn(DateTime<Utc>) -> bool,
     mut ring: impl FnMut(),
 ) {
+    let began = Instant::now();
     let mut alarm_clock = AlarmClock::new(at, zone, Utc::now());
     loop {
         let left = alarm_clock.left(Utc::now());
@@ -154,7 +179,9 @@ pub(crate) async fn ring_at(
             () = tokio::time::sleep(left.min(CLOCK_LOOK)) => {}
             _ = stopping.wait_for(|stopping| *stopping) => return,
         }
-        if alarm_clock.rings(Utc::now()) {
+        let now = Utc::now();
+        let looks_back = alarm_clock.looks_back(began.elapsed());
+        if alarm_clock.rings(now) || looks_back && missed(now) {
             ring();
         }
     }
@@ -181,6 +208,29 @@ mod tests {
         // The clock skips the hour from two to three, and repeats it in autumn.
         assert_eq!(next("02:30", "2026-03-28T12:00:00Z"), "2026-03-29T01:30:00+00:00");
         assert_eq!(next("02:30", "2026-10-24T12:00:00Z"), "2026-10-25T00:30:00+00:00");
+    }
+
+    #[test]
+    fn the_last_time_is_before_the_next_one() {
+        let zone: Tz = "Europe/Berlin".parse().unwrap();
+        let last = |at: &str, now: &str| {
+            let now: DateTime<Utc> = now.parse().unwrap();
+            Weekly::parse(at).unwrap().last(zone, now).to_rfc3339()
+        };
+        assert_eq!(last("03:00", "2026-01-10T01:59:59Z"), "2026-01-09T02:00:00+00:00");
+        assert_eq!(last("03:00", "2026-01-10T02:00:00Z"), "2026-01-10T02:00:00+00:00");
+        assert_eq!(last("sun 23:30", "2026-01-10T12:00:00Z"), "2026-01-04T22:30:00+00:00");
+        assert_eq!(last("02:30", "2026-03-29T12:00:00Z"), "2026-03-29T01:30:00+00:00");
+    }
+
+    /// A station that is on from nine to five has no night. It does by day what that was to do, when people have logged in.
+    #[test]
+    fn what_was_missed_is_made_up_for_once_and_not_at_once() {
+        let time = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        let at = Weekly::parse("01:00").unwrap();
+        let mut clock = AlarmClock::new(at, Tz::UTC, time("2026-01-10T08:00:00Z"));
+        let up = [Duration::ZERO, MAKE_UP_AFTER / 2, MAKE_UP_AFTER, MAKE_UP_AFTER * 2];
+        assert_eq!(up.map(|up| clock.looks_back(up)), [false, false, true, false]);
     }
 
     /// A machine without a battery starts in some year and is told the time by the network.

@@ -25,7 +25,7 @@ pub(crate) mod values;
 pub(crate) mod voids;
 
 /// The version of the tables; an index of another one is built anew.
-pub(crate) const FORMAT: u32 = 5;
+pub(crate) const FORMAT: u32 = 6;
 
 type Bytes = &'static [u8];
 

@@ -38,4 +38,4 @@ pub use state::{
     Aside, BodyChanges, BodyRef, CommitInfo, Ended, Entry, FileState, HistoryEntry, PointInfo,
     RestoreInfo, Touched,
 };
-pub use store::{ASIDE_MICROS, OpenReport, POINTS_MAX, Store, StoreOptions};
+pub use store::{ASIDE_MICROS, OpenReport, POINTS_MAX, Store, StoreOptions, among_last};

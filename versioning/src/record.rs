@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use keepshare_base::{
     CommitId, ContentHash, Epoch, Event, FileId, Kind, Made, Meta, Name, OriginId, Point, Position,
-    RestoreRow, RunningHash, Seq, Stamp,
+    RestoreRow, RunningHash, Schedule, Seq, Stamp,
 };
 
 use crate::pack::PackLoc;
@@ -205,6 +205,14 @@ pub(crate) struct PointValue {
 }
 
 impl PointValue {
+    /// Returns the row that says this of the point at a commit.
+    pub(crate) fn row(self, at: CommitId, schedule: Option<Schedule>) -> Row {
+        match schedule {
+            Some(schedule) => Row::ScheduledPoint { at, value: self, schedule },
+            None => Row::KeptPoint { at, value: self },
+        }
+    }
+
     /// Returns one that nothing is said of yet.
     pub(crate) fn new(point: Point, position: Position) -> Self {
         Self { point, position, ends: u64::MAX, held: 0, kept_here: false }
@@ -310,6 +318,8 @@ pub(crate) enum Row {
     KeptPoint { at: CommitId, value: PointValue },
     /// A point is no more.
     PointGone { at: CommitId },
+    /// As [`Self::KeptPoint`], of one that is made every so often.
+    ScheduledPoint { at: CommitId, value: PointValue, schedule: Schedule },
 }
 
 impl Row {
@@ -454,6 +464,7 @@ mod tests {
         };
         let point = Point { name: "release-7".into(), kind: PointKind::App };
         let kept = PointValue::new(point.clone(), position);
+        let later = PointValue { ends: 86_400_000_000, ..kept.clone() };
         let restore = RestoreRow {
             request: RequestId([2; 32]),
             version: VersionId(position),
@@ -485,11 +496,16 @@ mod tests {
             Row::File { at, file, value: value(aside(Body::Mapped(body))) },
             Row::KeptPoint { at, value: PointValue { ends: 5, held: u64::MAX, ..kept } },
             Row::PointGone { at },
+            Row::ScheduledPoint {
+                at,
+                value: later,
+                schedule: Schedule { every_micros: 3_600_000_000, keep: 24 },
+            },
         ]
     }
 
     /// How many rows at the end format 3 did not have, format 2 not, and format 1 not.
-    const NEWER_THAN: [usize; 3] = [5, 6, 7];
+    const NEWER_THAN: [usize; 3] = [6, 7, 8];
 
     fn aside(was: Body) -> Body {
         Body::Aside { since_micros: 700, was: Box::new(was) }
@@ -501,7 +517,7 @@ mod tests {
         let body = encode(&rows());
         assert_eq!(decode(&body), Ok(rows()));
         let hash = ContentHash::of(&body).to_string();
-        assert_eq!((body.len(), &hash[..16]), (894, "f5442db844995737"));
+        assert_eq!((body.len(), &hash[..16]), (925, "b72f82132aed1c20"));
     }
 
     /// Logs of format 1 are read for ever: their versions are called as their commits say.

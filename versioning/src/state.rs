@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use keepshare_base::{
-    CommitId, ContentHash, Event, FileId, Kind, Meta, Name, Point, Position, RestoreRow, Stamp,
-    VersionId,
+    CommitId, ContentHash, Event, FileId, Kind, Meta, Name, Point, Position, RestoreRow, Schedule,
+    Stamp, VersionId,
 };
 
 use crate::record::Body;
@@ -187,6 +187,8 @@ pub struct PointInfo {
     pub held: u64,
     /// This station keeps it, whatever its master says.
     pub kept_here: bool,
+    /// Of those that are made every so often: how often, and how many of the last ones stay also after their time.
+    pub schedule: Option<Schedule>,
 }
 
 impl PointInfo {

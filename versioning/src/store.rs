@@ -35,7 +35,7 @@ use crate::{
     record::{RECORD_BYTES_MAX, Row, encode, packed},
 };
 
-pub use points::POINTS_MAX;
+pub use points::{POINTS_MAX, among_last};
 
 use frames::Frames;
 use maintain::Housekeeping;

@@ -63,6 +63,8 @@ pub enum ProblemKind {
     NotOpened,
     /// An ordinary user runs the station.
     NotRoot,
+    /// Versions are not thinned until a person acts.
+    NotThinned,
     /// A station breaks the protocol.
     Protocol,
     /// A station refuses what it is sent.
@@ -150,6 +152,8 @@ pub enum SetProblem {
     MoreNotLive(u64),
     /// Windows clients cannot show these names.
     HiddenNames(String),
+    /// A run that was to thin versions removed none, for this reason, and none will until a person acts.
+    NotThinned(String),
 }
 
 impl SetProblem {
@@ -176,6 +180,7 @@ impl SetProblem {
             Self::StillOpen(_) => ProblemKind::StillOpen,
             Self::NotLive(_) | Self::MoreNotLive(_) => ProblemKind::NotLive,
             Self::HiddenNames(_) => ProblemKind::HiddenNames,
+            Self::NotThinned(_) => ProblemKind::NotThinned,
         }
     }
 
@@ -266,6 +271,7 @@ impl fmt::Display for SetProblem {
             ),
             Self::NotLive(what) => write!(f, "live tree: {what}"),
             Self::MoreNotLive(more) => write!(f, "live tree: {more} more"),
+            Self::NotThinned(why) => write!(f, "versions are not thinned: {why}"),
             Self::Link(_, what) | Self::StoreFailed(what) | Self::HiddenNames(what) => {
                 f.write_str(what)
             }

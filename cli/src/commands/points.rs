@@ -68,7 +68,7 @@ fn render_times(times: &[PointTimeInfo]) -> String {
     }
     let line = |time: &PointTimeInfo| {
         let PointTimeInfo { set, every, keep } = time;
-        format!("Set {set}: a point every {every}, {keep} are kept.\n")
+        format!("Set {set}: a point every {every}, the last {keep} are kept.\n")
     };
     times.iter().map(line).collect()
 }
@@ -122,12 +122,13 @@ fn render(station: &Client, points: &[PointInfo]) -> String {
     let times = Times::new(station_zone(station), moments);
     let mut table = Table::new(&["TIME", "SET", "POINT", "KIND", "ID", "STAYS"]);
     for point in points {
-        let until = match &point.until {
-            Some(until) => format!("until {}", times.text(until)),
-            None if point.kept_here || (point.held && point.held_until.is_none()) => {
+        let until = match (&point.until, point.one_of_last) {
+            (Some(until), None) => format!("until {}", times.text(until)),
+            (_, Some(keep)) => format!("as one of the last {keep}"),
+            (None, None) if point.kept_here || (point.held && point.held_until.is_none()) => {
                 "until it is released".to_owned()
             }
-            None => "until it is removed".to_owned(),
+            (None, None) => "until it is removed".to_owned(),
         };
         let held = match (point.kept_here, point.held, &point.held_until) {
             (true, _, _) => ", kept by this station".to_owned(),

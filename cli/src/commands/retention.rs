@@ -12,7 +12,7 @@ use keepshare_control::{
     },
     retention::{
         Applied, CanComeBack, Forecast, Plan, PlanPiece, PlannedVersion, RetentionInfo,
-        RetentionRun, Undone,
+        RetentionRun, Undone, UndoneRun,
     },
 };
 
@@ -55,7 +55,7 @@ pub(crate) fn retention(
         }
         cli::retention::Retention::Undo { set, all, yes } => {
             let undone = station.ask_one(&RetentionUndo { set, all, sure: yes })?;
-            screen.value(&undone, render_undone)
+            screen.value(&undone, |undone| render_undone(station, undone))
         }
         cli::retention::Retention::Explain { .. } => {
             unreachable!("explain has its place read first")
@@ -126,25 +126,36 @@ fn render_plan(station: &Client, plan: &Plan, versions: &[PlannedVersion]) -> St
             text += "There are more: --limit N lists them.\n";
         }
     }
-    if *remove == 0 {
-        return text;
-    }
-    if !by_itself {
-        text += "The station does not do this by itself: it waits for a hand.\n";
-    }
-    if let Some(id) = id {
-        let _ = writeln!(
-            text,
-            "\nWithin a day, to remove them:\n\n  keepshare retention apply {set} --plan {id}"
-        );
+    let apply = |id| format!("  keepshare retention apply {set} --plan {id}");
+    match (id, remove) {
+        (None, _) => {}
+        (Some(_), 0) if *by_itself => {}
+        (Some(id), 0) => {
+            let _ = writeln!(
+                text,
+                "\nWithin a day, to have the station remove by itself, from now on, what goes by this policy:\n\n{}",
+                apply(id)
+            );
+        }
+        (Some(id), _) => {
+            if !by_itself {
+                text += "The station does not do this by itself: it waits for a hand.\n";
+            }
+            let _ = writeln!(text, "\nWithin a day, to remove them:\n\n{}", apply(id));
+        }
     }
     text
 }
 
-fn render_undone(undone: &Undone) -> String {
-    let Undone { set, brought_back, bytes, gone } = undone;
+fn render_undone(station: &Client, undone: &Undone) -> String {
+    let Undone { set, brought_back, bytes, gone, runs } = undone;
     let back = counted(*brought_back, "version");
     let mut text = format!("Set {set}: {back} came back, {}\n", bytes_text(*bytes));
+    let times = Times::new(station_zone(station), runs.iter().map(|run| run.time.as_str()));
+    for UndoneRun { time, versions } in runs {
+        let versions = counted(*versions, "version");
+        let _ = writeln!(text, "  {versions} that the run of {} removed", times.text(time));
+    }
     if *gone > 0 {
         let gone = counted(*gone, "version");
         let _ = writeln!(
@@ -202,25 +213,14 @@ fn render(station: &Client, infos: &[RetentionInfo]) -> String {
         } else {
             text += "  nothing is removed by itself until a plan was applied by hand\n";
         }
-        if let Some(RetentionRun { time, removed, bytes_freed, refused, .. }) = &info.last_run {
-            let time = times.text(time);
-            match refused {
-                Some(why) => {
-                    let _ = writeln!(text, "  ! last run {time}: nothing removed: {}", safe(why));
-                    let _ = writeln!(
-                        text,
-                        "    keepshare retention plan {} shows what would go",
-                        info.set
-                    );
-                }
-                None => {
-                    let removed = counted(*removed, "version");
-                    let _ = writeln!(
-                        text,
-                        "  last run {time}: {removed} removed, {}",
-                        bytes_text(*bytes_freed)
-                    );
-                }
+        if let Some(run) = &info.last_run {
+            let time = times.text(&run.time);
+            let mark = if run.refused.is_some() || run.cut_short.is_some() { "! " } else { "" };
+            let _ = writeln!(text, "  {mark}last run {time}: {}", run_text(run));
+            if run.refused.is_some() {
+                let plan = || format!("keepshare retention plan {} shows what would go", info.set);
+                let help = run.help.clone().unwrap_or_else(plan);
+                let _ = writeln!(text, "    {}", safe(&help));
             }
         }
         for CanComeBack { versions, bytes, until } in &info.can_come_back {
@@ -237,6 +237,27 @@ fn render(station: &Client, infos: &[RetentionInfo]) -> String {
         }
     }
     text
+}
+
+/// Returns what came of a run, in a few words.
+pub(crate) fn run_text(run: &RetentionRun) -> String {
+    let RetentionRun { removed, bytes_freed, refused, cut_short, brought_back, .. } = run;
+    let count = counted(*removed, "version");
+    match (refused.as_ref().or(cut_short.as_ref()), removed, brought_back) {
+        (Some(why), 0, _) => format!("nothing removed: {}", safe(why)),
+        (_, _, back) if *back > 0 && back >= removed => {
+            format!("{count} removed, and brought back")
+        }
+        (_, _, back) if *back > 0 => format!("{count} removed, {back} of them brought back"),
+        (Some(why), ..) => {
+            format!(
+                "{count} removed, {} freed, then ended: {}",
+                bytes_text(*bytes_freed),
+                safe(why)
+            )
+        }
+        (None, ..) => format!("{count} removed, {} freed", bytes_text(*bytes_freed)),
+    }
 }
 
 fn no_answer() -> Failure {

@@ -16,13 +16,14 @@ use keepshare_control::{
     },
     client::Client,
     questions::Status,
-    retention::{RetentionRun, RetentionStatus},
+    retention::RetentionStatus,
     text::seconds_text,
 };
 use keepshare_versioning::when::machine_zone;
 
 use crate::{
-    cli, output::Screen, output::Table, output::bytes_text, output::safe, output::time_text,
+    cli, commands::retention::run_text, output::Screen, output::Table, output::bytes_text,
+    output::safe, output::time_text,
 };
 
 /// How often `--watch` looks again.
@@ -197,17 +198,15 @@ pub(crate) fn render_set(set: &SetStatus) -> String {
 /// Returns what was thinned last and is next, and when the disk would be full where that is soon.
 fn render_retention(RetentionStatus { last_run, next_run, forecast }: &RetentionStatus) -> String {
     let time = |time: &str| time_text(time, machine_zone());
-    let last = match last_run {
-        None => "not yet".to_owned(),
-        Some(RetentionRun { time: at, refused: Some(why), .. }) => {
-            format!("{}: nothing removed: {}", time(at), safe(why))
-        }
-        Some(RetentionRun { time: at, removed, bytes_freed, .. }) => {
-            let removed = counted(*removed, "version");
-            format!("{}: {removed} removed, {} freed", time(at), bytes_text(*bytes_freed))
-        }
-    };
-    let mut text = format!("  thinned {last}; next {}\n", time(next_run));
+    let last = last_run.as_ref().map_or_else(
+        || "not yet".to_owned(),
+        |run| format!("{}: {}", time(&run.time), run_text(run)),
+    );
+    let next = next_run.as_deref().map_or_else(
+        || "by itself once a plan is applied".to_owned(),
+        |next| format!("next {}", time(next)),
+    );
+    let mut text = format!("  thinned {last}; {next}\n");
     if let Some(days) = forecast.full_in_days.filter(|days| *days <= FULL_SOON_DAYS) {
         let free = forecast.free_bytes.map_or_else(|| "–".to_owned(), bytes_text);
         let days = counted(days, "day");
@@ -284,7 +283,7 @@ const PRIMARY: &str = "primary";
 #[cfg(test)]
 mod tests {
     use keepshare_base::health::{LinkHealth, MirrorProgress, SetHealth, SetProblem};
-    use keepshare_control::retention::Forecast;
+    use keepshare_control::retention::{Forecast, RetentionRun};
 
     use super::*;
 
@@ -343,17 +342,15 @@ mod tests {
     #[test]
     fn a_copy_tells_how_it_is_thinned_in_one_line() {
         let run = RetentionRun {
-            time: "2026-11-20T00:00:00.000000Z".to_owned(),
-            by_itself: true,
             kept: 7,
             removed: 1,
             bytes_freed: 3 << 20,
-            refused: None,
+            ..RetentionRun::begun("2026-11-20T00:00:00.000000Z".to_owned())
         };
         let told = |last_run: Option<RetentionRun>, full_in_days| {
             let forecast =
                 Forecast { free_bytes: Some(5 << 30), bytes_per_day: Some(1), full_in_days };
-            let next_run = "2026-11-21T00:00:00.000000Z".to_owned();
+            let next_run = Some("2026-11-21T00:00:00.000000Z".to_owned());
             let retention = Some(RetentionStatus { last_run, next_run, forecast });
             let set = SetStatus { retention, ..SetStatus::new("a", "replica", &SetHealth::InSync) };
             render_set(&set)
@@ -361,7 +358,16 @@ mod tests {
         let text = told(Some(run.clone()), Some(31));
         assert!(text.contains(": 1 version removed, 3.0 MiB freed; next 2026-"), "{text}");
         assert!(!text.contains("disk"), "{text}");
-        let refused = RetentionRun { refused: Some("no plan\nyet".to_owned()), ..run };
+        let ended = RetentionRun { cut_short: Some("it stops".to_owned()), ..run.clone() };
+        let text = told(Some(ended), None);
+        assert!(
+            text.contains(": 1 version removed, 3.0 MiB freed, then ended: it stops"),
+            "{text}"
+        );
+        let back = RetentionRun { brought_back: 1, ..run.clone() };
+        let text = told(Some(back), None);
+        assert!(text.contains(": 1 version removed, and brought back; next"), "{text}");
+        let refused = RetentionRun { removed: 0, refused: Some("no plan\nyet".to_owned()), ..run };
         let text = told(Some(refused), Some(30));
         assert!(
             text.contains(": nothing removed: no plan") && !text.contains("plan\nyet"),

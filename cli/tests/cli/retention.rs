@@ -57,6 +57,17 @@ fn versions_go_by_a_plan_and_by_nothing_else() -> Result<()> {
     ensure!(shown[0]["policy"]["last"] == "12" && shown[0]["is_set"] == false, "{shown}");
     let plan = json(&demo, &["retention", "plan", set])?;
     ensure!(plan["remove"] == 0, "nothing goes by the first policy: {plan}");
+    ensure!(plan["by_itself"] == false, "{plan}");
+    let text = String::from_utf8(demo.call(["retention", "plan", set])?.ok()?.out)?;
+    ensure!(text.contains("retention apply demo --plan"), "{text}");
+    let plan = json(&demo, &["retention", "plan", set])?;
+    let id = plan["plan"].as_str().context("a plan of nothing has an id")?.to_owned();
+    let applied = json(&demo, &["retention", "apply", set, "--plan", &id])?;
+    ensure!(applied["removed"] == 0 && applied["skipped"] == 0, "{applied}");
+    let shown = json(&demo, &["retention", "show", set])?;
+    ensure!(shown[0]["is_applied"] == true && shown[0]["next_run"].is_string(), "{shown}");
+    let plan = json(&demo, &["retention", "plan", set])?;
+    ensure!(plan["by_itself"] == true, "{plan}");
     let told = Value::from(demo.versions(Path::new(FILE))?);
     ensure!(told[0]["kept_because"][0] == "newest" && told[0]["kept_until"].is_null(), "{told}");
     ensure!(told[5]["kept_because"][0] == "min_age", "{told}");
@@ -98,6 +109,14 @@ fn versions_go_by_a_plan_and_by_nothing_else() -> Result<()> {
     let explained = String::from_utf8(explained.out)?;
     ensure!(explained.contains("goes: steps") && explained.contains("newest"), "{explained}");
 
+    for folder in ["plans", ""] {
+        let asked = format!("{set}:{folder}");
+        let (refused, text) = code(&demo, &["retention", "explain", &asked])?;
+        ensure!(refused == Some(2) && text.contains("is a folder"), "{refused:?}: {text}");
+        ensure!(text.contains("retention show"), "{text}");
+    }
+    let (refused, _) = code(&demo, &["retention", "explain", "demo:plans/none"])?;
+    ensure!(refused == Some(3), "{refused:?}");
     let (refused, _) = code(&demo, &["retention", "apply", set, "--plan", "0"])?;
     ensure!(refused == Some(4), "{refused:?}");
     fs::write(&file, "save 7")?;
@@ -164,8 +183,8 @@ fn what_was_removed_comes_back() -> Result<()> {
     ensure!(text.contains("3 versions") && text.contains("--yes"), "{text}");
     ensure!(saved(&demo, 2)?.len() == 2, "nothing is brought back by a question");
     let undone = json(&demo, &["retention", "undo", SET, "--yes"])?;
-    let said = serde_json::json!({ "set": SET, "brought_back": 3, "bytes": 18, "gone": 0 });
-    ensure!(undone == said, "{undone}");
+    ensure!(undone["brought_back"] == 3 && undone["bytes"] == 18, "{undone}");
+    ensure!(undone["gone"] == 0 && undone["runs"][0]["versions"] == 3, "{undone}");
     ensure!(saved(&demo, 5)? == ids, "not under the same ids");
     for (id, save) in ids.iter().zip((1..=5).rev()) {
         let shown = demo.call(["show", &format!("{SET}:{FILE}@{id}")])?.ok()?;
@@ -174,7 +193,34 @@ fn what_was_removed_comes_back() -> Result<()> {
     let shown = json(&demo, &["retention", "show", SET])?;
     ensure!(shown[0]["can_come_back"].is_null(), "{shown}");
     ensure!(shown[0]["is_applied"] == false, "a hand has to apply again: {shown}");
+    let run = &shown[0]["last_run"];
+    ensure!(run["removed"] == 3 && run["brought_back"] == 3, "{shown}");
+    let status = demo.call(["status"])?.ok()?;
+    let status = String::from_utf8(status.out)?;
+    ensure!(status.contains("3 versions removed, and brought back; by itself once"), "{status}");
     let (refused, _) = code(&demo, &["retention", "undo", SET, "--all", "--yes"])?;
     ensure!(refused == Some(4), "once: {refused:?}");
+
+    // Of two runs, the last one first; each is told by when it was.
+    for (last, removed) in [("last=3", 1), ("last=1", 2)] {
+        json(&demo, &["retention", "set", SET, last, "--yes"])?;
+        let plan = json(&demo, &["retention", "plan", SET])?;
+        let id = plan["plan"].as_str().context("a plan has an id")?.to_owned();
+        let applied = json(&demo, &["retention", "apply", SET, "--plan", &id])?;
+        ensure!(applied["removed"] == removed, "{applied}");
+    }
+    let mut times = Vec::new();
+    for count in [2, 1] {
+        let (_, text) = code(&demo, &["retention", "undo", SET])?;
+        let undone = json(&demo, &["retention", "undo", SET, "--yes"])?;
+        ensure!(undone["brought_back"] == count, "{undone}");
+        let [run] = &undone["runs"].as_array().context("runs")?[..] else {
+            anyhow::bail!("of one run: {undone}");
+        };
+        let time = run["time"].as_str().context("a time")?.to_owned();
+        ensure!(text.contains(&time[..time.len() - 10]), "{text}: {time}");
+        times.push(time);
+    }
+    ensure!(times[0] > times[1], "{times:?}");
     demo.interrupt()
 }

@@ -160,6 +160,22 @@ fn a_user_asks_from_a_desk_without_a_station() -> Result<()> {
     let closed = desk.types("", &["diff", "demo:closed/plan.txt@latest", "demo:a.txt"])?;
     ensure!(closed.code == Some(3), "{closed:?}");
     // What is an admin's is refused, and another set does not exist.
+    for command in [
+        &["status"][..],
+        &["set", "list"],
+        &["retention", "show"],
+        &["retention", "explain", "demo:a.txt"],
+        &["retention", "undo", "demo", "--yes"],
+        &["point", "create", "demo", "mine"],
+        &["point", "every", "demo"],
+        &["user", "list"],
+    ] {
+        for who in [&[][..], &["--as", &desk.who]] {
+            let refused = desk.types("", &[command, who].concat())?;
+            ensure!(refused.code == Some(4), "{command:?} {who:?}: {refused:?}");
+            ensure!(refused.failure()?.0.contains("admin"), "{refused:?}");
+        }
+    }
     ensure!(desk.types("", &["versions", "other:a.txt"])?.code == Some(3));
 
     let sessions = desk.types("", &["session", "list"])?.ok()?.json()?;
@@ -332,6 +348,62 @@ fn users_come_and_go_and_outlive_a_restart() -> Result<()> {
     for file in ["audit.log", "auth.redb", "demo-password"] {
         ensure!(mode(&state.join("replica").join(file))? == 0o600, "{file}");
     }
+    stage.demo.interrupt()
+}
+
+/// Who had versions removed, or a point ended, is asked for when they are missed.
+#[test]
+fn what_is_said_of_retention_and_points_is_in_the_audit_log() -> Result<()> {
+    let stage = Stage::new("audit")?;
+    let state = PathBuf::from(stage.told("state")?);
+    let admin = |args: &[&str]| stage.types("", args);
+    wait_for(SOON, "a first version", || {
+        Ok((admin(&["versions", "demo:a.txt"])?.code == Some(0)).then_some(()))
+    })?;
+    admin(&["retention", "set", "demo", "last=20"])?.ok()?;
+    ensure!(admin(&["retention", "set", "demo", "last=2"])?.code == Some(4));
+    let plan = admin(&["retention", "plan", "demo", "--json"])?.ok()?.json()?;
+    let plan = plan["plan"].as_str().context("a plan")?;
+    admin(&["retention", "apply", "demo", "--plan", plan])?.ok()?;
+    ensure!(admin(&["retention", "apply", "demo", "--plan", "0"])?.code == Some(4));
+    ensure!(admin(&["retention", "undo", "demo", "--yes"])?.code == Some(4));
+    admin(&["point", "create", "demo", "mine", "--hold=3d"])?.ok()?;
+    ensure!(admin(&["point", "create", "demo", "mine"])?.code == Some(4));
+    admin(&["point", "hold", "demo", "mine", "--here"])?.ok()?;
+    admin(&["point", "release", "demo", "mine", "--here"])?.ok()?;
+    admin(&["point", "remove", "demo", "mine", "--here", "--yes"])?.ok()?;
+    admin(&["point", "every", "demo", "1h", "--keep", "24"])?.ok()?;
+
+    let log = fs::read_to_string(state.join("replica/audit.log"))?;
+    let lines: Vec<Value> = log.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let has = |event: &str, ok: bool, asked: &str, result: &str| {
+        let is_it = |line: &&Value| {
+            let part = |key: &str, text: &str| {
+                line[key].as_str().is_some_and(|said| said.contains(text)) || text.is_empty()
+            };
+            line["event"] == event
+                && line["ok"] == ok
+                && line["set"] == "demo"
+                && line["address"] == "local"
+                && line["user"].is_string()
+                && part("asked", asked)
+                && part(if ok { "result" } else { "reason" }, result)
+        };
+        let count = lines.iter().filter(is_it).count();
+        ensure!(count == 1, "{count} of {event} {ok} {asked} {result}: {log}");
+        Ok(())
+    };
+    has("retention-set", true, "last=20", "last=20")?;
+    has("retention-set", false, "last=2", "would keep less")?;
+    has("retention-apply", true, plan, "0 removed")?;
+    has("retention-apply", false, "--plan 0", "no plan")?;
+    has("retention-undo", false, "", "can come back")?;
+    has("point-create", true, "mine --hold=3d", "v1.1.")?;
+    has("point-create", false, "mine", "already")?;
+    has("point-hold", true, "mine --here", "v1.1.")?;
+    has("point-release", true, "mine --here", "v1.1.")?;
+    has("point-remove", true, "mine --here", "v1.1.")?;
+    has("point-every", true, "1h --keep 24", "")?;
     stage.demo.interrupt()
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use keepshare_base::{Epoch, Point, PointRow, Position, RunningHash, Seq};
+use keepshare_base::{Epoch, Point, PointRow, Position, RunningHash, Schedule, Seq};
 use keepshare_host::{accounts::MachineAccounts, shared::SharedDb};
 use tokio::sync::watch;
 
@@ -190,7 +190,20 @@ impl SourceHandle {
 
     /// Makes a point of the whole set, for so many microseconds or until it is removed. What was saved before is in it.
     pub fn point(&self, point: Point, lasts_micros: Option<u64>) -> Result<PointMade, SourceError> {
-        self.shared.ask(|reply| Request::Point(point, lasts_micros, reply))
+        self.make_point(PointRow::Made { point, lasts_micros })
+    }
+
+    /// Makes one of the points that are made every so often.
+    pub fn scheduled_point(
+        &self,
+        point: Point,
+        schedule: Schedule,
+    ) -> Result<PointMade, SourceError> {
+        self.make_point(PointRow::Scheduled { point, schedule })
+    }
+
+    fn make_point(&self, row: PointRow) -> Result<PointMade, SourceError> {
+        self.shared.ask(|reply| Request::Point(row, reply))
     }
 
     /// Journals for how long a point is to stay that was made before.

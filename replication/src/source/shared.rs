@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use keepshare_base::{Epoch, FileId, Point, PointRow, Position, RequestId, Seq};
+use keepshare_base::{Epoch, FileId, PointRow, Position, RequestId, Seq};
 use keepshare_decide::At;
 use keepshare_host::shared::SharedDb;
 use tokio::sync::watch;
@@ -98,7 +98,7 @@ pub(crate) enum Request {
     /// Answer when all that was noticed until now is examined.
     Settled(Reply<()>),
     /// Make a point, for so many microseconds, when all that was done until now is examined.
-    Point(Point, Option<u64>, Reply<PointMade>),
+    Point(PointRow, Reply<PointMade>),
     /// Journal what is said of a point.
     OfPoint(PointRow, Reply<Position>),
     /// The files that are open were looked at for this question and all before it.

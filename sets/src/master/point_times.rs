@@ -12,7 +12,7 @@ use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use keepshare_base::{Point, PointKind, chain};
+use keepshare_base::{Point, PointKind, PointRow, Schedule, chain};
 use keepshare_control::{Failure, Outcome};
 use keepshare_host::files;
 use keepshare_replication::source::SourceError;
@@ -62,10 +62,13 @@ pub struct PointTime {
 }
 
 impl PointTime {
+    /// Returns the number of the time that it is: it begins where the zone's clock shows a multiple of what is between two. Of how far the
+    /// zone is off only that matters which is no multiple of it itself, so that an hour which the clock repeats is another hour.
     fn number(&self, zone: Tz, now: DateTime<Utc>) -> i64 {
+        let every = i64::try_from(self.every.micros()).unwrap_or(i64::MAX).max(1);
         let offset = zone.offset_from_utc_datetime(&now.naive_utc()).fix().local_minus_utc();
-        let local = now.timestamp_micros().saturating_add(i64::from(offset) * 1_000_000);
-        local.div_euclid(i64::try_from(self.every.micros()).unwrap_or(i64::MAX).max(1))
+        let offset = (i64::from(offset) * 1_000_000).rem_euclid(every);
+        now.timestamp_micros().saturating_add(offset).div_euclid(every)
     }
 
     /// Returns what the one of this time is called: as a folder's name on every system.
@@ -73,9 +76,8 @@ impl PointTime {
         format!("every-{}-{}", self.every, now.with_timezone(&zone).format("%Y-%m-%d_%H.%M%z"))
     }
 
-    /// Returns for how long one stays.
-    fn lasts_micros(&self) -> u64 {
-        self.every.micros().saturating_mul(u64::from(self.keep))
+    fn schedule(&self) -> Schedule {
+        Schedule { every_micros: self.every.micros(), keep: self.keep }
     }
 }
 
@@ -159,7 +161,8 @@ impl Master {
         self.times.times()
     }
 
-    /// Has a point made so often from now on, and so many of them kept; none any more where that is 0.
+    /// Has a point made so often from now on, and so many of them kept; none any more where that is 0. Where it is less than before,
+    /// those that are there stay for their time alone. Blocks.
     pub fn set_point_time(&self, every: Span, keep: u32) -> Outcome<()> {
         let least: Span = EVERY_MIN.parse().expect("it is a span");
         if every < least {
@@ -172,6 +175,8 @@ impl Master {
             return Err(Failure::usage(format!("that would keep {kept} points"))
                 .hint(format!("keep {KEPT_MAX} at most, of all times together")));
         }
+        let known = self.point_times()?.into_iter().find(|time| time.every == every);
+        let is_less = known.is_some_and(|known| keep < known.keep);
         self.times.change(|times| {
             let now = Utc::now();
             let known = times.iter().position(|time| time.every == every);
@@ -186,7 +191,18 @@ impl Master {
                     times.sort_by_key(|time| time.every);
                 }
             }
-        })
+        })?;
+        if is_less {
+            // Those that are there would wait for so many others as were said then.
+            let row = PointRow::Unscheduled { every_micros: every.micros() };
+            self.source.of_point(row).with_context(|| {
+                format!(
+                    "of set {} as many stay as were said before, though fewer are made",
+                    self.name
+                )
+            })?;
+        }
+        Ok(())
     }
 
     /// Makes the points whose time has come. One that cannot be made is tried again until the next is due. Blocks.
@@ -195,7 +211,7 @@ impl Master {
         for (time, number) in self.times.due(now) {
             let point = Point { name: time.name(self.times.zone, now), kind: PointKind::Crash };
             let set = &self.name;
-            match self.source.point(point, Some(time.lasts_micros())) {
+            match self.source.scheduled_point(point, time.schedule()) {
                 // After a start it takes until the folder was gone through.
                 Err(SourceError::NotLooked) => {}
                 Err(error) => {
@@ -236,6 +252,28 @@ mod tests {
         text.parse().unwrap()
     }
 
+    /// The night in October has an hour more, and whoever is asked for one an hour makes one more in it.
+    #[test]
+    fn an_hour_that_the_clock_repeats_has_a_point_of_its_own() {
+        let berlin: Tz = "Europe/Berlin".parse().unwrap();
+        let india: Tz = "Asia/Kolkata".parse().unwrap();
+        let count = |every: &str, zone: Tz, from: &str, hours: i64| {
+            let time = PointTime { every: every.parse().unwrap(), keep: 1, last: 0 };
+            let minutes = (0..hours * 60).map(|n| at(from) + chrono::TimeDelta::minutes(n));
+            let mut numbers: Vec<i64> = minutes.map(|now| time.number(zone, now)).collect();
+            numbers.dedup();
+            numbers.len()
+        };
+        // From midnight to midnight of the zone.
+        for (every, autumn, spring) in
+            [("1h", 25, 23), ("30m", 50, 46), ("12h", 2, 2), ("1d", 1, 1)]
+        {
+            assert_eq!(count(every, berlin, "2026-10-24T22:00:00Z", 25), autumn, "{every}");
+            assert_eq!(count(every, berlin, "2026-03-28T23:00:00Z", 23), spring, "{every}");
+        }
+        assert_eq!(count("1h", india, "2026-10-24T18:30:00Z", 24), 24, "a zone between the hours");
+    }
+
     #[test]
     fn a_time_has_one_point() {
         let dir = tempfile::tempdir().unwrap();
@@ -243,7 +281,7 @@ mod tests {
         let open = || PointTimes::open(dir.path().join("points.toml"), zone);
         let times = open();
         let daily = PointTime { every: Span::days(1), keep: 30, last: 0 };
-        assert_eq!(daily.lasts_micros(), 30 * 86_400_000_000);
+        assert_eq!(daily.schedule().lasts_micros(), 30 * 86_400_000_000);
         // A day ends at midnight of the zone.
         let (before, after) = (at("2026-11-30T22:59:59Z"), at("2026-11-30T23:00:00Z"));
         assert_eq!(daily.number(zone, before) + 1, daily.number(zone, after));

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
 use keepshare_base::Stamp;
@@ -20,13 +20,22 @@ const MEASURE_EVERY: Duration = Duration::from_secs(60 * 60);
 impl Replica {
     /// Returns how it is thinned.
     pub(super) fn retention_status(&self) -> Option<RetentionStatus> {
-        // One that cannot be read is why nothing is removed.
-        let last_run = self.retention.standing().map_or_else(
-            |failure| Some(RetentionRun::refused(clock::now().to_string(), failure.one_line())),
-            |standing| standing.last_run,
-        );
-        let next_run = Stamp::from(self.thin_at.next(self.zone, Utc::now())).to_string();
-        Some(RetentionStatus { last_run, next_run, forecast: self.retention.usage().forecast() })
+        let (last_run, is_applied) = match self.retention.standing() {
+            Ok(standing) => (standing.last_run, standing.is_applied),
+            // One that cannot be read is why nothing is removed.
+            Err(failure) => {
+                let run = RetentionRun::refused(clock::now().to_string(), failure.one_line());
+                (Some(run), false)
+            }
+        };
+        let next = || Stamp::from(self.thin_at.next(self.zone, Utc::now())).to_string();
+        let (next_run, forecast) = (is_applied.then(next), self.retention.usage().forecast());
+        Some(RetentionStatus { last_run, next_run, forecast })
+    }
+
+    /// Tells whether the last time at which it was to be thinned passed without.
+    pub(super) fn missed_thinning(&self, now: DateTime<Utc>) -> bool {
+        self.retention.is_due_since(self.thin_at.last(self.zone, now))
     }
 
     /// Looks how much of its disk it takes, but not during a mirror: what the first one brings is no growth. Tells whether it did. Blocks.

@@ -1,6 +1,6 @@
 //! What a policy says of the versions that a path shows.
 
-use keepshare_base::{CommitId, SetPath};
+use keepshare_base::{CommitId, Kind, SetName, SetPath};
 use keepshare_control::{Failure, Outcome};
 use keepshare_versioning::{
     Reader, View,
@@ -15,16 +15,40 @@ pub fn explain(
     reader: &Reader,
     store: &SetStore,
     policy: &Policy,
-    path: &SetPath,
+    (set, path): (&SetName, &SetPath),
 ) -> Outcome<Vec<Shown>> {
     let now = now(store)?;
     let view = reader.view().map_err(read_failure)?;
     let nothing = || Failure::not_found(format!("nothing is or was called {path}"));
-    let (parent, name) = path.split_last().ok_or_else(nothing)?;
+    let Some((parent, name)) = path.split_last() else { return Err(no_file(set, path, Kind::Dir)) };
     let folders = view.folders_at(&parent).map_err(read_failure)?;
     let folder = folders.first().ok_or_else(nothing)?;
     let shown = history(&view, policy, now, *folder, name).map_err(read_failure)?;
-    if shown.is_empty() { Err(nothing()) } else { Ok(shown) }
+    if !shown.is_empty() {
+        return Ok(shown);
+    }
+    let newest = view.history(*folder, name, 1).map_err(read_failure)?.into_iter().next();
+    Err(newest.map_or_else(nothing, |newest| no_file(set, path, newest.state.meta.kind)))
+}
+
+/// Says why there is nothing to explain of what has no versions that could go.
+fn no_file(set: &SetName, path: &SetPath, kind: Kind) -> Failure {
+    let policy = format!("keepshare retention show {set} shows the policy");
+    match kind {
+        Kind::Dir => {
+            let inside = path.names().iter().map(|name| format!("{name}/")).collect::<String>();
+            let what =
+                if inside.is_empty() { format!("all of set {set}") } else { path.to_string() };
+            Failure::usage(format!(
+                "{what} is a folder: its own times stay, and each file in it is judged by itself"
+            ))
+            .hint(format!(
+                "keepshare retention explain {set}:{inside}FILE says it of one; {policy}"
+            ))
+        }
+        Kind::File => Failure::not_found(format!("no version of {path} is left")).hint(policy),
+        _ => Failure::usage(format!("{path} is no file: what it was stays")).hint(policy),
+    }
 }
 
 /// Returns a path by which a candidate is found.

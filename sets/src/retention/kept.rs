@@ -1,6 +1,6 @@
 //! What keeps the versions of one name, and until when at least.
 
-use std::{collections::HashMap, sync::mpsc, time::Duration};
+use std::collections::HashMap;
 
 use keepshare_base::{SetPath, Stamp};
 use keepshare_versioning::{
@@ -11,14 +11,11 @@ use keepshare_versioning::{
 
 use crate::{
     asking::{AllKept, Kept},
-    writer::arrival,
+    writer::now_soon,
 };
 
 /// A second, in microseconds.
 const SECOND: i64 = 1_000_000;
-
-/// How long it is waited for the running time: whoever asks for versions waits for no disk that is written to.
-const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Returns what keeps each version of a path by the history of its name alone; `None` where it has more than so many, or it cannot be
 /// told just now.
@@ -59,16 +56,4 @@ fn read(
         ((shown.entry.state.file, shown.entry.state.commit), Kept { because, until })
     });
     Ok(Some(kept.collect::<HashMap<_, _>>()))
-}
-
-/// Returns what time it is for the set, where its writer says it soon.
-fn now_soon(store: &SetStore) -> Option<Now> {
-    let now = arrival();
-    let (answer, answered) = mpsc::sync_channel(1);
-    store.with_store(move |store| {
-        // Whoever asked may have gone on.
-        let _ = answer.send(store.running_micros(&now));
-    });
-    let running_micros = answered.recv_timeout(PATIENCE).ok()?;
-    Some(Now { running_micros, clock: now.clock })
 }

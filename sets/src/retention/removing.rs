@@ -27,16 +27,33 @@ const REMOVED_AT_ONCE: usize = 500;
 const SINCE_LASTS: Duration = Duration::from_secs(900);
 
 impl Retention {
-    /// Goes through the set and removes what goes and may, so much at most.
+    /// Goes through the set and removes what goes and may, so much at most. Returns what came of it, also where it ends before that is done.
     pub(super) fn remove(
         &self,
         store: &SetStore,
-        (policy, now): (&Policy, Now),
+        by: (&Policy, Now),
         at_most: u64,
         may_go: impl Fn(&Candidate) -> bool,
-    ) -> Outcome<RetentionRun> {
-        let time = clock::now().to_string();
-        let (mut removed, mut bytes_freed) = (0, 0);
+    ) -> (RetentionRun, Outcome<()>) {
+        let mut run = RetentionRun::begun(clock::now().to_string());
+        let done = self.remove_some(store, by, (at_most, may_go), &mut run);
+        let RetentionRun { kept, removed, bytes_freed, .. } = run;
+        match &done {
+            Ok(()) => {
+                tracing::info!(set = %self.set, kept, removed, bytes_freed, "versions were thinned");
+            }
+            Err(failure) => run.cut_short = Some(failure.one_line()),
+        }
+        (run, done)
+    }
+
+    fn remove_some(
+        &self,
+        store: &SetStore,
+        (policy, now): (&Policy, Now),
+        (at_most, may_go): (u64, impl Fn(&Candidate) -> bool),
+        run: &mut RetentionRun,
+    ) -> Outcome<()> {
         // The day in which it can come back begins when it goes, however long the set was gone through before.
         let mut since = None::<(u64, Instant)>;
         let mut first = None;
@@ -44,7 +61,7 @@ impl Retention {
             let going: Vec<&Candidate> =
                 going.iter().filter(|candidate| may_go(candidate)).collect();
             for some in going.chunks(REMOVED_AT_ONCE) {
-                let left = usize::try_from(at_most - removed).unwrap_or(usize::MAX);
+                let left = usize::try_from(at_most - run.removed).unwrap_or(usize::MAX);
                 self.check_going_on(policy)?;
                 let some = self.still_going(store, (policy, now), &some[..some.len().min(left)])?;
                 let since = match since {
@@ -59,18 +76,17 @@ impl Retention {
                     })?;
                 }
                 let gone = set_aside(store, since, &some)?;
-                removed += gone.len() as u64;
-                bytes_freed += gone.iter().map(|gone| gone.size).sum::<u64>();
+                run.removed += gone.len() as u64;
+                run.bytes_freed += gone.iter().map(|gone| gone.size).sum::<u64>();
             }
             Ok(())
         });
         if let Some(first) = first {
-            self.write(|written| written.went(first, removed))?;
+            self.write(|written| written.went(first, run.removed))?;
         }
         let counts = done?;
-        let kept = counts.kept.saturating_add(counts.gone).saturating_sub(removed);
-        tracing::info!(set = %self.set, kept, removed, bytes_freed, "versions were thinned");
-        Ok(RetentionRun { time, by_itself: true, kept, removed, bytes_freed, refused: None })
+        run.kept = counts.kept.saturating_add(counts.gone).saturating_sub(run.removed);
+        Ok(())
     }
 
     /// Returns those of which the history that showed them as deleted still lets them go: somebody may have brought one back.

@@ -8,11 +8,11 @@ use std::{
 use keepshare_base::counted;
 use keepshare_control::{
     Failure, Outcome,
-    retention::{CanComeBack, Undone},
+    retention::{CanComeBack, Undone, UndoneRun},
 };
-use keepshare_versioning::{ASIDE_MICROS, Aside, set::SetStore};
+use keepshare_versioning::{ASIDE_MICROS, Aside, retention::Now, set::SetStore};
 
-use super::{Retention, lock};
+use super::{Retention, lock, written::Written};
 use crate::asking::read_failure;
 use crate::writer::{now, on_writer};
 
@@ -46,26 +46,31 @@ impl Retention {
                 "what a run removes can be brought back for a day, and for less where the disk is short",
             ));
         };
-        let began = lock(&self.written).clone()?.began(newest);
-        let from = if all { 0 } else { began };
+        let written = lock(&self.written).clone()?;
+        let from = if all { 0 } else { written.began(newest) };
+        let now = now(store)?;
         if !sure {
-            return Err(would_come_back(set.as_str(), all, &runs(store, from)?));
+            let runs = by_runs(now, &written, &runs(store, from)?);
+            return Err(would_come_back(set.as_str(), all, &runs));
         }
         // First, so that no night removes again what has come back.
         self.write(|written| {
             written.applied = None;
-            if let Some(run) = &mut written.last_run {
-                (run.removed, run.bytes_freed) = (0, 0);
-                run.refused = Some("what it removed was brought back".to_owned());
-            }
         })?;
         let mut back = Vec::new();
         let done = self.bring_back(store, from, &mut back);
         let (mut brought_back, mut bytes, mut gone) = (0_u64, 0_u64, 0);
+        let of_runs = by_runs(now, &written, &back);
         self.write(|written| {
+            let last_began = written.removals.last().map_or(u64::MAX, |last| last.since_micros);
             for (since, versions, size) in back {
                 written.came_back(since, versions);
                 (brought_back, bytes) = (brought_back + versions, bytes.saturating_add(size));
+                // One that came later removed nothing.
+                let last_run = written.last_run.as_mut().filter(|_| since >= last_began);
+                if let Some(run) = last_run.filter(|run| run.removed > 0) {
+                    run.brought_back = run.removed.min(run.brought_back + versions);
+                }
             }
             gone = written.gone_since(from);
             if done.is_ok() {
@@ -74,7 +79,8 @@ impl Retention {
         })?;
         done?;
         tracing::info!(%set, brought_back, bytes, gone, "removed versions were brought back");
-        Ok(Undone { set: set.to_string(), brought_back, bytes, gone })
+        let runs = of_runs.into_iter().map(|(run, _)| run).collect();
+        Ok(Undone { set: set.to_string(), brought_back, bytes, gone, runs })
     }
 
     /// Brings back all that is aside since then, and notes of which runs that was.
@@ -157,14 +163,38 @@ fn count(runs: &mut Vec<OfRun>, some: &[Aside]) {
     }
 }
 
-fn would_come_back(set: &str, all: bool, runs: &[OfRun]) -> Failure {
-    let versions = runs.iter().map(|(_, versions, _)| versions).sum();
-    let bytes = runs.iter().map(|(_, _, bytes)| bytes).fold(0_u64, |a, b| a.saturating_add(*b));
-    let what = if all { "" } else { ", what the last run removed" };
+/// Returns what is aside of each run, with its bytes: when that began to remove, by the clock as it is now. What went a while later is the
+/// same run's.
+fn by_runs(now: Now, written: &Written, some: &[OfRun]) -> Vec<(UndoneRun, u64)> {
+    let mut runs: Vec<(u64, UndoneRun, u64)> = Vec::new();
+    for (since, versions, bytes) in some {
+        let began = written.began(*since);
+        match runs.last_mut() {
+            Some((last, run, sum)) if *last == began => {
+                run.versions += versions;
+                *sum = sum.saturating_add(*bytes);
+            }
+            _ => {
+                let ago = now.running_micros.saturating_sub(began);
+                let time = now.clock.plus_micros(-i64::try_from(ago).unwrap_or(0));
+                let run = UndoneRun { time: time.to_string(), versions: *versions };
+                runs.push((began, run, *bytes));
+            }
+        }
+    }
+    runs.into_iter().map(|(_, run, bytes)| (run, bytes)).collect()
+}
+
+fn would_come_back(set: &str, all: bool, runs: &[(UndoneRun, u64)]) -> Failure {
+    let versions = runs.iter().map(|(run, _)| run.versions).sum();
+    let bytes = runs.iter().map(|(_, bytes)| bytes).fold(0_u64, |a, b| a.saturating_add(*b));
+    let times: Vec<&str> = runs.iter().map(|(run, _)| &*run.time).collect();
+    let what = if times.len() == 1 { "the run" } else { "the runs" };
     let all = if all { " --all" } else { "" };
     Failure::refused(format!(
-        "{} of set {set} would come back, {bytes} bytes{what}",
-        counted(versions, "version")
+        "{} of set {set} would come back, {bytes} bytes: what {what} of {} removed",
+        counted(versions, "version"),
+        times.join(", ")
     ))
     .hint(format!("keepshare retention undo {set}{all} --yes brings them back"))
 }

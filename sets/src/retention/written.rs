@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use keepshare_control::{Code, Failure, Outcome, retention::RetentionRun};
 use keepshare_versioning::{ASIDE_MICROS, retention::Policy};
 
-/// The format; the one before it, which knew of no removals, is read.
-const FORMAT: u32 = 2;
+/// The format; those before it are read: 2 did not know which run was the last, 1 knew of no removals either.
+const FORMAT: u32 = 3;
 
 /// The oldest format that is read.
 const FORMER: u32 = 1;
@@ -28,6 +28,10 @@ pub(super) struct Written {
     /// What came of the last run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) last_run: Option<RetentionRun>,
+    /// The running time at which the last run began that was not refused, by hand or by itself, in microseconds: what was settled then
+    /// is what a station hesitates to remove by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) reviewed_micros: Option<u64>,
     /// Runs that removed something which may still come back, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) removals: Vec<Removal>,
@@ -45,7 +49,14 @@ pub(super) struct Removal {
 
 impl Default for Written {
     fn default() -> Self {
-        Self { format: FORMAT, policy: None, applied: None, last_run: None, removals: Vec::new() }
+        Self {
+            format: FORMAT,
+            policy: None,
+            applied: None,
+            last_run: None,
+            reviewed_micros: None,
+            removals: Vec::new(),
+        }
     }
 }
 
@@ -153,9 +164,12 @@ mod tests {
 
     /// A policy that was set before runs were remembered goes on to hold.
     #[test]
-    fn the_former_format_is_read() {
-        let read = read_written("format = 1\napplied = \"last=3\"").unwrap();
-        assert_eq!((read.format, read.applied.as_deref()), (FORMAT, Some("last=3")));
-        assert!(read.removals.is_empty());
+    fn former_formats_are_read() {
+        for former in 1..FORMAT {
+            let text = format!("format = {former}\napplied = \"last=3\"");
+            let read = read_written(&text).unwrap();
+            assert_eq!((read.format, read.applied.as_deref()), (FORMAT, Some("last=3")));
+            assert!(read.removals.is_empty() && read.reviewed_micros.is_none());
+        }
     }
 }

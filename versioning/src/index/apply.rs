@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use keepshare_base::{CommitId, FileId, Kind, Name, Stamp};
+use keepshare_base::{CommitId, FileId, Kind, Name, Schedule, Stamp};
 
 use crate::{
     moment::{Verdict, moment, stopped_for},
@@ -80,9 +80,10 @@ impl Apply<'_, '_> {
                 self.rows.put(Table::Place, &keys::origin(*origin), &encode(place))
             }
             Row::Point { at, point, position } => {
-                self.point(*at, &PointValue::new(point.clone(), *position))
+                self.point(*at, &PointValue::new(point.clone(), *position), None)
             }
-            Row::KeptPoint { at, value } => self.point(*at, value),
+            Row::KeptPoint { at, value } => self.point(*at, value, None),
+            Row::ScheduledPoint { at, value, schedule } => self.point(*at, value, Some(*schedule)),
             Row::PointGone { at } => self.rows.remove(Table::Point, &keys::commit(*at)),
             Row::Restore { at, row, position } => {
                 self.rows.put(Table::Restore, &row.request.0, &encode(&(row, position, at)))
@@ -103,8 +104,13 @@ impl Apply<'_, '_> {
         Ok(())
     }
 
-    fn point(&mut self, at: CommitId, value: &PointValue) -> Result<(), IndexError> {
-        self.rows.put(Table::Point, &keys::commit(at), &encode(value))
+    fn point(
+        &mut self,
+        at: CommitId,
+        value: &PointValue,
+        schedule: Option<Schedule>,
+    ) -> Result<(), IndexError> {
+        self.rows.put(Table::Point, &keys::commit(at), &encode(&(value, schedule)))
     }
 
     /// Gives a commit of before moments were kept the moment that its stamp and its arrival tell.

@@ -3,7 +3,7 @@
 use std::ops::Bound::{self, Included};
 
 use keepshare_base::{
-    CommitId, Epoch, FileId, Name, OriginId, Position, RequestId, RestoreRow, Seq, Stamp,
+    CommitId, Epoch, FileId, Name, OriginId, Position, RequestId, RestoreRow, Schedule, Seq, Stamp,
 };
 
 use crate::{
@@ -206,15 +206,19 @@ pub(crate) fn points(
     for row in rows.under(Table::Point, &[], &from)?.take(limit) {
         let (key, value) = row?;
         let commit = keys::oldest_of(Table::Point, key.value())?;
-        let PointValue { point, position, ends, held, kept_here } =
+        let (value, schedule): (PointValue, Option<Schedule>) =
             decode(Table::Point, value.value())?;
-        points.push(PointInfo { commit, point, position, ends, held, kept_here });
+        let PointValue { point, position, ends, held, kept_here } = value;
+        points.push(PointInfo { commit, point, position, ends, held, kept_here, schedule });
     }
     Ok(points)
 }
 
-/// Returns the point at a commit.
-pub(crate) fn point(rows: &impl Rows, at: CommitId) -> Result<Option<PointValue>, IndexError> {
+/// Returns the point at a commit, and of which schedule it is.
+pub(crate) fn point(
+    rows: &impl Rows,
+    at: CommitId,
+) -> Result<Option<(PointValue, Option<Schedule>)>, IndexError> {
     let value = rows.get(Table::Point, &keys::commit(at))?;
     value.map(|value| decode(Table::Point, value.value())).transpose()
 }

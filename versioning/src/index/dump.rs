@@ -2,9 +2,9 @@
 
 use std::ops::Bound;
 
-use keepshare_base::{CommitId, ContentHash};
+use keepshare_base::{CommitId, ContentHash, Schedule};
 
-use crate::record::{Grain, Row};
+use crate::record::{Grain, PointValue, Row};
 
 use super::{
     IndexError, Range, Rows, Table, keys,
@@ -101,7 +101,8 @@ pub(crate) fn read(table: Table, key: &[u8], value: &[u8]) -> Result<Row, IndexE
             Row::Place { origin: keys::read_origin(key)?, place: decode(table, value)? }
         }
         Table::Point => {
-            Row::KeptPoint { at: keys::oldest_of(table, key)?, value: decode(table, value)? }
+            let (value, schedule): (PointValue, Option<Schedule>) = decode(table, value)?;
+            value.row(keys::oldest_of(table, key)?, schedule)
         }
         Table::Restore => {
             let (row, position, at) = decode(table, value)?;

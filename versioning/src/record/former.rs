@@ -100,6 +100,7 @@ impl FormerRow {
             Row::Commit { .. }
             | Row::Cut { .. }
             | Row::KeptPoint { .. }
+            | Row::ScheduledPoint { .. }
             | Row::PointGone { .. } => unreachable!("format 1 has none"),
             Row::Name { at, parent, name, target } => Self::Name { at, parent, name, target },
             Row::File { at, file, value } => {

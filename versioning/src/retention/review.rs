@@ -10,7 +10,7 @@ use crate::{
     state::{FileState, HistoryEntry},
 };
 
-use super::{Fate, Gone, Now, Policy, Reasons, Version, judge, until};
+use super::{Fate, Gone, Now, Policy, Reasons, Version, judge, judge::DAY, until};
 
 /// The most versions of which it is remembered what was said of them: 64 bytes or so each. Where a set has more, its files are gone
 /// through in several parts, so that memory does not grow with it.
@@ -55,6 +55,10 @@ pub struct Counts {
     pub gone: u64,
     /// Their sizes together, in bytes.
     pub gone_bytes: u64,
+    /// Versions that are kept, of those that were settled at the last run.
+    pub settled_kept: u64,
+    /// Settled versions that go, but for those that only came to an age at which versions lie further apart: nights do that by the way.
+    pub settled_gone: u64,
 }
 
 /// What is said of a version by the histories that show it.
@@ -62,6 +66,10 @@ pub struct Counts {
 struct Said {
     kept: Reasons,
     gone: Option<(Gone, Box<Candidate>)>,
+    /// It had been here for a day at the last run, so that this has judged it before.
+    is_settled: bool,
+    /// A history lets it go for something else than an age that it came to since the last run.
+    is_unlooked_for: bool,
 }
 
 /// A version of a history, and what becomes of it.
@@ -81,6 +89,8 @@ pub struct Shown {
 pub struct Review {
     policy: Policy,
     now: Now,
+    /// When the last run was, as running time in microseconds.
+    last_run: u64,
     after: Option<(FileId, Name)>,
     said: HashMap<(FileId, CommitId), Said>,
     /// Into how many parts the files are divided, and which one is gone through.
@@ -97,15 +107,23 @@ impl Review {
 
     /// Begins, with so many versions remembered at a time.
     pub fn remembering(policy: Policy, now: Now, remembered_max: usize) -> Self {
+        let last_run = now.running_micros.saturating_sub(DAY);
         Self {
             policy,
             now,
+            last_run,
             after: None,
             said: HashMap::new(),
             parts: (1, 0),
             counts: Counts::default(),
             remembered_max,
         }
+    }
+
+    /// Says when the last run was, as running time in microseconds; else it is taken to be a day ago.
+    #[must_use]
+    pub fn after_run(self, last_run: u64) -> Self {
+        Self { last_run: last_run.min(self.now.running_micros), ..self }
     }
 
     /// Returns how far it is, over all parts that are done.
@@ -122,8 +140,9 @@ impl Review {
         let after = self.after.as_ref().map(|(folder, name)| (*folder, name));
         let next = view.names_of_all(after, names)?;
         for (folder, name) in &next {
-            let history = history(view, &self.policy, self.now, *folder, name)?;
-            self.hear(*folder, name, history);
+            let entries = view.whole_history(*folder, name, not_gone())?;
+            let judged = judged(view, &self.policy, self.now, (*folder, name), &entries)?;
+            self.hear(*folder, name, entries, judged);
             if self.said.len() > self.remembered_max && self.parts.0 < PARTS_MAX {
                 self.begin_smaller();
                 return Ok(None);
@@ -148,16 +167,22 @@ impl Review {
         }
     }
 
-    fn hear(&mut self, folder: FileId, name: &Name, history: Vec<Shown>) {
-        for Shown { entry, fate } in history {
+    fn hear(&mut self, folder: FileId, name: &Name, entries: Vec<HistoryEntry>, judged: Judged) {
+        let judged = judged.versions.into_iter().zip(judged.fates);
+        for (entry, (version, fate)) in entries.into_iter().zip(judged) {
             let state = &entry.state;
             if !self.is_of_part(state.file) {
                 continue;
             }
-            let said = self
-                .said
-                .entry((state.file, state.commit))
-                .or_insert_with(|| Said { kept: Reasons::default(), gone: None });
+            let is_unlooked_for = !self.is_of_age(&version, fate);
+            let is_settled = version.running_micros.saturating_add(DAY) <= self.last_run;
+            let said = self.said.entry((state.file, state.commit)).or_insert_with(|| Said {
+                kept: Reasons::default(),
+                gone: None,
+                is_settled,
+                is_unlooked_for: false,
+            });
+            said.is_unlooked_for |= is_unlooked_for;
             match fate {
                 Fate::Kept(reasons) => {
                     said.kept = said.kept.and(reasons);
@@ -180,6 +205,14 @@ impl Review {
         }
     }
 
+    /// Tells whether a version goes because it came to an age since the last run at which versions lie further apart.
+    fn is_of_age(&self, version: &Version, fate: Fate) -> bool {
+        let age = version.age(self.now);
+        let passed = self.now.running_micros - self.last_run;
+        let spacing = |age| self.policy.spacing(age);
+        fate == Fate::Gone(Gone::Thinned) && spacing(age.saturating_sub(passed)) < spacing(age)
+    }
+
     fn is_of_part(&self, file: FileId) -> bool {
         let (of, part) = self.parts;
         spread(file) % of == part
@@ -192,10 +225,14 @@ impl Review {
             match said.gone {
                 Some((_, candidate)) if said.kept.is_empty() => {
                     self.counts.gone += 1;
+                    self.counts.settled_gone += u64::from(said.is_settled && said.is_unlooked_for);
                     self.counts.gone_bytes = self.counts.gone_bytes.saturating_add(candidate.size);
                     going.push(*candidate);
                 }
-                _ => self.counts.kept += 1,
+                _ => {
+                    self.counts.kept += 1;
+                    self.counts.settled_kept += u64::from(said.is_settled);
+                }
             }
         }
         self.after = None;

@@ -99,7 +99,7 @@ pub(super) fn change(
     let mut out = plan.out;
     out.push(Row::Place { origin, place });
     if let Some(point) = &change.point {
-        out.extend(points::said(rows, (at, position), told.running_micros, point)?);
+        out.extend(points::said(rows, (at, position), told, point)?);
     }
     out.extend(change.restore.clone().map(|row| Row::Restore { at, row, position }));
     Ok(out)

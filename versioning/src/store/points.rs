@@ -1,13 +1,15 @@
 //! Points: named moments, for how long they stay, and their end.
 
-use keepshare_base::{CommitId, POINT_NOTICE_MICROS, PointRow, Position};
+use std::collections::HashMap;
+
+use keepshare_base::{CommitId, OriginId, POINT_NOTICE_MICROS, PointRow, Position, Schedule};
 
 use super::{Room, Store};
 use crate::{
     PointInfo,
     error::CommitError,
     index::{IndexError, Rows, commits},
-    moment::Arrival,
+    moment::{Arrival, Told},
     record::{PointValue, Row},
 };
 
@@ -15,45 +17,129 @@ use crate::{
 /// that is there goes for them, or a master that was taken over could end points at once by making others.
 pub const POINTS_MAX: usize = 4096;
 
-/// Returns the rows of what a change says of a point; `now` is the running time. A point that is not here, because only a mirror
-/// brought what it was of, is passed over.
+/// Tells of points, oldest first, which are among the last of their schedule: those stay also after their time.
+pub fn among_last(points: &[PointInfo]) -> Vec<bool> {
+    let mut counts = HashMap::<(OriginId, u64), u32>::new();
+    let is_among = |point: &PointInfo| {
+        point.schedule.is_some_and(|schedule| {
+            let of_schedule = (point.position.origin, schedule.every_micros);
+            let count = counts.entry(of_schedule).or_default();
+            *count += 1;
+            *count <= schedule.keep
+        })
+    };
+    let mut among: Vec<bool> = points.iter().rev().map(is_among).collect();
+    among.reverse();
+    among
+}
+
+/// Returns the rows of what a change says of a point. A point that is not here, because only a mirror brought what it was of, is
+/// passed over.
 pub(super) fn said(
     rows: &impl Rows,
     (at, position): (CommitId, Position),
-    now: u64,
+    told: &Told,
     said: &PointRow,
 ) -> Result<Vec<Row>, IndexError> {
-    let after = |micros: u64| now.saturating_add(micros);
+    let after = |micros: u64| told.running_micros.saturating_add(micros);
     let (point, said) = match said {
         PointRow::Made { point, lasts_micros } => {
-            let known = commits::points(rows, CommitId(0), POINTS_MAX)?;
-            if known.len() == POINTS_MAX {
-                tracing::error!(
-                    name = point.name,
-                    "there are too many points; this one is not kept"
-                );
-                return Ok(Vec::new());
-            }
             let ends = lasts_micros.map_or(u64::MAX, after);
             let value = PointValue { ends, ..PointValue::new(point.clone(), position) };
-            return Ok(vec![Row::KeptPoint { at, value }]);
+            return made(rows, at, told, value, None);
+        }
+        PointRow::Scheduled { point, schedule } => {
+            let ends = after(schedule.lasts_micros());
+            let value = PointValue { ends, ..PointValue::new(point.clone(), position) };
+            return made(rows, at, told, value, Some(*schedule));
+        }
+        PointRow::Unscheduled { every_micros } => {
+            return unscheduled(rows, position.origin, *every_micros, after(POINT_NOTICE_MICROS));
         }
         PointRow::Held { point, .. }
         | PointRow::Released { point }
         | PointRow::Removed { point } => (*point, said),
     };
     let Some(at) = commits::commit_of(rows, point)? else { return Ok(Vec::new()) };
-    let Some(mut value) = commits::point(rows, at)? else { return Ok(Vec::new()) };
+    let Some((mut value, mut schedule)) = commits::point(rows, at)? else {
+        return Ok(Vec::new());
+    };
     match said {
         PointRow::Held { lasts_micros, .. } => {
             value.held = value.held.max(lasts_micros.map_or(u64::MAX, after));
         }
         PointRow::Released { .. } => value.held = value.held.min(after(POINT_NOTICE_MICROS)),
-        PointRow::Made { .. } | PointRow::Removed { .. } => {
-            value.ends = value.ends.min(after(POINT_NOTICE_MICROS));
+        _ => {
+            // One of a schedule may be there after its time, and has its day from now on, too.
+            let ends = if schedule.is_some() { u64::MAX } else { value.ends };
+            value.ends = ends.min(after(POINT_NOTICE_MICROS));
+            schedule = None;
         }
     }
-    Ok(vec![Row::KeptPoint { at, value }])
+    Ok(vec![value.row(at, schedule)])
+}
+
+/// Returns the rows of a point that is made.
+fn made(
+    rows: &impl Rows,
+    at: CommitId,
+    told: &Told,
+    value: PointValue,
+    schedule: Option<Schedule>,
+) -> Result<Vec<Row>, IndexError> {
+    let known = commits::points(rows, CommitId(0), POINTS_MAX)?;
+    let mut out = Vec::new();
+    if known.len() == POINTS_MAX {
+        let Some(gone) = late(rows, told, &known)? else {
+            let name = &value.point.name;
+            tracing::error!(name, "there are too many points; this one is not kept");
+            return Ok(out);
+        };
+        out.push(Row::PointGone { at: gone });
+    }
+    out.push(value.row(at, schedule));
+    Ok(out)
+}
+
+/// Returns the first point of a schedule that others of it have followed, so many as stay, and that was made so long ago that its time
+/// would be over, had it not come late: there are many such where a station was away for long. No master makes one older than it is.
+fn late(
+    rows: &impl Rows,
+    told: &Told,
+    known: &[PointInfo],
+) -> Result<Option<CommitId>, IndexError> {
+    for (point, is_among_last) in known.iter().zip(among_last(known)) {
+        let Some(schedule) = point.schedule.filter(|_| !is_among_last) else { continue };
+        if point.kept_here || point.held > told.running_micros {
+            continue;
+        }
+        let lasts = i64::try_from(schedule.lasts_micros()).unwrap_or(i64::MAX);
+        let info = commits::commit_info(rows, point.commit)?;
+        if info.is_some_and(|info| told.arrival.micros_since(info.moment) > lasts) {
+            return Ok(Some(point.commit));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the rows by which points of a schedule stay for their time alone, and until `notice` at least.
+fn unscheduled(
+    rows: &impl Rows,
+    origin: OriginId,
+    every_micros: u64,
+    notice: u64,
+) -> Result<Vec<Row>, IndexError> {
+    let known = commits::points(rows, CommitId(0), POINTS_MAX)?;
+    let is_of = |point: &PointInfo| {
+        point.position.origin == origin
+            && point.schedule.is_some_and(|schedule| schedule.every_micros == every_micros)
+    };
+    let rows = known.into_iter().filter(is_of).map(|point| {
+        let PointInfo { commit, point, position, ends, held, kept_here, .. } = point;
+        let value = PointValue { point, position, ends: ends.max(notice), held, kept_here };
+        Row::KeptPoint { at: commit, value }
+    });
+    Ok(rows.collect())
 }
 
 impl Store {
@@ -68,8 +154,9 @@ impl Store {
         let points = self.asked(|rows| commits::points(rows, CommitId(0), POINTS_MAX))?;
         let ended: Vec<Row> = points
             .iter()
-            .filter(|point| point.until() <= now)
-            .map(|point| Row::PointGone { at: point.commit })
+            .zip(among_last(&points))
+            .filter(|(point, is_among_last)| point.until() <= now && !is_among_last)
+            .map(|(point, _)| Row::PointGone { at: point.commit })
             .collect();
         let later = points.iter().map(PointInfo::until).filter(|until| *until > now);
         let next = later.min().unwrap_or(u64::MAX);
@@ -87,14 +174,14 @@ impl Store {
         position: Position,
         kept_here: bool,
     ) -> Result<Option<CommitId>, CommitError> {
-        let Some((at, value)) = self.point_of(position)? else { return Ok(None) };
-        self.append_own(&[Row::KeptPoint { at, value: PointValue { kept_here, ..value } }])?;
+        let Some((at, value, schedule)) = self.point_of(position)? else { return Ok(None) };
+        self.append_own(&[PointValue { kept_here, ..value }.row(at, schedule)])?;
         Ok(Some(at))
     }
 
     /// Ends a point at this station, at once. `None` where there is none of this position.
     pub fn drop_point(&mut self, position: Position) -> Result<Option<CommitId>, CommitError> {
-        let Some((at, _)) = self.point_of(position)? else { return Ok(None) };
+        let Some((at, ..)) = self.point_of(position)? else { return Ok(None) };
         self.append_own(&[Row::PointGone { at }])?;
         Ok(Some(at))
     }
@@ -102,12 +189,12 @@ impl Store {
     fn point_of(
         &mut self,
         position: Position,
-    ) -> Result<Option<(CommitId, PointValue)>, CommitError> {
+    ) -> Result<Option<(CommitId, PointValue, Option<Schedule>)>, CommitError> {
         self.check_writable(Room::Reserve)?;
         self.next_end = None;
         Ok(self.asked(|rows| {
             let Some(at) = commits::commit_of(rows, position)? else { return Ok(None) };
-            Ok(commits::point(rows, at)?.map(|value| (at, value)))
+            Ok(commits::point(rows, at)?.map(|(value, schedule)| (at, value, schedule)))
         })?)
     }
 }

@@ -1,7 +1,7 @@
 //! For how long points stay, and who can end them.
 
 use keepshare_base::{
-    CommitId, OriginId, POINT_NOTICE_MICROS, Point, PointKind, PointRow, Position,
+    CommitId, OriginId, POINT_NOTICE_MICROS, Point, PointKind, PointRow, Position, Schedule,
 };
 use keepshare_versioning::{
     Arrival, POINTS_MAX,
@@ -22,6 +22,13 @@ fn says(point: PointRow) -> Edit {
 fn made(name: &str, lasts_micros: Option<i64>) -> Edit {
     let point = Point { name: name.to_owned(), kind: PointKind::Crash };
     says(PointRow::Made { point, lasts_micros: lasts_micros.map(i64::unsigned_abs) })
+}
+
+/// One of the points that are made so often, of which so many stay.
+fn scheduled(name: &str, every: i64, keep: u32) -> Edit {
+    let point = Point { name: name.to_owned(), kind: PointKind::Crash };
+    let schedule = Schedule { every_micros: every.unsigned_abs(), keep };
+    says(PointRow::Scheduled { point, schedule })
 }
 
 /// Where the last change is.
@@ -158,6 +165,88 @@ fn no_point_goes_before_its_day_for_others_that_are_made() {
     let points = rig.view().points(CommitId(0), usize::MAX).unwrap();
     assert_eq!(points.len(), POINTS_MAX);
     assert_eq!(names(&rig)[..2], ["wanted", "monthly"]);
+}
+
+/// Whoever says that 24 stay looks for 24 after a week in which the master was off, too.
+#[test]
+fn the_last_of_a_schedule_stay_while_none_follow() {
+    let mut rig = Rig::new();
+    let hour = 3600 * SECOND;
+    for n in 0..6 {
+        rig.apply(scheduled(&format!("h{n}"), hour, 3));
+        rig.apply(scheduled(&format!("d{n}"), 24 * hour, 1));
+        pass(&mut rig, hour);
+    }
+    let hours =
+        |rig: &Rig| names(rig).into_iter().filter(|name| name.starts_with('h')).collect::<Vec<_>>();
+    assert_eq!(hours(&rig), ["h3", "h4", "h5"], "as many as were said");
+    assert_eq!(names(&rig).len(), 3 + 6, "those of another schedule are counted apart");
+    for days in [1, 30] {
+        pass(&mut rig, days * DAY);
+        assert_eq!(names(&rig), ["h3", "h4", "h5", "d5"], "nothing followed them");
+    }
+    rig.crash(Crash::LoseAll);
+    while rig.store.maintain().unwrap() {}
+    rig.apply(scheduled("h6", hour, 3));
+    pass(&mut rig, SECOND);
+    assert_eq!(hours(&rig), ["h4", "h5", "h6"]);
+    // Of one that is there after its time, too, there is a day's notice.
+    let point = rig.view().points(CommitId(0), 1).unwrap()[0].position;
+    rig.apply(says(PointRow::Removed { point }));
+    let notice = i64::try_from(POINT_NOTICE_MICROS).unwrap();
+    pass(&mut rig, notice - 60 * SECOND);
+    assert_eq!(hours(&rig), ["h4", "h5", "h6"]);
+    pass(&mut rig, 120 * SECOND);
+    assert_eq!(hours(&rig), ["h5", "h6"]);
+    // And where no more are made.
+    rig.apply(says(PointRow::Unscheduled { every_micros: hour.unsigned_abs() }));
+    pass(&mut rig, notice - 60 * SECOND);
+    assert_eq!(hours(&rig), ["h5", "h6"]);
+    pass(&mut rig, 120 * SECOND);
+    assert_eq!(names(&rig), ["d5"]);
+}
+
+/// Many that are made in a moment, by a master in wrong hands, have none go before its time.
+#[test]
+fn no_point_of_a_schedule_goes_before_its_time_for_others_of_it() {
+    let mut rig = Rig::new();
+    let hour = 3600 * SECOND;
+    for n in 0..3 {
+        rig.apply(scheduled(&format!("true{n}"), hour, 3));
+        pass(&mut rig, hour / 2);
+    }
+    for n in 0..POINTS_MAX {
+        rig.commit(scheduled(&format!("false{n}"), hour, 3));
+    }
+    rig.store.sync().unwrap();
+    pass(&mut rig, SECOND);
+    assert_eq!(names(&rig)[..3], ["true0", "true1", "true2"]);
+    pass(&mut rig, hour);
+    assert_eq!(names(&rig)[..2], ["true2", "false0"], "what its time is, and nothing else");
+    pass(&mut rig, 3 * hour);
+    assert_eq!(rig.view().points(CommitId(0), usize::MAX).unwrap().len(), 3);
+}
+
+/// What a station that was away for months hears of at once are the last ones in the end, not the first.
+#[test]
+fn a_station_that_was_away_has_the_last_points() {
+    let mut rig = Rig::new();
+    let count = i64::try_from(POINTS_MAX).unwrap() + 100;
+    let hour = 3600 * SECOND;
+    rig.apply(made("mine", None));
+    let begun = rig.master.now;
+    let back = begun.plus_micros(count * hour);
+    for n in 0..count {
+        rig.master.now = begun.plus_micros(n * hour);
+        let incoming = rig.master.next(scheduled(&format!("p{n}"), hour, 24));
+        rig.store.commit(back, &incoming).unwrap();
+    }
+    rig.store.sync().unwrap();
+    let points = rig.view().points(CommitId(0), usize::MAX).unwrap();
+    assert_eq!(points.len(), POINTS_MAX);
+    let names: Vec<&str> = points.iter().map(|point| &*point.point.name).collect();
+    assert_eq!((names[0], names[names.len() - 1]), ("mine", &*format!("p{}", count - 1)));
+    assert_eq!(names[1], "p101");
 }
 
 /// A master that makes points without end must not have every version kept.

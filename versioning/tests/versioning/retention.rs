@@ -70,6 +70,92 @@ fn saves_are_thinned_and_the_newest_stays() {
     assert_eq!(rig.content(NOW, "f"), b"19");
 }
 
+/// Rewrites a file so many times in a day, and lets a night come: returns what goes then, and what is counted, and has it removed.
+fn day_and_night(
+    rig: &mut Rig,
+    file: FileId,
+    saves: i64,
+    last_run: &mut Option<u64>,
+) -> (usize, Counts) {
+    let day = 86_400;
+    for save in 0..saves {
+        rig.master.now = rig.master.now.plus_micros(day / saves * SECOND);
+        rig.apply(edit().whole(file, format!("{save} {:?}", rig.master.now).as_bytes(), true));
+    }
+    let now = later(rig, 1);
+    let begun = Review::new(Policy::default(), now);
+    let begun = match last_run.replace(now.running_micros) {
+        Some(last_run) => begun.after_run(last_run),
+        None => begun,
+    };
+    let (going, counts) = review(&rig.view(), begun);
+    let versions: Vec<_> = going.iter().map(|gone| (gone.file, gone.commit)).collect();
+    rig.set_aside(&versions);
+    (going.len(), counts)
+}
+
+/// Nearly all that goes in a night is of the day before. A station that took that for a loss would wait for a hand each night.
+#[test]
+fn what_a_busy_day_leaves_is_no_loss() {
+    let mut rig = Rig::new();
+    let hot = rig.add(ROOT, "hot", b"0");
+    let mut last_run = None;
+    let mut most = 0;
+    for night in 0..40 {
+        // One day is busier by far.
+        let saves = if night == 20 { 700 } else { 96 };
+        let (gone, counts) = day_and_night(&mut rig, hot, saves, &mut last_run);
+        most = most.max(counts.gone * 100 / (counts.kept + counts.gone));
+        let settled = counts.settled_kept + counts.settled_gone;
+        assert!(counts.settled_gone * 10 <= settled, "night {night}: {counts:?}");
+        assert!(night == 0 || gone > 50, "night {night}: {counts:?}");
+    }
+    assert!(most > 50, "{most} % of all");
+}
+
+/// What nights have left goes for what people or a master in wrong hands did: that is counted, however old it has become.
+#[test]
+fn what_goes_after_nights_that_left_it_is_counted() {
+    let mut rig = Rig::new();
+    let files: Vec<FileId> = (0..10).map(|n| rig.add(ROOT, &format!("f{n}"), b"0")).collect();
+    let hot = rig.add(ROOT, "hot", b"0");
+    let mut last_run = None;
+    for night in 0..30 {
+        if night % 3 == 0 {
+            for file in &files {
+                rig.apply(edit().whole(*file, night.to_string().as_bytes(), true));
+            }
+        }
+        let (_, counts) = day_and_night(&mut rig, hot, 24, &mut last_run);
+        let settled = counts.settled_kept + counts.settled_gone;
+        assert!(counts.settled_gone * 4 <= settled, "night {night}: {counts:?}");
+    }
+    // Each file is written over until none of the last is one that people had.
+    for file in &files {
+        for save in 0..13 {
+            rig.apply(edit().whole(*file, format!("x{save}").as_bytes(), true));
+        }
+    }
+    let count = |rig: &Rig, said: &str, days: u64| {
+        let policy = Policy::default().with(said.split(' ')).unwrap();
+        let begun = Review::new(policy, later(rig, days * 86_400)).after_run(last_run.unwrap());
+        let (_, counts) = review(&rig.view(), begun);
+        (counts.settled_gone * 4 > counts.settled_gone + counts.settled_kept, counts)
+    };
+    let (is_loss, counts) = count(&rig, "last=12", 1);
+    assert!(is_loss, "{counts:?}");
+    // A policy that was said by mistake.
+    let (is_loss, counts) = count(&rig, "last=0 steps=365d protect_days=0", 1);
+    assert!(is_loss, "{counts:?}");
+    let (is_loss, counts) = count(&rig, "max_age=20d", 1);
+    assert!(is_loss, "{counts:?}");
+    for n in 0..10 {
+        rig.apply(edit().gone(ROOT, &format!("f{n}")));
+    }
+    let (is_loss, counts) = count(&rig, "deleted=90d", 91);
+    assert!(is_loss, "{counts:?}");
+}
+
 /// What is told of a version holds, and of a history that is longer than asked for nothing is told.
 #[test]
 fn what_is_told_of_the_time_to_come_is_true_then() {

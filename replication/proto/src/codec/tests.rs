@@ -1,7 +1,8 @@
 use keepshare_base::{
     Content, ContentHash, Epoch, Event, Extent, FileId, FileRow, FileTime, Kind, Meta, Name,
     NameRow, OriginId, Owner, Point, PointKind, PointRow, Position, PresentFile, RequestId,
-    RestoreGround, RestoreOutcome, RestoreRow, RunningHash, Seq, SetPath, Stamp, VersionId,
+    RestoreGround, RestoreOutcome, RestoreRow, RunningHash, Schedule, Seq, SetPath, Stamp,
+    VersionId,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
@@ -120,6 +121,11 @@ fn change() -> impl Strategy<Value = Change> {
         held,
         position().prop_map(|point| PointRow::Released { point }),
         position().prop_map(|point| PointRow::Removed { point }),
+        (".{0,9}", any::<u64>(), any::<u32>()).prop_map(|(name, every_micros, keep)| {
+            let point = Point { name, kind: PointKind::Crash };
+            PointRow::Scheduled { point, schedule: Schedule { every_micros, keep } }
+        }),
+        any::<u64>().prop_map(|every_micros| PointRow::Unscheduled { every_micros }),
     ];
     let outcomes = vec![RestoreOutcome::Written, RestoreOutcome::Equal];
     let restore = (any::<[u8; 32]>(), position(), select(outcomes)).prop_map(

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use keepshare_base::{Change, OriginId, Point, PointRow, Position};
+use keepshare_base::{Change, OriginId, PointRow, Position};
 use keepshare_decide::{
     Ledger,
     compose::{Composer, When},
@@ -21,11 +21,7 @@ impl Worker {
     /// Makes the states that are no versions yet versions, and a point right after: what it shows of each file is a version.
     ///
     /// What is being read in steps was at no moment what has been read of it: the point has what that file was before.
-    pub(super) fn make_point(
-        &mut self,
-        point: Point,
-        lasts_micros: Option<u64>,
-    ) -> Result<PointMade, SourceError> {
+    pub(super) fn make_point(&mut self, row: PointRow) -> Result<PointMade, SourceError> {
         let unsettled = self.dirty() as u64;
         let Some(attached) = &self.attached else {
             return Err(SourceError::Vanished("the folder is not there".to_owned()));
@@ -44,7 +40,6 @@ impl Worker {
         let cutting = &mut self.cutting;
         let made = self.ledger.write(|tx| {
             Composer::new(when, cutting, HashMap::new()).journal_cuts(tx, cuts)?;
-            let row = PointRow::Made { point, lasts_micros };
             let stamp = when.stamp;
             let position =
                 Ledger::append(tx, &Change { stamp, point: Some(row), ..Change::default() })?;
@@ -58,17 +53,21 @@ impl Worker {
         made
     }
 
-    /// Journals what is said of a point that was made before.
+    /// Journals what is said of points that were made before.
     pub(super) fn say_of_point(&mut self, row: PointRow) -> Result<Position, SourceError> {
         let own = OriginId(self.ledger.state().origin);
-        let (PointRow::Held { point, .. }
-        | PointRow::Released { point }
-        | PointRow::Removed { point }) = &row
-        else {
-            unreachable!("a point is asked for")
-        };
-        if point.origin != own {
-            return Err(SourceError::Refused("another master made that point".to_owned()));
+        match &row {
+            PointRow::Held { point, .. }
+            | PointRow::Released { point }
+            | PointRow::Removed { point } => {
+                if point.origin != own {
+                    return Err(SourceError::Refused("another master made that point".to_owned()));
+                }
+            }
+            PointRow::Unscheduled { .. } => {}
+            PointRow::Made { .. } | PointRow::Scheduled { .. } => {
+                unreachable!("a point is asked for")
+            }
         }
         self.ledger.check_space()?;
         let position = self.ledger.write(|tx| {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use keepshare_base::{FileId, Point};
+use keepshare_base::{FileId, PointRow};
 use keepshare_decide::agenda::FileTask;
 
 use super::Worker;
@@ -32,8 +32,8 @@ pub(super) struct Question {
 enum Wants {
     /// To hear of it.
     Word(Reply<()>),
-    /// A point, for so many microseconds.
-    Point(Point, Option<u64>, Reply<PointMade>),
+    /// A point: what is to be said of it.
+    Point(PointRow, Reply<PointMade>),
 }
 
 impl Question {
@@ -69,8 +69,8 @@ impl Worker {
     }
 
     /// Takes the wish for a point: it is made when all that was done until now is examined.
-    pub(super) fn ask_point(&mut self, point: Point, lasts: Option<u64>, reply: Reply<PointMade>) {
-        self.put_question(Wants::Point(point, lasts, reply));
+    pub(super) fn ask_point(&mut self, row: PointRow, reply: Reply<PointMade>) {
+        self.put_question(Wants::Point(row, reply));
     }
 
     /// Tells whether somebody waits for a point.
@@ -113,9 +113,7 @@ impl Worker {
             // Whoever asked may have gone away.
             match wants {
                 Wants::Word(reply) => drop(reply.send(Ok(()))),
-                Wants::Point(point, lasts, reply) => {
-                    drop(reply.send(self.make_point(point, lasts)));
-                }
+                Wants::Point(row, reply) => drop(reply.send(self.make_point(row))),
             }
         }
     }

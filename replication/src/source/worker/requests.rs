@@ -22,7 +22,7 @@ impl Worker {
             Request::Rescan => self.begin_scan(),
             Request::Compare(files) => self.compare(files),
             Request::Settled(reply) => self.ask(reply),
-            Request::Point(point, lasts, reply) => self.ask_point(point, lasts, reply),
+            Request::Point(row, reply) => self.ask_point(row, reply),
             Request::OfPoint(row, reply) => drop(reply.send(self.say_of_point(row))),
             Request::Swept(question) => self.swept(question),
             Request::Restore(request, reply) => self.restore(request, reply),

@@ -3,7 +3,7 @@
 use keepshare_base::{
     Content, ContentHash, Epoch, Event, Extent, FILES_PER_CHANGE_MAX, FileId, FileRow, FileTime,
     Kind, Made, Meta, NAMES_PER_CHANGE_MAX, Name, OriginId, Owner, Point, PointKind, PointRow,
-    Position, RequestId, RestoreOutcome, RestoreRow, Seq, Stamp, VersionId,
+    Position, RequestId, RestoreOutcome, RestoreRow, Schedule, Seq, Stamp, VersionId,
 };
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 
@@ -77,10 +77,17 @@ impl Known {
                 let name = "p".repeat(rng.random_range(0..300));
                 let lasts_micros = rng.random::<bool>().then(|| rng.random());
                 let point = if rng.random() { at } else { Position { seq: Seq(1), ..at } };
-                edit.filled.change.point = Some(match rng.random_range(0..4) {
+                let every_micros = rng.random_range(0..3) << rng.random_range(0..64);
+                edit.filled.change.point = Some(match rng.random_range(0..6) {
                     0 => PointRow::Held { point, lasts_micros },
                     1 => PointRow::Released { point },
                     2 => PointRow::Removed { point },
+                    3 => PointRow::Unscheduled { every_micros },
+                    4 => {
+                        let schedule = Schedule { every_micros, keep: rng.random_range(0..9) };
+                        let point = Point { name, kind: PointKind::Crash };
+                        PointRow::Scheduled { point, schedule }
+                    }
                     _ => {
                         PointRow::Made { point: Point { name, kind: PointKind::App }, lasts_micros }
                     }
