@@ -91,13 +91,6 @@ fn after_healing_all_stations_show_the_folder() {
     println!("{:?}", lives(WHOLE_SEEDS, 3, |seed| live::<_, RealStore>(seed, real)));
 }
 
-/// A journal was put back from before an epoch that it then began once more, with the same numbers for other files.
-#[test]
-fn files_of_an_epoch_that_is_begun_twice_are_told_apart() {
-    let seen = live::<_, RealStore>(2267, real);
-    assert!(seen.epochs > 1, "too tame");
-}
-
 /// What a restore wrote stood at a name until the exchange was undone, and somebody saved in it.
 #[test]
 fn a_save_in_what_a_restore_takes_back_is_a_version() {

@@ -1,7 +1,7 @@
 //! Single lives that each hold one promise.
 
 use keepshare_base::{Epoch, Position, RunningHash};
-use keepshare_simulation::{ModelSource, ModelStore, SECOND, Store, World};
+use keepshare_simulation::{ModelSource, ModelStore, RealSource, RealStore, SECOND, Store, World};
 
 type Lives = World<ModelSource, ModelStore>;
 
@@ -206,4 +206,32 @@ fn a_journal_older_than_a_mirror_that_broke_off_gives_way() {
     world.heal();
     world.check();
     assert_eq!(world.seen.epochs, 1);
+}
+
+/// A journal is put back from before an epoch, and whoever takes over begins that epoch once more, not knowing that it was: the files
+/// born in both have ids of one epoch, and meet at a station.
+#[test]
+fn files_of_an_epoch_that_is_begun_twice_are_told_apart() {
+    for seed in 0..10 {
+        let source = RealSource::new(seed, 1, 100_000);
+        let mut world = World::<RealSource, RealStore>::new(seed, 1, source);
+        let work = |world: &mut World<RealSource, RealStore>| {
+            for _ in 0..20 {
+                world.edit(world.holder());
+                world.run_for(SECOND / 5);
+            }
+        };
+        work(&mut world);
+        let copy = world.copy_source();
+        work(&mut world);
+        world.put_source_back(&copy);
+        work(&mut world);
+        world.heal();
+        assert_eq!(world.seen.epochs, 1);
+        world.put_source_back(&copy);
+        world.change_hands();
+        work(&mut world);
+        world.heal();
+        world.check();
+    }
 }
