@@ -12,7 +12,7 @@ use keepshare_control::{
     rollback::RolledBack,
     router::Answers,
 };
-use keepshare_sets::replica::{Order, Replica};
+use keepshare_sets::replica::{Begun, Order, Replica};
 use keepshare_versioning::{rollback::Back, when::POINT};
 
 use super::{
@@ -47,6 +47,10 @@ impl Answers<Rollback> for StationAnswers {
         };
         reply.item(&limited(told, asked.limit))
     }
+
+    fn turned_away(&self, caller: &Caller, why: &Failure) {
+        self.audit_turned_away(AuditEvent::Rollback, caller, why);
+    }
 }
 
 impl Answers<RollbackUndo> for StationAnswers {
@@ -60,6 +64,10 @@ impl Answers<RollbackUndo> for StationAnswers {
         };
         reply.item(&limited(told, asked.limit))
     }
+
+    fn turned_away(&self, caller: &Caller, why: &Failure) {
+        self.audit_turned_away(AuditEvent::Rollback, caller, why);
+    }
 }
 
 impl Answers<RollbackStop> for StationAnswers {
@@ -69,8 +77,17 @@ impl Answers<RollbackStop> for StationAnswers {
         RollbackStop { set, rollback }: RollbackStop,
         reply: &mut Reply,
     ) -> Outcome<()> {
-        let (copy, _) = self.rolled_here(caller, &top(&set))?;
-        reply.item(&limited(copy.stop_rollback(&rollback)?, CONFLICTS_TOLD))
+        let what = (AuditEvent::RollbackStop, &set, &*rollback);
+        let told = |_: &RolledBack| "ended".to_owned();
+        let stopped = self.audited(caller, what, told, || {
+            let (copy, _) = self.rolled_here(caller, &top(&set))?;
+            copy.stop_rollback(&rollback)
+        })?;
+        reply.item(&limited(stopped, CONFLICTS_TOLD))
+    }
+
+    fn turned_away(&self, caller: &Caller, why: &Failure) {
+        self.audit_turned_away(AuditEvent::RollbackStop, caller, why);
     }
 }
 
@@ -113,16 +130,12 @@ impl StationAnswers {
         (order, nearest): (&Order, bool),
         reply: &mut Reply,
     ) -> Outcome<RolledBack> {
-        let tell = |progress: &Progress| reply.progress(progress);
-        let came = copy.roll_back(order, nearest, tell);
-        let (set, path) = (copy.catalog().set().clone(), &order.path);
-        self.audit(
-            AuditEvent::Restore,
-            caller,
-            (&set, path, &format!("rollback to {}", order.to)),
-            came.as_ref().map(|told| told.state.as_str()),
-        );
-        came
+        let set = copy.catalog().set().clone();
+        let asked = format!("{} to {}", order.path, order.to);
+        let what = (AuditEvent::Rollback, &set, &*asked);
+        let told = |begun: &Begun| format!("{} began", begun.id());
+        let begun = self.audited(caller, what, told, || copy.roll_back(order, nearest))?;
+        begun.follow(|progress| reply.progress(progress))
     }
 
     /// Returns the copy of a folder's set that is kept here, and the folder in it.

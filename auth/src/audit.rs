@@ -83,6 +83,10 @@ pub enum AuditEvent {
     PointRelease,
     /// A point was to go.
     PointRemove,
+    /// A folder was ordered to be rolled back.
+    Rollback,
+    /// A roll-back was ended.
+    RollbackStop,
 }
 
 /// A line of the audit log.

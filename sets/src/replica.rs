@@ -46,7 +46,7 @@ use crate::{
     writer::on_writer,
 };
 
-pub use rolling::Order;
+pub use rolling::{Begun, Order};
 
 pub(crate) use restoring::{EQUAL, RETURN_POLL, RETURN_TIMEOUT, WRITTEN, new_request};
 

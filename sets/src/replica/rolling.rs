@@ -50,6 +50,10 @@ pub struct Order {
     pub user: String,
 }
 
+/// A roll-back that goes on.
+#[derive(Debug)]
+pub struct Begun(Arc<Going>);
+
 impl Replica {
     /// Tells what a roll-back would do, with the first `limit` steps. Blocks.
     pub fn preview_rollback(&self, order: &Order, limit: usize) -> Outcome<RolledBack> {
@@ -64,13 +68,8 @@ impl Replica {
         Ok(told)
     }
 
-    /// Rolls a folder back, and tells how far it is until that is done; what was ordered goes on where that cannot be told. Blocks.
-    pub fn roll_back(
-        self: &Arc<Self>,
-        order: &Order,
-        may_be_nearest: bool,
-        tell: impl FnMut(&Progress) -> Outcome<()>,
-    ) -> Outcome<RolledBack> {
+    /// Begins to roll a folder back; that goes on by itself. Blocks until it is planned.
+    pub fn roll_back(self: &Arc<Self>, order: &Order, may_be_nearest: bool) -> Outcome<Begun> {
         if !self.is_connected() {
             return Err(Failure::unavailable(format!("{} is not connected", self.from)).hint(
                 "a folder is rolled back on its master: try again when keepshare status shows it",
@@ -87,7 +86,7 @@ impl Replica {
             }
         };
         self.run_beside(record, &going)?;
-        follow(&going, tell)
+        Ok(Begun(going))
     }
 
     /// Tells what of a roll-back is done, once it has ended. Blocks.
@@ -98,7 +97,7 @@ impl Replica {
             Err(failure) => failure,
         })?;
         going.is_ending.store(true, Relaxed);
-        follow(&going, |_| Ok(()))
+        Begun(going).follow(|_| Ok(()))
     }
 
     /// Tells of all roll-backs that are written down, newest first.
@@ -299,19 +298,27 @@ impl Replica {
     }
 }
 
-/// Tells how far one is until it is over, and returns what came of it.
-fn follow(going: &Going, mut tell: impl FnMut(&Progress) -> Outcome<()>) -> Outcome<RolledBack> {
-    loop {
-        if let Some(came) = going.came() {
-            return came;
+impl Begun {
+    /// Returns its id.
+    pub fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    /// Tells how far it is until it is over, and returns what came of it; it goes on where that cannot be told. Blocks.
+    pub fn follow(&self, mut tell: impl FnMut(&Progress) -> Outcome<()>) -> Outcome<RolledBack> {
+        let going = &self.0;
+        loop {
+            if let Some(came) = going.came() {
+                return came;
+            }
+            let doing = match going.waits.load(Relaxed) {
+                true => "waiting for the master".to_owned(),
+                false => format!("rolling back ({})", going.id),
+            };
+            let (done, total) = (going.done.load(Relaxed), going.steps.load(Relaxed));
+            tell(&Progress { doing, done, total: (total > 0).then_some(total) })?;
+            thread::sleep(TELL_EVERY);
         }
-        let doing = match going.waits.load(Relaxed) {
-            true => "waiting for the master".to_owned(),
-            false => format!("rolling back ({})", going.id),
-        };
-        let (done, total) = (going.done.load(Relaxed), going.steps.load(Relaxed));
-        tell(&Progress { doing, done, total: (total > 0).then_some(total) })?;
-        thread::sleep(TELL_EVERY);
     }
 }
 

@@ -259,6 +259,16 @@ impl Station {
         Reply::of(&mut self.command(&args)).with_context(|| format!("keepshare {args:?}"))
     }
 
+    /// Starts the command line as [`Self::call`] does, and waits for nothing; it is killed on drop.
+    pub fn start_call<A: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = A>,
+    ) -> Result<Process> {
+        let mut command = self.command(args);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Process::spawn(&mut command)
+    }
+
     /// Runs the command line as [`Self::call`] does, with `input` as its standard input.
     pub fn call_with_input<A: AsRef<OsStr>>(
         &self,

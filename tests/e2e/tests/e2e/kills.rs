@@ -1,14 +1,18 @@
 //! Power cuts: whatever a station acknowledged is there afterwards, and right.
 
-use std::{fs, io::Write as _, path::Path, time::Instant};
+use std::{
+    ffi::OsStr, fs, io::Write as _, os::unix::ffi::OsStrExt as _, path::Path, time::Instant,
+};
 
 use anyhow::{Context, Result, ensure};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
+use serde_json::Value;
+
 use keepshare_e2e::{SOON, edit_time, seen::Seen};
 use keepshare_support::{
-    Aspects, Cluster, Editor, Scratch, Wiring, cluster::SET, in_scratch,
-    in_scratch_as_ordinary_user, tools, tree, wait_for,
+    Aspects, Cluster, Editor, Scratch, Snapshot, Wiring, cluster::SET, in_scratch,
+    in_scratch_as_ordinary_user, tell, tools, tree, wait_for,
 };
 
 /// How often a side is killed.
@@ -67,6 +71,64 @@ fn kill_after_a_restore(scratch: &mut Scratch) -> Result<()> {
     cluster.in_sync_within(SOON)?;
     ensure!(fs::read(&doc)? == b"first", "the restore holds");
     ensure!(fs::read_dir(&source)?.count() == 1, "nothing is left beside it");
+    check_store(&cluster)
+}
+
+/// A folder that is rolled back becomes what it was though either side dies in the middle, and nobody says anything more.
+#[test]
+fn a_roll_back_goes_on_after_kills_of_either_side() -> Result<()> {
+    in_scratch("kill-rollback", kill_in_a_roll_back)
+}
+
+fn kill_in_a_roll_back(scratch: &mut Scratch) -> Result<()> {
+    let source = scratch.join("source");
+    let folder = source.join("plan");
+    tree::grow(&folder, tree::TreeSpec { files: 800, odd: true, seed: tools::seed("roll-back") })?;
+    let mut cluster = Cluster::new(scratch, &source, Wiring::Loopback)?;
+    cluster.add_set()?;
+    cluster.in_sync_within(SOON)?;
+    cluster.office.call(["point", "create", SET, "good"])?.ok()?;
+    let good = Snapshot::of(&folder, Aspects::ours())?;
+    for (number, name) in good.files().enumerate() {
+        let path = folder.join(OsStr::from_bytes(name));
+        fs::write(&path, format!("encrypted {number}"))?;
+        // The longest names have no room for more.
+        if number % 2 == 0 && path.file_name().is_some_and(|name| name.len() < 200) {
+            let mut locked = path.clone().into_os_string();
+            locked.push(".locked");
+            fs::rename(&path, locked)?;
+        }
+    }
+    cluster.in_sync_within(SOON)?;
+    let place = format!("{SET}:plan@point:good");
+    let listed = |cluster: &Cluster| -> Result<Value> {
+        let all = cluster.store.call(["rollback", "--list", "--json"])?.json()?;
+        Ok(all[0].clone())
+    };
+    let order = cluster.store.start_call(["rollback", &place, "--yes", "--json"])?;
+    wait_for(SOON, "the first steps", || {
+        let told = listed(&cluster)?;
+        Ok((told["renamed"].as_u64() > Some(9) || told["state"] == "done").then_some(()))
+    })?;
+    ensure!(listed(&cluster)?["state"] == "going-on", "it was done before anything was killed");
+    cluster.store.kill()?;
+    drop(order);
+    cluster.store.start()?;
+    let before = listed(&cluster)?["restored"].as_u64();
+    wait_for(SOON, "more steps", || {
+        let told = listed(&cluster)?;
+        Ok((told["restored"].as_u64() > before || told["state"] == "done").then_some(()))
+    })?;
+    cluster.office.kill()?;
+    cluster.office.start()?;
+    let done = wait_for(SOON, "the end of it", || {
+        let told = listed(&cluster)?;
+        Ok((told["state"] == "done").then_some(told))
+    })?;
+    ensure!(done["more_conflicts"] == 0, "it says: {done}");
+    let differences = good.differences(&Snapshot::of(&folder, Aspects::ours())?);
+    ensure!(differences.is_empty(), "{} {done}", tell(&differences));
+    cluster.equal_within(SOON, Aspects::ours())?;
     check_store(&cluster)
 }
 
