@@ -22,7 +22,7 @@ pub(crate) enum Point {
         /// The time between two, as 1h or 1d; those of other times stay as they are
         #[arg(value_name = "SPAN", requires = "keep")]
         every: Option<String>,
-        /// How many are kept; 0: none are made any more
+        /// How many of the last ones stay; 0: none are made any more
         #[arg(long, value_name = "N", requires = "every")]
         keep: Option<u32>,
     },

@@ -214,6 +214,16 @@ pub(crate) fn points(
     Ok(points)
 }
 
+/// Tells whether there are so many points.
+pub(crate) fn has_points(rows: &impl Rows, count: usize) -> Result<bool, IndexError> {
+    let mut points = rows.under(Table::Point, &[], &[])?;
+    for _ in 0..count {
+        let Some(point) = points.next() else { return Ok(false) };
+        point?;
+    }
+    Ok(true)
+}
+
 /// Returns the point at a commit, and of which schedule it is.
 pub(crate) fn point(
     rows: &impl Rows,

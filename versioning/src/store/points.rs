@@ -87,9 +87,9 @@ fn made(
     value: PointValue,
     schedule: Option<Schedule>,
 ) -> Result<Vec<Row>, IndexError> {
-    let known = commits::points(rows, CommitId(0), POINTS_MAX)?;
     let mut out = Vec::new();
-    if known.len() == POINTS_MAX {
+    if commits::has_points(rows, POINTS_MAX)? {
+        let known = commits::points(rows, CommitId(0), POINTS_MAX)?;
         let Some(gone) = late(rows, told, &known)? else {
             let name = &value.point.name;
             tracing::error!(name, "there are too many points; this one is not kept");

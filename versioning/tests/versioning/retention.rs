@@ -70,15 +70,15 @@ fn saves_are_thinned_and_the_newest_stays() {
     assert_eq!(rig.content(NOW, "f"), b"19");
 }
 
-/// Rewrites a file so many times in a day, and lets a night come: returns what goes then, and what is counted, and has it removed.
+/// Rewrites a file so many times in each of some days, and lets a night come: returns what goes then, and what is counted, and has it removed.
 fn day_and_night(
     rig: &mut Rig,
     file: FileId,
-    saves: i64,
+    (days, saves): (i64, i64),
     last_run: &mut Option<u64>,
 ) -> (usize, Counts) {
     let day = 86_400;
-    for save in 0..saves {
+    for save in 0..days * saves {
         rig.master.now = rig.master.now.plus_micros(day / saves * SECOND);
         rig.apply(edit().whole(file, format!("{save} {:?}", rig.master.now).as_bytes(), true));
     }
@@ -104,13 +104,32 @@ fn what_a_busy_day_leaves_is_no_loss() {
     for night in 0..40 {
         // One day is busier by far.
         let saves = if night == 20 { 700 } else { 96 };
-        let (gone, counts) = day_and_night(&mut rig, hot, saves, &mut last_run);
+        let (gone, counts) = day_and_night(&mut rig, hot, (1, saves), &mut last_run);
         most = most.max(counts.gone * 100 / (counts.kept + counts.gone));
         let settled = counts.settled_kept + counts.settled_gone;
         assert!(counts.settled_gone * 10 <= settled, "night {night}: {counts:?}");
         assert!(night == 0 || gone > 50, "night {night}: {counts:?}");
     }
     assert!(most > 50, "{most} % of all");
+}
+
+/// Where a night comes once a week, more than a quarter of what the last one left comes to an age each time at which a version a week is enough.
+#[test]
+fn what_comes_to_an_age_between_two_nights_is_no_loss() {
+    let mut rig = Rig::new();
+    let hot = rig.add(ROOT, "hot", b"0");
+    let mut last_run = None;
+    let mut most = 0;
+    for week in 0..8 {
+        let (_, counts) = day_and_night(&mut rig, hot, (7, 24), &mut last_run);
+        let settled = counts.settled_kept + counts.settled_gone;
+        // The first one is a plan that somebody applies.
+        if week > 0 {
+            assert!(counts.settled_gone * 10 <= settled, "week {week}: {counts:?}");
+            most = most.max(counts.gone * 100 / (counts.kept + counts.gone));
+        }
+    }
+    assert!(most > 25, "{most} % of all");
 }
 
 /// What nights have left goes for what people or a master in wrong hands did: that is counted, however old it has become.
@@ -126,7 +145,7 @@ fn what_goes_after_nights_that_left_it_is_counted() {
                 rig.apply(edit().whole(*file, night.to_string().as_bytes(), true));
             }
         }
-        let (_, counts) = day_and_night(&mut rig, hot, 24, &mut last_run);
+        let (_, counts) = day_and_night(&mut rig, hot, (1, 24), &mut last_run);
         let settled = counts.settled_kept + counts.settled_gone;
         assert!(counts.settled_gone * 4 <= settled, "night {night}: {counts:?}");
     }
