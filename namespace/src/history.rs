@@ -20,9 +20,6 @@ use crate::{
     rights::Want,
 };
 
-/// How many commits are looked at for one that names the moment before a folder was removed.
-const BEFORE_MAX: u64 = 64;
-
 /// The name of the table of all versions.
 pub(crate) const TABLE: &[u8] = b"_history.csv";
 
@@ -323,16 +320,13 @@ impl Question<'_> {
             return Ok(None);
         };
         let Some(end) = self.view.commit_info(since)? else { return Ok(None) };
-        for back in 0..BEFORE_MAX.min(before.0) {
-            let at = CommitId(before.0 - back);
-            let Some(moment) = self.moment_of(at)? else { continue };
-            let then = self.then_of(folder, file, moment)?;
-            let user = end.user.as_deref();
-            let zone = self.share.config.zone;
-            let shown = version_names::of_gone_folder(end.stamp, user, zone);
-            return Ok(Some(GoneFolder { then, shown }));
-        }
-        Ok(None)
+        // Not every commit has a row of its own, and what lies between changed nothing that is kept.
+        let Some(at) = self.view.commit_before(since)? else { return Ok(None) };
+        let Some(moment) = self.moment_of(at)? else { return Ok(None) };
+        let then = self.then_of(folder, file, moment)?;
+        let shown =
+            version_names::of_gone_folder(end.stamp, end.user.as_deref(), self.share.config.zone);
+        Ok(Some(GoneFolder { then, shown }))
     }
 
     fn chronicle(&self, folder: FileId, name: &Name) -> Result<Arc<Dated<Chronicle>>, Denial> {

@@ -16,6 +16,7 @@ pub mod set;
 mod body;
 mod check;
 mod error;
+mod forget;
 mod index;
 mod moment;
 mod past;

@@ -22,6 +22,7 @@ use crate::{
 
 mod aside;
 mod fresh;
+mod places;
 
 /// The most bytes that one read gives.
 pub const READ_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -333,25 +334,6 @@ impl View {
     /// Returns the version of a file with an id, marked where it expired.
     pub fn version(&self, file: FileId, id: VersionId) -> Result<Option<FileState>, ReadError> {
         self.ask(|rows| files::version(rows, file, id))
-    }
-
-    /// Returns the commit after which the whole set is as it was when a version was cut; for one that a mirror brought, the
-    /// end of that mirror. Without its file, an id that a mirror brought means none.
-    pub fn commit_with(
-        &self,
-        id: VersionId,
-        file: Option<FileId>,
-    ) -> Result<Option<CommitId>, ReadError> {
-        if let Some(commit) = self.commit_of(id.0)? {
-            return Ok(Some(commit));
-        }
-        let state = file.map_or(Ok(None), |file| self.version(file, id))?;
-        let Some(brought) = state.map(|state| state.commit) else { return Ok(None) };
-        let whole = match self.commit_info(brought)? {
-            Some(info) => self.commit_of(info.position)?,
-            None => None,
-        };
-        Ok(Some(whole.map_or(brought, |whole| whole.max(brought))))
     }
 
     /// Returns names of a folder that have a past and no present, in order, after `after`.

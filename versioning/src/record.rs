@@ -16,13 +16,16 @@ use crate::pack::PackLoc;
 mod former;
 
 /// The version of the encoding; older ones are read.
-pub(crate) const FORMAT: u8 = 6;
+pub(crate) const FORMAT: u8 = 8;
 
 /// The version of rows that are written as they are.
-const PLAIN: u8 = 5;
+const PLAIN: u8 = 7;
 
 /// Packed rows of before anything was put aside.
-const FORMER_PACKED: u8 = 4;
+const FIRST_PACKED: u8 = 4;
+
+/// Packed rows of before commits went.
+const FORMER_PACKED: u8 = 6;
 
 /// The rows of many files at once are packed, since one is much like the next; fewer bytes than these are not.
 const PACKED_BYTES_MIN: usize = 4 * 1024;
@@ -320,6 +323,8 @@ pub(crate) enum Row {
     PointGone { at: CommitId },
     /// As [`Self::KeptPoint`], of one that is made every so often.
     ScheduledPoint { at: CommitId, value: PointValue, schedule: Schedule },
+    /// A commit has no row any more: nothing that is kept came with it.
+    CommitGone { at: CommitId },
 }
 
 impl Row {
@@ -369,9 +374,9 @@ pub(crate) fn packed(body: Vec<u8>) -> Vec<u8> {
 /// Reads what [`encode`] and [`packed`] wrote.
 pub(crate) fn decode(body: &[u8]) -> Result<Vec<Row>, RecordError> {
     let rows = match body {
-        [FORMER_PACKED | FORMAT, packed @ ..] => whole(&unpacked(packed)?)?,
-        // Format 2 had no cuts alone, format 4 nothing aside and no points that end.
-        [2 | 3 | PLAIN, rows @ ..] => whole(rows)?,
+        [FIRST_PACKED | FORMER_PACKED | FORMAT, packed @ ..] => whole(&unpacked(packed)?)?,
+        // Format 2 had no cuts alone, format 4 nothing aside and no points that end, format 6 no commits that went.
+        [2 | 3 | 5 | PLAIN, rows @ ..] => whole(rows)?,
         [1, rows @ ..] => former::rows(whole(rows)?),
         [format, ..] if *format > FORMAT => return Err(RecordError::Newer(*format)),
         _ => return Err(RecordError::Broken),
@@ -382,7 +387,9 @@ pub(crate) fn decode(body: &[u8]) -> Result<Vec<Row>, RecordError> {
 /// Returns how long the rows of a body are.
 pub(crate) fn rows_len(body: &[u8]) -> usize {
     match body {
-        [FORMER_PACKED | FORMAT, a, b, c, d, ..] => u32::from_le_bytes([*a, *b, *c, *d]) as usize,
+        [FIRST_PACKED | FORMER_PACKED | FORMAT, a, b, c, d, ..] => {
+            u32::from_le_bytes([*a, *b, *c, *d]) as usize
+        }
         _ => body.len(),
     }
 }
@@ -501,11 +508,12 @@ mod tests {
                 value: later,
                 schedule: Schedule { every_micros: 3_600_000_000, keep: 24 },
             },
+            Row::CommitGone { at },
         ]
     }
 
-    /// How many rows at the end format 3 did not have, format 2 not, and format 1 not.
-    const NEWER_THAN: [usize; 3] = [6, 7, 8];
+    /// How many rows at the end format 5 did not have, format 3 not, format 2 not, and format 1 not.
+    const NEWER_THAN: [usize; 4] = [2, 7, 8, 9];
 
     fn aside(was: Body) -> Body {
         Body::Aside { since_micros: 700, was: Box::new(was) }
@@ -524,7 +532,7 @@ mod tests {
     #[test]
     fn records_of_format_1_are_read() {
         let mut then = rows();
-        then.truncate(then.len() - NEWER_THAN[2]);
+        then.truncate(then.len() - NEWER_THAN[3]);
         let count = then.len();
         let former: Vec<_> = then.into_iter().map(former::FormerRow::of).collect();
         let body = postcard::to_extend(&former, vec![1]).unwrap();
@@ -545,7 +553,7 @@ mod tests {
     #[test]
     fn records_of_format_2_are_read() {
         let mut then = rows();
-        then.truncate(then.len() - NEWER_THAN[1]);
+        then.truncate(then.len() - NEWER_THAN[2]);
         let body = postcard::to_extend(&then, vec![2]).unwrap();
         let hash = ContentHash::of(&body).to_string();
         assert_eq!((body.len(), &hash[..16]), (577, "0ad3266209c5524e"), "not as it was written");
@@ -556,7 +564,7 @@ mod tests {
     #[test]
     fn records_of_formats_3_and_4_are_read() {
         let mut then = rows();
-        then.truncate(then.len() - NEWER_THAN[0]);
+        then.truncate(then.len() - NEWER_THAN[1]);
         let body = postcard::to_extend(&then, vec![3]).unwrap();
         let hash = ContentHash::of(&body).to_string();
         assert_eq!((body.len(), &hash[..16]), (586, "7ad5a22f49bd1c34"), "not as it was written");
@@ -565,8 +573,25 @@ mod tests {
         let long = encode(&many);
         let mut body = packed(long.clone());
         assert_eq!(body[0], FORMAT);
-        body[0] = FORMER_PACKED;
+        body[0] = FIRST_PACKED;
         assert_eq!(rows_len(&body), long.len() - 1);
+        assert_eq!(decode(&body), Ok(many));
+    }
+
+    /// And those of formats 5 and 6, whose commits all stayed.
+    #[test]
+    fn records_of_formats_5_and_6_are_read() {
+        let mut then = rows();
+        then.truncate(then.len() - NEWER_THAN[0]);
+        let body = postcard::to_extend(&then, vec![5]).unwrap();
+        let hash = ContentHash::of(&body).to_string();
+        assert_eq!((body.len(), &hash[..16]), (894, "f5442db844995737"), "not as it was written");
+        assert_eq!(decode(&body), Ok(then.clone()));
+        let many: Vec<Row> = std::iter::repeat_n(then, 100).flatten().collect();
+        let mut body = packed(encode(&many));
+        assert_eq!(body[0], FORMAT);
+        body[0] = FORMER_PACKED;
+        assert_eq!(rows_len(&body), encode(&many).len() - 1);
         assert_eq!(decode(&body), Ok(many));
     }
 

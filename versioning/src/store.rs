@@ -5,6 +5,7 @@
 //! then shows the rows, so that no reader ever sees what a crash could take back.
 
 mod clocks;
+mod forgetting;
 mod frames;
 mod maintain;
 mod open;
@@ -86,6 +87,8 @@ pub struct StoreOptions {
     pub reserve_bytes: u64,
     /// A log shorter than this is not written anew, in bytes.
     pub log_bytes_min: u64,
+    /// So many versions are let go of before it is looked for their rows, whatever the log is; [`u64::MAX`]: it is never looked.
+    pub let_go_min: u64,
 }
 
 impl Default for StoreOptions {
@@ -94,6 +97,7 @@ impl Default for StoreOptions {
             cache_bytes: 64 * 1024 * 1024,
             reserve_bytes: 64 * 1024 * 1024,
             log_bytes_min: 32 * 1024 * 1024,
+            let_go_min: 4096,
         }
     }
 }

@@ -160,12 +160,17 @@ impl Question<'_> {
             VersionId(state.position) == id && file.is_none_or(|file| file == state.file)
         };
         let mut held = self.history_told(path, SEARCHED_MAX)?;
+        let removed = removed_around(&held, id, file).cloned();
         held.retain(|entry| is_meant(&entry.state));
         let newest = held.first().map(|entry| entry.state.file);
         if let Some(other) = held.iter().find(|entry| Some(entry.state.file) != newest) {
             return Err(AskError::Several([&held[0], other].map(|entry| names::id(&entry.state))));
         }
         if let Some(HistoryEntry { state, .. }) = held.pop() {
+            let (commit, name) = (state.commit, path.names().last().cloned());
+            return Ok(Some(PathThen { state, commit, name }));
+        }
+        if let Some(HistoryEntry { state, .. }) = removed {
             let (commit, name) = (state.commit, path.names().last().cloned());
             return Ok(Some(PathThen { state, commit, name }));
         }
@@ -189,6 +194,23 @@ impl Question<'_> {
         let is_known = path.names().is_empty() || !self.history_told(path, 1)?.is_empty();
         if is_known { Ok(AskError::NotThere) } else { self.no_history(path) }
     }
+}
+
+/// Returns the older of the two removed versions between which one with this id stood, where it has no row any more: it is one that
+/// retention removed, and none that never was.
+fn removed_around(
+    history: &[HistoryEntry],
+    id: VersionId,
+    file: Option<FileId>,
+) -> Option<&HistoryEntry> {
+    let around = history.windows(2).find(|pair| {
+        let (newer, older) = (&pair[0].state, &pair[1].state);
+        let is_meant = newer.file == older.file && file.is_none_or(|file| file == older.file);
+        let is_one = [newer, older].iter().all(|state| state.position.origin == id.0.origin);
+        let is_between = older.position < id.0 && id.0 < newer.position;
+        is_meant && newer.expired && older.expired && is_one && is_between
+    });
+    around.map(|pair| &pair[1])
 }
 
 /// Returns the first stamp for which this is so, given that it stays so for all later ones.

@@ -53,7 +53,7 @@ fn error_word(error: &AskError) -> String {
 }
 
 /// Asks for the content that a path had, as `show` does.
-fn show(rig: &Rig, who: Who<'_>, text: &str, typed: &str) -> String {
+pub(crate) fn show(rig: &Rig, who: Who<'_>, text: &str, typed: &str) -> String {
     let mut told = Told::default();
     let ask = rig.share.ask(who, rig.now);
     let then = match ask.at(&path(text), typed) {
@@ -82,7 +82,7 @@ fn export_with(rig: &Rig, who: Who<'_>, with: Exported, (text, typed): (&str, &s
 }
 
 /// Asks for the versions of a path: each by its path, its length, and how it ended.
-fn versions(rig: &Rig, who: Who<'_>, text: &str, limit: usize) -> String {
+pub(crate) fn versions(rig: &Rig, who: Who<'_>, text: &str, limit: usize) -> String {
     match rig.share.ask(who, rig.now).versions(&path(text), limit) {
         Ok(versions) => {
             let told = versions.iter().map(|version| {
@@ -96,7 +96,7 @@ fn versions(rig: &Rig, who: Who<'_>, text: &str, limit: usize) -> String {
     }
 }
 
-fn find(rig: &Rig, who: Who<'_>, pattern: &str, limit: usize) -> String {
+pub(crate) fn find(rig: &Rig, who: Who<'_>, pattern: &str, limit: usize) -> String {
     let (mut told, pattern) = (Vec::new(), Pattern::new(pattern, false).unwrap());
     let take = |found: FoundPath| {
         let gone = found.gone.map_or("", |(_, ended)| ended.word());
@@ -108,7 +108,7 @@ fn find(rig: &Rig, who: Who<'_>, pattern: &str, limit: usize) -> String {
 }
 
 /// Asks for all of a path's past by the drive's nodes: what a time shows of it, through the root, or `none`.
-fn on_drive(rig: &Rig, who: &Principal, text: &str, typed: &str) -> String {
+pub(crate) fn on_drive(rig: &Rig, who: &Principal, text: &str, typed: &str) -> String {
     let Ok(found) = rig.find(who, &format!("@versions/{typed}/{text}")) else {
         return "none".to_owned();
     };

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod asking;
+mod forget;
 mod large;
 mod model;
 mod past;

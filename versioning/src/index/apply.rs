@@ -85,6 +85,7 @@ impl Apply<'_, '_> {
             Row::KeptPoint { at, value } => self.point(*at, value, None),
             Row::ScheduledPoint { at, value, schedule } => self.point(*at, value, Some(*schedule)),
             Row::PointGone { at } => self.rows.remove(Table::Point, &keys::commit(*at)),
+            Row::CommitGone { at } => self.commit_gone(*at),
             Row::Restore { at, row, position } => {
                 self.rows.put(Table::Restore, &row.request.0, &encode(&(row, position, at)))
             }
@@ -148,6 +149,18 @@ impl Apply<'_, '_> {
         };
         self.rows.put(Table::Position, &key, &last.to_be_bytes())?;
         self.clock(value.arrival)
+    }
+
+    fn commit_gone(&mut self, at: CommitId) -> Result<(), IndexError> {
+        let Some(CommitValue { position, moment, .. }) = commits::commit(&self.rows, at)? else {
+            return Ok(());
+        };
+        self.rows.remove(Table::Commit, &keys::commit(at))?;
+        self.rows.remove(Table::Time, &keys::time(position.origin, moment, at))?;
+        if commits::commit_of(&self.rows, position)? == Some(at) {
+            self.rows.remove(Table::Position, &keys::position(position))?;
+        }
+        Ok(())
     }
 
     /// Lets go of the moment that a commit had before its clock was repaired.

@@ -166,6 +166,42 @@ pub(crate) fn commit_through(
     Ok(Some(CommitId(decode_u64(Table::Position, value.value())?)))
 }
 
+/// Returns the place in a journal where a change stood whose commit went: the commit before it, after which nothing differs. `None` where
+/// no change was there, or its commit has a row.
+pub(crate) fn commit_before_gone(
+    rows: &impl Rows,
+    position: Position,
+) -> Result<Option<CommitId>, IndexError> {
+    let key = keys::position(position);
+    let Some(next) = rows.range(Table::Position, Bound::Excluded(&key), Bound::Unbounded)?.next()
+    else {
+        return Ok(None);
+    };
+    let (next_key, next) = next?;
+    let next_at = CommitId(decode_u64(Table::Position, next.value())?);
+    let (from, to) = (keys::origin(position.origin), &key[..]);
+    let before = rows.range(Table::Position, Included(&from), Included(to))?.next_back();
+    let Some((before_key, before)) = before.transpose()? else { return Ok(None) };
+    let before_at = CommitId(decode_u64(Table::Position, before.value())?);
+    if before_key.value() == to || keys::read_position(next_key.value())?.origin != position.origin
+    {
+        return Ok(None);
+    }
+    // A mirror jumps: what it passed was never here. Its parts stand before its end.
+    let stands_before = newest_commit(rows, Bound::Excluded(&keys::commit(next_at)))?
+        .filter(|(at, _)| *at == before_at);
+    let next = commit(rows, next_at)?;
+    let (Some((_, before)), Some(next)) = (stands_before, next) else { return Ok(None) };
+    Ok(comes_next(&before, &next).then_some(before_at))
+}
+
+/// Tells whether a commit is of the same journal as the one before, and further in it: not of a mirror, which jumps.
+pub(crate) fn comes_next(before: &CommitValue, next: &CommitValue) -> bool {
+    let (a, b) = (before.position, next.position);
+    let is_same = (a.origin, a.epoch) == (b.origin, b.epoch);
+    before.complete && next.complete && is_same && a.seq < b.seq
+}
+
 /// Returns the highest place of an origin that any commit has.
 pub(crate) fn highest(
     rows: &impl Rows,

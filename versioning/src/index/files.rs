@@ -1,17 +1,20 @@
 //! Questions about files and their states.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    ops::Bound::{Excluded, Included},
+};
 
 use keepshare_base::{CommitId, FileId, VersionId};
 
 use crate::{
-    record::{CommitValue, FileValue, Mark},
+    record::{Body, CommitValue, FileValue, Mark},
     state::{BodyRef, FileState},
 };
 
 use super::{
     IndexError, Rows, Table,
-    commits::{commit, commit_of},
+    commits::{commit, commit_before_gone, commit_of},
     keys,
     values::{decode, decode_u64},
 };
@@ -41,6 +44,18 @@ pub(crate) fn exactly(
     value.map(|value| decode(Table::File, value.value())).transpose()
 }
 
+/// Returns the row of a file that follows the one at a commit.
+pub(crate) fn next_after(
+    rows: &impl Rows,
+    file: FileId,
+    at: CommitId,
+) -> Result<Option<(CommitId, FileValue)>, IndexError> {
+    let (newest, this) = (keys::of_file(file), keys::file(file, at));
+    let row = rows.range(Table::File, Included(&newest), Excluded(&this))?.next_back();
+    let Some((key, value)) = row.transpose()? else { return Ok(None) };
+    read_file(key.value(), value.value()).map(Some)
+}
+
 pub(crate) fn read_file(key: &[u8], value: &[u8]) -> Result<(CommitId, FileValue), IndexError> {
     Ok((keys::newest_of(Table::File, key)?, decode(Table::File, value)?))
 }
@@ -67,7 +82,8 @@ pub(crate) fn file(
     nearest.map(|(commit, value)| states.state(file, commit, value)).transpose()
 }
 
-/// Returns the version of a file with an id, whether or not its content is kept.
+/// Returns the version of a file with an id, whether or not its content is kept. One that retention removed may have no row any
+/// more: then it is the one before it that was removed, too.
 pub(crate) fn version(
     rows: &impl Rows,
     file: FileId,
@@ -77,7 +93,10 @@ pub(crate) fn version(
     let cut = match (brought, id.station_commit()) {
         (Some(at), _) => Some(CommitId(decode_u64(Table::Version, at.value())?)),
         (None, Some(cut)) => Some(cut),
-        (None, None) => commit_of(rows, id.0)?,
+        (None, None) => match commit_of(rows, id.0)? {
+            None => commit_before_gone(rows, id.0)?,
+            cut => cut,
+        },
     };
     let mut states = States::new(rows);
     let mut at = cut;
@@ -92,7 +111,29 @@ pub(crate) fn version(
         }
         at = commit.0.checked_sub(1).map(CommitId);
     }
-    Ok(None)
+    let gone = cut.map_or(Ok(None), |cut| version_gone(rows, file, cut))?;
+    gone.map(|(commit, value)| states.state(file, commit, value)).transpose()
+}
+
+/// Tells whether a version of a file that was cut at a commit, or not long before, may be one that went: those next to it were let go of,
+/// and stand next to each other. Returns the older one.
+pub(crate) fn version_gone(
+    rows: &impl Rows,
+    file: FileId,
+    cut: CommitId,
+) -> Result<Option<(CommitId, FileValue)>, IndexError> {
+    let is_gone = |value: &FileValue| value.body == Body::Expired && value.cut.is_some();
+    let Some(found) = newest(rows, file, cut)?.filter(|(_, value)| is_gone(value)) else {
+        return Ok(None);
+    };
+    let newer = next_after(rows, file, found.0)?;
+    if newer.is_some_and(|(_, value)| is_gone(&value)) {
+        return Ok(Some(found));
+    }
+    // It may have been cut by the change that brought the next one.
+    let Some(before) = found.0.0.checked_sub(1).filter(|_| found.0 == cut) else { return Ok(None) };
+    let older = newest(rows, file, CommitId(before))?;
+    Ok(older.filter(|(_, value)| is_gone(value)))
 }
 
 /// Returns the versions of a file, newest first.

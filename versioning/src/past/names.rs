@@ -47,6 +47,7 @@ pub fn called(history: &[&HistoryEntry], zone: Tz) -> Called {
             *micros.entry(state.stamp).or_insert(0_u32) += 1;
         }
     }
+    let removed = Removed::of(history);
     let mut shared = HashSet::new();
     let names = history.iter().map(|HistoryEntry { state, name, .. }| {
         let (stamp, user) = (state.stamp, state.user.as_deref());
@@ -56,13 +57,45 @@ pub fn called(history: &[&HistoryEntry], zone: Tz) -> Called {
             shared.insert(shown);
             shown = called(Told::Exactly);
         }
-        if micros.get(&stamp).is_some_and(|count| *count > 1) {
+        let is_removed = removed.may_have(stamp);
+        if is_removed {
+            shared.insert(std::mem::replace(&mut shown, called(Told::Exactly)));
+        }
+        if is_removed || micros.get(&stamp).is_some_and(|count| *count > 1) {
             shared.insert(shown);
             shown = called(Told::ById(id(state)));
         }
         shown
     });
     Called { names: names.collect(), shared }
+}
+
+/// The times of versions that may have been and have no row any more: they stood between two of one file that retention removed. A
+/// version that has such a time, as after a clock was set back, is not called by it alone.
+struct Removed(Vec<(Stamp, Stamp)>);
+
+impl Removed {
+    fn of(history: &[&HistoryEntry]) -> Self {
+        let between = history.windows(2).filter_map(|pair| {
+            let (newer, older) = (&pair[0].state, &pair[1].state);
+            let is_it = newer.expired && older.expired && newer.file == older.file;
+            is_it.then_some((older.stamp, newer.stamp))
+        });
+        let mut between: Vec<_> = between.filter(|(from, to)| from < to).collect();
+        between.sort_unstable();
+        // Each ends where the last of all up to it does.
+        let mut last = Stamp(i64::MIN);
+        for (_, to) in &mut between {
+            last = last.max(*to);
+            *to = last;
+        }
+        Self(between)
+    }
+
+    fn may_have(&self, stamp: Stamp) -> bool {
+        let after = self.0.partition_point(|(from, _)| *from < stamp);
+        after.checked_sub(1).is_some_and(|last| self.0[last].1 > stamp)
+    }
 }
 
 /// Returns what a folder is called that went at this time, by whose hand.

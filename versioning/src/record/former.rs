@@ -101,7 +101,8 @@ impl FormerRow {
             | Row::Cut { .. }
             | Row::KeptPoint { .. }
             | Row::ScheduledPoint { .. }
-            | Row::PointGone { .. } => unreachable!("format 1 has none"),
+            | Row::PointGone { .. }
+            | Row::CommitGone { .. } => unreachable!("format 1 has none"),
             Row::Name { at, parent, name, target } => Self::Name { at, parent, name, target },
             Row::File { at, file, value } => {
                 let FileValue { event, meta, hash, fuzzy, cut, since, body, .. } = value;

@@ -21,7 +21,7 @@ use crate::{
     record::{Body, Row, encode, packed},
 };
 
-use super::{Frames, PENDING_BYTES_MAX, Store, removal::Which};
+use super::{Frames, PENDING_BYTES_MAX, Store, forgetting::Forgetting, removal::Which};
 
 /// The rows of one part of a log snapshot, in bytes.
 const PART_BYTES: usize = 256 * 1024;
@@ -66,6 +66,7 @@ pub(super) struct Housekeeping {
     look_at_packs: bool,
     /// The log's snapshot did not fit on the disk.
     no_room_for_log: bool,
+    pub(super) forgetting: Forgetting,
     /// After which file the next look at open states goes on.
     pub(super) open_from: Option<keepshare_base::FileId>,
 }
@@ -107,7 +108,9 @@ impl Store {
             || (self.log_has_doubled() && free >= self.snapshot_room());
         // Where space is short, what gives some and needs none comes first.
         if log && !short {
-            return self.snapshot_step().map(|()| true);
+            // What goes now is in no snapshot.
+            let forgets = self.housekeeping.snapshot.is_none() && self.forgets_before_log();
+            return if forgets { self.forget_step() } else { self.snapshot_step() }.map(|()| true);
         }
         if self.let_go(Which::Overdue)? {
             return Ok(true);
@@ -121,6 +124,9 @@ impl Store {
         }
         if std::mem::take(&mut self.housekeeping.look_at_packs) && self.empty_packs()? {
             return Ok(true);
+        }
+        if !short && self.housekeeping.snapshot.is_none() && self.forgets_by_itself() {
+            return self.forget_step().map(|()| true);
         }
         // What went before has given its space back just now, and that was not enough.
         // A snapshot of the log takes space only until it is done, or does not fit.
@@ -136,6 +142,12 @@ impl Store {
             return self.empty_packs();
         }
         Ok(false)
+    }
+
+    /// Hears that the content of so many versions is gone for good.
+    pub(super) fn let_go_of(&mut self, versions: usize) -> Result<(), StoreError> {
+        self.housekeeping.forgetting.let_go_of(versions);
+        self.removed_something()
     }
 
     /// Has the packs looked at soon where space is short: something was removed.
@@ -191,7 +203,9 @@ impl Store {
     }
 
     fn log_has_doubled(&self) -> bool {
-        let min = self.options.log_bytes_min.max(self.log.snapshot_bytes().saturating_mul(2));
+        // Where most of what the last snapshot has went since, another one is far shorter.
+        let times = if self.housekeeping.forgetting.most_went() { 0 } else { 2 };
+        let min = self.options.log_bytes_min.max(self.log.snapshot_bytes().saturating_mul(times));
         self.log.position().offset > min
     }
 
@@ -248,6 +262,7 @@ impl Store {
         let switched = self.log.switch(snapshot.rewriter).map_err(StoreError::from);
         self.poison_on_failure(switched)?;
         self.housekeeping.no_room_for_log = false;
+        self.housekeeping.forgetting.log_was_written();
         Ok(None)
     }
 
@@ -339,7 +354,7 @@ impl Store {
         Ok(())
     }
 
-    fn ask_once_mut<T>(
+    pub(super) fn ask_once_mut<T>(
         &mut self,
         question: impl FnOnce(&WriteRows<'_>) -> Result<T, IndexError>,
     ) -> Result<T, IndexError> {

@@ -116,7 +116,7 @@ impl Store {
             out.extend(gone(at, file, commit, value));
         }
         self.append_own(&out)?;
-        self.removed_something()?;
+        self.let_go_of(versions.len())?;
         Ok(self.latest())
     }
 
@@ -139,7 +139,7 @@ impl Store {
             some.into_iter().flat_map(|(aside, value)| gone(at, aside.file, aside.commit, value));
         self.append_own(&rows.collect::<Vec<_>>())?;
         tracing::debug!(versions, is_early, "what was removed cannot come back any more");
-        self.removed_something()?;
+        self.let_go_of(versions)?;
         Ok(true)
     }
 }

@@ -10,6 +10,7 @@
 mod aside;
 mod crash;
 mod damage;
+mod forget;
 mod full;
 mod histories;
 mod housekeeping;

@@ -1,21 +1,25 @@
 //! The store against a model that remembers everything: any question about any moment has the same answer.
 
+mod answers;
 mod memory;
 pub(crate) mod random;
 
 use std::sync::Arc;
 
-use keepshare_base::{CommitId, FileId, Name};
+use keepshare_base::{CommitId, FileId, Kind, Name};
 use keepshare_versioning::{
     ASIDE_MICROS, Aside, BodyChanges, Store, StoreOptions,
     disk::sim::{Crash, Dice, SimDisk},
 };
 
-use crate::rig::{Master, NOW, Rig, options, seed};
+use crate::rig::{Edit, Master, NOW, Rig, options, seed};
 
-pub(crate) use memory::Memory;
+pub(crate) use {answers::check_everything, memory::Memory};
 
-use memory::pick;
+use {
+    answers::{At, check_history, check_state, check_versions},
+    memory::pick,
+};
 
 const OPERATIONS: usize = 50_000;
 
@@ -33,6 +37,9 @@ fn any_moment_reads_as_it_was() {
     run.sync();
     run.check(2000);
     run.check_rebuilt();
+    let (versions, commits) = run.forgotten();
+    eprintln!("{versions} versions and {commits} commits have no row any more");
+    assert!(operations < OPERATIONS || (versions > 10 && commits > 100), "it is about nothing");
 }
 
 struct Run {
@@ -43,6 +50,8 @@ struct Run {
     /// The newest commit that was acknowledged, and the master at each commit since.
     durable: CommitId,
     masters: Vec<(CommitId, Master)>,
+    /// Files that were saved often at one time.
+    hot: Vec<FileId>,
 }
 
 impl Run {
@@ -57,6 +66,7 @@ impl Run {
             operations: 0,
             durable: CommitId(0),
             masters,
+            hot: vec![],
         }
     }
 
@@ -64,7 +74,10 @@ impl Run {
         match self.dice.below(1000) {
             0 => self.crash(),
             1..=2 => self.expire(),
-            3..=6 => self.set_aside(),
+            3..=6 => {
+                let versions = self.removable();
+                self.set_aside(versions);
+            }
             7..=8 => self.bring_back(),
             9..=20 => self.maintain(1),
             21..=30 => {
@@ -81,7 +94,8 @@ impl Run {
             }
             34..=150 => self.sync(),
             151 => self.pass_a_day(),
-            152..=250 => {
+            153..=160 => self.save_often(),
+            152 | 161..=250 => {
                 self.sync();
                 self.check(3);
             }
@@ -94,6 +108,26 @@ impl Run {
         self.rig.master.now = self.rig.master.now.plus_micros(jump * crate::rig::SECOND);
         let (edit, operations) = random::edit(&mut self.dice, &mut self.rig.master, &self.memory);
         self.operations += operations;
+        self.take_in(edit);
+    }
+
+    /// Saves one file again and again.
+    fn save_often(&mut self) {
+        let files = self.memory.present.values().filter(|(_, kind)| *kind == Kind::File);
+        let Some(file) = pick(&mut self.dice, files).map(|(file, _)| *file) else { return };
+        for _ in 0..4 + self.dice.below(12) {
+            self.rig.master.now = self.rig.master.now.plus_micros(crate::rig::SECOND);
+            let edit = random::save(&mut self.dice, file);
+            self.take_in(edit);
+        }
+        self.hot.push(file);
+        if self.dice.below(2) == 0 {
+            let versions = self.memory.removable_run(&mut self.dice, file);
+            self.set_aside(versions);
+        }
+    }
+
+    fn take_in(&mut self, edit: Edit) {
         let incoming = self.rig.master.next(edit);
         let at = self.rig.store.commit(self.rig.master.now, &incoming).unwrap();
         self.memory.apply(at, &incoming);
@@ -129,7 +163,7 @@ impl Run {
     }
 
     fn expire(&mut self) {
-        let versions = self.memory.removable(&mut self.dice, 5);
+        let versions = self.removable();
         if versions.is_empty() {
             return;
         }
@@ -138,9 +172,21 @@ impl Run {
         self.sync();
     }
 
+    /// Returns some versions, or such as stand next to each other.
+    fn removable(&mut self) -> Vec<(FileId, CommitId)> {
+        let file = match self.dice.below(3) {
+            0 => None,
+            1 => self.memory.some_file(&mut self.dice),
+            _ => pick(&mut self.dice, self.hot.iter().rev().take(8)).copied(),
+        };
+        match file {
+            Some(file) => self.memory.removable_run(&mut self.dice, file),
+            None => self.memory.removable(&mut self.dice, 5),
+        }
+    }
+
     /// Puts versions aside. It may be lost with the next crash.
-    fn set_aside(&mut self) {
-        let mut versions = self.memory.removable(&mut self.dice, 5);
+    fn set_aside(&mut self, mut versions: Vec<(FileId, CommitId)>) {
         versions.sort_unstable();
         let now = self.rig.master.now;
         let since = self.rig.store.running_micros(&now.into());
@@ -151,7 +197,7 @@ impl Run {
         assert_eq!(self.rig.store.set_aside(now, since, &versions).unwrap(), [], "twice");
         if self.dice.below(2) == 0 {
             self.sync();
-            versions.into_iter().for_each(|(file, at)| self.check_file_at(file, at));
+            versions.into_iter().for_each(|(file, at)| self.check_file_at(file, At::commit(at)));
         }
     }
 
@@ -220,11 +266,22 @@ impl Run {
         assert_eq!(digests(&rebuilt), digests(&self.rig.store));
     }
 
+    /// Returns how many versions and commits there were that have no row any more.
+    fn forgotten(&self) -> (usize, usize) {
+        let view = self.rig.view();
+        let lacks = |file| self.memory.versions(file).len() - view.versions(file).unwrap().len();
+        let is_gone = |at: &CommitId| view.commit_info(*at).unwrap().is_none();
+        let commits = self.memory.commits().map(|(at, _, _)| at).filter(is_gone);
+        (self.memory.all_files().map(lacks).sum(), commits.count())
+    }
+
     fn check(&mut self, questions: usize) {
         for _ in 0..questions {
-            let at = match self.dice.below(3) {
-                0 => NOW,
-                _ => CommitId(self.dice.roll() % (self.durable.0 + 1)),
+            let at = match self.dice.below(4) {
+                0 => At::commit(NOW),
+                1 => pick(&mut self.dice, self.memory.commits())
+                    .map_or(At::commit(NOW), |commit| At::asked(&self.rig.view(), commit)),
+                _ => At::commit(CommitId(self.dice.roll() % (self.durable.0 + 1))),
             };
             match self.dice.below(8) {
                 0 => self.check_lookup(at),
@@ -234,7 +291,7 @@ impl Run {
                 4 => self.check_history(),
                 5 => self.check_links(at),
                 6 => assert_eq!(self.rig.aside(), self.memory.aside()),
-                _ => self.check_changes(at),
+                _ => self.check_changes(at.meant),
             }
         }
     }
@@ -243,80 +300,65 @@ impl Run {
         self.memory.some_name(&mut self.dice)
     }
 
-    fn check_lookup(&mut self, at: CommitId) {
+    fn check_lookup(&mut self, at: At) {
         let Some((parent, name)) = self.some_name() else { return };
-        let got = self.rig.view().lookup(parent, &name, at).unwrap();
-        assert_eq!(got, self.memory.lookup(parent, &name, at), "{name} in {parent} at {at}");
+        let got = self.rig.view().lookup(parent, &name, at.told).unwrap();
+        assert_eq!(got, self.memory.lookup(parent, &name, at.meant), "{name} in {parent}, {at:?}");
     }
 
-    fn check_list(&mut self, at: CommitId) {
+    fn check_list(&mut self, at: At) {
         let Some((parent, _)) = self.some_name() else { return };
         let page = 1 + self.dice.below(5);
         let view = self.rig.view();
         let mut got: Vec<(Name, FileId)> = vec![];
         loop {
             let after = got.last().map(|(name, _)| name.clone());
-            let entries = view.list(parent, at, after.as_ref(), page).unwrap();
+            let entries = view.list(parent, at.told, after.as_ref(), page).unwrap();
             let done = entries.len() < page;
             got.extend(entries.into_iter().map(|entry| (entry.name, entry.file)));
             if done {
                 break;
             }
         }
-        assert_eq!(got, self.memory.list(parent, at), "{parent} at {at}");
+        assert_eq!(got, self.memory.list(parent, at.meant), "{parent}, {at:?}");
     }
 
-    fn check_file(&mut self, at: CommitId) {
+    fn check_file(&mut self, at: At) {
         if let Some(file) = self.memory.some_file(&mut self.dice) {
             self.check_file_at(file, at);
         }
     }
 
-    fn check_file_at(&mut self, file: FileId, at: CommitId) {
-        let got = self.rig.view().file(file, at).unwrap();
-        let want = self.memory.file(file, at);
-        let commits = (got.as_ref().map(|got| got.commit), want.map(|want| want.at));
-        assert_eq!(commits.0, commits.1, "{file} at {at}");
-        let (Some(got), Some(want)) = (got, want) else { return };
-        assert_eq!(
-            (got.meta.size, got.cut, got.expired),
-            (want.content.len(), want.is_cut(), want.is_expired()),
-        );
+    fn check_file_at(&mut self, file: FileId, at: At) {
+        let got = check_state(&self.rig.view(), &self.memory, file, at, "");
+        let (Some(got), Some(want)) = (got, self.memory.file(file, at.meant)) else { return };
         if got.expired {
             assert!(self.rig.reader().read(&got, 0, 1).is_err() || got.meta.size == 0);
             return;
         }
+        assert_eq!((got.meta.size, got.cut), (want.content.len(), want.is_cut()));
         let offset = self.dice.roll() % (got.meta.size + 2);
         let len = self.dice.below(150_000);
         let bytes = self.rig.reader().read(&got, offset, len).unwrap();
         let end = got.meta.size.min(offset + len as u64);
-        assert!(bytes == want.content.slice(offset, end), "{file} at {at}, {offset}..{end}");
+        assert!(bytes == want.content.slice(offset, end), "{file}, {at:?}, {offset}..{end}");
     }
 
     fn check_versions(&mut self) {
         let Some(file) = self.memory.some_file(&mut self.dice) else { return };
-        let versions = self.rig.view().versions(file).unwrap();
-        let got: Vec<_> = versions.iter().map(|state| (state.commit, state.position)).collect();
-        assert_eq!(got, self.memory.versions(file), "{file}");
+        check_versions(&self.rig.view(), &self.memory, file, "");
     }
 
     fn check_history(&mut self) {
         let Some((parent, name)) = self.some_name() else { return };
         let limit = 1 + self.dice.below(40);
-        let history = self.rig.view().history(parent, &name, limit).unwrap();
-        let got: Vec<_> = history
-            .into_iter()
-            .map(|entry| (entry.state.file, entry.state.commit, entry.parent, entry.name))
-            .collect();
-        let mut want = self.memory.history(parent, &name);
-        want.truncate(limit);
-        assert_eq!(got, want, "{name} in {parent}");
+        check_history(&self.rig.view(), &self.memory, (parent, &name), limit, "");
     }
 
-    fn check_links(&mut self, at: CommitId) {
+    fn check_links(&mut self, at: At) {
         let Some(file) = self.memory.some_file(&mut self.dice) else { return };
-        let got = self.rig.view().links(file, at).unwrap();
-        assert_eq!(got, self.memory.links(file, at), "{file} at {at}");
+        let got = self.rig.view().links(file, at.told).unwrap();
+        assert_eq!(got, self.memory.links(file, at.meant), "{file}, {at:?}");
     }
 
     /// Bytes outside the ranges are what they were.
@@ -341,46 +383,6 @@ impl Run {
 }
 
 fn open(disk: &SimDisk) -> Store {
-    let options = StoreOptions { log_bytes_min: 512 * 1024, ..options() };
+    let options = StoreOptions { log_bytes_min: 512 * 1024, let_go_min: 64, ..options() };
     Store::open(Arc::new(disk.clone()), options).unwrap().0
-}
-
-/// Holds every answer about every moment against what is remembered.
-pub(crate) fn check_everything(store: &Store, memory: &Memory, case: &str) {
-    let reader = store.reader();
-    let view = reader.view().unwrap();
-    assert_eq!(view.latest(), store.latest(), "{case}");
-    assert_eq!(view.aside(0, None, usize::MAX).unwrap(), memory.aside(), "{case}");
-    let moments: Vec<CommitId> = (0..=store.latest().0).map(CommitId).chain([NOW]).collect();
-    for (parent, name) in memory.all_names() {
-        for at in &moments {
-            let got = view.lookup(*parent, name, *at).unwrap();
-            assert_eq!(got, memory.lookup(*parent, name, *at), "{case}: {name} at {at}");
-        }
-        let history = view.history(*parent, name, 1000).unwrap();
-        let got = history.into_iter().map(|e| (e.state.file, e.state.commit, e.parent, e.name));
-        let want = memory.history(*parent, name);
-        assert_eq!(got.collect::<Vec<_>>(), want, "{case}: history of {name}");
-    }
-    for file in memory.all_files() {
-        let versions = view.versions(file).unwrap();
-        let got: Vec<_> = versions.iter().map(|state| (state.commit, state.position)).collect();
-        assert_eq!(got, memory.versions(file), "{case}: {file}");
-        let mut read = None;
-        for at in &moments {
-            let got = view.file(file, *at).unwrap();
-            let want = memory.file(file, *at);
-            let commits = (got.as_ref().map(|got| got.commit), want.map(|want| want.at));
-            assert_eq!(commits.0, commits.1, "{case}: {file} at {at}");
-            let (Some(got), Some(want)) = (got, want) else { continue };
-            assert_eq!(got.expired, want.is_expired(), "{case}: {file} at {at}");
-            if read == Some(got.commit) || got.expired {
-                continue;
-            }
-            read = Some(got.commit);
-            let bytes = reader.read(&got, 0, usize::MAX).unwrap();
-            let same = bytes == want.content.slice(0, want.content.len());
-            assert!(same, "{case}: content of {file} at {at}");
-        }
-    }
 }

@@ -58,8 +58,12 @@ pub struct RealStore {
 
 impl RealStore {
     fn open(disk: SimDisk) -> (SimDisk, Versions) {
-        let options =
-            StoreOptions { cache_bytes: 1 << 20, reserve_bytes: 0, log_bytes_min: 64 << 10 };
+        let options = StoreOptions {
+            cache_bytes: 1 << 20,
+            reserve_bytes: 0,
+            log_bytes_min: 64 << 10,
+            let_go_min: 16,
+        };
         let (store, _) =
             Versions::open(Arc::new(disk.clone()), options).expect("a set that can be opened");
         (disk, store)

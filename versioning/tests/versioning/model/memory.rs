@@ -72,6 +72,7 @@ impl Bytes {
 pub(crate) struct Row {
     pub(crate) at: CommitId,
     pub(crate) content: Bytes,
+    pub(crate) mode: u32,
     pub(crate) cut: Option<CommitId>,
     /// When the station cut it by itself.
     own: Option<CommitId>,
@@ -97,6 +98,11 @@ enum Removal {
 impl Row {
     pub(crate) fn is_expired(&self) -> bool {
         matches!(self.removals.last(), Some((_, Removal::Aside(_) | Removal::Gone)))
+    }
+
+    /// It is a version, and cannot come back.
+    fn is_let_go(&self) -> bool {
+        self.is_cut() && matches!(self.removals.last(), Some((_, Removal::Gone)))
     }
 
     fn aside_since(&self) -> Option<u64> {
@@ -166,8 +172,8 @@ impl Memory {
                     since = open.since;
                 }
             }
-            let cut = row.cut.then_some(at);
-            rows.push(Row { at, content, cut, own: None, since, gone: None, removals: vec![] });
+            let (cut, mode, removals) = (row.cut.then_some(at), row.meta.mode, vec![]);
+            rows.push(Row { at, content, mode, cut, own: None, since, gone: None, removals });
         }
         for row in &change.names {
             let key = (row.parent, row.name.clone());
@@ -244,6 +250,21 @@ impl Memory {
     pub(crate) fn file(&self, file: FileId, at: CommitId) -> Option<&Row> {
         let rows = || self.kept(file).filter(|row| row.at <= at);
         rows().find(|row| !row.is_expired()).or_else(|| rows().next())
+    }
+
+    /// Tells whether that version is let go of.
+    pub(crate) fn is_let_go(&self, file: FileId, at: CommitId) -> bool {
+        self.kept(file).any(|row| row.at == at && row.is_let_go())
+    }
+
+    /// Returns the rights of the very state that a file had.
+    pub(crate) fn mode(&self, file: FileId, at: CommitId) -> Option<u32> {
+        self.kept(file).find(|row| row.at <= at).map(|row| row.mode)
+    }
+
+    /// Returns the changes, each with its place and its time.
+    pub(crate) fn commits(&self) -> impl Iterator<Item = (CommitId, Position, Stamp)> + Clone {
+        self.commits.iter().map(|(at, (position, stamp))| (*at, *position, *stamp))
     }
 
     /// Returns what a file was at a commit, kept or not.
@@ -327,6 +348,17 @@ impl Memory {
             versions.extend(pick(dice, may).map(|row| (file, row.at)));
         }
         versions.into_iter().collect()
+    }
+
+    /// Returns some versions of one file, next to each other, that retention might remove.
+    pub(crate) fn removable_run(&self, dice: &mut Dice, file: FileId) -> Vec<(FileId, CommitId)> {
+        let living = self.present.values().any(|(living, _)| *living == file);
+        let may = self.kept(file).skip(usize::from(living));
+        let may = may.filter(|row| row.is_cut() && !row.is_expired());
+        let (skip, take) = (dice.below(3), 1 + dice.below(20));
+        let mut run: Vec<_> = may.skip(skip).take(take).map(|row| (file, row.at)).collect();
+        run.sort_unstable();
+        run
     }
 
     pub(crate) fn expire(&mut self, at: CommitId, versions: &[(FileId, CommitId)]) {

@@ -33,6 +33,16 @@ pub(crate) fn edit(dice: &mut Dice, master: &mut Master, memory: &Memory) -> (Ed
     (draft.finish(), operations)
 }
 
+/// Returns a change that saves a file anew, and no more.
+pub(crate) fn save(dice: &mut Dice, file: FileId) -> Edit {
+    let data = dice.roll().to_le_bytes().repeat(1 + dice.below(300));
+    let mut edit = empty_edit().whole(file, &data, true);
+    if dice.below(8) == 0 {
+        edit.change.files[0].meta.mode = 0o600;
+    }
+    edit
+}
+
 type Key = (FileId, Name);
 
 struct Draft<'a> {
@@ -313,6 +323,11 @@ impl Draft<'_> {
     /// Adds the difference of the names.
     fn finish(self) -> Edit {
         let mut edit = self.edit;
+        for row in &mut edit.change.files {
+            if self.dice.below(8) == 0 {
+                row.meta.mode = 0o600;
+            }
+        }
         for (parent, of) in self.memory.present.keys() {
             if !self.names.contains_key(&(*parent, of.clone())) {
                 edit = edit.target(*parent, &of.to_string(), None);

@@ -474,6 +474,7 @@ fn open(platter: &Platter) -> Store {
         cache_bytes: 2 << 20,
         reserve_bytes: RESERVE_BYTES,
         log_bytes_min: 256 << 10,
+        let_go_min: 64,
     };
     Store::open(platter.disk(), options).expect("a set that can be opened").0
 }
