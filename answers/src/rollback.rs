@@ -40,7 +40,8 @@ impl Answers<Rollback> for StationAnswers {
         };
         let seen = asked.seen.filter(|_| !asked.over).map(CommitId);
         let base = seen.unwrap_or(CommitId::MAX);
-        let order = Order { path, back, base, links: asked.links, to, user: shown(caller) };
+        let (only, links, user) = (None, asked.links, shown(caller));
+        let order = Order { path, back, base, only, links, to, user };
         let told = match asked.sure {
             false => copy.preview_rollback(&order, asked.limit)?,
             true => self.ordered(caller, &copy, (&order, asked.nearest), reply)?,
@@ -60,7 +61,7 @@ impl Answers<RollbackUndo> for StationAnswers {
         let order = copy.undo_of(&asked.rollback, &shown(caller))?;
         let told = match asked.sure {
             false => copy.preview_rollback(&order, asked.limit)?,
-            true => self.ordered(caller, &copy, (&order, true), reply)?,
+            true => self.ordered(caller, &copy, (&order, asked.nearest), reply)?,
         };
         reply.item(&limited(told, asked.limit))
     }

@@ -102,7 +102,15 @@ impl<'a> Question<'a> {
     /// Each commit has another one, though clocks stand still or mtimes lie ahead: clients keep old bytes for as long as
     /// it stays.
     pub(crate) fn changed_by(&self, commit: CommitId, or: Stamp) -> Result<FileTime, Denial> {
-        let time = file_time(self.arrival(commit)?.unwrap_or(or));
+        let arrival = match self.arrival(commit)? {
+            Some(arrival) => arrival,
+            // What came with it was removed, and all that stands around it is as after the one before.
+            None => match self.view.commit_before(commit)? {
+                Some(before) => self.arrival(before)?.unwrap_or(or).max(or),
+                None => or,
+            },
+        };
+        let time = file_time(arrival);
         // Arrivals have no digits below a microsecond.
         let digits = u32::try_from(commit.0 % 1000).unwrap_or(0);
         Ok(FileTime { nanos: time.nanos + digits, ..time })

@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
-    io::{BufRead as _, BufReader, BufWriter, Write as _},
+    io::{BufRead as _, BufReader, BufWriter},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -121,11 +121,13 @@ pub(crate) struct Record {
     pub(crate) left: HashMap<u64, String>,
     /// What came of it, where it is over: the commit after it, whether it was ended, until when it can be undone.
     pub(crate) end: Option<(CommitId, bool, String)>,
+    /// How many bytes of what is written down of it are whole lines: what a crash tore is cut off.
+    whole: u64,
 }
 
 impl Header {
     pub(crate) fn new(id: String, path: SetPath, user: &str, before: CommitId) -> Self {
-        let began = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        let began = rfc3339(chrono::Utc::now());
         let (format, steps, told) = (FORMAT, 0, RolledBack::default());
         Self { format, id, path, user: user.to_owned(), began, before, steps, told }
     }
@@ -137,12 +139,15 @@ impl Rollbacks {
         Self { dir: copy.join("rollbacks"), going: Mutex::default() }
     }
 
-    /// Begins one, where none goes on.
+    /// Begins one, or goes on with it, where no other one goes on, or broke off.
     pub(crate) fn begin(&self, id: &str) -> Outcome<Arc<Going>> {
         let mut going = self.lock();
-        if let Some(other) = &*going {
-            return Err(Failure::refused(format!("roll-back {} of this set goes on", other.id))
-                .hint("wait until it is done: keepshare rollback --list"));
+        let other = going.as_ref().map(|going| going.id.clone());
+        if let Some(other) = other.or_else(|| self.unfinished().map(|record| record.header.id))
+            && (other != id || going.is_some())
+        {
+            return Err(Failure::refused(format!("roll-back {other} of this set goes on"))
+                .hint("keepshare rollback --list shows how far it is, --stop ends it"));
         }
         let begun = Arc::new(Going { id: id.to_owned(), ..Going::default() });
         *going = Some(Arc::clone(&begun));
@@ -185,7 +190,7 @@ impl Rollbacks {
                 anyhow::Error::new(error).context("cannot write down what is to be done"),
             ));
         }
-        Ok(Record { dir, header, through: 0, left: HashMap::new(), end: None })
+        Ok(Record { dir, header, through: 0, left: HashMap::new(), end: None, whole: 0 })
     }
 
     /// Reads one.
@@ -215,9 +220,14 @@ impl Rollbacks {
         all
     }
 
+    /// Returns the one that did not end.
+    pub(crate) fn unfinished(&self) -> Option<Record> {
+        self.all().into_iter().find(|record| record.end.is_none())
+    }
+
     /// Forgets those that cannot be undone any more, and the oldest where there are very many.
     fn forget_old(&self) {
-        let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        let now = rfc3339(chrono::Utc::now());
         for (number, record) in self.all().into_iter().enumerate() {
             let is_over = record.end.as_ref().is_some_and(|(_, _, until)| *until < now);
             if is_over || (record.end.is_some() && number >= REMEMBERED_MAX) {
@@ -245,17 +255,24 @@ impl Record {
                 header.id
             )));
         }
-        let mut record = Self { dir, header, through: 0, left: HashMap::new(), end: None };
-        for line in record.lines::<Line>(DONE).into_iter().flatten() {
-            match line {
-                // The last line may be torn: what it said is done again.
-                Err(_) => break,
-                Ok(Line::Through(through)) => record.through = through,
-                Ok(Line::Left { step, why }) => drop(record.left.insert(step, why)),
-                Ok(Line::End { after, stopped, until }) => {
-                    record.end = Some((after, stopped, until))
-                }
+        let (left, end) = (HashMap::new(), None);
+        let mut record = Self { dir, header, through: 0, left, end, whole: 0 };
+        let done = match fs::read(record.dir.join(DONE)) {
+            Ok(done) => done,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(anyhow::Error::new(error).into()),
+        };
+        for line in done.split_inclusive(|byte| *byte == b'\n') {
+            // What the last line said is done again where it is torn.
+            let Some(Ok(said)) = line.strip_suffix(b"\n").map(serde_json::from_slice) else {
+                break;
+            };
+            match said {
+                Line::Through(through) => record.through = through,
+                Line::Left { step, why } => drop(record.left.insert(step, why)),
+                Line::End { after, stopped, until } => record.end = Some((after, stopped, until)),
             }
+            record.whole += line.len() as u64;
         }
         Ok(Some(record))
     }
@@ -272,14 +289,29 @@ impl Record {
     /// Opens what is written down of how far it is.
     pub(crate) fn open_done(&self) -> Outcome<File> {
         let path = self.dir.join(DONE);
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .with_context(|| format!("cannot open {}", path.display()))?;
-        // What a crash tore does not run into what comes next.
-        file.write_all(b"\n").map_err(anyhow::Error::new)?;
-        Ok(file)
+        let open = || -> std::io::Result<File> {
+            let file = OpenOptions::new().create(true).append(true).open(&path)?;
+            file.set_len(self.whole)?;
+            Ok(file)
+        };
+        Ok(open().with_context(|| format!("cannot open {}", path.display()))?)
+    }
+
+    /// Writes down that it is over, after `after`.
+    pub(crate) fn write_end(&mut self, after: CommitId, stopped: bool) -> Outcome<()> {
+        // The point of before is held for so long.
+        let began = chrono::DateTime::parse_from_rfc3339(&self.header.began);
+        let began = began.map_or_else(|_| chrono::Utc::now(), |began| began.to_utc());
+        let until = rfc3339(began + chrono::Duration::days(30));
+        let path = self.dir.join(DONE);
+        let write = || -> std::io::Result<()> {
+            let mut done = OpenOptions::new().create(true).append(true).open(&path)?;
+            write_line(&mut done, &Line::End { after, stopped, until: until.clone() })?;
+            done.sync_all()
+        };
+        write().with_context(|| format!("cannot write {}", path.display()))?;
+        self.end = Some((after, stopped, until));
+        Ok(())
     }
 
     fn lines<T: DeserializeOwned>(
@@ -287,7 +319,6 @@ impl Record {
         file: &str,
     ) -> Option<impl Iterator<Item = anyhow::Result<T>> + use<T>> {
         let lines = BufReader::new(File::open(self.dir.join(file)).ok()?).lines();
-        let lines = lines.filter(|line| line.as_ref().map_or(true, |line| !line.is_empty()));
         Some(lines.map(|line| Ok(serde_json::from_str(&line?)?)))
     }
 
@@ -318,6 +349,11 @@ impl Record {
         told.undo_until = self.end.as_ref().map(|(_, _, until)| until.clone());
         Ok(told)
     }
+}
+
+/// Writes a time.
+pub(crate) fn rfc3339(time: chrono::DateTime<chrono::Utc>) -> String {
+    time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
 /// Writes a line.
@@ -443,10 +479,17 @@ mod tests {
         write_line(&mut done, &Line::Left { step: 0, why: "it changed".into() }).unwrap();
         write_line(&mut done, &Line::Through(2)).unwrap();
         done.write_all(b"{\"thro").unwrap();
-        drop(record.open_done().unwrap());
 
         let record = rollbacks.read("ab").unwrap();
         assert_eq!(record.through, 2);
+        let mut done = record.open_done().unwrap();
+        write_line(&mut done, &Line::Through(3)).unwrap();
+        let record = rollbacks.read("ab").unwrap();
+        assert_eq!((record.through, record.end.is_none()), (3, true), "after what was torn");
+        assert!(rollbacks.begin("cd").is_err(), "one goes on already");
+        let going = rollbacks.begin("ab").unwrap();
+        assert!(rollbacks.begin("ab").is_err(), "twice");
+        rollbacks.ended(&going);
         assert_eq!(record.left.get(&0).map(String::as_str), Some("it changed"));
         let read: Vec<Step> = record.steps().unwrap().map(Result::unwrap).collect();
         assert_eq!(read, steps);

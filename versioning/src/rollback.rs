@@ -36,6 +36,8 @@ pub struct Wanted {
     pub back: Back,
     /// Only what is as it was then is touched; [`CommitId::MAX`]: as it is now.
     pub base: CommitId,
+    /// Only these are touched, where it is said which.
+    pub only: Option<HashSet<FileId>>,
     /// Files that have names outside of the folder, too, are written all the same.
     pub links: bool,
 }
@@ -145,6 +147,31 @@ pub struct Present {
     pub still: Option<(u64, FileTime)>,
     /// The version that it is, or the change that brought it.
     pub version: VersionId,
+}
+
+impl Step {
+    /// Returns the files that it speaks of.
+    pub fn files(&self) -> impl Iterator<Item = FileId> {
+        let file = match &self.doing {
+            Doing::Write { over, .. } | Doing::SetAttributes { over, .. } => over.as_ref(),
+            Doing::Link { what, .. } => what.as_ref(),
+            Doing::Move { what, .. } | Doing::Remove { what, .. } => Some(what),
+            Doing::Make { .. } => None,
+        };
+        file.map(|present| present.file.file).into_iter()
+    }
+
+    /// Returns the paths at which something is afterwards.
+    pub fn paths(&self) -> impl Iterator<Item = &SetPath> {
+        let path = match &self.doing {
+            Doing::Write { .. } | Doing::Make { .. } | Doing::SetAttributes { .. } => {
+                Some(&self.path)
+            }
+            Doing::Move { to, .. } | Doing::Link { to, .. } => Some(to),
+            Doing::Remove { .. } => None,
+        };
+        path.into_iter()
+    }
 }
 
 impl Present {
@@ -257,15 +284,15 @@ struct Plan<'a> {
     /// Folders in which a step changes a name.
     touched: HashSet<Folder>,
     /// What is written in the folder that is gone through: after all that moves in it, so that the one and the other go together.
-    later: Vec<Step>,
+    later: Vec<(Folder, Name, Doing)>,
     /// Where things are that came back, but for what has one name and had it then.
-    settled: HashSet<(Folder, Name)>,
+    settled: HashSet<Place>,
     /// What was made since and takes the place of something.
     adopted: HashSet<FileId>,
-    /// Files whose content a step writes, under whichever name.
-    linked: HashSet<FileId>,
+    /// Files whose content a step writes, under whichever name, and what it writes.
+    linked: HashMap<FileId, FileState>,
     /// Files that had several names, and where a step brings each back first.
-    written: HashMap<FileId, (Folder, SetPath)>,
+    written: HashMap<FileId, Place>,
     unchanged: u64,
 }
 
@@ -277,6 +304,9 @@ enum Folder {
     /// The one that was made by a step: where it is in the list of those.
     Made(usize),
 }
+
+/// A folder and a name in it.
+type Place = (Folder, Name);
 
 /// A folder that comes back.
 struct FolderBack {
@@ -324,16 +354,19 @@ impl<'a> Plan<'a> {
     }
 
     /// Has something done when all that moves in the folder has moved.
-    fn step_later(&mut self, path: SetPath, folder: Folder, doing: Doing) {
-        self.touched.insert(folder);
-        self.later.push(Step { path, folder: folder.known(), doing });
+    fn step_later(&mut self, place: Place, doing: Doing) {
+        self.touched.insert(place.0);
+        self.later.push((place.0, place.1, doing));
     }
 
-    /// Has done what comes after all that moves.
-    fn do_later(&mut self) {
-        for step in std::mem::take(&mut self.later) {
-            (self.take)(Planned::Step(step));
+    /// Has done what comes after all that moves, where it is by then.
+    fn do_later(&mut self) -> Result<(), PlanError> {
+        for (folder, name, doing) in std::mem::take(&mut self.later) {
+            if let Some(above) = self.places.path(folder)? {
+                self.step(above.join(name), folder, doing);
+            }
         }
+        Ok(())
     }
 
     fn left(&mut self, path: SetPath, why: Why) {
@@ -343,6 +376,9 @@ impl<'a> Plan<'a> {
     /// Tells whether a file is what and where it was at the base.
     fn is_as_at_base(&self, file: FileId, kind: Kind) -> Result<bool, ReadError> {
         let base = self.wanted.base;
+        if self.wanted.only.as_ref().is_some_and(|only| !only.contains(&file)) {
+            return Ok(false);
+        }
         if base >= self.view.latest() {
             return Ok(true);
         }
@@ -352,6 +388,22 @@ impl<'a> Plan<'a> {
         let changed = self.view.meta(file, CommitId::MAX)?.map(|(commit, _)| commit);
         // Folders change with what is in them.
         Ok(kind == Kind::Dir || changed == self.view.meta(file, base)?.map(|(commit, _)| commit))
+    }
+
+    /// Tells whether a folder has the attributes that it had at the base, and is one that may be touched.
+    fn has_rights_of_base(&self, now: &FileState) -> Result<bool, ReadError> {
+        if !self.is_as_at_base(now.file, Kind::Dir)? {
+            return Ok(false);
+        }
+        let then = self.view.meta(now.file, self.wanted.base)?;
+        Ok(then.is_none_or(|(_, then)| has_same_rights(&then, &now.meta)))
+    }
+
+    /// Returns what stands for a file by now: what a step wrote, where one did.
+    fn stands(&self, now: &FileState) -> Present {
+        let Some(written) = self.linked.get(&now.file) else { return Present::new(now) };
+        let file = PresentFile::new(now.file, &written.meta);
+        Present { file, still: None, version: VersionId(now.position) }
     }
 
     /// Returns what a folder of now was then: only the one that is rolled back may have been another.
@@ -379,6 +431,15 @@ impl<'a> Plan<'a> {
             let differs = now.as_ref().is_some_and(|now| !has_same_rights(&now.meta, &state.meta));
             let has_other_time = now.as_ref().is_some_and(|now| now.meta.mtime != state.meta.mtime);
             if !differs && !has_other_time && !self.touched.contains(&folder) {
+                continue;
+            }
+            if let Some(now) = &now
+                && (differs || !self.touched.contains(&folder))
+                && !self.has_rights_of_base(now)?
+            {
+                if differs {
+                    self.left(path, Why::Changed);
+                }
                 continue;
             }
             let over = now.as_ref().map(Present::new);

@@ -47,7 +47,8 @@ pub(crate) fn rollback(
             order(station, &asked, sure, &how, screen)
         }
         (None, Some((rollback, set)), _) => {
-            let asked = RollbackUndo { set, rollback, sure: false, limit: how.limit };
+            let (nearest, limit) = (how.nearest, how.limit);
+            let asked = RollbackUndo { set, rollback, sure: false, nearest, limit };
             let sure = |_| RollbackUndo { sure: true, ..asked.clone() };
             order(station, &asked, sure, &how, screen)
         }

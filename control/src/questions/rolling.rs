@@ -47,6 +47,9 @@ pub struct RollbackUndo {
     /// Do it.
     #[serde(default)]
     pub sure: bool,
+    /// Though of some files only an older version is kept, or none.
+    #[serde(default)]
+    pub nearest: bool,
     /// How many steps and conflicts are told at most: 0 to [`LIMIT_MAX`](super::LIMIT_MAX).
     pub limit: usize,
 }

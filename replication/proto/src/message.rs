@@ -356,6 +356,18 @@ pub enum RestoreAnswer {
     /// Written, and journaled at this place; a program has the file open that was replaced, and what it writes into it
     /// becomes a version.
     StillOpen(Position),
+    /// Nothing was changed, and it may be done later: the source is not there, or its disk is full.
+    NotNow(Text),
+}
+
+impl RestoreAnswer {
+    /// Returns why nothing was changed, where that is so.
+    pub fn refusal(&self) -> Option<&Text> {
+        match self {
+            Self::Failed(why) | Self::NotNow(why) => Some(why),
+            Self::Written(_) | Self::Equal(_) | Self::StillOpen(_) => None,
+        }
+    }
 }
 
 /// Returns the running hash after `change`, which is the next of a journal whose hash is `before`.

@@ -45,6 +45,12 @@ struct Aside {
     file: File,
 }
 
+/// What the points of a roll-back begin with.
+const ROLLBACK: &str = "rollback-";
+
+/// The longest that a point lasts which a station asks for: 31 days, in microseconds.
+const LASTS_MICROS_MAX: u64 = 31 * 86_400 * 1_000_000;
+
 /// What of content is looked at for zeros at once: a block of the usual file systems.
 const BLOCK_BYTES: usize = 4096;
 
@@ -181,13 +187,12 @@ impl MasterRestores {
 }
 
 fn restore(aside: &Aside, source: &SourceHandle) -> RestoreAnswer {
-    let failed = |text: String| RestoreAnswer::Failed(Text::new(&text));
     let RestoreRequest { request, path, version, meta, user, ground, act, .. } =
         aside.request.clone();
     if let Act::Point { name, lasts_micros } = &act {
         return match make_point(source, name, *lasts_micros) {
             Ok(position) => RestoreAnswer::Written(position),
-            Err(error) => failed(chain(&error)),
+            Err(error) => refused(&error),
         };
     }
     let restored = source.restore(source::RestoreRequest {
@@ -206,7 +211,18 @@ fn restore(aside: &Aside, source: &SourceHandle) -> RestoreAnswer {
             RestoreOutcome::Written => RestoreAnswer::Written(done.position),
             RestoreOutcome::Equal => RestoreAnswer::Equal(done.position),
         },
-        Err(error) => failed(chain(&error)),
+        Err(error) => refused(&error),
+    }
+}
+
+/// Says why nothing was changed, and whether it may be done later.
+fn refused(error: &SourceError) -> RestoreAnswer {
+    let why = Text::new(&chain(error));
+    match error {
+        SourceError::Vanished(_) | SourceError::NotLooked | SourceError::Full { .. } => {
+            RestoreAnswer::NotNow(why)
+        }
+        _ => RestoreAnswer::Failed(why),
     }
 }
 
@@ -216,6 +232,10 @@ fn make_point(
     name: &Text,
     lasts_micros: u64,
 ) -> Result<Position, SourceError> {
+    // Who may send is not who may order: a station makes the points of a roll-back, which end by themselves.
+    if !name.as_str().starts_with(ROLLBACK) || lasts_micros > LASTS_MICROS_MAX {
+        return Err(SourceError::Refused("that is no point of a roll-back".to_owned()));
+    }
     let point = Point { name: name.as_str().to_owned(), kind: PointKind::Crash };
     let lasts_micros = Some(lasts_micros);
     let row = PointRow::Made { point: point.clone(), lasts_micros };
@@ -237,7 +257,7 @@ fn answer(events: &mpsc::UnboundedSender<Input>, input: MasterInput) {
 fn not_put_aside(request: RequestId, error: &io::Error) -> MasterInput {
     let why = format!("the master cannot put the content aside: {error}");
     tracing::warn!(%request, %why, "not restored");
-    MasterInput::Done { request, answer: RestoreAnswer::Failed(Text::new(&why)) }
+    MasterInput::Done { request, answer: RestoreAnswer::NotNow(Text::new(&why)) }
 }
 
 fn remove(path: &Path) {
@@ -313,7 +333,7 @@ mod tests {
             else {
                 return false;
             };
-            matches!(answer, RestoreAnswer::Failed(why) if why.as_str().contains("no room"))
+            answer.refusal().is_some_and(|why| why.as_str().contains("no room"))
         }
     }
 

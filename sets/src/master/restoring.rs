@@ -141,7 +141,9 @@ impl Restoring {
                 (WRITTEN, !self.master.wait_for_copy(at))
             }
             RestoreAnswer::Equal(_) => (EQUAL, false),
-            RestoreAnswer::Failed(reason) => return Err(refused(reason.as_str())),
+            RestoreAnswer::Failed(reason) | RestoreAnswer::NotNow(reason) => {
+                return Err(refused(reason.as_str()));
+            }
         };
         Ok(Restored {
             set: self.master.name.to_string(),
@@ -176,7 +178,8 @@ impl Restoring {
     fn check(&mut self) -> Outcome<()> {
         while let Ok(input) = self.answers.try_recv() {
             if let Input::Restore(MasterInput::Done {
-                answer: RestoreAnswer::Failed(why), ..
+                answer: RestoreAnswer::Failed(why) | RestoreAnswer::NotNow(why),
+                ..
             }) = input
             {
                 return Err(refused(why.as_str()));

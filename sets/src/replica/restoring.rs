@@ -85,7 +85,9 @@ impl Replica {
                     result = WRITTEN;
                 }
                 RestoreEnd::Answered(RestoreAnswer::Equal(_)) => result = EQUAL,
-                RestoreEnd::Answered(RestoreAnswer::Failed(reason)) => {
+                RestoreEnd::Answered(
+                    RestoreAnswer::Failed(reason) | RestoreAnswer::NotNow(reason),
+                ) => {
                     return Err(RestoreError::Refused(reason.to_string()));
                 }
                 RestoreEnd::NotAsked(_) => return Err(RestoreError::Away),
@@ -142,7 +144,7 @@ impl Replica {
                 Ok((WRITTEN, !self.wait_for(request)))
             }
             RestoreEnd::Answered(RestoreAnswer::Equal(_)) => Ok((EQUAL, false)),
-            RestoreEnd::Answered(RestoreAnswer::Failed(reason)) => {
+            RestoreEnd::Answered(RestoreAnswer::Failed(reason) | RestoreAnswer::NotNow(reason)) => {
                 let failure =
                     |code| Failure::new(code, format!("{from} did not restore it: {reason}"));
                 Err(match self.missing_folder(path) {

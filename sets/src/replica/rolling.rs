@@ -4,7 +4,9 @@
 //! when whoever ordered it goes away, when the master was away, and after a restart.
 
 use std::{
+    collections::HashSet,
     fs::File,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering::Relaxed},
     thread,
     time::Duration,
@@ -12,7 +14,7 @@ use std::{
 
 use anyhow::Context;
 
-use keepshare_base::{CommitId, SetPath};
+use keepshare_base::{CommitId, FileId, SetPath};
 use keepshare_control::{Code, Failure, Outcome, answers::Progress, rollback::RolledBack};
 use keepshare_proto::restore::RESTORES_MAX;
 use keepshare_versioning::rollback::{Back, PlanError, Planned, Step, Wanted as Goal};
@@ -23,7 +25,7 @@ use crate::{
     rollback::{self, Going, Header, Line, Record, write_line},
 };
 
-use steps::{Came, may_go_together};
+use steps::{Broken, Came, may_go_together};
 
 mod steps;
 
@@ -42,6 +44,8 @@ pub struct Order {
     pub back: Back,
     /// Only what is as it was then is touched; [`CommitId::MAX`]: as it is now.
     pub base: CommitId,
+    /// Only these files are touched, where it is said which.
+    pub only: Option<HashSet<FileId>>,
     /// Files that have names outside of the folder are written, too.
     pub links: bool,
     /// What came back, as it was typed.
@@ -91,11 +95,17 @@ impl Replica {
 
     /// Tells what of a roll-back is done, once it has ended. Blocks.
     pub fn stop_rollback(&self, id: &str) -> Outcome<RolledBack> {
-        let going = self.rollbacks.going().filter(|going| going.id == id);
-        let going = going.ok_or_else(|| match self.rollbacks.read(id) {
-            Ok(_) => Failure::refused(format!("roll-back {id} does not go on any more")),
-            Err(failure) => failure,
-        })?;
+        let Some(going) = self.rollbacks.going().filter(|going| going.id == id) else {
+            let mut record = self.rollbacks.read(id)?;
+            if record.end.is_some() {
+                return Err(Failure::refused(format!("roll-back {id} does not go on any more")));
+            }
+            // It broke off.
+            let after = self.reader.view().map_err(read_failure)?.latest();
+            drop(record.open_done()?);
+            record.write_end(after, true)?;
+            return record.told();
+        };
         going.is_ending.store(true, Relaxed);
         Begun(going).follow(|_| Ok(()))
     }
@@ -108,19 +118,44 @@ impl Replica {
     /// Returns the order that takes a roll-back back.
     pub fn undo_of(&self, id: &str, user: &str) -> Outcome<Order> {
         let record = self.rollbacks.read(id)?;
-        let Some((after, ..)) = record.end else {
+        let Some((after, _, until)) = record.end.clone() else {
             return Err(Failure::refused(format!("roll-back {id} goes on"))
                 .hint(format!("keepshare rollback --stop {id} --set {} ends it", self.name)));
         };
+        if until < rollback::rfc3339(chrono::Utc::now()) {
+            return Err(Failure::refused(format!("roll-back {id} could be undone until {until}"))
+                .hint("what it replaced are versions: keepshare versions"));
+        }
         let back = Back::To { at: record.header.before, is_point: true };
+        let only = Some(self.touched_by(&record, after)?);
         let (path, to) = (record.header.path, format!("undo {id}"));
-        Ok(Order { path, back, base: after, links: true, to, user: user.to_owned() })
+        Ok(Order { path, back, base: after, only, links: true, to, user: user.to_owned() })
+    }
+
+    /// Returns the files that a roll-back touched: those alone are its own to take back.
+    fn touched_by(&self, record: &Record, after: CommitId) -> Outcome<HashSet<FileId>> {
+        let mut touched = HashSet::new();
+        let view = self.reader.view().map_err(read_failure)?;
+        for (number, step) in record.steps()?.enumerate() {
+            let (number, step) = (number as u64, step?);
+            if number >= record.through {
+                break;
+            }
+            if record.left.contains_key(&number) {
+                continue;
+            }
+            touched.extend(step.files());
+            for path in step.paths() {
+                touched
+                    .extend(view.resolve(path, after).map_err(read_failure)?.map(|(file, _)| file));
+            }
+        }
+        Ok(touched)
     }
 
     /// Goes on with the roll-back that did not end when the station did.
     pub(super) fn resume_rollback(self: &Arc<Self>) {
-        let unfinished = self.rollbacks.all().into_iter().find(|record| record.end.is_none());
-        let Some(record) = unfinished else { return };
+        let Some(record) = self.rollbacks.unfinished() else { return };
         let id = record.header.id.clone();
         tracing::info!(set = %self.name, rollback = id, "a roll-back goes on");
         let resumed = self.rollbacks.begin(&id).and_then(|going| self.run_beside(record, &going));
@@ -149,6 +184,7 @@ impl Replica {
             path: order.path.clone(),
             back: order.back,
             base: order.base,
+            only: order.only.clone(),
             links: order.links,
         };
         let view = self.reader.view().map_err(read_failure)?;
@@ -215,6 +251,7 @@ impl Replica {
             return Err(Failure::refused(format!("that takes more than {STEPS_MAX} steps"))
                 .hint("roll the folders in it back, one after the other"));
         }
+        checked(&told)?;
         let mut header = Header::new(going.id.clone(), order.path.clone(), &order.user, before);
         header.told = told;
         self.rollbacks.write(header, &steps)
@@ -224,7 +261,9 @@ impl Replica {
     fn run_beside(self: &Arc<Self>, record: Record, going: &Arc<Going>) -> Outcome<()> {
         let (replica, run) = (Arc::clone(self), Arc::clone(going));
         let work = move || {
-            let came = replica.run(record, &run);
+            let came = catch_unwind(AssertUnwindSafe(|| replica.run(record, &run)));
+            let broke = |_| Err(Failure::new(Code::Failed, "it broke off; --stop ends it"));
+            let came = came.unwrap_or_else(broke);
             if let Err(failure) = &came {
                 tracing::error!(set = %replica.name, rollback = run.id, error = failure.one_line(), "a roll-back was broken off");
             }
@@ -243,8 +282,14 @@ impl Replica {
         going.steps.store(record.header.steps, Relaxed);
         let mut done = record.open_done()?;
         let user = record.header.user.clone();
-        let skipped = usize::try_from(record.through).unwrap_or(usize::MAX);
-        let mut steps = record.steps()?.skip(skipped).peekable();
+        let mut broken = Broken::default();
+        let mut steps = record.steps()?.peekable();
+        for past in 0..record.through {
+            let Some(step) = steps.next().transpose()? else { break };
+            if record.left.contains_key(&past) {
+                broken.note(&step);
+            }
+        }
         let (mut number, mut is_ended) = (record.through, false);
         while let Some(first) = steps.next() {
             let mut together = vec![first?];
@@ -254,13 +299,14 @@ impl Replica {
             {
                 together.extend(steps.next().transpose()?);
             }
-            let came = self.perform_all(&together, &user, going);
+            let came = self.perform_all((number, &together), &broken, &user, going);
             is_ended = came.iter().any(|came| matches!(came, Came::Ended));
             if is_ended {
                 break;
             }
-            for came in came {
+            for (came, step) in came.into_iter().zip(&together) {
                 if let Came::Left(why) = came {
+                    broken.note(step);
                     line(&mut done, &Line::Left { step: number, why: why.clone() })?;
                     record.left.insert(number, why);
                 }
@@ -289,11 +335,7 @@ impl Replica {
                 self.reader.view().map_err(read_failure)?.latest()
             }
         };
-        let until = chrono::Utc::now() + chrono::Duration::days(30);
-        let until = until.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-        line(&mut done, &Line::End { after, stopped, until: until.clone() })?;
-        done.sync_all().context("cannot write down what was done")?;
-        record.end = Some((after, stopped, until));
+        record.write_end(after, stopped)?;
         record.told()
     }
 }

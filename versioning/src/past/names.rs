@@ -78,7 +78,9 @@ impl Removed {
     fn of(history: &[&HistoryEntry]) -> Self {
         let between = history.windows(2).filter_map(|pair| {
             let (newer, older) = (&pair[0].state, &pair[1].state);
-            let is_it = newer.expired && older.expired && newer.file == older.file;
+            let (from, to) = (older.position, newer.position);
+            let is_of_one = newer.file == older.file && from.origin == to.origin;
+            let is_it = newer.expired && older.expired && is_of_one && from < to;
             is_it.then_some((older.stamp, newer.stamp))
         });
         let mut between: Vec<_> = between.filter(|(from, to)| from < to).collect();

@@ -3,7 +3,8 @@
 use keepshare_base::{CommitId, FileId, Kind, Name, SetPath};
 
 use super::{
-    Doing, Folder, FolderBack, PAGE, Plan, PlanError, Present, StateOf, Why, is_same, places::Thing,
+    Back, Doing, Folder, FolderBack, PAGE, Place, Plan, PlanError, Present, StateOf, Why, is_same,
+    places::Thing,
 };
 use crate::{Entry, FileState, ReadError};
 
@@ -53,7 +54,7 @@ impl Plan<'_> {
                     folders.extend(brought.map(|(folder, path)| (entry.file, folder, path)));
                 }
             }
-            self.do_later();
+            self.do_later()?;
         }
         self.remove_made_since()
     }
@@ -123,11 +124,7 @@ impl Plan<'_> {
 
     /// Returns what was made since at the place of something that is gone, or elsewhere for good: what programs replace when they
     /// save, and what an earlier roll-back made there. Its history goes on.
-    fn successor(
-        &mut self,
-        place: &(Folder, Name),
-        state: &FileState,
-    ) -> Result<Option<FileId>, PlanError> {
+    fn successor(&mut self, place: &Place, state: &FileState) -> Result<Option<FileId>, PlanError> {
         let Some((Thing::File(file), kind)) = self.places.at(place.0, &place.1)? else {
             return Ok(None);
         };
@@ -150,7 +147,7 @@ impl Plan<'_> {
         &mut self,
         file: FileId,
         (state, exact): (FileState, bool),
-        place: (Folder, Name),
+        place: Place,
         path: SetPath,
     ) -> Result<Option<(Folder, SetPath)>, PlanError> {
         if state.meta.kind == Kind::Dir {
@@ -167,7 +164,7 @@ impl Plan<'_> {
         &mut self,
         file: FileId,
         (state, exact): (FileState, bool),
-        place: (Folder, Name),
+        place: Place,
         path: SetPath,
     ) -> Result<(), PlanError> {
         let kind = state.meta.kind;
@@ -184,7 +181,7 @@ impl Plan<'_> {
             return Ok(());
         }
         // All names of a file show what is written under one of them.
-        if kind == Kind::File && !self.linked.insert(file) {
+        if kind == Kind::File && self.linked.contains_key(&file) {
             return Ok(());
         }
         let (what, over) = (StateOf::new(&state), Some(Present::new(&now)));
@@ -202,7 +199,10 @@ impl Plan<'_> {
                 return Ok(());
             }
         };
-        self.step_later(path, place.0, doing);
+        if kind == Kind::File {
+            self.linked.insert(file, state);
+        }
+        self.step_later(place, doing);
         Ok(())
     }
 
@@ -225,8 +225,8 @@ impl Plan<'_> {
         &mut self,
         entry: &Entry,
         (at, _): Then,
-        names: Vec<(Folder, Name)>,
-    ) -> Result<Option<(Folder, Name)>, PlanError> {
+        names: Vec<Place>,
+    ) -> Result<Option<Place>, PlanError> {
         if self.was.is_none() {
             return Ok(None);
         }
@@ -250,8 +250,8 @@ impl Plan<'_> {
         &mut self,
         entry: &Entry,
         then: (FileState, bool),
-        from: (Folder, Name),
-        place: (Folder, Name),
+        from: Place,
+        place: Place,
         path: SetPath,
     ) -> Result<Option<(Folder, SetPath)>, PlanError> {
         let Some(now) = self.present(entry.file)? else { return Ok(None) };
@@ -262,7 +262,7 @@ impl Plan<'_> {
         let (source, folder) = (above.join(from.1.clone()), place.0);
         self.settled.insert(place.clone());
         let doing = Doing::Move {
-            what: Present::new(&now),
+            what: self.stands(&now),
             to: path.clone(),
             folder: folder.known(),
             aside: false,
@@ -285,7 +285,7 @@ impl Plan<'_> {
         &mut self,
         entry: &Entry,
         (state, exact): (FileState, bool),
-        place: (Folder, Name),
+        place: Place,
         path: SetPath,
     ) -> Result<Option<(Folder, SetPath)>, PlanError> {
         let (what, size, folder) = (StateOf::new(&state), state.meta.size, place.0);
@@ -303,22 +303,21 @@ impl Plan<'_> {
                 Ok(None)
             }
             _ => {
-                match self.other_name(folder, entry.file, &path)? {
-                    Some((at, source, what)) => {
+                match self.other_name(&place, entry.file)? {
+                    Some((source, what)) => {
                         self.touched.insert(folder);
                         let (to, folder) = (path, folder.known());
                         let is_known = what.is_some();
-                        self.step_later(source, at, Doing::Link { what, to, folder });
+                        self.step_later(source, Doing::Link { what, to, folder });
                         if is_known {
                             self.places.links((entry.file, Kind::File), place)?;
                             return Ok(None);
                         }
                     }
-                    None => self.step_later(
-                        path,
-                        folder,
-                        Doing::Write { what, exact, size, over: None },
-                    ),
+                    None => {
+                        let doing = Doing::Write { what, exact, size, over: None };
+                        self.step_later(place.clone(), doing);
+                    }
                 }
                 self.places.makes(place, Kind::File);
                 Ok(None)
@@ -330,26 +329,25 @@ impl Plan<'_> {
     /// names comes back; notes where it comes back first.
     fn other_name(
         &mut self,
-        folder: Folder,
+        place: &Place,
         file: FileId,
-        path: &SetPath,
-    ) -> Result<Option<(Folder, SetPath, Option<Present>)>, PlanError> {
-        if let Some((folder, first)) = self.written.get(&file) {
-            return Ok(Some((*folder, first.clone(), None)));
+    ) -> Result<Option<(Place, Option<Present>)>, PlanError> {
+        if let Some(first) = self.written.get(&file) {
+            return Ok(Some((first.clone(), None)));
         }
         for (folder, name) in self.places.of(file)? {
             let Folder::Known(parent) = folder else { continue };
             if !self.places.is_inside_now(parent)? {
                 continue;
             }
-            if let (Some(above), Some(now)) = (self.places.path(folder)?, self.present(file)?) {
-                let what = Present { still: None, ..Present::new(&now) };
-                return Ok(Some((folder, above.join(name), Some(what))));
+            if let Some(now) = self.present(file)? {
+                let what = Present { still: None, ..self.stands(&now) };
+                return Ok(Some(((folder, name), Some(what))));
             }
         }
         let Some((_, at)) = self.was else { return Ok(None) };
         if self.view.links(file, at)?.len() > 1 {
-            self.written.insert(file, (folder, path.clone()));
+            self.written.insert(file, place.clone());
         }
         Ok(None)
     }
@@ -389,7 +387,7 @@ impl Plan<'_> {
         &mut self,
         file: FileId,
         kind: Kind,
-        place: (Folder, Name),
+        place: Place,
         path: &SetPath,
     ) -> Result<bool, PlanError> {
         let Some(now) = self.present(file)? else { return Ok(false) };
@@ -401,7 +399,18 @@ impl Plan<'_> {
         if !was_inside && !is_new {
             return Ok(false);
         }
-        let what = Present::new(&now);
+        // What came back already stays, and so does what would find no other place: pipes are not made again.
+        let is_special = !matches!(kind, Kind::File | Kind::Dir | Kind::Symlink);
+        if self.settled.contains(&place) || is_special {
+            return Ok(false);
+        }
+        if was_inside
+            && let Back::To { at, is_point } = self.wanted.back
+            && self.then(file, (at, is_point))?.is_none()
+        {
+            return Ok(false);
+        }
+        let what = self.stands(&now);
         let has_others = self.places.of(file)?.len() > 1;
         if (is_new && kind != Kind::Dir) || has_others {
             if kind == Kind::File && !now.cut {

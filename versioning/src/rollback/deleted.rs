@@ -62,7 +62,7 @@ impl Plan<'_> {
                     }
                 }
             }
-            self.do_later();
+            self.do_later()?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use keepshare_base::{CommitId, DEPTH_MAX, FileId, Kind, Name, SetPath};
 
-use super::{Doing, Folder, PAGE, Plan, PlanError, Present, Why};
+use super::{Doing, Folder, PAGE, Plan, PlanError, Why};
 use crate::{Entry, ReadError};
 
 impl Plan<'_> {
@@ -64,7 +64,7 @@ impl Plan<'_> {
         if stays && names.len() > 1 && !self.had_name(*file, folder, name)? {
             match self.present(*file)?.filter(|now| now.cut) {
                 Some(now) if self.is_as_at_base(*file, *kind)? => {
-                    let doing = Doing::Remove { what: Present::new(&now), kind: *kind };
+                    let doing = Doing::Remove { what: self.stands(&now), kind: *kind };
                     self.step(path.clone(), own.0, doing);
                     self.places.removes(*file, own)?;
                     stays = false;
@@ -108,6 +108,9 @@ impl Plan<'_> {
                 Some(if was_there { Why::Changed } else { Why::CameSince })
             }
             Some(now) if kind == Kind::File && !now.cut => Some(Why::NotAVersion),
+            _ if !matches!(kind, Kind::File | Kind::Dir | Kind::Symlink) => {
+                Some(Why::Special(kind))
+            }
             Some(_) if kind == Kind::Dir && self.remove_in(file, &path, true, depth + 1)? => {
                 Some(Why::HoldsWhatStays)
             }
@@ -121,7 +124,7 @@ impl Plan<'_> {
             self.left(path, why.unwrap_or(Why::NotAVersion));
             return Ok(true);
         };
-        self.step(path, holder, Doing::Remove { what: Present::new(&now), kind });
+        self.step(path, holder, Doing::Remove { what: self.stands(&now), kind });
         Ok(false)
     }
 

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keepshare_base::{CommitId, FileId, Kind, SetPath};
+use keepshare_base::{CommitId, FileId, Kind, PresentFile, SetPath};
 use keepshare_versioning::{
     disk::sim::Dice,
-    rollback::{Back, Doing, Left, Planned, Step, Wanted, Why},
+    rollback::{Back, Doing, Left, Planned, Present, Step, Wanted, Why},
 };
 
 use crate::rig::{Edit, NOW, ROOT, Rig, bytes, edit, path, seed};
@@ -50,7 +50,7 @@ fn plan(rig: &Rig, wanted: &Wanted) -> (Vec<Step>, Vec<Left>) {
 
 fn to(folder: &str, at: CommitId) -> Wanted {
     let back = Back::To { at, is_point: false };
-    Wanted { path: path(folder), back, base: NOW, links: false }
+    Wanted { path: path(folder), back, base: NOW, only: None, links: false }
 }
 
 /// Finds the folder of a path, and its name.
@@ -60,6 +60,15 @@ fn place(rig: &Rig, path: &SetPath) -> (FileId, String) {
     let (folder, kind) = found.unwrap_or_else(|| panic!("no folder {above}"));
     assert_eq!(kind, Kind::Dir, "{above}");
     (folder, name.to_string())
+}
+
+/// Checks that something is as a step says that it must be, as masters do.
+fn check(rig: &Rig, what: &Present) {
+    let now = rig.view().file(what.file.file, NOW).unwrap().unwrap();
+    assert_eq!(what.file, PresentFile::new(now.file, &now.meta));
+    if let Some(still) = what.still {
+        assert_eq!(still, (now.meta.size, now.meta.mtime), "{}", now.file);
+    }
 }
 
 /// Does what a step says, as a master does: nothing is replaced by a move, and only what is empty or expected goes.
@@ -81,7 +90,7 @@ fn perform(rig: &mut Rig, step: &Step) {
             let (folder, name) = place(rig, &step.path);
             match (now(&step.path), over) {
                 (Some((file, _)), Some(over)) => {
-                    assert_eq!(file, over.file.file);
+                    check(rig, over);
                     rig.apply(edit().whole(file, &content, true));
                 }
                 (None, None) => drop(rig.add(folder, &name, &content)),
@@ -99,6 +108,7 @@ fn perform(rig: &mut Rig, step: &Step) {
         Doing::Move { what, to, folder, .. } => {
             let (file, kind) = now(&step.path).unwrap_or_else(|| panic!("no {}", step.path));
             assert_eq!((file, now(to)), (what.file.file, None), "{} to {to}", step.path);
+            check(rig, what);
             known(to, *folder);
             let (from, into) = (place(rig, &step.path), place(rig, to));
             let moved = edit().gone(from.0, &from.1).target(into.0, &into.1, Some((file, kind)));
@@ -113,6 +123,7 @@ fn perform(rig: &mut Rig, step: &Step) {
         }
         Doing::Remove { what, kind } => {
             assert_eq!(now(&step.path), Some((what.file.file, *kind)), "{}", step.path);
+            check(rig, what);
             let held = view.list(what.file.file, NOW, None, 1).unwrap();
             assert!(*kind != Kind::Dir || held.is_empty(), "{} is not empty", step.path);
             let (folder, name) = place(rig, &step.path);
@@ -176,15 +187,14 @@ impl People {
             (4 | 5, Some((_, file, Kind::File))) => {
                 rig.apply(edit().whole(file, &bytes(self.saved, 40), true));
             }
-            (6 | 7, Some((from, file, kind))) if is_free => {
-                if !format!("{above}/").starts_with(&format!("{from}/")) {
-                    let (parent, old) = place(rig, &path(&from));
-                    let there = Some((file, kind));
-                    rig.apply(edit().gone(parent, &old).target(folder, &name, there));
-                }
+            (6 | 7, Some((from, file, kind)))
+                if is_free && !format!("{above}/").starts_with(&format!("{from}/")) =>
+            {
+                let (parent, old) = place(rig, &path(&from));
+                let there = Some((file, kind));
+                rig.apply(edit().gone(parent, &old).target(folder, &name, there));
             }
-            (8, Some((from, file, Kind::File))) if is_free && self.dice.below(3) == 0 => {
-                let _ = from;
+            (8, Some((_, file, Kind::File))) if is_free && self.dice.below(3) == 0 => {
                 rig.apply(edit().put(folder, &name, file));
             }
             (9, Some((from, _, _))) => self.remove(rig, &from),
@@ -356,7 +366,7 @@ fn nothing_goes_that_is_no_version() {
 fn what_was_deleted_comes_back() {
     let mut rig = Rig::new();
     let folder = rig.add_dir(ROOT, "f");
-    let old = rig.add(folder, "old", b"old");
+    rig.add(folder, "old", b"old");
     rig.apply(edit().gone(folder, "old"));
     let since = rig.view().latest();
     let inner = rig.add_dir(folder, "inner");
@@ -381,6 +391,5 @@ fn what_was_deleted_comes_back() {
         assert_eq!(is.remove(path).unwrap().2, content, "{path}");
     }
     assert_eq!(shapes(&is), shapes(&before));
-    let _ = old;
     assert_eq!(plan(&rig, &wanted).0.len(), 0);
 }

@@ -243,6 +243,7 @@ fn about_restores() -> impl Strategy<Value = Frame> {
         position().prop_map(RestoreAnswer::Equal),
         position().prop_map(RestoreAnswer::StillOpen),
         text().prop_map(RestoreAnswer::Failed),
+        text().prop_map(RestoreAnswer::NotNow),
     ];
     let answer =
         (id(), answer).prop_map(|(request, answer)| Message::RestoreAnswer { request, answer });

@@ -80,7 +80,7 @@ impl Answering {
         } else if let Err(reason) = check(&request) {
             self.answer(id, RestoreAnswer::Failed(Text::new(reason)));
         } else if self.open.len() >= RESTORES_MAX {
-            self.answer(id, RestoreAnswer::Failed(Text::new("too many restores are under way")));
+            self.answer(id, RestoreAnswer::NotNow(Text::new("too many restores are under way")));
         } else {
             self.open.insert(id, Open::LookingUp(request));
             self.drive(MasterOutput::LookUp { request: id });
@@ -204,7 +204,7 @@ impl Answering {
 
     /// A failure changed nothing and may be tried again; anything else is never done twice.
     fn keep_and_answer(&mut self, request: RequestId, answer: RestoreAnswer) {
-        if !matches!(answer, RestoreAnswer::Failed(_)) {
+        if answer.refusal().is_none() {
             self.answered.truncate(ANSWERS_KEPT - 1);
             self.answered.push_front((request, answer.clone()));
         }

@@ -29,7 +29,7 @@ use super::{
     Worker, chain,
     placing::MOVED,
     restore::{Next, Stage, beside},
-    standing::{GONE, Present, Standing, Stands, TAKEN, UNKEPT, Unkept, refused},
+    standing::{GONE, Present, Standing, Stands, TAKEN, UNKEPT, Unkept, away, refused},
 };
 use crate::source::{
     RestoreAnswer, RestoreRequest, SourceError,
@@ -290,7 +290,7 @@ impl Worker {
         let note = Note { place, path, kept, restored: Some(REMOVED) };
         // Before anything moves: whoever starts after a crash tells by it what lies there.
         self.ledger.set_note(&temporary, &note)?;
-        let Some(aside) = &self.aside else { return Err(refused("the source is not there")) };
+        let Some(aside) = &self.aside else { return Err(away()) };
         let raw = unescape_name(&at.name);
         match aside.take(&temporary, at.folder.as_fd(), &raw) {
             Exchanged::Done => {}
@@ -304,7 +304,7 @@ impl Worker {
             }
         }
         self.look_at(at, None);
-        let Some(aside) = &self.aside else { return Err(refused("the source is not there")) };
+        let Some(aside) = &self.aside else { return Err(away()) };
         if aside.look(&temporary).is_ok_and(|out| out.is_some_and(|out| is_right(&out))) {
             return Ok(Some((temporary, note)));
         }
@@ -324,7 +324,7 @@ impl Worker {
     }
 
     pub(super) fn tree(&self) -> Result<Arc<Tree>, SourceError> {
-        let attached = self.attached.as_ref().ok_or_else(|| refused("the source is not there"))?;
+        let attached = self.attached.as_ref().ok_or_else(away)?;
         Ok(attached.tree.clone())
     }
 

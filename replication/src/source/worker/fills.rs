@@ -26,7 +26,7 @@ use super::{
     Worker, chain,
     placing::MOVED,
     restore::{Attempt, Next, Stage, beside},
-    standing::{Target, UNKEPT, refused},
+    standing::{Target, UNKEPT, away, refused},
 };
 use crate::{
     capture::Touch,
@@ -83,7 +83,7 @@ impl Worker {
         written: Option<(String, Seen)>,
         target: Target,
     ) -> Result<Next, SourceError> {
-        let Some(attached) = &self.attached else { return Err(refused("the source is not there")) };
+        let Some(attached) = &self.attached else { return Err(away()) };
         let tree = attached.tree.clone();
         if let Some((_, file, record)) = &target.now {
             if self.fills.holds(*file) {

@@ -14,7 +14,7 @@ use rustix::fs;
 use super::{
     Worker, now,
     restore::{Next, Stage, beside},
-    standing::{Target, refused},
+    standing::{Target, away, refused},
 };
 use crate::{
     clock::mono,
@@ -49,7 +49,7 @@ impl Worker {
         let note = Note { place, path, kept, restored };
         // Before anything moves: whoever starts after a crash tells by it which of the two lies there.
         self.ledger.set_note(&temporary, &note)?;
-        let Some(aside) = &self.aside else { return Err(refused("the source is not there")) };
+        let Some(aside) = &self.aside else { return Err(away()) };
         let raw = unescape_name(&target.name);
         let folder = target.folder.as_fd();
         let exchanged = match target.now {
@@ -103,7 +103,7 @@ impl Worker {
         note: Note,
         (seen, out): (&Seen, Option<Inode>),
     ) -> Result<Next, SourceError> {
-        let Some(aside) = &self.aside else { return Err(refused("the source is not there")) };
+        let Some(aside) = &self.aside else { return Err(away()) };
         let raw = unescape_name(&target.name);
         let is_back = put_back(aside, &temporary, target.folder.as_fd(), &raw);
         let (writers, back) = look_at(aside, &temporary);

@@ -25,7 +25,7 @@ use keepshare_proto::Act;
 
 use super::{
     Worker, chain,
-    standing::{Standing, Stands, TAKEN, Target, Unkept, refused},
+    standing::{Standing, Stands, TAKEN, Target, Unkept, away, refused},
 };
 use crate::capture::Touch;
 use crate::source::{
@@ -277,7 +277,7 @@ impl Worker {
 
     fn look_for(&mut self, id: RequestId) -> Result<Look, SourceError> {
         let Some(attached) = &self.attached else {
-            return Err(refused("the source is not there"));
+            return Err(away());
         };
         let tree = attached.tree.clone();
         let Some(restoring) = self.restoring.get(&id) else { return Err(SourceError::Closed) };
@@ -307,9 +307,9 @@ impl Worker {
                 self.discard(temporary);
                 return Err(refused(error.to_string()));
             }
-            None => return Err(refused("the source is not there")),
+            None => return Err(away()),
         };
-        let Some(attached) = &self.attached else { return Err(refused("the source is not there")) };
+        let Some(attached) = &self.attached else { return Err(away()) };
         let tree = attached.tree.clone();
         self.attempts += 1;
         let attempt = self.attempts;

@@ -146,3 +146,8 @@ impl Standing {
 pub(super) fn refused(reason: impl Into<String>) -> SourceError {
     SourceError::Refused(reason.into())
 }
+
+/// The source's folder is not there: what is asked may be done when it is.
+pub(super) fn away() -> SourceError {
+    SourceError::Vanished("its folder is not where it was".to_owned())
+}

@@ -1,6 +1,7 @@
 //! The steps of a roll-back, which the set's master does.
 
 use std::{
+    collections::HashSet,
     sync::atomic::Ordering::Relaxed,
     thread,
     time::{Duration, Instant},
@@ -26,6 +27,9 @@ use crate::{asking::read_failure, content::content_hash, rollback::Going};
 /// How long points of before and after are held, in microseconds: 30 days.
 const HELD_MICROS: u64 = 30 * 86_400 * 1_000_000;
 
+/// How long a master is asked for a point.
+const POINT_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// How long it is waited before the master is asked again.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -41,29 +45,39 @@ pub(super) enum Came {
 }
 
 impl Replica {
-    /// Has the master do steps that may be done at once.
-    pub(super) fn perform_all(&self, steps: &[Step], user: &str, going: &Going) -> Vec<Came> {
+    /// Has the master do steps that may be done at once, the first of which has this number.
+    pub(super) fn perform_all(
+        &self,
+        (first, steps): (u64, &[Step]),
+        broken: &Broken,
+        user: &str,
+        going: &Going,
+    ) -> Vec<Came> {
         thread::scope(|scope| {
-            let ask = |step| scope.spawn(move || self.perform(step, user, going));
-            let asked: Vec<_> = steps.iter().map(ask).collect();
+            let ask = |(number, step)| {
+                scope.spawn(move || match broken.is_above(step) {
+                    true => Came::Left("what it belongs to did not come back".to_owned()),
+                    false => self.perform((number, step), user, going),
+                })
+            };
+            let asked: Vec<_> = (first..).zip(steps).map(ask).collect();
             let broke = |_| Came::Left("it broke off".to_owned());
             asked.into_iter().map(|asked| asked.join().unwrap_or_else(broke)).collect()
         })
     }
 
-    /// Has the master do one step; a master that is away is waited for.
-    fn perform(&self, step: &Step, user: &str, going: &Going) -> Came {
-        let request = match new_request() {
-            Ok(request) => request,
-            Err(failure) => return Came::Left(failure.one_line()),
-        };
-        let mut tries = 0;
+    /// Has the master do one step; a master that is away, or cannot do it just now, is waited for.
+    fn perform(&self, (number, step): (u64, &Step), user: &str, going: &Going) -> Came {
+        // Asked again after a restart, it is the same request: the master answers what it did.
+        let request = request_of(&going.id, number);
+        let mut unanswered = 0;
         loop {
-            if *self.stopping.borrow() || going.is_ending.load(Relaxed) {
+            if self.is_over(going) {
                 return Came::Ended;
             }
-            let (order, state) = match self.order(step, request, user) {
+            let (order, state) = match self.order(step, request, (user, going)) {
                 Ok(order) => order,
+                Err(_) if self.is_over(going) => return Came::Ended,
                 Err(failure) => return Came::Left(failure.one_line()),
             };
             let Some(turn) = self.turns.take(None, TURN_PATIENCE, &Wanted::always()) else {
@@ -71,27 +85,32 @@ impl Replica {
             };
             let end = self.ask(order, state, Wanted::always());
             drop(turn);
-            let why = match end {
+            match end {
                 Ok(RestoreEnd::Answered(RestoreAnswer::Failed(why))) => {
                     return Came::Left(why.to_string());
                 }
+                Ok(RestoreEnd::Answered(RestoreAnswer::NotNow(_)) | RestoreEnd::NotAsked(_)) => {}
                 Ok(RestoreEnd::Answered(_)) => {
                     going.waits.store(false, Relaxed);
                     return Came::Done;
                 }
-                Ok(RestoreEnd::NotAsked(why) | RestoreEnd::Unknown(why)) => why.to_string(),
-                Err(failure) => failure.one_line(),
-            };
-            if self.is_connected() {
-                tries += 1;
-                if tries >= TRIES_MAX {
-                    return Came::Left(why);
+                Ok(RestoreEnd::Unknown(why)) => {
+                    unanswered += 1;
+                    if unanswered >= TRIES_MAX && self.is_connected() {
+                        return Came::Left(why.to_string());
+                    }
                 }
-            } else {
-                going.waits.store(true, Relaxed);
+                // Nobody is there to ask: the station stops.
+                Err(_) => return Came::Ended,
             }
+            going.waits.store(true, Relaxed);
             thread::sleep(AGAIN);
         }
+    }
+
+    /// Tells whether it is to end: the station stops, or somebody said so.
+    fn is_over(&self, going: &Going) -> bool {
+        *self.stopping.borrow() || going.is_ending.load(Relaxed)
     }
 
     /// Returns what the master is asked for, and the state whose content goes with it.
@@ -99,7 +118,7 @@ impl Replica {
         &self,
         step: &Step,
         request: RequestId,
-        user: &str,
+        (user, going): (&str, &Going),
     ) -> Outcome<(RestoreRequest, FileState)> {
         let gone = || Failure::not_found("it is not kept any more");
         let state_of = |what| {
@@ -110,13 +129,13 @@ impl Replica {
             let view = self.reader.view().map_err(read_failure)?;
             view.file(file, CommitId::MAX).map_err(read_failure)?.ok_or_else(gone)
         };
-        let mut ground = self.ground(&step.path, step.folder)?;
+        let mut ground = self.ground(&step.path, step.folder, going)?;
         let stands = |ground: &mut RestoreGround, present: &Present| {
             ground.present = Some(present.file.clone());
             ground.still = present.still;
         };
         let elsewhere = |path: &SetPath, folder| -> Outcome<Elsewhere> {
-            Ok(Elsewhere { path: path.clone(), ground: self.ground(path, folder)? })
+            Ok(Elsewhere { path: path.clone(), ground: self.ground(path, folder, going)? })
         };
         let (act, state) = match &step.doing {
             Doing::Write { what, over, .. } => {
@@ -127,7 +146,7 @@ impl Replica {
             Doing::SetAttributes { what, over, .. } => {
                 match over {
                     Some(over) => stands(&mut ground, over),
-                    None => ground.present = self.wait_for_present(&step.path)?,
+                    None => ground.present = self.wait_for_present(&step.path, going)?,
                 }
                 (Act::SetAttributes, state_of(*what)?)
             }
@@ -138,7 +157,7 @@ impl Replica {
             Doing::Link { what, to, folder } => {
                 let present = match what {
                     Some(what) => Some(what.file.clone()),
-                    None => self.wait_for_present(&step.path)?,
+                    None => self.wait_for_present(&step.path, going)?,
                 };
                 let file = present.as_ref().ok_or_else(gone)?.file;
                 ground.present = present;
@@ -167,7 +186,12 @@ impl Replica {
     }
 
     /// Returns the ground of a path whose folder is `known`, or is made by a step before: then its change is waited for.
-    fn ground(&self, path: &SetPath, known: Option<FileId>) -> Outcome<RestoreGround> {
+    fn ground(
+        &self,
+        path: &SetPath,
+        known: Option<FileId>,
+        going: &Going,
+    ) -> Outcome<RestoreGround> {
         let Some((above, _)) = path.split_last() else {
             return Ok(RestoreGround { folder: FileId::ROOT, present: None, still: None });
         };
@@ -180,7 +204,7 @@ impl Replica {
                 Some((folder, _)) if known.is_none_or(|known| known == folder) => {
                     return Ok(RestoreGround { folder, present: None, still: None });
                 }
-                _ if Instant::now() >= deadline || *self.stopping.borrow() => {
+                _ if Instant::now() >= deadline || self.is_over(going) => {
                     return Err(Failure::refused(format!("its folder {above} is not there")));
                 }
                 _ => thread::sleep(RETURN_POLL),
@@ -189,7 +213,7 @@ impl Replica {
     }
 
     /// Returns what a step before put at a path, once its change has come.
-    fn wait_for_present(&self, path: &SetPath) -> Outcome<Option<PresentFile>> {
+    fn wait_for_present(&self, path: &SetPath, going: &Going) -> Outcome<Option<PresentFile>> {
         let deadline = Instant::now() + RETURN_TIMEOUT;
         loop {
             let view = self.reader.view().map_err(read_failure)?;
@@ -198,7 +222,7 @@ impl Replica {
                 return Ok(state.map(|state| PresentFile::new(file, &state.meta)));
             }
             drop(view);
-            if Instant::now() >= deadline || *self.stopping.borrow() {
+            if Instant::now() >= deadline || self.is_over(going) {
                 return Err(Failure::refused("it was not brought back"));
             }
             thread::sleep(RETURN_POLL);
@@ -223,9 +247,10 @@ impl Replica {
             ground: None,
             act: Act::Point { name: Text::new(name), lasts_micros: HELD_MICROS },
         };
+        let asked_until = Instant::now() + POINT_TIMEOUT;
         loop {
             match self.ask(request.clone(), state.clone(), Wanted::always())? {
-                RestoreEnd::Answered(RestoreAnswer::Failed(why)) => {
+                RestoreEnd::Answered(RestoreAnswer::Failed(why) | RestoreAnswer::NotNow(why)) => {
                     return Err(Failure::new(
                         Code::Failed,
                         format!("{} made no point: {why}", self.from),
@@ -234,7 +259,7 @@ impl Replica {
                 }
                 RestoreEnd::Answered(_) => break,
                 RestoreEnd::NotAsked(why) | RestoreEnd::Unknown(why)
-                    if *self.stopping.borrow() || going.is_ending.load(Relaxed) =>
+                    if self.is_over(going) || Instant::now() >= asked_until =>
                 {
                     return Err(Failure::unavailable(format!(
                         "{} made no point: {why}",
@@ -258,7 +283,7 @@ impl Replica {
             if let Some(point) = points.iter().rfind(|point| point.point.name == name) {
                 return Ok(point.commit);
             }
-            if Instant::now() >= deadline || *self.stopping.borrow() {
+            if Instant::now() >= deadline || self.is_over(going) {
                 return Err(Failure::unavailable(format!("the point '{name}' did not arrive"))
                     .hint(format!(
                         "a set has {POINTS_MAX} points at the most: keepshare point list"
@@ -266,6 +291,54 @@ impl Replica {
             }
             thread::sleep(RETURN_POLL);
         }
+    }
+}
+
+/// Names the request for a step, the same whoever asks.
+fn request_of(id: &str, step: u64) -> RequestId {
+    let mut hasher = blake3::Hasher::new_derive_key("keepshare rollback step v1");
+    hasher.update(id.as_bytes()).update(&step.to_le_bytes());
+    RequestId(*hasher.finalize().as_bytes())
+}
+
+/// Paths at which something did not come back: what belongs to it does not either, wherever something else stands there.
+#[derive(Debug, Default)]
+pub(super) struct Broken(HashSet<SetPath>);
+
+impl Broken {
+    /// Notes a step that was not done.
+    pub(super) fn note(&mut self, step: &Step) {
+        let path = match &step.doing {
+            Doing::Write { over: None, .. } | Doing::Make { .. } => &step.path,
+            Doing::Move { to, .. } | Doing::Link { to, .. } => to,
+            Doing::Write { .. } | Doing::SetAttributes { .. } | Doing::Remove { .. } => return,
+        };
+        self.0.insert(path.clone());
+    }
+
+    /// Tells whether a step needs something that did not come back.
+    fn is_above(&self, step: &Step) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        let made_here = matches!(
+            &step.doing,
+            Doing::SetAttributes { over: None, .. } | Doing::Link { what: None, .. }
+        );
+        let is_below = |path: &SetPath| {
+            let mut at = path.clone();
+            while let Some((above, _)) = at.split_last() {
+                if self.0.contains(&above) {
+                    return true;
+                }
+                at = above;
+            }
+            false
+        };
+        let (Doing::Move { to, .. } | Doing::Link { to, .. }) = &step.doing else {
+            return is_below(&step.path) || (made_here && self.0.contains(&step.path));
+        };
+        is_below(&step.path) || is_below(to) || (made_here && self.0.contains(&step.path))
     }
 }
 

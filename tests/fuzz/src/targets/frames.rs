@@ -120,7 +120,8 @@ fn examples() -> Vec<(String, Vec<u8>)> {
         ("data", Message::RestoreData { request, offset: 5 }),
         ("wanted", Message::RestoreMore { request, through: 9 }),
         ("written", Message::RestoreAnswer { request, answer: RestoreAnswer::Written(position) }),
-        ("failed", Message::RestoreAnswer { request, answer: RestoreAnswer::Failed(text) }),
+        ("failed", Message::RestoreAnswer { request, answer: RestoreAnswer::Failed(text.clone()) }),
+        ("not-now", Message::RestoreAnswer { request, answer: RestoreAnswer::NotNow(text) }),
         ("live", Message::Live { through: Seq(6) }),
     ];
     let written = messages.into_iter().map(|(name, message)| {
