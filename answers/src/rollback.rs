@@ -6,7 +6,6 @@ use keepshare_auth::AuditEvent;
 use keepshare_base::{CommitId, SetName, SetPath};
 use keepshare_control::{
     Failure, Outcome, Reply,
-    answers::Progress,
     caller::Caller,
     questions::{LIMIT_MAX, Location, Rollback, RollbackList, RollbackStop, RollbackUndo},
     rollback::RolledBack,

@@ -448,6 +448,8 @@ impl Going {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use keepshare_base::{FileId, PresentFile, Seq, VersionId};
     use keepshare_versioning::rollback::Present;
 

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use keepshare_base::{OriginId, Stamp};
+use keepshare_base::{CommitId, OriginId, Stamp};
 
 use super::{STEADY_MICROS_MAX, Verdict, moment};
 
@@ -31,6 +31,8 @@ struct Run {
     first: Stamp,
     last: Stamp,
     commits: u64,
+    /// How many there were: those whose rows went with what came with them count too, or the many would be the few.
+    weight: u64,
     is_right: bool,
     /// Where it is wrong: when the next run that is right begins, else the present.
     ceiling: Stamp,
@@ -40,21 +42,26 @@ struct Run {
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
     runs: Vec<Run>,
+    last: CommitId,
 }
 
 impl Survey {
     /// Takes the next commit in.
-    pub(crate) fn add(&mut self, arrival: Stamp) {
+    pub(crate) fn add(&mut self, at: CommitId, arrival: Stamp) {
+        let weight = at.0.saturating_sub(self.last.0);
+        self.last = at;
         let full = self.runs.len() >= RUNS_MAX;
         match self.runs.last_mut() {
             Some(run) if full || follows(run.last, arrival) => {
                 run.last = arrival;
                 run.commits += 1;
+                run.weight += weight;
             }
             _ => self.runs.push(Run {
                 first: arrival,
                 last: arrival,
                 commits: 1,
+                weight,
                 is_right: false,
                 ceiling: arrival,
             }),
@@ -99,7 +106,7 @@ fn heaviest(runs: &[Run], latest: Stamp) -> Vec<usize> {
             at &= at - 1;
         }
         before[i] = found.1;
-        let chain = (found.0 + run.commits, Some(i));
+        let chain = (found.0 + run.weight, Some(i));
         let mut at = ends.partition_point(|end| *end <= run.last);
         while at < best.len() {
             best[at] = best[at].max(chain);
@@ -167,7 +174,9 @@ mod tests {
     fn repaired(commits: &[(i64, i64, i64)], now: i64) -> Vec<(i64, i64)> {
         let at = |seconds: i64| Stamp(seconds * SECOND);
         let mut survey = Survey::default();
-        commits.iter().for_each(|(_, arrival, _)| survey.add(at(*arrival)));
+        for (number, (_, arrival, _)) in (1..).zip(commits) {
+            survey.add(CommitId(number), at(*arrival));
+        }
         let mut repair = survey.decide(at(now));
         let times = commits.iter().map(|(stamp, arrival, moment)| Times {
             origin: OriginId(1),
@@ -218,6 +227,22 @@ mod tests {
         let expected =
             [(day, day), (2 * day, 2 * day), (2 * day + 9, 2 * day + 9), (3 * day, 3 * day)];
         assert_eq!(repaired(&commits, 4 * day), expected);
+    }
+
+    /// Retention let most of the old commits go: they were many all the same.
+    #[test]
+    fn the_many_are_many_though_few_rows_are_left_of_them() {
+        let mut survey = Survey::default();
+        let (old, wrong) = (Stamp(DAY * 10_000), Stamp(DAY));
+        survey.add(CommitId(1), old);
+        survey.add(CommitId(20_000), old.plus_micros(SECOND));
+        for number in 20_001..20_400 {
+            survey.add(CommitId(number), wrong.plus_micros(i64::try_from(number).unwrap()));
+        }
+        let now = old.plus_micros(DAY);
+        let mut repair = survey.decide(now);
+        let times = Times { origin: OriginId(1), stamp: old, arrival: old, moment: old };
+        assert_eq!(repair.next(&times).0, old);
     }
 
     #[test]

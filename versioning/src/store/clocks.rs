@@ -21,7 +21,7 @@ impl Store {
         self.check_writable(super::Room::Reserve)?;
         let mut survey = Survey::default();
         self.walk(|page, _| {
-            page.iter().for_each(|(_, value)| survey.add(value.arrival));
+            page.iter().for_each(|(at, value)| survey.add(*at, value.arrival));
             Ok(())
         })?;
         let mut repair = survey.decide(now);
