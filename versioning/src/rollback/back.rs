@@ -88,9 +88,11 @@ impl Plan<'_> {
             return Ok(None);
         }
         if from.is_none()
+            && !self.has_other_name(entry.file)?
             && let Some(there) = self.successor(&place, &state)?
         {
             self.adopted.insert(there);
+            self.note_written(&place, entry.file)?;
             return self.in_place(there, (state, exact), place, path);
         }
         let Some(name) = self.make_room(folder, &entry.name, above)? else { return Ok(None) };
@@ -128,7 +130,14 @@ impl Plan<'_> {
         let Some((Thing::File(file), kind)) = self.places.at(place.0, &place.1)? else {
             return Ok(None);
         };
-        let is_such = kind == state.meta.kind && matches!(kind, Kind::File | Kind::Dir);
+        let is_such = match kind {
+            Kind::File | Kind::Dir => kind == state.meta.kind,
+            // What one points to is never changed.
+            Kind::Symlink => {
+                self.present(file)?.is_some_and(|now| now.meta.symlink == state.meta.symlink)
+            }
+            _ => false,
+        };
         let is_new = is_such
             && !self.was_inside(file)?
             && self.is_made_since(file)?
@@ -232,10 +241,7 @@ impl Plan<'_> {
         }
         let wanted = self.view.links(entry.file, at)?;
         for (folder, name) in names {
-            let is_inside = match folder {
-                Folder::Known(file) => self.places.is_inside_now(file)?,
-                Folder::Made(_) => true,
-            };
+            let is_inside = self.is_inside_by_then(folder)?;
             // Another name that it had is not taken from it.
             let is_wanted = self.settled.contains(&(folder, name.clone()))
                 || matches!(folder, Folder::Known(parent) if wanted.contains(&(self.parent_then(parent), name.clone())));
@@ -336,8 +342,7 @@ impl Plan<'_> {
             return Ok(Some((first.clone(), None)));
         }
         for (folder, name) in self.places.of(file)? {
-            let Folder::Known(parent) = folder else { continue };
-            if !self.places.is_inside_now(parent)? {
+            if !self.is_inside_by_then(folder)? {
                 continue;
             }
             if let Some(now) = self.present(file)? {
@@ -345,11 +350,39 @@ impl Plan<'_> {
                 return Ok(Some(((folder, name), Some(what))));
             }
         }
-        let Some((_, at)) = self.was else { return Ok(None) };
-        if self.view.links(file, at)?.len() > 1 {
+        self.note_written(place, file)?;
+        Ok(None)
+    }
+
+    /// Tells whether a folder is inside of the one that is rolled back; those that steps make are.
+    fn is_inside_by_then(&mut self, folder: Folder) -> Result<bool, ReadError> {
+        match folder {
+            Folder::Known(file) => self.places.is_inside_now(file),
+            Folder::Made(_) => Ok(true),
+        }
+    }
+
+    /// Notes where a file of several names comes back first.
+    fn note_written(&mut self, place: &Place, file: FileId) -> Result<(), PlanError> {
+        if let Some((_, at)) = self.was
+            && self.view.links(file, at)?.len() > 1
+        {
             self.written.insert(file, place.clone());
         }
-        Ok(None)
+        Ok(())
+    }
+
+    /// Tells whether a file has a name in the folder by then, which another one of its names is linked with.
+    fn has_other_name(&mut self, file: FileId) -> Result<bool, PlanError> {
+        if self.written.contains_key(&file) {
+            return Ok(true);
+        }
+        for (folder, _) in self.places.of(file)? {
+            if self.is_inside_by_then(folder)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Notes a folder that comes back, whose attributes are set in the end.
