@@ -496,7 +496,7 @@ mod tests {
         let read: Vec<Step> = record.steps().unwrap().map(Result::unwrap).collect();
         assert_eq!(read, steps);
         let told = record.told().unwrap();
-        assert_eq!((told.removed, told.conflicts.len(), &told.state[..]), (1, 1, "going-on"));
+        assert_eq!((told.removed, told.conflicts.len(), &told.state[..]), (2, 1, "going-on"));
         assert!(rollbacks.read("../ab").is_err() && rollbacks.read("cd").is_err());
     }
 }

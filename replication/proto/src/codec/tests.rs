@@ -392,12 +392,12 @@ fn a_decoder_forgets_what_it_gave() {
 /// The day version 2 exists, a station of version 1 must say so rather than "bad bytes".
 #[test]
 fn another_version_is_refused_by_name() {
-    let header = [&HELLO_MAGIC[..], &[5, 0], b"whatever comes then"].concat();
+    let header = [&HELLO_MAGIC[..], &[6, 0], b"whatever comes then"].concat();
     let error = decoded(&framed(&header), 100).unwrap_err();
-    assert_eq!(error, DecodeError::Protocol { got: 5 });
+    assert_eq!(error, DecodeError::Protocol { got: 6 });
     assert_eq!(
         error.to_string(),
-        "the peer speaks version 5 of the protocol, we speak version 4: update the older one"
+        "the peer speaks version 6 of the protocol, we speak version 5: update the older one"
     );
     let no_magic = decoded(&framed(&[0, b'H', b'T', b'T', b'P', 1, 0]), 100);
     assert!(matches!(no_magic, Err(DecodeError::Header(_))));
@@ -414,7 +414,7 @@ fn the_first_frame_and_the_refusal_keep_their_form() {
         settings: SetSettings::default(),
     });
     let mut want = vec![37, 0, 0, 0, 37, 0, 0, 0, 0];
-    want.extend(b"KSHR\x04\x00\x08projects\x01\x01\xac\x02\x00");
+    want.extend(b"KSHR\x05\x00\x08projects\x01\x01\xac\x02\x00");
     want.extend([0; CLOCKS_BYTES]);
     assert_eq!(encode(&hello, &[]).unwrap(), want);
     let refused = Message::Refused { refusal: Refusal::Protocol, reason: Text::new("no") };

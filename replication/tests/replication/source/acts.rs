@@ -860,13 +860,19 @@ fn a_point_is_made_on_request() {
             other => panic!("{other:?}"),
         }
     };
-    let RestoreAnswer::Written(at) = ask("rollback", 1) else { panic!("no point was made") };
+    let RestoreAnswer::Written(at) = ask("rollback-1-before", 1) else {
+        panic!("no point was made")
+    };
     assert!(matches!(ask("", 2), RestoreAnswer::Failed(_)), "it has no name");
-    assert!(matches!(ask(&"x".repeat(300), 3), RestoreAnswer::Failed(_)), "no station takes it");
+    assert!(
+        matches!(ask(&format!("rollback-{}", "x".repeat(300)), 3), RestoreAnswer::Failed(_)),
+        "no station takes it"
+    );
+    assert!(matches!(ask("nightly", 4), RestoreAnswer::Failed(_)), "a link makes no others");
     stage.rig.settle();
     let rows =
         stage.rig.changes.iter().filter_map(|(seq, change)| Some((*seq, change.point.clone()?)));
-    let point = Point { name: "rollback".to_owned(), kind: PointKind::Crash };
+    let point = Point { name: "rollback-1-before".to_owned(), kind: PointKind::Crash };
     let wanted = [
         (at.seq, PointRow::Made { point, lasts_micros: Some(7) }),
         (at.seq.next(), PointRow::Held { point: at, lasts_micros: Some(7) }),

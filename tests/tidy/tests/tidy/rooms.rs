@@ -110,7 +110,10 @@ fn pure_crates_have_no_clock_and_do_no_input_or_output() {
         for (path, text) in modules.files() {
             read += 1;
             for word in WORLD {
-                assert!(!text.contains(word), "{name} is pure: {} has {word}", path.display());
+                // `File::`, and not `PresentFile::`.
+                let begins = |at: usize| !text[..at].ends_with(char::is_alphanumeric);
+                let is_named = text.match_indices(word).any(|(at, _)| begins(at));
+                assert!(!is_named, "{name} is pure: {} has {word}", path.display());
             }
         }
     }
