@@ -41,11 +41,8 @@ impl Answers<Rollback> for StationAnswers {
         let base = seen.unwrap_or(CommitId::MAX);
         let (only, links, user) = (None, asked.links, shown(caller));
         let order = Order { path, back, base, only, links, to, user };
-        let told = match asked.sure {
-            false => copy.preview_rollback(&order, asked.limit)?,
-            true => self.ordered(caller, &copy, (&order, asked.nearest), reply)?,
-        };
-        reply.item(&limited(told, asked.limit))
+        let how = How { sure: asked.sure, nearest: asked.nearest, limit: asked.limit };
+        self.ordered(caller, &copy, (&order, how), reply)
     }
 
     fn turned_away(&self, caller: &Caller, why: &Failure) {
@@ -58,11 +55,8 @@ impl Answers<RollbackUndo> for StationAnswers {
         check_limit(asked.limit)?;
         let (copy, _) = self.rolled_here(caller, &top(&asked.set))?;
         let order = copy.undo_of(&asked.rollback, &shown(caller))?;
-        let told = match asked.sure {
-            false => copy.preview_rollback(&order, asked.limit)?,
-            true => self.ordered(caller, &copy, (&order, asked.nearest), reply)?,
-        };
-        reply.item(&limited(told, asked.limit))
+        let how = How { sure: asked.sure, nearest: asked.nearest, limit: asked.limit };
+        self.ordered(caller, &copy, (&order, how), reply)
     }
 
     fn turned_away(&self, caller: &Caller, why: &Failure) {
@@ -118,24 +112,40 @@ impl Answers<RollbackList> for StationAnswers {
     }
 }
 
+/// How an order is answered.
+#[derive(Clone, Copy)]
+struct How {
+    /// It is done; else it is only told what it would do.
+    sure: bool,
+    /// Though of some files only an older version is kept, or none.
+    nearest: bool,
+    /// How many steps and conflicts are told.
+    limit: usize,
+}
+
 /// How many conflicts are told where nobody said how many.
 const CONFLICTS_TOLD: usize = 1000;
 
 impl StationAnswers {
-    /// Has a folder rolled back, and writes down who ordered that.
+    /// Tells what an order would do or, where it is sure, has it done and writes down who ordered that.
     fn ordered(
         &self,
         caller: &Caller,
         copy: &Arc<Replica>,
-        (order, nearest): (&Order, bool),
+        (order, how): (&Order, How),
         reply: &mut Reply,
-    ) -> Outcome<RolledBack> {
+    ) -> Outcome<()> {
+        if !how.sure {
+            let told = copy.preview_rollback(order, how.limit)?;
+            return reply.item(&limited(told, how.limit));
+        }
         let set = copy.catalog().set().clone();
         let asked = format!("{} to {}", order.path, order.to);
         let what = (AuditEvent::Rollback, &set, &*asked);
         let told = |begun: &Begun| format!("{} began", begun.id());
-        let begun = self.audited(caller, what, told, || copy.roll_back(order, nearest))?;
-        begun.follow(|progress| reply.progress(progress))
+        let begun = self.audited(caller, what, told, || copy.roll_back(order, how.nearest))?;
+        let came = begun.follow(|progress| reply.progress(progress))?;
+        reply.item(&limited(came, how.limit))
     }
 
     /// Returns the copy of a folder's set that is kept here, and the folder in it.

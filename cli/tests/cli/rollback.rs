@@ -4,12 +4,13 @@ use std::{
     fs,
     os::unix::{ffi::OsStrExt as _, fs::symlink},
     path::Path,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use keepshare_support::{Aspects, Demo, Editor, Scratch, Snapshot, tell};
+use keepshare_support::{Aspects, Demo, Editor, Scratch, Snapshot, tell, wait_for};
 
 fn json(demo: &Demo, args: &[&str]) -> Result<Value> {
     demo.call(args.iter().copied().chain(["--json"]))?.json()
@@ -184,4 +185,47 @@ fn what_was_deleted_comes_back() -> Result<()> {
     ensure!(fs::read_to_string(folder.join("kept"))? == "changed");
     ensure!(!folder.join("old").exists(), "it went before");
     Ok(())
+}
+
+/// One that is ended in the middle is taken back whole: what it did is known to its last step.
+#[test]
+fn what_was_ended_in_the_middle_can_be_undone() -> Result<()> {
+    let scratch = Scratch::new("rollback-stop")?;
+    let source = scratch.make_dir("source")?;
+    let folder = source.join("plan");
+    fs::create_dir(&folder)?;
+    let save = |what: &str| {
+        let path = |number: u32| folder.join(format!("{number}"));
+        (0..1500).try_for_each(|number| fs::write(path(number), format!("{what} {number}")))
+    };
+    save("then")?;
+    let demo = Demo::start(&scratch, Some(&source))?;
+    point(&demo, "then")?;
+    save("later")?;
+    point(&demo, "before")?;
+    let before = Snapshot::of(&folder, Aspects::ours())?;
+    let listed = || -> Result<Value> {
+        Ok(json(&demo, &["rollback", "--list"])?.get(0).cloned().unwrap_or_default())
+    };
+    let order = ["rollback", "demo:plan@point:then", "--yes"];
+    let stopped = std::thread::scope(|scope| -> Result<Value> {
+        let ordered = scope.spawn(|| json(&demo, &order));
+        wait_for(Duration::from_secs(60), "the first steps", || {
+            Ok((listed()?["restored"].as_u64() > Some(20)).then_some(()))
+        })?;
+        let told = listed()?;
+        let id = told["rollback"].as_str().context("an id")?;
+        let stopped = json(&demo, &["rollback", "--stop", id, "--set", "demo"])?;
+        let answered = ordered.join().ok().context("it answers")??;
+        ensure!(answered["state"] == "stopped", "{answered}");
+        Ok(stopped)
+    })?;
+    ensure!(
+        stopped["state"] == "stopped" && stopped["restored"].as_u64() < Some(1500),
+        "{stopped}"
+    );
+    let id = stopped["rollback"].as_str().context("an id")?;
+    let undone = json(&demo, &["rollback", "--undo", id, "--set", "demo", "--yes"])?;
+    ensure!(undone["restored"] == stopped["restored"], "{stopped} is not {undone}");
+    same(&folder, &before, "undone")
 }

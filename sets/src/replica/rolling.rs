@@ -240,8 +240,9 @@ impl Replica {
         checked(&self.preview_rollback(order, 0)?)?;
         let before =
             self.make_point(&format!("rollback-{}-before", going.id), &order.user, going)?;
-        let mut full = false;
+        let (mut full, mut counted) = (false, RolledBack::default());
         self.plan(order, &mut told, &mut |_, step| {
+            rollback::count(&mut counted, &step);
             full |= steps.len() >= STEPS_MAX;
             if !full {
                 steps.push(step);
@@ -251,7 +252,8 @@ impl Replica {
             return Err(Failure::refused(format!("that takes more than {STEPS_MAX} steps"))
                 .hint("roll the folders in it back, one after the other"));
         }
-        checked(&told)?;
+        // What is counted in the end is what was done.
+        checked(&RolledBack { lost: told.lost, ..counted })?;
         let mut header = Header::new(going.id.clone(), order.path.clone(), &order.user, before);
         header.told = told;
         self.rollbacks.write(header, &steps)

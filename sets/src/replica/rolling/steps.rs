@@ -283,7 +283,8 @@ impl Replica {
             if let Some(point) = points.iter().rfind(|point| point.point.name == name) {
                 return Ok(point.commit);
             }
-            if Instant::now() >= deadline || self.is_over(going) {
+            // One that is ended needs its point, too: an undo goes by it.
+            if Instant::now() >= deadline || *self.stopping.borrow() {
                 return Err(Failure::unavailable(format!("the point '{name}' did not arrive"))
                     .hint(format!(
                         "a set has {POINTS_MAX} points at the most: keepshare point list"
