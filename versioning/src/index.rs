@@ -242,6 +242,14 @@ impl ReadRows {
     }
 }
 
+impl ReadRows {
+    /// Returns how many rows a table has.
+    pub(crate) fn count(&self, table: Table) -> Result<u64, IndexError> {
+        use redb::ReadableTableMetadata as _;
+        Ok(self.table(table)?.len()?)
+    }
+}
+
 impl Rows for ReadRows {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Guard<'_>>, IndexError> {
         Ok(ReadableTable::get(self.table(table)?, key)?.map(Guard::Stored))

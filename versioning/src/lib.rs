@@ -6,6 +6,7 @@
 //! their threads. `past` is the one reading of what a name held; `moment` says when a change was made. Time is passed
 //! in; there are no sockets here.
 
+pub mod burst;
 pub mod live;
 pub mod log;
 pub mod pack;

@@ -16,7 +16,10 @@ use crate::{
     Touched,
     body::{BodyError, Frames, ReadPlan, plan_read},
     checked::CheckedDb,
-    index::{IndexError, ReadRows, commits, dump, files, names, ranges, values::log_position},
+    index::{
+        IndexError, ReadRows, commits, commits::By, dump, files, names, ranges,
+        values::log_position,
+    },
     pack::{PackError, PackLoc, PackReader},
 };
 
@@ -399,7 +402,7 @@ impl View {
         last: CommitId,
         limit: usize,
     ) -> Result<(Touched, CommitId), ReadError> {
-        self.ask(|rows| commits::touched_step(rows, after, last, limit))
+        self.ask(|rows| commits::touched_step(rows, after, last, limit, By::All))
     }
 
     /// Returns which bytes of a file's newest state may differ from what the file was at `after`.

@@ -327,6 +327,11 @@ impl SetStore {
         }
     }
 
+    /// Says through which commit whoever follows the set has looked, see [`Store::set_followed`].
+    pub fn followed(&self, through: CommitId) {
+        self.shared.writer.followed(through);
+    }
+
     /// Says what time it is, and how long the machine has been up, which no setting of the clock changes; call it about once a
     /// second. What waits for space or has failed is tried again.
     pub fn tick(&self, now: impl Into<Arrival>) {

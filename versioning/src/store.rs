@@ -50,6 +50,9 @@ const PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How much must be free for the index to be made durable, in bytes; the log is meanwhile.
 const FLUSH_BYTES_MIN: u64 = 1024 * 1024;
 
+/// So many commits may those be behind who follow a set: what was before is forgotten, and they hear that everything may differ.
+pub(crate) const FOLLOWED_COMMITS_MAX: u64 = 20_000;
+
 /// The single writer of a set.
 #[derive(Debug)]
 pub struct Store {
@@ -68,6 +71,8 @@ pub struct Store {
     /// The running time as it was told last, in microseconds.
     now_micros: u64,
     live: CommitId,
+    /// Through which commit those who follow the set looked; the last one there can be where nobody follows.
+    followed: CommitId,
     /// Where log and live tree were at the last flush.
     flushed: Option<(LogPosition, CommitId)>,
     housekeeping: Housekeeping,
@@ -232,8 +237,9 @@ impl Store {
     /// is where an index that a reader found damaged is mended.
     pub fn flush(&mut self) -> Result<(), StoreError> {
         self.sync()?;
-        let live = self.live;
-        let here = (self.log.position(), live);
+        let floor = CommitId(self.latest().0.saturating_sub(FOLLOWED_COMMITS_MAX));
+        let done = self.live.min(self.followed.max(floor));
+        let here = (self.log.position(), done);
         if self.flushed == Some(here) && !self.is_broken() {
             return Ok(());
         }
@@ -243,7 +249,7 @@ impl Store {
             return Err(StoreError::Full);
         }
         let flushed =
-            self.in_write(redb::Durability::Immediate, |rows| maintain::forget_touched(rows, live));
+            self.in_write(redb::Durability::Immediate, |rows| maintain::forget_touched(rows, done));
         if flushed.is_err() {
             self.mend_index()?;
         }
@@ -259,6 +265,12 @@ impl Store {
         if self.live >= self.latest() {
             self.packs.forget_fresh();
         }
+    }
+
+    /// Says that those who follow the set looked through this commit. Until somebody says so nobody follows; from then on what
+    /// commits touched is remembered for them, too, but no further back than [`FOLLOWED_COMMITS_MAX`].
+    pub fn set_followed(&mut self, through: CommitId) {
+        self.followed = through;
     }
 
     /// Returns what a person should know of clocks, as it was noticed since the last call.

@@ -87,6 +87,9 @@ impl Apply<'_, '_> {
             Row::PointGone { at } => self.rows.remove(Table::Point, &keys::commit(*at)),
             Row::CommitGone { at } => self.commit_gone(*at),
             Row::Restore { at, row, position } => {
+                if self.source == Source::Record(*at) {
+                    self.rows.put(Table::Touched, &keys::touched_by_restore(*at), &[])?;
+                }
                 self.rows.put(Table::Restore, &row.request.0, &encode(&(row, position, at)))
             }
             Row::Clock { arrival } => self.clock(*arrival),

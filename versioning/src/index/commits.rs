@@ -269,9 +269,18 @@ pub(crate) fn point(
     value.map(|value| decode(Table::Point, value.value())).transpose()
 }
 
+/// Whose changes are asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum By {
+    /// Everybody's.
+    All,
+    /// All but those that answered a request to restore.
+    NoRestore,
+}
+
 /// Returns the names and files that commits after `after` touched.
 pub(crate) fn touched(rows: &impl Rows, after: CommitId) -> Result<Touched, IndexError> {
-    Ok(touched_step(rows, after, CommitId::MAX, usize::MAX)?.0)
+    Ok(touched_step(rows, after, CommitId::MAX, usize::MAX, By::All)?.0)
 }
 
 /// Returns the names and files that the next commits after `after` touched, and the last of these commits: all through
@@ -281,6 +290,7 @@ pub(crate) fn touched_step(
     after: CommitId,
     last: CommitId,
     limit: usize,
+    by: By,
 ) -> Result<(Touched, CommitId), IndexError> {
     if after.0 < meta_number(rows, meta::TOUCHED)? {
         return Ok((Touched::Everything, last));
@@ -288,6 +298,8 @@ pub(crate) fn touched_step(
     let (mut touched_names, mut files) = (Vec::<(FileId, Name)>::new(), Vec::new());
     let from = keys::commit(CommitId(after.0.saturating_add(1)));
     let (mut at, mut through) = (after, last);
+    // How much there was before the commit that is being read.
+    let mut before = (0, 0);
     for row in rows.under(Table::Touched, &[], &from)? {
         let (key, _) = row?;
         let key = key.value();
@@ -304,10 +316,19 @@ pub(crate) fn touched_step(
         if known == TOUCHED_ROWS_MAX {
             return Ok((Touched::Everything, last));
         }
+        if commit != at {
+            before = (touched_names.len(), files.len());
+        }
         at = commit;
         match key.get(8..) {
             Some([b'n', name @ ..]) => touched_names.push(keys::read_name(Table::Touched, name)?),
             Some([b'f', file @ ..]) => files.push(keys::file_of(Table::Touched, file)?),
+            // The last of its commit.
+            Some([b'r']) if by == By::NoRestore => {
+                touched_names.truncate(before.0);
+                files.truncate(before.1);
+            }
+            Some([b'r']) => {}
             _ => return Err(Table::Touched.broken()),
         }
     }
@@ -316,4 +337,23 @@ pub(crate) fn touched_step(
     files.sort_unstable();
     files.dedup();
     Ok((Touched::Known { names: touched_names, files }, through))
+}
+
+/// Returns the newest commit through `at` that has a row and left the set as its origin had it at one moment: none within a
+/// mirror.
+pub(crate) fn whole_through(
+    rows: &impl Rows,
+    at: CommitId,
+) -> Result<Option<(CommitId, CommitValue)>, IndexError> {
+    let mut through = at;
+    loop {
+        let Some((at, value)) = newest_commit(rows, Bound::Included(&keys::commit(through)))?
+        else {
+            return Ok(None);
+        };
+        if value.complete || at.0 == 0 {
+            return Ok(value.complete.then_some((at, value)));
+        }
+        through = CommitId(at.0 - 1);
+    }
 }

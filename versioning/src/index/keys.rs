@@ -263,6 +263,11 @@ pub(crate) fn touched_file(at: CommitId, file: FileId) -> Vec<u8> {
     [&commit(at)[..], b"f", &of_file(file)].concat()
 }
 
+/// `touched`, of a change that answered a request to restore.
+pub(crate) fn touched_by_restore(at: CommitId) -> Vec<u8> {
+    [&commit(at)[..], b"r"].concat()
+}
+
 /// `ranges`.
 pub(crate) fn ranges(file: FileId, at: CommitId) -> Vec<u8> {
     [&of_file(file)[..], &commit(at)].concat()

@@ -318,6 +318,18 @@ pub(crate) fn links(
     Ok(links)
 }
 
+/// Tells whether a file had a name at some commit through `through`.
+pub(crate) fn had_link(
+    rows: &impl Rows,
+    file: FileId,
+    (parent, name): (FileId, &Name),
+    through: CommitId,
+) -> Result<bool, IndexError> {
+    let of_name = keys::link_name(file, parent, name);
+    let from = keys::link(file, parent, name, through);
+    Ok(rows.first_under(Table::Link, &of_name, &from)?.is_some())
+}
+
 /// Returns the names that a file has today or, where it has none, those it had right before it lost the last one, and
 /// the last commit at which it had them: [`CommitId::MAX`] for today's.
 pub(crate) fn last_links(

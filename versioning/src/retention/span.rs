@@ -45,6 +45,11 @@ impl Span {
         Self(hours as u64 * 3_600 * SECOND)
     }
 
+    /// Returns a span of whole minutes.
+    pub const fn minutes(minutes: u32) -> Self {
+        Self(minutes as u64 * 60 * SECOND)
+    }
+
     /// Returns how many microseconds it has.
     pub fn micros(self) -> u64 {
         self.0

@@ -46,6 +46,7 @@ struct Inbox {
     orders: Vec<Order>,
     now: Option<Arrival>,
     live: Option<CommitId>,
+    followed: Option<CommitId>,
     closing: bool,
 }
 
@@ -56,6 +57,7 @@ struct Taken {
     orders: Vec<Order>,
     now: Option<Arrival>,
     live: Option<CommitId>,
+    followed: Option<CommitId>,
     closing: bool,
 }
 
@@ -94,6 +96,11 @@ impl WriterBox {
         self.arrived.notify_one();
     }
 
+    /// Says how far those looked who follow the set: it is heard with whatever comes next.
+    pub(super) fn followed(&self, through: CommitId) {
+        lock(&self.inbox).followed = Some(through);
+    }
+
     pub(super) fn close(&self) {
         lock(&self.inbox).closing = true;
         self.arrived.notify_one();
@@ -121,6 +128,7 @@ impl WriterBox {
             orders: std::mem::take(&mut inbox.orders),
             now: inbox.now.take(),
             live: inbox.live.take(),
+            followed: inbox.followed.take(),
             closing: inbox.closing,
             ..Taken::default()
         };
@@ -211,6 +219,9 @@ impl Writer<'_> {
     fn work(&mut self, taken: Taken) {
         if let Some(live) = taken.live {
             self.store.set_live(live);
+        }
+        if let Some(followed) = taken.followed {
+            self.store.set_followed(followed);
         }
         for order in taken.orders {
             order(&mut self.store);

@@ -430,7 +430,7 @@ fn relocate(
     Ok(Some(row))
 }
 
-/// Forgets what commits touched that the live tree holds already.
+/// Forgets what commits through `live` touched.
 pub(super) fn forget_touched(rows: &mut WriteRows<'_>, live: CommitId) -> Result<(), IndexError> {
     let floor = meta_number(rows, meta::TOUCHED)?;
     if live.0 <= floor {

@@ -100,6 +100,7 @@ pub(super) fn open(
         clock_alarm: None,
         now_micros: 0,
         live: CommitId(0),
+        followed: CommitId::MAX,
         flushed: None,
         housekeeping: Housekeeping::default(),
         next_end: None,

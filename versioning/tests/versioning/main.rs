@@ -8,6 +8,7 @@
 )]
 
 mod aside;
+mod burst;
 mod crash;
 mod damage;
 mod forget;
