@@ -2,6 +2,7 @@
 //! what is kept for how long in `retention`, about named moments in `points`, about folders that come back in `rollback`.
 
 mod accounts;
+mod alarms;
 mod audit;
 mod elsewhere;
 mod past;

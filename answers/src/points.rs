@@ -312,7 +312,7 @@ impl StationAnswers {
                     if let keepshare_control::client::Piece::Item(point) = piece {
                         known.push(point);
                     }
-                    if known.len() > keepshare_versioning::POINTS_MAX {
+                    if known.len() > keepshare_versioning::POINTS_IN_ALL_MAX {
                         return Err(Failure::new(
                             Code::Failed,
                             "another station tells of too many points",

@@ -83,6 +83,10 @@ pub enum AuditEvent {
     PointRelease,
     /// A point was to go.
     PointRemove,
+    /// An alarm was closed.
+    AlarmClose,
+    /// From how much on there are alarms was said.
+    AlarmSet,
     /// A folder was ordered to be rolled back.
     Rollback,
     /// A roll-back was ended.

@@ -2,18 +2,20 @@
 //!
 //! Every command here is real: one that is not built does not exist. What the commands do is in `commands`.
 
+pub(crate) mod alarm;
 pub(crate) mod diff;
 mod examples;
 pub(crate) mod point;
 pub(crate) mod retention;
 pub(crate) mod rollback;
+pub(crate) mod session;
 
 use std::{ffi::OsString, net::IpAddr, path::PathBuf};
 
-use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use keepshare_auth::{HostRange, UserName};
+use keepshare_auth::UserName;
 use keepshare_base::{SetName, StationName};
 
 use self::examples::*;
@@ -96,7 +98,7 @@ pub(crate) enum Command {
     Unmount(Unmount),
     /// See and end the sessions of mounted drives, and trust machines to say who uses them
     #[command(subcommand)]
-    Session(Session),
+    Session(session::Session),
     /// List the versions of a file or folder, newest first
     #[command(after_help = VERSIONS_EXAMPLES)]
     Versions(Versions),
@@ -127,6 +129,9 @@ pub(crate) enum Command {
     /// Name moments of a set: each is a whole state that stays
     #[command(subcommand, after_help = POINT_EXAMPLES)]
     Point(point::Point),
+    /// See, and close, alarms of files that are encrypted or spoiled in great numbers
+    #[command(subcommand, after_help = ALARM_EXAMPLES)]
+    Alarm(alarm::Alarm),
     /// Write completions for a shell
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
@@ -345,47 +350,6 @@ pub(crate) struct LoginOptions {
     /// Read the password from standard input
     #[arg(long)]
     pub(crate) password_stdin: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Session {
-    /// List the sessions, those used last first
-    List,
-    /// Trust machines: all their users are believed who they say they are
-    #[command(after_help = GRANT_EXAMPLES)]
-    Grant(Grant),
-    /// End a session, or all of a user, at once
-    #[command(group = ArgGroup::new("which").required(true).args(["id", "user"]))]
-    Revoke {
-        /// Which, as keepshare session list shows it
-        #[arg(value_name = "ID")]
-        id: Option<String>,
-        /// All of this user
-        #[arg(long, value_name = "NAME")]
-        user: Option<UserName>,
-        /// Only say what would end
-        #[arg(long)]
-        dry_run: bool,
-    },
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Grant {
-    /// Which machines: an address, or a network as ADDRESS/BITS
-    #[arg(value_name = "ADDRESS[/BITS]")]
-    pub(crate) range: HostRange,
-    /// What they may mount
-    #[arg(long)]
-    pub(crate) set: SetName,
-    /// Their users may also have old versions restored
-    #[arg(long)]
-    pub(crate) write: bool,
-    /// Take calls from ports above 1023 too, which any of their users may have
-    #[arg(long)]
-    pub(crate) any_port: bool,
-    /// Do not ask
-    #[arg(long)]
-    pub(crate) yes: bool,
 }
 
 #[derive(Args, Debug)]

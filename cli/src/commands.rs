@@ -11,11 +11,14 @@ use keepshare_control::{
 
 use crate::{
     asked::{config_path, own_station, set_of, station, station_or_login},
-    cli::{self, Cli, Command, Session, Set, Token, User, point::Point, retention::Retention},
+    cli::{
+        self, Cli, Command, Set, Token, User, point::Point, retention::Retention, session::Session,
+    },
     output::Screen,
     place::{parse_place, parse_place_maybe_time, parse_place_time, parse_two},
 };
 
+mod alarms;
 mod demo;
 mod diff;
 mod find;
@@ -139,6 +142,7 @@ pub(crate) fn execute(cli: Cli, screen: &Screen) -> Outcome<()> {
             points::point(&station, Point::List { set: Some(set) }, screen)
         }
         Command::Point(point) => points::point(&station(&global)?, point, screen),
+        Command::Alarm(what) => alarms::alarm(&station(&global)?, what, screen),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "keepshare", &mut text);

@@ -1,11 +1,12 @@
 //! Every question of an admin, a logged-in user or another station, and every answer, typed once; one router for all who ask, and one client.
 //!
 //! Nothing but the station opens its stores, so that every command about a running station is a question to it: [`questions`] lists what can be
-//! asked and by whom, [`answers`], [`accounts`], [`retention`], [`points`], [`rollback`] and [`login`] what comes back. [`router`] takes the questions of the Unix socket
+//! asked and by whom, [`answers`], [`accounts`], [`alarms`], [`retention`], [`points`], [`rollback`] and [`login`] what comes back. [`router`] takes the questions of the Unix socket
 //! ([`socket`]), of users and of other stations alike; who asks is a value that the way in gives ([`caller`]). [`client`] asks.
 //! What goes wrong is a [`Failure`] on both sides.
 
 pub mod accounts;
+pub mod alarms;
 pub mod answers;
 pub mod caller;
 pub mod client;

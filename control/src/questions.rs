@@ -13,6 +13,7 @@ use keepshare_base::{SetName, StationAddress, StationName};
 
 use crate::{
     accounts::{AnySession, Ended, HostInfo, UserInfo},
+    alarms::{AlarmInfo, AlarmRule},
     answers::{
         FoundName, FsckReport, MemberStatus, Restored, SetStatus, ShownEntry, StatusReport,
         TokenInfo, VersionInfo,
@@ -94,6 +95,9 @@ questions! {
     "point-hold" PointHold => PointSaid, Admins changes;
     "point-release" PointRelease => PointSaid, Admins changes;
     "point-remove" PointRemove => PointSaid, Admins changes;
+    "alarm-list" AlarmList => AlarmInfo, Admins reads;
+    "alarm-close" AlarmClose => AlarmInfo, Admins changes;
+    "alarm-set" AlarmSet => AlarmRule, Admins changes;
     "token-create" TokenCreate => TokenInfo, Admins changes;
     "token-list" TokenList => TokenInfo, Admins reads;
     "station-address" SetStationAddress => MemberStatus, Admins changes;

@@ -3,15 +3,11 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use keepshare_base::{CommitId, FileId, Name, counted};
 use keepshare_namespace::shows_on_windows;
 use keepshare_versioning::{ReadError, Reader, Touched, View};
-
-/// How often it is looked whether there are new commits.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// The most names that are remembered; with more, the count is "more than".
 const NAMES_MAX: usize = 10_000;
@@ -35,19 +31,6 @@ struct Known {
 }
 
 impl HiddenNames {
-    /// Follows the set for ever; the work of a round is what changed, and all names at the first and after very many.
-    pub(crate) async fn follow(self, reader: Reader) {
-        let mut tick = tokio::time::interval(LOOK_EVERY);
-        loop {
-            tick.tick().await;
-            let (names, reader) = (self.clone(), reader.clone());
-            let looked = tokio::task::spawn_blocking(move || names.refresh(&reader)).await;
-            if let Ok(Err(error)) = looked {
-                tracing::debug!(%error, "cannot look for names that Windows cannot show");
-            }
-        }
-    }
-
     /// Returns what to tell about them, where there are any.
     pub(crate) fn problem(&self, reader: &Reader) -> Option<String> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,14 +52,16 @@ impl HiddenNames {
         ))
     }
 
-    fn refresh(&self, reader: &Reader) -> Result<(), ReadError> {
+    /// Looks at what changed since the last look: at all names the first time, and after very many changes. Returns through which commit
+    /// it looked.
+    pub(crate) fn refresh(&self, reader: &Reader) -> Result<CommitId, ReadError> {
         let view = reader.view()?;
         let (latest, at) = {
             let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             (view.latest(), known.at)
         };
         if at == Some(latest) {
-            return Ok(());
+            return Ok(latest);
         }
         let touched = at.map_or(Ok(Touched::Everything), |at| view.touched(at))?;
         match touched {
@@ -88,7 +73,7 @@ impl HiddenNames {
         }
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.at = Some(latest);
-        Ok(())
+        Ok(latest)
     }
 
     fn update(&self, view: &View, touched: Vec<(FileId, Name)>) -> Result<(), ReadError> {

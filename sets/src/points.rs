@@ -6,7 +6,7 @@ use keepshare_base::{CommitId, PointKind, Position, SetName, Stamp, VersionId};
 use keepshare_control::{Failure, Outcome, points::PointInfo};
 use keepshare_host::clock;
 use keepshare_namespace::Who;
-use keepshare_versioning::{POINTS_MAX, View, among_last, retention::Now, when::When};
+use keepshare_versioning::{POINTS_IN_ALL_MAX, View, among_last, retention::Now, when::When};
 
 use crate::{
     asking::read_failure,
@@ -24,7 +24,7 @@ pub fn list(copy: &Replica, who: Who<'_>) -> Outcome<Vec<PointInfo>> {
         Some(now) => now,
         None => as_of_newest(&view)?,
     };
-    let known = view.points(CommitId(0), POINTS_MAX).map_err(read_failure)?;
+    let known = view.points(CommitId(0), POINTS_IN_ALL_MAX).map_err(read_failure)?;
     let among = known.iter().zip(among_last(&known));
     let last: BTreeSet<Position> =
         among.filter(|(_, is_among)| *is_among).map(|(point, _)| point.position).collect();

@@ -33,6 +33,7 @@ use keepshare_versioning::{
 };
 
 use crate::{
+    alarms::Alarms,
     asking::Catalog,
     checkup::{Checkup, Told, texts},
     context::{SetContext, Task},
@@ -50,10 +51,12 @@ pub use rolling::{Begun, Order};
 
 pub(crate) use restoring::{EQUAL, RETURN_POLL, RETURN_TIMEOUT, WRITTEN, new_request};
 
+use following::follow;
 use health::Seen;
 use thinning::{measure, thin};
 
 mod comparing;
+mod following;
 mod health;
 mod restoring;
 mod rolling;
@@ -96,6 +99,7 @@ pub struct Replica {
     retention: Arc<Retention>,
     thin_at: Weekly,
     rollbacks: Rollbacks,
+    alarms: Alarms,
 }
 
 /// Where a copy is whose live tree is the source's folder.
@@ -149,14 +153,6 @@ impl Replica {
         let receive =
             Receive { set: name.clone(), origin: *origin, store: Arc::clone(&store), links, asks };
         let receive: Task = Box::pin(receive.run(shown_to, stopping.clone()));
-        let hidden = HiddenNames::default();
-        let (follow, mut stop) = (hidden.clone().follow(reader.clone()), stopping.clone());
-        let follow: Task = Box::pin(async move {
-            tokio::select! {
-                () = follow => {}
-                _ = stop.wait_for(|stop| *stop) => {}
-            }
-        });
         let replica = Self {
             name: name.clone(),
             origin: *origin,
@@ -172,11 +168,12 @@ impl Replica {
             asks: asks_to,
             shown,
             stopping: stopping.clone(),
-            hidden,
+            hidden: HiddenNames::default(),
             turns: Turns::new(RESTORES_MAX, TURNS_WAITING_MAX),
             retention,
             thin_at: context.schedules.thin_at,
             rollbacks: Rollbacks::new(&dir),
+            alarms: Alarms::open(name, &dir),
         };
         let replica = Arc::new(replica);
         replica.resume_rollback();
@@ -187,6 +184,7 @@ impl Replica {
         let thin = ring_at(at, zone, stopping.clone(), missed, move || thin(&thinned));
         let thin: Task = Box::pin(thin);
         let measure: Task = Box::pin(measure(measured, stopping.clone()));
+        let follow: Task = Box::pin(follow(Arc::downgrade(&replica), stopping.clone()));
         Ok((replica, vec![receive, follow, thin, measure]))
     }
 
@@ -250,6 +248,11 @@ impl Replica {
         &self.retention
     }
 
+    /// Returns what is told of bursts in it.
+    pub fn alarms(&self) -> &Alarms {
+        &self.alarms
+    }
+
     /// Returns the open store.
     pub fn open_store(&self) -> Outcome<Arc<SetStore>> {
         let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -272,7 +275,8 @@ impl Replica {
         let problems = health::problems(&health, &shown.alarms, &store, damage, clock::now());
         let hidden = self.hidden.problem(&self.reader).map(SetProblem::HiddenNames);
         let not_thinned = self.retention.trouble().map(SetProblem::NotThinned);
-        let problems = problems.into_iter().chain(not_thinned).chain(hidden);
+        let bursts = self.alarms.told().into_iter().map(SetProblem::Burst);
+        let problems = problems.into_iter().chain(bursts).chain(not_thinned).chain(hidden);
         let problems: Vec<Told> = problems.map(Told::from).collect();
         let (texts, alarms) = texts(&problems);
         let status = SetStatus {

@@ -25,7 +25,7 @@ use keepshare_control::{
 };
 use keepshare_host::{clock, files};
 use keepshare_versioning::{
-    POINTS_MAX,
+    POINTS_IN_ALL_MAX,
     retention::{Candidate, Counts, Now, Policy, Review},
     set::SetStore,
 };
@@ -435,7 +435,7 @@ impl Retention {
 /// Returns the points of a set. One that was made since a plan only keeps more.
 fn points(store: &SetStore) -> Outcome<BTreeSet<Position>> {
     let view = store.reader().view().map_err(read_failure)?;
-    let points = view.points(CommitId(0), POINTS_MAX).map_err(read_failure)?;
+    let points = view.points(CommitId(0), POINTS_IN_ALL_MAX).map_err(read_failure)?;
     Ok(points.into_iter().map(|point| point.position).collect())
 }
 

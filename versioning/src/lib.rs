@@ -40,4 +40,6 @@ pub use state::{
     Aside, BodyChanges, BodyRef, CommitInfo, Ended, Entry, FileState, HistoryEntry, PointInfo,
     RestoreInfo, Touched,
 };
-pub use store::{ASIDE_MICROS, OpenReport, POINTS_MAX, Store, StoreOptions, among_last};
+pub use store::{
+    ASIDE_MICROS, Held, OpenReport, POINTS_IN_ALL_MAX, POINTS_MAX, Store, StoreOptions, among_last,
+};

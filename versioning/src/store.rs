@@ -36,7 +36,7 @@ use crate::{
     record::{RECORD_BYTES_MAX, Row, encode, packed},
 };
 
-pub use points::{POINTS_MAX, among_last};
+pub use points::{Held, POINTS_IN_ALL_MAX, POINTS_MAX, among_last};
 
 use frames::Frames;
 use maintain::Housekeeping;

@@ -13,6 +13,8 @@ use crate::{Seq, SetName, StationName, counted};
 pub enum ProblemKind {
     /// A station has not been connected for long.
     Away,
+    /// Many files no longer read as what they were.
+    Burst,
     /// A change in the journal is damaged.
     ChangeDamaged,
     /// Changes were dropped before every station had them.
@@ -154,6 +156,8 @@ pub enum SetProblem {
     HiddenNames(String),
     /// A run that was to thin versions removed none, for this reason, and none will until a person acts.
     NotThinned(String),
+    /// Many files no longer read as what they were, as told.
+    Burst(String),
 }
 
 impl SetProblem {
@@ -181,6 +185,7 @@ impl SetProblem {
             Self::NotLive(_) | Self::MoreNotLive(_) => ProblemKind::NotLive,
             Self::HiddenNames(_) => ProblemKind::HiddenNames,
             Self::NotThinned(_) => ProblemKind::NotThinned,
+            Self::Burst(_) => ProblemKind::Burst,
         }
     }
 
@@ -272,9 +277,10 @@ impl fmt::Display for SetProblem {
             Self::NotLive(what) => write!(f, "live tree: {what}"),
             Self::MoreNotLive(more) => write!(f, "live tree: {more} more"),
             Self::NotThinned(why) => write!(f, "versions are not thinned: {why}"),
-            Self::Link(_, what) | Self::StoreFailed(what) | Self::HiddenNames(what) => {
-                f.write_str(what)
-            }
+            Self::Link(_, what)
+            | Self::StoreFailed(what)
+            | Self::HiddenNames(what)
+            | Self::Burst(what) => f.write_str(what),
         }
     }
 }

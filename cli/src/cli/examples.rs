@@ -140,6 +140,17 @@ pub(super) const POINT_EXAMPLES: &str = "Examples:
 
 On the drive a point is a folder: @versions/_points/before-upgrade.";
 
+pub(super) const ALARM_EXAMPLES: &str = "Examples:
+  keepshare alarm list
+  keepshare alarm show 1f2e3d4c
+  keepshare alarm close 1f2e3d4c
+  keepshare alarm set projects files=2000 share=50
+
+A station tells of a burst where, within ten minutes, more than 500 files of a set, or more than a fifth of it, are rewritten or
+deleted, and seven of ten of those no longer read as what they were. It holds the moment before as a point for 30 days.
+
+Keys: watch=on|off  files=500  share=20 (percent of the set)  within=10m  spoiled=70 (percent of what changed)";
+
 pub(super) const RETENTION_KEYS: &str = "Keys:
   steps=0:1h,1h:1d,1d:14d,7d:70d,30d  how far apart versions lie, SPACING:UNTIL-AGE; the last has no end
   last=12                             the newest ones stay in any case

@@ -13,8 +13,8 @@ use keepshare_control::{
 use keepshare_versioning::when::machine_zone;
 
 use crate::{
-    cli::Grant, commands::users::sessions_text, output::Screen, output::Table, output::time_text,
-    password,
+    cli::session::Grant, commands::users::sessions_text, output::Screen, output::Table,
+    output::time_text, password,
 };
 
 /// Lists the sessions.

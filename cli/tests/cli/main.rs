@@ -1,5 +1,6 @@
 //! The program as it is installed: every command against real stations, folders and faults.
 
+mod alarms;
 mod attacks;
 mod commands;
 mod damage;

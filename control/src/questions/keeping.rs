@@ -167,3 +167,37 @@ pub struct RetentionUndo {
     #[serde(default)]
     pub sure: bool,
 }
+
+/// Bursts that this station saw in sets that it keeps, newest first.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlarmList {
+    /// The set; all that are kept here where none is named.
+    #[serde(default)]
+    pub set: Option<SetName>,
+    /// Only this one.
+    #[serde(default)]
+    pub alarm: Option<String>,
+}
+
+/// Somebody has looked at an alarm: it is told of no more.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlarmClose {
+    /// Which.
+    pub alarm: String,
+    /// Hold the moment before it no longer.
+    #[serde(default)]
+    pub release: bool,
+}
+
+/// From how much on it is a burst in a set that is kept here.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlarmSet {
+    /// The set.
+    pub set: SetName,
+    /// `KEY=VALUE`, each; none: it is only asked.
+    #[serde(default)]
+    pub said: Vec<String>,
+}

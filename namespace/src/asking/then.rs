@@ -2,7 +2,7 @@
 
 use keepshare_base::{CommitId, FileId, Kind, SetPath, Stamp, VersionId};
 use keepshare_versioning::{
-    FileState, HistoryEntry, NameAt, POINTS_MAX, PointInfo, names,
+    FileState, HistoryEntry, NameAt, POINTS_IN_ALL_MAX, PointInfo, names,
     when::{Moment, POINT, When, WhenError, commit_then},
 };
 
@@ -54,7 +54,7 @@ impl Question<'_> {
         if !self.may_now(FileId::ROOT, Want::Read)? {
             return Ok(Vec::new());
         }
-        Ok(self.view.points(CommitId(0), POINTS_MAX)?)
+        Ok(self.view.points(CommitId(0), POINTS_IN_ALL_MAX)?)
     }
 
     /// Returns the commit of the point of a name, or of the one with this id.

@@ -25,6 +25,9 @@ const KIND_BYTES: usize = 8;
 /// How many names beside one that is gone are looked at for what took its place.
 const HEIRS_MAX: usize = 8;
 
+/// How many states of a file are looked through for its first.
+const STATES_MAX: usize = 16;
+
 /// The most users who are named.
 const USERS_MAX: usize = 16;
 
@@ -92,6 +95,7 @@ impl Watch {
             reader,
             view: &view,
             base,
+            before,
             users: &mut self.users,
             changed: Vec::new(),
             seen: HashSet::new(),
@@ -149,6 +153,8 @@ struct Look<'a> {
     view: &'a View,
     /// What files were is what they were then: what was made since is nobody's work yet.
     base: CommitId,
+    /// What was looked at before.
+    before: CommitId,
     users: &'a mut Vec<String>,
     changed: Vec<Changed>,
     seen: HashSet<(FileId, Name)>,
@@ -168,17 +174,17 @@ impl Look<'_> {
                 None => return Ok(()),
             },
             // Another kind of thing has its name.
-            Some(_) => false,
+            Some(_) => None,
             None => {
                 let names = view.links(was, latest)?;
                 if names.is_empty() {
-                    self.has_heir(parent, &name)?
-                } else if self.is_other(was)? {
-                    true
+                    self.heir(parent, &name)?
+                } else if let Some(Some(at)) = self.rewritten(was, was)? {
+                    Some(at)
                 } else if self.is_moved(was, &name, &names)? {
                     return Ok(());
                 } else {
-                    true
+                    Some(view.empty_since(parent, &name)?.unwrap_or(self.before))
                 }
             }
         };
@@ -200,7 +206,7 @@ impl Look<'_> {
         Ok(())
     }
 
-    fn note(&mut self, parent: FileId, name: Name, spoiled: bool) {
+    fn note(&mut self, parent: FileId, name: Name, spoiled: Option<CommitId>) {
         self.seen.insert((parent, name.clone()));
         self.changed.push(Changed { parent, name, spoiled });
     }
@@ -225,13 +231,12 @@ impl Look<'_> {
         })
     }
 
-    /// Tells whether a file holds now what no longer reads as what it was.
-    fn is_other(&mut self, file: FileId) -> Result<bool, ReadError> {
-        Ok(self.rewritten(file, file)?.unwrap_or(false))
-    }
-
-    /// Tells whether what a name holds now no longer reads as what it held; `None` where it is the same.
-    fn rewritten(&mut self, was: FileId, file: FileId) -> Result<Option<bool>, ReadError> {
+    /// Tells from when on what a name holds no longer reads as what it held, if it does not; `None` where it is the same.
+    fn rewritten(
+        &mut self,
+        was: FileId,
+        file: FileId,
+    ) -> Result<Option<Option<CommitId>>, ReadError> {
         let (then, now) = (self.view.file(was, self.base)?, self.view.file(file, CommitId::MAX)?);
         let (Some(then), Some(now)) = (then, now) else { return Ok(None) };
         let is_same_file = was == file && then.body.since == now.body.since;
@@ -246,7 +251,21 @@ impl Look<'_> {
         {
             self.users.push(user.clone());
         }
-        Ok(Some(spoiled))
+        let at = if spoiled { Some(self.first_change(&now)?) } else { None };
+        Ok(Some(at))
+    }
+
+    /// Returns the first commit after the look before that brought a state of a file, or an earlier one.
+    fn first_change(&self, now: &FileState) -> Result<CommitId, ReadError> {
+        let mut at = now.commit;
+        for _ in 0..STATES_MAX {
+            let earlier = self.view.meta(now.file, CommitId(at.0.saturating_sub(1)))?;
+            match earlier {
+                Some((commit, _)) if commit > self.before => at = commit,
+                _ => return Ok(at),
+            }
+        }
+        Ok(self.before)
     }
 
     fn is_spoiled(&self, then: &FileState, now: &FileState) -> Result<bool, ReadError> {
@@ -258,11 +277,11 @@ impl Look<'_> {
         Ok(then.packs() || (then.is_dense() && !then.is_of_kind(&now)))
     }
 
-    /// Tells whether something came in place of a name that is gone: beside it, under the same name with another extension, and as what
+    /// Returns when something came in place of a name that is gone: beside it, under the same name with another extension, and as what
     /// does not compress.
-    fn has_heir(&self, parent: FileId, name: &Name) -> Result<bool, ReadError> {
+    fn heir(&self, parent: FileId, name: &Name) -> Result<Option<CommitId>, ReadError> {
         let stem = stem(name.as_bytes());
-        let Ok(stem_name) = Name::new(stem) else { return Ok(false) };
+        let Ok(stem_name) = Name::new(stem) else { return Ok(None) };
         let latest = self.view.latest();
         let beside = self.view.list(parent, latest, Some(&stem_name), HEIRS_MAX)?;
         for entry in beside {
@@ -274,10 +293,10 @@ impl Look<'_> {
                 && let Some(state) = self.view.file(entry.file, latest)?
                 && self.sample(&state)?.is_dense()
             {
-                return Ok(true);
+                return self.first_change(&state).map(Some);
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Reads the beginning of a state; what cannot be read tells nothing.

@@ -38,6 +38,8 @@ struct Look {
     at: u64,
     /// The newest commit before what it saw.
     before: CommitId,
+    /// The newest commit before anything that it saw spoiled.
+    good: CommitId,
     /// It saw something that is spoiled.
     is_bad: bool,
 }
@@ -47,8 +49,8 @@ struct Look {
 pub(super) struct Changed {
     pub(super) parent: FileId,
     pub(super) name: Name,
-    /// It no longer reads as what it was.
-    pub(super) spoiled: bool,
+    /// It no longer reads as what it was, from this commit on or a later one; `None`: it does.
+    pub(super) spoiled: Option<CommitId>,
 }
 
 impl Tally {
@@ -80,14 +82,19 @@ impl Tally {
 
     /// Counts what a look saw.
     pub(super) fn count(&mut self, now: u64, before: CommitId, changed: Vec<Changed>) {
-        let is_bad = changed.iter().any(|changed| changed.spoiled);
+        let first_bad = changed.iter().filter_map(|changed| changed.spoiled).min();
+        let is_bad = first_bad.is_some();
+        // Work of the same seconds is good.
+        let good = first_bad.map_or(before, |bad| before.max(CommitId(bad.0.saturating_sub(1))));
         let is_full = self.looks.len() >= LOOKS_MAX;
         match self.looks.back_mut() {
             Some(last) if is_full => {
                 last.at = now;
-                last.is_bad |= is_bad;
+                if !last.is_bad {
+                    (last.is_bad, last.good) = (is_bad, good);
+                }
             }
-            _ => self.looks.push_back(Look { at: now, before, is_bad }),
+            _ => self.looks.push_back(Look { at: now, before, good, is_bad }),
         }
         for Changed { parent, name, spoiled } in changed {
             let hash = self.hasher.hash_one((parent, &name));
@@ -96,6 +103,7 @@ impl Tally {
                 continue;
             }
             let was = known.is_some_and(|(_, spoiled)| spoiled);
+            let spoiled = spoiled.is_some();
             if spoiled && !was {
                 self.spoiled += 1;
                 if self.shown.len() < SHOWN_MAX {
@@ -119,7 +127,7 @@ impl Tally {
 
     /// Returns the newest commit before anything that is spoiled.
     pub(super) fn good(&self) -> Option<CommitId> {
-        self.looks.iter().find(|look| look.is_bad).map(|look| look.before)
+        self.looks.iter().find(|look| look.is_bad).map(|look| look.good)
     }
 
     /// Returns names that are spoiled.
@@ -137,7 +145,11 @@ mod tests {
     fn changed(from: u64, count: u64, spoiled: bool) -> Vec<Changed> {
         let name = |n: u64| Name::new(n.to_string().as_bytes()).unwrap();
         (from..from + count)
-            .map(|n| Changed { parent: FileId::ROOT, name: name(n), spoiled })
+            .map(|n| Changed {
+                parent: FileId::ROOT,
+                name: name(n),
+                spoiled: spoiled.then_some(CommitId(0)),
+            })
             .collect()
     }
 

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use keepshare_base::{CommitId, OriginId, POINT_NOTICE_MICROS, PointRow, Position, Schedule};
+use keepshare_base::{
+    CommitId, OriginId, POINT_NOTICE_MICROS, Point, PointRow, Position, Schedule,
+};
 
 use super::{Room, Store};
 use crate::{
@@ -16,6 +18,18 @@ use crate::{
 /// The most points of a set: a master that makes them without end must not have all versions kept. Those beyond are not taken: none
 /// that is there goes for them, or a master that was taken over could end points at once by making others.
 pub const POINTS_MAX: usize = 4096;
+
+/// The most points that there can be: those that masters make, and those that a station holds by itself.
+pub const POINTS_IN_ALL_MAX: usize = POINTS_MAX + 16;
+
+/// What became of a commit that a station holds by itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Held {
+    /// What its point is called: as was said, or as it was called already.
+    pub name: String,
+    /// The station kept it already, whatever its master says.
+    pub was_kept: bool,
+}
 
 /// Tells of points, oldest first, which are among the last of their schedule: those stay also after their time.
 pub fn among_last(points: &[PointInfo]) -> Vec<bool> {
@@ -89,7 +103,7 @@ fn made(
 ) -> Result<Vec<Row>, IndexError> {
     let mut out = Vec::new();
     if commits::has_points(rows, POINTS_MAX)? {
-        let known = commits::points(rows, CommitId(0), POINTS_MAX)?;
+        let known = commits::points(rows, CommitId(0), POINTS_IN_ALL_MAX)?;
         let Some(gone) = late(rows, told, &known)? else {
             let name = &value.point.name;
             tracing::error!(name, "there are too many points; this one is not kept");
@@ -129,7 +143,7 @@ fn unscheduled(
     every_micros: u64,
     notice: u64,
 ) -> Result<Vec<Row>, IndexError> {
-    let known = commits::points(rows, CommitId(0), POINTS_MAX)?;
+    let known = commits::points(rows, CommitId(0), POINTS_IN_ALL_MAX)?;
     let is_of = |point: &PointInfo| {
         point.position.origin == origin
             && point.schedule.is_some_and(|schedule| schedule.every_micros == every_micros)
@@ -151,7 +165,7 @@ impl Store {
             return Ok(false);
         }
         self.check_writable(Room::Reserve)?;
-        let points = self.asked(|rows| commits::points(rows, CommitId(0), POINTS_MAX))?;
+        let points = self.asked(|rows| commits::points(rows, CommitId(0), POINTS_IN_ALL_MAX))?;
         let ended: Vec<Row> = points
             .iter()
             .zip(among_last(&points))
@@ -177,6 +191,25 @@ impl Store {
         let Some((at, value, schedule)) = self.point_of(position)? else { return Ok(None) };
         self.append_own(&[PointValue { kept_here, ..value }.row(at, schedule)])?;
         Ok(Some(at))
+    }
+
+    /// Has this station keep the set as it was at a commit, whatever its master says: as a point of that name, or as the point that is
+    /// there. Whoever holds few enough says so at most [`POINTS_IN_ALL_MAX`] less [`POINTS_MAX`] times. `None` where the commit is not
+    /// known any more.
+    pub fn hold_commit(&mut self, at: CommitId, point: Point) -> Result<Option<Held>, CommitError> {
+        self.check_writable(Room::Reserve)?;
+        let found = self.asked(|rows| {
+            let Some(commit) = commits::commit(rows, at)? else { return Ok(None) };
+            Ok(Some((commit.position, commits::point(rows, at)?)))
+        })?;
+        let Some((position, there)) = found else { return Ok(None) };
+        let was_kept = there.as_ref().is_some_and(|(value, _)| value.kept_here);
+        let (value, schedule) = there.unwrap_or_else(|| (PointValue::new(point, position), None));
+        let name = value.point.name.clone();
+        if !was_kept {
+            self.append_own(&[PointValue { kept_here: true, ..value }.row(at, schedule)])?;
+        }
+        Ok(Some(Held { name, was_kept }))
     }
 
     /// Ends a point at this station, at once. `None` where there is none of this position.

@@ -109,6 +109,23 @@ fn files_that_are_encrypted_in_place_are_a_burst_and_what_was_before_is_named() 
     assert_eq!(look(&mut office.watch, &office.rig), None);
 }
 
+/// Work that is saved in the seconds in which it begins is not lost by going back.
+#[test]
+fn the_good_moment_is_right_before_the_first_file_that_is_spoiled() {
+    let mut office = Office::new(text);
+    for n in 0..5 {
+        office.rig.apply(edit().whole(office.files[n], &text(n as u64 + 900), true));
+    }
+    let good = office.rig.view().latest();
+    for round in 0..3 {
+        for n in 10..60 {
+            let key = noise(n as u64 + round * 1000, 9000);
+            office.rig.apply(edit().whole(office.files[n], &key, true));
+        }
+    }
+    assert_eq!(look(&mut office.watch, &office.rig).unwrap().good, good);
+}
+
 #[test]
 fn it_is_seen_however_it_is_done() {
     type How = fn(&mut Rig, u64, FileId) -> Edit;

@@ -14,7 +14,7 @@ use keepshare_control::{Code, Failure, Outcome};
 use keepshare_proto::{Act, Elsewhere, RestoreAnswer, RestoreRequest, Text, restore::RestoreEnd};
 use keepshare_replication::drivers::Wanted;
 use keepshare_versioning::{
-    FileState, POINTS_MAX,
+    FileState, POINTS_IN_ALL_MAX, POINTS_MAX,
     rollback::{Doing, Present, Step},
 };
 
@@ -278,7 +278,7 @@ impl Replica {
             let points = self
                 .reader
                 .view()
-                .and_then(|view| view.points(CommitId(0), POINTS_MAX))
+                .and_then(|view| view.points(CommitId(0), POINTS_IN_ALL_MAX))
                 .map_err(read_failure)?;
             if let Some(point) = points.iter().rfind(|point| point.point.name == name) {
                 return Ok(point.commit);
