@@ -255,13 +255,14 @@ impl Look<'_> {
         Ok(Some(at))
     }
 
-    /// Returns the first commit after the look before that brought a state of a file, or an earlier one.
+    /// Returns the first commit after the look before from which on a file does not compress, or an earlier one.
     fn first_change(&self, now: &FileState) -> Result<CommitId, ReadError> {
         let mut at = now.commit;
         for _ in 0..STATES_MAX {
-            let earlier = self.view.meta(now.file, CommitId(at.0.saturating_sub(1)))?;
-            match earlier {
-                Some((commit, _)) if commit > self.before => at = commit,
+            let earlier = self.view.file(now.file, CommitId(at.0.saturating_sub(1)))?;
+            match earlier.filter(|earlier| earlier.commit > self.before) {
+                Some(earlier) if self.sample(&earlier)?.is_dense() => at = earlier.commit,
+                // What was saved just before is good.
                 _ => return Ok(at),
             }
         }

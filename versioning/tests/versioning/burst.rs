@@ -113,7 +113,7 @@ fn files_that_are_encrypted_in_place_are_a_burst_and_what_was_before_is_named() 
 #[test]
 fn the_good_moment_is_right_before_the_first_file_that_is_spoiled() {
     let mut office = Office::new(text);
-    for n in 0..5 {
+    for n in 0..50 {
         office.rig.apply(edit().whole(office.files[n], &text(n as u64 + 900), true));
     }
     let good = office.rig.view().latest();
