@@ -170,6 +170,10 @@ impl Answers<RetentionApply> for StationAnswers {
         };
         let applied = self.audited(caller, what, told, || {
             let (_, copy) = self.copy(&set)?;
+            if let Some(id) = copy.rolling_back() {
+                return Err(Failure::refused(format!("roll-back {id} of set {set} goes on"))
+                    .hint("what it brings back is not removed meanwhile: try again when keepshare rollback --list says that it is done"));
+            }
             copy.retention().apply(&*copy.open_store()?, &plan)
         })?;
         reply.item(&applied)

@@ -13,8 +13,14 @@ pub struct RolledBack {
     pub path: String,
     /// What came back: the time as it was typed, or `undo ID`.
     pub to: String,
-    /// `preview`, `going-on`, `stopped` or `done`.
+    /// When the newest change was made that is in what came back, RFC 3339; none where only what was deleted comes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
+    /// `preview`, `going-on`, `stopped`, `incomplete` where something could not be done, or `done`.
     pub state: String,
+    /// Why it does not get any further just now, where that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
     /// When it began, RFC 3339; none for a preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub began: Option<String>,
@@ -38,6 +44,9 @@ pub struct RolledBack {
     pub lost: u64,
     /// The sizes of what is written, in bytes.
     pub bytes: u64,
+    /// How many steps were tried and could not be done; they are among the conflicts.
+    #[serde(default)]
+    pub not_done: u64,
     /// What stays as it is though it was other then, or was not there: the first of them.
     pub conflicts: Vec<Conflict>,
     /// How many more of those there are.

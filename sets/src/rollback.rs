@@ -4,14 +4,15 @@
 //! done, so that whoever starts after a crash goes on; every step is done where it is not so already, and may be done twice.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs::{self, File, OpenOptions},
-    io::{BufRead as _, BufReader, BufWriter},
+    io::{BufRead as _, BufReader, BufWriter, Write as _},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -25,8 +26,11 @@ use keepshare_control::{
 use keepshare_host::files;
 use keepshare_versioning::rollback::{Doing, Left, Step, Why};
 
-/// The format of what is written down.
-const FORMAT: u32 = 1;
+/// The format of what is written down; 1 knew of no key, and of nothing that is done later.
+const FORMAT: u32 = 2;
+
+/// The oldest format that is read.
+const FORMER: u32 = 1;
 
 /// What is to be done.
 const PLAN: &str = "plan.jsonl";
@@ -39,6 +43,9 @@ pub(crate) const CONFLICTS_MAX: usize = 10_000;
 
 /// The most roll-backs that are remembered.
 const REMEMBERED_MAX: usize = 100;
+
+/// How much room those take that are remembered, in bytes; the newest that ended is remembered in any case.
+const REMEMBERED_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 /// The roll-backs of one copy.
 #[derive(Debug)]
@@ -56,8 +63,10 @@ pub(crate) struct Going {
     pub(crate) steps: AtomicU64,
     /// How many of them are done.
     pub(crate) done: AtomicU64,
-    /// It waits for the master.
-    pub(crate) waits: AtomicBool,
+    /// What it waits for.
+    waits: Mutex<Option<String>>,
+    /// When the master did something last: what follows from it takes its time to come here.
+    did: Mutex<Option<Instant>>,
     /// Somebody ended it.
     pub(crate) is_ending: AtomicBool,
     /// What came of it.
@@ -81,6 +90,9 @@ pub(crate) struct Header {
     pub(crate) before: CommitId,
     /// How many steps follow.
     pub(crate) steps: u64,
+    /// What the names of its requests are made of: nobody else can have asked under them. Empty in format 1.
+    #[serde(default)]
+    pub(crate) key: String,
     /// What is told of it before anything is done.
     pub(crate) told: RolledBack,
 }
@@ -91,6 +103,12 @@ pub(crate) struct Header {
 pub(crate) enum Line {
     /// All steps before this one were tried.
     Through(u64),
+    /// The newest commit here when that was written.
+    At(CommitId),
+    /// This step, counted from 0, finds no room, and is tried again when all others are done.
+    Later(u64),
+    /// One of those was done.
+    Came(u64),
     /// A step was not done.
     Left {
         /// Which, counted from 0.
@@ -119,6 +137,10 @@ pub(crate) struct Record {
     pub(crate) through: u64,
     /// Steps that were not done, and why.
     pub(crate) left: HashMap<u64, String>,
+    /// Steps that are to be tried again.
+    pub(crate) later: BTreeSet<u64>,
+    /// The newest commit here when a step was written down last.
+    pub(crate) at: Option<CommitId>,
     /// What came of it, where it is over: the commit after it, whether it was ended, until when it can be undone.
     pub(crate) end: Option<(CommitId, bool, String)>,
     /// How many bytes of what is written down of it are whole lines: what a crash tore is cut off.
@@ -126,10 +148,15 @@ pub(crate) struct Record {
 }
 
 impl Header {
-    pub(crate) fn new(id: String, path: SetPath, user: &str, before: CommitId) -> Self {
+    pub(crate) fn new(
+        (id, key): (String, String),
+        path: SetPath,
+        user: &str,
+        before: CommitId,
+    ) -> Self {
         let began = rfc3339(chrono::Utc::now());
         let (format, steps, told) = (FORMAT, 0, RolledBack::default());
-        Self { format, id, path, user: user.to_owned(), began, before, steps, told }
+        Self { format, id, path, user: user.to_owned(), began, before, steps, key, told }
     }
 }
 
@@ -190,7 +217,7 @@ impl Rollbacks {
                 anyhow::Error::new(error).context("cannot write down what is to be done"),
             ));
         }
-        Ok(Record { dir, header, through: 0, left: HashMap::new(), end: None, whole: 0 })
+        Ok(Record::new(dir, header))
     }
 
     /// Reads one.
@@ -220,17 +247,39 @@ impl Rollbacks {
         all
     }
 
+    /// Returns those that took one back, wholly, that one, and so on.
+    pub(crate) fn taken_back_by(&self, id: &str) -> Vec<String> {
+        let all = self.all();
+        let mut wanted = id.to_owned();
+        let mut found = Vec::<String>::new();
+        // Newest first: of several, the last that was ordered counts.
+        while let Some(undo) = all.iter().find(|record| {
+            let is_whole = matches!(record.end, Some((_, false, _)));
+            is_whole
+                && record.header.told.to == undo_of(&wanted)
+                && !found.contains(&record.header.id)
+        }) {
+            wanted.clone_from(&undo.header.id);
+            found.push(wanted.clone());
+        }
+        found
+    }
+
     /// Returns the one that did not end.
     pub(crate) fn unfinished(&self) -> Option<Record> {
         self.all().into_iter().find(|record| record.end.is_none())
     }
 
-    /// Forgets those that cannot be undone any more, and the oldest where there are very many.
+    /// Forgets those that cannot be undone any more, and the oldest where there are very many, or they are very long.
     fn forget_old(&self) {
         let now = rfc3339(chrono::Utc::now());
+        let mut bytes = 0;
         for (number, record) in self.all().into_iter().enumerate() {
             let is_over = record.end.as_ref().is_some_and(|(_, _, until)| *until < now);
-            if is_over || (record.end.is_some() && number >= REMEMBERED_MAX) {
+            let plan = fs::metadata(record.dir.join(PLAN)).map_or(0, |plan| plan.len());
+            bytes += plan;
+            let is_much = number >= REMEMBERED_MAX || (number > 0 && bytes > REMEMBERED_BYTES_MAX);
+            if is_over || (record.end.is_some() && is_much) {
                 let _ = fs::remove_dir_all(&record.dir);
             }
         }
@@ -242,6 +291,16 @@ impl Rollbacks {
 }
 
 impl Record {
+    fn new(dir: PathBuf, header: Header) -> Self {
+        let (left, later) = Default::default();
+        Self { dir, header, through: 0, left, later, at: None, end: None, whole: 0 }
+    }
+
+    /// Tells whether a step was done.
+    pub(crate) fn is_done(&self, step: u64) -> bool {
+        step < self.through && !self.left.contains_key(&step) && !self.later.contains(&step)
+    }
+
     /// Reads what is in a folder; `None` where nothing was to be done yet.
     fn read(dir: PathBuf) -> Outcome<Option<Self>> {
         let Ok(plan) = File::open(dir.join(PLAN)) else { return Ok(None) };
@@ -249,14 +308,13 @@ impl Record {
         BufReader::new(plan).read_line(&mut first).map_err(anyhow::Error::new)?;
         let header: Header = serde_json::from_str(&first)
             .with_context(|| format!("{} is damaged", dir.join(PLAN).display()))?;
-        if header.format != FORMAT {
+        if !(FORMER..=FORMAT).contains(&header.format) {
             return Err(Failure::refused(format!(
                 "roll-back {} was written by another release",
                 header.id
             )));
         }
-        let (left, end) = (HashMap::new(), None);
-        let mut record = Self { dir, header, through: 0, left, end, whole: 0 };
+        let mut record = Self::new(dir, header);
         let done = match fs::read(record.dir.join(DONE)) {
             Ok(done) => done,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
@@ -269,6 +327,9 @@ impl Record {
             };
             match said {
                 Line::Through(through) => record.through = through,
+                Line::At(commit) => record.at = Some(commit),
+                Line::Later(step) => drop(record.later.insert(step)),
+                Line::Came(step) => drop(record.later.remove(&step)),
                 Line::Left { step, why } => drop(record.left.insert(step, why)),
                 Line::End { after, stopped, until } => record.end = Some((after, stopped, until)),
             }
@@ -287,12 +348,12 @@ impl Record {
     }
 
     /// Opens what is written down of how far it is.
-    pub(crate) fn open_done(&self) -> Outcome<File> {
+    pub(crate) fn open_done(&self) -> Outcome<Done> {
         let path = self.dir.join(DONE);
-        let open = || -> std::io::Result<File> {
+        let open = || -> std::io::Result<Done> {
             let file = OpenOptions::new().create(true).append(true).open(&path)?;
             file.set_len(self.whole)?;
-            Ok(file)
+            Ok(Done { file, whole: self.whole })
         };
         Ok(open().with_context(|| format!("cannot open {}", path.display()))?)
     }
@@ -336,18 +397,45 @@ impl Record {
                 break;
             }
             match self.left.get(&number) {
-                Some(why) => conflict(&mut told, step.path.to_string(), why.clone()),
+                Some(why) => {
+                    told.not_done += 1;
+                    conflict(&mut told, step.path.to_string(), why.clone());
+                }
+                None if self.later.contains(&number) => told.not_done += 1,
                 None => count(&mut told, &step),
             }
         }
         told.state = match &self.end {
             Some((_, true, _)) => "stopped",
+            Some(_) if told.not_done > 0 => "incomplete",
             Some(_) => "done",
             None => "going-on",
         }
         .to_owned();
         told.undo_until = self.end.as_ref().map(|(_, _, until)| until.clone());
         Ok(told)
+    }
+}
+
+/// How far a roll-back is, as it is written down.
+#[derive(Debug)]
+pub(crate) struct Done {
+    file: File,
+    /// How many bytes are whole lines.
+    whole: u64,
+}
+
+impl Done {
+    /// Writes lines; what of them could not be written is not there, and can be written again.
+    pub(crate) fn write(&mut self, lines: &[Line]) -> std::io::Result<()> {
+        let mut bytes = Vec::new();
+        lines.iter().try_for_each(|line| write_line(&mut bytes, line))?;
+        if let Err(error) = self.file.write_all(&bytes) {
+            self.file.set_len(self.whole)?;
+            return Err(error);
+        }
+        self.whole += bytes.len() as u64;
+        Ok(())
     }
 }
 
@@ -364,6 +452,11 @@ pub(crate) fn write_line(
     let mut bytes = serde_json::to_vec(line)?;
     bytes.push(b'\n');
     out.write_all(&bytes)
+}
+
+/// Says what an undo brings back.
+pub(crate) fn undo_of(id: &str) -> String {
+    format!("undo {id}")
 }
 
 /// Counts a step.
@@ -426,6 +519,7 @@ fn why(why: Why) -> &'static str {
         Why::HoldsWhatStays => "something in it stays",
         Why::Temporary => "it is a file that programs make for a moment",
         Why::InItself => "a folder would come into itself",
+        Why::Taken => "something newer has its name: keepshare versions lists what was there",
     }
 }
 
@@ -433,6 +527,27 @@ impl Going {
     /// Says what came of it.
     pub(crate) fn finish(&self, end: Outcome<RolledBack>) {
         *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+    }
+
+    /// Notes what it waits for; `None`: nothing.
+    pub(crate) fn waits_for(&self, what: Option<String>) {
+        *self.waits.lock().unwrap_or_else(PoisonError::into_inner) = what;
+    }
+
+    /// Returns what it waits for.
+    pub(crate) fn waiting(&self) -> Option<String> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes that the master did something just now.
+    pub(crate) fn did_something(&self) {
+        *self.did.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Tells whether the master did nothing for so long.
+    pub(crate) fn did_nothing_for(&self, time: Duration) -> bool {
+        let did = self.did.lock().unwrap_or_else(PoisonError::into_inner);
+        did.is_none_or(|did| did.elapsed() >= time)
     }
 
     /// Returns what came of it, where it is over.
@@ -448,8 +563,6 @@ impl Going {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
     use keepshare_base::{FileId, PresentFile, Seq, VersionId};
     use keepshare_versioning::rollback::Present;
 
@@ -473,19 +586,21 @@ mod tests {
     fn a_roll_back_goes_on_where_it_was() {
         let dir = tempfile::tempdir().unwrap();
         let rollbacks = Rollbacks::new(dir.path());
-        let header = Header::new("ab".into(), SetPath::default(), "anna", CommitId(7));
+        let header =
+            Header::new(("ab".into(), String::new()), SetPath::default(), "anna", CommitId(7));
         let odd = SetPath::parse(b"a/\xff\n").unwrap();
         let steps = [step("a"), Step { path: odd.clone(), ..step("b") }, step("c")];
         let record = rollbacks.write(header, &steps).unwrap();
         let mut done = record.open_done().unwrap();
-        write_line(&mut done, &Line::Left { step: 0, why: "it changed".into() }).unwrap();
-        write_line(&mut done, &Line::Through(2)).unwrap();
-        done.write_all(b"{\"thro").unwrap();
+        done.write(&[Line::Left { step: 0, why: "it changed".into() }, Line::Later(1)]).unwrap();
+        done.write(&[Line::Through(2), Line::At(CommitId(9))]).unwrap();
+        done.file.write_all(b"{\"thro").unwrap();
 
         let record = rollbacks.read("ab").unwrap();
-        assert_eq!(record.through, 2);
+        assert_eq!((record.through, record.at), (2, Some(CommitId(9))));
+        assert_eq!(record.later, BTreeSet::from([1]), "there was no room for it");
         let mut done = record.open_done().unwrap();
-        write_line(&mut done, &Line::Through(3)).unwrap();
+        done.write(&[Line::Through(3), Line::Came(1)]).unwrap();
         let record = rollbacks.read("ab").unwrap();
         assert_eq!((record.through, record.end.is_none()), (3, true), "after what was torn");
         assert!(rollbacks.begin("cd").is_err(), "one goes on already");
@@ -497,6 +612,7 @@ mod tests {
         assert_eq!(read, steps);
         let told = record.told().unwrap();
         assert_eq!((told.removed, told.conflicts.len(), &told.state[..]), (2, 1, "going-on"));
+        assert_eq!((told.not_done, record.is_done(0), record.is_done(1)), (1, false, true));
         assert!(rollbacks.read("../ab").is_err() && rollbacks.read("cd").is_err());
     }
 }

@@ -36,8 +36,8 @@ pub struct Wanted {
     pub back: Back,
     /// Only what is as it was then is touched; [`CommitId::MAX`]: as it is now.
     pub base: CommitId,
-    /// Only these are touched, where it is said which.
-    pub only: Option<HashSet<FileId>>,
+    /// Only these are touched, where it is said which, and only what holds what it held at that commit.
+    pub only: Option<HashMap<FileId, CommitId>>,
     /// Files that have names outside of the folder, too, are written all the same.
     pub links: bool,
 }
@@ -209,18 +209,32 @@ impl<'a> Plan<'a> {
     /// Tells whether a file is what and where it was at the base.
     fn is_as_at_base(&self, file: FileId, kind: Kind) -> Result<bool, ReadError> {
         let base = self.wanted.base;
-        if self.wanted.only.as_ref().is_some_and(|only| !only.contains(&file)) {
+        let held = match &self.wanted.only {
+            Some(only) => match only.get(&file) {
+                Some(held) => *held,
+                None => return Ok(false),
+            },
+            None => base,
+        };
+        let latest = self.view.latest();
+        if base < latest && self.view.links(file, base)? != self.view.links(file, CommitId::MAX)? {
             return Ok(false);
         }
-        if base >= self.view.latest() {
+        // Folders change with what is in them.
+        Ok(kind == Kind::Dir || held >= latest || self.holds_what_it_held(file, held)?)
+    }
+
+    /// Tells whether a file is what it was at a commit, though it may have been something else in between.
+    fn holds_what_it_held(&self, file: FileId, at: CommitId) -> Result<bool, ReadError> {
+        let (then, now) = (self.view.meta(file, at)?, self.view.meta(file, CommitId::MAX)?);
+        let (Some((then, _)), Some((now, _))) = (then, now) else { return Ok(false) };
+        if then == now {
             return Ok(true);
         }
-        if self.view.links(file, base)? != self.view.links(file, CommitId::MAX)? {
-            return Ok(false);
-        }
-        let changed = self.view.meta(file, CommitId::MAX)?.map(|(commit, _)| commit);
-        // Folders change with what is in them.
-        Ok(kind == Kind::Dir || changed == self.view.meta(file, base)?.map(|(commit, _)| commit))
+        // Retention may have removed that very state: an older one tells nothing.
+        let was = self.view.file(file, at)?.filter(|was| was.commit == then);
+        let is = self.present(file)?.filter(|is| is.commit == now);
+        Ok(was.zip(is).is_some_and(|(was, is)| is_same(&was, &is)))
     }
 
     /// Tells whether a folder has the attributes that it had at the base, and is one that may be touched.
@@ -294,10 +308,19 @@ impl Folder {
     }
 }
 
-/// Tells whether two have the same attributes but for times and content.
+/// The bits of a mode that are brought back: a master gives nothing of before the power to act as somebody else.
+const MODE_BITS: u32 = 0o1777;
+
+/// Tells whether two have the same attributes but for times and content, and what is not brought back.
 fn has_same_rights(one: &Meta, other: &Meta) -> bool {
     let of = |meta: &Meta| {
-        (meta.mode, meta.owner.id, meta.group.id, meta.symlink.clone(), meta.xattrs.clone())
+        (
+            meta.mode & MODE_BITS,
+            meta.owner.id,
+            meta.group.id,
+            meta.symlink.clone(),
+            meta.xattrs.clone(),
+        )
     };
     of(one) == of(other)
 }

@@ -1,6 +1,6 @@
 //! `keepshare rollback` and `keepshare undelete`.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, process};
 
 use keepshare_base::counted;
 use keepshare_control::{
@@ -17,6 +17,12 @@ use crate::{
     output::{Screen, Table, Times, bytes_text, safe},
     password,
 };
+
+/// The exit code where not all was done.
+const NOT_ALL: i32 = 1;
+
+/// What stands before steps.
+const LEGEND: &str = "  ~ gets back what it was   + comes back   > moves back   - goes   a gets its attributes back\n";
 
 /// Rolls a folder back, or takes that back.
 pub(crate) fn rollback(
@@ -115,7 +121,11 @@ fn order<Q: Question<Item = RolledBack>>(
     bar.finish();
     let done: RolledBack =
         done.ok_or_else(|| Failure::new(Code::Failed, "the station gave an empty answer"))?;
-    screen.value(&done, |done| render(station, done))
+    screen.value(&done, |done| render(station, done))?;
+    if done.state != "done" {
+        process::exit(NOT_ALL);
+    }
+    Ok(())
 }
 
 fn render(station: &Client, told: &RolledBack) -> String {
@@ -123,7 +133,13 @@ fn render(station: &Client, told: &RolledBack) -> String {
     let is_preview = told.state == "preview";
     let place = format!("{set}:{}", safe(path));
     let mut text = match (is_preview, &told.rollback) {
-        (true, _) => format!("{place} as it was ({}):\n", safe(to)),
+        (true, _) => match &told.time {
+            Some(time) => {
+                let times = Times::new(station_zone(station), std::iter::once(time.as_str()));
+                format!("{place} as it was ({}; its last change {}):\n", safe(to), times.text(time))
+            }
+            None => format!("{place} ({}):\n", safe(to)),
+        },
         (false, Some(id)) => {
             format!("Roll-back {id} of {place} ({}), {}:\n", safe(to), state(told))
         }
@@ -140,16 +156,26 @@ fn render(station: &Client, told: &RolledBack) -> String {
         .filter(|(count, ..)| *count > 0)
         .map(|(count, many, one)| format!("{count} {}", if *count == 1 { one } else { many }))
         .collect();
-    match counts.is_empty() {
-        true => text += "  nothing is other than it was",
-        false => text += &format!("  {}", counts.join(", ")),
+    match (counts.is_empty(), told.not_done, &told.time) {
+        (true, 1.., _) => text += "  nothing came of it",
+        (true, 0, Some(_)) => text += "  nothing is other than it was",
+        (true, 0, None) => text += "  nothing was deleted that can come back",
+        (false, ..) => text += &format!("  {}", counts.join(", ")),
     }
-    let _ = writeln!(
-        text,
-        "; {} as {} then.",
-        told.unchanged,
-        if told.unchanged == 1 { "is" } else { "are" }
-    );
+    let _ = match told.unchanged {
+        1 => writeln!(text, "; 1 is as it was."),
+        unchanged => writeln!(text, "; {unchanged} are as they were."),
+    };
+    if told.not_done > 0 {
+        let _ = writeln!(
+            text,
+            "! {} could not be done, for the reasons below; type the same again when they are gone.",
+            counted(told.not_done, "step")
+        );
+    }
+    if let Some(why) = &told.waits {
+        let _ = writeln!(text, "! It waits: {}", safe(why));
+    }
     if told.bytes > 0 {
         let _ = writeln!(text, "  {} are written.", bytes_text(told.bytes));
     }
@@ -160,8 +186,16 @@ fn render(station: &Client, told: &RolledBack) -> String {
             counted(told.nearest, "file")
         );
     }
+    if !told.steps.is_empty() {
+        text += LEGEND;
+    }
     for step in &told.steps {
         let _ = writeln!(text, "  {}", step_text(step));
+    }
+    let all = told.restored + told.brought_back + told.renamed + told.removed;
+    let more = all.saturating_sub(told.steps.len() as u64);
+    if is_preview && more > 0 {
+        let _ = writeln!(text, "  and {more} more; --limit N shows them");
     }
     for conflict in &told.conflicts {
         let _ = writeln!(text, "! {}: {}", safe(&conflict.path), safe(&conflict.why));
@@ -184,6 +218,7 @@ fn state(told: &RolledBack) -> &str {
     match told.state.as_str() {
         "going-on" => "goes on",
         "stopped" => "was ended",
+        "incomplete" => "could not be done wholly",
         other => other,
     }
 }
@@ -219,7 +254,10 @@ fn render_list(station: &Client, told: &[RolledBack]) -> String {
             format!("{}:{}", one.set, safe(&one.path)),
             safe(&one.to),
             time(&one.began),
-            state(one).to_owned(),
+            match &one.waits {
+                Some(why) => format!("waits: {}", safe(why)),
+                None => state(one).to_owned(),
+            },
             changed.to_string(),
             stayed.to_string(),
             time(&one.undo_until),

@@ -58,8 +58,10 @@ fn open_alarms(demo: &Demo) -> Result<Vec<Value>> {
 fn encrypted_files_are_an_alarm_and_one_command_brings_them_back() -> Result<()> {
     let scratch = Scratch::new("alarms")?;
     let source = scratch.make_dir("source")?;
+    fs::create_dir(source.join("reports"))?;
+    let file = |n: u64| source.join(format!("reports/{n}.txt"));
     for n in 0..FILES {
-        fs::write(source.join(format!("{n}.txt")), text(n))?;
+        fs::write(file(n), text(n))?;
     }
     let demo = Demo::start(&scratch, Some(&source))?;
     json(&demo, &["point", "create", "demo", "all-is-there"])?;
@@ -73,13 +75,19 @@ fn encrypted_files_are_an_alarm_and_one_command_brings_them_back() -> Result<()>
     ensure!(open_alarms(&demo)?.is_empty());
     // A day's work is none.
     for n in 0..FILES {
-        fs::write(source.join(format!("{n}.txt")), text(n + 1000))?;
+        fs::write(file(n), text(n + 1000))?;
     }
     json(&demo, &["point", "create", "demo", "evening"])?;
-    let good = Snapshot::of(&source, Aspects::ours())?;
+    // The last good moment is no point of anybody's.
+    let saved = || demo.versions(Path::new("reports/0.txt")).map(|known| known.len());
+    let before = saved()?;
+    fs::write(file(0), text(2000))?;
+    wait_for(SOON, "the last save", || Ok((saved()? > before).then_some(())))?;
+    let reports = source.join("reports");
+    let good = Snapshot::of(&reports, Aspects::ours())?;
     ensure!(open_alarms(&demo)?.is_empty());
 
-    encrypt(&source)?;
+    encrypt(&reports)?;
     let alarm = wait_for(SOON, "an alarm", || Ok(open_alarms(&demo)?.into_iter().next()))?;
     let id = alarm["alarm"].as_str().context("an id")?;
     ensure!(alarm["kind"] == "burst" && alarm["set"] == "demo", "{alarm}");
@@ -93,14 +101,16 @@ fn encrypted_files_are_an_alarm_and_one_command_brings_them_back() -> Result<()>
     ensure!(status.contains(&format!("keepshare alarm show {id}")), "{status}");
     let shown = String::from_utf8(demo.call(["alarm", "show", id])?.ok()?.out)?;
     ensure!(shown.contains(&format!("keepshare rollback demo:@point:{point}")), "{shown}");
-    // No master ends it: it is this station's.
-    let removed = demo.call(["point", "remove", "demo", point, "--yes"])?;
-    ensure!(removed.ok().is_ok(), "a master may say so");
+    // What a master says of it ends nothing: it is this station's.
+    json(&demo, &["point", "remove", "demo", point, "--yes"])?;
+    let kept = json(&demo, &["point", "list", "demo"])?;
+    let kept = kept.as_array().into_iter().flatten().find(|kept| kept["point"] == point);
+    ensure!(kept.is_some_and(|kept| kept["kept_here"] == true), "{kept:?}");
 
     let place = format!("demo:@point:{point}");
     let done = json(&demo, &["rollback", &place, "--yes", "--nearest"])?;
     ensure!(done["state"] == "done" && done["conflicts"] == serde_json::json!([]), "{done}");
-    let differences = good.differences(&Snapshot::of(&source, Aspects::ours())?);
+    let differences = good.differences(&Snapshot::of(&reports, Aspects::ours())?);
     ensure!(differences.is_empty(), "{}", tell(&differences));
 
     // It is there after a start, until somebody closes it; and bringing all back was no burst.

@@ -16,6 +16,13 @@ fn json(demo: &Demo, args: &[&str]) -> Result<Value> {
     demo.call(args.iter().copied().chain(["--json"]))?.json()
 }
 
+/// Returns what is told of what was not done wholly, which a script must see.
+fn not_wholly(demo: &Demo, args: &[&str]) -> Result<Value> {
+    let reply = demo.call(args.iter().copied().chain(["--json"]))?;
+    ensure!(reply.code == Some(1), "{args:?}: {reply:?}");
+    Ok(serde_json::from_slice(&reply.out)?)
+}
+
 fn refused(demo: &Demo, args: &[&str]) -> Result<(Option<i32>, String)> {
     let reply = demo.call(args.iter().copied().chain(["--json"]))?;
     let (error, hint) = reply.failure()?;
@@ -209,7 +216,7 @@ fn what_was_ended_in_the_middle_can_be_undone() -> Result<()> {
     };
     let order = ["rollback", "demo:plan@point:then", "--yes"];
     let stopped = std::thread::scope(|scope| -> Result<Value> {
-        let ordered = scope.spawn(|| json(&demo, &order));
+        let ordered = scope.spawn(|| not_wholly(&demo, &order));
         wait_for(Duration::from_secs(60), "the first steps", || {
             Ok((listed()?["restored"].as_u64() > Some(20)).then_some(()))
         })?;
@@ -228,4 +235,85 @@ fn what_was_ended_in_the_middle_can_be_undone() -> Result<()> {
     let undone = json(&demo, &["rollback", "--undo", id, "--set", "demo", "--yes"])?;
     ensure!(undone["restored"] == stopped["restored"], "{stopped} is not {undone}");
     same(&folder, &before, "undone")
+}
+
+/// A folder that came back goes again, once; and what was in a folder that was made again is found.
+#[test]
+fn a_folder_that_was_gone_comes_and_goes() -> Result<()> {
+    let scratch = Scratch::new("rollback-gone")?;
+    let source = scratch.make_dir("source")?;
+    let folder = source.join("plan/inner");
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("a"), "a")?;
+    fs::write(source.join("plan/b"), "b")?;
+    let demo = Demo::start(&scratch, Some(&source))?;
+    point(&demo, "then")?;
+    fs::remove_dir_all(source.join("plan"))?;
+    point(&demo, "gone")?;
+
+    let done = json(&demo, &["rollback", "demo:plan@point:then", "--yes"])?;
+    ensure!(fs::read_to_string(folder.join("a"))? == "a", "{done}");
+    let id = done["rollback"].as_str().context("an id")?;
+    let undo = ["rollback", "--undo", id, "--set", "demo", "--yes"];
+    let undone = json(&demo, &undo)?;
+    ensure!(undone["conflicts"] == serde_json::json!([]), "{undone}");
+    ensure!(!source.join("plan").exists(), "{undone}");
+    let (code, text) = refused(&demo, &undo)?;
+    let by = undone["rollback"].as_str().context("an id")?;
+    ensure!(code == Some(4) && text.contains(by), "{code:?} {text}");
+    let again = json(&demo, &["rollback", "--undo", by, "--set", "demo", "--yes"])?;
+    ensure!(fs::read_to_string(folder.join("a"))? == "a", "{again}");
+    let (code, text) = refused(&demo, &undo)?;
+    let by = again["rollback"].as_str().context("an id")?;
+    ensure!(code == Some(4) && text.contains(&format!("--undo {by}")), "{code:?} {text}");
+    json(&demo, &["rollback", "--undo", by, "--set", "demo", "--yes"])?;
+    ensure!(!source.join("plan").exists());
+
+    // Somebody's program makes it again.
+    fs::create_dir_all(&folder)?;
+    fs::write(source.join("plan/b"), "new")?;
+    point(&demo, "again")?;
+    let undeleted = json(&demo, &["undelete", "demo:", "--since", "point:then", "--yes"])?;
+    ensure!(fs::read_to_string(folder.join("a"))? == "a", "{undeleted}");
+    ensure!(fs::read_to_string(source.join("plan/b"))? == "new", "{undeleted}");
+    ensure!(undeleted["conflicts"][0]["path"] == "plan/b", "{undeleted}");
+    Ok(())
+}
+
+/// A folder that somebody renames while it goes on holds nothing up: what was in it is listed.
+#[test]
+fn a_folder_that_is_renamed_meanwhile_holds_nothing_up() -> Result<()> {
+    let scratch = Scratch::new("rollback-renamed")?;
+    let source = scratch.make_dir("source")?;
+    let path = |number: u32| format!("plan/{}/{number}", number % 10);
+    (0..10).try_for_each(|n| fs::create_dir_all(source.join(format!("plan/{n}"))))?;
+    let save = |what: &str| {
+        let save = |number: u32| fs::write(source.join(path(number)), format!("{what} {number}"));
+        (0..1500).try_for_each(save)
+    };
+    save("then")?;
+    let demo = Demo::start(&scratch, Some(&source))?;
+    point(&demo, "then")?;
+    save("later")?;
+    point(&demo, "before")?;
+    let order = ["rollback", "demo:plan@point:then", "--yes"];
+    let told = std::thread::scope(|scope| -> Result<Value> {
+        let ordered = scope.spawn(|| not_wholly(&demo, &order));
+        wait_for(Duration::from_secs(60), "the first steps", || {
+            let told = json(&demo, &["rollback", "--list"])?;
+            Ok((told[0]["restored"].as_u64() > Some(20)).then_some(()))
+        })?;
+        fs::rename(source.join("plan"), source.join("moved"))?;
+        ordered.join().ok().context("it answers")?
+    })?;
+    ensure!(told["state"] == "incomplete", "{told}");
+    let (done, left) = (told["restored"].as_u64(), told["not_done"].as_u64());
+    ensure!(done.zip(left).is_some_and(|(done, left)| done + left >= 1500), "{told}");
+    let then = |number: &u32| {
+        let there = source.join(path(*number).replace("plan", "moved"));
+        fs::read_to_string(there).is_ok_and(|text| text.starts_with("then"))
+    };
+    let restored = (0..1500).filter(then).count() as u64;
+    ensure!(Some(restored) >= done, "{restored} {told}");
+    Ok(())
 }

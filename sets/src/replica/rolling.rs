@@ -4,28 +4,25 @@
 //! when whoever ordered it goes away, when the master was away, and after a restart.
 
 use std::{
-    collections::HashSet,
-    fs::File,
+    collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering::Relaxed},
     thread,
     time::Duration,
 };
 
-use anyhow::Context;
-
 use keepshare_base::{CommitId, FileId, SetPath};
 use keepshare_control::{Code, Failure, Outcome, answers::Progress, rollback::RolledBack};
 use keepshare_proto::restore::RESTORES_MAX;
-use keepshare_versioning::rollback::{Back, PlanError, Planned, Step, Wanted as Goal};
+use keepshare_versioning::rollback::{Back, Doing, PlanError, Planned, Step, Wanted as Goal};
 
 use super::{Replica, restoring::new_request};
 use crate::{
     asking::read_failure,
-    rollback::{self, Going, Header, Line, Record, write_line},
+    rollback::{self, Done, Going, Header, Line, Record},
 };
 
-use steps::{Broken, Came, may_go_together};
+use steps::{AGAIN, Broken, Came, NOT_BACK, may_go_together, request_of};
 
 mod steps;
 
@@ -44,8 +41,8 @@ pub struct Order {
     pub back: Back,
     /// Only what is as it was then is touched; [`CommitId::MAX`]: as it is now.
     pub base: CommitId,
-    /// Only these files are touched, where it is said which.
-    pub only: Option<HashSet<FileId>>,
+    /// Only these files are touched, where it is said which, and what holds what it held then.
+    pub only: Option<HashMap<FileId, CommitId>>,
     /// Files that have names outside of the folder are written, too.
     pub links: bool,
     /// What came back, as it was typed.
@@ -100,8 +97,11 @@ impl Replica {
             if record.end.is_some() {
                 return Err(Failure::refused(format!("roll-back {id} does not go on any more")));
             }
-            // It broke off.
-            let after = self.reader.view().map_err(read_failure)?.latest();
+            // It broke off; what came since then is others' work.
+            let after = match record.at {
+                Some(at) => at,
+                None => self.reader.view().map_err(read_failure)?.latest(),
+            };
             drop(record.open_done()?);
             record.write_end(after, true)?;
             return record.told();
@@ -112,7 +112,21 @@ impl Replica {
 
     /// Tells of all roll-backs that are written down, newest first.
     pub fn rollbacks(&self) -> Outcome<Vec<RolledBack>> {
-        self.rollbacks.all().iter().map(Record::told).collect()
+        let going = self.rollbacks.going();
+        let told = |record: &Record| {
+            let mut told = record.told().map_err(|failure| {
+                tracing::warn!(set = %self.name, rollback = record.header.id, error = failure.one_line(), "a roll-back cannot be read");
+            }).ok()?;
+            let this = going.as_ref().filter(|going| going.id == record.header.id);
+            told.waits = this.and_then(|going| going.waiting());
+            Some(told)
+        };
+        Ok(self.rollbacks.all().iter().filter_map(told).collect())
+    }
+
+    /// Tells which roll-back goes on, where one does: what it brings back is not to be removed meanwhile.
+    pub fn rolling_back(&self) -> Option<String> {
+        self.rollbacks.going().map(|going| going.id.clone())
     }
 
     /// Returns the order that takes a roll-back back.
@@ -126,28 +140,47 @@ impl Replica {
             return Err(Failure::refused(format!("roll-back {id} could be undone until {until}"))
                 .hint("what it replaced are versions: keepshare versions"));
         }
+        let by = self.rollbacks.taken_back_by(id);
+        if let Some(last) = by.last() {
+            let what = if by.len() % 2 == 1 { "does it once more" } else { "takes it back again" };
+            let by = by.join(", and that by ");
+            return Err(Failure::refused(format!("roll-back {id} was taken back by {by}"))
+                .hint(format!("keepshare rollback --undo {last} --set {} {what}", self.name)));
+        }
         let back = Back::To { at: record.header.before, is_point: true };
         let only = Some(self.touched_by(&record, after)?);
-        let (path, to) = (record.header.path, format!("undo {id}"));
+        let (path, to) = (record.header.path, rollback::undo_of(id));
         Ok(Order { path, back, base: after, only, links: true, to, user: user.to_owned() })
     }
 
-    /// Returns the files that a roll-back touched: those alone are its own to take back.
-    fn touched_by(&self, record: &Record, after: CommitId) -> Outcome<HashSet<FileId>> {
-        let mut touched = HashSet::new();
+    /// Returns the files that a roll-back touched, and when each was as it left it: those alone are its own to take back.
+    fn touched_by(&self, record: &Record, after: CommitId) -> Outcome<HashMap<FileId, CommitId>> {
+        let mut touched = HashMap::new();
         let view = self.reader.view().map_err(read_failure)?;
         for (number, step) in record.steps()?.enumerate() {
             let (number, step) = (number as u64, step?);
             if number >= record.through {
                 break;
             }
-            if record.left.contains_key(&number) {
+            if !record.is_done(number) {
                 continue;
             }
-            touched.extend(step.files());
+            // What is written says when it came; people may have worked in it before all was done.
+            let answer = match step.doing {
+                Doing::Write { .. } => {
+                    view.restore(request_of(&record.header, number)).map_err(read_failure)?
+                }
+                _ => None,
+            };
+            let at = answer.map_or(after, |answer| answer.commit.min(after));
+            for file in step.files() {
+                touched.entry(file).or_insert(at);
+            }
             for path in step.paths() {
-                touched
-                    .extend(view.resolve(path, after).map_err(read_failure)?.map(|(file, _)| file));
+                if let Some((file, _)) = view.resolve(path, at).map_err(read_failure)? {
+                    let known = touched.entry(file).or_insert(at);
+                    *known = at.max(*known);
+                }
             }
         }
         Ok(touched)
@@ -165,10 +198,18 @@ impl Replica {
     }
 
     fn begun(&self, order: &Order, state: &str) -> RolledBack {
+        let time = match order.back {
+            Back::To { at, .. } => {
+                let info = self.reader.view().and_then(|view| view.commit_info(at));
+                info.ok().flatten().map(|info| info.moment.to_string())
+            }
+            Back::Deleted { .. } => None,
+        };
         RolledBack {
             set: self.name.to_string(),
             path: order.path.to_string(),
             to: order.to.clone(),
+            time,
             state: state.to_owned(),
             ..RolledBack::default()
         }
@@ -207,10 +248,12 @@ impl Replica {
                 "{place} was no folder then, and only folders are rolled back"
             ))
             .hint(format!("keepshare restore '{place}@TIME' brings a file back")),
-            PlanError::InTheWay => {
-                Failure::refused(format!("{place} is no folder now, and is not replaced"))
-                    .hint("move it away first")
-            }
+            PlanError::InTheWay => Failure::refused(format!(
+                "{place} is no folder now, and is not replaced"
+            ))
+            .hint(format!(
+                "keepshare restore '{place}@TIME' brings a file back; else move it away first"
+            )),
             error @ PlanError::NoFolder(_) => Failure::because(Code::Refused, error)
                 .hint("roll the folder above it back, or make it first"),
             error => Failure::because(Code::Failed, error),
@@ -254,7 +297,8 @@ impl Replica {
         }
         // What is counted in the end is what was done.
         checked(&RolledBack { lost: told.lost, ..counted })?;
-        let mut header = Header::new(going.id.clone(), order.path.clone(), &order.user, before);
+        let named = (going.id.clone(), new_request()?.to_string());
+        let mut header = Header::new(named, order.path.clone(), &order.user, before);
         header.told = told;
         self.rollbacks.write(header, &steps)
     }
@@ -282,18 +326,22 @@ impl Replica {
 
     fn run(&self, mut record: Record, going: &Going) -> Outcome<RolledBack> {
         going.steps.store(record.header.steps, Relaxed);
+        going.did_something();
         let mut done = record.open_done()?;
-        let user = record.header.user.clone();
-        let mut broken = Broken::default();
+        let (mut broken, mut waiting) = <(Broken, Broken)>::default();
+        let mut later = Vec::new();
         let mut steps = record.steps()?.peekable();
         for past in 0..record.through {
             let Some(step) = steps.next().transpose()? else { break };
             if record.left.contains_key(&past) {
                 broken.note(&step);
+            } else if record.later.contains(&past) {
+                waiting.note(&step);
+                later.push((past, step));
             }
         }
-        let (mut number, mut is_ended) = (record.through, false);
-        while let Some(first) = steps.next() {
+        let mut is_ended = false;
+        while !is_ended && let Some(first) = steps.next() {
             let mut together = vec![first?];
             while together.len() < RESTORES_MAX
                 && let Some(Ok(next)) = steps.peek()
@@ -301,36 +349,63 @@ impl Replica {
             {
                 together.extend(steps.next().transpose()?);
             }
-            let came = self.perform_all((number, &together), &broken, &user, going);
+            let came =
+                self.perform_all((&record, record.through), &together, (&broken, &waiting), going);
             is_ended = came.iter().any(|came| matches!(came, Came::Ended));
-            if is_ended {
-                break;
+            if is_ended && !going.is_ending.load(Relaxed) {
+                return Err(stopping());
             }
-            for (came, step) in came.into_iter().zip(&together) {
-                if let Came::Left(why) = came {
-                    broken.note(step);
-                    line(&mut done, &Line::Left { step: number, why: why.clone() })?;
+            let mut lines = Vec::new();
+            for (came, step) in came.into_iter().zip(together) {
+                let number = record.through;
+                let why = match came {
+                    Came::Done => None,
+                    Came::Left(why) => Some(why),
+                    Came::Ended => Some("it was ended before that".to_owned()),
+                    Came::NoRoom(_) => {
+                        waiting.note(&step);
+                        record.later.insert(number);
+                        lines.push(Line::Later(number));
+                        later.push((number, step));
+                        record.through += 1;
+                        continue;
+                    }
+                };
+                if let Some(why) = why {
+                    broken.note(&step);
+                    lines.push(Line::Left { step: number, why: why.clone() });
                     record.left.insert(number, why);
                 }
-                number += 1;
+                record.through += 1;
             }
-            line(&mut done, &Line::Through(number))?;
-            going.reached(number);
+            self.note(&mut done, (lines, record.through), going)?;
         }
         drop(steps);
-        record.through = number;
-        let stopped = going.is_ending.load(Relaxed);
-        if is_ended && !stopped {
-            return Err(Failure::unavailable(
-                "the station is stopping; it goes on when it is started",
-            ));
+        // What found no room is done when all is gone that goes.
+        for (number, step) in later {
+            let came = match broken.is_above(&step) {
+                true => Came::Left(NOT_BACK.to_owned()),
+                false => self.perform((&record, number), &step, true, going),
+            };
+            let line = match came {
+                Came::Done => Line::Came(number),
+                Came::Ended if !going.is_ending.load(Relaxed) => return Err(stopping()),
+                Came::Ended => break,
+                Came::Left(why) | Came::NoRoom(why) => {
+                    broken.note(&step);
+                    record.left.insert(number, why.clone());
+                    Line::Left { step: number, why }
+                }
+            };
+            record.later.remove(&number);
+            self.note(&mut done, (vec![line], record.through), going)?;
         }
+        let stopped = going.is_ending.load(Relaxed);
+        let user = record.header.user.clone();
         let name = format!("rollback-{}-after", going.id);
         let after = match self.make_point(&name, &user, going) {
             Ok(after) => after,
-            Err(_) if *self.stopping.borrow() => {
-                return Err(Failure::unavailable("the station is stopping"));
-            }
+            Err(_) if *self.stopping.borrow() => return Err(stopping()),
             // What was done is done.
             Err(failure) => {
                 tracing::warn!(error = failure.one_line(), "no point of after a roll-back");
@@ -339,6 +414,31 @@ impl Replica {
         };
         record.write_end(after, stopped)?;
         record.told()
+    }
+}
+
+impl Replica {
+    /// Writes down how far it is, when there is room for that.
+    fn note(
+        &self,
+        done: &mut Done,
+        (mut lines, through): (Vec<Line>, u64),
+        going: &Going,
+    ) -> Outcome<()> {
+        let latest = self.reader.view().map_err(read_failure)?.latest();
+        lines.extend([Line::Through(through), Line::At(latest)]);
+        loop {
+            let Err(error) = done.write(&lines) else { break };
+            if *self.stopping.borrow() || going.is_ending.load(Relaxed) {
+                let error = anyhow::Error::new(error);
+                return Err(error.context("cannot write down how far a roll-back is").into());
+            }
+            going.waits_for(Some(format!("it cannot be written down how far it is: {error}")));
+            thread::sleep(AGAIN);
+        }
+        going.waits_for(None);
+        going.reached(through);
+        Ok(())
     }
 }
 
@@ -355,9 +455,9 @@ impl Begun {
             if let Some(came) = going.came() {
                 return came;
             }
-            let doing = match going.waits.load(Relaxed) {
-                true => "waiting for the master".to_owned(),
-                false => format!("rolling back ({})", going.id),
+            let doing = match going.waiting() {
+                Some(why) => format!("waiting: {why}"),
+                None => format!("rolling back ({})", going.id),
             };
             let (done, total) = (going.done.load(Relaxed), going.steps.load(Relaxed));
             tell(&Progress { doing, done, total: (total > 0).then_some(total) })?;
@@ -366,7 +466,6 @@ impl Begun {
     }
 }
 
-fn line(done: &mut File, line: &Line) -> Outcome<()> {
-    write_line(done, line).context("cannot write down how far a roll-back is")?;
-    Ok(())
+fn stopping() -> Failure {
+    Failure::unavailable("the station is stopping; it goes on when it is started")
 }

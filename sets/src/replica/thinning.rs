@@ -56,6 +56,10 @@ impl Replica {
 /// Thins a copy on a thread of its own.
 pub(super) fn thin(replica: &Weak<Replica>) {
     let Some(replica) = replica.upgrade() else { return };
+    if let Some(rollback) = replica.rolling_back() {
+        tracing::warn!(set = %replica.name, rollback, "versions are not thinned while a roll-back goes on");
+        return;
+    }
     tokio::task::spawn_blocking(move || {
         let run = replica.open_store().and_then(|store| replica.retention.run(&store));
         if let Err(failure) = run {

@@ -21,7 +21,12 @@ impl Plan<'_> {
     /// Brings the folder back as it was at a commit.
     pub(super) fn roll_back(&mut self, at: CommitId, is_point: bool) -> Result<(), PlanError> {
         let (path, then) = (self.wanted.path.clone(), (at, is_point));
-        let (was, kind) = self.view.resolve(&path, at)?.ok_or(PlanError::NotThere)?;
+        let Some((was, kind)) = self.view.resolve(&path, at)? else {
+            return match self.wanted.only.is_some() {
+                true => self.remove_whole(at),
+                false => Err(PlanError::NotThere),
+            };
+        };
         if kind != Kind::Dir {
             return Err(PlanError::NotAFolder(kind));
         }

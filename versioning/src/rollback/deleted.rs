@@ -2,8 +2,11 @@
 
 use keepshare_base::{CommitId, FileId, Kind, Name, SetPath};
 
-use super::{Folder, PAGE, Plan, PlanError, Why};
+use super::{Folder, PAGE, Plan, PlanError, Why, places::Thing};
 use crate::{Entry, ReadError};
+
+/// How many folders of one name are looked through, one after the other.
+const FORMER_MAX: usize = 64;
 
 /// A folder in which it is looked for what was deleted.
 struct Searched {
@@ -21,6 +24,11 @@ impl Plan<'_> {
         let path = self.wanted.path.clone();
         let mut folders = Vec::new();
         if let Some(file) = self.places.root() {
+            if let Some((above, name)) = path.split_last()
+                && let Some((parent, _)) = self.view.resolve(&above, CommitId::MAX)?
+            {
+                folders.extend(self.former(parent, name, (file, path.clone()), since)?);
+            }
             folders.push(Searched { file, folder: Folder::Known(file), path, last: None });
         } else {
             // The folder itself went.
@@ -41,7 +49,7 @@ impl Plan<'_> {
                     let Some((last, entry)) = self.deleted(searched.file, &name, since)? else {
                         continue;
                     };
-                    folders.extend(self.bring_one(entry, last, searched.folder, &searched.path)?);
+                    folders.extend(self.bring_into(entry, last, &searched)?);
                 }
             }
             // Of a folder that is gone, this is what it held when it went.
@@ -52,12 +60,12 @@ impl Plan<'_> {
                 after = Some(last.name.clone());
                 for entry in page {
                     if let Some(last) = searched.last {
-                        let brought =
-                            self.bring_one(entry, last, searched.folder, &searched.path)?;
-                        folders.extend(brought);
+                        folders.extend(self.bring_into(entry, last, &searched)?);
                     } else if entry.kind == Kind::Dir {
                         let (file, folder) = (entry.file, Folder::Known(entry.file));
-                        let path = searched.path.join(entry.name);
+                        let path = searched.path.join(entry.name.clone());
+                        let known = (file, path.clone());
+                        folders.extend(self.former(searched.file, &entry.name, known, since)?);
                         folders.push(Searched { file, folder, path, last: None });
                     }
                 }
@@ -65,6 +73,62 @@ impl Plan<'_> {
             self.do_later()?;
         }
         Ok(())
+    }
+
+    /// Returns the folders that had the name of one that is there now, and were deleted after `since`: what was in them is looked for
+    /// in its place. A program that makes a folder again must not hide what was in the one before.
+    fn former(
+        &self,
+        parent: FileId,
+        name: &Name,
+        (now, path): (FileId, SetPath),
+        since: CommitId,
+    ) -> Result<Vec<Searched>, PlanError> {
+        let mut former = Vec::new();
+        for held in self.view.held(parent, name, FORMER_MAX)? {
+            let Some((file, Kind::Dir)) = held.filter(|(file, _)| *file != now) else { continue };
+            let (last, names) = self.view.last_links(file)?;
+            let is_it = last != CommitId::MAX && last >= since && names == [(parent, name.clone())];
+            let is_known = former.iter().any(|known: &Searched| known.file == file);
+            if is_it && !is_known {
+                let (folder, path) = (Folder::Known(now), path.clone());
+                former.push(Searched { file, folder, path, last: Some(last) });
+            }
+        }
+        // The newest is looked through first: what it held is what went last.
+        former.reverse();
+        Ok(former)
+    }
+
+    /// Brings back one thing of a folder that is gone: into a folder that is there under its name, and in no other thing's place.
+    fn bring_into(
+        &mut self,
+        entry: Entry,
+        last: CommitId,
+        searched: &Searched,
+    ) -> Result<Option<Searched>, PlanError> {
+        let Searched { folder, path, .. } = searched;
+        let there = self.places.at(*folder, &entry.name)?;
+        let Some((there, kind)) = there else { return self.bring_one(entry, last, *folder, path) };
+        let path = path.join(entry.name);
+        match (there, kind, entry.kind) {
+            (Thing::File(there), Kind::Dir, Kind::Dir) => {
+                let (file, folder) = (entry.file, Folder::Known(there));
+                return Ok(Some(Searched { file, folder, path, last: Some(last) }));
+            }
+            (Thing::File(there), ..) => {
+                let is_it = match (self.view.file(entry.file, last)?, self.present(there)?) {
+                    (Some(then), Some(now)) => then.hash.is_some() && then.hash == now.hash,
+                    _ => false,
+                };
+                if !is_it {
+                    self.left(path, Why::Taken);
+                }
+            }
+            // One that was deleted later came back there.
+            (Thing::Made, ..) => {}
+        }
+        Ok(None)
     }
 
     /// Brings one thing back; returns what is to be looked through for more, where it is a folder.

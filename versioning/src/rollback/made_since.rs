@@ -15,6 +15,21 @@ impl Plan<'_> {
         Ok(())
     }
 
+    /// Removes the folder itself, which was not there then: an undo takes it away that brought it back.
+    pub(super) fn remove_whole(&mut self, at: CommitId) -> Result<(), PlanError> {
+        let (Some(root), Some((above, name))) = (self.places.root(), self.wanted.path.split_last())
+        else {
+            return Ok(());
+        };
+        let Some((parent, Kind::Dir)) = self.view.resolve(&above, CommitId::MAX)? else {
+            return Ok(());
+        };
+        self.was = Some((root, at));
+        let entry = Entry { name: name.clone(), file: root, kind: Kind::Dir };
+        self.remove_one(parent, &entry, 0)?;
+        Ok(())
+    }
+
     /// Removes what was made since in a folder that is at `path` by now; tells whether something stays in it. In a folder that
     /// stays as it is, `goes` false, only what was in the one that is rolled back is looked at.
     fn remove_in(

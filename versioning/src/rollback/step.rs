@@ -161,6 +161,8 @@ pub enum Why {
     Temporary,
     /// A folder would come into itself.
     InItself,
+    /// Something else has its name now.
+    Taken,
 }
 
 /// What a plan tells, in order.

@@ -1,6 +1,6 @@
 //! Folders that are rolled back: what a plan says is done to a tree here, which then must be what it was.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use keepshare_base::{CommitId, FileId, Kind, PresentFile, SetPath};
 use keepshare_versioning::{
@@ -392,4 +392,142 @@ fn what_was_deleted_comes_back() {
     }
     assert_eq!(shapes(&is), shapes(&before));
     assert_eq!(plan(&rig, &wanted).0.len(), 0);
+}
+
+/// A program that makes a folder again hides nothing of what was in the one before, and what it put there stays.
+#[test]
+fn what_was_in_a_folder_that_was_made_again_comes_back() {
+    let mut rig = Rig::new();
+    let folder = rig.add_dir(ROOT, "f");
+    let inner = rig.add_dir(folder, "inner");
+    let deep = rig.add_dir(inner, "deep");
+    rig.add(inner, "early", b"early");
+    rig.apply(edit().gone(inner, "early"));
+    let since = rig.view().latest();
+    for (parent, name, content) in [
+        (inner, "one", &b"1"[..]),
+        (inner, "same", b"same"),
+        (inner, "other", b"then"),
+        (deep, "two", b"2"),
+    ] {
+        rig.add(parent, name, content);
+    }
+    for (parent, names) in [(deep, &["two"][..]), (inner, &["one", "same", "other", "deep"])] {
+        for name in names {
+            rig.apply(edit().gone(parent, name));
+        }
+    }
+    rig.apply(edit().gone(folder, "inner"));
+    let again = rig.add_dir(folder, "inner");
+    let again_deep = rig.add_dir(again, "deep");
+    let same = rig.master.file();
+    let mut put = edit().whole(same, b"same", true).put(again, "same", same);
+    put.change.files[0].hash = Some(keepshare_base::ContentHash::of(b"same"));
+    rig.apply(put);
+    rig.add(again, "other", b"now");
+    rig.add(again_deep, "three", b"3");
+
+    for top in ["f", "f/inner"] {
+        let wanted = Wanted { back: Back::Deleted { since }, ..to(top, NOW) };
+        let (steps, left) = plan(&rig, &wanted);
+        let mut comes: Vec<String> = steps.iter().map(|step| step.path.to_string()).collect();
+        comes.sort();
+        comes.dedup();
+        assert!(comes.contains(&"f/inner/one".to_owned()), "{top}: {comes:?}");
+        assert!(comes.contains(&"f/inner/deep/two".to_owned()), "{top}: {comes:?}");
+        let taken: Vec<String> = left.iter().map(|left| left.path.to_string()).collect();
+        assert!(taken.contains(&"f/inner/other".to_owned()), "{top}: {left:?}");
+        assert!(!comes.iter().chain(&taken).any(|path| path.ends_with("early")), "{comes:?}");
+    }
+    let wanted = Wanted { back: Back::Deleted { since }, ..to("f", NOW) };
+    roll_back(&mut rig, &wanted);
+    for (at, content) in [
+        ("one", &b"1"[..]),
+        ("same", b"same"),
+        ("other", b"now"),
+        ("deep/two", b"2"),
+        ("deep/three", b"3"),
+    ] {
+        assert_eq!(rig.content(NOW, &format!("f/inner/{at}")), content, "{at}");
+    }
+    assert_eq!(plan(&rig, &wanted).0, []);
+}
+
+/// An undo takes away the folder that a roll-back brought back, but for what came since.
+#[test]
+fn an_undo_takes_away_a_folder_that_came_back() {
+    for is_worked_in in [false, true] {
+        let mut rig = Rig::new();
+        let folder = rig.add_dir(ROOT, "f");
+        rig.add(folder, "one", b"1");
+        let then = rig.view().latest();
+        rig.apply(edit().gone(folder, "one").gone(ROOT, "f"));
+        let before = rig.view().latest();
+        roll_back(&mut rig, &to("f", then));
+        assert_eq!(rig.content(NOW, "f/one"), b"1");
+        let after = rig.view().latest();
+        let here = |rig: &Rig, at| rig.view().resolve(&path(at), NOW).unwrap().unwrap().0;
+        let only = ["f", "f/one"].map(|at| (here(&rig, at), after)).into();
+        if is_worked_in {
+            let folder = here(&rig, "f");
+            rig.add(folder, "new", b"new");
+        }
+        let undo = Wanted { base: after, only: Some(only), ..to("f", before) };
+        let left = roll_back(&mut rig, &undo);
+        assert_eq!(rig.view().resolve(&path("f/one"), NOW).unwrap(), None);
+        if is_worked_in {
+            assert_eq!(rig.content(NOW, "f/new"), b"new");
+            assert!(!left.is_empty());
+        } else {
+            assert_eq!((rig.view().resolve(&path("f"), NOW).unwrap(), left), (None, vec![]));
+        }
+    }
+}
+
+/// What was changed and changed back is as it was left; what was written while a roll-back went on is not its own.
+#[test]
+fn an_undo_judges_by_what_files_hold() {
+    let mut rig = Rig::new();
+    let folder = rig.add_dir(ROOT, "f");
+    let hashed = |file, content: &[u8]| {
+        let mut edit = edit().whole(file, content, true);
+        edit.change.files[0].hash = Some(keepshare_base::ContentHash::of(content));
+        edit
+    };
+    let [back, early] = [rig.add(folder, "back", b"bad"), rig.add(folder, "early", b"bad")];
+    let before = rig.view().latest();
+    rig.apply(hashed(back, b"good"));
+    let own = rig.apply(hashed(early, b"good"));
+    // Somebody works in it already.
+    rig.apply(hashed(early, b"work"));
+    let after = rig.view().latest();
+    rig.apply(hashed(back, b"else"));
+    rig.apply(hashed(back, b"good"));
+    let only = HashMap::from([(back, after), (early, own)]);
+    let undo = Wanted { base: after, only: Some(only), ..to("f", before) };
+    let left = roll_back(&mut rig, &undo);
+    assert_eq!(rig.content(NOW, "f/back"), b"bad");
+    assert_eq!(rig.content(NOW, "f/early"), b"work");
+    assert_eq!(left.iter().map(|left| left.why).collect::<Vec<_>>(), [Why::Changed]);
+}
+
+/// What no master brings back is nothing that differs.
+#[test]
+fn set_id_bits_are_no_difference() {
+    let mut rig = Rig::new();
+    let folder = rig.add_dir(ROOT, "f");
+    let file = rig.add(folder, "tool", b"tool");
+    let with = |rig: &mut Rig, mode| {
+        let state = rig.view().file(file, NOW).unwrap().unwrap();
+        let meta = keepshare_base::Meta { mode, ..state.meta };
+        let mut edit = edit().row(file, meta, keepshare_base::Content::Same, true);
+        edit.change.files[0].hash = Some(keepshare_base::ContentHash::of(b"tool"));
+        rig.apply(edit)
+    };
+    let then = with(&mut rig, 0o4755);
+    with(&mut rig, 0o755);
+    assert_eq!(plan(&rig, &to("f", then)).0, []);
+    with(&mut rig, 0o700);
+    let steps = plan(&rig, &to("f", then)).0;
+    assert!(steps.iter().any(|step| matches!(step.doing, Doing::Write { .. })), "{steps:?}");
 }

@@ -22,7 +22,11 @@ use super::super::{
     Replica,
     restoring::{RETURN_POLL, RETURN_TIMEOUT, TURN_PATIENCE, new_request},
 };
-use crate::{asking::read_failure, content::content_hash, rollback::Going};
+use crate::{
+    asking::read_failure,
+    content::content_hash,
+    rollback::{Going, Header, Record},
+};
 
 /// How long points of before and after are held, in microseconds: 30 days.
 const HELD_MICROS: u64 = 30 * 86_400 * 1_000_000;
@@ -31,33 +35,47 @@ const HELD_MICROS: u64 = 30 * 86_400 * 1_000_000;
 const POINT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How long it is waited before the master is asked again.
-const AGAIN: Duration = Duration::from_millis(500);
+pub(super) const AGAIN: Duration = Duration::from_millis(500);
+
+/// How a master says that its disk has no room.
+const NO_ROOM: &str = "no room";
 
 /// How often a step is asked for that a master which is there does not answer.
 const TRIES_MAX: u32 = 5;
+
+/// Why what belongs to something is left.
+pub(super) const NOT_BACK: &str = "what it belongs to did not come back";
 
 /// What came of asking for a step.
 pub(super) enum Came {
     Done,
     Left(String),
+    /// The master's disk has no room for it, as told.
+    NoRoom(String),
     /// The station stops, or somebody ended it.
     Ended,
 }
 
 impl Replica {
-    /// Has the master do steps that may be done at once, the first of which has this number.
+    /// Has the master do steps that may be done at once, the first of which has this number. What belongs to what waits for room
+    /// waits, too.
     pub(super) fn perform_all(
         &self,
-        (first, steps): (u64, &[Step]),
-        broken: &Broken,
-        user: &str,
+        (record, first): (&Record, u64),
+        steps: &[Step],
+        (broken, waiting): (&Broken, &Broken),
         going: &Going,
     ) -> Vec<Came> {
         thread::scope(|scope| {
             let ask = |(number, step)| {
-                scope.spawn(move || match broken.is_above(step) {
-                    true => Came::Left("what it belongs to did not come back".to_owned()),
-                    false => self.perform((number, step), user, going),
+                scope.spawn(move || {
+                    if broken.is_above(step) {
+                        Came::Left(NOT_BACK.to_owned())
+                    } else if waiting.is_above(step) {
+                        Came::NoRoom(NOT_BACK.to_owned())
+                    } else {
+                        self.perform((record, number), step, false, going)
+                    }
                 })
             };
             let asked: Vec<_> = (first..).zip(steps).map(ask).collect();
@@ -66,10 +84,18 @@ impl Replica {
         })
     }
 
-    /// Has the master do one step; a master that is away, or cannot do it just now, is waited for.
-    fn perform(&self, (number, step): (u64, &Step), user: &str, going: &Going) -> Came {
+    /// Has the master do one step; a master that is away, or cannot do it just now, is waited for, and one whose disk is full where it
+    /// is said so.
+    pub(super) fn perform(
+        &self,
+        (record, number): (&Record, u64),
+        step: &Step,
+        waits_for_room: bool,
+        going: &Going,
+    ) -> Came {
         // Asked again after a restart, it is the same request: the master answers what it did.
-        let request = request_of(&going.id, number);
+        let request = request_of(&record.header, number);
+        let user = &*record.header.user;
         let mut unanswered = 0;
         loop {
             if self.is_over(going) {
@@ -85,13 +111,20 @@ impl Replica {
             };
             let end = self.ask(order, state, Wanted::always());
             drop(turn);
-            match end {
+            let why = match end {
                 Ok(RestoreEnd::Answered(RestoreAnswer::Failed(why))) => {
                     return Came::Left(why.to_string());
                 }
-                Ok(RestoreEnd::Answered(RestoreAnswer::NotNow(_)) | RestoreEnd::NotAsked(_)) => {}
+                Ok(RestoreEnd::Answered(RestoreAnswer::NotNow(why))) => {
+                    if why.to_string().starts_with(NO_ROOM) && !waits_for_room {
+                        return Came::NoRoom(why.to_string());
+                    }
+                    why.to_string()
+                }
+                Ok(RestoreEnd::NotAsked(why)) => format!("{} cannot be asked: {why}", self.from),
                 Ok(RestoreEnd::Answered(_)) => {
-                    going.waits.store(false, Relaxed);
+                    going.waits_for(None);
+                    going.did_something();
                     return Came::Done;
                 }
                 Ok(RestoreEnd::Unknown(why)) => {
@@ -99,13 +132,22 @@ impl Replica {
                     if unanswered >= TRIES_MAX && self.is_connected() {
                         return Came::Left(why.to_string());
                     }
+                    format!("{} gave no answer: {why}", self.from)
                 }
                 // Nobody is there to ask: the station stops.
                 Err(_) => return Came::Ended,
-            }
-            going.waits.store(true, Relaxed);
+            };
+            going.waits_for(Some(why));
             thread::sleep(AGAIN);
         }
+    }
+
+    /// Tells whether what the master did last has had its time to come here. Time without a link does not count.
+    fn has_come(&self, going: &Going) -> bool {
+        if !self.is_connected() {
+            going.did_something();
+        }
+        going.did_nothing_for(RETURN_TIMEOUT)
     }
 
     /// Tells whether it is to end: the station stops, or somebody said so.
@@ -195,7 +237,6 @@ impl Replica {
         let Some((above, _)) = path.split_last() else {
             return Ok(RestoreGround { folder: FileId::ROOT, present: None, still: None });
         };
-        let deadline = Instant::now() + RETURN_TIMEOUT;
         loop {
             let view = self.reader.view().map_err(read_failure)?;
             let found = view.resolve(&above, CommitId::MAX).map_err(read_failure)?;
@@ -204,7 +245,7 @@ impl Replica {
                 Some((folder, _)) if known.is_none_or(|known| known == folder) => {
                     return Ok(RestoreGround { folder, present: None, still: None });
                 }
-                _ if Instant::now() >= deadline || self.is_over(going) => {
+                _ if self.has_come(going) || self.is_over(going) => {
                     return Err(Failure::refused(format!("its folder {above} is not there")));
                 }
                 _ => thread::sleep(RETURN_POLL),
@@ -214,7 +255,6 @@ impl Replica {
 
     /// Returns what a step before put at a path, once its change has come.
     fn wait_for_present(&self, path: &SetPath, going: &Going) -> Outcome<Option<PresentFile>> {
-        let deadline = Instant::now() + RETURN_TIMEOUT;
         loop {
             let view = self.reader.view().map_err(read_failure)?;
             if let Some((file, _)) = view.resolve(path, CommitId::MAX).map_err(read_failure)? {
@@ -222,7 +262,7 @@ impl Replica {
                 return Ok(state.map(|state| PresentFile::new(file, &state.meta)));
             }
             drop(view);
-            if Instant::now() >= deadline || self.is_over(going) {
+            if self.has_come(going) || self.is_over(going) {
                 return Err(Failure::refused("it was not brought back"));
             }
             thread::sleep(RETURN_POLL);
@@ -266,13 +306,13 @@ impl Replica {
                         self.from
                     )));
                 }
-                RestoreEnd::NotAsked(_) | RestoreEnd::Unknown(_) => {
-                    going.waits.store(true, Relaxed);
+                RestoreEnd::NotAsked(why) | RestoreEnd::Unknown(why) => {
+                    going.waits_for(Some(format!("{} makes no point: {why}", self.from)));
                     thread::sleep(AGAIN);
                 }
             }
         }
-        going.waits.store(false, Relaxed);
+        going.waits_for(None);
         let deadline = Instant::now() + RETURN_TIMEOUT;
         loop {
             let points = self
@@ -295,10 +335,11 @@ impl Replica {
     }
 }
 
-/// Names the request for a step, the same whoever asks.
-fn request_of(id: &str, step: u64) -> RequestId {
+/// Names the request for a step, the same after a restart, and such that nobody else can have asked under it.
+pub(super) fn request_of(header: &Header, step: u64) -> RequestId {
+    let key = if header.key.is_empty() { &header.id } else { &header.key };
     let mut hasher = blake3::Hasher::new_derive_key("keepshare rollback step v1");
-    hasher.update(id.as_bytes()).update(&step.to_le_bytes());
+    hasher.update(key.as_bytes()).update(&step.to_le_bytes());
     RequestId(*hasher.finalize().as_bytes())
 }
 
@@ -318,7 +359,7 @@ impl Broken {
     }
 
     /// Tells whether a step needs something that did not come back.
-    fn is_above(&self, step: &Step) -> bool {
+    pub(super) fn is_above(&self, step: &Step) -> bool {
         if self.0.is_empty() {
             return false;
         }
