@@ -14,7 +14,7 @@ use keepshare_decide::{
     turn::{self, Survey as _},
 };
 
-use keepshare_decide::Known;
+use keepshare_decide::{Known, Ledger};
 
 use super::turn::Turn;
 use crate::source::{SourceError, keeping::Kept, pass::Regions as _, transfer::Step};
@@ -167,7 +167,13 @@ impl Turn<'_, '_> {
                 agenda.look_again(when.now, vec![(parent, name, later)]);
                 continue;
             }
-            let file = tx.new_file()?;
+            let file = match agenda.lost.find(&seen) {
+                Some(file) if tx.map.record(file)?.is_none() => {
+                    Ledger::end_stale(*tx, file)?;
+                    file
+                }
+                _ => tx.new_file()?,
+            };
             // No signature yet: were we to end here, the file would be seen to differ and be read again.
             let record = FileRecord::new(seen.inode, Signature::default(), meta);
             tx.map.set_record(file, &record)?;
