@@ -350,6 +350,28 @@ fn a_scan_knows_files_again_whose_names_others_have_taken() {
     assert_eq!(now, known);
 }
 
+/// Files whose names are taken while they are read in steps, and that are found again before that has ended: each is read from its
+/// beginning, once, and nobody is shown half of two readings.
+#[test]
+fn a_file_that_is_found_again_while_it_is_read_is_whole() {
+    for mode in captures() {
+        let mut rig = Rig::new(mode);
+        let others = ["one", "two", "three", "four"];
+        for (seed, name) in (0..).zip(others.into_iter().chain(["large"])) {
+            fs::write(rig.path(name), noise(5 << 20, seed)).unwrap();
+        }
+        rig.settle();
+        for (seed, other) in (10..).zip(others) {
+            fs::write(rig.path("large"), noise(6 << 20, seed)).unwrap();
+            let folder = rig.path(&format!("with {other}"));
+            fs::create_dir(&folder).unwrap();
+            fs::rename(rig.path("large"), folder.join("large")).unwrap();
+            fs::rename(rig.path(other), rig.path("large")).unwrap();
+        }
+        rig.settle();
+    }
+}
+
 /// Where nobody tells of anything, everything is found by the scans that come by themselves.
 #[test]
 fn a_scan_comes_when_it_is_time() {
