@@ -34,6 +34,7 @@ use crate::{Ledger, Marks, Object, Touch};
 
 mod gone;
 mod later;
+mod lost;
 pub mod problems;
 mod readings;
 mod rests;
@@ -41,6 +42,7 @@ mod strangers;
 
 use gone::Gone;
 use later::{Item, Later, Task};
+pub use lost::Lost;
 use problems::Problems;
 pub use readings::Readings;
 use rests::Rests;
@@ -83,6 +85,8 @@ pub struct FileTask {
 }
 
 /// What is to be looked at, and when.
+///
+/// Beyond ten fields: one for each way to wait, and what is remembered for who looks.
 #[derive(Debug, Default)]
 pub struct Agenda {
     names: BTreeMap<(FileId, Name), NameTask>,
@@ -98,6 +102,8 @@ pub struct Agenda {
     pub readings: Readings,
     /// How objects were touched that the map does not know yet.
     pub strangers: Strangers,
+    /// What lost its last name a short while ago.
+    pub lost: Lost,
     /// What could not be looked at.
     pub problems: Problems,
     rests: Rests,
@@ -312,6 +318,9 @@ impl Agenda {
                 Some(name) => self.add_name(parent, name, NameTask::default()),
                 None => self.add_folder(parent, true),
             }
+        }
+        if !self.scan.is_running {
+            self.lost.forget_old(now);
         }
         self.take_written(now);
         self.rests.resting.retain(|_, until| *until > now);

@@ -22,7 +22,7 @@ use keepshare_base::{FileId, Kind, Meta, Name};
 
 use crate::{
     AtName, Failure, Ledger, Looked, NoFolder, Seed, Seen, Touch,
-    agenda::{FileTask, NameTask, Strangers},
+    agenda::{FileTask, Lost, NameTask, Strangers},
 };
 
 mod findings;
@@ -79,6 +79,8 @@ pub struct Context<'a> {
     pub reading: &'a HashMap<u64, FileId>,
     /// How objects were touched that the map does not know yet.
     pub strangers: &'a mut Strangers,
+    /// What lost its last name a short while ago.
+    pub lost: &'a Lost,
     /// Which file each name stood for at a station.
     pub seed: &'a Seed,
 }

@@ -471,6 +471,17 @@ mod tests {
         assert_eq!(replaced.due(at(1), true, <[_]>::is_empty), Due::Remove);
     }
 
+    /// What a journal loses is journaled anew: more of that at a time than it holds would be lost again, for ever.
+    #[test]
+    fn what_there_is_no_room_for_waits() {
+        let mut replaced = Replaced::new(at(0), None);
+        assert_eq!(replaced.due(at(0), false, |_| true), Due::Nothing);
+        assert!(!replaced.is_under_way());
+        assert_eq!(replaced.due(at(100), true, |_| true), Due::Look);
+        assert!(replaced.seen(at(100), &seen(7, 4), Writers::Nobody, &TIMES).is_some());
+        assert!(replaced.is_under_way(), "it takes the room of another");
+    }
+
     /// What was saved between the look and the exchange must be a version, and at every station, before the file goes.
     #[test]
     fn what_differs_is_journaled_and_goes_when_that_is_safe() {

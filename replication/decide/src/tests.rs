@@ -10,9 +10,9 @@ use keepshare_proto::{MonoTime, cut::CutRule};
 
 use crate::{
     AtName, Failure, FileRecord, Inode, Known, Ledger, Looked, NoFolder, Seed, Seen, Signature,
-    agenda::{Agenda, FileTask, NameTask, Strangers},
+    agenda::{Agenda, FileTask, NameTask},
     compose::{Composed, Composer, Done, Got, Row, Want, When, cutting::Cutting},
-    look::{Ask, Context, Fact, Findings, Look, SeenFile},
+    look::{Ask, Fact, Findings, SeenFile},
     memory::Memory,
     turn::{Content, Listed, Survey, TakePart, Told, Turn},
 };
@@ -216,12 +216,19 @@ pub(crate) fn at(millis: u64) -> MonoTime {
     MonoTime(millis * 1000)
 }
 
+/// The time of day at a moment.
+fn stamp(now: MonoTime) -> Stamp {
+    Stamp(1_000_000_000 + i64::try_from(now.0).unwrap())
+}
+
 /// A source of which only the folder is not real: everything that decides, over facts.
 pub(crate) struct Source {
     pub(crate) map: Memory,
     pub(crate) folder: Folder,
     pub(crate) agenda: Agenda,
     cutting: Cutting,
+    /// The clock of the file system ticks: its times do not tell every modification.
+    pub(crate) ticks: bool,
 }
 
 impl Source {
@@ -233,7 +240,7 @@ impl Source {
         let record = FileRecord::new(root.inode, root.signature, meta(&root));
         map.set_record(FileId::ROOT, &record).unwrap();
         let cutting = Cutting::new(CutRule::default());
-        Self { map, folder, agenda: Agenda::default(), cutting }
+        Self { map, folder, agenda: Agenda::default(), cutting, ticks: false }
     }
 
     /// Says that something happened to a name.
@@ -260,35 +267,25 @@ impl Source {
                 self.agenda.add_name(folder, name(&inside), NameTask::default());
             }
         }
-        let names = self.agenda.take_names(1000);
-        let files = self.agenda.take_files(1000);
-        let (reading, seed) = (HashMap::new(), Seed::new());
-        let mut strangers = Strangers::default();
-        let context = Context {
-            big_bytes: Some(1 << 20),
-            is_scanning: self.agenda.is_scanning(),
-            reading: &reading,
-            strangers: &mut strangers,
-            seed: &seed,
-        };
-        let mut look = Look::new(context, names, files);
-        while let Some(ask) = look.next(&mut self.map).unwrap() {
-            let fact = self.folder.answer(&self.map, &ask);
-            look.hear(&mut self.map, fact).unwrap();
+        self.deciding(now, true).look(Vec::new(), &Seed::new(), false).unwrap()
+    }
+
+    fn deciding(&mut self, now: MonoTime, exact_times: bool) -> Turn<'_, Memory, Folder> {
+        Turn {
+            ledger: &mut self.map,
+            survey: &mut self.folder,
+            agenda: &mut self.agenda,
+            cutting: &mut self.cutting,
+            when: When { stamp: stamp(now), now, exact_times },
+            told: Told::default(),
+            in_itself: false,
         }
-        let mut found = look.end();
-        for (folder, scan) in std::mem::take(&mut found.more.folders) {
-            self.agenda.add_folder(folder, scan);
-        }
-        self.agenda.look_again(now, std::mem::take(&mut found.more.names));
-        found
     }
 
     /// Looks, reads, and journals; returns what was composed beside the journal.
     pub(crate) fn turn(&mut self, now: MonoTime) -> Composed {
         let found = self.look(now);
-        let stamp = Stamp(1_000_000_000 + i64::try_from(now.0).unwrap());
-        let when = When { stamp, now, exact_times: true };
+        let when = When { stamp: stamp(now), now, exact_times: !self.ticks };
         let mut composer = Composer::new(when, &mut self.cutting, HashMap::new());
         composer.take(found, BTreeMap::new(), |_| false);
         while let Some(want) =
@@ -304,17 +301,7 @@ impl Source {
     /// Looks as the first scan does, where a file system's times do not tell every modification.
     pub(crate) fn learn(&mut self, now: MonoTime) {
         let found = self.look(now);
-        let stamp = Stamp(1_000_000_000 + i64::try_from(now.0).unwrap());
-        let mut turn = Turn {
-            ledger: &mut self.map,
-            survey: &mut self.folder,
-            agenda: &mut self.agenda,
-            cutting: &mut self.cutting,
-            when: When { stamp, now, exact_times: false },
-            told: Told::default(),
-            in_itself: false,
-        };
-        let again = turn.learn(&found).unwrap();
+        let again = self.deciding(now, false).learn(&found).unwrap();
         again.put_on(&mut self.agenda, now);
     }
 

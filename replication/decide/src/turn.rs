@@ -269,6 +269,7 @@ impl<'a, L: Ledger, S: Survey<L>> Turn<'a, L, S> {
             is_scanning: self.agenda.is_scanning(),
             reading: self.agenda.readings.inodes(),
             strangers: &mut self.agenda.strangers,
+            lost: &self.agenda.lost,
             seed,
         };
         let mut look = Look::new(context, names, files);
@@ -281,6 +282,12 @@ impl<'a, L: Ledger, S: Survey<L>> Turn<'a, L, S> {
         }
         self.survey.forget_folders();
         let mut found = look.end();
+        for (file, record) in &found.lost {
+            // One that was made a moment ago is not to be told from the next that gets its number.
+            if !self.when.is_racy(record.inode.birth) {
+                self.agenda.lost.add(self.when.now, *file, record);
+            }
+        }
         self.told.problems.append(&mut found.problems);
         self.told.partial.append(&mut found.partial);
         for (folder, scan) in std::mem::take(&mut found.more.folders) {

@@ -3,7 +3,7 @@
 use keepshare_base::{DEPTH_MAX, FileId, Kind, Meta, Name};
 
 use super::{Ask, Awaiting, Big, Look, NameItem, SeenFile};
-use crate::{Failure, FileRecord, Ledger, Seen, Touch, agenda::NameTask};
+use crate::{Failure, FileRecord, Inode, Ledger, Seen, Signature, Touch, agenda::NameTask};
 
 /// What is said of a folder in which a file would lie deeper than a set's paths go.
 const TOO_DEEP: &str =
@@ -39,7 +39,11 @@ impl Look<'_> {
             self.problem(item, TOO_DEEP.to_owned());
             return Ok(());
         }
-        let Some(file) = identify(ledger, &seen)? else {
+        let known = match identify(ledger, &seen)? {
+            Some(file) => Some(file),
+            None => self.known_by_names(ledger, &seen)?,
+        };
+        let Some(file) = known else {
             self.newborn(Newborn { item, seen, touch, old });
             return Ok(());
         };
@@ -109,10 +113,11 @@ impl Look<'_> {
         if let Some(what) = meta.left_out() {
             self.found.partial.push(((item.parent, Some(item.name.clone())), what));
         }
-        let file = match self.seeded(ledger, item, seen.kind)? {
-            Some(file) => file,
-            None => ledger.new_file()?,
+        let known = match self.seeded(ledger, item, seen.kind)? {
+            Some(file) => Some(file),
+            None => self.found_again(ledger, seen)?,
         };
+        let file = known.map_or_else(|| ledger.new_file(), Ok)?;
         ledger.set_record(file, &FileRecord::new(seen.inode, seen.signature, meta))?;
         if seen.kind == Kind::Dir {
             self.found.more.folders.push((file, item.task.scan));
@@ -173,6 +178,41 @@ impl Look<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Returns the file that an object was which lost its name to another that cannot be read: it is still shown there, and nobody
+    /// knew where it went.
+    fn known_by_names<L: Ledger>(
+        &self,
+        ledger: &mut L,
+        seen: &Seen,
+    ) -> Result<Option<FileId>, L::Error> {
+        let Some(file) = self.context.lost.find(seen) else { return Ok(None) };
+        match ledger.record(file)? {
+            Some(record) if record.inode == Inode::default() => {
+                let (inode, signature) = (seen.inode, Signature::default());
+                ledger.set_record(file, &FileRecord { inode, signature, ..record })?;
+                Ok(Some(file))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Returns the file that an object was which lost its last name a short while ago. Whatever else becomes of it is as if it were
+    /// new: what the destinations have of it may have gone there, or never have come.
+    fn found_again<L: Ledger>(
+        &self,
+        ledger: &mut L,
+        seen: &Seen,
+    ) -> Result<Option<FileId>, L::Error> {
+        match self.context.lost.find(seen) {
+            Some(file) if ledger.record(file)?.is_none() => {
+                // What of it could not be given any more was before.
+                ledger.end_stale(file)?;
+                Ok(Some(file))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Returns the file that this name stood for at a station, when the map was lost.

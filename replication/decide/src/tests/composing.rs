@@ -9,7 +9,7 @@ use keepshare_base::{
 
 use super::{Source, at, id, name};
 use crate::{
-    Touch,
+    Known, Touch,
     agenda::FileTask,
     compose::{Composer, RestoreNote, Row, When},
     withhold::{Stale, strip},
@@ -91,6 +91,23 @@ fn the_same_bytes_are_no_version_of_their_own() {
     source.turn(at(100));
     let row = &source.map.journal.last().unwrap().files[0];
     assert_eq!((row.event, row.content.payload_len()), (Event::Attributes, 0));
+}
+
+/// A save within the same tick leaves no other time. That it is looked at again is not enough: where the process ends before, the map says
+/// that what it knows may be something else, until a later look is sure.
+#[test]
+fn what_was_written_within_a_tick_is_unsure_in_the_map_until_it_is_looked_at_again() {
+    let (mut source, file) = saved();
+    source.ticks = true;
+    source.folder.write("a", 1000, "two");
+    touched(&mut source, file, CLOSED);
+    source.turn(at(5));
+    let seen = source.folder.objects["a"].signature;
+    let mtime_known =
+        |source: &Source| source.map.record(file).unwrap().unwrap().signature.mtime == seen.mtime;
+    assert!(!mtime_known(&source), "a scan after a crash would believe it");
+    source.rest(at(20));
+    assert!(mtime_known(&source));
 }
 
 /// A file that takes long to read is left alone for as long; a name that it takes is not made to wait.

@@ -47,6 +47,85 @@ fn what_is_gone_goes_on_the_second_look() {
     assert_eq!(source.told_names(), ["-a"]);
 }
 
+/// A file went into a folder that is new while another took its name: it was lost, and came back as another file.
+#[test]
+fn a_file_whose_name_was_taken_is_the_same_in_a_folder_that_is_new() {
+    let mut source = with(&[("a", 2), ("b", 3)]);
+    let (a, b) = (source.file("a"), source.file("b"));
+    source.folder.make("new", 4, Kind::Dir);
+    source.folder.rename("a", "new/a");
+    source.folder.rename("b", "a");
+    for name in ["a", "b", "new"] {
+        source.told(name);
+    }
+    source.rest(at(100));
+    assert_eq!((source.file("new/a"), source.file("a")), (a, b));
+    assert_eq!(source.told_names(), ["a -b", "new", "a"]);
+    // What the destinations have of it may have gone there by now.
+    let rows = source.map.journal.iter().flat_map(|change| &change.files);
+    let whole = rows.filter(|row| row.file == a && row.content.payload_len() > 0).count();
+    assert_eq!(whole, 1, "it is sent with its content");
+}
+
+/// A folder does so, and with it what is in it.
+#[test]
+fn a_folder_whose_name_was_taken_is_the_same_with_all_that_is_in_it() {
+    let mut source = with(&[("d", 2), ("d/e", 3), ("d/e/x", 4), ("f", 5), ("f/y", 6)]);
+    let known = ["d", "d/e", "d/e/x", "f", "f/y"].map(|path| source.file(path));
+    source.folder.make("new", 7, Kind::Dir);
+    source.folder.rename("d", "new/d");
+    source.folder.rename("f", "d");
+    for name in ["d", "f", "new"] {
+        source.told(name);
+    }
+    source.rest(at(100));
+    let now = ["new/d", "new/d/e", "new/d/e/x", "d", "d/y"].map(|path| source.file(path));
+    assert_eq!(now, known);
+}
+
+/// What of its content could not be given any more was before it was lost: what it holds now is given.
+#[test]
+fn what_is_found_again_is_not_withheld() {
+    let mut source = with(&[("a", 2), ("b", 3)]);
+    let a = source.file("a");
+    source.map.forget(&[(a, keepshare_base::Seq(0))]);
+    source.folder.make("new", 4, Kind::Dir);
+    source.folder.rename("a", "new/a");
+    source.folder.rename("b", "a");
+    for name in ["a", "b", "new"] {
+        source.told(name);
+    }
+    source.rest(at(100));
+    assert_eq!(source.file("new/a"), a);
+    let sent = source.map.journal.iter().position(|change| {
+        change.files.iter().any(|row| row.file == a && row.content.payload_len() > 0)
+    });
+    let seq = keepshare_base::Seq(sent.expect("it is sent") as u64 + 1);
+    assert!(!crate::withhold::is_withheld(a, seq, &source.map.stale));
+}
+
+/// A file is shown where it was until what took its name can be read. Found elsewhere meanwhile, it is no other.
+#[test]
+fn a_file_whose_name_was_taken_by_what_cannot_be_read_is_the_same_elsewhere() {
+    let mut source = with(&[("a", 2)]);
+    let a = source.file("a");
+    source.folder.rename("a", "moved");
+    source.folder.make("a", 3, Kind::File);
+    source.told("a");
+    source.turn(at(100));
+    assert_eq!(source.file("a"), a, "nobody could read the other one");
+    source.told("moved");
+    source.turn(at(101));
+    assert_eq!(source.file("moved"), a);
+    source.folder.write("a", 200, "other");
+    source.rest(at(102));
+    assert_eq!(source.file("moved"), a);
+    assert_ne!(source.file("a"), a);
+    let rows = source.map.journal.iter().flat_map(|change| &change.files);
+    let sent = rows.filter(|row| row.file == a && row.content.payload_len() > 0).count();
+    assert_eq!(sent, 0, "the destinations have it");
+}
+
 /// A number that the file system gave again is another file: it does not take over a history.
 #[test]
 fn a_number_that_is_given_again_is_another_file() {

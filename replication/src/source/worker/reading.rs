@@ -14,7 +14,7 @@ use keepshare_decide::{
     turn::{self, Survey as _},
 };
 
-use keepshare_decide::Known;
+use keepshare_decide::{Known, Ledger};
 
 use super::turn::Turn;
 use crate::source::{SourceError, keeping::Kept, pass::Regions as _, transfer::Step};
@@ -40,15 +40,10 @@ impl Turn<'_, '_> {
             return Ok((ready, names));
         };
         let file = transfer.file;
-        let turn::Turn { ledger: tx, survey, agenda, cutting, when, told, .. } = &mut self.deciding;
-        if tx.map.record(file)?.is_none() {
-            tx.map.clear_blocks(file, 0)?;
-            // The names that waited for it are looked at anew.
-            for (parent, name) in agenda.readings.end(file) {
-                agenda.add_name(parent, name, NameTask::default());
-            }
+        if self.give_up_gone(file)? {
             return Ok((ready, names));
         }
+        let turn::Turn { ledger: tx, survey, agenda, cutting, when, told, .. } = &mut self.deciding;
         let mut composer = Composer::new(*when, cutting, self.restores.clone());
         let until = transfer.read_bytes() + STEP_BYTES;
         let mut problem = None;
@@ -112,6 +107,31 @@ impl Turn<'_, '_> {
         Ok((ready, names))
     }
 
+    /// Gives up the reading of files that are gone: one that is found again is read anew, from its beginning.
+    pub(super) fn drop_gone(&mut self) -> Result<(), SourceError> {
+        for _ in 0..self.transfers.len() {
+            let Some(transfer) = self.transfers.pop_front() else { break };
+            if !self.give_up_gone(transfer.file)? {
+                self.transfers.push_back(transfer);
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets what was read of a file where it is gone, and tells whether it is.
+    fn give_up_gone(&mut self, file: FileId) -> Result<bool, SourceError> {
+        let turn::Turn { ledger: tx, agenda, .. } = &mut self.deciding;
+        let is_gone = tx.map.record(file)?.is_none();
+        if is_gone {
+            tx.map.clear_blocks(file, 0)?;
+            // The names that waited for it are looked at anew.
+            for (parent, name) in agenda.readings.end(file) {
+                agenda.add_name(parent, name, NameTask::default());
+            }
+        }
+        Ok(is_gone)
+    }
+
     /// Journals on of what a restore replaced.
     pub(super) fn step_keeping(&mut self) -> Result<(), SourceError> {
         let Some(mut keeping) = self.keeping.pop_front() else { return Ok(()) };
@@ -167,7 +187,13 @@ impl Turn<'_, '_> {
                 agenda.look_again(when.now, vec![(parent, name, later)]);
                 continue;
             }
-            let file = tx.new_file()?;
+            let file = match agenda.lost.find(&seen) {
+                Some(file) if tx.map.record(file)?.is_none() => {
+                    Ledger::end_stale(*tx, file)?;
+                    file
+                }
+                _ => tx.new_file()?,
+            };
             // No signature yet: were we to end here, the file would be seen to differ and be read again.
             let record = FileRecord::new(seen.inode, Signature::default(), meta);
             tx.map.set_record(file, &record)?;

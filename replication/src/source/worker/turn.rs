@@ -160,6 +160,9 @@ impl Turn<'_, '_> {
         let finished = finished.map(|(parent, name)| (parent, name, NameTask::default())).collect();
         let mut found = self.deciding.look(finished, self.seed, is_silent)?;
         self.note(&mut found)?;
+        if !found.lost.is_empty() {
+            self.drop_gone()?;
+        }
         if is_silent {
             self.left.composed.again = self.deciding.learn(&found)?;
         } else {

@@ -321,6 +321,57 @@ fn a_scan_finds_what_no_event_told() {
     rig.settle();
 }
 
+/// Moved while nobody looked, each into a folder that is new, while another took its name: a scan meets the others first, and
+/// finds them when it comes to that folder. They are the files that they were, also those that are read in steps.
+#[test]
+fn a_scan_knows_files_again_whose_names_others_have_taken() {
+    let mut rig = Rig::new(Scan);
+    for (name, len) in [("a", 1000), ("b", 2000), ("large", 5 << 20), ("other", 6 << 20)] {
+        fs::write(rig.path(name), noise(len, len as u64)).unwrap();
+    }
+    if fs::metadata(rig.path("a")).unwrap().created().is_err() {
+        return; // A number alone says nothing.
+    }
+    fs::create_dir(rig.path("d")).unwrap();
+    fs::write(rig.path("d/in"), "one").unwrap();
+    rig.handle.rescan();
+    rig.settle();
+    let known = ["a", "b", "large", "other", "d", "d/in"].map(|path| rig.file(path));
+    fs::create_dir(rig.path("new")).unwrap();
+    for name in ["a", "large", "d"] {
+        fs::rename(rig.path(name), rig.path("new").join(name)).unwrap();
+    }
+    fs::rename(rig.path("b"), rig.path("a")).unwrap();
+    fs::rename(rig.path("other"), rig.path("large")).unwrap();
+    fs::create_dir(rig.path("d")).unwrap();
+    rig.handle.rescan();
+    rig.settle();
+    let now = ["new/a", "a", "new/large", "large", "new/d", "new/d/in"].map(|path| rig.file(path));
+    assert_eq!(now, known);
+}
+
+/// Files whose names are taken while they are read in steps, and that are found again before that has ended: each is read from its
+/// beginning, once, and nobody is shown half of two readings.
+#[test]
+fn a_file_that_is_found_again_while_it_is_read_is_whole() {
+    for mode in captures() {
+        let mut rig = Rig::new(mode);
+        let others = ["one", "two", "three", "four"];
+        for (seed, name) in (0..).zip(others.into_iter().chain(["large"])) {
+            fs::write(rig.path(name), noise(5 << 20, seed)).unwrap();
+        }
+        rig.settle();
+        for (seed, other) in (10..).zip(others) {
+            fs::write(rig.path("large"), noise(6 << 20, seed)).unwrap();
+            let folder = rig.path(&format!("with {other}"));
+            fs::create_dir(&folder).unwrap();
+            fs::rename(rig.path("large"), folder.join("large")).unwrap();
+            fs::rename(rig.path(other), rig.path("large")).unwrap();
+        }
+        rig.settle();
+    }
+}
+
 /// Where nobody tells of anything, everything is found by the scans that come by themselves.
 #[test]
 fn a_scan_comes_when_it_is_time() {

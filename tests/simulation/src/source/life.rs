@@ -208,8 +208,10 @@ impl World {
 
     /// A thing that is only moved is the same file for ever.
     fn check_identities(&mut self) {
-        // What moves between being told and being looked at may count as gone first.
-        if self.life.is_rough() || self.life.late > 0 || self.life.haste > 0.0 {
+        let Life { crashes, mounts, vanishes, late, haste, .. } = self.life;
+        // Who begins anew does not know what was lost before, and what a mount hides may be found long after it.
+        let is_hasty = self.life.is_rough() || late > 0 || haste > 0.0;
+        if crashes || mounts || (vanishes > 0.0 && is_hasty) {
             return;
         }
         for (number, thing) in &self.engine.folder.things {

@@ -16,7 +16,7 @@ const STORE_SEEDS: u64 = 60;
 
 /// How many with real sources, over stores that are models and over real ones.
 const DECIDE_SEEDS: u64 = 50;
-const WHOLE_SEEDS: u64 = 40;
+const WHOLE_SEEDS: u64 = 50;
 
 /// Of how many lives in all each test has so many.
 const SHARES: u64 = 20;

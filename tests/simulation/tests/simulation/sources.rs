@@ -35,6 +35,14 @@ fn folders_that_move_while_they_are_looked_at_are_in_no_ring() {
     assert!(changes > 20, "too tame");
 }
 
+/// Two files exchanged their names, and one of them went on into a folder that was new: it was lost, and found as another file.
+#[test]
+fn a_file_that_goes_into_a_new_folder_while_another_has_its_name_is_the_same() {
+    let seed = 969;
+    let changes = live(seed, Life::random(seed));
+    assert!(changes > 20, "too tame");
+}
+
 /// A seed that failed must fail again.
 #[test]
 fn one_seed_is_always_the_same_life() {
