@@ -4,6 +4,7 @@
 mod accounts;
 mod audit;
 mod elsewhere;
+mod finding;
 mod past;
 mod points;
 mod retention;
