@@ -5,6 +5,7 @@ mod accounts;
 mod alarms;
 mod audit;
 mod elsewhere;
+mod finding;
 mod past;
 mod points;
 mod retention;

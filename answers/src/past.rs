@@ -5,12 +5,12 @@ use std::{os::unix::ffi::OsStrExt, path::Path, sync::Arc};
 use keepshare_auth::AuditEvent;
 use keepshare_base::{Name, SetName, SetPath, escape_name};
 use keepshare_control::{
-    Code, Failure, Outcome, Reply,
+    Failure, Outcome, Reply,
     caller::Caller,
-    questions::{Export, Find, LIMIT_MAX, Location, Restore, Show, Versions},
+    questions::{Export, LIMIT_MAX, Location, Restore, Show, Versions},
     router::Answers,
 };
-use keepshare_namespace::{Exported, Pattern, Who};
+use keepshare_namespace::{Exported, Who};
 use keepshare_sets::replica::Replica;
 use keepshare_versioning::names;
 
@@ -139,12 +139,6 @@ impl Answers<Restore> for StationAnswers {
     }
 }
 
-impl Answers<Find> for StationAnswers {
-    fn answer(&self, caller: &Caller, asked: Find, reply: &mut Reply) -> Outcome<()> {
-        self.find_names(caller, &asked, reply)
-    }
-}
-
 impl StationAnswers {
     /// Returns where the versions of a set are, and the path in it, that a caller means.
     pub(crate) fn find(&self, caller: &Caller, place: &Location) -> Outcome<Kept> {
@@ -210,51 +204,6 @@ impl StationAnswers {
             .hint("write SET:path/inside; keepshare set list shows the sets of this station"))
     }
 
-    fn find_names(&self, caller: &Caller, asked: &Find, reply: &mut Reply) -> Outcome<()> {
-        let Find { set: only, pattern, deleted_only, limit } = asked;
-        check_limit(*limit)?;
-        let only = only.as_ref();
-        let parsed = Pattern::new(pattern, *deleted_only).map_err(Failure::usage)?;
-        let (mut known, mut left, mut unreached) = (false, *limit, None);
-        let mut names: Vec<SetName> = self.kept_sets().collect();
-        names.sort();
-        names.dedup();
-        names.retain(|name| only.is_none_or(|only| only == name) && caller.may_know(name));
-        for set in names {
-            if left == 0 {
-                break;
-            }
-            let top = Location::Set { set: set.clone(), path: Vec::new() };
-            let found = match self.find(caller, &top) {
-                Ok(Kept::Here(copy, _)) => {
-                    copy.catalog().find(who(caller), &parsed, left, reply)?
-                }
-                Ok(Kept::Elsewhere(there)) => {
-                    let question = Find { set: Some(set), limit: left, ..asked.clone() };
-                    // What is kept here is told though another station is away.
-                    match there.ask(&question, reply) {
-                        Ok(found) => found,
-                        Err(failure) if failure.code == Code::Unavailable => {
-                            unreached.get_or_insert(failure);
-                            0
-                        }
-                        Err(failure) => return Err(failure),
-                    }
-                }
-                Err(_) => continue,
-            };
-            // Another station may tell more than it was asked for.
-            left = left.saturating_sub(found);
-            known = true;
-        }
-        if known {
-            return unreached.map_or(Ok(()), Err);
-        }
-        let what = only.map_or_else(|| "no set".to_owned(), |only| format!("no set '{only}'"));
-        Err(Failure::not_found(format!("this station keeps {what}"))
-            .hint("ask where it is kept: keepshare set list shows the sets, and the stations that have them"))
-    }
-
     /// Returns the sets that this station has a part in.
     pub(crate) fn kept_sets(&self) -> impl Iterator<Item = SetName> {
         self.stations.iter().flat_map(|station| station.sets()).map(|(set, _)| set.name)
@@ -282,7 +231,7 @@ pub(crate) fn who(caller: &Caller) -> Who<'_> {
     }
 }
 
-fn check_limit(limit: usize) -> Outcome<()> {
+pub(crate) fn check_limit(limit: usize) -> Outcome<()> {
     match limit {
         1..=LIMIT_MAX => Ok(()),
         _ => Err(Failure::usage(format!("the limit is {limit}"))

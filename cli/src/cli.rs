@@ -5,6 +5,7 @@
 pub(crate) mod alarm;
 pub(crate) mod diff;
 mod examples;
+pub(crate) mod find;
 pub(crate) mod point;
 pub(crate) mod retention;
 pub(crate) mod rollback;
@@ -119,7 +120,7 @@ pub(crate) enum Command {
     Undelete(rollback::Undelete),
     /// Find files and folders by name, deleted ones too
     #[command(after_help = FIND_EXAMPLES)]
-    Find(Find),
+    Find(find::Find),
     /// Check everything the station keeps against its checksums, and the live trees against it
     #[command(after_help = FSCK_EXAMPLES)]
     Fsck(Fsck),
@@ -390,21 +391,6 @@ pub(crate) struct Fsck {
     /// Put times of arrival right that a wrong clock of this station left, before the check
     #[arg(long, requires = "set")]
     pub(crate) repair_clock: bool,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Find {
-    /// The name: * is anything, ? one character; without either, a part of the name is enough. Case does not matter
-    pub(crate) name: String,
-    /// Look in this set only
-    #[arg(long)]
-    pub(crate) set: Option<SetName>,
-    /// Only what is deleted
-    #[arg(long)]
-    pub(crate) deleted: bool,
-    /// Stop after so many
-    #[arg(long, default_value_t = 1000, value_name = "N")]
-    pub(crate) limit: usize,
 }
 
 #[derive(Args, Debug)]

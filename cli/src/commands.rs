@@ -127,7 +127,9 @@ pub(crate) fn execute(cli: Cli, screen: &Screen) -> Outcome<()> {
             rollback::undelete(&station(&global)?, place, since, &how, screen)
         }
         Command::Find(options) => {
-            find::find(&station_or_login(&global, options.set.as_ref())?, &options, screen)
+            let within = options.within.as_deref().map(parse_place).transpose()?;
+            let set = within.as_ref().and_then(set_of).or(options.set.as_ref());
+            find::find(&station_or_login(&global, set)?, within, &options, screen)
         }
         Command::Fsck(options) => history::fsck(&station(&global)?, options, screen),
         Command::Retention(Retention::Explain { path, limit }) => {

@@ -376,6 +376,21 @@ pub struct FoundName {
     pub until: Option<String>,
     /// How that ended: `deleted`, `renamed`.
     pub ended: Option<String>,
+    /// It was removed, and is nowhere else.
+    #[serde(default)]
+    pub deleted: bool,
+    /// How many versions of it the caller may read, 1000 at most.
+    #[serde(default)]
+    pub versions: usize,
+    /// When it came to be what it is, or went, RFC 3339; empty where the caller may not know.
+    #[serde(default)]
+    pub time: String,
+    /// Who did that, where it is known.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// What goes on after it, as the question's `after`; empty from a station of before.
+    #[serde(default)]
+    pub after: String,
 }
 
 /// What came of a restore in place.

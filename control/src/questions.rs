@@ -26,9 +26,11 @@ use crate::{
     rollback::RolledBack,
 };
 
+pub use finding::*;
 pub use keeping::*;
 pub use rolling::*;
 
+mod finding;
 mod keeping;
 mod rolling;
 
@@ -164,22 +166,6 @@ pub struct Export {
 /// Says what is meant where nothing is said.
 fn is_wanted() -> bool {
     true
-}
-
-/// Names that are or were in the sets kept here.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Find {
-    /// In which set; in all where none is named.
-    #[serde(default)]
-    pub set: Option<SetName>,
-    /// What they are like: `*` is anything, `?` one character, a part of a name is enough without.
-    pub pattern: String,
-    /// Leave out what is there.
-    #[serde(default)]
-    pub deleted_only: bool,
-    /// How many at most: 1 to [`LIMIT_MAX`].
-    pub limit: usize,
 }
 
 /// Writes a file's old content back through the set's master.

@@ -24,11 +24,14 @@ use chrono_tz::Tz;
 use keepshare_base::{
     CommitId, ContentHash, Kind, Meta, Name, RestoreGround, SetName, SetPath, Stamp,
 };
-use keepshare_versioning::{Ended, FileState, PointInfo, ReadError, Reader, when::Moment};
+use keepshare_versioning::{
+    Ended, FileState, NamesFrom, PointInfo, ReadError, Reader, when::Moment,
+};
 
 use crate::{Denial, Share, ShareConfig, ShareId, Show, Who, question::Question};
 
 pub use error::{AskError, Interrupted};
+pub use find::Sought;
 pub use pattern::{Pattern, PatternError};
 
 /// Somebody's questions to a set.
@@ -125,6 +128,14 @@ pub struct FoundPath {
     pub meta: Option<Meta>,
     /// When it went, and how; `None` where it is there.
     pub gone: Option<(Stamp, Ended)>,
+    /// How many versions of its path the user may read, 1000 at most.
+    pub versions: usize,
+    /// When it came to be what it is, or went; `None` where the user may not know.
+    pub changed: Option<Stamp>,
+    /// Who did that, where it is known.
+    pub user: Option<String>,
+    /// Where to look for more.
+    pub next: NamesFrom,
 }
 
 /// One thing on its way out; its content follows where that is [`Content::Follows`].

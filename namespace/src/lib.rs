@@ -5,6 +5,10 @@
 //! users and admins. Time is passed in, and nothing here opens
 //! a socket.
 
+// The tests in here use what those beside it do.
+#[cfg(test)]
+extern crate self as keepshare_namespace;
+
 mod answer;
 mod asking;
 mod cache;
@@ -35,7 +39,7 @@ mod windows;
 pub use answer::{Access, Attributes, Cookie, Denial, Found, LISTED_MAX, Listed, Listing, Room};
 pub use asking::{
     AskError, Asking, Content, Exported, FoundPath, Interrupted, Missing, PathThen, PathVersion,
-    Pattern, PatternError, Restorable, Shown, Taker, Uncut,
+    Pattern, PatternError, Restorable, Shown, Sought, Taker, Uncut,
 };
 pub use config::{ShareConfig, ShareId, Show};
 pub use node::{NameHash, Node, PastMoment};

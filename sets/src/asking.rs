@@ -11,11 +11,11 @@ use keepshare_control::{
 };
 use keepshare_host::clock;
 use keepshare_namespace::{
-    AskError, Asking, Content, Exported, FoundPath, Interrupted, PathThen, PathVersion, Pattern,
-    Restorable, Share, Shown, Taker, Who,
+    AskError, Asking, Content, Exported, FoundPath, Interrupted, PathThen, PathVersion, Restorable,
+    Share, Shown, Sought, Taker, Who,
 };
 use keepshare_versioning::{
-    PointInfo, ReadError, names,
+    Ended, PointInfo, ReadError, names,
     when::{self, POINT, WHEN_HINT},
 };
 
@@ -115,13 +115,18 @@ impl Catalog {
     pub fn find(
         &self,
         who: Who<'_>,
-        pattern: &Pattern,
+        sought: &Sought,
         limit: usize,
         reply: &mut Reply,
     ) -> Outcome<usize> {
         let found =
-            self.ask(who).find(pattern, limit, |found| reply.item(&found_name(self.set(), &found)));
-        found.map_err(|stopped| self.stopped(&SetPath::default(), stopped))
+            self.ask(who).find(sought, limit, |found| reply.item(&found_name(self.set(), found)));
+        found.map_err(|stopped| match (stopped, &sought.since) {
+            (Interrupted::Asked(error), Some(since)) => {
+                self.failure(&SetPath::default(), since, error)
+            }
+            (stopped, _) => self.stopped(&SetPath::default(), stopped),
+        })
     }
 
     fn ask<'a>(&'a self, who: Who<'a>) -> Asking<'a> {
@@ -292,15 +297,20 @@ fn version_info(version: &PathVersion, kept: Option<&Kept>) -> VersionInfo {
     }
 }
 
-fn found_name(set: &SetName, found: &FoundPath) -> FoundName {
-    let FoundPath { path, kind, meta, gone } = found;
+fn found_name(set: &SetName, found: FoundPath) -> FoundName {
+    let FoundPath { path, kind, meta, gone, versions, changed, user, next } = found;
     FoundName {
         set: set.to_string(),
         path: path.to_string(),
-        kind: kind_word(*kind).to_owned(),
+        kind: kind_word(kind).to_owned(),
         size: meta.as_ref().map_or(0, |meta| meta.size),
         mtime: meta.as_ref().map_or_else(String::new, |meta| meta.mtime.to_stamp().to_string()),
         until: gone.map(|(until, _)| until.to_string()),
         ended: gone.map(|(_, ended)| ended.word().to_owned()),
+        deleted: gone.is_some_and(|(_, ended)| ended == Ended::Deleted),
+        versions,
+        time: changed.map_or_else(String::new, |changed| changed.to_string()),
+        user,
+        after: format!("{set}:{next}"),
     }
 }

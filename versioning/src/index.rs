@@ -6,12 +6,13 @@
 
 use std::{cell::OnceCell, ops::Bound};
 
-use redb::{AccessGuard, ReadableTable, TableDefinition};
+use redb::{AccessGuard, ReadableTable, ReadableTableMetadata as _, TableDefinition};
 
 use crate::{checked::CheckedError, disk::is_full};
 
 pub(crate) mod apply;
 pub(crate) mod aside;
+pub(crate) mod called;
 pub(crate) mod commits;
 pub(crate) mod dump;
 pub(crate) mod files;
@@ -25,7 +26,10 @@ pub(crate) mod values;
 pub(crate) mod voids;
 
 /// The version of the tables; an index of another one is built anew.
-pub(crate) const FORMAT: u32 = 6;
+pub(crate) const FORMAT: u32 = 7;
+
+/// How long a page of the database is.
+const PAGE_BYTES: u64 = 4096;
 
 type Bytes = &'static [u8];
 
@@ -125,6 +129,8 @@ tables! {
     Gone = "gone",
     /// Derived: file, parent, name, !commit → whether it had that name from there on.
     Link = "link",
+    /// Derived: first folder and name of some → these names.
+    Called = "called",
     /// Derived: file → how many names it has today.
     Names = "names",
     /// Derived: origin, moment, commit of complete changes.
@@ -247,6 +253,12 @@ impl ReadRows {
     pub(crate) fn count(&self, table: Table) -> Result<u64, IndexError> {
         use redb::ReadableTableMetadata as _;
         Ok(self.table(table)?.len()?)
+    }
+
+    /// Returns how many bytes of the file a table has.
+    pub(crate) fn bytes(&self, table: Table) -> Result<u64, IndexError> {
+        let stats = self.table(table)?.stats()?;
+        Ok((stats.leaf_pages() + stats.branch_pages()) * PAGE_BYTES)
     }
 }
 

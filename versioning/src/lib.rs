@@ -34,7 +34,7 @@ pub use error::{CommitError, ReadError, Refusal, StoreError};
 pub use index::IndexError;
 pub use moment::{Arrival, ClockAlarm, Sent};
 pub use past::{NameAt, names, when};
-pub use reader::{Damage, READ_BYTES_MAX, Reader, View};
+pub use reader::{Damage, NamesFound, NamesFrom, NamesFromError, READ_BYTES_MAX, Reader, View};
 pub use record::{MirrorMark, OriginState};
 pub use state::{
     Aside, BodyChanges, BodyRef, CommitInfo, Ended, Entry, FileState, HistoryEntry, PointInfo,

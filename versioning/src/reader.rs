@@ -24,8 +24,11 @@ use crate::{
 };
 
 mod aside;
+mod called;
 mod fresh;
 mod places;
+
+pub use called::{NamesFound, NamesFrom, NamesFromError};
 
 /// The most bytes that one read gives.
 pub const READ_BYTES_MAX: usize = 16 * 1024 * 1024;

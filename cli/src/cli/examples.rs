@@ -113,6 +113,7 @@ pub(super) const UNDELETE_EXAMPLES: &str = "Examples:
 pub(super) const FIND_EXAMPLES: &str = "Examples:
   keepshare find budget
   keepshare find '*.docx' --set projects
+  keepshare find '*' --deleted --since 2h --in projects:plan
   keepshare find budget --deleted --json";
 
 pub(super) const FSCK_EXAMPLES: &str = "Examples:

@@ -4,20 +4,28 @@ use keepshare_control::{
     Failure, Outcome,
     answers::FoundName,
     client::{Client, Piece},
-    questions::Find,
+    questions::{Find, Location},
 };
 
 use crate::{
-    cli, commands::history::station_zone, output::Screen, output::Table, output::Times,
+    cli::find, commands::history::station_zone, output::Screen, output::Table, output::Times,
     output::bytes_text, output::safe,
 };
 
 /// Lists names that are or were in the sets of this station.
-pub(crate) fn find(station: &Client, options: &cli::Find, screen: &Screen) -> Outcome<()> {
+pub(crate) fn find(
+    station: &Client,
+    within: Option<Location>,
+    options: &find::Find,
+    screen: &Screen,
+) -> Outcome<()> {
     let request = Find {
         set: options.set.clone(),
+        within,
         pattern: options.name.clone(),
         deleted_only: options.deleted,
+        since: options.since.clone(),
+        after: options.after.clone(),
         limit: options.limit,
     };
     let mut answer = station.ask(&request)?;
@@ -34,18 +42,12 @@ pub(crate) fn find(station: &Client, options: &cli::Find, screen: &Screen) -> Ou
         if let Some(failure) = failed {
             return Err(failure);
         }
-        let name = &options.name;
-        let what = match options.deleted {
-            true => format!("nothing that is deleted was called '{name}'"),
-            false => format!("nothing is or was called '{name}'"),
-        };
-        return Err(Failure::not_found(what)
-            .hint("* stands for anything, ? for one character; case does not matter"));
+        return Err(nothing(options));
     }
     screen.value(&found, |found| {
         let untils = found.iter().filter_map(|found| found.until.as_deref());
         let times = Times::new(station_zone(station), untils);
-        let mut table = Table::new(&["PATH", "KIND", ">SIZE", "CHANGED", ""]);
+        let mut table = Table::new(&["PATH", "KIND", ">SIZE", "CHANGED", ">VERSIONS", ""]);
         for found in found {
             let ended = match (&found.ended, &found.until) {
                 (Some(ended), Some(until)) => format!("{ended} {}", times.text(until)),
@@ -56,14 +58,37 @@ pub(crate) fn find(station: &Client, options: &cli::Find, screen: &Screen) -> Ou
                 found.kind.clone(),
                 bytes_text(found.size),
                 times.text(&found.mtime),
+                found.versions.to_string(),
                 ended,
             ]);
         }
         let mut text = table.render(0);
-        if found.len() == options.limit {
-            text += "There may be more: --limit N shows them.\n";
+        if let Some(last) = found.last().filter(|_| found.len() == options.limit) {
+            text += "There may be more: --limit N shows them";
+            text += &match last.after.as_str() {
+                "" => ".\n".to_owned(),
+                after => format!(", and --after {after} what comes next.\n"),
+            };
         }
         text
     })?;
     failed.map_or(Ok(()), Err)
+}
+
+/// Says what was not found.
+fn nothing(options: &find::Find) -> Failure {
+    let find::Find { name, within, since, after, .. } = options;
+    let mut what = match options.deleted {
+        _ if after.is_some() => format!("nothing more is or was called '{name}'"),
+        true => format!("nothing that is deleted was called '{name}'"),
+        false => format!("nothing is or was called '{name}'"),
+    };
+    if let Some(within) = within {
+        what += &format!(" below {}", safe(&within.to_string_lossy()));
+    }
+    if let Some(since) = since {
+        what += &format!(" and changed since {since}");
+    }
+    Failure::not_found(what)
+        .hint("* stands for anything, ? for one character; case does not matter")
 }

@@ -1,198 +1,120 @@
 //! Finds files by name: those that are there, and those that were.
 //!
-//! The folders are gone through one after the other, the dead ones below the places where they stood last, a page at a
-//! time and each through a short view: memory is a page and the folders still to be gone through. A user finds what
-//! listing every folder would show: names in folders that may be listed, now and, for what is gone, then.
+//! The index has every name that there is or was, in rows that are quick to look through: it says which names of which folders are
+//! meant. Only for these the folders above are asked for, then and now. A user finds what listing every folder would show: names in
+//! folders that may be listed, now and, for what is gone, then.
+//!
+//! Names come in the order of their folders' numbers, some at a time and each time through a short view: what is found first does not
+//! depend on where something is, and whoever has the first ones goes on after the last of them.
 
-use keepshare_base::{CommitId, FileId, Kind, Name, SetPath, Stamp};
-use keepshare_versioning::{Ended, HistoryEntry, NameAt};
+mod changed;
+mod places;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod walk;
 
-use crate::{AskError, Denial, Pattern, guard::Time, question::Question, rights::Want};
+use std::cell::RefCell;
 
-use super::{Asking, FoundPath, Interrupted, told::before};
+use keepshare_base::{FileId, Name, SetPath};
+use keepshare_versioning::NamesFrom;
 
-/// How many names of a folder are looked at through one view.
-const PAGE: usize = 512;
+use crate::{AskError, Pattern, question::Question};
+
+use self::{
+    changed::Since,
+    places::{Places, Told},
+};
+use super::{Asking, FoundPath, Interrupted};
+
+/// What is looked for.
+#[derive(Clone, Debug)]
+pub struct Sought {
+    /// Names like this.
+    pub pattern: Pattern,
+    /// Only what is, or was, below this path.
+    pub within: SetPath,
+    /// Only what is other since then, as it is typed; of what is gone, what went since.
+    pub since: Option<String>,
+    /// Where to begin: after what was found before, see [`FoundPath::next`].
+    pub from: NamesFrom,
+}
 
 impl Asking<'_> {
     /// Gives out what matches, and returns how many there were; stops at `limit`.
+    ///
+    /// Memory: some 500 names and the folders that they are in.
     pub fn find<E>(
         &self,
-        pattern: &Pattern,
+        sought: &Sought,
         limit: usize,
-        take: impl FnMut(FoundPath) -> Result<(), E>,
+        mut take: impl FnMut(FoundPath) -> Result<(), E>,
     ) -> Result<usize, Interrupted<E>> {
-        let root = Folder {
-            file: FileId::ROOT,
-            path: SetPath::default(),
-            through: FileId::ROOT,
-            end: None,
+        let since = match &sought.since {
+            Some(typed) => Some(self.question()?.since(typed)?),
+            None => None,
         };
-        let mut search =
-            Search { asking: self, pattern, limit, take, found: 0, folders: vec![root] };
-        while search.found < limit
-            && let Some(folder) = search.folders.pop()
+        let (mut found, mut from) = (0, Some(sought.from.clone()));
+        let room = RefCell::new(Vec::new());
+        while found < limit
+            && let Some(here) = from
         {
-            search.present(&folder)?;
-            search.past(&folder)?;
-        }
-        Ok(search.found)
-    }
-}
-
-struct Search<'a, T> {
-    asking: &'a Asking<'a>,
-    pattern: &'a Pattern,
-    limit: usize,
-    take: T,
-    found: usize,
-    folders: Vec<Folder>,
-}
-
-/// A folder that is still to be gone through.
-struct Folder {
-    file: FileId,
-    path: SetPath,
-    /// The last living folder on its path.
-    through: FileId,
-    /// How it went, where it is not there any more.
-    end: Option<End>,
-}
-
-/// How a name's hold of something ended.
-#[derive(Clone, Copy)]
-struct End {
-    stamp: Stamp,
-    ended: Ended,
-    /// The last commit at which it was there.
-    last: CommitId,
-}
-
-impl End {
-    fn told(self) -> (Stamp, Ended) {
-        (self.stamp, self.ended)
-    }
-}
-
-impl<E, T: FnMut(FoundPath) -> Result<(), E>> Search<'_, T> {
-    /// Goes through the names that a folder holds, or held when it went.
-    fn present(&mut self, folder: &Folder) -> Result<(), Interrupted<E>> {
-        let mut after: Option<Name> = None;
-        loop {
-            let ask = self.asking.question()?;
-            if !ask.may_list(folder)? {
-                return Ok(());
-            }
-            let page = ask.view.list(folder.file, CommitId::MAX, after.as_ref(), PAGE)?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = Some(last.name.clone());
-            let mut found = Vec::new();
-            let knows_more = ask.passes(folder.file, Time::Now)?;
-            for entry in page {
-                let at = folder.end.map_or(CommitId::MAX, |end| end.last);
-                let state = ask.view.file(entry.file, at)?;
-                let is_seen = match &state {
-                    // Living names are listed to whoever may read their folder, whatever they stand for.
-                    _ if folder.end.is_none() => true,
-                    Some(state) => ask.is_seen(folder.through, (entry.file, at), state)?,
-                    None => ask.who.is_admin(),
-                };
-                if !is_seen {
-                    continue;
-                }
-                let path = folder.path.join(entry.name.clone());
-                if entry.kind == Kind::Dir && knows_more {
-                    let through = if folder.end.is_none() { entry.file } else { folder.through };
-                    let (file, path, end) = (entry.file, path.clone(), folder.end);
-                    self.folders.push(Folder { file, path, through, end });
-                }
-                if self.pattern.matches(&entry.name, folder.end.map(|end| end.ended)) {
-                    let meta = state.filter(|_| knows_more).map(|state| state.meta);
-                    let gone = folder.end.map(End::told);
-                    found.push(FoundPath { path, kind: entry.kind, meta, gone });
+            let ask = self.question()?;
+            let may_have = |names: &[u8]| sought.pattern.may_be_in(names, &mut room.borrow_mut());
+            let (names, next) =
+                ask.view.names_like(&here, &may_have, &|name| sought.pattern.fits(name))?;
+            let (mut places, mut page) = (Places::default(), Vec::new());
+            for (folder, name) in names {
+                page.extend(ask.found(&mut places, (folder, name), (sought, since))?);
+                if found + page.len() == limit {
+                    break;
                 }
             }
             drop(ask);
-            self.give(found)?;
-        }
-    }
-
-    /// Goes through the names that a folder held once and does not any more.
-    fn past(&mut self, folder: &Folder) -> Result<(), Interrupted<E>> {
-        let mut after: Option<Name> = None;
-        loop {
-            let ask = self.asking.question()?;
-            if !ask.may_list(folder)? {
-                return Ok(());
+            for path in page {
+                found += 1;
+                take(path).map_err(Interrupted::Taker)?;
             }
-            let page = ask.view.deleted_names(folder.file, after.as_ref(), PAGE)?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = Some(last.clone());
-            let mut found = Vec::new();
-            for name in page {
-                let path = folder.path.join(name.clone());
-                let Some(entry) = ask.last_told(folder, &name, &path)? else { continue };
-                let kind = entry.state.meta.kind;
-                let end = entry.held_until.map(|(stamp, ended)| End {
-                    stamp,
-                    ended,
-                    last: before(entry.until),
-                });
-                // What is in a folder that has another name now is found there.
-                if kind == Kind::Dir && end.is_some_and(|end| end.ended != Ended::Renamed) {
-                    let (file, path, through) = (entry.state.file, path.clone(), folder.through);
-                    self.folders.push(Folder { file, path, through, end });
-                }
-                if self.pattern.matches(&name, end.map(|end| end.ended)) {
-                    let (meta, gone) = (Some(entry.state.meta), end.map(End::told));
-                    found.push(FoundPath { path, kind, meta, gone });
-                }
-            }
-            drop(ask);
-            self.give(found)?;
+            from = next;
         }
-    }
-
-    fn give(&mut self, found: Vec<FoundPath>) -> Result<(), Interrupted<E>> {
-        for path in found {
-            if self.found == self.limit {
-                break;
-            }
-            self.found += 1;
-            (self.take)(path).map_err(Interrupted::Taker)?;
-        }
-        Ok(())
+        Ok(found)
     }
 }
 
 impl Question<'_> {
-    /// Tells whether the user may list a folder now and, where it is gone, might have listed it when it went.
-    fn may_list(&self, folder: &Folder) -> Result<bool, Denial> {
-        if !self.may_now(folder.file, Want::Read)? {
-            return Ok(false);
-        }
-        match folder.end {
-            Some(end) => self.may_folder(folder.through, (folder.file, end.last), Want::Read),
-            None => Ok(true),
-        }
-    }
-
-    /// Returns the last that a name of a folder held, of what may be told and was in the folder when it could be listed.
-    fn last_told(
+    /// Returns what is told of a name of a folder, where that is looked for.
+    fn found(
         &self,
-        folder: &Folder,
-        name: &Name,
-        path: &SetPath,
-    ) -> Result<Option<HistoryEntry>, AskError> {
-        let at = NameAt { folders: &[folder.file], path };
-        let tell = |entry: &HistoryEntry| {
-            let last = (folder.file, before(entry.until));
-            Ok::<_, AskError>(
-                (entry.parent, &entry.name) == (folder.file, name)
-                    && self.may_tell(folder.through, entry)?
-                    && self.may_folder(folder.through, last, Want::Read)?,
-            )
-        };
-        Ok(self.view.history_at(at, 1, tell)?.pop())
+        places: &mut Places,
+        (folder, name): (FileId, Name),
+        (sought, since): (&Sought, Option<Since>),
+    ) -> Result<Option<FoundPath>, AskError> {
+        let Some(place) = self.place(places, folder)? else { return Ok(None) };
+        if !place.path.names().starts_with(sought.within.names()) {
+            return Ok(None);
+        }
+        let Some(told) = self.told_at(&place, &name, None)? else { return Ok(None) };
+        let ended = told.end.map(|end| end.ended);
+        if !sought.pattern.wants(ended) || self.is_covered(places, &place, &name, &told)? {
+            return Ok(None);
+        }
+        let changed = self.changed(&place, &name, &told)?;
+        if let Some(since) = since
+            && !changed.as_ref().is_some_and(|changed| since.is_before(changed))
+        {
+            return Ok(None);
+        }
+        let Told { kind, state, end, .. } = told;
+        let path = place.path.join(name.clone());
+        Ok(Some(FoundPath {
+            versions: self.count_versions(&place, &path)?,
+            path,
+            kind,
+            meta: state.map(|state| state.meta),
+            gone: end.map(|end| (end.stamp, end.ended)),
+            changed: changed.as_ref().map(|changed| changed.stamp),
+            user: changed.and_then(|changed| changed.user),
+            next: NamesFrom::after(folder, &name),
+        }))
     }
 }

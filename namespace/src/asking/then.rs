@@ -58,7 +58,7 @@ impl Question<'_> {
     }
 
     /// Returns the commit of the point of a name, or of the one with this id.
-    fn commit_at_point(&self, name: &str) -> Result<CommitId, AskError> {
+    pub(super) fn commit_at_point(&self, name: &str) -> Result<CommitId, AskError> {
         let points = self.points_told()?.into_iter();
         let mut meant = points.filter(|point| {
             point.point.name == name || VersionId(point.position).to_string() == name

@@ -5,9 +5,10 @@ use std::convert::Infallible;
 use keepshare_auth::Principal;
 use keepshare_base::{Kind, SetPath, VersionId};
 use keepshare_namespace::{
-    AskError, Content, Denial, Exported, FoundPath, Interrupted, Missing, Pattern, Shown, Taker,
-    Who,
+    AskError, Content, Denial, Exported, FoundPath, Interrupted, Missing, Pattern, Shown, Sought,
+    Taker, Who,
 };
+use keepshare_versioning::NamesFrom;
 
 use crate::rig::*;
 
@@ -96,14 +97,24 @@ pub(crate) fn versions(rig: &Rig, who: Who<'_>, text: &str, limit: usize) -> Str
     }
 }
 
+/// What is looked for by its name alone.
+pub(crate) fn sought(pattern: &str) -> Sought {
+    Sought {
+        pattern: Pattern::new(pattern, false).unwrap(),
+        within: SetPath::default(),
+        since: None,
+        from: NamesFrom::default(),
+    }
+}
+
 pub(crate) fn find(rig: &Rig, who: Who<'_>, pattern: &str, limit: usize) -> String {
-    let (mut told, pattern) = (Vec::new(), Pattern::new(pattern, false).unwrap());
+    let (mut told, sought) = (Vec::new(), sought(pattern));
     let take = |found: FoundPath| {
         let gone = found.gone.map_or("", |(_, ended)| ended.word());
         told.push(format!("{}:{gone}", found.path));
         Ok::<_, Infallible>(())
     };
-    rig.share.ask(who, rig.now).find(&pattern, limit, take).unwrap();
+    rig.share.ask(who, rig.now).find(&sought, limit, take).unwrap();
     told.join(" ")
 }
 

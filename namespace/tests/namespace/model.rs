@@ -6,9 +6,9 @@ use proptest::prelude::*;
 
 use keepshare_auth::Principal;
 use keepshare_base::{FileId, Kind, SetPath};
-use keepshare_namespace::{FoundPath, Node, PathVersion, Pattern, Shown, Taker, Who};
+use keepshare_namespace::{FoundPath, Node, PathVersion, Shown, Taker, Who};
 
-use crate::rig::*;
+use crate::{asking::sought, rig::*};
 
 /// What a random master does: places are picked by number among those there are.
 #[derive(Clone, Debug)]
@@ -477,8 +477,7 @@ fn check_find(rig: &Rig, model: &Model, who: &Principal) {
         all.push(found);
         Ok::<_, ()>(())
     };
-    let anything = Pattern::new("", false).unwrap();
-    rig.share.ask(Who::User(who), rig.now).find(&anything, usize::MAX, take).unwrap();
+    rig.share.ask(Who::User(who), rig.now).find(&sought(""), usize::MAX, take).unwrap();
     let mut listed = BTreeSet::new();
     let mut folders = vec![String::new()];
     while let Some(folder) = folders.pop() {

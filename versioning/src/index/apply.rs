@@ -3,7 +3,7 @@
 //! A logged row becomes one row of its table. What is derived follows from what the tables say before and after, so
 //! that applying a record again changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use keepshare_base::{CommitId, FileId, Kind, Name, Schedule, Stamp};
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 use super::{
-    IndexError, Rows, Table, WriteRows, commits,
+    IndexError, Rows, Table, WriteRows, called, commits,
     gathering::Gathering,
     keys,
     names::Target,
@@ -41,7 +41,8 @@ pub(crate) fn apply(
     list: &[Row],
 ) -> Result<(), IndexError> {
     let rows = Gathering::new(rows);
-    let mut apply = Apply { rows, source, ranges: BTreeMap::new(), frames: BTreeMap::new() };
+    let (ranges, frames, called) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+    let mut apply = Apply { rows, source, ranges, frames, called };
     list.iter().try_for_each(|row| apply.row(row))?;
     apply.finish()
 }
@@ -52,6 +53,8 @@ struct Apply<'a, 't> {
     ranges: BTreeMap<BodyId, Vec<(u64, u64)>>,
     /// Bytes of each pack that came into use, and that went out of it: a record names many frames of few packs.
     frames: BTreeMap<u64, (u64, u64)>,
+    /// Names that nothing was called in their folders before, by their keys.
+    called: BTreeSet<Vec<u8>>,
 }
 
 impl Apply<'_, '_> {
@@ -99,6 +102,7 @@ impl Apply<'_, '_> {
     fn finish(mut self) -> Result<(), IndexError> {
         self.count_frames()?;
         self.rows.write()?;
+        called::add(self.rows.direct(), &self.called)?;
         let Source::Record(commit) = self.source else { return Ok(()) };
         for (body, ranges) in self.ranges {
             let Some((file, _)) = body_users(&self.rows, body)? else { continue };
@@ -190,6 +194,9 @@ impl Apply<'_, '_> {
     ) -> Result<(), IndexError> {
         let prefix = keys::name(parent, name);
         let newest = self.dirent(&prefix, &prefix)?;
+        if newest.is_none() {
+            self.called.insert(prefix.clone());
+        }
         let is_newest = newest.is_none_or(|(newest, _)| newest <= at);
         let before = match newest {
             // It is applied again, or is older than what is known.

@@ -7,7 +7,7 @@ use keepshare_base::{CommitId, ContentHash, Schedule};
 use crate::record::{Grain, PointValue, Row};
 
 use super::{
-    IndexError, Range, Rows, Table, keys,
+    IndexError, Range, Rows, Table, called, keys,
     values::{clock, decode, decode_loc, decode_u64},
 };
 
@@ -117,6 +117,10 @@ pub(crate) fn digests(rows: &impl Rows) -> Result<Vec<(&'static str, ContentHash
     let follows = |table: &&Table| !matches!(table, Table::Meta | Table::Touched | Table::Ranges);
     let digest = |table: &Table| {
         let mut hasher = blake3::Hasher::new();
+        if *table == Table::Called {
+            called::digest(rows, &mut hasher)?;
+            return Ok((table.name(), ContentHash(*hasher.finalize().as_bytes())));
+        }
         for row in rows.range(*table, Bound::Unbounded, Bound::Unbounded)? {
             let (key, value) = row?;
             for bytes in [key.value(), value.value()] {

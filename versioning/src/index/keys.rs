@@ -41,7 +41,7 @@ pub(crate) fn of_file(file: FileId) -> Vec<u8> {
     file.to_short()
 }
 
-/// `live`, and the beginning of `dirent`.
+/// `live`, what names go by in `called`, and the beginning of `dirent`.
 pub(crate) fn name(parent: FileId, name: &Name) -> Vec<u8> {
     let mut key = Vec::with_capacity(FileId::SHORT_BYTES_MAX + name.as_bytes().len() + 1 + NUMBER);
     key.extend_from_slice(&of_file(parent));

@@ -17,7 +17,7 @@ use crate::rig::{Edit, Master, NOW, Rig, options, seed};
 pub(crate) use {answers::check_everything, memory::Memory};
 
 use {
-    answers::{At, check_history, check_state, check_versions},
+    answers::{At, check_history, check_names, check_state, check_versions},
     memory::pick,
 };
 
@@ -264,6 +264,8 @@ impl Run {
         assert_eq!(rebuilt.latest(), self.rig.store.latest());
         let digests = |store: &Store| store.reader().view().unwrap().digests().unwrap();
         assert_eq!(digests(&rebuilt), digests(&self.rig.store));
+        check_names(&self.rig.view(), &self.memory, "as it came");
+        check_names(&rebuilt.reader().view().unwrap(), &self.memory, "built anew");
     }
 
     /// Returns how many versions and commits there were that have no row any more.

@@ -149,8 +149,46 @@ fn find_names(scratch: &mut Scratch) -> Result<()> {
     expect(&["budget"], &[("plan/budget.xlsx", "there"), old])?;
     expect(&["*.txt"], &[("letters/thanks.txt", "renamed"), ("plan/thanks.txt", "there")])?;
     expect(&["*", "--deleted", "--set", SET], &[("plan/old", "deleted"), old])?;
+    let plan = format!("{SET}:plan");
+    expect(&["*.txt", "--in", &plan], &[("plan/thanks.txt", "there")])?;
+    expect(&["*", "--deleted", "--since", "1h", "--in", &plan], &[("plan/old", "deleted"), old])?;
+    let latest = drive.cluster.store.call(["find", "*", "--since", "latest", "--json"])?;
+    ensure!(latest.code == Some(3), "{latest:?}");
+    one_after_the_other(&drive)?;
+    let wrong = drive.cluster.store.call(["find", "*", "--after", "nowhere"])?;
+    ensure!(wrong.code == Some(2) && wrong.err.contains("after"), "{wrong:?}");
     let none = drive.cluster.store.call(["find", "nothing-like-it"])?;
     ensure!(none.code == Some(3), "{none:?}");
+    Ok(())
+}
+
+/// What one answer has no room for comes with the next ones, each once; and each says what scripts go by.
+fn one_after_the_other(drive: &Drive) -> Result<()> {
+    let ask = |args: &[&str]| -> Result<Vec<Value>> {
+        let args = ["find", "*", "--json"].iter().chain(args);
+        let found = drive.cluster.store.call(args)?;
+        match found.code {
+            Some(3) => Ok(Vec::new()),
+            _ => Ok(found.json()?.as_array().context("what is found is no array")?.clone()),
+        }
+    };
+    let all = ask(&[])?;
+    let (mut each, mut after) = (Vec::new(), None::<String>);
+    loop {
+        let go_on = after.as_ref().map(|after| ["--after", after.as_str()]);
+        let args = ["--limit", "2"].iter().chain(go_on.iter().flatten()).copied();
+        let page = ask(&args.collect::<Vec<_>>())?;
+        let Some(last) = page.last() else { break };
+        after = Some(last["after"].as_str().context("no after")?.to_owned());
+        each.extend(page);
+    }
+    ensure!(each == all, "{each:?}, not {all:?}");
+    for found in &all {
+        let is_gone = found["ended"] == "deleted";
+        ensure!(found["set"] == SET && found["deleted"] == is_gone, "{found}");
+        ensure!(found["versions"].as_u64().is_some_and(|versions| versions > 0), "{found}");
+        ensure!(found["time"].as_str().is_some_and(|time| time.ends_with('Z')), "{found}");
+    }
     Ok(())
 }
 

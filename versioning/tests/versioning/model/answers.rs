@@ -1,8 +1,10 @@
 //! What a store answers, beside what is remembered: the same, but that of versions that were let go of and stand next to each
 //! other only the first and the last are told.
 
+use std::collections::BTreeSet;
+
 use keepshare_base::{CommitId, FileId, Name, Position, Stamp, VersionId};
-use keepshare_versioning::{FileState, Store, View};
+use keepshare_versioning::{FileState, NamesFrom, Store, View};
 
 use crate::rig::NOW;
 
@@ -113,6 +115,25 @@ fn check_lacks_only_between<T: PartialEq + std::fmt::Debug>(
     assert_eq!(told.next(), None, "{case}: {got:?} of {want:?}");
 }
 
+/// Asks for all names that there are or were, wherever they are, and for some.
+pub(super) fn check_names(view: &View, memory: &Memory, case: &str) {
+    for part in ["", "a", "1"] {
+        let has = |bytes: &[u8]| {
+            part.is_empty() || bytes.windows(part.len()).any(|some| some == part.as_bytes())
+        };
+        let names: BTreeSet<_> = memory.all_names().collect();
+        let wanted = names.into_iter().filter(|(_, name)| has(name.as_bytes()));
+        let (mut found, mut from) = (Vec::new(), Some(NamesFrom::default()));
+        while let Some(here) = from {
+            let is_meant = |name: &Name| has(name.as_bytes());
+            let (some, next) = view.names_like(&here, &has, &is_meant).unwrap();
+            found.extend(some);
+            from = next;
+        }
+        assert!(found.iter().eq(wanted), "{case}: names with {part}");
+    }
+}
+
 /// Holds every answer about every moment against what is remembered.
 pub(crate) fn check_everything(store: &Store, memory: &Memory, case: &str) {
     let reader = store.reader();
@@ -122,6 +143,7 @@ pub(crate) fn check_everything(store: &Store, memory: &Memory, case: &str) {
     let commits = (0..=store.latest().0).map(CommitId).chain([NOW]).map(At::commit);
     let asked = memory.commits().map(|commit| At::asked(&view, commit));
     let moments: Vec<At> = commits.chain(asked).collect();
+    check_names(&view, memory, case);
     for (parent, name) in memory.all_names() {
         for at in &moments {
             let got = view.lookup(*parent, name, at.told).unwrap();
