@@ -24,4 +24,5 @@ mod refusals;
 mod retention;
 mod rig;
 mod rollback;
+mod scrub;
 mod traps;
