@@ -208,7 +208,8 @@ impl Answers<RetentionUndo> for StationAnswers {
 }
 
 impl StationAnswers {
-    fn copies(&self) -> Vec<(&Arc<Station>, SetName, Arc<Replica>)> {
+    /// Returns all copies that are open here.
+    pub(crate) fn copies(&self) -> Vec<(&Arc<Station>, SetName, Arc<Replica>)> {
         let of = |station: &'_ Arc<Station>| {
             let kept = |(record, running): (SetRecord, Running)| {
                 Some((record.name, Arc::clone(running.copy()?)))
@@ -219,11 +220,12 @@ impl StationAnswers {
         self.stations.iter().flat_map(with).collect()
     }
 
-    fn copy(&self, set: &SetName) -> Outcome<(&Arc<Station>, Arc<Replica>)> {
+    /// Returns the copy of a set.
+    pub(crate) fn copy(&self, set: &SetName) -> Outcome<(&Arc<Station>, Arc<Replica>)> {
         let found = self.copies().into_iter().find(|(_, name, _)| name == set);
         found.map(|(station, _, copy)| (station, copy)).ok_or_else(|| {
             Failure::not_found(format!("this station keeps no set '{set}'")).hint(
-                "versions are thinned where they are kept: keepshare set list shows which station that is",
+                "versions are thinned and scrubbed where they are kept: keepshare set list shows which station that is",
             )
         })
     }

@@ -9,5 +9,6 @@ mod points;
 mod recovery;
 mod retention;
 mod rollback;
+mod scrub;
 mod stations;
 mod users;

@@ -50,7 +50,7 @@ impl Scrub {
         }
         // The view is short: while it lives the index cannot use its room again.
         let (mut named, next) = named(&reader.view()?, table, &key.0)?;
-        let (table, key) = next.unwrap_or((table + 1, Vec::new()));
+        let (table, key) = next.map_or((table + 1, Vec::new()), |key| (table, key));
         let next = Some(Cursor::Packs { table, key: Key(key) });
         // In the order in which they are on the disk.
         named.sort_unstable_by_key(|named| (named.loc.pack, named.loc.offset));
@@ -120,14 +120,14 @@ fn named(
     view: &View,
     table: usize,
     from: &[u8],
-) -> Result<(Vec<Named>, Option<(usize, Vec<u8>)>), ReadError> {
+) -> Result<(Vec<Named>, Option<Vec<u8>>), ReadError> {
     let of = LOCATED[table];
     view.ask(|rows| {
         let (mut found, mut bytes) = (Vec::new(), 0);
         for (n, row) in rows.under(of, &[], from)?.enumerate() {
             let (key, value) = row?;
             if n == ROWS_PER_STEP || bytes >= STEP_BYTES {
-                return Ok((found, Some((table, key.value().to_vec()))));
+                return Ok((found, Some(key.value().to_vec())));
             }
             let row = dump::read(of, key.value(), value.value())?;
             if let (Some(holder), Some(loc)) = (holder_of(&row), location(&row)) {
