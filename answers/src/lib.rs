@@ -1,5 +1,5 @@
 //! What a station answers: about itself and its sets here, about the past of a set in `past`, about users in `accounts`, about
-//! what is kept for how long in `retention`, about named moments in `points`, about folders that come back in `rollback`.
+//! what is kept for how long in `retention`, about named moments in `points`, about folders that come back in `rollback`, about looks for damage in `scrub`.
 
 mod accounts;
 mod alarms;
@@ -10,6 +10,7 @@ mod past;
 mod points;
 mod retention;
 mod rollback;
+mod scrub;
 
 use std::{path::Path, sync::Arc};
 

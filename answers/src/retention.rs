@@ -212,6 +212,7 @@ impl Answers<RetentionUndo> for StationAnswers {
 }
 
 impl StationAnswers {
+    /// Returns all copies that are open here.
     pub(crate) fn copies(&self) -> Vec<(&Arc<Station>, SetName, Arc<Replica>)> {
         let of = |station: &'_ Arc<Station>| {
             let kept = |(record, running): (SetRecord, Running)| {
@@ -223,6 +224,7 @@ impl StationAnswers {
         self.stations.iter().flat_map(with).collect()
     }
 
+    /// Returns the copy of a set.
     pub(crate) fn copy(&self, set: &SetName) -> Outcome<(&Arc<Station>, Arc<Replica>)> {
         let found = self.copies().into_iter().find(|(_, name, _)| name == set);
         found.map(|(station, _, copy)| (station, copy)).ok_or_else(|| {

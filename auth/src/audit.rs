@@ -91,6 +91,12 @@ pub enum AuditEvent {
     Rollback,
     /// A roll-back was ended.
     RollbackStop,
+    /// Everything was to be looked at for damage, at once.
+    ScrubNow,
+    /// It was to be looked for damage no more, for now.
+    ScrubPause,
+    /// It was to be looked for damage again.
+    ScrubResume,
 }
 
 /// A line of the audit log.

@@ -1,6 +1,4 @@
-//! What can be typed.
-//!
-//! Every command here is real: one that is not built does not exist. What the commands do is in `commands`.
+//! What can be typed. Every command here is real: one that is not built does not exist. What they do is in `commands`.
 
 pub(crate) mod alarm;
 pub(crate) mod diff;
@@ -9,6 +7,7 @@ pub(crate) mod find;
 pub(crate) mod point;
 pub(crate) mod retention;
 pub(crate) mod rollback;
+pub(crate) mod scrub;
 pub(crate) mod session;
 
 use std::{ffi::OsString, net::IpAddr, path::PathBuf};
@@ -124,6 +123,9 @@ pub(crate) enum Command {
     /// Check everything the station keeps against its checksums, and the live trees against it
     #[command(after_help = FSCK_EXAMPLES)]
     Fsck(Fsck),
+    /// Look for damage in what is kept, slowly and always
+    #[command(subcommand, after_help = SCRUB_EXAMPLES)]
+    Scrub(scrub::Scrub),
     /// Say which versions a set keeps here, and for how long
     #[command(subcommand, after_help = RETENTION_EXAMPLES)]
     Retention(retention::Retention),

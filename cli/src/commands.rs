@@ -31,6 +31,7 @@ mod restore;
 mod retention;
 mod rollback;
 mod run;
+mod scrub;
 mod sessions;
 mod sets;
 mod stations;
@@ -135,6 +136,7 @@ pub(crate) fn execute(cli: Cli, screen: &Screen) -> Outcome<()> {
         Command::Retention(Retention::Explain { path, limit }) => {
             retention::explain(&station(&global)?, parse_place(&path)?, &path, limit, screen)
         }
+        Command::Scrub(what) => scrub::scrub(&station(&global)?, what, screen),
         Command::Retention(options) => retention::retention(&station(&global)?, options, screen),
         Command::Point(point @ Point::List { set: None }) => {
             points::point(&station_or_login(&global, None)?, point, screen)

@@ -12,7 +12,7 @@ use keepshare_base::{
     health::{MirrorProgress, ProblemKind, SetHealth, State},
 };
 
-use crate::retention::RetentionStatus;
+use crate::{retention::RetentionStatus, scrub::ScrubStatus};
 
 /// How far long work is.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -166,6 +166,9 @@ pub struct SetStatus {
     /// Of a copy: how it is thinned, and how its disk fills.
     #[serde(default)]
     pub retention: Option<RetentionStatus>,
+    /// Of a copy: how far the look for damage is.
+    #[serde(default)]
+    pub scrub: Option<ScrubStatus>,
 }
 
 impl SetStatus {
@@ -190,6 +193,7 @@ impl SetStatus {
             problems: Vec::new(),
             alarms: Vec::new(),
             retention: None,
+            scrub: None,
         }
     }
 }

@@ -24,15 +24,18 @@ use crate::{
     question::{Listed, Question},
     retention::{Applied, PlanPiece, PlannedVersion, RetentionInfo, Undone},
     rollback::RolledBack,
+    scrub::ScrubInfo,
 };
 
 pub use finding::*;
 pub use keeping::*;
 pub use rolling::*;
+pub use scrubbing::*;
 
 mod finding;
 mod keeping;
 mod rolling;
+mod scrubbing;
 
 /// Lists the questions: makes each a [`Question`], and puts the router and the trait of whoever answers together from
 /// the same list, so that none can be forgotten.
@@ -84,6 +87,10 @@ questions! {
     "rollback-list" RollbackList => RolledBack, Admins reads;
     "passwd" Passwd => Ended, Users changes;
     "fsck" Fsck => FsckReport, Admins changes;
+    "scrub-status" ScrubShow => ScrubInfo, Admins reads;
+    "scrub-now" ScrubNow => ScrubInfo, Admins changes;
+    "scrub-pause" ScrubPause => ScrubInfo, Admins changes;
+    "scrub-resume" ScrubResume => ScrubInfo, Admins changes;
     "retention-show" RetentionShow => RetentionInfo, Admins reads;
     "retention-set" RetentionSet => RetentionInfo, Admins changes;
     "retention-plan" RetentionPlan => PlanPiece, Admins reads;

@@ -19,11 +19,13 @@ use crate::disk::{Disk, DiskFile};
 mod block;
 mod convert;
 mod file;
+mod scan;
 #[cfg(test)]
 mod tests;
 
 pub use convert::{PLAIN, forget_plain};
 pub use file::CheckedFile;
+pub use scan::{Scanned, scan};
 
 /// Why a checked database cannot be used.
 #[derive(Debug, thiserror::Error)]

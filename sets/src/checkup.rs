@@ -61,6 +61,7 @@ impl Checkup {
             commit: copy.status.commit,
             live_commit: copy.status.live_commit,
             retention: copy.status.retention,
+            scrub: copy.status.scrub,
             incomplete: self.status.incomplete + copy.status.incomplete,
             problems,
             alarms,

@@ -42,6 +42,7 @@ use crate::{
     retention::Retention,
     rollback::Rollbacks,
     schedule::{Weekly, ring_at},
+    scrub::Scrubbing,
     sync_tree,
     turns::Turns,
     writer::on_writer,
@@ -60,6 +61,7 @@ mod following;
 mod health;
 mod restoring;
 mod rolling;
+mod scrubbing;
 mod thinning;
 mod versions;
 
@@ -97,6 +99,7 @@ pub struct Replica {
     /// For restores; the master does no more of one station at a time.
     turns: Turns,
     retention: Arc<Retention>,
+    scrubbing: Scrubbing,
     thin_at: Weekly,
     rollbacks: Rollbacks,
     alarms: Alarms,
@@ -137,6 +140,7 @@ impl Replica {
             sync,
             ..SetOptions::default()
         };
+        let scrubbing = Scrubbing::open(&dir, &live, context.schedules.scrub);
         let retention = Arc::new(Retention::open(name, &dir, stopping.clone()));
         let store = SetStore::open(&dir, options)
             .with_context(|| format!("cannot open the set in {}", dir.display()))?;
@@ -171,6 +175,7 @@ impl Replica {
             hidden: HiddenNames::default(),
             turns: Turns::new(RESTORES_MAX, TURNS_WAITING_MAX),
             retention,
+            scrubbing,
             thin_at: context.schedules.thin_at,
             rollbacks: Rollbacks::new(&dir),
             alarms: Alarms::open(name, &dir),
@@ -179,13 +184,14 @@ impl Replica {
         replica.resume_rollback();
         let (at, zone) = (context.schedules.thin_at, context.zone);
         let (thinned, measured) = (Arc::downgrade(&replica), Arc::downgrade(&replica));
-        let asked = Arc::downgrade(&replica);
+        let (asked, scrubbed) = (Arc::downgrade(&replica), Arc::downgrade(&replica));
         let missed = move |now| asked.upgrade().is_some_and(|replica| replica.missed_thinning(now));
         let thin = ring_at(at, zone, stopping.clone(), missed, move || thin(&thinned));
         let thin: Task = Box::pin(thin);
         let measure: Task = Box::pin(measure(measured, stopping.clone()));
         let follow: Task = Box::pin(follow(Arc::downgrade(&replica), stopping.clone()));
-        Ok((replica, vec![receive, follow, thin, measure]))
+        let scrub: Task = Box::pin(scrubbing::scrub(scrubbed, stopping.clone()));
+        Ok((replica, vec![receive, follow, thin, measure, scrub]))
     }
 
     /// Returns who sends it.
@@ -272,11 +278,15 @@ impl Replica {
         let seen = Seen { linked, mirroring, has_all: head == durable };
         let damage = self.reader.damage();
         let health = health::health(gone, &store, damage, seen);
+        let (health, of_scrub) = self.with_scrub(health);
         let problems = health::problems(&health, &shown.alarms, &store, damage, clock::now());
+        let of_scrub: Vec<_> =
+            of_scrub.into_iter().filter(|problem| !problems.contains(problem)).collect();
         let hidden = self.hidden.problem(&self.reader).map(SetProblem::HiddenNames);
         let not_thinned = self.retention.trouble().map(SetProblem::NotThinned);
         let bursts = self.alarms.told().into_iter().map(SetProblem::Burst);
-        let problems = problems.into_iter().chain(bursts).chain(not_thinned).chain(hidden);
+        let problems =
+            problems.into_iter().chain(of_scrub).chain(bursts).chain(not_thinned).chain(hidden);
         let problems: Vec<Told> = problems.map(Told::from).collect();
         let (texts, alarms) = texts(&problems);
         let status = SetStatus {
@@ -289,6 +299,7 @@ impl Replica {
             incomplete: failures(&store),
             away_seconds: shown.away_since.map(seconds_since),
             retention: self.retention_status(),
+            scrub: Some(self.scrubbing.status()),
             problems: texts,
             alarms,
             ..SetStatus::new(self.name.as_str(), "replica", &health)

@@ -9,6 +9,8 @@ use tokio::{sync::watch, time::Instant};
 
 use keepshare_control::{Failure, Outcome};
 
+use crate::scrub::{Pace, ScrubTable};
+
 /// A time of day in the station's zone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Weekly {
@@ -69,6 +71,8 @@ pub struct Schedules {
     pub shared_every: Duration,
     /// When versions are thinned.
     pub thin_at: Weekly,
+    /// How fast copies are gone through for damage.
+    pub scrub: Pace,
 }
 
 impl Default for Schedules {
@@ -76,7 +80,12 @@ impl Default for Schedules {
     fn default() -> Self {
         let at = |hour| NaiveTime::from_hms_opt(hour, 0, 0).unwrap_or(NaiveTime::MIN);
         let nightly = |hour| Weekly { day: None, time: at(hour) };
-        Self { scan_at: nightly(3), shared_every: Duration::from_secs(300), thin_at: nightly(1) }
+        Self {
+            scan_at: nightly(3),
+            shared_every: Duration::from_secs(300),
+            thin_at: nightly(1),
+            scrub: Pace::default(),
+        }
     }
 }
 
@@ -100,8 +109,8 @@ pub struct RetentionTable {
 
 impl Schedules {
     /// Reads the tables of a config.
-    pub fn parse(scan: ScanTable, retention: RetentionTable) -> Outcome<Self> {
-        let Self { scan_at, shared_every, thin_at } = Self::default();
+    pub fn parse(scan: ScanTable, retention: RetentionTable, scrub: ScrubTable) -> Outcome<Self> {
+        let Self { scan_at, shared_every, thin_at, .. } = Self::default();
         let shared_every = match scan.shared_every_s {
             None => shared_every,
             Some(secs) if secs < SHARED_EVERY_S_MIN => {
@@ -112,7 +121,7 @@ impl Schedules {
         };
         let at = |said: Option<String>, or| said.as_deref().map_or(Ok(or), Weekly::parse);
         let (scan_at, thin_at) = (at(scan.at, scan_at)?, at(retention.at, thin_at)?);
-        Ok(Self { scan_at, shared_every, thin_at })
+        Ok(Self { scan_at, shared_every, thin_at, scrub: Pace::parse(scrub)? })
     }
 }
 

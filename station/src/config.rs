@@ -17,7 +17,10 @@ use serde::Deserialize;
 use keepshare_base::{AddressError, StationAddress, StationName};
 use keepshare_control::{Code, Failure, Outcome};
 use keepshare_host::{files, folders};
-use keepshare_sets::schedule::{RetentionTable, ScanTable, Schedules};
+use keepshare_sets::{
+    schedule::{RetentionTable, ScanTable, Schedules},
+    scrub::ScrubTable,
+};
 use keepshare_versioning::when::machine_zone;
 
 /// The port of station to station links.
@@ -107,6 +110,7 @@ struct File {
     doors: Option<DoorsTable>,
     scan: Option<ScanTable>,
     retention: Option<RetentionTable>,
+    scrub: Option<ScrubTable>,
 }
 
 /// The table `[doors]` as it is written.
@@ -163,6 +167,7 @@ impl Config {
             schedules: Schedules::parse(
                 file.scan.unwrap_or_default(),
                 file.retention.unwrap_or_default(),
+                file.scrub.unwrap_or_default(),
             )?,
         })
     }
@@ -221,6 +226,8 @@ impl Config {
         text += "# shared_every_s = 300\n";
         text += "\n# When versions are thinned by what keepshare retention show says.\n";
         text += "[retention]\n# at = \"01:00\"\n";
+        text += "\n# In how many days what is kept is read to look for damage, and how much in a second at most.\n";
+        text += "[scrub]\n# days = 30\n# mib_per_s = 8\n";
         text
     }
 }
@@ -373,7 +380,10 @@ mod tests {
         let at = |text: &str| Weekly::parse(text).unwrap();
         let (scan_at, thin_at) = (at("sun 04:30"), at("22:00"));
         let shared_every = Duration::from_secs(60);
-        assert_eq!(read(text).unwrap(), Schedules { scan_at, shared_every, thin_at });
+        assert_eq!(
+            read(text).unwrap(),
+            Schedules { scan_at, shared_every, thin_at, ..Schedules::default() }
+        );
         for text in [
             "[scan]\nat = \"25:00\"",
             "[scan]\nshared_every_s = 0",

@@ -2,7 +2,8 @@
 //!
 //! The row log and the packs are the truth; the index is derived from them and can be built anew at any time. [`Store`]
 //! is the single writer: it checks changes, makes them durable and keeps the index that every read uses. [`Reader`]
-//! gives any thread the set at any commit. [`live`] shows the newest commit as plain files, and [`set`] runs both on
+//! gives any thread the set at any commit. [`live`] shows the newest commit as plain files, [`scrub`] looks
+//! through all of it for damage, and [`set`] runs both on
 //! their threads. `past` is the one reading of what a name held; `moment` says when a change was made. Time is passed
 //! in; there are no sockets here.
 
@@ -12,6 +13,7 @@ pub mod log;
 pub mod pack;
 pub mod retention;
 pub mod rollback;
+pub mod scrub;
 pub mod set;
 
 mod body;

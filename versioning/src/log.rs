@@ -12,6 +12,7 @@ use keepshare_base::CommitId;
 use crate::disk::{Disk, DiskFile, is_full};
 
 mod frame;
+mod look;
 mod open;
 mod replay;
 mod rewrite;
@@ -19,6 +20,7 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use look::{LOOK_START, Looked, look};
 pub use replay::Replay;
 pub use rewrite::LogRewriter;
 

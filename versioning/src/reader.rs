@@ -20,6 +20,7 @@ use crate::{
         IndexError, ReadRows, commits, commits::By, dump, files, names, ranges,
         values::log_position,
     },
+    log::LogPosition,
     pack::{PackError, PackLoc, PackReader},
 };
 
@@ -139,6 +140,16 @@ impl Reader {
         })
     }
 
+    /// Returns what reads the packs.
+    pub(crate) fn packs(&self) -> &PackReader {
+        &self.shared.packs
+    }
+
+    /// Forgets the damage that reads met: all of it was put right.
+    pub fn forget_damage(&self) {
+        *self.shared.damage.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Returns the damage that reads of this set met since it was opened; `None` where all that was read was right.
     pub fn damage(&self) -> Option<Damage> {
         *self.shared.damage.lock().unwrap_or_else(PoisonError::into_inner)
@@ -232,6 +243,11 @@ impl View {
     /// Returns what [`Self::commit_at`] did when `newest` was the newest commit, whatever arrived late since.
     pub fn commit_at_from(&self, through: Stamp, newest: CommitId) -> Result<CommitId, ReadError> {
         self.ask(|rows| commits::commit_at(rows, through, newest))
+    }
+
+    /// Returns how far the log was.
+    pub(crate) fn log_position(&self) -> Result<Option<LogPosition>, ReadError> {
+        self.ask(log_position)
     }
 
     /// Returns the newest commit that has a row of its own; zero where there is none.

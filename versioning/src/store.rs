@@ -13,6 +13,7 @@ mod open_states;
 mod plan;
 mod points;
 mod removal;
+mod scrubbing;
 
 use std::sync::Arc;
 
@@ -36,7 +37,10 @@ use crate::{
     record::{RECORD_BYTES_MAX, Row, encode, packed},
 };
 
+pub(crate) use maintain::{LOCATED, location};
+pub(crate) use open::INDEX;
 pub use points::{Held, POINTS_IN_ALL_MAX, POINTS_MAX, among_last};
+pub(crate) use scrubbing::Holder;
 
 use frames::Frames;
 use maintain::Housekeeping;
@@ -128,6 +132,15 @@ enum Room {
     BeyondReserve,
     /// The reserve too: it makes room, or is short and must be.
     Reserve,
+}
+
+/// How the index was brought back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Renewed {
+    /// Its file was opened anew.
+    Opened,
+    /// It was built from the log.
+    Built,
 }
 
 /// The index's pending write.
@@ -380,6 +393,13 @@ impl Store {
     /// Brings an index that failed back, with everything taken in, and shows it: opened anew where the disk failed, built
     /// from the log where it is damaged, or where that does not help.
     fn mend_index(&mut self) -> Result<(), StoreError> {
+        let damage = self.database.damage();
+        let reopens = damage.disk_error().is_some() && !damage.met();
+        self.renew(reopens).map(drop)
+    }
+
+    /// Opens the index anew where `reopens` says that this may help, or builds it, and tells which.
+    fn renew(&mut self, reopens: bool) -> Result<Renewed, StoreError> {
         self.broken = true;
         if let Some(Pending(txn)) = self.pending.take() {
             // A failed index may not even let go in peace.
@@ -389,28 +409,19 @@ impl Store {
         let synced = synced.and_then(|()| self.log.sync().map_err(StoreError::from));
         self.poison_on_failure(synced)?;
         self.housekeeping = Housekeeping::default();
-        let damage = self.database.damage().clone();
         self.database.retire();
-        let reopened = if damage.disk_error().is_some() && !damage.met() {
-            open::reopen(&self.disk, &self.options, &self.log)?
-        } else {
-            None
+        let reopened =
+            if reopens { open::reopen(&self.disk, &self.options, &self.log)? } else { None };
+        let (database, renewed) = match reopened {
+            Some(database) => (database, Renewed::Opened),
+            None => (open::build(&self.disk, &self.options, &self.log)?, Renewed::Built),
         };
-        self.database = match reopened {
-            Some(database) => {
-                tracing::warn!(commit = %self.latest(), "the index was opened anew after a failure");
-                database
-            }
-            None => {
-                let database = open::build(&self.disk, &self.options, &self.log)?;
-                tracing::warn!(commit = %self.latest(), "the index was built anew from the log");
-                database
-            }
-        };
+        tracing::warn!(commit = %self.latest(), ?renewed, "the index was brought back from disk or log");
+        self.database = database;
         self.shared.set_database(self.database.clone());
         self.unsynced_bytes = 0;
         self.broken = false;
-        Ok(())
+        Ok(renewed)
     }
 
     fn is_broken(&self) -> bool {

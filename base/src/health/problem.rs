@@ -133,6 +133,8 @@ pub enum SetProblem {
     LiveStopped(String),
     /// So many reads met content that is not what was stored.
     ContentDamaged(u64),
+    /// So many versions are damaged, as the last look at everything found.
+    VersionsDamaged(u64),
     /// A clock was wrong, as told, and so many changes came with it.
     ClockWrong(String, u64),
     /// A name of the source cannot be replicated.
@@ -177,7 +179,7 @@ impl SetProblem {
             Self::StoreFailed(_) => ProblemKind::StoreFailed,
             Self::Held(hold) => hold.kind(),
             Self::LiveStopped(_) => ProblemKind::LiveStopped,
-            Self::ContentDamaged(_) => ProblemKind::ContentDamaged,
+            Self::ContentDamaged(_) | Self::VersionsDamaged(_) => ProblemKind::ContentDamaged,
             Self::ClockWrong(..) => ProblemKind::ClockWrong,
             Self::Unreadable { .. } | Self::MoreUnreadable(_) => ProblemKind::Unreadable,
             Self::HalfRestored(_) => ProblemKind::HalfRestored,
@@ -256,6 +258,14 @@ impl fmt::Display for SetProblem {
                 f,
                 "{} met damaged content, which was not given out: keepshare fsck lists it",
                 counted(*reads, "read")
+            ),
+            Self::VersionsDamaged(1) => f.write_str(
+                "1 version is damaged here and nobody is given it: keepshare scrub status lists it (docs/operations/damage.md)",
+            ),
+            Self::VersionsDamaged(versions) => write!(
+                f,
+                "{} are damaged here and nobody is given them: keepshare scrub status lists them (docs/operations/damage.md)",
+                counted(*versions, "version")
             ),
             Self::ClockWrong(what, changes) => {
                 write!(f, "a clock is wrong: {what} ({})", counted(*changes, "change"))

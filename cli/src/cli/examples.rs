@@ -121,6 +121,14 @@ pub(super) const FSCK_EXAMPLES: &str = "Examples:
   keepshare fsck projects --json
   keepshare fsck projects --repair-clock";
 
+pub(super) const SCRUB_EXAMPLES: &str = "Examples:
+  keepshare scrub status
+  keepshare scrub now projects
+  keepshare scrub pause
+
+A station reads everything that it keeps within 30 days, a small set once a week, and tells in keepshare status what is damaged.
+[scrub] in its config says how fast. keepshare fsck compares every version with its master's hash, too, and takes longer.";
+
 pub(super) const RETENTION_EXAMPLES: &str = "Examples:
   keepshare retention show
   keepshare retention plan projects

@@ -22,8 +22,8 @@ use keepshare_control::{
 use keepshare_versioning::when::machine_zone;
 
 use crate::{
-    cli, commands::retention::run_text, output::Screen, output::Table, output::bytes_text,
-    output::safe, output::time_text,
+    cli, commands::retention::run_text, commands::scrub::status_text, output::Screen,
+    output::Table, output::bytes_text, output::safe, output::time_text,
 };
 
 /// How often `--watch` looks again.
@@ -167,6 +167,9 @@ pub(crate) fn render_set(set: &SetStatus) -> String {
     }
     if let Some(retention) = &set.retention {
         text += &render_retention(retention);
+    }
+    if let Some(scrub) = &set.scrub {
+        let _ = writeln!(text, "  scrub   {}", status_text(scrub));
     }
     if let Some(SweptStatus { files, seconds }) = &set.swept {
         let files = counted(*files, "file");

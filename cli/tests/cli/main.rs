@@ -10,5 +10,6 @@ mod points;
 mod recovery;
 mod retention;
 mod rollback;
+mod scrub;
 mod stations;
 mod users;

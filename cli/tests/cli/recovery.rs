@@ -189,3 +189,17 @@ fn a_new_disk_under_a_masters_files_keeps_their_history() -> Result<()> {
     ensure!(fs::read(office.source.join("b.txt"))? == b"other");
     office.goes_on_after(before)
 }
+
+/// The page about damage: what is elsewhere is well afterwards, and nobody has to act any more.
+#[test]
+fn damage_that_was_found_is_put_right() -> Result<()> {
+    let mut office = Office::new("damage")?;
+    let content = crate::scrub::noise(7, 100_000);
+    fs::write(office.source.join("plan/big.bin"), &content)?;
+    office.versions("plan/big.bin", 1)?;
+    office.in_sync()?;
+    crate::scrub::damage(&office.cluster.store, SET, &content)?;
+    office.follow("damage.md")?;
+    ensure!(office.cluster.store.show(SET, Path::new("plan/big.bin"), "latest")? == content);
+    office.in_sync()
+}

@@ -336,14 +336,14 @@ impl fmt::Debug for CheckedFile {
 }
 
 /// A header slot that reads well.
-struct Slot {
+pub(super) struct Slot {
     header: Box<[u8; BLOCK_BYTES]>,
     mark: u64,
     slot: usize,
 }
 
 /// Reads a header slot; one that cannot be read is as good as damaged.
-fn read_slot(file: &dyn DiskFile, id: u64, slot: usize) -> Option<Slot> {
+pub(super) fn read_slot(file: &dyn DiskFile, id: u64, slot: usize) -> Option<Slot> {
     let mut stored = [0; STORED_BYTES];
     file.read_exact_at(&mut stored, SLOTS[slot]).ok()?;
     let (bytes, mark) = read_block(&stored, id, 0)?;
@@ -351,7 +351,7 @@ fn read_slot(file: &dyn DiskFile, id: u64, slot: usize) -> Option<Slot> {
     Some(Slot { header, mark, slot })
 }
 
-fn read_head(file: &dyn DiskFile) -> Result<Head, CheckedError> {
+pub(super) fn read_head(file: &dyn DiskFile) -> Result<Head, CheckedError> {
     let damaged = || CheckedError::Damaged("its head is not readable".to_owned());
     let mut bytes = [0; Head::BYTES];
     match file.read_exact_at(&mut bytes, 0) {

@@ -92,6 +92,15 @@ impl ReadPlan {
         }
     }
 
+    /// Tells whether a frame is read for it.
+    pub(crate) fn needs(&self, loc: PackLoc) -> bool {
+        match self {
+            Self::Inline(_) => false,
+            Self::Blob { loc: blob, .. } => *blob == loc,
+            Self::Mapped { blocks, range } => blocks.iter().any(|block| block.needs(loc, range)),
+        }
+    }
+
     /// Reads what was planned.
     pub(crate) fn run(self, frames: &impl Frames) -> Result<Vec<u8>, PackError> {
         let mut bytes = vec![];
@@ -161,6 +170,13 @@ impl Block {
         out.resize(before + to_usize(to - range.start), 0);
         let bytes = &mut out[before..];
         self.pages.iter().try_for_each(|page| page.fill(frames, range.start, bytes))
+    }
+
+    /// Tells whether a frame is read for the block's part of a range.
+    fn needs(&self, loc: PackLoc, range: &Range<u64>) -> bool {
+        let (from, to) = (self.start.max(range.start), (self.start + BLOCK_BYTES).min(range.end));
+        let base = self.base.as_ref().filter(|_| !self.pages_cover(from, to));
+        base.into_iter().chain(&self.pages).any(|part| part.loc == Some(loc))
     }
 
     /// Tells whether the pages leave nothing to see of the base in what is read.

@@ -80,6 +80,11 @@ impl Folder {
         }
     }
 
+    /// Opens a folder that is there.
+    pub(super) fn open_there(path: &Path) -> io::Result<Self> {
+        Ok(Self(rustix::fs::openat(CWD, path, FOLDER_FLAGS, Mode::empty())?))
+    }
+
     /// Tells whether a path leads to this folder.
     pub(super) fn is_at(&self, path: &Path) -> io::Result<bool> {
         let held = rustix::fs::fstat(&self.0)?;

@@ -4,6 +4,10 @@ use std::{io, sync::Arc};
 
 use keepshare_base::{CommitId, FileId, Kind, Name, SetPath};
 
+mod scrub;
+
+pub(crate) use scrub::{LiveScrub, LiveStepped};
+
 use super::{
     Fail, LiveError, LiveTree,
     beneath::{Folder, Part, see_open},
@@ -86,6 +90,8 @@ pub struct Checked {
 #[derive(Debug)]
 pub struct Checking {
     contents: bool,
+    /// How much content is compared in one step, in bytes.
+    step_bytes: u64,
     checked: Checked,
     folders: Vec<FileId>,
     /// The folder whose entries are gone through, after which name.
@@ -116,7 +122,8 @@ impl Checking {
     /// Begins to compare a tree with the index, with all content where `contents` says so.
     pub fn new(contents: bool) -> Self {
         let (folders, checked) = (vec![FileId::ROOT], Checked::default());
-        Self { contents, checked, folders, inside: None, large: None, again: None }
+        let step_bytes = STEP_BYTES;
+        Self { contents, step_bytes, checked, folders, inside: None, large: None, again: None }
     }
 
     /// Returns what was found so far.
@@ -344,14 +351,14 @@ impl Step<'_> {
                 tracing::debug!(at, file = %large.entry.file, "other content in the live tree");
                 self.bytes_left = u64::MAX;
                 self.entry(large.parent, large.entry, 0)?;
-                self.bytes_left = STEP_BYTES;
+                self.bytes_left = self.checking.step_bytes;
                 Ok(true)
             }
             Err(Fail::Fatal(error)) => Err(error),
             Err(_) => {
                 self.bytes_left = u64::MAX;
                 self.entry(large.parent, large.entry, 0)?;
-                self.bytes_left = STEP_BYTES;
+                self.bytes_left = self.checking.step_bytes;
                 Ok(true)
             }
         }
@@ -371,7 +378,7 @@ impl Step<'_> {
         let Some(folder) = self.open(large.parent)? else { return Ok(Compared::Same) };
         let file = folder.file(Part::from(&large.entry.name), false)?;
         let end = match large.restarts {
-            ..=RESTARTS_MAX => large.offset.saturating_add(STEP_BYTES),
+            ..=RESTARTS_MAX => large.offset.saturating_add(self.checking.step_bytes),
             _ => u64::MAX,
         };
         let from = (&self.view, self.reader);

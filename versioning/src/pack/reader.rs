@@ -17,6 +17,7 @@ use super::{
     frame::{Codec, FORMAT, FrameHeader, HeaderError, PackHeader},
     fresh::Fresh,
     name, numbers,
+    sum::Sum,
 };
 
 /// Reads packs; clones share the open files.
@@ -84,6 +85,41 @@ impl PackReader {
         let (_, raw) = seen.filter(is_right).ok_or_else(|| loc.damaged())?;
         look(&raw);
         Ok(())
+    }
+
+    /// Returns what the frame at `loc` keeps of its content's hash; `None` where its header is damaged.
+    pub(crate) fn sum(&self, loc: PackLoc) -> Result<Option<Sum>, PackError> {
+        let pack = match self.pack(&loc) {
+            Err(PackError::Damaged { .. }) => return Ok(None),
+            pack => pack?,
+        };
+        let mut bytes = [0; FrameHeader::BYTES];
+        match pack.file.read_exact_at(&mut bytes, loc.offset) {
+            Err(error) if is_unreadable(&error) => return Ok(None),
+            read => read?,
+        }
+        let header = FrameHeader::from_bytes(pack.id, loc.offset, &bytes);
+        Ok(header.filter(|header| loc.is_of(header)).map(|header| header.sum))
+    }
+
+    /// Tells whether the header of a pack is what was written, on the disk itself: whoever opened the pack before does not look again.
+    pub(crate) fn has_header(&self, pack: u64) -> Result<bool, PackError> {
+        let file = match self.disk.open(&name(pack), false) {
+            // Its frames are missing, which is told of each.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+            opened => opened?,
+        };
+        match read_header(&*file, pack) {
+            Ok(_) => Ok(true),
+            Err(PackError::Damaged { .. } | PackError::NewerFormat { .. }) => Ok(false),
+            Err(PackError::Io(error)) if is_unreadable(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the disk that the packs are on.
+    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
     }
 
     fn look_in(

@@ -20,7 +20,7 @@ impl Sum {
     }
 
     /// Tells whether it is that of `content`.
-    pub(super) fn is_of(&self, content: &[u8]) -> bool {
+    pub(crate) fn is_of(&self, content: &[u8]) -> bool {
         match self.part {
             None => Self::of(content) == *self,
             Some(part) => {

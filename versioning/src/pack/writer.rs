@@ -125,6 +125,18 @@ impl PackWriter {
         self.fresh.clear();
     }
 
+    /// Ends a pack that is being written: what is appended next begins another.
+    pub(crate) fn end_pack(&mut self, pack: u64) -> Result<(), PackError> {
+        if self.poisoned {
+            return Err(PackError::Poisoned);
+        }
+        let Some(open) = self.open.as_mut().filter(|open| open.pack == pack) else { return Ok(()) };
+        let sealed = open.seal(&*self.disk, &self.fresh);
+        self.outcome(sealed)?;
+        self.open = None;
+        Ok(())
+    }
+
     /// Returns the highest number of a pack; no lower one is ever written again.
     pub fn current(&self) -> u64 {
         self.last

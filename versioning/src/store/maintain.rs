@@ -58,14 +58,16 @@ const CALLS_PER_PACK_CHECK: u32 = 256;
 pub(super) struct Housekeeping {
     snapshot: Option<Snapshot>,
     sweep: Option<Sweep>,
-    moving: Option<Moving>,
+    pub(super) moving: Option<Moving>,
     /// Packs that could not be emptied, since some of their content is damaged.
-    stuck: BTreeSet<u64>,
+    pub(super) stuck: BTreeSet<u64>,
     idle_calls: u32,
     /// Something was removed while space was short: what is empty now goes at once.
     look_at_packs: bool,
     /// The log's snapshot did not fit on the disk.
     no_room_for_log: bool,
+    /// The log is damaged on the disk, and is written anew from the index.
+    pub(super) log_is_damaged: bool,
     pub(super) forgetting: Forgetting,
     /// After which file the next look at open states goes on.
     pub(super) open_from: Option<keepshare_base::FileId>,
@@ -88,14 +90,14 @@ impl std::fmt::Debug for Snapshot {
 
 /// Live content on its way out of packs that are mostly dead.
 #[derive(Debug)]
-struct Moving {
+pub(super) struct Moving {
     packs: BTreeSet<u64>,
     table: usize,
     from: Vec<u8>,
 }
 
 /// The tables that name places in packs.
-const LOCATED: [Table; 3] = [Table::File, Table::Base, Table::Page];
+pub(crate) const LOCATED: [Table; 3] = [Table::File, Table::Base, Table::Page];
 
 impl Store {
     /// Does one bounded step of housekeeping, and a sync; returns whether there is more to do.
@@ -105,7 +107,8 @@ impl Store {
         let free = self.disk.free_bytes()?;
         let short = self.is_short()?;
         let log = self.housekeeping.snapshot.is_some()
-            || (self.log_has_doubled() && free >= self.snapshot_room());
+            || ((self.housekeeping.log_is_damaged || self.log_has_doubled())
+                && free >= self.snapshot_room());
         // Where space is short, what gives some and needs none comes first.
         if log && !short {
             // What goes now is in no snapshot.
@@ -262,6 +265,7 @@ impl Store {
         let switched = self.log.switch(snapshot.rewriter).map_err(StoreError::from);
         self.poison_on_failure(switched)?;
         self.housekeeping.no_room_for_log = false;
+        self.housekeeping.log_is_damaged = false;
         self.housekeeping.forgetting.log_was_written();
         Ok(None)
     }
@@ -365,6 +369,11 @@ impl Store {
 }
 
 impl Moving {
+    /// Begins to move everything out of one pack.
+    pub(super) fn out_of(pack: u64) -> Self {
+        Self { packs: BTreeSet::from([pack]), table: 0, from: vec![] }
+    }
+
     /// Returns the next rows whose content is in one of the packs.
     fn find(&mut self, rows: &impl Rows) -> Result<Vec<Row>, IndexError> {
         let mut found = Vec::new();
@@ -388,7 +397,7 @@ impl Moving {
     }
 }
 
-fn location(row: &Row) -> Option<PackLoc> {
+pub(crate) fn location(row: &Row) -> Option<PackLoc> {
     match row {
         Row::File { value, .. } => match value.body.kept() {
             Body::Blob(loc) => Some(*loc),

@@ -24,7 +24,7 @@ use crate::{
 use super::{OpenReport, Pending, Store, StoreOptions, begin_write, maintain::Housekeeping};
 
 /// The index's file.
-const INDEX: &str = "index.redb";
+pub(crate) const INDEX: &str = "index.redb";
 
 /// How many bytes of records are applied in one write when the log is replayed.
 const REPLAY_BYTES: usize = 8 * 1024 * 1024;

@@ -25,4 +25,5 @@ mod refusals;
 mod retention;
 mod rig;
 mod rollback;
+mod scrub;
 mod traps;

@@ -138,6 +138,8 @@ fn question_bodies(name: &str) -> Vec<Value> {
         "find" => vec![json!({ "pattern": "*", "limit": 9 })],
         "passwd" => vec![json!({ "old": "correct horse battery", "new": "another horse battery" })],
         "fsck" => vec![json!({}), json!({ "set": SET, "repair_clock": true })],
+        "scrub-status" => vec![json!({})],
+        "scrub-now" | "scrub-pause" | "scrub-resume" => vec![json!({ "set": SET })],
         "retention-show" => vec![json!({})],
         "retention-set" => vec![json!({
             "set": SET, "said": ["protect_days=0", "min_age=0", "deleted=0"], "less": true,
