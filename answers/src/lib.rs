@@ -1,8 +1,10 @@
 //! What a station answers: about itself and its sets here, about the past of a set in `past`, about users in `accounts`, about
-//! what is kept for how long in `retention`, about named moments in `points`, about folders that come back in `rollback`.
+//! what is kept for how long in `retention`, about named moments in `points`, about folders that come back in `rollback`, about
+//! who did what in `auditing`.
 
 mod accounts;
 mod audit;
+pub mod auditing;
 mod elsewhere;
 mod past;
 mod points;

@@ -11,11 +11,15 @@ use keepshare_control::{
 
 use crate::{
     asked::{config_path, own_station, set_of, station, station_or_login},
-    cli::{self, Cli, Command, Session, Set, Token, User, point::Point, retention::Retention},
+    cli::{
+        self, Cli, Command, Session, Set, Token, User, audit::Audit, point::Point,
+        retention::Retention,
+    },
     output::Screen,
     place::{parse_place, parse_place_maybe_time, parse_place_time, parse_two},
 };
 
+mod audit;
 mod demo;
 mod diff;
 mod find;
@@ -45,7 +49,7 @@ pub(crate) fn execute(cli: Cli, screen: &Screen) -> Outcome<()> {
         Command::Join(options) => new_station::join(&options, &global, screen),
         Command::Run => run::run(&config_path(&global)),
         Command::Status(options) => status::status(&station(&global)?, &options, screen),
-        Command::Station(cli::Station::SetAddress { name, address }) => {
+        Command::Station(cli::station::Station::SetAddress { name, address }) => {
             stations::set_address(&station(&global)?, &name, &address, screen)
         }
         Command::Token(Token::Create { .. }) => tokens::create(&station(&global)?, screen),
@@ -139,6 +143,10 @@ pub(crate) fn execute(cli: Cli, screen: &Screen) -> Outcome<()> {
             points::point(&station, Point::List { set: Some(set) }, screen)
         }
         Command::Point(point) => points::point(&station(&global)?, point, screen),
+        Command::Audit(Audit::Show(options)) => audit::show(&station(&global)?, options, screen),
+        Command::Audit(Audit::Verify { head, folder }) => {
+            audit::verify(|| station(&global), head, folder, screen)
+        }
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "keepshare", &mut text);

@@ -7,6 +7,7 @@
 
 pub mod accounts;
 pub mod answers;
+pub mod audit;
 pub mod caller;
 pub mod client;
 pub mod failure;

@@ -17,6 +17,7 @@ use crate::{
         FoundName, FsckReport, MemberStatus, Restored, SetStatus, ShownEntry, StatusReport,
         TokenInfo, VersionInfo,
     },
+    audit::{AuditEntry, AuditHead, AuditReport},
     caller::Callers,
     login::LoginAnswer,
     points::{PointInfo, PointMade, PointSaid, PointTimeInfo},
@@ -25,9 +26,11 @@ use crate::{
     rollback::RolledBack,
 };
 
+pub use auditing::*;
 pub use keeping::*;
 pub use rolling::*;
 
+mod auditing;
 mod keeping;
 mod rolling;
 
@@ -94,6 +97,9 @@ questions! {
     "point-hold" PointHold => PointSaid, Admins changes;
     "point-release" PointRelease => PointSaid, Admins changes;
     "point-remove" PointRemove => PointSaid, Admins changes;
+    "audit-show" AuditShow => AuditEntry, Admins reads;
+    "audit-verify" AuditVerify => AuditReport, Admins reads;
+    "audit-heads" AuditHeads => AuditHead, Members reads;
     "token-create" TokenCreate => TokenInfo, Admins changes;
     "token-list" TokenList => TokenInfo, Admins reads;
     "station-address" SetStationAddress => MemberStatus, Admins changes;

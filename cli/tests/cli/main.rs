@@ -1,6 +1,7 @@
 //! The program as it is installed: every command against real stations, folders and faults.
 
 mod attacks;
+mod audit;
 mod commands;
 mod damage;
 mod diff;

@@ -157,6 +157,8 @@ fn question_bodies(name: &str) -> Vec<Value> {
         "point-hold" => vec![json!({ "set": SET, "point": "first", "here": true })],
         "point-release" => vec![json!({ "set": SET, "point": "first", "here": true })],
         "point-remove" => vec![json!({ "set": SET, "point": "first", "here": true })],
+        "audit-show" => vec![json!({ "limit": 9 })],
+        "audit-verify" | "audit-heads" => vec![json!({})],
         "station-address" => vec![json!({ "name": "store", "address": "127.0.0.1:9" })],
         "set-add" => vec![json!({ "name": "evil", "source": "/tmp", "to": [] })],
         "set-mirror" => vec![json!({ "name": SET, "to": null, "new_epoch": true })],
