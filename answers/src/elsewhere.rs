@@ -82,7 +82,8 @@ impl Elsewhere {
     ) -> Outcome<()> {
         let mut unreached = None;
         for to in self.master.to() {
-            let dial = ToStation { peers: Arc::clone(&self.peers), name: to.clone() };
+            let peers = Arc::clone(&self.peers);
+            let dial = ToStation { peers, name: to.clone(), patience: SILENCE_MAX };
             let mut answer = match Client::new(dial)?.ask(question) {
                 Ok(answer) => answer,
                 Err(failure) if failure.code == Code::Unavailable => {
@@ -114,9 +115,13 @@ fn told_by(station: &StationName, mut failure: Failure) -> Failure {
 }
 
 /// Another station of the cluster, by the port of its links.
-struct ToStation {
-    peers: Arc<Peers>,
-    name: StationName,
+pub(crate) struct ToStation {
+    /// The stations.
+    pub(crate) peers: Arc<Peers>,
+    /// Which of them.
+    pub(crate) name: StationName,
+    /// How long it may be silent.
+    pub(crate) patience: Duration,
 }
 
 impl Dial for ToStation {
@@ -139,7 +144,7 @@ impl Dial for ToStation {
     }
 
     fn patience(&self) -> Option<Duration> {
-        Some(SILENCE_MAX)
+        Some(self.patience)
     }
 
     fn host(&self) -> &str {

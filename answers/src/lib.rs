@@ -1,9 +1,11 @@
 //! What a station answers: about itself and its sets here, about the past of a set in `past`, about users in `accounts`, about
-//! what is kept for how long in `retention`, about named moments in `points`, about folders that come back in `rollback`, about looks for damage in `scrub`.
+//! what is kept for how long in `retention`, about named moments in `points`, about folders that come back in `rollback`, about looks for damage in `scrub`,
+//! about bursts in `alarms`, who did what in `auditing`.
 
 mod accounts;
 mod alarms;
 mod audit;
+pub mod auditing;
 mod elsewhere;
 mod finding;
 mod past;

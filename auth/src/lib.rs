@@ -5,7 +5,7 @@
 
 mod account_error;
 mod accounts;
-mod audit;
+pub mod audit;
 mod binding;
 mod passwords;
 mod principal;

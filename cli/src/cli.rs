@@ -1,6 +1,7 @@
 //! What can be typed. Every command here is real: one that is not built does not exist. What they do is in `commands`.
 
 pub(crate) mod alarm;
+pub(crate) mod audit;
 pub(crate) mod diff;
 mod examples;
 pub(crate) mod find;
@@ -9,6 +10,7 @@ pub(crate) mod retention;
 pub(crate) mod rollback;
 pub(crate) mod scrub;
 pub(crate) mod session;
+pub(crate) mod station;
 
 use std::{ffi::OsString, net::IpAddr, path::PathBuf};
 
@@ -69,7 +71,7 @@ pub(crate) enum Command {
     Status(Status),
     /// Say where other stations are
     #[command(subcommand)]
-    Station(Station),
+    Station(station::Station),
     /// Say what is replicated, and where to
     #[command(subcommand)]
     Set(Set),
@@ -135,6 +137,9 @@ pub(crate) enum Command {
     /// See, and close, alarms of files that are encrypted or spoiled in great numbers
     #[command(subcommand, after_help = ALARM_EXAMPLES)]
     Alarm(alarm::Alarm),
+    /// See who did what, and check that nobody changed the record
+    #[command(subcommand, after_help = AUDIT_EXAMPLES)]
+    Audit(audit::Audit),
     /// Write completions for a shell
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
@@ -206,19 +211,6 @@ pub(crate) struct Status {
     /// For cron and monitoring: fail with exit code 1 where a person must act, and say why
     #[arg(long, conflicts_with = "watch")]
     pub(crate) check: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Station {
-    /// Dial a station at another address from now on
-    #[command(after_help = ADDRESS_EXAMPLES)]
-    SetAddress {
-        /// Which
-        name: StationName,
-        /// Where it is reached, HOST or HOST:PORT
-        #[arg(value_name = "ADDRESS")]
-        address: String,
-    },
 }
 
 #[derive(Debug, Subcommand)]

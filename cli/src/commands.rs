@@ -12,13 +12,15 @@ use keepshare_control::{
 use crate::{
     asked::{config_path, own_station, set_of, station, station_or_login},
     cli::{
-        self, Cli, Command, Set, Token, User, point::Point, retention::Retention, session::Session,
+        self, Cli, Command, Set, Token, User, audit::Audit, point::Point, retention::Retention,
+        session::Session,
     },
     output::Screen,
     place::{parse_place, parse_place_maybe_time, parse_place_time, parse_two},
 };
 
 mod alarms;
+mod audit;
 mod demo;
 mod diff;
 mod find;
@@ -49,7 +51,7 @@ pub(crate) fn execute(cli: Cli, screen: &Screen) -> Outcome<()> {
         Command::Join(options) => new_station::join(&options, &global, screen),
         Command::Run => run::run(&config_path(&global)),
         Command::Status(options) => status::status(&station(&global)?, &options, screen),
-        Command::Station(cli::Station::SetAddress { name, address }) => {
+        Command::Station(cli::station::Station::SetAddress { name, address }) => {
             stations::set_address(&station(&global)?, &name, &address, screen)
         }
         Command::Token(Token::Create { .. }) => tokens::create(&station(&global)?, screen),
@@ -147,6 +149,10 @@ pub(crate) fn execute(cli: Cli, screen: &Screen) -> Outcome<()> {
         }
         Command::Point(point) => points::point(&station(&global)?, point, screen),
         Command::Alarm(what) => alarms::alarm(&station(&global)?, what, screen),
+        Command::Audit(Audit::Show(options)) => audit::show(&station(&global)?, options, screen),
+        Command::Audit(Audit::Verify { head, folder }) => {
+            audit::verify(|| station(&global), head, folder, screen)
+        }
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "keepshare", &mut text);

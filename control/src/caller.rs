@@ -39,6 +39,8 @@ pub enum Callers {
     Admins,
     /// Users.
     Users,
+    /// Members.
+    Members,
     /// Users and members.
     All,
 }
@@ -49,7 +51,7 @@ impl Callers {
         match caller {
             Caller::Admin { .. } => true,
             Caller::User(_) => matches!(self, Self::Users | Self::All),
-            Caller::Member(_) => self == Self::All,
+            Caller::Member(_) => matches!(self, Self::Members | Self::All),
         }
     }
 
@@ -58,6 +60,7 @@ impl Callers {
         match self {
             Self::Admins => "admins",
             Self::Users => "admins, users",
+            Self::Members => "admins, members",
             Self::All => "admins, users, members",
         }
     }

@@ -8,6 +8,7 @@
 pub mod accounts;
 pub mod alarms;
 pub mod answers;
+pub mod audit;
 pub mod caller;
 pub mod client;
 pub mod failure;

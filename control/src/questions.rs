@@ -18,6 +18,7 @@ use crate::{
         FoundName, FsckReport, MemberStatus, Restored, SetStatus, ShownEntry, StatusReport,
         TokenInfo, VersionInfo,
     },
+    audit::{AuditEntry, AuditHead, AuditReport},
     caller::Callers,
     login::LoginAnswer,
     points::{PointInfo, PointMade, PointSaid, PointTimeInfo},
@@ -27,11 +28,13 @@ use crate::{
     scrub::ScrubInfo,
 };
 
+pub use auditing::*;
 pub use finding::*;
 pub use keeping::*;
 pub use rolling::*;
 pub use scrubbing::*;
 
+mod auditing;
 mod finding;
 mod keeping;
 mod rolling;
@@ -107,6 +110,9 @@ questions! {
     "alarm-list" AlarmList => AlarmInfo, Admins reads;
     "alarm-close" AlarmClose => AlarmInfo, Admins changes;
     "alarm-set" AlarmSet => AlarmRule, Admins changes;
+    "audit-show" AuditShow => AuditEntry, Admins reads;
+    "audit-verify" AuditVerify => AuditReport, Admins reads;
+    "audit-heads" AuditHeads => AuditHead, Members reads;
     "token-create" TokenCreate => TokenInfo, Admins changes;
     "token-list" TokenList => TokenInfo, Admins reads;
     "station-address" SetStationAddress => MemberStatus, Admins changes;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
+use keepshare_auth::audit::KeptHeads;
 use keepshare_base::{Role, Stamp, StationName};
 use keepshare_cluster::{self as cluster, Document};
 use keepshare_control::{Failure, Outcome};
@@ -45,6 +46,8 @@ pub struct Membership {
     pub(crate) enrolment: Option<Arc<Enrolment>>,
     /// On the primary: who answers those that want to join.
     pub(crate) desk: Option<JoinDesk>,
+    /// What is kept of the audit logs of the others.
+    pub kept_heads: KeptHeads,
 }
 
 impl Membership {
@@ -69,8 +72,10 @@ impl Membership {
         let (of, rerouted) = (Arc::clone(&agreed), state.load_rerouted()?);
         let peers = Arc::new(Peers::new(of, rerouted, enrolment.clone(), known, identity, tls));
         let desk = enrolment.clone().map(JoinDesk::new);
+        let kept_heads = KeptHeads::open(state.root());
+        let kept_heads = kept_heads.context("cannot read the heads of other audit logs")?;
         let (state, hearers) = (state.clone(), Hearers::default());
-        Ok(Self { here, role, state, agreed, hearers, peers, enrolment, desk })
+        Ok(Self { here, role, state, agreed, hearers, peers, enrolment, desk, kept_heads })
     }
 
     /// Returns the stations that may receive a set: all others of the cluster.

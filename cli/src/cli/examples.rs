@@ -170,6 +170,15 @@ pub(super) const RETENTION_KEYS: &str = "Keys:
   protect_days=14                     the first and the last version of each of so many days stay
 Times are whole numbers with s, m, h, d, w or y.";
 
+pub(super) const AUDIT_EXAMPLES: &str = "Examples:
+  keepshare audit show --since 9:00 --event restore
+  keepshare audit show --user anna --set projects --json
+  keepshare audit verify
+  keepshare audit show --head
+  keepshare audit verify --in /srv/copy --head 812:1f0c…
+
+Other stations keep heads of this station's log, and verify asks them.";
+
 pub(super) const COMPLETIONS_EXAMPLES: &str = "Examples:
   keepshare completions bash > /etc/bash_completion.d/keepshare
   keepshare completions zsh > ~/.zfunc/_keepshare";

@@ -6,7 +6,7 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use keepshare_answers::StationAnswers;
+use keepshare_answers::{StationAnswers, auditing};
 use keepshare_control::{Outcome, socket::Socket};
 use keepshare_host::{accounts::MachineAccounts, panics};
 use keepshare_station::{config::Config, station::Station};
@@ -44,6 +44,7 @@ async fn serve(config: Config) -> Outcome<()> {
     let api = Socket::bind(&socket, admins_group().map(|group| (group, state.as_path())))?;
     let answers = Arc::new(StationAnswers::new(vec![Arc::clone(&station)]));
     tokio::spawn(async move { api.serve(answers).await });
+    tokio::spawn(auditing::keep_heads(Arc::downgrade(&station)));
     notify(&[sd_notify::NotifyState::Ready]);
     let watchdog = tokio::spawn(feed_watchdog());
     tokio::spawn(stop_on_signal(Arc::clone(&station)));

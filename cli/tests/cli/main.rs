@@ -2,6 +2,7 @@
 
 mod alarms;
 mod attacks;
+mod audit;
 mod commands;
 mod damage;
 mod diff;

@@ -20,9 +20,9 @@ use keepshare_control::{
     caller::Caller,
     question::Question,
     questions::{
-        self, ALL, Export, Find, Fsck, GetTicket, Location, Passwd, Restore, Secret, SessionGrant,
-        SessionRevoke, SetAdd, SetMirror, SetStationAddress, Show, Status, UserAdd, UserPassword,
-        UserRemove, Versions, Which,
+        self, ALL, AuditShow, AuditVerify, Export, Find, Fsck, GetTicket, Location, Passwd,
+        Restore, Secret, SessionGrant, SessionRevoke, SetAdd, SetMirror, SetStationAddress, Show,
+        Status, UserAdd, UserPassword, UserRemove, Versions, Which,
     },
     router::{Answers, Asked},
 };
@@ -147,6 +147,14 @@ fn examples() -> Vec<(String, Vec<u8>)> {
         example(&Restore { place: place(), when: when() }),
         example(&Passwd { old: secret(), new: secret() }),
         example(&Fsck { set: Some(set()), repair_clock: true }),
+        example(&AuditShow {
+            set: Some(set()),
+            user: Some("anna".into()),
+            since: Some(when()),
+            event: Some("login".into()),
+            limit: 9,
+        }),
+        example(&AuditVerify { head: Some("1:00".into()) }),
         example(&SetStationAddress { name: station(), address }),
         example(&SetAdd { name: set(), source: "/srv/work".into(), to: vec![station()] }),
         example(&mirror),
