@@ -427,8 +427,7 @@ impl Replica {
     ) -> Outcome<()> {
         let latest = self.reader.view().map_err(read_failure)?.latest();
         lines.extend([Line::Through(through), Line::At(latest)]);
-        loop {
-            let Err(error) = done.write(&lines) else { break };
+        while let Err(error) = done.write(&lines) {
             if *self.stopping.borrow() || going.is_ending.load(Relaxed) {
                 let error = anyhow::Error::new(error);
                 return Err(error.context("cannot write down how far a roll-back is").into());
