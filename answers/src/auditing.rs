@@ -131,7 +131,7 @@ impl Answers<AuditVerify> for StationAnswers {
         for name in others(station) {
             match heads_of(station, &name) {
                 Ok(told) => {
-                    heads.extend(told.into_iter().filter_map(|told| kept_by(&name, told, station)))
+                    heads.extend(told.into_iter().filter_map(|told| kept_by(&name, told, station)));
                 }
                 Err(failure) => {
                     tracing::debug!(peer = %name, error = failure.one_line(), "no heads of the audit log");
