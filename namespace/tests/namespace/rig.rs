@@ -374,12 +374,7 @@ pub(crate) fn word<T>(answer: &Result<T, Denial>) -> &'static str {
 
 fn open(dir: &tempfile::TempDir) -> Store {
     let disk = Arc::new(RealDisk::open(dir.path()).unwrap());
-    let options = StoreOptions {
-        cache_bytes: 8 << 20,
-        reserve_bytes: 0,
-        let_go_min: 1,
-        ..StoreOptions::default()
-    };
+    let options = StoreOptions { reserve_bytes: 0, let_go_min: 1, ..StoreOptions::default() };
     Store::open(disk, options).unwrap().0
 }
 

@@ -54,7 +54,9 @@ pub(crate) fn like(rows: &impl Rows, from: &[u8], look: &Look<'_>) -> Result<Fou
         }
         for entry in row.entries() {
             let entry = entry?;
-            if number == 0 && entry.is_before(from) {
+            if (number == 0 && entry.is_before(from))
+                || (row.is_plain && !(look.may_have)(entry.name))
+            {
                 continue;
             }
             let name = Name::new(entry.name).map_err(|_| Table::Called.broken())?;
@@ -103,7 +105,7 @@ fn add_to(
 ) -> Result<(), IndexError> {
     let row = Row::read(value)?;
     let old: Vec<Entry<'_>> = row.entries().collect::<Result<_, _>>()?;
-    let all: BTreeSet<Entry<'_>> = old.iter().chain(new).copied().collect();
+    let all = merged(&old, new);
     if all.len() == old.len() {
         return Ok(());
     }
@@ -124,6 +126,20 @@ fn add_to(
         last = Some(entry);
     }
     writing.put(rows)
+}
+
+/// Returns the names of both, in order, each once.
+fn merged<'a>(old: &[Entry<'a>], new: &[Entry<'a>]) -> Vec<Entry<'a>> {
+    let mut all = Vec::with_capacity(old.len() + new.len());
+    let mut rest = old;
+    for entry in new {
+        let (before, after) = rest.split_at(rest.partition_point(|old| old < entry));
+        all.extend_from_slice(before);
+        all.push(*entry);
+        rest = if after.first() == Some(entry) { &after[1..] } else { after };
+    }
+    all.extend_from_slice(rest);
+    all
 }
 
 /// A name in its folder.

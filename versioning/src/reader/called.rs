@@ -61,8 +61,9 @@ impl View {
     /// Returns the next names from `from` on, of all that there are or were, in order of (folder, name), and where to look for
     /// more; `None` at the end.
     ///
-    /// Some, with other bytes between them, are shown to `may_have` first: where it says no, no name among them is meant whose bytes
-    /// are what is shown of it, and which has no letter beyond ASCII that is another case of one within. Some 500 are returned at once, and as many looked at as 16 MiB hold.
+    /// Some, with other bytes between them, or single ones are shown to `may_have` first: where it says no, no name among them is
+    /// meant whose bytes are what is shown of it, and which has no letter beyond ASCII that is another case of one within. Some
+    /// 500 are returned at once, and as many looked at as 16 MiB hold.
     pub fn names_like(
         &self,
         from: &NamesFrom,
