@@ -121,8 +121,7 @@ fn render(report: &AuditReport) -> String {
     if *before_chain > 0 {
         let _ = writeln!(
             text,
-            "{} of them from before the chain: whether those were changed is not known.",
-            before_chain
+            "{before_chain} of them from before the chain: whether those were changed is not known."
         );
     }
     if *torn_bytes > 0 {
