@@ -166,8 +166,11 @@ fn flip(path: &Path, at: u64, bit: u8) {
     file.set_modified(times).unwrap();
 }
 
+/// A file, its name, and what it held, version after version.
+type Written = (FileId, &'static str, Vec<Vec<u8>>);
+
 /// A set with small, middle and long files, each with a past.
-fn office() -> (Kept, Vec<(FileId, &'static str, Vec<Vec<u8>>)>) {
+fn office() -> (Kept, Vec<Written>) {
     let mut kept = Kept::new();
     let mut files = Vec::new();
     for (n, (name, len)) in [("small", 300), ("note", 9000), ("sheet", 60_000), ("image", 400_000)]
