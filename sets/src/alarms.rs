@@ -1,6 +1,6 @@
 //! Alarms of a copy: bursts that were seen, what is held of before them, and what is told of them.
 //!
-//! Of each there is a point of the moment before, held by this station whatever the set's master says, for [`HELD_MICROS`] of running
+//! Of each there is a point of the moment before, held by this station whatever the set's master says, for thirty days of running
 //! time. Nothing else is kept for it. It is written down first and held then, and held again where a crash came between.
 
 use std::{
