@@ -86,7 +86,9 @@ impl Replica {
             let end = self.ask(order, state, Wanted::always());
             drop(turn);
             match end {
-                Ok(RestoreEnd::Answered(RestoreAnswer::Failed(why))) => {
+                Ok(
+                    RestoreEnd::Answered(RestoreAnswer::Failed(why)) | RestoreEnd::Unreadable(why),
+                ) => {
                     return Came::Left(why.to_string());
                 }
                 Ok(RestoreEnd::Answered(RestoreAnswer::NotNow(_)) | RestoreEnd::NotAsked(_)) => {}
@@ -256,6 +258,10 @@ impl Replica {
                         format!("{} made no point: {why}", self.from),
                     )
                     .hint("nothing was changed"));
+                }
+                RestoreEnd::Unreadable(why) => {
+                    return Err(Failure::new(Code::Failed, format!("no point was made: {why}"))
+                        .hint("nothing was changed"));
                 }
                 RestoreEnd::Answered(_) => break,
                 RestoreEnd::NotAsked(why) | RestoreEnd::Unknown(why)
