@@ -1,7 +1,7 @@
 //! The audit log: who logged in, mounted, was refused, and what an admin did about users and sessions.
 //!
 //! One JSON object a line in `audit.log`, readable by its owner only. Never in it: passwords, tickets, secrets, and names
-//! of users who do not exist, because people type their password there. It is bounded: at [`FILE_BYTES_MAX`] the file
+//! of users who do not exist, because people type their password there. It is bounded: at 16 MiB the file
 //! becomes `audit.log.1`, and of those [`files::OLD_MAX`] are kept; a flood is counted, not written. Refusals have room for each
 //! event, so that those anybody can cause hide no others; what was done has room for each event and user.
 //!

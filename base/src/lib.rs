@@ -34,8 +34,8 @@ pub use ids::{
     SetName, StationName, VersionId,
 };
 pub use meta::{
-    Kind, LEFT_OUT_XATTR, LeftOut, META_BYTES_MAX, Meta, MetaError, Owner, XATTR_BYTES_MAX,
-    xattr_allowed,
+    Kind, LEFT_OUT_XATTR, LeftOut, META_BYTES_MAX, Meta, MetaError, Owner, PRIVATE_XATTR,
+    XATTR_BYTES_MAX, xattr_allowed,
 };
 pub use names::{DEPTH_MAX, NAME_BYTES_MAX, Name, NameError, SetPath, escape_name, unescape_name};
 pub use parts::{PART_BYTES, PartHash, hash_part, merge_parts};

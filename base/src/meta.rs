@@ -23,6 +23,9 @@ const OWNER_BYTES_MAX: usize = 256;
 /// A source adds it to what it sends. It is read from no file and set on none.
 pub const LEFT_OUT_XATTR: &[u8] = b"user.keepshare.left-out";
 
+/// The attribute by which a master knows its private folder in a source again. No link has it given to anything.
+pub const PRIVATE_XATTR: &[u8] = b"user.keepshare.private";
+
 /// What of a file's extended attributes is not in its [`Meta`], because it did not fit.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct LeftOut {
@@ -62,6 +65,9 @@ pub enum MetaError {
     /// An owner's name that is too long.
     #[error("an owner's name of {0} bytes is longer than 256")]
     Owner(usize),
+    /// An owner or a group that is nobody's number: given to a file, it leaves the one that it has.
+    #[error("{0} is no number of an owner or a group")]
+    OwnerNumber(u32),
     /// A size on something that has no content.
     #[error("only files have a size")]
     Size,
@@ -209,6 +215,9 @@ impl Meta {
         if longest > OWNER_BYTES_MAX {
             return Err(MetaError::Owner(longest));
         }
+        if [self.owner.id, self.group.id].contains(&u32::MAX) {
+            return Err(MetaError::OwnerNumber(u32::MAX));
+        }
         if self.kind != Kind::File && self.size != 0 {
             return Err(MetaError::Size);
         }
@@ -267,6 +276,8 @@ mod tests {
             Meta { kind: Kind::Symlink, size: 0, symlink: b"a\0b".to_vec(), ..plain() },
             Meta { kind: Kind::Dir, ..plain() },
             Meta { owner: Owner { id: 0, name: "x".repeat(257) }, ..plain() },
+            Meta { owner: Owner { id: u32::MAX, name: String::new() }, ..plain() },
+            Meta { group: Owner { id: u32::MAX, name: String::new() }, ..plain() },
         ];
         for meta in wrong {
             assert!(meta.check().is_err(), "{meta:?} was taken");

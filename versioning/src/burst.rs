@@ -1,7 +1,7 @@
 //! Bursts: many files of a set that turn, within minutes, into what no longer reads as what they were.
 //!
 //! That is what ransomware leaves, and what a person wants to hear of at once. [`Watch`] looks at what changed since it looked last and
-//! says when it is too much; [`Tally`] is the rule alone. Whoever asks has what was before kept: nothing is decided here. What it
+//! says when it is too much; `Tally` is the rule alone. Whoever asks has what was before kept: nothing is decided here. What it
 //! counts is lost with the station's process: a burst that a restart falls into is told of when the rest of it is one.
 
 use std::{fmt, num::ParseIntError};

@@ -281,7 +281,7 @@ impl Store {
     }
 
     /// Says that those who follow the set looked through this commit. Until somebody says so nobody follows; from then on what
-    /// commits touched is remembered for them, too, but no further back than [`FOLLOWED_COMMITS_MAX`].
+    /// commits touched is remembered for them, too, but no further back than `FOLLOWED_COMMITS_MAX`.
     pub fn set_followed(&mut self, through: CommitId) {
         self.followed = through;
     }

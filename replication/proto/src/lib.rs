@@ -23,7 +23,7 @@ mod window;
 
 pub use backoff::Backoff;
 pub use message::{
-    Act, Deletes, Elsewhere, FileLine, Frame, Hello, Message, MirrorReason, NameLine,
+    Act, Deletes, Elsewhere, FileLine, Frame, Hello, Message, MirrorReason, NO_ROOM, NameLine,
     PAGE_LINES_MAX, PAGES_AHEAD, PROTOCOL, Place, Refusal, RestoreAnswer, RestoreRequest,
     SetSettings, StateDigest, Step, Welcome, running_after,
 };

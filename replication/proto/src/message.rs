@@ -344,6 +344,9 @@ pub struct Elsewhere {
     pub ground: RestoreGround,
 }
 
+/// How it begins why a master does something not now for which its disk has no room. What is removed makes some: that need not wait.
+pub const NO_ROOM: &str = "no room";
+
 /// What came of a request to restore.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum RestoreAnswer {
@@ -367,6 +370,11 @@ impl RestoreAnswer {
             Self::Failed(why) | Self::NotNow(why) => Some(why),
             Self::Written(_) | Self::Equal(_) | Self::StillOpen(_) => None,
         }
+    }
+
+    /// Tells whether it is for lack of room that nothing was changed now.
+    pub fn is_for_room(&self) -> bool {
+        matches!(self, Self::NotNow(why) if why.as_str().starts_with(NO_ROOM))
     }
 }
 

@@ -240,13 +240,17 @@ impl Driver {
                 self.jobs.spawn_blocking(move || {
                     if !wanted.is_wanted() {
                         let reason = Text::new("nobody wants it any more");
-                        return Input::Restore(StationInput::Unreadable { request, reason });
+                        return Input::Restore(StationInput::NotRead { request, reason });
                     }
                     Input::Restore(match reader.read(&state, offset, len) {
                         Ok(bytes) => StationInput::Content { request, offset, bytes },
                         Err(error) => {
                             let reason = Text::new(&chain(&error));
-                            StationInput::Unreadable { request, reason }
+                            match error {
+                                // It is built anew.
+                                ReadError::Index(_) => StationInput::NotRead { request, reason },
+                                _ => StationInput::Unreadable { request, reason },
+                            }
                         }
                     })
                 });

@@ -6,6 +6,8 @@
 //! What is zeros takes no space there, as a file of a few bytes may be terabytes long, and some space is left to the
 //! journal, which is on the same disk.
 
+mod points;
+
 use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
@@ -13,17 +15,23 @@ use std::{
     ops::Range,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::mpsc;
 
-use crate::source::{self, SourceError, SourceHandle};
+use self::points::{POINTS_MAX, Points};
+use crate::{
+    clock::mono,
+    source::{self, SourceError, SourceHandle},
+};
 use keepshare_base::{
     Change, OriginId, Point, PointKind, PointRow, Position, RequestId, RestoreOutcome, chain,
 };
 use keepshare_host::disk::RESERVE_BYTES;
 use keepshare_proto::{
-    Act, RestoreAnswer, RestoreRequest, Text,
+    Act, NO_ROOM, RestoreAnswer, RestoreRequest, Text,
     restore::{MasterInput, MasterOutput},
     shipper::Input,
 };
@@ -35,6 +43,8 @@ pub struct MasterRestores {
     open: HashMap<RequestId, Aside>,
     /// How many bytes of the disk are left to others.
     reserve: u64,
+    /// The points that were made for the station at the other end.
+    points: Arc<Mutex<Points>>,
 }
 
 /// What is put aside of one request.
@@ -61,7 +71,7 @@ impl MasterRestores {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => fs::create_dir_all(&dir)?,
         }
-        Ok(Self { dir, open: HashMap::new(), reserve: RESERVE_BYTES })
+        Ok(Self { dir, open: HashMap::new(), reserve: RESERVE_BYTES, points: Arc::default() })
     }
 
     /// Does what the master's half of a restore wants.
@@ -165,7 +175,7 @@ impl MasterRestores {
         let stat = rustix::fs::statvfs(&self.dir)?;
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
         if free < self.reserve.saturating_add(wanted) {
-            return Err(io::Error::new(io::ErrorKind::StorageFull, "there is no room on its disk"));
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "its disk is full"));
         }
         Ok(())
     }
@@ -177,20 +187,22 @@ impl MasterRestores {
         events: &mpsc::UnboundedSender<Input>,
     ) {
         let Some(aside) = self.open.remove(&request) else { return };
-        let (source, events) = (source.clone(), events.clone());
+        let (source, events, points) = (source.clone(), events.clone(), self.points.clone());
         tokio::task::spawn_blocking(move || {
-            let answered = restore(&aside, &source);
+            let answered = restore(&aside, &source, &points);
             remove(&aside.path);
             answer(&events, MasterInput::Done { request, answer: answered });
         });
     }
 }
 
-fn restore(aside: &Aside, source: &SourceHandle) -> RestoreAnswer {
+fn restore(aside: &Aside, source: &SourceHandle, points: &Mutex<Points>) -> RestoreAnswer {
     let RestoreRequest { request, path, version, meta, user, ground, act, .. } =
         aside.request.clone();
     if let Act::Point { name, lasts_micros } = &act {
-        return match make_point(source, name, *lasts_micros) {
+        // One at a time: each is counted before the next is made.
+        let mut points = points.lock().unwrap_or_else(PoisonError::into_inner);
+        return match make_point(source, &mut points, request, (name, *lasts_micros)) {
             Ok(position) => RestoreAnswer::Written(position),
             Err(error) => refused(&error),
         };
@@ -217,33 +229,46 @@ fn restore(aside: &Aside, source: &SourceHandle) -> RestoreAnswer {
 
 /// Says why nothing was changed, and whether it may be done later.
 fn refused(error: &SourceError) -> RestoreAnswer {
-    let why = Text::new(&chain(error));
+    let why = chain(error);
     match error {
-        SourceError::Vanished(_) | SourceError::NotLooked | SourceError::Full { .. } => {
-            RestoreAnswer::NotNow(why)
+        SourceError::Full { .. } => {
+            RestoreAnswer::NotNow(Text::new(&format!("{NO_ROOM} for the master's journal: {why}")))
         }
-        _ => RestoreAnswer::Failed(why),
+        error if error.is_for_now() => RestoreAnswer::NotNow(Text::new(&why)),
+        _ => RestoreAnswer::Failed(Text::new(&why)),
     }
 }
 
 /// Makes a point that stays, and is held, for so long.
 fn make_point(
     source: &SourceHandle,
-    name: &Text,
-    lasts_micros: u64,
+    points: &mut Points,
+    request: RequestId,
+    (name, lasts_micros): (&Text, u64),
 ) -> Result<Position, SourceError> {
+    if let Some(made) = points.of(request) {
+        return Ok(made);
+    }
     // Who may send is not who may order: a station makes the points of a roll-back, which end by themselves.
     if !name.as_str().starts_with(ROLLBACK) || lasts_micros > LASTS_MICROS_MAX {
         return Err(SourceError::Refused("that is no point of a roll-back".to_owned()));
     }
     let point = Point { name: name.as_str().to_owned(), kind: PointKind::Crash };
+    let lasts = Duration::from_micros(lasts_micros);
     let lasts_micros = Some(lasts_micros);
     let row = PointRow::Made { point: point.clone(), lasts_micros };
     // What is journaled every station takes: a name from a link is not one of ours.
     Change { point: Some(row), ..Change::default() }
         .check(OriginId(0))
         .map_err(|error| SourceError::Refused(error.to_string()))?;
+    if !points.has_room(mono()) {
+        let text = format!(
+            "{POINTS_MAX} points were made for that station and last, and no more are until one has ended"
+        );
+        return Err(SourceError::Refused(text));
+    }
     let made = source.point(point, lasts_micros)?.position;
+    points.add(mono(), request, made, lasts);
     source.of_point(PointRow::Held { point: made, lasts_micros })?;
     Ok(made)
 }
@@ -255,7 +280,11 @@ fn answer(events: &mpsc::UnboundedSender<Input>, input: MasterInput) {
 
 /// Answers that content cannot be put aside; nothing is there of it any more.
 fn not_put_aside(request: RequestId, error: &io::Error) -> MasterInput {
-    let why = format!("the master cannot put the content aside: {error}");
+    let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    let why = match is_full {
+        true => format!("{NO_ROOM} to put the content aside at the master: {error}"),
+        false => format!("the master cannot put the content aside: {error}"),
+    };
     tracing::warn!(%request, %why, "not restored");
     MasterInput::Done { request, answer: RestoreAnswer::NotNow(Text::new(&why)) }
 }
@@ -333,7 +362,7 @@ mod tests {
             else {
                 return false;
             };
-            answer.refusal().is_some_and(|why| why.as_str().contains("no room"))
+            answer.is_for_room()
         }
     }
 

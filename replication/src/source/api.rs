@@ -10,7 +10,7 @@ pub use keepshare_decide::{
     agenda::problems::FileProblem,
     mirror::{Listing, MirrorProgress},
 };
-use keepshare_proto::{Act, cut::CutRule};
+use keepshare_proto::{Act, NO_ROOM, cut::CutRule};
 use serde::{Deserialize, Serialize};
 
 /// How changes of a source are noticed.
@@ -339,6 +339,12 @@ pub enum SourceError {
     /// The folder was not gone through yet since it was opened, so nobody knows what is gone.
     #[error("the source is not looked through yet")]
     NotLooked,
+    /// A restore for which the source's disk has no room; it may be done when it has.
+    #[error("{no_room} on the master's disk: {0}", no_room = NO_ROOM)]
+    NoRoom(String),
+    /// A restore that is not done now, and may be later as it was asked for.
+    #[error("cannot restore now: {0}")]
+    NotNow(String),
     /// A restore that is not done.
     #[error("cannot restore: {0}")]
     Refused(String),
@@ -348,6 +354,21 @@ pub enum SourceError {
     /// The source's thread has ended.
     #[error("the source is closed")]
     Closed,
+}
+
+impl SourceError {
+    /// Tells whether the same may be done later: nothing is wrong with it, but with the source or its disks just now.
+    pub fn is_for_now(&self) -> bool {
+        match self {
+            Self::Vanished(_) | Self::NotLooked | Self::Moving | Self::NotNow(_) | Self::Closed => {
+                true
+            }
+            Self::NoRoom(_) | Self::Full { .. } => true,
+            // It is opened anew.
+            Self::Journal(_) => true,
+            _ => false,
+        }
+    }
 }
 
 /// Opens sources.

@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use keepshare_base::{FileId, FileTime, Name, SetPath};
+use keepshare_base::{FileId, FileTime, Name, PRIVATE_XATTR, SetPath};
 use keepshare_host::beneath::{self, Mounts};
 use rustix::{
     fs::{self, AtFlags, Mode, OFlags, RenameFlags, XattrFlags},
@@ -25,9 +25,6 @@ use super::{
     RESTORE_PREFIX,
     tree::{Seen, Tree},
 };
-
-/// Marks a private folder.
-const MARK: &str = "user.keepshare.private";
 
 /// How many random digits end a name.
 const DIGITS: usize = 32;
@@ -118,7 +115,7 @@ impl Aside {
         let opened = open_own(tree, &name)?;
         let (folder, inode) =
             opened.ok_or_else(|| io::Error::other("it was taken away at once"))?;
-        if let Err(error) = fs::fsetxattr(&folder, MARK, b"1", XattrFlags::empty()) {
+        if let Err(error) = fs::fsetxattr(&folder, PRIVATE_XATTR, b"1", XattrFlags::empty()) {
             // Without its journal nobody would know it again; with it, its number tells.
             tracing::debug!(%error, "the private folder of a source has no mark");
         }
@@ -276,7 +273,7 @@ fn names(folder: &OwnedFd) -> io::Result<Vec<String>> {
 
 /// Tells whether a folder has the mark that we alone can have put there: it belongs to us.
 fn is_marked(folder: &OwnedFd) -> bool {
-    fs::fgetxattr(folder, MARK, &mut [0_u8; 8]).is_ok()
+    fs::fgetxattr(folder, PRIVATE_XATTR, &mut [0_u8; 8]).is_ok()
 }
 
 fn is_ours(name: &str) -> bool {

@@ -397,8 +397,7 @@ impl Worker {
         self.attached = None;
         *lock(&self.shared.tree) = None;
         self.marks = Marks::default();
-        // Whoever waits for a restore gets no answer, and asks again under the same id.
-        self.restoring.clear();
+        self.end_restores();
         self.replaced.clear();
         self.gone = Gone::default();
         self.aside = None;

@@ -13,7 +13,8 @@ use std::{
 };
 
 use keepshare_base::{
-    ACCESS_LIST_XATTR, ContentHash, LEFT_OUT_XATTR, Meta, Name, mode_without_list, xattr_allowed,
+    ACCESS_LIST_XATTR, ContentHash, LEFT_OUT_XATTR, Meta, Name, XATTR_BYTES_MAX, mode_without_list,
+    xattr_allowed,
 };
 use rustix::{
     fs::{self, AtFlags, Gid, Mode, SeekFrom, Timespec, Timestamps, Uid, XattrFlags},
@@ -260,7 +261,7 @@ fn put_attributes_with(file: &File, meta: &Meta, has: u32) -> io::Result<()> {
     let is_theirs = owned || fs::fstat(file)?.st_gid == meta.group.id;
     // Set-id bits are not given back: whoever could choose the version could choose the program.
     let mut mode = meta.mode & (0o1777 | has);
-    if !put_xattrs(file, meta) {
+    if !put_xattrs(file, meta)? {
         mode = mode_without_list(mode, meta.access_list());
     }
     if !is_theirs {
@@ -277,10 +278,10 @@ fn times_of(meta: &Meta) -> Timestamps {
 }
 
 /// Gives a file the extended attributes of a version, as far as the file system takes them; tells whether its access list is
-/// the version's.
-fn put_xattrs(file: &File, meta: &Meta) -> bool {
+/// the version's. A disk that is full takes them later.
+fn put_xattrs(file: &File, meta: &Meta) -> io::Result<bool> {
     let mut is_right = true;
-    let mut names = vec![0; keepshare_base::XATTR_BYTES_MAX];
+    let mut names = vec![0; XATTR_BYTES_MAX];
     let len = match fs::flistxattr(file, names.as_mut_slice()) {
         Ok(len) => len,
         Err(error) => {
@@ -297,13 +298,27 @@ fn put_xattrs(file: &File, meta: &Meta) -> bool {
         }
     }
     for (name, value) in meta.xattrs.iter().filter(|(name, _)| name != LEFT_OUT_XATTR) {
-        if fs::fsetxattr(file, name.as_slice(), value, XattrFlags::empty()).is_err() {
+        if let Err(error) = fs::fsetxattr(file, name.as_slice(), value, XattrFlags::empty()) {
+            if is_full(file, error) {
+                return Err(error.into());
+            }
             // Without it is right but for what is left out; with an older value it would be wrong.
             let _ = fs::fremovexattr(file, name.as_slice());
             is_right &= name != ACCESS_LIST_XATTR;
         }
     }
-    is_right
+    Ok(is_right)
+}
+
+/// Tells whether an attribute was not taken because the disk is full: there are file systems that say so, too, of one that is too long.
+fn is_full(file: &File, error: Errno) -> bool {
+    let has_no_room = || {
+        fs::fstatvfs(file).is_ok_and(|stat| {
+            let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+            free < XATTR_BYTES_MAX as u64 || (stat.f_files > 0 && stat.f_favail == 0)
+        })
+    };
+    error == Errno::DQUOT || (error == Errno::NOSPC && has_no_room())
 }
 
 #[cfg(test)]

@@ -87,7 +87,8 @@ impl Replica {
                 RestoreEnd::Answered(RestoreAnswer::Equal(_)) => result = EQUAL,
                 RestoreEnd::Answered(
                     RestoreAnswer::Failed(reason) | RestoreAnswer::NotNow(reason),
-                ) => {
+                )
+                | RestoreEnd::Unreadable(reason) => {
                     return Err(RestoreError::Refused(reason.to_string()));
                 }
                 RestoreEnd::NotAsked(_) => return Err(RestoreError::Away),
@@ -154,6 +155,10 @@ impl Replica {
                     None => failure(Code::Failed)
                         .hint("nothing was changed; --to DIR restores without the master"),
                 })
+            }
+            RestoreEnd::Unreadable(reason) => {
+                Err(Failure::new(Code::Failed, format!("its content cannot be read: {reason}"))
+                    .hint("nothing was changed; another station may have it"))
             }
             RestoreEnd::NotAsked(reason) => {
                 Err(Failure::unavailable(format!("{from} cannot be asked: {reason}"))

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use keepshare_base::{ContentHash, DEPTH_MAX, Kind, RequestId, SetPath};
+use keepshare_base::{ContentHash, DEPTH_MAX, Kind, PRIVATE_XATTR, RequestId, SetPath};
 
 use super::{
     MasterInput, MasterOutput, RESTORE_CHUNK_BYTES_MAX, RESTORE_PATIENCE, RESTORE_WINDOW_BYTES_MAX,
@@ -30,7 +30,10 @@ enum Open {
     /// Content comes.
     Taking(Box<Taking>),
     /// It is written and journaled; this goes on when the link breaks.
-    Finishing,
+    Finishing {
+        /// It was asked for on this link, which has its answer.
+        is_asked: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -66,7 +69,13 @@ impl Answering {
             .filter(|(_, open)| matches!(open, Open::Taking(_)))
             .map(|(request, _)| *request)
             .collect();
-        self.open.retain(|_, open| matches!(open, Open::Finishing));
+        self.open.retain(|_, open| match open {
+            Open::Finishing { is_asked } => {
+                *is_asked = false;
+                true
+            }
+            Open::LookingUp(_) | Open::Taking(_) => false,
+        });
         aborted.into_iter().for_each(|request| self.drive(MasterOutput::Abort { request }));
     }
 
@@ -75,8 +84,11 @@ impl Answering {
         if let Some((_, answer)) = self.answered.iter().find(|(known, _)| *known == id) {
             let answer = answer.clone();
             self.answer(id, answer);
-        } else if self.open.contains_key(&id) {
+        } else if let Some(open) = self.open.get_mut(&id) {
             // A repeat of what is being done: its answer comes when it is.
+            if let Open::Finishing { is_asked } = open {
+                *is_asked = true;
+            }
         } else if let Err(reason) = check(&request) {
             self.answer(id, RestoreAnswer::Failed(Text::new(reason)));
         } else if self.open.len() >= RESTORES_MAX {
@@ -127,7 +139,7 @@ impl Answering {
             .values()
             .filter_map(|open| match open {
                 Open::Taking(taking) => Some(taking.deadline),
-                Open::LookingUp(_) | Open::Finishing => None,
+                Open::LookingUp(_) | Open::Finishing { .. } => None,
             })
             .min()
     }
@@ -139,7 +151,7 @@ impl Answering {
     fn on_known(&mut self, now: MonoTime, request: RequestId, answer: Option<RestoreAnswer>) {
         let Some(open) = self.open.remove(&request) else { return };
         match (open, answer) {
-            (Open::LookingUp(_), Some(answer)) => self.keep_and_answer(request, answer),
+            (Open::LookingUp(_), Some(answer)) => self.keep_and_answer(request, answer, true),
             (Open::LookingUp(asked), None) => {
                 let taking = Taking::new(&asked, now + RESTORE_PATIENCE);
                 let whole = taking.size == 0;
@@ -168,7 +180,7 @@ impl Answering {
 
     fn on_done(&mut self, request: RequestId, answer: RestoreAnswer) {
         match self.open.remove(&request) {
-            Some(Open::Finishing) => self.keep_and_answer(request, answer),
+            Some(Open::Finishing { is_asked }) => self.keep_and_answer(request, answer, is_asked),
             // The driver could not even take it aside.
             Some(Open::Taking(_)) => self.answer(request, answer),
             Some(other @ Open::LookingUp(_)) => {
@@ -183,32 +195,43 @@ impl Answering {
         let Some(Open::Taking(taking)) = self.open.get(&request) else { return };
         let hash = ContentHash(*taking.hasher.finalize().as_bytes());
         if taking.hash.is_none_or(|wanted| wanted == hash) {
-            self.open.insert(request, Open::Finishing);
+            self.open.insert(request, Open::Finishing { is_asked: true });
             self.drive(MasterOutput::Finish { request });
         } else {
-            self.abort(request, "the content that came is not the version's");
+            // Nor is it when it comes again.
+            let reason = Text::new("the content that came is not the version's");
+            self.end(request, RestoreAnswer::Failed(reason));
         }
     }
 
+    /// Ends what broke off: the same may be asked again, and nothing was wrong with it.
     fn abort(&mut self, request: RequestId, reason: &str) {
+        self.end(request, RestoreAnswer::NotNow(Text::new(reason)));
+    }
+
+    /// Ends what is not being written yet.
+    fn end(&mut self, request: RequestId, answer: RestoreAnswer) {
         match self.open.remove(&request) {
             Some(Open::Taking(_)) => self.drive(MasterOutput::Abort { request }),
-            Some(finishing @ Open::Finishing) => {
+            Some(finishing @ Open::Finishing { .. }) => {
                 self.open.insert(request, finishing);
                 return;
             }
             Some(Open::LookingUp(_)) | None => {}
         }
-        self.answer(request, RestoreAnswer::Failed(Text::new(reason)));
+        self.answer(request, answer);
     }
 
-    /// A failure changed nothing and may be tried again; anything else is never done twice.
-    fn keep_and_answer(&mut self, request: RequestId, answer: RestoreAnswer) {
+    /// A failure changed nothing and may be tried again; anything else is never done twice. A link on which it was not asked for is told
+    /// nothing: an answer there would be taken for that to the next request.
+    fn keep_and_answer(&mut self, request: RequestId, answer: RestoreAnswer, is_asked: bool) {
         if answer.refusal().is_none() {
             self.answered.truncate(ANSWERS_KEPT - 1);
             self.answered.push_front((request, answer.clone()));
         }
-        self.answer(request, answer);
+        if is_asked {
+            self.answer(request, answer);
+        }
     }
 
     fn answer(&mut self, request: RequestId, answer: RestoreAnswer) {
@@ -260,6 +283,12 @@ fn check(request: &RestoreRequest) -> Result<(), &'static str> {
             check_path(&elsewhere.path, &request.act)?;
         }
         _ => {}
+    }
+    let is_given = matches!(request.act, Act::Write | Act::Make | Act::SetAttributes);
+    let is_mark = |(name, _): &(Vec<u8>, Vec<u8>)| name == PRIVATE_XATTR;
+    if is_given && request.meta.xattrs.iter().any(is_mark) {
+        // By it a master knows its own folder again.
+        return Err("it has an attribute that only the master itself gives");
     }
     request.meta.check().map_err(|_| "its attributes are not usable")
 }

@@ -14,6 +14,8 @@ use crate::{Frame, Message, MonoTime, RestoreAnswer, RestoreRequest, Text};
 #[derive(Debug, Default)]
 pub(crate) struct Asking {
     asked: BTreeMap<RequestId, Asked>,
+    /// What was given up here, and the master still answers on this link: each request has one answer.
+    owed: BTreeMap<RequestId, Owed>,
     connected: bool,
     steps: Vec<Step<StationOutput>>,
 }
@@ -25,6 +27,15 @@ struct Asked {
     /// The master has had all content, on this link or one before: it may have written it.
     whole: bool,
     phase: Phase,
+}
+
+/// An answer that nobody waits for any more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Owed {
+    /// What came of it: whoever asks the same once more is told that.
+    Outcome,
+    /// That it was given up.
+    Nothing,
 }
 
 #[derive(Debug, Eq, PartialEq)]
@@ -46,7 +57,12 @@ impl Asking {
             StationInput::Content { request, offset, bytes } => {
                 self.on_content(now, request, offset, bytes);
             }
-            StationInput::Unreadable { request, reason } => self.on_unreadable(request, reason),
+            StationInput::Unreadable { request, reason } => {
+                self.on_unread(request, RestoreEnd::Unreadable(reason));
+            }
+            StationInput::NotRead { request, reason } => {
+                self.on_unread(request, RestoreEnd::NotAsked(reason));
+            }
         }
     }
 
@@ -59,6 +75,7 @@ impl Asking {
 
     pub(crate) fn on_disconnected(&mut self) {
         self.connected = false;
+        self.owed.clear();
         for asked in self.asked.values_mut() {
             asked.phase = Phase::Unsent;
         }
@@ -80,7 +97,7 @@ impl Asking {
 
     pub(crate) fn on_answer(&mut self, request: RequestId, answer: RestoreAnswer) {
         // One that is not open was given up here and answered late.
-        if self.asked.contains_key(&request) {
+        if self.owed.remove(&request) != Some(Owed::Nothing) && self.asked.contains_key(&request) {
             self.end(request, RestoreEnd::Answered(answer));
         }
     }
@@ -111,9 +128,12 @@ impl Asking {
         if self.asked.contains_key(&id) {
             return;
         }
+        let owed = self.owed.get(&id).copied();
         let refused = if !self.connected {
             Some("the master is not connected")
-        } else if self.asked.len() >= RESTORES_MAX {
+        } else if owed == Some(Owed::Nothing) {
+            Some("the master is still to say that it gave up what it was asked before")
+        } else if owed.is_none() && self.asked.len() + self.owed.len() >= RESTORES_MAX {
             Some("too many restores are under way")
         } else {
             None
@@ -123,7 +143,13 @@ impl Asking {
             self.steps.push(Step::Drive(StationOutput::Ended { request: id, end }));
             return;
         }
-        let (deadline, phase) = (now + RESTORE_PATIENCE, Phase::Unsent);
+        let deadline = now + RESTORE_PATIENCE;
+        if self.owed.remove(&id).is_some() {
+            // The master is at it: its answer is the answer to this.
+            self.asked.insert(id, Asked { request, deadline, whole: true, phase: Phase::Sent });
+            return;
+        }
+        let phase = Phase::Unsent;
         self.asked.insert(id, Asked { request, deadline, whole: false, phase });
         self.send_request(now, id);
     }
@@ -169,22 +195,25 @@ impl Asking {
         self.read_on(request);
     }
 
-    fn on_unreadable(&mut self, request: RequestId, reason: Text) {
+    fn on_unread(&mut self, request: RequestId, end: RestoreEnd) {
         if self.asked.contains_key(&request) {
-            self.give_up(request, RestoreEnd::NotAsked(reason));
+            self.give_up(request, end);
         }
     }
 
     /// Ends it here, and at the master where that can still matter.
     fn give_up(&mut self, request: RequestId, end: RestoreEnd) {
         let offset = match self.asked.get(&request).map(|asked| &asked.phase) {
-            Some(Phase::Asked) => Some(0),
-            Some(Phase::Sending { next, .. }) => Some(*next),
-            Some(Phase::Unsent | Phase::Sent) | None => None,
+            Some(Phase::Asked) => 0,
+            Some(Phase::Sending { next, .. }) => *next,
+            Some(Phase::Sent) => {
+                self.owed.insert(request, Owed::Outcome);
+                return self.end(request, end);
+            }
+            Some(Phase::Unsent) | None => return self.end(request, end),
         };
-        if let Some(offset) = offset {
-            self.steps.push(Step::Send(Message::RestoreData { request, offset }.into()));
-        }
+        self.owed.insert(request, Owed::Nothing);
+        self.steps.push(Step::Send(Message::RestoreData { request, offset }.into()));
         self.end(request, end);
     }
 

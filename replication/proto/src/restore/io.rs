@@ -19,8 +19,15 @@ pub enum StationInput {
         /// As many as asked for.
         bytes: Vec<u8>,
     },
-    /// The version cannot be read.
+    /// The version cannot be read, nor will it be later.
     Unreadable {
+        /// Of which request.
+        request: RequestId,
+        /// Why.
+        reason: Text,
+    },
+    /// The version was not read: nobody wants it any more, or it may be read later.
+    NotRead {
         /// Of which request.
         request: RequestId,
         /// Why.
@@ -56,6 +63,8 @@ pub enum RestoreEnd {
     Answered(RestoreAnswer),
     /// Nothing was sent, nothing changed.
     NotAsked(Text),
+    /// The version cannot be read here, so that its content was not sent; nothing changed.
+    Unreadable(Text),
     /// The master did not answer in time; asking again under the same id tells.
     Unknown(Text),
 }

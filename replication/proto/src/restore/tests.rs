@@ -271,8 +271,104 @@ fn a_version_that_cannot_be_read_is_given_up_at_the_master_too() {
     let (request, reason) = (RequestId([1; 32]), Text::new("damaged"));
     pair.asking.handle(at(1), StationInput::Unreadable { request, reason: reason.clone() });
     assert!(pair.run(1000));
-    assert_eq!(pair.ended, [RestoreEnd::NotAsked(reason)]);
+    // Waiting mends no damage.
+    assert_eq!(pair.ended, [RestoreEnd::Unreadable(reason.clone())]);
     assert!(pair.aside.is_empty() && pair.written.is_empty());
+    pair.ask(1);
+    pair.run(6);
+    pair.asking.handle(at(1), StationInput::NotRead { request, reason: reason.clone() });
+    assert!(pair.run(1000));
+    assert_eq!(pair.ended[1..], [RestoreEnd::NotAsked(reason)]);
+    assert!(pair.aside.is_empty() && pair.written.is_empty());
+}
+
+/// On a slow line the station may give up what the master has only begun: what it hears of that is not the answer to the next request,
+/// which has the same id.
+#[test]
+fn a_late_answer_is_not_taken_for_that_to_the_next_request() {
+    for before in 0..40 {
+        let mut pair = Pair::connected(content(9 * RESTORE_CHUNK_BYTES_MAX));
+        pair.ask(1);
+        pair.run(before);
+        if pair.answered() {
+            return assert!(before > 10);
+        }
+        pair.asking.on_timeout(at(200));
+        for _ in 0..100 {
+            pair.ask(1);
+            pair.run(1);
+        }
+        let written = RestoreEnd::Answered(RestoreAnswer::Written(position(9)));
+        for end in &pair.ended {
+            let is_right = matches!(end, RestoreEnd::NotAsked(_) | RestoreEnd::Unknown(_));
+            assert!(is_right || *end == written, "after {before} steps: {end:?}");
+        }
+        assert!(pair.ended.contains(&written), "after {before} steps: {:?}", pair.ended);
+        assert_eq!(pair.written.len(), 1, "after {before} steps");
+    }
+    panic!("it is never done");
+}
+
+/// All was sent: what the master says of it is the answer, whoever asked before.
+#[test]
+fn who_asks_again_has_the_answer_that_is_on_its_way() {
+    let mut pair = Pair::connected(content(10));
+    pair.holds = true;
+    pair.ask(1);
+    pair.run(1000);
+    pair.asking.on_timeout(at(200));
+    pair.run(1);
+    pair.ended.clear();
+    pair.ask(1);
+    // A failure: the master would do it anew, were it asked once more.
+    let (request, answer) = (RequestId([1; 32]), RestoreAnswer::Failed(Text::new("no")));
+    pair.answering.handle(at(1), MasterInput::Done { request, answer: answer.clone() });
+    assert!(pair.run(1000));
+    assert_eq!(pair.ended, [RestoreEnd::Answered(answer)]);
+    assert_eq!(pair.written.len(), 1);
+}
+
+/// What was asked for on a link that is gone is told where it is asked for again, and only there.
+#[test]
+fn an_answer_without_a_question_is_not_given() {
+    for is_asked in [false, true] {
+        let mut pair = Pair::connected(content(10));
+        pair.holds = true;
+        pair.ask(1);
+        pair.run(1000);
+        pair.disconnect();
+        if !is_asked {
+            pair.asking.on_timeout(at(200));
+            pair.run(1);
+        }
+        pair.connect();
+        pair.run(1);
+        let (request, answer) = (RequestId([1; 32]), RestoreAnswer::Failed(Text::new("no")));
+        pair.answering.handle(at(1), MasterInput::Done { request, answer });
+        let said = pair.answering.take_steps();
+        assert_eq!(said.len(), usize::from(is_asked), "{said:?}");
+    }
+}
+
+/// What the master never answers takes a place, as what it is asked for does.
+#[test]
+fn what_is_given_up_is_bounded() {
+    let mut pair = Pair::connected(content(10));
+    for id in 1..=50 {
+        pair.ask(id);
+        pair.asking.on_timeout(at(200));
+    }
+    let steps = pair.asking.take_steps();
+    let asked = steps.iter().filter(|step| {
+        matches!(step, Step::Send(frame) if matches!(frame.message, Message::RestoreRequest(_)))
+    });
+    assert_eq!(asked.count(), RESTORES_MAX);
+    // The next link owes nothing.
+    pair.disconnect();
+    pair.connect();
+    pair.ask(51);
+    assert!(pair.run(1000));
+    assert!(pair.answered(), "{:?}", pair.ended);
 }
 
 #[test]
@@ -310,6 +406,12 @@ fn wrong_content_is_refused_and_nothing_is_written() {
         let aborted = Step::Drive(MasterOutput::Abort { request: id });
         assert!(steps.contains(&aborted), "{what}: {steps:?}");
         assert!(!steps.contains(&Step::Drive(MasterOutput::Finish { request: id })), "{what}");
+        // What broke off is asked for again; other bytes stay other bytes.
+        let is_final = steps.iter().any(|step| {
+            matches!(step, Step::Send(frame) if matches!(frame.message,
+                Message::RestoreAnswer { answer: RestoreAnswer::Failed(_), .. }))
+        });
+        assert_eq!(is_final, what == "other bytes", "{what}: {steps:?}");
     }
 }
 
@@ -333,10 +435,17 @@ fn requests_that_no_file_fits_are_refused_at_once() {
     let good = request(1, b"x");
     let dir = Meta { kind: Kind::Dir, size: 0, ..good.meta.clone() };
     let odd = Meta { mode: 0o170_000, ..good.meta.clone() };
+    let mark = vec![(b"user.keepshare.private".to_vec(), b"1".to_vec())];
+    let marked = Meta { xattrs: mark, ..good.meta.clone() };
+    // Given to a file, it leaves whose the file is, which is root's here.
+    let owner = Owner { id: u32::MAX, name: String::new() };
+    let nobodys = Meta { owner, ..good.meta.clone() };
     let wrong = [
         RestoreRequest { path: SetPath::default(), ..good.clone() },
         RestoreRequest { meta: dir, ..good.clone() },
-        RestoreRequest { meta: odd, ..good },
+        RestoreRequest { meta: odd, ..good.clone() },
+        RestoreRequest { meta: marked, ..good.clone() },
+        RestoreRequest { meta: nobodys, ..good },
     ];
     for request in wrong {
         let mut master = Answering::default();

@@ -26,10 +26,10 @@ use rustix::{
 };
 
 use super::{
-    Worker, chain,
+    Worker,
     placing::MOVED,
-    restore::{Next, Stage, beside},
-    standing::{GONE, Present, Standing, Stands, TAKEN, UNKEPT, Unkept, away, refused},
+    restore::{Next, Stage, beside, not_opened},
+    standing::{GONE, Present, Standing, Stands, TAKEN, UNKEPT, Unkept, away, failed, refused},
 };
 use crate::source::{
     RestoreAnswer, RestoreRequest, SourceError,
@@ -144,7 +144,7 @@ impl Worker {
                 }
                 return self.move_by_links(path, &from, &at, &moved);
             }
-            Err(error) => return Err(refused(error.to_string())),
+            Err(error) => return Err(failed(error)),
         }
         let is_there = |to: &Standing, seen, open| stands(&tree, to, seen) || is_called(open, to);
         let is_right = is_there(&at, &moved.0, &open)
@@ -176,6 +176,8 @@ impl Worker {
         at: &Standing,
         moved: &Present,
     ) -> Result<Tried, SourceError> {
+        // First what may be in the way: with both names it is neither moved nor not.
+        self.open_aside().map_err(not_opened)?;
         if !link(&*self.tree()?, from, at, &moved.0)? {
             return Ok(Tried::Again(MOVED));
         }
@@ -242,6 +244,9 @@ impl Worker {
         if seen.kind == Kind::Dir {
             return self.remove_folder(at);
         }
+        if !matches!(seen.kind, Kind::File | Kind::Symlink) {
+            return Err(refused("a pipe, a socket or a device cannot be brought back, and stays"));
+        }
         if self.fills.holds(file) {
             return Ok(Tried::Again(UNKEPT));
         }
@@ -269,7 +274,7 @@ impl Worker {
             Ok(()) => {}
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Tried::Again(MOVED)),
             Err(Errno::NOTEMPTY | Errno::EXIST) => return Err(refused("it is not empty")),
-            Err(error) => return Err(refused(error.to_string())),
+            Err(error) => return Err(failed(error)),
         }
         self.look_at(&at, None);
         Ok(Tried::Done(vec![at.folder]))
@@ -284,8 +289,8 @@ impl Worker {
         kept: Option<Kept>,
         is_right: impl Fn(&Seen) -> bool,
     ) -> Result<Option<(String, Note)>, SourceError> {
-        self.open_aside().map_err(|error| refused(chain(&error)))?;
-        let temporary = random_name().map_err(|error| refused(error.to_string()))?;
+        self.open_aside().map_err(not_opened)?;
+        let temporary = random_name().map_err(failed)?;
         let place = (at.parent, at.name.clone());
         let note = Note { place, path, kept, restored: Some(REMOVED) };
         // Before anything moves: whoever starts after a crash tells by it what lies there.
@@ -300,7 +305,7 @@ impl Worker {
             }
             Exchanged::Impossible(error) | Exchanged::Failed(error) => {
                 self.discard(temporary);
-                return Err(refused(error.to_string()));
+                return Err(failed(error));
             }
         }
         self.look_at(at, None);
@@ -354,7 +359,7 @@ fn link(tree: &Tree, from: &Standing, to: &Standing, file: &Seen) -> Result<bool
         Ok(()) => Ok(true),
         Err(Errno::EXIST | Errno::NOENT) => Ok(false),
         Err(Errno::XDEV) => Err(refused(ELSEWHERE)),
-        Err(error) => Err(refused(error.to_string())),
+        Err(error) => Err(failed(error)),
     }
 }
 
@@ -364,7 +369,7 @@ fn open_seen(tree: &Tree, at: &Standing, seen: &Seen) -> Result<Option<OwnedFd>,
     let open = match fs::openat(&at.folder, unescape_name(&at.name), flags, Mode::empty()) {
         Ok(open) => open,
         Err(Errno::NOENT) => return Ok(None),
-        Err(error) => return Err(refused(error.to_string())),
+        Err(error) => return Err(failed(error)),
     };
     let is_it = tree.look_at(open.as_fd()).is_ok_and(|now| now.inode == seen.inode);
     Ok(is_it.then_some(open))
@@ -390,5 +395,5 @@ fn stands(tree: &Tree, at: &Standing, object: &Seen) -> bool {
 }
 
 fn clone(folder: &OwnedFd) -> Result<OwnedFd, SourceError> {
-    folder.try_clone().map_err(|error| refused(error.to_string()))
+    folder.try_clone().map_err(failed)
 }

@@ -26,7 +26,7 @@ use super::{
     Worker, chain,
     placing::MOVED,
     restore::{Attempt, Next, Stage, beside},
-    standing::{Target, UNKEPT, away, refused},
+    standing::{Target, UNKEPT, away, failed, refused},
 };
 use crate::{
     capture::Touch,
@@ -99,13 +99,13 @@ impl Worker {
             }
         }
         let Some(restoring) = self.restoring.get_mut(&id) else { return Ok(Next::Go) };
-        let folder = target.folder.try_clone().map_err(|error| refused(error.to_string()))?;
+        let folder = target.folder.try_clone().map_err(failed)?;
         let request = &restoring.request;
         let (content, meta) = (request.content.clone(), request.meta.clone());
         let name = target.name.clone();
         let now =
             target.now.as_ref().map(|(now, file, record)| (*now, Kept::new(now, *file, record)));
-        let random = random_name().map_err(|error| refused(error.to_string()))?;
+        let random = random_name().map_err(failed)?;
         let noted = format!("{NOTE_PREFIX}{random}");
         let place = (target.parent, name.clone());
         let kept = now.as_ref().map(|(_, kept)| *kept);
@@ -178,9 +178,9 @@ impl Worker {
                 let text = format!(
                     "{error}; it is half of one version and half of another by now: restore it again"
                 );
-                return self.end_filled(id, written, text);
+                return self.end_filled(id, written, refused(text));
             }
-            Err(error) => return self.end_filled(id, written, error.to_string()),
+            Err(error) => return self.end_filled(id, written, failed(error)),
         };
         if let Some((temporary, seen)) = written {
             restoring.stage = Stage::Ready(temporary, seen);
@@ -191,11 +191,11 @@ impl Worker {
         }
     }
 
-    fn end_filled(&mut self, id: RequestId, written: Option<(String, Seen)>, why: String) {
+    fn end_filled(&mut self, id: RequestId, written: Option<(String, Seen)>, why: SourceError) {
         if let Some((temporary, _)) = written {
             self.discard(temporary);
         }
-        self.end_restore(id, refused(why));
+        self.end_restore(id, why);
     }
 
     /// Hears that a thread has ended that wrote into a live file.

@@ -21,7 +21,7 @@ use super::{
     Worker,
     acts::Tried,
     placing::MOVED,
-    standing::{GONE, Standing, Stands, TAKEN, refused},
+    standing::{GONE, Standing, Stands, TAKEN, failed, refused},
 };
 use crate::source::{
     RestoreRequest, SourceError,
@@ -46,7 +46,8 @@ impl Worker {
     ) -> Result<Tried, SourceError> {
         let at = self.stand(&request.path)?;
         at.check_folder(ground)?;
-        let wanted = &request.meta;
+        let filled = fillable(&request.meta);
+        let wanted = &filled;
         let Some(seen) = at.seen else {
             return match at.check(Some(ground))? {
                 Stands::Unkept(unkept) => Ok(Tried::Unkept(unkept)),
@@ -58,7 +59,11 @@ impl Worker {
         };
         // What is put into a folder gives it another time.
         let mtime = if seen.kind == Kind::Dir { object.meta.mtime } else { wanted.mtime };
-        if writing::has_attributes_of(&object.meta, &Meta { mtime, ..wanted.clone() }) {
+        let is = |as_then: &Meta| {
+            writing::has_attributes_of(&object.meta, &Meta { mtime, ..as_then.clone() })
+        };
+        // The last that is done to a folder gives it its mode.
+        if is(wanted) || is(&request.meta) {
             self.look_at(&at, None);
             return Ok(Tried::Equal);
         }
@@ -81,7 +86,7 @@ impl Worker {
         match made {
             Ok(()) => {}
             Err(Errno::EXIST) => return Ok(Tried::Again(MOVED)),
-            Err(error) => return Err(refused(error.to_string())),
+            Err(error) => return Err(failed(error)),
         }
         self.look_at(&at, None);
         let made = self.tree()?.look(at.folder.as_fd(), &at.name);
@@ -131,7 +136,7 @@ impl Worker {
         ground: &RestoreGround,
     ) -> Result<Tried, SourceError> {
         let tree = self.tree()?;
-        let open = tree.root().try_clone().map_err(|error| refused(error.to_string()))?;
+        let open = tree.root().try_clone().map_err(failed)?;
         let object = self.object(&tree, open)?;
         if wanted.kind != Kind::Dir {
             return Err(refused(TAKEN));
@@ -176,7 +181,7 @@ impl Worker {
         let open = match open(at.folder.as_fd(), &unescape_name(&at.name), seen.kind) {
             Ok(open) => open,
             Err(error) if is_other(&error) => return Ok(None),
-            Err(error) => return Err(refused(error.to_string())),
+            Err(error) => return Err(failed(error)),
         };
         let object = self.object(&tree, open)?;
         if object.seen.inode != seen.inode {
@@ -189,7 +194,6 @@ impl Worker {
     }
 
     fn object(&mut self, tree: &Tree, open: OwnedFd) -> Result<Object, SourceError> {
-        let failed = |error: io::Error| refused(error.to_string());
         let seen = tree.look_at(open.as_fd()).map_err(failed)?;
         let meta = tree::meta_of_other(&mut self.owners, open.as_fd(), &seen).map_err(failed)?;
         Ok(Object { open, seen, meta })
@@ -208,6 +212,13 @@ impl Object {
                 _ => true,
             }
     }
+}
+
+/// Returns the attributes with which something is made. Who is not root cannot put anything into a folder of which they may not: it is
+/// made so that they can, and has its mode when it is given its attributes, after all that is put into it.
+fn fillable(wanted: &Meta) -> Meta {
+    let is_shut = wanted.kind == Kind::Dir && !rustix::process::geteuid().is_root();
+    Meta { mode: wanted.mode | if is_shut { 0o700 } else { 0 }, ..wanted.clone() }
 }
 
 /// Opens a folder or a symlink by its name, and never what a symlink leads to.
@@ -231,8 +242,7 @@ fn put(object: &Object, wanted: &Meta) -> Result<(), SourceError> {
         writing::put_link_attributes(object.open.as_fd(), wanted);
         return Ok(());
     }
-    writing::put_folder_attributes(object.open.as_fd(), wanted)
-        .map_err(|error| refused(error.to_string()))
+    writing::put_folder_attributes(object.open.as_fd(), wanted).map_err(failed)
 }
 
 fn is_empty(folder: &OwnedFd) -> bool {

@@ -14,7 +14,7 @@ use rustix::fs;
 use super::{
     Worker, now,
     restore::{Next, Stage, beside},
-    standing::{Target, away, refused},
+    standing::{Target, away, failed},
 };
 use crate::{
     clock::mono,
@@ -63,7 +63,7 @@ impl Worker {
                 tracing::debug!(%error, "cannot exchange files here, writing into the file");
                 return self.begin_filling(id, Some((temporary, seen)), target);
             }
-            Exchanged::Failed(error) => return Err(refused(error.to_string())),
+            Exchanged::Failed(error) => return Err(failed(error)),
         }
         // What lies there is not ours to discard any more.
         restoring.stage = Stage::New;
@@ -89,7 +89,7 @@ impl Worker {
             }
             Err(error) => {
                 self.add_replaced(temporary, note, None);
-                Err(refused(error.to_string()))
+                Err(failed(error))
             }
         }
     }
@@ -136,7 +136,7 @@ impl Worker {
         seen: &Seen,
     ) -> Result<Next, SourceError> {
         self.placed(id, target, seen, RestoreOutcome::Written)?;
-        let folder = target.folder.try_clone().map_err(|error| refused(error.to_string()))?;
+        let folder = target.folder.try_clone().map_err(failed)?;
         let private = self.aside.as_ref().and_then(|aside| aside.folder().try_clone().ok());
         beside(&self.shared, move || {
             let synced = fs::fsync(&folder)

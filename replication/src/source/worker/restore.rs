@@ -18,14 +18,14 @@ use std::{
 
 use keepshare_base::{FileId, Kind, RequestId, RestoreOutcome, RestoreRow};
 use keepshare_decide::{
-    At,
+    At, FileRecord,
     agenda::{FileTask, NameTask},
 };
 use keepshare_proto::Act;
 
 use super::{
     Worker, chain,
-    standing::{Standing, Stands, TAKEN, Target, Unkept, away, refused},
+    standing::{Standing, Stands, TAKEN, Target, Unkept, away, failed, refused},
 };
 use crate::capture::Touch;
 use crate::source::{
@@ -117,7 +117,7 @@ impl Worker {
         }
         if self.restoring.len() >= RESTORES_MAX {
             let text = "too many restores are under way; try again in a moment";
-            return drop(reply.send(Err(refused(text))));
+            return drop(reply.send(Err(SourceError::NotNow(text.to_owned()))));
         }
         let next = Instant::now();
         let until = next + self.shared.config.restores.patience;
@@ -164,14 +164,14 @@ impl Worker {
                     Err(error) => self.end_restore(id, error),
                 }
             }
-            Err(error) => self.end_restore(id, refused(error.to_string())),
+            Err(error) => self.end_restore(id, failed(error)),
         }
     }
 
     /// Hears that the folder of a restore is on disk.
     pub(super) fn synced(&mut self, id: RequestId, done: io::Result<()>) {
         if let Err(error) = done {
-            return self.end_restore(id, refused(error.to_string()));
+            return self.end_restore(id, failed(error));
         }
         if let Some(Restoring { stage: Stage::Placed { synced, .. }, .. }) =
             self.restoring.get_mut(&id)
@@ -227,7 +227,9 @@ impl Worker {
             Ok(Next::Wait(why)) => {
                 restoring.next = restoring.next.max(Instant::now() + WAITING_LOOK);
                 if Instant::now() >= restoring.until {
-                    self.end_restore(id, refused(why));
+                    // While nothing can be journaled nothing becomes known as it is, nor a version.
+                    let is_short = self.ledger.check_space().err();
+                    self.end_restore(id, is_short.unwrap_or_else(|| refused(why)));
                 }
             }
             Ok(Next::Answer(answer)) => {
@@ -244,6 +246,10 @@ impl Worker {
 
     fn step(&mut self, id: RequestId) -> Result<Next, SourceError> {
         let Some(restoring) = self.restoring.get(&id) else { return Ok(Next::Go) };
+        if self.attached.is_some() && !self.ledger.state().scanned {
+            // The map does not have all that is there.
+            return Err(SourceError::NotLooked);
+        }
         if restoring.request.act != Act::Write {
             return self.act(id);
         }
@@ -252,7 +258,7 @@ impl Worker {
             Stage::Ready(temporary, seen) => Some((temporary.clone(), *seen)),
             Stage::Writing(_) | Stage::Filling(..) | Stage::Placed { .. } => return Ok(Next::Go),
         };
-        let target = match self.look_for(id)? {
+        let target = match self.look_for(id, ready.is_none())? {
             Look::Answered(answer) => return Ok(Next::Answer(answer)),
             Look::Unkept(unkept) => return Ok(self.wait_for(unkept)),
             Look::Target(target) => target,
@@ -275,14 +281,14 @@ impl Worker {
         Next::Wait(why)
     }
 
-    fn look_for(&mut self, id: RequestId) -> Result<Look, SourceError> {
+    fn look_for(&mut self, id: RequestId, may_be_done: bool) -> Result<Look, SourceError> {
         let Some(attached) = &self.attached else {
             return Err(away());
         };
         let tree = attached.tree.clone();
         let Some(restoring) = self.restoring.get(&id) else { return Err(SourceError::Closed) };
         let request = &restoring.request;
-        self.ledger.write(|tx| look(tx, &tree, request))
+        self.ledger.write(|tx| look(tx, &tree, request, may_be_done))
     }
 
     /// Has a thread write the content beside the live file.
@@ -294,10 +300,10 @@ impl Worker {
                 return self.begin_filling(id, None, target);
             }
             // What may go by is no reason to write where others look.
-            Err(error) => return Err(refused(chain(&error))),
+            Err(error) => return Err(not_opened(error)),
         }
         let Some(restoring) = self.restoring.get_mut(&id) else { return Ok(Next::Go) };
-        let temporary = random_name().map_err(|error| refused(error.to_string()))?;
+        let temporary = random_name().map_err(failed)?;
         let (place, path) = ((target.parent, target.name.clone()), restoring.request.path.clone());
         self.ledger.set_note(&temporary, &Note { place, path, kept: None, restored: None })?;
         let created = self.aside.as_ref().map(|aside| aside.create(&temporary));
@@ -305,7 +311,7 @@ impl Worker {
             Some(Ok(file)) => file,
             Some(Err(error)) => {
                 self.discard(temporary);
-                return Err(refused(error.to_string()));
+                return Err(failed(error));
             }
             None => return Err(away()),
         };
@@ -338,7 +344,7 @@ impl Worker {
 
     /// Has it journaled that the live file is the version already; `false` where it is not any more.
     fn is_equal(&mut self, id: RequestId) -> Result<bool, SourceError> {
-        let Look::Target(target) = self.look_for(id)? else { return Ok(false) };
+        let Look::Target(target) = self.look_for(id, true)? else { return Ok(false) };
         let Some(restoring) = self.restoring.get(&id) else { return Ok(false) };
         match &target.now {
             Some((seen, _, record))
@@ -372,14 +378,22 @@ impl Worker {
     pub(super) fn end_restore(&mut self, id: RequestId, error: SourceError) {
         let Some(restoring) = self.restoring.remove(&id) else { return };
         self.discard_of(restoring.stage);
-        let text = match &error {
-            SourceError::Refused(reason) => reason.clone(),
-            error => chain(error),
+        let again = || match &error {
+            SourceError::Refused(reason) => refused(reason.clone()),
+            SourceError::NoRoom(reason) => SourceError::NoRoom(reason.clone()),
+            error if error.is_for_now() => SourceError::NotNow(chain(error)),
+            error => refused(chain(error)),
         };
-        let mut error = Some(error);
-        for reply in restoring.replies {
-            let error = error.take().unwrap_or_else(|| refused(text.clone()));
+        let others: Vec<_> = restoring.replies.iter().skip(1).map(|_| again()).collect();
+        for (reply, error) in restoring.replies.iter().zip([error].into_iter().chain(others)) {
             let _ = reply.send(Err(error));
+        }
+    }
+
+    /// Lets go of all restores, as the folder is let go of: whoever waits asks again under the same id.
+    pub(super) fn end_restores(&mut self) {
+        for reply in self.restoring.drain().flat_map(|(_, restoring)| restoring.replies) {
+            let _ = reply.send(Err(away()));
         }
     }
 
@@ -408,12 +422,31 @@ pub(super) fn beside(
     let run = move || to.request(work());
     match thread::Builder::new().name(format!("restore-{}", shared.config.set)).spawn(run) {
         Ok(_) => Ok(()),
-        Err(error) => Err(refused(format!("cannot start a thread: {error}"))),
+        Err(error) => Err(SourceError::NotNow(format!("cannot start a thread: {error}"))),
     }
 }
 
-/// Finds the place of a restore, and whether it is what it was when the restore was allowed.
-fn look(tx: &mut Tx<'_>, tree: &Tree, request: &RestoreRequest) -> Result<Look, SourceError> {
+/// Says why the private folder is not there.
+pub(super) fn not_opened(error: SourceError) -> SourceError {
+    match error {
+        SourceError::Io { what, source } => match failed(source) {
+            SourceError::NoRoom(why) => SourceError::NoRoom(format!("{what}: {why}")),
+            SourceError::NotNow(why) => SourceError::NotNow(format!("{what}: {why}")),
+            SourceError::Refused(why) => refused(format!("{what}: {why}")),
+            error => error,
+        },
+        error => error,
+    }
+}
+
+/// Finds the place of a restore, and whether it is what it was when the restore was allowed; or, where it may be done already, what it is
+/// to be: whoever had it put there may have ended, or let go of the folder, before it was journaled that they had.
+fn look(
+    tx: &mut Tx<'_>,
+    tree: &Tree,
+    request: &RestoreRequest,
+    may_be_done: bool,
+) -> Result<Look, SourceError> {
     if let Some(answer) = tx.restore(request.request)? {
         return Ok(Look::Answered(answer));
     }
@@ -424,7 +457,21 @@ fn look(tx: &mut Tx<'_>, tree: &Tree, request: &RestoreRequest) -> Result<Look, 
     if at.seen.is_some_and(|seen| seen.kind != Kind::File) {
         return Err(refused(TAKEN));
     }
-    Ok(match at.check(request.ground.as_ref())? {
+    let stands = match (at.check(request.ground.as_ref()), &request.ground) {
+        (Err(SourceError::Refused(why)), Some(ground)) => {
+            at.check_folder(ground)?;
+            let is_as_wanted = |(_, record): &(FileId, FileRecord)| {
+                record.meta.size == request.meta.size
+                    && writing::has_attributes(&record.meta, &request.meta)
+            };
+            if !may_be_done || !at.known.as_ref().is_some_and(is_as_wanted) {
+                return Err(refused(why));
+            }
+            at.check(None)?
+        }
+        (stands, _) => stands?,
+    };
+    Ok(match stands {
         Stands::Unkept(unkept) => Look::Unkept(unkept),
         Stands::As(now) => {
             let Standing { folder, parent, name, .. } = at;

@@ -1,12 +1,16 @@
 //! What stands where a request does something, by the folder and by the map.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use keepshare_base::{FileId, Kind, Name, RestoreGround, SetPath};
 use keepshare_decide::{
     FileRecord, Known,
     restores::{Ground, objection},
 };
+use rustix::io::Errno;
 
 use crate::source::{
     SourceError,
@@ -87,7 +91,7 @@ impl Standing {
         }
         let folder = Folders::default().open(&tx.map, tree, parent)?;
         let folder = folder.ok_or_else(|| refused("its folder is not there"))?;
-        let seen = match tree.look(folder.as_fd(), name).map_err(|e| refused(e.to_string()))? {
+        let seen = match tree.look(folder.as_fd(), name).map_err(failed)? {
             AtName::Nothing => None,
             AtName::Object(seen) => Some(seen),
             AtName::Mounted => return Err(refused("another file system is mounted there")),
@@ -96,7 +100,7 @@ impl Standing {
             Some((file, _)) => tx.map.record(file)?.map(|record| (file, record)),
             None => None,
         };
-        let folder = folder.try_clone().map_err(|error| refused(error.to_string()))?;
+        let folder = folder.try_clone().map_err(failed)?;
         Ok(Self { folder, parent, name: name.clone(), seen, known })
     }
 
@@ -140,6 +144,24 @@ impl Standing {
         let is_seen_file = self.seen.is_some_and(|seen| is_file(seen.kind));
         let why = if is_known_file && is_seen_file { UNKEPT } else { UNKNOWN };
         Unkept { parent: self.parent, name: self.name.clone(), file, why }
+    }
+}
+
+/// Says why the file system did not do something. For lack of room, and of what there is again in a moment, it may be done later.
+pub(super) fn failed(error: impl Into<io::Error>) -> SourceError {
+    let error = error.into();
+    match Errno::from_io_error(&error) {
+        Some(Errno::NOSPC | Errno::DQUOT) => SourceError::NoRoom(error.to_string()),
+        Some(
+            Errno::AGAIN
+            | Errno::MFILE
+            | Errno::NFILE
+            | Errno::NOMEM
+            | Errno::NOTCONN
+            | Errno::STALE
+            | Errno::TIMEDOUT,
+        ) => SourceError::NotNow(error.to_string()),
+        _ => refused(error.to_string()),
     }
 }
 

@@ -15,8 +15,8 @@ use std::{
 };
 
 use keepshare_base::{
-    ContentHash, Epoch, FileId, Kind, Meta, Name, Point, PointKind, PointRow, Position,
-    PresentFile, RequestId, RestoreGround, RestoreOutcome, Seq, SetPath, VersionId,
+    ContentHash, FileId, Kind, Meta, Name, Point, PointKind, PointRow, PresentFile, RequestId,
+    RestoreGround, RestoreOutcome, SetPath,
 };
 use keepshare_proto::{
     Act, Elsewhere, RestoreAnswer, Text,
@@ -35,7 +35,8 @@ use keepshare_replication::{
 use super::{
     edits::captures,
     journal,
-    support::{ORIGIN, Rig, Shown, as_ordinary_user, disk_tree, open},
+    mounts::in_own_mounts,
+    support::{Rig, Shown, as_ordinary_user, disk_tree, open},
 };
 
 const PREFIX: &str = ".keepshare-restore~";
@@ -416,6 +417,34 @@ fn a_write_onto_what_was_changed_since_is_refused() {
     assert_eq!(fs::read(stage.rig.path("in/doc")).unwrap(), b"right");
 }
 
+/// The process may end after a file was put in place, and before that is journaled: who asks again has it told as done. What is other than
+/// the version stays, whatever its times say.
+#[test]
+fn a_write_that_was_done_already_is_told_as_done() {
+    let mut stage = Stage::new(captures()[0]);
+    let content = stage.rig.config.state_dir.join("version");
+    fs::write(&content, "right").unwrap();
+    let over = RestoreRequest { content: content.clone(), ..stage.request(Act::Write, "in/doc") };
+    let new = RestoreRequest { content, ..stage.request(Act::Write, "in/new") };
+    for (number, request) in [(101, over), (102, new)] {
+        let path = stage.rig.path(&request.path.to_string());
+        assert_eq!(stage.do_it(request.clone()).unwrap().outcome, RestoreOutcome::Written);
+        stage.rig.settle();
+        let again = RestoreRequest { request: RequestId([number; 32]), ..request.clone() };
+        assert_eq!(stage.do_it(again).unwrap().outcome, RestoreOutcome::Equal);
+        let was = fs::metadata(&path).unwrap().modified().unwrap();
+        fs::write(&path, "wrong").unwrap();
+        File::options().write(true).open(&path).unwrap().set_modified(was).unwrap();
+        stage.rig.settle();
+        let again = RestoreRequest { request: RequestId([number + 10; 32]), ..request };
+        let error = stage.do_it(again).unwrap_err();
+        assert!(matches!(error, SourceError::Refused(_)), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"wrong");
+        stage.rig.settle();
+    }
+    stage.wait_over();
+}
+
 #[test]
 fn a_file_gets_one_more_name() {
     for mode in modes() {
@@ -461,9 +490,9 @@ fn what_is_removed_is_gone() {
     }
 }
 
-/// The rig's comparer would wait for ever at a pipe.
+/// Nobody could bring it back. The rig's comparer would wait for ever at a pipe.
 #[test]
-fn a_pipe_is_removed() {
+fn a_pipe_stays() {
     let mut stage = Stage::new(captures()[0]);
     let pipe = stage.rig.path("in/pipe");
     let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
@@ -471,11 +500,10 @@ fn a_pipe_is_removed() {
     assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
     stage.rig.wait("the pipe", |rig| rig.model.resolve("in/pipe").is_some());
     let removed = stage.request(Act::Remove, "in/pipe");
-    for outcome in [RestoreOutcome::Written, RestoreOutcome::Equal] {
-        assert_eq!(stage.do_it(removed.clone()).unwrap().outcome, outcome);
-    }
-    stage.wait_over();
-    assert!(fs::symlink_metadata(&pipe).is_err());
+    let error = stage.do_it(removed).unwrap_err();
+    assert!(matches!(error, SourceError::Refused(_)), "{error}");
+    assert!(error.to_string().contains("cannot be brought back"), "{error}");
+    assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
 }
 
 /// What only few know to be a version, as nobody said what it holds, becomes one once more.
@@ -806,6 +834,16 @@ fn an_ordinary_user_does_what_they_may() {
         stage.twice(made);
         let removed = stage.request(Act::Remove, "in/doc");
         stage.twice(removed);
+        // A folder that is shut is filled first: it gets its mode last.
+        let shut = stage.make("in/shut", folder(0o555));
+        stage.twice(shut.clone());
+        let inside = stage.make("in/shut/inside", folder(0o750));
+        stage.twice(inside);
+        let last = stage.request(Act::SetAttributes, "in/shut");
+        stage.twice(RestoreRequest { meta: folder(0o555), ..last });
+        assert_eq!(mode_of(&stage.rig.path("in/shut")), 0o555);
+        assert_eq!(stage.do_it(shut).unwrap().outcome, RestoreOutcome::Equal);
+        fs::set_permissions(stage.rig.path("in/shut"), fs::Permissions::from_mode(0o755)).unwrap();
         fs::set_permissions(stage.rig.path("in"), fs::Permissions::from_mode(0o555)).unwrap();
         stage.rig.settle();
         let requests = [
@@ -830,39 +868,182 @@ fn an_act_needs_a_ground() {
     stage.refused(RestoreRequest { ground: None, ..removed }, "does not say");
 }
 
-/// A point is asked for like an act, and held for as long as it stays.
-#[test]
-fn a_point_is_made_on_request() {
-    let mut stage = Stage::new(captures()[0]);
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let _entered = runtime.enter();
-    let mut restores = MasterRestores::new(stage.rig.config.state_dir.join("restores")).unwrap();
-    let (to, mut events) = tokio::sync::mpsc::unbounded_channel();
-    fs::write(stage.rig.path("in/doc"), "saved right before").unwrap();
-    let mut ask = |name: &str, number: u8| {
-        let act = Act::Point { name: Text::new(name), lasts_micros: 7 };
-        let plain = journal::request("x", number, Path::new("/")).meta;
+/// A master's half of a link: what a station asks for is done, and answered.
+struct Link {
+    runtime: tokio::runtime::Runtime,
+    restores: MasterRestores,
+    handle: source::SourceHandle,
+}
+
+impl Link {
+    fn new(rig: &Rig) -> Self {
+        let restores = MasterRestores::new(rig.config.state_dir.join("restores")).unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        Self { runtime, restores, handle: rig.handle.clone() }
+    }
+
+    fn ask(&mut self, request: RestoreRequest) -> RestoreAnswer {
+        let RestoreRequest { request: id, path, version, meta, ground, act, .. } = request;
+        let (hash, user) = (ContentHash([0; 32]), None);
         let request = keepshare_proto::RestoreRequest {
-            request: RequestId([number; 32]),
-            path: SetPath::default(),
-            version: VersionId(Position { origin: ORIGIN, epoch: Epoch::FIRST, seq: Seq(1) }),
-            meta: plain,
-            hash: ContentHash([0; 32]),
-            user: None,
-            ground: None,
+            request: id,
+            path,
+            version,
+            meta,
+            hash,
+            user,
+            ground,
             act,
         };
-        let id = request.request;
-        restores.perform(MasterOutput::Begin(request), &stage.rig.handle, &to);
-        restores.perform(MasterOutput::Finish { request: id }, &stage.rig.handle, &to);
+        let (to, mut events) = tokio::sync::mpsc::unbounded_channel();
+        let _entered = self.runtime.enter();
+        self.restores.perform(MasterOutput::Begin(request), &self.handle, &to);
+        self.restores.perform(MasterOutput::Finish { request: id }, &self.handle, &to);
         match events.blocking_recv() {
             Some(Input::Restore(MasterInput::Done { answer, .. })) => answer,
             other => panic!("{other:?}"),
         }
+    }
+
+    fn ask_point(&mut self, name: &str, number: u16, lasts_micros: u64) -> RestoreAnswer {
+        let act = Act::Point { name: Text::new(name), lasts_micros };
+        let plain = journal::request("x", 0, Path::new("/"));
+        let mut id = [0; 32];
+        id[..2].copy_from_slice(&number.to_le_bytes());
+        let path = SetPath::default();
+        self.ask(RestoreRequest { request: RequestId(id), path, act, ..plain })
+    }
+}
+
+/// What a disk that is full is in the way of is done when it is not, and none of it is left out of a roll-back. What is removed by then
+/// makes room.
+#[test]
+fn what_needs_room_waits_for_it() {
+    in_own_mounts(&format!("{}::what_needs_room_waits_for_it", module_path!()), || {
+        let place = tempfile::tempdir().unwrap();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=64m,nr_inodes=96", "none"]).arg(place.path());
+        assert!(mount.status().unwrap().success());
+        let mut rig = Rig::with_place(captures()[0], place.path());
+        fs::create_dir(rig.path("in")).unwrap();
+        fs::write(rig.path("in/doc"), "what it was").unwrap();
+        fs::write(rig.path("in/other"), "another").unwrap();
+        rig.begin();
+        let mut link = Link::new(&rig);
+        let mut stage = Stage { rig, number: 0 };
+        let content = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
+        fs::write(content.path(), "right").unwrap();
+        let write = RestoreRequest {
+            content: content.path().to_owned(),
+            ..stage.request(Act::Write, "in/new")
+        };
+        let requests = [
+            write,
+            stage.make("in/sub", folder(0o750)),
+            stage.make("in/link", link_to("doc")),
+            stage.request(Act::Link(stage.elsewhere("in/again")), "in/doc"),
+            // It goes by way of the private folder, which is not there yet.
+            stage.request(Act::Remove, "in/other"),
+        ];
+        let asked_by_link = stage.make("in/sub", folder(0o750));
+        let filler = |number: u8| place.path().join(format!("filler {number}"));
+        let fillers = (0..96).take_while(|number| File::create(filler(*number)).is_ok()).count();
+        let before = stage.shown();
+        for request in &requests {
+            let error = stage.do_it(request.clone()).unwrap_err();
+            assert!(matches!(error, SourceError::NoRoom(_)), "{:?}: {error}", request.act);
+        }
+        assert!(before == stage.shown(), "something was changed");
+        // Where content is put aside lies on the same disk here.
+        fs::remove_file(filler(0)).unwrap();
+        let answer = link.ask(asked_by_link);
+        assert!(answer.is_for_room() || matches!(answer, RestoreAnswer::Written(_)), "{answer:?}");
+        for number in 1..fillers {
+            fs::remove_file(filler(u8::try_from(number).unwrap())).unwrap();
+        }
+        stage.rig.settle();
+        for request in &requests {
+            let done = stage.do_it(request.clone());
+            assert!(done.is_ok(), "{:?}: {done:?}", request.act);
+        }
+        stage.rig.settle();
+    });
+}
+
+/// Nobody can tell what became of what was under way when the folder of the source went: it is asked for again when that is back.
+#[test]
+fn what_is_under_way_when_the_folder_goes_is_not_refused() {
+    let mut stage = Stage::with(captures()[0], |config| {
+        config.restores.patience = Duration::from_secs(600);
+    });
+    fs::hard_link(stage.rig.path("in/doc"), stage.rig.path("in/again")).unwrap();
+    stage.rig.settle();
+    let content = stage.rig.config.state_dir.join("version");
+    fs::write(&content, "right").unwrap();
+    // It has two names, so that it is written where it is, and waits for whoever has it open.
+    let open = OpenOptions::new().append(true).open(stage.rig.path("in/doc")).unwrap();
+    let request = RestoreRequest { content, ..stage.request(Act::Write, "in/doc") };
+    let (handle, asked) = (stage.rig.handle.clone(), request.clone());
+    let asked = std::thread::spawn(move || handle.restore(asked));
+    stage.rig.wait("it is written beside", |rig| {
+        let mut names = fs::read_dir(rig.root()).unwrap().map(|entry| entry.unwrap().file_name());
+        names.any(|name| name.to_string_lossy().starts_with(PREFIX))
+    });
+    let away = stage.rig.dir.path().join("away");
+    fs::rename(stage.rig.root(), &away).unwrap();
+    let error = asked.join().unwrap().unwrap_err();
+    assert!(matches!(error, SourceError::Vanished(_)), "{error}");
+    let made = journal::request("in/sub", 77, Path::new("/"));
+    let made = RestoreRequest {
+        act: Act::Make,
+        ground: request.ground.clone(),
+        meta: folder(0o750),
+        ..made
     };
+    let answer = Link::new(&stage.rig).ask(made);
+    assert!(matches!(answer, RestoreAnswer::NotNow(_)), "{answer:?}");
+    assert!(!answer.is_for_room());
+    fs::rename(&away, stage.rig.root()).unwrap();
+    drop(open);
+    stage.rig.wait("the folder is back", |rig| rig.handle.status().alarms.is_empty());
+    stage.rig.settle();
+    assert_eq!(stage.do_it(request).unwrap().outcome, RestoreOutcome::Written);
+    stage.rig.settle();
+}
+
+/// A set has so many points at the most: a station that is in wrong hands does not use them up.
+#[test]
+fn a_link_makes_no_more_points_than_so_many() {
+    let stage = Stage::new(captures()[0]);
+    let mut link = Link::new(&stage.rig);
+    let day = 86_400 * 1_000_000;
+    let mut made = 0;
+    let why = loop {
+        match link.ask_point(&format!("rollback-{made}"), made, day) {
+            RestoreAnswer::Written(_) => made += 1,
+            RestoreAnswer::Failed(why) => break why,
+            other => panic!("{other:?}"),
+        }
+        assert!(made < 300, "there is no end of it");
+    };
+    assert_eq!(made, 256);
+    assert!(why.as_str().contains("256 points"), "{why}");
+    // What was made is answered as before.
+    assert!(matches!(link.ask_point("rollback-0", 0, day), RestoreAnswer::Written(_)));
+}
+
+/// A point is asked for like an act, and held for as long as it stays.
+#[test]
+fn a_point_is_made_on_request() {
+    let mut stage = Stage::new(captures()[0]);
+    let mut link = Link::new(&stage.rig);
+    fs::write(stage.rig.path("in/doc"), "saved right before").unwrap();
+    let mut ask = |name: &str, number| link.ask_point(name, number, 7_000_000);
     let RestoreAnswer::Written(at) = ask("rollback-1-before", 1) else {
         panic!("no point was made")
     };
+    let again = ask("rollback-1-before", 1);
+    assert_eq!(again, RestoreAnswer::Written(at), "a repeat makes no other");
     assert!(matches!(ask("", 2), RestoreAnswer::Failed(_)), "it has no name");
     assert!(
         matches!(ask(&format!("rollback-{}", "x".repeat(300)), 3), RestoreAnswer::Failed(_)),
@@ -874,8 +1055,8 @@ fn a_point_is_made_on_request() {
         stage.rig.changes.iter().filter_map(|(seq, change)| Some((*seq, change.point.clone()?)));
     let point = Point { name: "rollback-1-before".to_owned(), kind: PointKind::Crash };
     let wanted = [
-        (at.seq, PointRow::Made { point, lasts_micros: Some(7) }),
-        (at.seq.next(), PointRow::Held { point: at, lasts_micros: Some(7) }),
+        (at.seq, PointRow::Made { point, lasts_micros: Some(7_000_000) }),
+        (at.seq.next(), PointRow::Held { point: at, lasts_micros: Some(7_000_000) }),
     ];
     assert_eq!(rows.collect::<Vec<_>>(), wanted);
     let file = stage.rig.file("in/doc");

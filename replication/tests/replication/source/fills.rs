@@ -175,7 +175,7 @@ fn without_room_for_a_private_folder_a_restore_is_refused() {
         let filler = |number: u8| place.path().join(format!("filler {number}"));
         let fillers = (0..64).take_while(|number| File::create(filler(*number)).is_ok()).count();
         let refused = rig.handle.restore(request("doc", 1, content.path())).unwrap_err();
-        assert!(matches!(refused, SourceError::Refused(_)), "{refused}");
+        assert!(matches!(refused, SourceError::NoRoom(_)), "{refused}");
         assert_eq!(fs::read(rig.path("doc")).unwrap(), b"what it was");
         for number in 0..fillers {
             fs::remove_file(filler(u8::try_from(number).unwrap())).unwrap();

@@ -466,7 +466,7 @@ fn a_restore_onto_a_full_disk_is_refused_and_leaves_nothing() {
         let content = tempfile::NamedTempFile::new().unwrap();
         fs::write(content.path(), vec![7; 32 << 20]).unwrap();
         let refused = rig.handle.restore(request("doc", 1, content.path())).unwrap_err();
-        assert!(matches!(refused, SourceError::Refused(_)), "{refused}");
+        assert!(matches!(refused, SourceError::NoRoom(_)), "{refused}");
         assert_eq!(fs::read(rig.path("doc")).unwrap(), b"what it was");
         fs::write(rig.path("later"), "goes on").unwrap();
         rig.settle();

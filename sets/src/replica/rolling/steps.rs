@@ -11,7 +11,9 @@ use keepshare_base::{
     CommitId, ContentHash, FileId, Kind, PresentFile, RequestId, RestoreGround, SetPath, VersionId,
 };
 use keepshare_control::{Code, Failure, Outcome};
-use keepshare_proto::{Act, Elsewhere, RestoreAnswer, RestoreRequest, Text, restore::RestoreEnd};
+use keepshare_proto::{
+    Act, Elsewhere, NO_ROOM, RestoreAnswer, RestoreRequest, Text, restore::RestoreEnd,
+};
 use keepshare_replication::drivers::Wanted;
 use keepshare_versioning::{
     FileState, POINTS_IN_ALL_MAX, POINTS_MAX,
@@ -36,9 +38,6 @@ const POINT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How long it is waited before the master is asked again.
 pub(super) const AGAIN: Duration = Duration::from_millis(500);
-
-/// How a master says that its disk has no room.
-const NO_ROOM: &str = "no room";
 
 /// How often a step is asked for that a master which is there does not answer.
 const TRIES_MAX: u32 = 5;
@@ -112,15 +111,15 @@ impl Replica {
             let end = self.ask(order, state, Wanted::always());
             drop(turn);
             let why = match end {
-                Ok(RestoreEnd::Answered(RestoreAnswer::Failed(why))) => {
+                Ok(
+                    RestoreEnd::Answered(RestoreAnswer::Failed(why)) | RestoreEnd::Unreadable(why),
+                ) => {
                     return Came::Left(why.to_string());
                 }
-                Ok(RestoreEnd::Answered(RestoreAnswer::NotNow(why))) => {
-                    if why.to_string().starts_with(NO_ROOM) && !waits_for_room {
-                        return Came::NoRoom(why.to_string());
-                    }
-                    why.to_string()
+                Ok(RestoreEnd::Answered(answer)) if answer.is_for_room() && !waits_for_room => {
+                    return Came::NoRoom(NO_ROOM.to_owned());
                 }
+                Ok(RestoreEnd::Answered(RestoreAnswer::NotNow(why))) => why.to_string(),
                 Ok(RestoreEnd::NotAsked(why)) => format!("{} cannot be asked: {why}", self.from),
                 Ok(RestoreEnd::Answered(_)) => {
                     going.waits_for(None);
@@ -296,6 +295,10 @@ impl Replica {
                         format!("{} made no point: {why}", self.from),
                     )
                     .hint("nothing was changed"));
+                }
+                RestoreEnd::Unreadable(why) => {
+                    return Err(Failure::new(Code::Failed, format!("no point was made: {why}"))
+                        .hint("nothing was changed"));
                 }
                 RestoreEnd::Answered(_) => break,
                 RestoreEnd::NotAsked(why) | RestoreEnd::Unknown(why)
