@@ -2,10 +2,10 @@
 //!
 //! One JSON object a line in `audit.log`, readable by its owner only. Never in it: passwords, tickets, secrets, and names
 //! of users who do not exist, because people type their password there. It is bounded: at 16 MiB the file
-//! becomes `audit.log.1`, and of those [`files::OLD_MAX`] are kept; a flood is counted, not written. Refusals have room for each
+//! becomes `audit.log.1`, and three of those are kept; a flood is counted, not written. Refusals have room for each
 //! event, so that those anybody can cause hide no others; what was done has room for each event and user.
 //!
-//! Lines hang together in a chain ([`chain`]), over all files. What stands behind the last whole line, as after a crash, is cut
+//! Lines hang together in a chain, over all files. What stands behind the last whole line, as after a crash, is cut
 //! by the next line, which is preceded by one that says so.
 
 mod chain;
