@@ -36,6 +36,9 @@ pub struct ScrubStatus {
     pub damaged: u64,
     /// How many things in the live tree are not what they should be, and stay so until a person acts.
     pub live_differences: u64,
+    /// How many times the log or a pack was found damaged itself, where a look since then has not found it well.
+    #[serde(default)]
+    pub files_damaged: u64,
     /// Why it does not go on, where it tries again.
     #[serde(default)]
     pub trouble: Option<String>,

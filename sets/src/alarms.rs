@@ -23,7 +23,7 @@ use keepshare_versioning::{
     set::SetStore,
 };
 
-use crate::{replica::new_request, writer::on_writer};
+use crate::{request::new_request, writer::on_writer};
 
 /// The file of a copy's alarms, in the copy's folder.
 const FILE: &str = "alarms.toml";

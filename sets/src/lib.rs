@@ -24,6 +24,7 @@ pub mod points;
 pub mod record;
 pub mod reopening;
 pub mod replica;
+mod request;
 pub mod retention;
 mod rollback;
 pub mod schedule;

@@ -50,7 +50,7 @@ use crate::{
 
 pub use rolling::{Begun, Order};
 
-pub(crate) use restoring::{EQUAL, RETURN_POLL, RETURN_TIMEOUT, WRITTEN, new_request};
+pub(crate) use restoring::{EQUAL, RETURN_POLL, RETURN_TIMEOUT, WRITTEN};
 
 use following::follow;
 use health::Seen;

@@ -19,12 +19,15 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use keepshare_base::{CommitId, SetPath};
-use keepshare_control::{
-    Failure, Outcome,
-    rollback::{Conflict, RolledBack, StepTold},
-};
+use keepshare_control::{Failure, Outcome, rollback::RolledBack};
 use keepshare_host::files;
-use keepshare_versioning::rollback::{Doing, Left, Step, Why};
+use keepshare_versioning::rollback::{Doing, Step};
+
+pub(crate) use telling::{count, left, step_told, undo_of};
+
+use telling::conflict;
+
+mod telling;
 
 /// The format of what is written down; 1 knew of no key, and of nothing that is done later.
 const FORMAT: u32 = 2;
@@ -37,9 +40,6 @@ const PLAN: &str = "plan.jsonl";
 
 /// How far it is.
 const DONE: &str = "done.jsonl";
-
-/// The most conflicts of which it is told what they are.
-pub(crate) const CONFLICTS_MAX: usize = 10_000;
 
 /// The most roll-backs that are remembered.
 const REMEMBERED_MAX: usize = 100;
@@ -452,75 +452,6 @@ pub(crate) fn write_line(
     let mut bytes = serde_json::to_vec(line)?;
     bytes.push(b'\n');
     out.write_all(&bytes)
-}
-
-/// Says what an undo brings back.
-pub(crate) fn undo_of(id: &str) -> String {
-    format!("undo {id}")
-}
-
-/// Counts a step.
-pub(crate) fn count(told: &mut RolledBack, step: &Step) {
-    match &step.doing {
-        Doing::Write { exact, size, over, .. } => {
-            *(if *exact { &mut told.exact } else { &mut told.nearest }) += 1;
-            *(if over.is_some() { &mut told.restored } else { &mut told.brought_back }) += 1;
-            told.bytes += size;
-        }
-        Doing::Make { .. } | Doing::Link { .. } => told.brought_back += 1,
-        Doing::SetAttributes { differs, .. } => told.restored += u64::from(*differs),
-        Doing::Move { aside, .. } => told.renamed += u64::from(!aside),
-        Doing::Remove { .. } => told.removed += 1,
-    }
-}
-
-/// Notes something that stays.
-pub(crate) fn left(told: &mut RolledBack, left: &Left) {
-    told.lost += u64::from(left.why == Why::Lost);
-    conflict(told, left.path.to_string(), why(left.why).to_owned());
-}
-
-fn conflict(told: &mut RolledBack, path: String, why: String) {
-    if told.conflicts.len() < CONFLICTS_MAX {
-        told.conflicts.push(Conflict { path, why });
-    } else {
-        told.more_conflicts += 1;
-    }
-}
-
-/// Says what a step does; none of what only makes room, or follows from others.
-pub(crate) fn step_told(step: &Step) -> Option<StepTold> {
-    let (does, to) = match &step.doing {
-        Doing::Write { over: Some(_), .. } => ("restore", None),
-        Doing::Write { over: None, .. } | Doing::Make { .. } => ("bring-back", None),
-        Doing::Link { to, .. } => {
-            let (path, does) = (to.to_string(), "bring-back".to_owned());
-            return Some(StepTold { path, does, to: None });
-        }
-        Doing::SetAttributes { differs: true, .. } => ("attributes", None),
-        Doing::SetAttributes { .. } | Doing::Move { aside: true, .. } => return None,
-        Doing::Move { to, .. } => ("rename", Some(to.to_string())),
-        Doing::Remove { .. } => ("remove", None),
-    };
-    Some(StepTold { path: step.path.to_string(), does: does.to_owned(), to })
-}
-
-fn why(why: Why) -> &'static str {
-    match why {
-        Why::Lost => "nothing of what it was then is kept",
-        Why::MovedIn => "it was elsewhere then, and stays",
-        Why::Changed => "it changed since, and stays",
-        Why::CameSince => "it came since, and stays",
-        Why::NotAVersion => "it is being written, and stays: what is in it is no version yet",
-        Why::Special(_) => "pipes, sockets and devices are not brought back",
-        Why::LinkedOutside => {
-            "it has names outside of the folder, which would change, too: --links does it"
-        }
-        Why::HoldsWhatStays => "something in it stays",
-        Why::Temporary => "it is a file that programs make for a moment",
-        Why::InItself => "a folder would come into itself",
-        Why::Taken => "something newer has its name: keepshare versions lists what was there",
-    }
 }
 
 impl Going {

@@ -137,6 +137,7 @@ impl Scrubbing {
             next_pass,
             damaged: state.damage.left("version"),
             live_differences: state.damage.left("live"),
+            files_damaged: state.damage.left("log") + state.damage.left("pack"),
             trouble: state.trouble.clone(),
         }
     }
@@ -234,9 +235,6 @@ impl Scrubbing {
                 let is_over = stepped.next.is_none();
                 state.trouble = None;
                 state.take(stepped);
-                if is_over && state.damage.left("version") == 0 {
-                    store.reader().forget_damage();
-                }
                 if has_found || is_over || state.saved.elapsed() >= WRITE_EVERY {
                     self.save(&mut state);
                 }
@@ -278,8 +276,9 @@ impl Scrubbing {
     fn next_begin(&self, written: &Written, now: DateTime<Utc>) -> DateTime<Utc> {
         let started = self.since.1 + TimeDelta::from_std(START_AFTER).unwrap_or_default();
         let began = written.last.as_ref().and_then(|last| last.began.parse().ok());
-        // A clock that was set back must not put it off.
-        let due = began.map(|began: DateTime<Utc>| began.min(now) + PASS_EVERY);
+        // A clock that was ahead must not put it off.
+        let due =
+            began.map(|began: DateTime<Utc>| if began > now { now } else { began + PASS_EVERY });
         due.map_or(started, |due| due.max(started))
     }
 
@@ -350,14 +349,24 @@ fn described(found: Found) -> ScrubDamage {
         Found::Index => {
             of_store("index", "blocks were damaged; it was built anew from the log".to_owned())
         }
-        Found::Log(at) => of_store(
-            "log",
-            format!("it was damaged at byte {at}; it is written anew from the index"),
-        ),
-        Found::Pack(pack) => of_store(
-            "pack",
-            format!("the header of pack {pack} was damaged; what is in it is moved to another"),
-        ),
+        Found::Log(at) => ScrubDamage {
+            is_mended: false,
+            ..of_store(
+                "log",
+                format!(
+                    "it is damaged at byte {at}; it is written anew from the index within minutes, if there is room: leave the station running"
+                ),
+            )
+        },
+        Found::Pack(pack) => ScrubDamage {
+            is_mended: false,
+            ..of_store(
+                "pack",
+                format!(
+                    "the header of pack {pack} is damaged; what of it can be read is moved to another one: leave the station running"
+                ),
+            )
+        },
         Found::Content(hurt) => {
             let HurtState { state, path, is_mended } = *hurt;
             let what = match is_mended {
@@ -371,14 +380,8 @@ fn described(found: Found) -> ScrubDamage {
                 ..of_store("version", what.to_owned())
             }
         }
-        Found::Live { path, what, is_mended } => {
-            let what = match is_mended {
-                true => format!(
-                    "{what}; it is made again, and what was there is kept in the folder stage"
-                ),
-                false => what,
-            };
-            ScrubDamage { path: path.to_string(), is_mended, ..of_store("live", what) }
+        Found::Live { path, what } => {
+            ScrubDamage { path: path.to_string(), is_mended: false, ..of_store("live", what) }
         }
     }
 }

@@ -49,7 +49,7 @@ use beneath::Folder;
 pub use check::{Checked, Checking, Difference, DifferenceKind};
 pub(crate) use check::{LiveScrub, LiveStepped};
 use claim::Claim;
-pub(crate) use plain::{hash_plain, read_plain};
+pub(crate) use plain::read_plain;
 use problem::Fail;
 pub use problem::{LiveError, Problem, ProblemCause};
 pub use records::RecordsError;

@@ -145,11 +145,6 @@ impl Reader {
         &self.shared.packs
     }
 
-    /// Forgets the damage that reads met: all of it was put right.
-    pub fn forget_damage(&self) {
-        *self.shared.damage.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
     /// Returns the damage that reads of this set met since it was opened; `None` where all that was read was right.
     pub fn damage(&self) -> Option<Damage> {
         *self.shared.damage.lock().unwrap_or_else(PoisonError::into_inner)

@@ -3,8 +3,8 @@
 //! Bits rot where nobody reads. A *pass* reads every block of the index, every frame of the log, every frame of a pack that a row names,
 //! and compares the live tree; each [`Scrub::step`] is a small part of it, after which a [`Cursor`] says where to go on, in this
 //! process or the next. Damage is told with the versions that it hurts and, where what was there can be had from somewhere else, put
-//! right: an index and a log from each other, content from other content that is kept or from the live tree once its hash was compared,
-//! the live tree from the store. How fast it goes, what is written down and who hears of it is not decided here.
+//! right: an index and a log from each other, content from other content that is kept or from the live tree once its hash was compared.
+//! In the live tree nothing is changed: what differs may be somebody's work. How fast it goes, what is written down and who hears of it is not decided here.
 
 use std::path::{Path, PathBuf};
 
@@ -131,8 +131,6 @@ pub enum Found {
         path: SetPath,
         /// In which way.
         what: String,
-        /// It is made what it should be; what was there is kept beside the tree.
-        is_mended: bool,
     },
 }
 
@@ -237,13 +235,13 @@ impl Scrub {
             Err(error) => {
                 let what = format!("cannot be compared: {}", keepshare_base::chain(&error));
                 let path = SetPath::default();
-                let found = vec![Found::Live { path, what, is_mended: false }];
+                let found = vec![Found::Live { path, what }];
                 return Ok(Stepped { found, ..Stepped::default() });
             }
         };
-        let found = differences.into_iter().map(|(difference, is_mended)| {
+        let found = differences.into_iter().map(|difference| {
             let what = keepshare_base::chain(&difference.kind);
-            Found::Live { path: difference.path, what, is_mended }
+            Found::Live { path: difference.path, what }
         });
         let found = found.collect();
         let next = more.then(|| Cursor::Live { key: Key(going.key()) });
@@ -328,6 +326,12 @@ fn log_step(
             set.ask_store(crate::Store::flush)
                 .ok_or(ScrubError::Closed)?
                 .map_err(ScrubError::Store)?;
+            let now = reader.view()?.log_position()?;
+            if now.is_some_and(|now| now.generation == generation) {
+                // Its file is gone: this process has it open, and no later one would find it.
+                set.with_store(crate::Store::write_log_anew);
+                return Ok(Stepped { found: vec![Found::Log(0)], ..stepped });
+            }
             Stepped { next: Some(Cursor::LOG), ..stepped }
         }
         Looked::Bad(offset) => {

@@ -408,7 +408,9 @@ impl Store {
         let synced = self.packs.sync().map_err(StoreError::from);
         let synced = synced.and_then(|()| self.log.sync().map_err(StoreError::from));
         self.poison_on_failure(synced)?;
+        let log_is_damaged = self.housekeeping.log_is_damaged;
         self.housekeeping = Housekeeping::default();
+        self.housekeeping.log_is_damaged = log_is_damaged;
         self.database.retire();
         let reopened =
             if reopens { open::reopen(&self.disk, &self.options, &self.log)? } else { None };

@@ -135,6 +135,8 @@ pub enum SetProblem {
     ContentDamaged(u64),
     /// So many versions are damaged, as the last look at everything found.
     VersionsDamaged(u64),
+    /// The log, or packs, are damaged on the disk, in so many places.
+    FilesDamaged(u64),
     /// A clock was wrong, as told, and so many changes came with it.
     ClockWrong(String, u64),
     /// A name of the source cannot be replicated.
@@ -179,7 +181,9 @@ impl SetProblem {
             Self::StoreFailed(_) => ProblemKind::StoreFailed,
             Self::Held(hold) => hold.kind(),
             Self::LiveStopped(_) => ProblemKind::LiveStopped,
-            Self::ContentDamaged(_) | Self::VersionsDamaged(_) => ProblemKind::ContentDamaged,
+            Self::ContentDamaged(_) | Self::VersionsDamaged(_) | Self::FilesDamaged(_) => {
+                ProblemKind::ContentDamaged
+            }
             Self::ClockWrong(..) => ProblemKind::ClockWrong,
             Self::Unreadable { .. } | Self::MoreUnreadable(_) => ProblemKind::Unreadable,
             Self::HalfRestored(_) => ProblemKind::HalfRestored,
@@ -266,6 +270,11 @@ impl fmt::Display for SetProblem {
                 f,
                 "{} are damaged here and nobody is given them: keepshare scrub status lists them (docs/operations/damage.md)",
                 counted(*versions, "version")
+            ),
+            Self::FilesDamaged(places) => write!(
+                f,
+                "the log or a pack is damaged on the disk, in {}: leave the station running, keepshare scrub status says what is done about it (docs/operations/damage.md)",
+                counted(*places, "place")
             ),
             Self::ClockWrong(what, changes) => {
                 write!(f, "a clock is wrong: {what} ({})", counted(*changes, "change"))

@@ -44,7 +44,8 @@ fn now(station: &Client, asked: &ScrubNow, screen: &Screen) -> Outcome<()> {
     }
     bar.finish();
     screen.value(&infos, |infos: &Vec<ScrubInfo>| infos.iter().map(render).collect())?;
-    let damaged: u64 = infos.iter().map(|info| info.status.damaged).sum();
+    let damaged: u64 =
+        infos.iter().map(|info| info.status.damaged + info.status.files_damaged).sum();
     match damaged {
         0 => Ok(()),
         damaged => {

@@ -22,7 +22,10 @@ use keepshare_replication::drivers::restores::MasterRestores;
 use keepshare_versioning::when::When;
 
 use super::Master;
-use crate::replica::{EQUAL, RETURN_POLL, RETURN_TIMEOUT, WRITTEN, new_request};
+use crate::{
+    replica::{EQUAL, RETURN_POLL, RETURN_TIMEOUT, WRITTEN},
+    request::new_request,
+};
 
 /// One restore, its content as it comes.
 #[derive(Debug)]

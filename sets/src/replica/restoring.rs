@@ -15,7 +15,7 @@ use keepshare_replication::drivers::{Wanted, receive::Ask};
 use keepshare_versioning::{FileState, names};
 
 use super::Replica;
-use crate::content::content_hash;
+use crate::{content::content_hash, request::new_request};
 
 /// How long a restore that its master has done may take to come back as a change.
 pub(crate) const RETURN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -201,12 +201,4 @@ impl Replica {
         }
         false
     }
-}
-
-pub(crate) fn new_request() -> Outcome<RequestId> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        Failure::new(Code::Failed, format!("there are no random numbers: {error}"))
-    })?;
-    Ok(RequestId(bytes))
 }

@@ -16,9 +16,10 @@ use keepshare_control::{Code, Failure, Outcome, answers::Progress, rollback::Rol
 use keepshare_proto::restore::RESTORES_MAX;
 use keepshare_versioning::rollback::{Back, Doing, PlanError, Planned, Step, Wanted as Goal};
 
-use super::{Replica, restoring::new_request};
+use super::Replica;
 use crate::{
     asking::read_failure,
+    request::new_request,
     rollback::{self, Done, Going, Header, Line, Record},
 };
 

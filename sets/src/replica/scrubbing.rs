@@ -42,10 +42,14 @@ impl Replica {
         let damaged = (status.damaged > 0).then_some(SetProblem::VersionsDamaged(status.damaged));
         let differences = status.live_differences;
         let live = (differences > 0).then(|| {
-            let what = "differences that stay: keepshare scrub status lists them";
+            let what = "differences: keepshare scrub status lists them";
             SetProblem::NotLive(format!("{differences} {what}"))
         });
-        let problems = damaged.iter().cloned().chain(live).collect();
+        let files = status.files_damaged;
+        let files = (files > 0).then_some(SetProblem::FilesDamaged(files));
+        let damaged = damaged.or(files.clone());
+        let files = files.filter(|files| damaged.as_ref() != Some(files));
+        let problems = damaged.iter().cloned().chain(files).chain(live).collect();
         let is_alarm = matches!(health, SetHealth::Alarm(_));
         let alarm = damaged.filter(|_| !is_alarm).map(SetHealth::Alarm);
         (alarm.unwrap_or(health), problems)

@@ -1,7 +1,6 @@
 //! Having damaged content again from where the same content is.
 //!
-//! Nothing is taken for what was damaged but what has its hash: that of the frame, whose header keeps it, or of the whole file, which its
-//! master told.
+//! Nothing is taken for what was damaged but what has its hash, which the frame's header keeps.
 
 use keepshare_base::{CommitId, Kind};
 
@@ -9,16 +8,13 @@ use super::{Scrub, ScrubError, content::Hurt};
 use crate::{
     CommitError, FileState, ReadError, Reader, View,
     body::{ReadPlan, plan_read},
-    live::{hash_plain, read_plain},
+    live::read_plain,
     pack::{PackError, Sum},
     set::SetStore,
 };
 
 /// How many other states of a file are looked at for the same content.
 const OTHERS_MAX: usize = 64;
-
-/// A file is read whole, to have one piece of it, up to this size in bytes.
-const WHOLE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 impl Scrub {
     /// Puts damaged content right where the same can be had; tells whether it could. A full disk is another time.
@@ -29,7 +25,10 @@ impl Scrub {
         view: &View,
         hurt: &Hurt,
     ) -> Result<bool, ScrubError> {
-        let sum = reader.packs().sum(hurt.loc).map_err(ScrubError::Pack)?;
+        // Without the frame's header nothing says which content it was but the hash that a master told, which nobody here has checked.
+        let Some(sum) = reader.packs().sum(hurt.loc).map_err(ScrubError::Pack)? else {
+            return Ok(false);
+        };
         let content = match kept_elsewhere(reader, view, hurt, sum)? {
             Some(content) => Some(content),
             None => self.plain(view, hurt, sum)?,
@@ -45,31 +44,13 @@ impl Scrub {
     }
 
     /// Returns the content from the plain file that shows the newest state, where it has it.
-    fn plain(
-        &self,
-        view: &View,
-        hurt: &Hurt,
-        sum: Option<Sum>,
-    ) -> Result<Option<Vec<u8>>, ReadError> {
+    fn plain(&self, view: &View, hurt: &Hurt, sum: Sum) -> Result<Option<Vec<u8>>, ReadError> {
         let Some(folder) = &self.folder else { return Ok(None) };
         let Some(path) = view.path_of(hurt.file, CommitId::MAX)? else { return Ok(None) };
         let range = hurt.start..hurt.start + u64::from(hurt.loc.raw);
-        if let Some(sum) = sum {
-            // What cannot be read is no help, and no fault of what is damaged.
-            let bytes = read_plain(folder, &path, range).ok();
-            return Ok(bytes.filter(|bytes| sum.is_of(bytes)));
-        }
-        for state in hurt.states.iter().filter(|state| state.meta.size <= WHOLE_BYTES_MAX) {
-            let Some(hash) = state.hash else { continue };
-            if shown_by(view, state, hurt)? != Some(hurt.loc) {
-                continue;
-            }
-            let read = hash_plain(folder, &path, state.meta.size, range.clone()).ok();
-            if let Some((_, bytes)) = read.filter(|(whole, _)| *whole == hash) {
-                return Ok(Some(bytes));
-            }
-        }
-        Ok(None)
+        // What cannot be read is no help, and no fault of what is damaged.
+        let bytes = read_plain(folder, &path, range).ok();
+        Ok(bytes.filter(|bytes| sum.is_of(bytes)))
     }
 }
 
@@ -78,28 +59,16 @@ fn kept_elsewhere(
     reader: &Reader,
     view: &View,
     hurt: &Hurt,
-    sum: Option<Sum>,
+    sum: Sum,
 ) -> Result<Option<Vec<u8>>, ScrubError> {
     let (damaged, len) = (hurt.loc, hurt.loc.raw as usize);
     let others = view.versions(hurt.file)?;
     for other in others.iter().filter(|other| other.meta.kind == Kind::File).take(OTHERS_MAX) {
-        let is_same = |state: &FileState| state.hash.is_some() && state.hash == other.hash;
-        let place = shown_by(view, other, hurt)?;
-        let content = match (sum, place) {
-            (_, Some(place)) if place == damaged => continue,
-            (Some(sum), Some(place))
-                if (place.raw, place.check) == (damaged.raw, damaged.check) =>
+        let content = match shown_by(view, other, hurt)? {
+            Some(place)
+                if place != damaged && (place.raw, place.check) == (damaged.raw, damaged.check) =>
             {
                 read_place(reader, place)?.filter(|content| sum.is_of(content))
-            }
-            (None, _) if hurt.states.iter().any(is_same) => {
-                let whole = hurt.states.iter().find(|state| is_same(state));
-                match whole.map(|state| shown_by(view, state, hurt)).transpose()?.flatten() {
-                    Some(place) if place == damaged => {
-                        reader.read_in(view, other, hurt.start, len).ok()
-                    }
-                    _ => None,
-                }
             }
             _ => None,
         };

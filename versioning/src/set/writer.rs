@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{Condvar, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use keepshare_base::{CommitId, Stamp};
@@ -25,6 +26,9 @@ const FLUSH_BYTES: usize = 16 * 1024 * 1024;
 
 /// How often the index is made durable, in microseconds.
 const FLUSH_MICROS: i64 = 1_000_000;
+
+/// For how long a set that closes goes on writing a damaged log anew.
+const LOG_PATIENCE: Duration = Duration::from_secs(60);
 
 /// While changes come without a pause there is one step of upkeep after so many groups of them, and one a second.
 const GROUPS_PER_UPKEEP: u32 = 4;
@@ -439,6 +443,10 @@ impl Writer<'_> {
             }
         }
         self.flush();
+        let finished = self.store.finish_log(Instant::now() + LOG_PATIENCE);
+        if let Err(error) = finished {
+            tracing::error!(why = chain(&error), "a damaged log was not written anew");
+        }
     }
 }
 

@@ -118,6 +118,8 @@ pub(super) fn build(
 ) -> Result<Arc<CheckedDb>, StoreError> {
     let end = log.position();
     let start = LogPosition { generation: end.generation, ..LogPosition::EMPTY };
+    // Nobody has read the log since it was opened: where it is damaged, the index may be all that still has its rows.
+    log.replay(start).try_for_each(|entry| entry.map(drop))?;
     build_from(disk, options, log, start, end).map(|(database, _)| database)
 }
 

@@ -37,6 +37,16 @@ impl Store {
         self.housekeeping.log_is_damaged = true;
     }
 
+    /// Writes a log anew that is damaged, where that is still to be done: no later process could open it. Gives up after `deadline`.
+    pub(crate) fn finish_log(&mut self, deadline: std::time::Instant) -> Result<(), StoreError> {
+        while self.housekeeping.log_is_damaged && std::time::Instant::now() < deadline {
+            if !self.maintain()? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Has everything moved out of a pack whose header is damaged: what is in it can be read as long as this process has it open. Does
     /// nothing while others are being emptied.
     pub(crate) fn move_out_of(&mut self, pack: u64) -> Result<(), StoreError> {

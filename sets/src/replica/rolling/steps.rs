@@ -22,11 +22,12 @@ use keepshare_versioning::{
 
 use super::super::{
     Replica,
-    restoring::{RETURN_POLL, RETURN_TIMEOUT, TURN_PATIENCE, new_request},
+    restoring::{RETURN_POLL, RETURN_TIMEOUT, TURN_PATIENCE},
 };
 use crate::{
     asking::read_failure,
     content::content_hash,
+    request::new_request,
     rollback::{Going, Header, Record},
 };
 

@@ -1,20 +1,15 @@
-//! Comparing a live tree as a scrub does: in the order of the index, so that a key says how far it is, and with what differs made right.
+//! Comparing a live tree as a scrub does: in the order of the index, so that a key says how far it is.
 
-use keepshare_base::{CommitId, FileId, Kind, Name};
+use keepshare_base::{FileId, Kind, Name};
 
-use super::{
-    Again, CATCH_UP_STEPS, Checking, Difference, DifferenceKind, LiveError, LiveTree, Step,
-};
+use super::{Again, CATCH_UP_STEPS, Checking, Difference, LiveError, LiveTree, Step};
 use crate::{
-    Reader, View,
+    Reader,
     index::{Table, keys},
 };
 
 /// How many names one step looks at.
 const STEP_NAMES: usize = 256;
-
-/// So much must be free beside what a file takes, before it is made anew while the old one is kept, in bytes.
-const FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
 
 /// A comparison of a scrub at work.
 #[derive(Debug)]
@@ -29,8 +24,8 @@ pub(crate) struct LiveScrub {
 pub(crate) struct LiveStepped {
     /// How much was compared, in bytes.
     pub(crate) bytes: u64,
-    /// What differs, and whether it is made what it should be.
-    pub(crate) differences: Vec<(Difference, bool)>,
+    /// What differs.
+    pub(crate) differences: Vec<Difference>,
     /// There is more to compare.
     pub(crate) more: bool,
 }
@@ -67,53 +62,9 @@ impl LiveTree {
         let (bytes_left, tree) = (bytes_max, &mut *self);
         let mut step = Step { tree, view, reader, checking, bytes_left, steps_left };
         let more = step.names(after)?;
-        let view = step.view;
         let bytes = checking.checked.bytes;
-        let mut differences = Vec::new();
-        for difference in std::mem::take(&mut checking.checked.differences) {
-            let is_mended = self.put_right(&view, &difference)?;
-            differences.push((difference, is_mended));
-        }
+        let differences = std::mem::take(&mut checking.checked.differences);
         Ok(LiveStepped { bytes, differences, more })
-    }
-
-    /// Has something that differs made what it should be with the next [`Self::apply`]; tells whether it will be.
-    fn put_right(
-        &mut self,
-        view: &View,
-        Difference { path, kind }: &Difference,
-    ) -> Result<bool, LiveError> {
-        let is_content = match kind {
-            DifferenceKind::Missing | DifferenceKind::Foreign => false,
-            DifferenceKind::Content(_) => true,
-            DifferenceKind::Attributes => {
-                let Some((file, _)) = view.resolve(path, CommitId::MAX)? else { return Ok(false) };
-                return Ok(self.retries.add_file(file, self.reached));
-            }
-            DifferenceKind::Extra | DifferenceKind::Io(_) | DifferenceKind::Store(_) => {
-                return Ok(false);
-            }
-        };
-        let Some((file, _)) = view.resolve(path, CommitId::MAX)? else { return Ok(false) };
-        if is_content {
-            let size = view.file(file, CommitId::MAX)?.map_or(0, |state| state.meta.size);
-            if !self.has_room(size) {
-                return Ok(false);
-            }
-            // As if somebody had put it there: it is kept, and the file made anew.
-            self.records.forget(file)?;
-        }
-        for (parent, name) in view.links(file, CommitId::MAX)? {
-            self.retries.add_name(parent, name);
-        }
-        Ok(true)
-    }
-
-    /// Tells whether a file of this size can be made while the one in its place is kept.
-    fn has_room(&self, size: u64) -> bool {
-        let Ok(seen) = rustix::fs::fstatvfs(self.stage.descriptor()) else { return false };
-        let free = seen.f_bavail.saturating_mul(seen.f_frsize);
-        free >= size.saturating_add(FREE_BYTES_MIN)
     }
 }
 
