@@ -66,7 +66,8 @@ impl StationAnswers {
     }
 }
 
-fn by(caller: &Caller, line: AuditLine) -> AuditLine {
+/// Adds who asked, and from where.
+pub(crate) fn by(caller: &Caller, line: AuditLine) -> AuditLine {
     match caller {
         Caller::Admin { .. } => line.principal(&shown(caller)).local(),
         Caller::User(user) => line.principal(&shown(caller)).address(user.address),

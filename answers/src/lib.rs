@@ -6,6 +6,7 @@ mod accounts;
 mod alarms;
 mod audit;
 pub mod auditing;
+mod backup;
 mod elsewhere;
 mod finding;
 mod past;

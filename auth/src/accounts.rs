@@ -138,6 +138,14 @@ impl Accounts {
         &self.sessions
     }
 
+    /// Does something while nothing is written down of users and sessions.
+    pub fn hold_still<T>(&self, work: impl FnOnce() -> T) -> Result<T, AccountError> {
+        let held = self.db.begin_write()?;
+        let done = work();
+        held.abort()?;
+        Ok(done)
+    }
+
     /// Returns the audit log.
     pub fn audit(&self) -> &Audit {
         &self.audit

@@ -16,6 +16,8 @@ mod tickets;
 mod user_name;
 mod users;
 
+use keepshare_host::shared::SharedDb;
+
 pub use account_error::{AccountError, PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN};
 pub use accounts::{Accounts, Bearer, Login, LoginRefusal, LoginRequest};
 pub use audit::{AUDIT_FILE, Audit, AuditEvent, AuditLine};
@@ -30,3 +32,9 @@ pub use sessions::{
 pub use tickets::{TICKET_TTL_S, Ticket, TicketRefusal};
 pub use user_name::{UserName, UserNameError};
 pub use users::{User, UserSets};
+
+/// Ends all sessions and grants to machines in a database that comes from a backup, durably, and returns how many there were: those that
+/// were revoked since the backup must not come back with it.
+pub fn forget_logins(db: &SharedDb) -> Result<u64, AccountError> {
+    sessions::forget(db)
+}

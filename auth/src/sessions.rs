@@ -31,6 +31,7 @@ use std::{
 use keepshare_base::{SetName, Stamp};
 use keepshare_host::shared::SharedDb;
 
+pub(crate) use self::store::forget;
 use self::{
     hosts::Hosts,
     logins::Redeemed,

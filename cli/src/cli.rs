@@ -69,7 +69,7 @@ pub(crate) enum Command {
     /// Show stations, sets, lag and problems
     #[command(after_help = STATUS_EXAMPLES)]
     Status(Status),
-    /// Say where other stations are
+    /// Say where other stations are, back this one up, bring it back
     #[command(subcommand)]
     Station(station::Station),
     /// Say what is replicated, and where to

@@ -21,6 +21,7 @@ use crate::{
 
 mod alarms;
 mod audit;
+mod backups;
 mod demo;
 mod diff;
 mod find;
@@ -53,6 +54,12 @@ pub(crate) fn execute(cli: Cli, screen: &Screen) -> Outcome<()> {
         Command::Status(options) => status::status(&station(&global)?, &options, screen),
         Command::Station(cli::station::Station::SetAddress { name, address }) => {
             stations::set_address(&station(&global)?, &name, &address, screen)
+        }
+        Command::Station(cli::station::Station::Backup(options)) => {
+            backups::back_up(&options, &global, screen)
+        }
+        Command::Station(cli::station::Station::Restore(options)) => {
+            backups::restore(&options, &global, screen)
         }
         Command::Token(Token::Create { .. }) => tokens::create(&station(&global)?, screen),
         Command::Token(Token::List) => tokens::list(&station(&global)?, screen),

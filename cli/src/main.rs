@@ -2,6 +2,7 @@
 
 mod addresses;
 mod allocator;
+mod archive;
 mod asked;
 mod cli;
 mod commands;

@@ -9,6 +9,7 @@ pub mod accounts;
 pub mod alarms;
 pub mod answers;
 pub mod audit;
+pub mod backup;
 pub mod caller;
 pub mod client;
 pub mod failure;

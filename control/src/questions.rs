@@ -19,6 +19,7 @@ use crate::{
         TokenInfo, VersionInfo,
     },
     audit::{AuditEntry, AuditHead, AuditReport},
+    backup::BackedUp,
     caller::Callers,
     login::LoginAnswer,
     points::{PointInfo, PointMade, PointSaid, PointTimeInfo},
@@ -116,6 +117,7 @@ questions! {
     "token-create" TokenCreate => TokenInfo, Admins changes;
     "token-list" TokenList => TokenInfo, Admins reads;
     "station-address" SetStationAddress => MemberStatus, Admins changes;
+    "station-backup" StationBackup => BackedUp, Admins reads;
     "set-add" SetAdd => SetStatus, Admins changes;
     "set-mirror" SetMirror => SetStatus, Admins changes;
     "user-add" UserAdd => UserInfo, Admins changes;
@@ -232,6 +234,11 @@ pub struct SetStationAddress {
     /// `HOST:PORT`.
     pub address: StationAddress,
 }
+
+/// What makes this station this station, its keys among it: for root and the station's own user.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct StationBackup {}
 
 /// A new set of this station.
 #[derive(Clone, Debug, Deserialize, Serialize)]

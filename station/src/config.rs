@@ -142,12 +142,12 @@ impl Config {
                 return Err(error.context(format!("cannot read {}", path.display())).into());
             }
         };
-        Self::parse(&text)
+        Self::of_text(&text)
             .map_err(|failure| failure.context(format!("{} is not usable", path.display())))
     }
 
     /// Reads the text of a file.
-    fn parse(text: &str) -> Outcome<Self> {
+    pub fn of_text(text: &str) -> Outcome<Self> {
         let file: File = toml::from_str(text).map_err(|error| {
             let hint = meant(error.message());
             Failure::usage(toml_error(text, &error))
@@ -355,18 +355,18 @@ mod tests {
             },
             schedules: Schedules::default(),
         };
-        assert_eq!(Config::parse(&config.render()).unwrap(), config);
+        assert_eq!(Config::of_text(&config.render()).unwrap(), config);
     }
 
     #[test]
     fn a_key_nobody_knows_is_an_error_with_a_suggestion() {
-        let failure = Config::parse("name = \"a\"\nlisten_ = \"1\"\n").unwrap_err();
+        let failure = Config::of_text("name = \"a\"\nlisten_ = \"1\"\n").unwrap_err();
         assert_eq!(failure.code, Code::Usage);
         assert!(failure.to_string().starts_with("line 2, column 1: unknown field `listen_`"));
         assert_eq!(failure.hint.as_deref(), Some("did you mean 'listen'?"));
-        let failure = Config::parse("name = \"a\"\nxyzzyxyzzy = 1\n").unwrap_err();
+        let failure = Config::of_text("name = \"a\"\nxyzzyxyzzy = 1\n").unwrap_err();
         assert!(failure.to_string().contains("expected one of `name`, `listen`"), "{failure}");
-        let failure = Config::parse("name = \"a\"\n[scan]\nshared_every = 60\n").unwrap_err();
+        let failure = Config::of_text("name = \"a\"\n[scan]\nshared_every = 60\n").unwrap_err();
         assert!(failure.to_string().starts_with("line 3, column 1: unknown field `shared_every`"));
         assert_eq!(failure.hint.as_deref(), Some("did you mean 'shared_every_s'?"));
     }
@@ -374,7 +374,7 @@ mod tests {
     #[test]
     fn work_is_done_when_the_config_says() {
         let read =
-            |text: &str| Config::parse(&format!("name = \"a\"\n{text}")).map(|c| c.schedules);
+            |text: &str| Config::of_text(&format!("name = \"a\"\n{text}")).map(|c| c.schedules);
         assert_eq!(read("").unwrap(), Schedules::default());
         let text = "[scan]\nat = \"sun 04:30\"\nshared_every_s = 60\n[retention]\nat = \"22:00\"";
         let at = |text: &str| Weekly::parse(text).unwrap();
@@ -407,17 +407,17 @@ mod tests {
             ("name = \"a\"\nzone = \"Europe/Berlim\"", "'Europe/Berlim'"),
             ("name = \"a\"\nstate = 3", "string"),
         ] {
-            let failure = Config::parse(text).unwrap_err();
+            let failure = Config::of_text(text).unwrap_err();
             assert!(failure.to_string().contains(word), "{text}: {failure}");
             assert!(!failure.to_string().contains('\n'), "{text}: {failure}");
         }
-        let failure = Config::parse("name = \"a\"\nzone = \"Europe/Berlim\"").unwrap_err();
+        let failure = Config::of_text("name = \"a\"\nzone = \"Europe/Berlim\"").unwrap_err();
         assert_eq!(failure.hint.as_deref(), Some("did you mean 'Europe/Berlin'?"));
     }
 
     #[test]
     fn doors_are_open_unless_they_are_switched_off() {
-        let doors = |text: &str| Config::parse(&format!("name = \"a\"\n{text}")).map(|c| c.doors);
+        let doors = |text: &str| Config::of_text(&format!("name = \"a\"\n{text}")).map(|c| c.doors);
         assert_eq!(doors("").unwrap(), Doors::default());
         let all = Doors::default();
         assert_eq!(all.https.unwrap().to_string(), "0.0.0.0:7443");

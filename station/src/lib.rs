@@ -5,6 +5,7 @@
 //! `incoming` lets other stations in; `https_door` and `nfs_door` open the doors. What it does with one set is in `keepshare-sets`; what people type and read
 //! is not here.
 
+pub mod backup;
 pub mod config;
 mod doors;
 mod drive;

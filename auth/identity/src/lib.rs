@@ -28,4 +28,6 @@ pub use members::Member;
 pub use revocation::Revocations;
 pub use secrets::SecretError;
 pub use signature::SignatureError;
-pub use token::{JoinToken, TOKEN_TTL_S, TokenError, TokenId, TokenInfo, TokenRefusal, Tokens};
+pub use token::{
+    JoinToken, TOKEN_TTL_S, TokenError, TokenId, TokenInfo, TokenRefusal, Tokens, forget_tokens,
+};

@@ -167,6 +167,13 @@ struct Row {
     used: Option<(Stamp, StationName)>,
 }
 
+/// Takes all join tokens back in a database that comes from a backup, durably: those that were used or removed since must not come back.
+pub fn forget_tokens(db: &SharedDb) -> Result<(), TokenError> {
+    let write = db.begin_write().map_err(database)?;
+    write.delete_table(TOKENS).map_err(database)?;
+    write.commit().map_err(database)
+}
+
 /// The join tokens of a cluster, in the primary's database.
 #[derive(Clone, Debug)]
 pub struct Tokens {

@@ -94,6 +94,11 @@ impl Lines {
         let Some(files) = self.files else { return Ok(()) };
         files.each(|raw| take(raw.bytes, raw.file, raw.line))
     }
+
+    /// Returns the files that the lines stand in, each with its name, oldest first, as they were at that moment.
+    pub fn contents(self) -> impl Iterator<Item = io::Result<(String, Vec<u8>)>> {
+        self.files.into_iter().flat_map(Files::contents)
+    }
 }
 
 /// Checks the lines, and what they say of heads that were kept elsewhere.

@@ -57,6 +57,15 @@ impl Files {
         Ok(Self(files))
     }
 
+    /// Returns the content of each file with its name, oldest first.
+    pub(super) fn contents(self) -> impl Iterator<Item = io::Result<(String, Vec<u8>)>> {
+        self.0.into_iter().map(|(name, file, bytes)| {
+            let mut content = Vec::new();
+            file.take(bytes).read_to_end(&mut content)?;
+            Ok((name, content))
+        })
+    }
+
     /// Hands every line to `take`, oldest first. A line that is too long comes in pieces, none of them whole.
     pub(super) fn each(self, mut take: impl FnMut(Raw<'_>)) -> io::Result<()> {
         let oldest = old(Path::new(AUDIT_FILE), OLD_MAX);

@@ -41,6 +41,26 @@ fn the_log_is_bounded_and_keeps_the_newest() {
     assert_eq!(lines(&dir.path().join(AUDIT_FILE)).last().unwrap()["reason"], "999");
 }
 
+/// A backup takes the files as they were at one moment, however often they get other names while it reads.
+#[test]
+fn the_files_of_a_moment_hang_together_while_others_are_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = Audit::open_bounded(dir.path(), 1000).unwrap();
+    let write = |n| audit.write(AuditLine::done(Stamp(n * MINUTE_US), AuditEvent::Login));
+    (0..40).for_each(write);
+    let head = audit.head().unwrap();
+    let then = audit.lines().unwrap();
+    (40..400).for_each(write);
+    let copy = tempfile::tempdir().unwrap();
+    for file in then.contents() {
+        let (name, content) = file.unwrap();
+        fs::write(copy.path().join(name), content).unwrap();
+    }
+    let checked = check(Lines::in_folder(copy.path()).unwrap(), &[]).unwrap();
+    assert_eq!((checked.fault, checked.head), (None, head));
+    assert_eq!(fs::read_dir(copy.path()).unwrap().count(), 4);
+}
+
 /// Whoever can be refused at will must not push the history out.
 #[test]
 fn a_flood_of_refusals_is_counted() {

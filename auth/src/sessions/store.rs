@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use redb::{ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use keepshare_base::{SetName, Stamp};
@@ -176,6 +176,20 @@ pub(super) fn remove_hosts(
         write.open_table(HOSTS)?.remove(id.0)?;
     }
     Ok(write.commit()?)
+}
+
+/// Ends all sessions and grants of a database that comes from a backup, and its keys with them, durably: some may have been revoked since.
+/// Returns how many there were.
+pub(crate) fn forget(db: &SharedDb) -> Result<u64, AccountError> {
+    let write = db.begin_write()?;
+    let mut ended = 0;
+    for table in [SESSIONS, HOSTS] {
+        ended += write.open_table(table)?.len()?;
+        write.delete_table(table)?;
+    }
+    write.delete_table(KEYS)?;
+    write.commit()?;
+    Ok(ended)
 }
 
 /// What stands behind the first form of a row of a session or a host session, a byte each; an older row ends before.

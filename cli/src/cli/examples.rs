@@ -170,6 +170,18 @@ pub(super) const RETENTION_KEYS: &str = "Keys:
   protect_days=14                     the first and the last version of each of so many days stay
 Times are whole numbers with s, m, h, d, w or y.";
 
+pub(super) const BACKUP_EXAMPLES: &str = "Examples:
+  keepshare station backup /srv/backup/office.age
+  keepshare station backup /srv/backup/office.age --force --passphrase-file /etc/keepshare/backup.passphrase
+
+The station may run meanwhile. The file is what age makes of a passphrase (age -d opens it, too).";
+
+pub(super) const STATION_RESTORE_EXAMPLES: &str = "Examples:
+  keepshare station restore /srv/backup/office.age --list
+  keepshare station restore /srv/backup/office.age
+
+Sessions, grants to machines and join tokens of then are ended; users and passwords are those of then.";
+
 pub(super) const AUDIT_EXAMPLES: &str = "Examples:
   keepshare audit show --since 9:00 --event restore
   keepshare audit show --user anna --set projects --json

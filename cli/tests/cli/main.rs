@@ -3,6 +3,7 @@
 mod alarms;
 mod attacks;
 mod audit;
+mod backup;
 mod commands;
 mod damage;
 mod diff;

@@ -33,6 +33,7 @@ impl Office {
         fs::create_dir(source.join("plan"))?;
         fs::write(source.join("plan/a.txt"), "first")?;
         fs::write(source.join("b.txt"), "other")?;
+        fs::write(scratch.join("srv/passphrase"), "many words that nobody guesses\n")?;
         let cluster = Cluster::new(&scratch, &source, Wiring::Loopback)?;
         let from = source.to_string_lossy().into_owned();
         cluster.office.call(["set", "add", SET, "--source", &from, "--to", "store"])?.ok()?;
@@ -87,6 +88,7 @@ impl Office {
         let state = station.state().to_string_lossy().into_owned();
         let command = command
             .replace("/etc/keepshare/station.toml", &config)
+            .replace("/etc/keepshare/backup.passphrase", "/srv/passphrase")
             .replace("/var/lib/keepshare", &state)
             .replace("/srv/", &srv)
             .replace("store:", "");

@@ -163,7 +163,7 @@ fn question_bodies(name: &str) -> Vec<Value> {
         "alarm-close" => vec![json!({ "alarm": "00000000", "release": true })],
         "alarm-set" => vec![json!({ "set": SET, "said": ["watch=off"] })],
         "audit-show" => vec![json!({ "limit": 9 })],
-        "audit-verify" | "audit-heads" => vec![json!({})],
+        "audit-verify" | "audit-heads" | "station-backup" => vec![json!({})],
         "station-address" => vec![json!({ "name": "store", "address": "127.0.0.1:9" })],
         "set-add" => vec![json!({ "name": "evil", "source": "/tmp", "to": [] })],
         "set-mirror" => vec![json!({ "name": SET, "to": null, "new_epoch": true })],
