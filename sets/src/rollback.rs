@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use keepshare_base::{CommitId, SetPath};
 use keepshare_control::{Failure, Outcome, rollback::RolledBack};
 use keepshare_host::files;
-use keepshare_versioning::rollback::{Doing, Step};
+use keepshare_versioning::rollback::Step;
 
 pub(crate) use telling::{count, left, step_told, undo_of};
 
@@ -495,7 +495,7 @@ impl Going {
 #[cfg(test)]
 mod tests {
     use keepshare_base::{FileId, PresentFile, Seq, VersionId};
-    use keepshare_versioning::rollback::Present;
+    use keepshare_versioning::rollback::{Doing, Present};
 
     use super::*;
 
