@@ -85,7 +85,8 @@ impl StationAnswers {
     /// Finds an alarm, and whose it is.
     fn alarm(&self, id: &str) -> Outcome<(SetName, Arc<Replica>, AlarmInfo)> {
         for (_, set, copy) in self.copies() {
-            let known = copy.alarms().list()?;
+            // One whose alarms cannot be read hides no other's.
+            let Ok(known) = copy.alarms().list() else { continue };
             if let Some(alarm) = known.into_iter().find(|alarm| alarm.alarm == id) {
                 return Ok((set, copy, alarm));
             }

@@ -50,6 +50,12 @@ const REMEMBERED_MAX: usize = 32;
 /// The most files and users that an alarm names.
 const NAMED_MAX: usize = 100;
 
+/// So much of each of them is told, in characters: an answer is one line.
+const NAME_CHARS_MAX: usize = 512;
+
+/// How points are called that alarms hold.
+const POINT_NAME: &str = "alarm-";
+
 /// The alarms of one copy.
 #[derive(Debug)]
 pub struct Alarms {
@@ -91,6 +97,9 @@ struct Alarm {
     /// Somebody has looked at it.
     #[serde(default)]
     closed: bool,
+    /// The newest commit then: what began before is what was looked at.
+    #[serde(default)]
+    closed_at: u64,
 }
 
 /// The moment before a burst.
@@ -146,6 +155,7 @@ impl Alarm {
             files: Vec::new(),
             users: Vec::new(),
             closed: false,
+            closed_at: 0,
         };
         alarm.goes_on(burst, now);
         alarm
@@ -175,10 +185,15 @@ impl Alarm {
     }
 
     fn text(&self) -> String {
-        let Self { id, spoiled, since, .. } = self;
+        let Self { id, spoiled, since, good, .. } = self;
+        let before = match (self.is_held(), &good.point) {
+            (true, Some(_)) => "the set as it was before is kept",
+            (true, None) => "the set as it was before could not be held yet",
+            (false, _) => "the set as it was before is not held any more",
+        };
         format!(
-            "a burst at {since}: {} no longer read as what they were, which is what ransomware leaves; the set as it was before is \
-             kept. keepshare alarm show {id} says more, keepshare alarm close {id} that it was meant",
+            "a burst at {since}: {} no longer read as what they were, which is what ransomware leaves; {before}. keepshare alarm \
+             show {id} says more, keepshare alarm close {id} that it was meant",
             counted(*spoiled, "file")
         )
     }
@@ -203,6 +218,7 @@ impl Alarm {
 
 fn add(known: &mut Vec<String>, more: impl Iterator<Item = String>) {
     for one in more {
+        let one: String = one.chars().take(NAME_CHARS_MAX).collect();
         if known.len() < NAMED_MAX && !known.contains(&one) {
             known.push(one);
         }
@@ -267,10 +283,11 @@ impl Alarms {
             Failure::not_found(format!("set {} has no alarm '{id}'", self.set))
                 .hint(format!("keepshare alarm list {} lists those that it has", self.set))
         };
+        let latest = store.reader().view().map_or(0, |view| view.latest().0);
         let mut found = None;
         self.write(|written| {
             found = written.alarms.iter_mut().find(|alarm| alarm.id == id).map(|alarm| {
-                alarm.closed = true;
+                (alarm.closed, alarm.closed_at) = (true, latest);
                 if release {
                     alarm.good.until_micros = 0;
                 }
@@ -293,8 +310,8 @@ impl Alarms {
             .last_mut()
             .filter(|last| last.last_micros.saturating_add(QUIET_MICROS) > now.running_micros);
         match last {
-            // Somebody has seen it as it is.
-            Some(last) if last.closed && burst.spoiled <= last.spoiled => return Ok(()),
+            // Somebody has seen it.
+            Some(last) if last.closed && burst.good.0 <= last.closed_at => return Ok(()),
             Some(last) if !last.closed => {
                 if !last.goes_on(burst, now) {
                     return Ok(());
@@ -327,12 +344,15 @@ impl Alarms {
         for alarm in written.alarms {
             let Alarm { id, good, .. } = alarm;
             let point = match (&good.point, good.until_micros) {
-                (None, 1..) => {
-                    let Some((name, was_kept)) = hold(store, &id, &good)? else { continue };
-                    Some((name, was_kept))
-                }
+                (None, 1..) => hold(store, &id, &good)?,
                 (Some(_), 0) => {
-                    release(store, &id, &good)?;
+                    let is_needed = |other: &Alarm| {
+                        other.id != id && other.is_held() && other.good.position == good.position
+                    };
+                    let written = lock(&self.written).clone()?;
+                    if !written.alarms.iter().any(is_needed) {
+                        release(store, &good)?;
+                    }
                     None
                 }
                 _ => continue,
@@ -341,6 +361,10 @@ impl Alarms {
                 let Some(known) = written.alarms.iter_mut().find(|known| known.id == id) else {
                     return;
                 };
+                if point.is_none() {
+                    // It is let go of, or not known any more.
+                    known.good.until_micros = 0;
+                }
                 known.good.was_kept = point.as_ref().is_some_and(|(_, was_kept)| *was_kept);
                 known.good.point = point.map(|(name, _)| name);
             })?;
@@ -380,24 +404,27 @@ impl Alarms {
     }
 }
 
-/// Lets go of one that is held where there are too many: of the last but the newest, since what is recent is kept densely anyway; and
-/// forgets the oldest that nothing is held for.
+/// Lets go of one that is held where there are too many: one that somebody has looked at, else the last but the newest, since what is
+/// recent is kept densely anyway. Forgets the oldest that nothing is held for, those first that somebody has looked at.
 fn make_room(alarms: &mut Vec<Alarm>) {
     let held: Vec<usize> = (0..alarms.len()).filter(|n| alarms[*n].is_held()).collect();
     if held.len() > HELD_MAX {
-        alarms[held[held.len() - 2]].good.until_micros = 0;
+        let between = &held[1..held.len() - 1];
+        let closed = between.iter().find(|n| alarms[**n].closed);
+        alarms[*closed.unwrap_or(&held[held.len() - 2])].good.until_micros = 0;
     }
     while alarms.len() > REMEMBERED_MAX {
         let is_free = |alarm: &Alarm| !alarm.is_held() && alarm.good.point.is_none();
-        let Some(free) = alarms.iter().position(is_free) else { return };
+        let closed = alarms.iter().position(|alarm| is_free(alarm) && alarm.closed);
+        let Some(free) = closed.or_else(|| alarms.iter().position(is_free)) else { return };
         alarms.remove(free);
     }
 }
 
 /// Holds the moment before a burst; `None` where it is not known any more.
 fn hold(store: &SetStore, id: &str, good: &Good) -> Outcome<Option<(String, bool)>> {
-    let (at, name) = (CommitId(good.commit), format!("alarm-{id}"));
-    let point = Point { name: name.clone(), kind: PointKind::Crash };
+    let (at, name) = (CommitId(good.commit), format!("{POINT_NAME}{id}"));
+    let point = Point { name, kind: PointKind::Crash };
     let held = on_writer(store, move |store| {
         let held = store.hold_commit(at, point)?;
         store.sync()?;
@@ -406,15 +433,15 @@ fn hold(store: &SetStore, id: &str, good: &Good) -> Outcome<Option<(String, bool
     if held.is_none() {
         tracing::error!(id, "the moment before a burst is not known any more");
     }
-    // It was this alarm's where a crash came between.
-    Ok(held.map(|held| (held.name.clone(), held.was_kept && held.name != name)))
+    // One of an alarm's is an alarm's: of this one, where a crash came between, or of another with the same moment.
+    Ok(held.map(|held| (held.name.clone(), held.was_kept && !held.name.starts_with(POINT_NAME))))
 }
 
 /// Lets go of the moment before a burst: what a master made a point, or this station kept before, stays.
-fn release(store: &SetStore, id: &str, good: &Good) -> Outcome<()> {
+fn release(store: &SetStore, good: &Good) -> Outcome<()> {
     let position: VersionId = good.position.parse().map_err(anyhow::Error::new)?;
     let position: Position = position.0;
-    let is_own = good.point.as_deref() == Some(&*format!("alarm-{id}"));
+    let is_own = good.point.as_ref().is_some_and(|point| point.starts_with(POINT_NAME));
     if good.was_kept {
         return Ok(());
     }
@@ -443,4 +470,79 @@ fn read(text: &str) -> Outcome<Written> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use keepshare_base::{Epoch, OriginId, Seq, Stamp};
+
+    use super::*;
+
+    const HOUR: u64 = 3_600_000_000;
+
+    fn burst(good: u64, spoiled: u64) -> Burst {
+        let position = Position { origin: OriginId(1), epoch: Epoch::FIRST, seq: Seq(good) };
+        let (moment, shown, users) = (Stamp(0), Vec::new(), vec!["x".repeat(9999)]);
+        Burst { good: CommitId(good), position, moment, changed: spoiled, spoiled, shown, users }
+    }
+
+    fn at(hours: u64) -> Now {
+        Now { running_micros: hours * HOUR, clock: Stamp(0) }
+    }
+
+    fn held(alarms: &Alarms) -> Vec<u64> {
+        let written = lock(&alarms.written).clone().unwrap();
+        written
+            .alarms
+            .iter()
+            .filter(|alarm| alarm.is_held())
+            .map(|alarm| alarm.good.commit)
+            .collect()
+    }
+
+    /// A burst that goes on is one alarm; of many the oldest and the newest moment stay, and a file that is read again has them.
+    #[test]
+    fn few_moments_are_held_and_the_first_and_the_last_among_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let set = "set".parse().unwrap();
+        let alarms = Alarms::open(&set, dir.path());
+        alarms.hear(&burst(5, 100), at(10)).unwrap();
+        alarms.hear(&burst(6, 300), at(10)).unwrap();
+        alarms.hear(&burst(7, 200), at(10)).unwrap();
+        let list = alarms.list().unwrap();
+        assert_eq!((list.len(), list[0].spoiled, held(&alarms)), (1, 300, vec![5]));
+        assert!(list[0].users[0].len() == NAME_CHARS_MAX, "an answer is one line");
+        assert!(list[0].point.is_none() && alarms.told()[0].contains("not be held yet"));
+        for n in 2..10 {
+            alarms.hear(&burst(n * 10, 100), at(n * 10)).unwrap();
+        }
+        assert_eq!(held(&alarms), [5, 20, 30, 90]);
+        assert_eq!(alarms.told().len(), 9, "all of them are told until somebody has looked");
+        let alarms = Alarms::open(&set, dir.path());
+        assert_eq!(held(&alarms), [5, 20, 30, 90]);
+        // Thirty days after the last of it.
+        assert!(alarms.end_what_is_over(10 * HOUR + HELD_MICROS).unwrap());
+        assert_eq!(held(&alarms), [20, 30, 90]);
+        for n in 100..200 {
+            alarms.hear(&burst(n * 10, 100), at(n * 10)).unwrap();
+        }
+        assert!(alarms.list().unwrap().len() <= REMEMBERED_MAX + HELD_MAX);
+    }
+
+    /// What somebody has looked at is told no more, and another burst is, however small it is.
+    #[test]
+    fn a_closed_alarm_mutes_itself_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let alarms = Alarms::open(&"set".parse().unwrap(), dir.path());
+        alarms.hear(&burst(5, 5000), at(10)).unwrap();
+        alarms
+            .write(|written| {
+                (written.alarms[0].closed, written.alarms[0].closed_at) = (true, 8);
+            })
+            .unwrap();
+        alarms.hear(&burst(6, 6000), at(10)).unwrap();
+        assert_eq!(alarms.told(), [""; 0]);
+        alarms.hear(&burst(9, 30), at(10)).unwrap();
+        assert_eq!(alarms.told().len(), 1);
+    }
 }

@@ -254,7 +254,8 @@ impl Rollbacks {
         let mut found = Vec::<String>::new();
         // Newest first: of several, the last that was ordered counts.
         while let Some(undo) = all.iter().find(|record| {
-            let is_whole = matches!(record.end, Some((_, false, _)));
+            let is_ended = matches!(record.end, Some((_, false, _)));
+            let is_whole = is_ended && record.left.is_empty() && record.later.is_empty();
             is_whole
                 && record.header.told.to == undo_of(&wanted)
                 && !found.contains(&record.header.id)

@@ -22,7 +22,7 @@ pub const FILES_MIN: u64 = 20;
 const WITHIN_MAX: Span = Span::days(1);
 
 /// The most files that can be asked for.
-const FILES_MAX: u64 = 1_000_000;
+const FILES_MAX: u64 = 60_000;
 
 /// From how much on it is a burst.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -70,14 +70,14 @@ impl Replica {
                 watch.insert(Watch::new(latest))
             }
         };
+        if self.alarms.end_what_is_over(now.running_micros)? {
+            self.alarms.settle(store)?;
+        }
         // A rule that cannot be read keeps nothing unseen.
         let rule = self.alarms.rule().unwrap_or_else(|_| Rule::default());
         let looked = watch.look(&self.reader, &rule, now.running_micros).map_err(read_failure)?;
         if let Some(burst) = looked.burst.filter(|_| rule.is_on) {
             self.hear(&burst, now);
-        }
-        if self.alarms.end_what_is_over(now.running_micros)? {
-            self.alarms.settle(store)?;
         }
         Ok(looked.has_more)
     }

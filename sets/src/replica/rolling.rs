@@ -84,6 +84,8 @@ impl Replica {
             Ok(record) => record,
             Err(failure) => {
                 self.rollbacks.ended(&going);
+                // Somebody may wait for its end.
+                going.finish(Err(failure.clone()));
                 return Err(failure);
             }
         };
@@ -156,7 +158,8 @@ impl Replica {
 
     /// Returns the files that a roll-back touched, and when each was as it left it: those alone are its own to take back.
     fn touched_by(&self, record: &Record, after: CommitId) -> Outcome<HashMap<FileId, CommitId>> {
-        let mut touched = HashMap::new();
+        let (mut written, mut moved, mut others) =
+            <(HashMap<_, _>, HashMap<_, _>, HashMap<_, _>)>::default();
         let view = self.reader.view().map_err(read_failure)?;
         for (number, step) in record.steps()?.enumerate() {
             let (number, step) = (number as u64, step?);
@@ -166,24 +169,28 @@ impl Replica {
             if !record.is_done(number) {
                 continue;
             }
-            // What is written says when it came; people may have worked in it before all was done.
-            let answer = match step.doing {
+            // What is written says when it came; people may have worked in it before all was done. What is moved holds what it held.
+            let (known, at, held) = match step.doing {
                 Doing::Write { .. } => {
-                    view.restore(request_of(&record.header, number)).map_err(read_failure)?
+                    let request = request_of(&record.header, number);
+                    let answer = view.restore(request).map_err(read_failure)?;
+                    let at = answer.map_or(after, |answer| answer.commit.min(after));
+                    (&mut written, at, at)
                 }
-                _ => None,
+                Doing::Move { .. } | Doing::Link { .. } => {
+                    (&mut moved, after, record.header.before)
+                }
+                _ => (&mut others, after, after),
             };
-            let at = answer.map_or(after, |answer| answer.commit.min(after));
-            for file in step.files() {
-                touched.entry(file).or_insert(at);
-            }
+            known.extend(step.files().map(|file| (file, held)));
             for path in step.paths() {
-                if let Some((file, _)) = view.resolve(path, at).map_err(read_failure)? {
-                    let known = touched.entry(file).or_insert(at);
-                    *known = at.max(*known);
-                }
+                let file = view.resolve(path, at).map_err(read_failure)?;
+                known.extend(file.map(|(file, _)| (file, held)));
             }
         }
+        let mut touched = moved;
+        touched.extend(others);
+        touched.extend(written);
         Ok(touched)
     }
 
@@ -319,8 +326,10 @@ impl Replica {
         };
         let begun = thread::Builder::new().name(format!("rollback-{}", self.name)).spawn(work);
         if let Err(error) = begun {
+            let failure = Failure::from(anyhow::Error::new(error).context("cannot start a thread"));
             self.rollbacks.ended(going);
-            return Err(anyhow::Error::new(error).context("cannot start a thread").into());
+            going.finish(Err(failure.clone()));
+            return Err(failure);
         }
         Ok(())
     }
@@ -329,7 +338,7 @@ impl Replica {
         going.steps.store(record.header.steps, Relaxed);
         going.did_something();
         let mut done = record.open_done()?;
-        let (mut broken, mut waiting) = <(Broken, Broken)>::default();
+        let mut broken = Broken::default();
         let mut later = Vec::new();
         let mut steps = record.steps()?.peekable();
         for past in 0..record.through {
@@ -337,7 +346,6 @@ impl Replica {
             if record.left.contains_key(&past) {
                 broken.note(&step);
             } else if record.later.contains(&past) {
-                waiting.note(&step);
                 later.push((past, step));
             }
         }
@@ -350,8 +358,9 @@ impl Replica {
             {
                 together.extend(steps.next().transpose()?);
             }
+            let waits = !later.is_empty();
             let came =
-                self.perform_all((&record, record.through), &together, (&broken, &waiting), going);
+                self.perform_all((&record, record.through), &together, (&broken, waits), going);
             is_ended = came.iter().any(|came| matches!(came, Came::Ended));
             if is_ended && !going.is_ending.load(Relaxed) {
                 return Err(stopping());
@@ -364,7 +373,6 @@ impl Replica {
                     Came::Left(why) => Some(why),
                     Came::Ended => Some("it was ended before that".to_owned()),
                     Came::NoRoom(_) => {
-                        waiting.note(&step);
                         record.later.insert(number);
                         lines.push(Line::Later(number));
                         later.push((number, step));

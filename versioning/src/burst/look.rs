@@ -307,10 +307,8 @@ impl Look<'_> {
         }
         match self.reader.read_in(self.view, state, 0, SAMPLE_BYTES) {
             Ok(bytes) => Ok(Sample(bytes)),
-            Err(ReadError::Gone { .. } | ReadError::Expired { .. } | ReadError::Damaged { .. }) => {
-                Ok(Sample(Vec::new()))
-            }
-            Err(error) => Err(error),
+            Err(ReadError::Index(error)) => Err(error.into()),
+            Err(_) => Ok(Sample(Vec::new())),
         }
     }
 }

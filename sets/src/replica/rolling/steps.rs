@@ -57,13 +57,13 @@ pub(super) enum Came {
 }
 
 impl Replica {
-    /// Has the master do steps that may be done at once, the first of which has this number. What belongs to what waits for room
-    /// waits, too.
+    /// Has the master do steps that may be done at once, the first of which has this number. Where one before them waits for room, `waits`,
+    /// so do all but those that make some: they are in an order in which each may need what was done before it.
     pub(super) fn perform_all(
         &self,
         (record, first): (&Record, u64),
         steps: &[Step],
-        (broken, waiting): (&Broken, &Broken),
+        (broken, waits): (&Broken, bool),
         going: &Going,
     ) -> Vec<Came> {
         thread::scope(|scope| {
@@ -71,7 +71,7 @@ impl Replica {
                 scope.spawn(move || {
                     if broken.is_above(step) {
                         Came::Left(NOT_BACK.to_owned())
-                    } else if waiting.is_above(step) {
+                    } else if waits && !makes_room(step) {
                         Came::NoRoom(NOT_BACK.to_owned())
                     } else {
                         self.perform((record, number), step, false, going)
@@ -386,6 +386,11 @@ impl Broken {
         };
         is_below(&step.path) || is_below(to) || (made_here && self.0.contains(&step.path))
     }
+}
+
+/// Tells whether a step takes something away, and needs nothing of what waits.
+fn makes_room(step: &Step) -> bool {
+    matches!(&step.doing, Doing::Remove { kind, .. } if *kind != Kind::Dir)
 }
 
 /// Tells whether a step may be done at once with those before it.
