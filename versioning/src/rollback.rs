@@ -253,6 +253,16 @@ impl<'a> Plan<'a> {
         Present { file, still: None, version: VersionId(now.position) }
     }
 
+    /// Returns what stands for a file when the next step is done that does not wait for what moves in the folder: what is written in it
+    /// is not there yet.
+    fn stands_by_now(&self, now: &FileState) -> Present {
+        let is_it = |doing: &Doing| matches!(doing, Doing::Write { over: Some(over), .. } if over.file.file == now.file);
+        match self.later.iter().any(|(_, _, doing)| is_it(doing)) {
+            true => Present::new(now),
+            false => self.stands(now),
+        }
+    }
+
     /// Returns what a folder of now was then: only the one that is rolled back may have been another.
     fn parent_then(&self, folder: FileId) -> FileId {
         match self.was {

@@ -13,7 +13,10 @@ use serde_json::Value;
 use keepshare_support::{Aspects, Demo, Editor, Scratch, Snapshot, tell, wait_for};
 
 fn json(demo: &Demo, args: &[&str]) -> Result<Value> {
-    demo.call(args.iter().copied().chain(["--json"]))?.json()
+    let reply = demo.call(args.iter().copied().chain(["--json"]))?;
+    // What was not done wholly says of what, on standard output.
+    let out = String::from_utf8_lossy(&reply.out).into_owned();
+    reply.json().with_context(|| format!("{args:?}: {out}"))
 }
 
 /// Returns what is told of what was not done wholly, which a script must see.
@@ -42,14 +45,23 @@ fn same(folder: &Path, wanted: &Snapshot, context: &str) -> Result<()> {
 /// Whatever people did, a folder is what it was to the last attribute, and an undo takes that back.
 #[test]
 fn a_folder_is_what_it_was_and_an_undo_takes_that_back() -> Result<()> {
-    let seed = keepshare_support::tools::seed("rollback");
-    let scratch = Scratch::new("rollback-random")?;
+    back_and_undone("rollback-random", keepshare_support::tools::seed("rollback"), 4)
+}
+
+/// One name of a file makes room for another file, while what the file holds is still to be written under its other name.
+#[test]
+fn a_name_makes_room_before_its_file_is_written() -> Result<()> {
+    back_and_undone("rollback-pinned", 2_619_091_981_617_719_549, 1)
+}
+
+fn back_and_undone(name: &str, seed: u64, rounds: usize) -> Result<()> {
+    let scratch = Scratch::new(name)?;
     let source = scratch.make_dir("source")?;
     let folder = source.join("plan");
     fs::create_dir(&folder)?;
     let demo = Demo::start(&scratch, Some(&source))?;
     let mut editor = Editor::new(&folder, seed)?;
-    for round in 0..4 {
+    for round in 0..rounds {
         (0..60).try_for_each(|_| editor.step().map(drop))?;
         point(&demo, &format!("then-{round}"))?;
         let then = Snapshot::of(&folder, Aspects::ours())?;
@@ -75,7 +87,7 @@ fn a_folder_is_what_it_was_and_an_undo_takes_that_back() -> Result<()> {
         same(&folder, &before, &format!("{context}: undone"))?;
     }
     let all = json(&demo, &["rollback", "--list"])?;
-    ensure!(all.as_array().is_some_and(|all| all.len() == 8), "{all}");
+    ensure!(all.as_array().is_some_and(|all| all.len() == 2 * rounds), "{all}");
     Ok(())
 }
 

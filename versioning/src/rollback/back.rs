@@ -273,7 +273,7 @@ impl Plan<'_> {
         let (source, folder) = (above.join(from.1.clone()), place.0);
         self.settled.insert(place.clone());
         let doing = Doing::Move {
-            what: self.stands(&now),
+            what: self.stands_by_now(&now),
             to: path.clone(),
             folder: folder.known(),
             aside: false,
@@ -448,7 +448,7 @@ impl Plan<'_> {
         {
             return Ok(false);
         }
-        let what = self.stands(&now);
+        let what = self.stands_by_now(&now);
         let has_others = self.places.of(file)?.len() > 1;
         if (is_new && kind != Kind::Dir) || has_others {
             if kind == Kind::File && !now.cut {
