@@ -54,6 +54,12 @@ fn a_name_makes_room_before_its_file_is_written() -> Result<()> {
     back_and_undone("rollback-pinned", 2_619_091_981_617_719_549, 1)
 }
 
+/// A file that was written over gets its other name back, though the station has not heard yet of what was written.
+#[test]
+fn a_name_comes_back_for_what_was_just_written() -> Result<()> {
+    back_and_undone("rollback-pinned-link", 12_088_229_225_770_433_536, 2)
+}
+
 fn back_and_undone(name: &str, seed: u64, rounds: usize) -> Result<()> {
     let scratch = Scratch::new(name)?;
     let source = scratch.make_dir("source")?;

@@ -109,12 +109,16 @@ impl Replica {
             let Some(turn) = self.turns.take(None, TURN_PATIENCE, &Wanted::always()) else {
                 continue;
             };
+            let sent = order.ground.as_ref().and_then(|ground| ground.present.clone());
             let end = self.ask(order, state, Wanted::always());
             drop(turn);
             let why = match end {
                 Ok(
                     RestoreEnd::Answered(RestoreAnswer::Failed(why)) | RestoreEnd::Unreadable(why),
                 ) => {
+                    if is_about_what_came(step) && self.is_other_now(&step.path, &sent, going) {
+                        continue;
+                    }
                     return Came::Left(why.to_string());
                 }
                 Ok(RestoreEnd::Answered(answer)) if answer.is_for_room() && !waits_for_room => {
@@ -139,6 +143,24 @@ impl Replica {
             };
             going.waits_for(Some(why));
             thread::sleep(AGAIN);
+        }
+    }
+
+    /// Waits until something else stands at a path here than what was said to the master: what a step before wrote there takes its time
+    /// to come. False where nothing else does.
+    fn is_other_now(&self, path: &SetPath, sent: &Option<PresentFile>, going: &Going) -> bool {
+        loop {
+            let found = self.reader.view().and_then(|view| {
+                let found = view.resolve(path, CommitId::MAX)?;
+                let state = found.map(|(file, _)| view.file(file, CommitId::MAX)).transpose()?;
+                Ok(state.flatten().map(|state| PresentFile::new(state.file, &state.meta)))
+            });
+            match found {
+                Ok(found) if found != *sent => return true,
+                Err(_) => return false,
+                Ok(_) if self.has_come(going) || self.is_over(going) => return false,
+                Ok(_) => thread::sleep(RETURN_POLL),
+            }
         }
     }
 
@@ -367,10 +389,7 @@ impl Broken {
         if self.0.is_empty() {
             return false;
         }
-        let made_here = matches!(
-            &step.doing,
-            Doing::SetAttributes { over: None, .. } | Doing::Link { what: None, .. }
-        );
+        let made_here = is_about_what_came(step);
         let is_below = |path: &SetPath| {
             let mut at = path.clone();
             while let Some((above, _)) = at.split_last() {
@@ -386,6 +405,11 @@ impl Broken {
         };
         is_below(&step.path) || is_below(to) || (made_here && self.0.contains(&step.path))
     }
+}
+
+/// Tells whether a step is about what a step before it wrote.
+fn is_about_what_came(step: &Step) -> bool {
+    matches!(&step.doing, Doing::SetAttributes { over: None, .. } | Doing::Link { what: None, .. })
 }
 
 /// Tells whether a step takes something away, and needs nothing of what waits.
