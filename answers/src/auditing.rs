@@ -265,6 +265,7 @@ pub async fn keep_heads(station: Weak<Station>) {
             let Some(station) = station.upgrade() else { return };
             ask_those_due(&station, &mut due);
             drop(station);
+            // Nobody waits where the station has ended.
             let _ = done.send(due);
         };
         if let Err(error) = thread::Builder::new().name("audit-heads".to_owned()).spawn(work) {

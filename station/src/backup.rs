@@ -148,10 +148,9 @@ fn collect(
     }
     for set in names(&root.join("sets"))? {
         let path = format!("sets/{set}/retention.toml");
-        if let Some(bytes) = read(&root.join(&path))?
-            && let Some(policy) = policy_alone(&bytes)
-        {
-            take(&path, policy.as_bytes())?;
+        if let Some(bytes) = read(&root.join(&path))? {
+            // One that cannot be read goes as it is: a station that is brought back says so, too, and does not thin by another policy.
+            take(&path, &policy_alone(&bytes).map_or(bytes, String::into_bytes))?;
         }
     }
     Ok(())

@@ -102,7 +102,7 @@ impl KeptHeads {
             thin(heads);
         }
         let file = HeadsFile { format: FORMAT, stations };
-        let bytes = serde_json::to_vec(&file).unwrap_or_default();
+        let bytes = serde_json::to_vec(&file).expect("names and numbers are written");
         files::write_synced(&self.path, &bytes, 0o600)?;
         *kept = file.stations;
         Ok(())
