@@ -7,10 +7,10 @@ use keepshare_base::{
 use keepshare_control::{
     Code, Failure, Outcome, Reply,
     caller::Caller,
-    points::{PointInfo, PointMade, PointSaid, PointTimeInfo},
+    points::{PointInfo, PointMade, PointSaid, PointTimeInfo, Verdict},
     questions::{
-        Location, PointCreate, PointEvery, PointHold, PointList, PointRelease, PointRemove,
-        PointTimes,
+        Location, PointCreate, PointEvery, PointHold, PointList, PointMark, PointRelease,
+        PointRemove, PointTimes,
     },
     router::Answers,
 };
@@ -18,6 +18,7 @@ use keepshare_host::clock;
 use keepshare_sets::{
     master::{Master, PointTime},
     points,
+    replica::Replica,
 };
 use keepshare_versioning::retention::{Span, SpanError};
 
@@ -27,6 +28,9 @@ use super::{
     StationAnswers,
     past::{Kept, who},
 };
+
+/// How much of how a point was found good or bad is in the audit log, in characters.
+const BY_CHARS_MAX: usize = 200;
 
 impl Answers<PointCreate> for StationAnswers {
     fn answer(&self, caller: &Caller, asked: PointCreate, reply: &mut Reply) -> Outcome<()> {
@@ -230,6 +234,33 @@ impl Answers<PointRemove> for StationAnswers {
     }
 }
 
+impl Answers<PointMark> for StationAnswers {
+    fn answer(&self, caller: &Caller, asked: PointMark, reply: &mut Reply) -> Outcome<()> {
+        let PointMark { set, point, verdict, by } = asked;
+        let word = match verdict {
+            Some(Verdict::Good) => "good",
+            Some(Verdict::Bad) => "bad",
+            None => "unknown",
+        };
+        let by: String = by.iter().flat_map(|by| by.chars()).take(BY_CHARS_MAX).collect();
+        let by = if by.is_empty() { by } else { format!(" --by {by}") };
+        let what = (AuditEvent::PointMark, &set, &*format!("{point} {word}{by}"));
+        let told = |marked: &PointInfo| marked.id.clone();
+        let marked = self.audited(caller, what, told, || {
+            let mark = |copy: &Replica, point| points::mark(copy, point, verdict);
+            let PointSaid { id, .. } = self.at_this_station(caller, (&set, &point), mark)?;
+            let (copy, _) = self.kept_here(caller, &top(&set))?;
+            let known = points::list(&copy, who(caller))?;
+            points::find(&known, &set, &id).cloned()
+        })?;
+        reply.item(&marked)
+    }
+
+    fn turned_away(&self, caller: &Caller, why: &Failure) {
+        self.audit_turned_away(AuditEvent::PointMark, caller, why);
+    }
+}
+
 impl StationAnswers {
     fn remove(
         &self,
@@ -292,7 +323,7 @@ impl StationAnswers {
         &self,
         caller: &Caller,
         (set, meant): (&SetName, &str),
-        act: impl FnOnce(&keepshare_sets::replica::Replica, Position) -> Outcome<()>,
+        act: impl FnOnce(&Replica, Position) -> Outcome<()>,
     ) -> Outcome<PointSaid> {
         let (copy, _) = self.kept_here(caller, &top(set))?;
         let known = points::list(&copy, who(caller))?;

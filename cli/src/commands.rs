@@ -147,6 +147,10 @@ pub(crate) fn execute(cli: Cli, screen: &Screen) -> Outcome<()> {
         }
         Command::Scrub(what) => scrub::scrub(&station(&global)?, what, screen),
         Command::Retention(options) => retention::retention(&station(&global)?, options, screen),
+        Command::Point(Point::LastGood { set }) => {
+            let station = station_or_login(&global, Some(&set))?;
+            points::last_good(&station, set, screen)
+        }
         Command::Point(point @ Point::List { set: None }) => {
             points::point(&station_or_login(&global, None)?, point, screen)
         }

@@ -34,7 +34,7 @@ mod attributes;
 mod unfinished;
 
 use attributes::Owners;
-pub(crate) use unfinished::Unfinished;
+pub(crate) use unfinished::{Unfinished, when_interrupted};
 
 /// A folder being filled.
 pub(crate) struct Extractor {

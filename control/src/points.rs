@@ -2,6 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
+/// What somebody found a point to be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// What it has can be used.
+    Good,
+    /// It cannot.
+    Bad,
+}
+
 /// A point, as one station keeps it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PointInfo {
@@ -28,6 +38,12 @@ pub struct PointInfo {
     pub held_until: Option<String>,
     /// Whether this station keeps it whatever its master says.
     pub kept_here: bool,
+    /// What somebody found it to be, at this station; none: nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// When.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked: Option<String>,
 }
 
 /// A point that was made.

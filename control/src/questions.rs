@@ -108,6 +108,7 @@ questions! {
     "point-hold" PointHold => PointSaid, Admins changes;
     "point-release" PointRelease => PointSaid, Admins changes;
     "point-remove" PointRemove => PointSaid, Admins changes;
+    "point-mark" PointMark => PointInfo, Admins changes;
     "alarm-list" AlarmList => AlarmInfo, Admins reads;
     "alarm-close" AlarmClose => AlarmInfo, Admins changes;
     "alarm-set" AlarmSet => AlarmRule, Admins changes;

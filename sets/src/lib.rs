@@ -32,4 +32,5 @@ pub mod scrub;
 pub mod source_folder;
 pub mod sync_tree;
 mod turns;
+pub mod verdicts;
 mod writer;

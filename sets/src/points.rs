@@ -1,9 +1,12 @@
 //! Points of a copy: named moments, as this station keeps them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use keepshare_base::{CommitId, PointKind, Position, SetName, Stamp, VersionId};
-use keepshare_control::{Failure, Outcome, points::PointInfo};
+use keepshare_control::{
+    Failure, Outcome,
+    points::{PointInfo, Verdict},
+};
 use keepshare_host::clock;
 use keepshare_namespace::Who;
 use keepshare_versioning::{POINTS_IN_ALL_MAX, View, among_last, retention::Now, when::When};
@@ -11,6 +14,7 @@ use keepshare_versioning::{POINTS_IN_ALL_MAX, View, among_last, retention::Now, 
 use crate::{
     asking::read_failure,
     replica::Replica,
+    verdicts::Judged,
     writer::{now_soon, on_writer},
 };
 
@@ -32,13 +36,15 @@ pub fn list(copy: &Replica, who: Who<'_>) -> Outcome<Vec<PointInfo>> {
         let left = i64::try_from(at.saturating_sub(now.running_micros)).unwrap_or(i64::MAX);
         Stamp(now.clock.0.saturating_add(left)).to_string()
     };
+    let verdicts: BTreeMap<String, Judged> = copy.verdicts().known();
     let info = |point: keepshare_versioning::PointInfo| {
         let commit = view.commit_info(point.commit).map_err(read_failure)?;
         let until = point.until();
         let is_among_last = last.contains(&point.position);
+        let id = VersionId(point.position).to_string();
+        let judged = verdicts.get(&id);
         Ok(PointInfo {
             set: copy.catalog().set().to_string(),
-            id: VersionId(point.position).to_string(),
             time: commit.map(|commit| commit.stamp.to_string()).unwrap_or_default(),
             kind: kind_word(point.point.kind).to_owned(),
             until: (until != u64::MAX).then(|| by_clock(until)),
@@ -48,6 +54,9 @@ pub fn list(copy: &Replica, who: Who<'_>) -> Outcome<Vec<PointInfo>> {
                 .then(|| by_clock(point.held)),
             kept_here: point.kept_here,
             point: point.point.name,
+            verdict: judged.map(|judged| judged.verdict),
+            checked: judged.map(|judged| judged.time.clone()),
+            id,
         })
     };
     copy.catalog().points(who)?.into_iter().map(info).collect()
@@ -76,6 +85,16 @@ pub fn drop_here(copy: &Replica, point: Position) -> Outcome<()> {
         store.drop_point(point)?;
         Ok(store.sync().map(drop)?)
     })
+}
+
+/// Notes at this station what somebody found a point to be; `None`: nobody knows any more.
+pub fn mark(copy: &Replica, point: Position, verdict: Option<Verdict>) -> Outcome<()> {
+    let view = copy.reader().view().map_err(read_failure)?;
+    let known = view.points(CommitId(0), POINTS_IN_ALL_MAX).map_err(read_failure)?;
+    let ids: Vec<String> =
+        known.iter().map(|point| VersionId(point.position).to_string()).collect();
+    let ids = ids.iter().map(String::as_str).collect();
+    copy.verdicts().note(&VersionId(point).to_string(), verdict, &ids)
 }
 
 /// Returns the point that is meant by a name or an id.

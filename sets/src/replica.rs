@@ -45,6 +45,7 @@ use crate::{
     scrub::Scrubbing,
     sync_tree,
     turns::Turns,
+    verdicts::Verdicts,
     writer::on_writer,
 };
 
@@ -103,6 +104,7 @@ pub struct Replica {
     thin_at: Weekly,
     rollbacks: Rollbacks,
     alarms: Alarms,
+    verdicts: Verdicts,
 }
 
 /// Where a copy is whose live tree is the source's folder.
@@ -179,6 +181,7 @@ impl Replica {
             thin_at: context.schedules.thin_at,
             rollbacks: Rollbacks::new(&dir),
             alarms: Alarms::open(name, &dir),
+            verdicts: Verdicts::open(name, &dir),
         };
         let replica = Arc::new(replica);
         replica.resume_rollback();
@@ -257,6 +260,11 @@ impl Replica {
     /// Returns what is told of bursts in it.
     pub fn alarms(&self) -> &Alarms {
         &self.alarms
+    }
+
+    /// Returns which of its points were found good.
+    pub fn verdicts(&self) -> &Verdicts {
+        &self.verdicts
     }
 
     /// Returns the open store.

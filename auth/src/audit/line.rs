@@ -54,6 +54,8 @@ pub enum AuditEvent {
     PointRelease,
     /// A point was to go.
     PointRemove,
+    /// A point was found good or bad.
+    PointMark,
     /// An alarm was closed.
     AlarmClose,
     /// From how much on there are alarms was said.
@@ -98,6 +100,7 @@ impl AuditEvent {
         "point-hold",
         "point-release",
         "point-remove",
+        "point-mark",
         "alarm-close",
         "alarm-set",
         "rollback",

@@ -145,6 +145,10 @@ pub(super) const POINT_EXAMPLES: &str = "Examples:
   keepshare point every projects 1h --keep 24
   keepshare show projects:plan/report.docx@point:before-upgrade
   keepshare restore projects:plan@point:before-upgrade --to /tmp/plan-then
+  keepshare point check projects -- ./can-it-be-opened
+  keepshare point check shop nightly --path db --in /srv/scratch -- pg_verifybackup .
+  keepshare point last-good shop
+  keepshare point restore shop nightly --dry-run
   keepshare point remove projects before-upgrade --yes
 
 On the drive a point is a folder: @versions/_points/before-upgrade.";

@@ -1,8 +1,12 @@
 //! What `keepshare point` is told.
 
-use clap::{Args, Subcommand};
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{Args, Subcommand, ValueEnum};
 
 use keepshare_base::SetName;
+
+use super::rollback::How;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Point {
@@ -45,6 +49,29 @@ pub(crate) enum Point {
         #[arg(long)]
         here: bool,
     },
+    /// Give a command what a point has, and note whether it finds that good
+    Check(PointCheck),
+    /// Note whether a point is good, where you looked yourself
+    Mark {
+        #[command(flatten)]
+        point: Which,
+        /// What it is
+        #[arg(value_name = "VERDICT")]
+        verdict: Said,
+    },
+    /// Show the newest point that was found good
+    LastGood {
+        /// The set
+        #[arg(value_name = "SET")]
+        set: SetName,
+    },
+    /// Roll a whole set back to a point, with a preview and an undo
+    Restore {
+        #[command(flatten)]
+        point: Which,
+        #[command(flatten)]
+        how: How,
+    },
     /// End a point, from a day later on: versions that it alone kept may go then
     Remove {
         #[command(flatten)]
@@ -66,6 +93,36 @@ pub(crate) struct Which {
     /// The point: its name, or its id where several are called so
     #[arg(value_name = "POINT")]
     pub(crate) point: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PointCheck {
+    /// The set
+    #[arg(value_name = "SET")]
+    pub(crate) set: SetName,
+    /// The point: its name or its id [default: the newest]
+    #[arg(value_name = "POINT")]
+    pub(crate) point: Option<String>,
+    /// Only this file or folder of it
+    #[arg(long, value_name = "PATH")]
+    pub(crate) path: Option<OsString>,
+    /// The folder in which a copy is made for the command, and removed afterwards [default: TMPDIR, or /tmp]
+    #[arg(long = "in", value_name = "DIR")]
+    pub(crate) within: Option<PathBuf>,
+    /// What looks at it, and its arguments: it is run in the copy, and ends with 0 where that is good
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// What somebody says of a point.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Said {
+    /// What it has can be used
+    Good,
+    /// It cannot
+    Bad,
+    /// Nobody knows any more
+    Unknown,
 }
 
 #[derive(Args, Debug)]

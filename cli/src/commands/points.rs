@@ -2,22 +2,27 @@
 
 use std::fmt::Write as _;
 
-use keepshare_base::counted;
+use keepshare_base::{SetName, counted};
 use keepshare_control::{
     Failure, Outcome,
     client::Client,
-    points::{PointInfo, PointMade, PointSaid, PointTimeInfo},
-    questions::{self, PointEvery, PointHold, PointList, PointRelease, PointRemove, PointTimes},
+    points::{PointInfo, PointMade, PointSaid, PointTimeInfo, Verdict},
+    questions::{
+        self, Location, PointEvery, PointHold, PointList, PointMark, PointRelease, PointRemove,
+        PointTimes,
+    },
 };
 
 use crate::{
-    cli::point::{Point, PointCreate, Which},
-    commands::history::station_zone,
+    cli::point::{Point, PointCreate, Said, Which},
+    commands::{history::station_zone, rollback},
     output::{Screen, Table, Times, safe},
     password,
 };
 
-/// Makes, lists, holds or ends points.
+mod check;
+
+/// Makes, lists, looks at, holds or ends points.
 pub(crate) fn point(station: &Client, what: Point, screen: &Screen) -> Outcome<()> {
     match what {
         Point::Create(PointCreate { set, name, app, lasts, hold }) => {
@@ -44,6 +49,24 @@ pub(crate) fn point(station: &Client, what: Point, screen: &Screen) -> Outcome<(
             let said = station.ask_one(&PointRelease { set, point, here })?;
             screen.value(&said, |said| render_said(station, said, "is held no longer"))
         }
+        Point::Check(options) => check::check(station, options, screen),
+        Point::Mark { point: Which { set, point }, verdict } => {
+            let verdict = match verdict {
+                Said::Good => Some(Verdict::Good),
+                Said::Bad => Some(Verdict::Bad),
+                Said::Unknown => None,
+            };
+            let marked = station.ask_one(&PointMark { set, point, verdict, by: None })?;
+            screen.value(&marked, |marked| check::told(marked))
+        }
+        Point::LastGood { set } => last_good(station, set, screen),
+        Point::Restore { point: Which { set, point }, how } => {
+            let known = station.ask_all(&PointList { set: Some(set.clone()) })?;
+            let found = find(&known, &set, &point)?;
+            let place = Location::Set { set, path: Vec::new() };
+            let when = format!("point:{}", found.id);
+            rollback::roll_back_to(station, place, when, &how, screen)
+        }
         Point::Remove { point: Which { set, point }, here, yes } => {
             let meaning = match here {
                 true => format!(
@@ -59,6 +82,31 @@ pub(crate) fn point(station: &Client, what: Point, screen: &Screen) -> Outcome<(
             let said = station.ask_one(&PointRemove { set, point, here })?;
             screen.value(&said, |said| render_said(station, said, "ends"))
         }
+    }
+}
+
+/// Shows the newest point of a set that was found good.
+pub(crate) fn last_good(station: &Client, set: SetName, screen: &Screen) -> Outcome<()> {
+    let known = station.ask_all(&PointList { set: Some(set.clone()) })?;
+    let good = known.into_iter().rev().find(|point| point.verdict == Some(Verdict::Good));
+    let good = good.ok_or_else(|| {
+        Failure::not_found(format!("no point of set {set} was found good at this station"))
+            .hint(format!("keepshare point check {set} -- COMMAND looks at the newest"))
+    })?;
+    screen.value(&good, |good| render(station, std::slice::from_ref(good)))
+}
+
+/// Returns the point that is meant by a name or an id.
+fn find<'p>(known: &'p [PointInfo], set: &SetName, meant: &str) -> Outcome<&'p PointInfo> {
+    let mut found = known.iter().filter(|point| point.point == meant || point.id == meant);
+    match (found.next(), found.next()) {
+        (Some(point), None) => Ok(point),
+        (Some(one), Some(other)) => {
+            Err(Failure::usage(format!("set {set} has several points '{meant}'"))
+                .hint(format!("write which one is meant: {} or {}", one.id, other.id)))
+        }
+        (None, _) => Err(Failure::not_found(format!("set {set} has no point '{meant}'"))
+            .hint(format!("keepshare point list {set} lists those that it has"))),
     }
 }
 
@@ -120,7 +168,7 @@ fn render(station: &Client, points: &[PointInfo]) -> String {
         std::iter::once(point.time.as_str()).chain(until.into_iter().flatten())
     });
     let times = Times::new(station_zone(station), moments);
-    let mut table = Table::new(&["TIME", "SET", "POINT", "KIND", "ID", "STAYS"]);
+    let mut table = Table::new(&["TIME", "SET", "POINT", "KIND", "ID", "FOUND", "STAYS"]);
     for point in points {
         let until = match (&point.until, point.one_of_last) {
             (Some(until), None) => format!("until {}", times.text(until)),
@@ -143,6 +191,7 @@ fn render(station: &Client, points: &[PointInfo]) -> String {
             safe(&point.point),
             point.kind.clone(),
             point.id.clone(),
+            check::word(point.verdict).to_owned(),
             format!("{until}{held}"),
         ]);
     }

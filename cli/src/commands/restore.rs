@@ -68,7 +68,25 @@ fn restore_to(
     force: bool,
     screen: &Screen,
 ) -> Outcome<()> {
-    let mut answer = station.ask(&Export { place, when, content: true })?;
+    let asked = Export { place, when, content: true };
+    let begun = |extractor: &Extractor| extractor.unfinished().remove_when_interrupted();
+    let (extractor, uncut) = extract(station, &asked, (dir, force), begun, screen)?;
+    report(&extractor, &uncut, dir, screen)
+}
+
+/// What is told of files that were not cut, by their names.
+type AllUncut = Vec<(String, Option<Uncut>)>;
+
+/// Writes what is asked for into a folder, with a bar; `begun` is done when that was made. What could not be written is in what is
+/// returned.
+pub(crate) fn extract(
+    station: &Client,
+    asked: &Export,
+    (dir, force): (&Path, bool),
+    begun: impl Fn(&Extractor) -> Outcome<()>,
+    screen: &Screen,
+) -> Outcome<(Extractor, AllUncut)> {
+    let mut answer = station.ask(asked)?;
     let bar = screen.bar();
     let mut out: Option<Extractor> = None;
     let mut received = 0_u64;
@@ -85,7 +103,7 @@ fn restore_to(
             (Piece::Item(entry), None) => {
                 let whole = entry.path.is_empty();
                 let extractor = out.insert(Extractor::open(dir, whole, force)?);
-                extractor.unfinished().remove_when_interrupted()?;
+                begun(extractor)?;
                 extractor.entry(entry)?;
             }
             (Piece::Data(data), Some(extractor)) => {
@@ -102,7 +120,7 @@ fn restore_to(
     let mut extractor = out.ok_or_else(empty_answer)?;
     extractor.finish()?;
     bar.finish();
-    report(&extractor, &uncut, dir, screen)
+    Ok((extractor, uncut))
 }
 
 fn files_text(count: u64) -> String {

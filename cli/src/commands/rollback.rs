@@ -67,6 +67,29 @@ pub(crate) fn rollback(
     }
 }
 
+/// Rolls a folder back to a time, leaving what changed since the preview, and files that have names outside.
+pub(crate) fn roll_back_to(
+    station: &Client,
+    place: Location,
+    when: String,
+    how: &How,
+    screen: &Screen,
+) -> Outcome<()> {
+    let asked = questions::Rollback {
+        place,
+        when,
+        deleted: false,
+        sure: false,
+        nearest: how.nearest,
+        over: false,
+        links: false,
+        seen: None,
+        limit: how.limit,
+    };
+    let sure = |seen| questions::Rollback { sure: true, seen: Some(seen), ..asked.clone() };
+    order(station, &asked, sure, how, screen)
+}
+
 /// Brings back what was deleted in a folder.
 pub(crate) fn undelete(
     station: &Client,

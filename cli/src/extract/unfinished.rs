@@ -1,8 +1,9 @@
-//! The one file that is not whole yet: gone, whatever ends the command, but for what nobody can catch.
+//! What is not to stay when a command ends early: the one file that is not whole yet, or a whole folder. Gone, whatever ends the command,
+//! but for what nobody can catch.
 
 use std::{
     ffi::{OsStr, OsString},
-    io,
+    io, mem,
     os::fd::OwnedFd,
     process,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -54,32 +55,40 @@ impl Unfinished {
 
     /// Removes it and ends the process when that is interrupted or told to end.
     pub(crate) fn remove_when_interrupted(self) -> Outcome<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
-        let runtime = runtime.context("cannot listen for signals")?;
-        let (mut interrupt, mut terminate) = {
-            let _inside = runtime.enter();
-            let listen = |kind| signal(kind).context("cannot listen for signals");
-            (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?)
-        };
-        thread::spawn(move || {
-            let number = runtime.block_on(async {
-                tokio::select! {
-                    _ = interrupt.recv() => SignalKind::interrupt().as_raw_value(),
-                    _ = terminate.recv() => SignalKind::terminate().as_raw_value(),
-                }
-            });
+        when_interrupted(move || {
             // Held to the end, so that no other is begun.
             let mut unfinished = self.lock();
             remove(&mut unfinished);
-            // As shells tell of a process that a signal ended.
-            process::exit(128 + number)
-        });
-        Ok(())
+            mem::forget(unfinished);
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Named>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Does something and ends the process when that is interrupted or told to end.
+pub(crate) fn when_interrupted(act: impl FnOnce() + Send + 'static) -> Outcome<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+    let runtime = runtime.context("cannot listen for signals")?;
+    let (mut interrupt, mut terminate) = {
+        let _inside = runtime.enter();
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?)
+    };
+    thread::spawn(move || {
+        let number = runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+                _ = terminate.recv() => SignalKind::terminate().as_raw_value(),
+            }
+        });
+        act();
+        // As shells tell of a process that a signal ended.
+        process::exit(128 + number)
+    });
+    Ok(())
 }
 
 fn remove(unfinished: &mut Option<Named>) {

@@ -92,3 +92,65 @@ fn a_point_is_made_and_looked_at_and_ended() -> Result<()> {
     ensure!(text.contains("nightly") && text.contains("until "), "{text}");
     Ok(())
 }
+
+/// A command looks at what a point has, in a copy that is gone afterwards; the last good one is found, and gone back to.
+#[test]
+fn a_point_is_looked_at_and_gone_back_to() -> Result<()> {
+    let scratch = Scratch::new("verdicts")?;
+    let source = scratch.make_dir("source")?;
+    fs::create_dir(source.join("db"))?;
+    fs::write(source.join("db/table"), "whole")?;
+    let demo = Demo::start(&scratch, Some(&source))?;
+    let copies = scratch.make_dir("copies")?;
+    let within = copies.to_str().context("a path")?;
+    let check = |more: &[&str], command: &[&str]| {
+        let args = [&["point", "check", SET], more, &["--in", within, "--json", "--"], command];
+        demo.call(args.concat())
+    };
+    let is_whole = ["sh", "-c", "echo looked at; grep -qx whole db/table && chmod -R a-w ."];
+
+    let none = check(&[], &is_whole)?;
+    ensure!(none.code == Some(3), "there is no point: {none:?}");
+    let (code, _) = refused(&demo, &["point", "last-good", SET])?;
+    ensure!(code == Some(3));
+    json(&demo, &["point", "create", SET, "first"])?;
+    let found = check(&[], &is_whole)?.ok()?.json()?;
+    ensure!(found["point"] == "first" && found["verdict"] == "good", "{found}");
+    fs::write(source.join("db/table"), "torn")?;
+    json(&demo, &["point", "create", SET, "second"])?;
+    let found = check(&[], &is_whole)?;
+    ensure!(found.code == Some(1), "{:?}", found.code);
+    let found: Value = serde_json::from_slice(&found.out)?;
+    ensure!(found["point"] == "second" && found["verdict"] == "bad", "{found}");
+    // Of what was not found nothing is noted.
+    ensure!(check(&["first"], &["no-such-command"])?.code == Some(1));
+    ensure!(check(&["first"], &["sh", "-c", "kill -9 $$"])?.code == Some(1));
+    ensure!(check(&["second", "--path", "db"], &["test", "-f", "db/table"])?.code == Some(0));
+    ensure!(check(&["second", "--path", "gone"], &["true"])?.code == Some(3));
+    json(&demo, &["point", "mark", SET, "second", "bad"])?;
+    ensure!(fs::read_dir(&copies)?.next().is_none(), "a copy was left");
+    let said = |point: &Value| (point["point"].clone(), point["verdict"].clone());
+    let points = json(&demo, &["point", "list", SET])?;
+    let points: Vec<_> = points.as_array().context("a list")?.iter().map(said).collect();
+    ensure!(
+        points == [("first".into(), "good".into()), ("second".into(), "bad".into())],
+        "{points:?}"
+    );
+
+    let good = json(&demo, &["point", "last-good", SET])?;
+    ensure!(good["point"] == "first", "{good}");
+    let name = good["point"].as_str().context("a name")?;
+    let would = json(&demo, &["point", "restore", SET, name, "--dry-run"])?;
+    ensure!(would["restored"] == 1, "{would}");
+    let done = json(&demo, &["point", "restore", SET, name, "--yes"])?;
+    ensure!(
+        done["restored"] == 1 && fs::read_to_string(source.join("db/table"))? == "whole",
+        "{done}"
+    );
+    json(&demo, &["point", "mark", SET, "first", "unknown"])?;
+    let (code, text) = refused(&demo, &["point", "last-good", SET])?;
+    ensure!(code == Some(3) && text.contains("point check"), "{code:?} {text}");
+    let audit = demo.call(["audit", "show", "--event", "point-mark", "--json"])?.ok()?.json()?;
+    ensure!(audit.to_string().contains(" bad --by sh -c echo looked at"), "{audit}");
+    Ok(())
+}

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use keepshare_base::SetName;
 
+use crate::points::Verdict;
+
 use super::Location;
 
 /// How sets that are kept here are thinned.
@@ -152,6 +154,21 @@ pub struct PointRemove {
     /// At this station alone, and at once.
     #[serde(default)]
     pub here: bool,
+}
+
+/// Says what somebody found a point to be.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PointMark {
+    /// The set.
+    pub set: SetName,
+    /// The point: its name or its id.
+    pub point: String,
+    /// What; none: nobody knows any more.
+    pub verdict: Option<Verdict>,
+    /// How that was found, for the audit log.
+    #[serde(default)]
+    pub by: Option<String>,
 }
 
 /// Brings back what retention removed.

@@ -375,7 +375,7 @@ impl Demo {
     /// Runs the command line against the demo.
     pub fn call<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Result<Reply> {
         let mut command = Command::new(&self.program);
-        command.args(args).arg("--socket").arg(self.path("socket")?);
+        command.arg("--socket").arg(self.path("socket")?).args(args);
         clean(&mut command, &self.home);
         Reply::of(&mut command)
     }

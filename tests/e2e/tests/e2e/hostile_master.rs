@@ -159,6 +159,7 @@ fn question_bodies(name: &str) -> Vec<Value> {
         "point-hold" => vec![json!({ "set": SET, "point": "first", "here": true })],
         "point-release" => vec![json!({ "set": SET, "point": "first", "here": true })],
         "point-remove" => vec![json!({ "set": SET, "point": "first", "here": true })],
+        "point-mark" => vec![json!({ "set": SET, "point": "first", "verdict": "good" })],
         "alarm-list" => vec![json!({})],
         "alarm-close" => vec![json!({ "alarm": "00000000", "release": true })],
         "alarm-set" => vec![json!({ "set": SET, "said": ["watch=off"] })],
