@@ -47,6 +47,9 @@ pub struct RolledBack {
     /// How many steps were tried and could not be done; they are among the conflicts.
     #[serde(default)]
     pub not_done: u64,
+    /// A user ordered it: what they may not see is left, whether or not there is any, and neither told nor counted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unseen_left: bool,
     /// What stays as it is though it was other then, or was not there: the first of them.
     pub conflicts: Vec<Conflict>,
     /// How many more of those there are.

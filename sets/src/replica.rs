@@ -50,6 +50,8 @@ use crate::{
 
 pub use rolling::{Begun, Order};
 
+pub use crate::rollback::By;
+
 pub(crate) use restoring::{EQUAL, RETURN_POLL, RETURN_TIMEOUT, WRITTEN};
 
 use following::follow;
@@ -177,7 +179,7 @@ impl Replica {
             retention,
             scrubbing,
             thin_at: context.schedules.thin_at,
-            rollbacks: Rollbacks::new(&dir),
+            rollbacks: Rollbacks::new(&dir, Arc::clone(&context.logins)),
             alarms: Alarms::open(name, &dir),
         };
         let replica = Arc::new(replica);

@@ -16,10 +16,12 @@ use crate::{FileState, ReadError, View};
 
 mod back;
 mod deleted;
+mod judge;
 mod made_since;
 mod places;
 mod step;
 
+pub use judge::{Anything, Asked, Judge};
 pub use step::{Doing, Left, Planned, Present, StateOf, Step, Why};
 
 use places::Places;
@@ -78,17 +80,26 @@ pub enum PlanError {
     /// The folder it was in is not there now.
     #[error("the folder it was in is not there")]
     NoFolder(SetPath),
+    /// Its names may not be read, now or as they were.
+    #[error("its names may not be read")]
+    NotListed,
+    /// Whoever orders it may change nothing.
+    #[error("nothing may be changed")]
+    ReadOnly,
 }
 
 impl View {
     /// Tells what is to be done so that a folder is what is wanted, in the order in which it is to be done, and returns how many
     /// things are as they were.
+    ///
+    /// What the judge does not let be seen is left, and neither told nor counted; what may be seen and not done is told as left.
     pub fn plan_back(
         &self,
         wanted: &Wanted,
+        judge: &dyn Judge,
         take: &mut dyn FnMut(Planned),
     ) -> Result<u64, PlanError> {
-        let mut plan = Plan::new(self, wanted, take)?;
+        let mut plan = Plan::new((self, judge), wanted, take)?;
         match wanted.back {
             Back::To { at, is_point } => plan.roll_back(at, is_point)?,
             Back::Deleted { since } => plan.bring_deleted(since)?,
@@ -107,6 +118,7 @@ impl View {
 /// A plan in the making.
 struct Plan<'a> {
     view: &'a View,
+    judge: &'a dyn Judge,
     wanted: &'a Wanted,
     take: &'a mut dyn FnMut(Planned),
     places: Places<'a>,
@@ -150,7 +162,7 @@ struct FolderBack {
 
 impl<'a> Plan<'a> {
     fn new(
-        view: &'a View,
+        (view, judge): (&'a View, &'a dyn Judge),
         wanted: &'a Wanted,
         take: &'a mut dyn FnMut(Planned),
     ) -> Result<Self, PlanError> {
@@ -165,6 +177,7 @@ impl<'a> Plan<'a> {
         let (was, later, unchanged) = (None, Vec::new(), 0);
         Ok(Self {
             view,
+            judge,
             wanted,
             take,
             places,
@@ -200,6 +213,35 @@ impl<'a> Plan<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Tells whether a thing may be told of as it was at a commit.
+    fn sees(&self, file: FileId, at: CommitId) -> Result<bool, ReadError> {
+        self.judge.may(Asked::Seen { file, at, state: None })
+    }
+
+    /// Tells whether the names of a folder may be read as they were at a commit.
+    fn lists(&self, folder: FileId, at: CommitId) -> Result<bool, ReadError> {
+        self.judge.may(Asked::Listed { folder, at })
+    }
+
+    /// Tells whether the names of a folder may be read as they are; those of one that a step makes are there by then.
+    fn lists_now(&self, folder: Folder) -> Result<bool, ReadError> {
+        folder.known().map_or(Ok(true), |folder| self.lists(folder, CommitId::MAX))
+    }
+
+    /// Tells whether something may be done in a folder.
+    fn may(&self, folder: Folder, doing: &Doing) -> Result<bool, ReadError> {
+        let to = match doing {
+            Doing::Move { folder, .. } | Doing::Link { folder, .. } => *folder,
+            _ => None,
+        };
+        for asked in doing.asks(folder.known(), to) {
+            if !self.judge.may(asked)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn left(&mut self, path: SetPath, why: Why) {
@@ -301,6 +343,13 @@ impl<'a> Plan<'a> {
             }
             let over = now.as_ref().map(Present::new);
             let doing = Doing::SetAttributes { what: StateOf::new(&state), over, differs };
+            if !self.may(folder, &doing)? {
+                // What is done in it gives it another time, which is its owner's alone to set.
+                if differs {
+                    self.left(path, Why::NotYours);
+                }
+                continue;
+            }
             let parent = path.split_last().map(|(above, _)| self.places.folder_at(&above));
             let folder = parent.transpose()?.flatten();
             (self.take)(Planned::Step(Step { path, folder, doing }));
@@ -340,13 +389,19 @@ fn is_same(one: &FileState, other: &FileState) -> bool {
     if one.commit == other.commit && one.file == other.file {
         return true;
     }
-    let same_content = match one.meta.kind {
+    holds_the_same(one, other)
+        && one.meta.mtime == other.meta.mtime
+        && has_same_rights(&one.meta, &other.meta)
+}
+
+/// Tells whether one state has the content of another.
+fn holds_the_same(one: &FileState, other: &FileState) -> bool {
+    match one.meta.kind {
         Kind::File => {
             one.meta.size == other.meta.size && one.hash.is_some() && one.hash == other.hash
         }
         _ => true,
-    };
-    same_content && one.meta.mtime == other.meta.mtime && has_same_rights(&one.meta, &other.meta)
+    }
 }
 
 /// Returns a name that says what is under it beside its own, at most as long as names may be.

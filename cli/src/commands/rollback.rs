@@ -203,6 +203,9 @@ fn render(station: &Client, told: &RolledBack) -> String {
     if told.more_conflicts > 0 {
         let _ = writeln!(text, "! and {} more stay as they are", told.more_conflicts);
     }
+    if told.unseen_left {
+        text += "  Other things, which you may not see, were left if there are any.\n";
+    }
     if let (Some(id), Some(until)) = (&told.rollback, &told.undo_until) {
         let times = Times::new(station_zone(station), std::iter::once(until.as_str()));
         let _ = writeln!(

@@ -13,6 +13,7 @@ use std::{
 
 use keepshare_base::{CommitId, FileId, SetPath};
 use keepshare_control::{Code, Failure, Outcome, answers::Progress, rollback::RolledBack};
+use keepshare_host::clock;
 use keepshare_proto::restore::RESTORES_MAX;
 use keepshare_versioning::rollback::{Back, Doing, PlanError, Planned, Step, Wanted as Goal};
 
@@ -20,11 +21,12 @@ use super::Replica;
 use crate::{
     asking::read_failure,
     request::new_request,
-    rollback::{self, Done, Going, Header, Line, Record},
+    rollback::{self, By, Done, Going, Header, Line, Record},
 };
 
 use steps::{AGAIN, Broken, Came, NOT_BACK, may_go_together, request_of};
 
+mod rights;
 mod steps;
 
 /// How often it is told how far it is.
@@ -32,6 +34,13 @@ const TELL_EVERY: Duration = Duration::from_millis(250);
 
 /// The most steps of one roll-back: some 500 bytes each in memory while it is planned.
 const STEPS_MAX: usize = 1_000_000;
+
+/// The most steps of one that a user orders.
+const STEPS_OF_A_USER_MAX: usize = 100_000;
+
+/// How many steps of a user's are done at once: as many as a user has turns, which leaves those of others, and places to wait for the
+/// user's own restores.
+const AT_ONCE_OF_A_USER: usize = 2;
 
 /// An order to roll a folder back.
 #[derive(Clone, Debug)]
@@ -49,7 +58,7 @@ pub struct Order {
     /// What came back, as it was typed.
     pub to: String,
     /// Who orders it.
-    pub user: String,
+    pub by: By,
 }
 
 /// A roll-back that goes on.
@@ -77,6 +86,9 @@ impl Replica {
                 "a folder is rolled back on its master: try again when keepshare status shows it",
             ));
         }
+        if order.by.login.is_some() {
+            self.rollbacks.has_room_for(&order.by.user)?;
+        }
         let id = new_request()?.to_string()[..8].to_owned();
         let going = self.rollbacks.begin(&id)?;
         let begun = self.begin_rollback(order, may_be_nearest, &going);
@@ -94,9 +106,14 @@ impl Replica {
     }
 
     /// Tells what of a roll-back is done, once it has ended. Blocks.
-    pub fn stop_rollback(&self, id: &str) -> Outcome<RolledBack> {
-        let Some(going) = self.rollbacks.going().filter(|going| going.id == id) else {
-            let mut record = self.rollbacks.read(id)?;
+    pub fn stop_rollback(&self, id: &str, by: &By) -> Outcome<RolledBack> {
+        let going = self.rollbacks.going().filter(|going| going.id == id);
+        // One that is being planned is written down a moment later.
+        if going.is_none() || by.login.is_some() {
+            self.rollbacks.read(id, by)?;
+        }
+        let Some(going) = going else {
+            let mut record = self.rollbacks.read(id, by)?;
             if record.end.is_some() {
                 return Err(Failure::refused(format!("roll-back {id} does not go on any more")));
             }
@@ -113,8 +130,8 @@ impl Replica {
         Begun(going).follow(|_| Ok(()))
     }
 
-    /// Tells of all roll-backs that are written down, newest first.
-    pub fn rollbacks(&self) -> Outcome<Vec<RolledBack>> {
+    /// Tells of all roll-backs that are written down and that somebody may know of, newest first.
+    pub fn rollbacks(&self, by: &By) -> Outcome<Vec<RolledBack>> {
         let going = self.rollbacks.going();
         let told = |record: &Record| {
             let mut told = record.told().map_err(|failure| {
@@ -124,7 +141,7 @@ impl Replica {
             told.waits = this.and_then(|going| going.waiting());
             Some(told)
         };
-        Ok(self.rollbacks.all().iter().filter_map(told).collect())
+        Ok(self.rollbacks.all().iter().filter(|record| record.is_of(by)).filter_map(told).collect())
     }
 
     /// Tells which roll-back goes on, where one does: what it brings back is not to be removed meanwhile.
@@ -133,8 +150,8 @@ impl Replica {
     }
 
     /// Returns the order that takes a roll-back back.
-    pub fn undo_of(&self, id: &str, user: &str) -> Outcome<Order> {
-        let record = self.rollbacks.read(id)?;
+    pub fn undo_of(&self, id: &str, by: By) -> Outcome<Order> {
+        let record = self.rollbacks.read(id, &by)?;
         let Some((after, _, until)) = record.end.clone() else {
             return Err(Failure::refused(format!("roll-back {id} goes on"))
                 .hint(format!("keepshare rollback --stop {id} --set {} ends it", self.name)));
@@ -143,17 +160,18 @@ impl Replica {
             return Err(Failure::refused(format!("roll-back {id} could be undone until {until}"))
                 .hint("what it replaced are versions: keepshare versions"));
         }
-        let by = self.rollbacks.taken_back_by(id);
-        if let Some(last) = by.last() {
-            let what = if by.len() % 2 == 1 { "does it once more" } else { "takes it back again" };
-            let by = by.join(", and that by ");
-            return Err(Failure::refused(format!("roll-back {id} was taken back by {by}"))
+        let undos = self.rollbacks.taken_back_by(id);
+        if let Some(last) = undos.last() {
+            let is_undone = undos.len() % 2 == 1;
+            let what = if is_undone { "does it once more" } else { "takes it back again" };
+            let undos = undos.join(", and that by ");
+            return Err(Failure::refused(format!("roll-back {id} was taken back by {undos}"))
                 .hint(format!("keepshare rollback --undo {last} --set {} {what}", self.name)));
         }
         let back = Back::To { at: record.header.before, is_point: true };
         let only = Some(self.touched_by(&record, after)?);
         let (path, to) = (record.header.path, rollback::undo_of(id));
-        Ok(Order { path, back, base: after, only, links: true, to, user: user.to_owned() })
+        Ok(Order { path, back, base: after, only, links: true, to, by })
     }
 
     /// Returns the files that a roll-back touched, and when each was as it left it: those alone are its own to take back.
@@ -219,6 +237,7 @@ impl Replica {
             to: order.to.clone(),
             time,
             state: state.to_owned(),
+            unseen_left: order.by.login.is_some(),
             ..RolledBack::default()
         }
     }
@@ -236,13 +255,17 @@ impl Replica {
             only: order.only.clone(),
             links: order.links,
         };
-        let view = self.reader.view().map_err(read_failure)?;
-        told.seen = view.latest().0;
-        let planned = view.plan_back(&goal, &mut |planned| match planned {
+        let mut tell = |planned| match planned {
             Planned::Step(step) => take(told, step),
             Planned::Left(left) => rollback::left(told, &left),
-        });
-        told.unchanged = planned.map_err(|error| self.not_planned(order, error))?;
+        };
+        let planned = self.in_turn(&order.by, || {
+            self.as_who(&order.by, |who| {
+                let planned = self.share.ask(who, clock::now()).plan_back(&goal, &mut tell);
+                planned.map_err(|error| self.not_planned(order, error))
+            })
+        })?;
+        (told.seen, told.unchanged) = (planned.seen.0, planned.unchanged);
         Ok(())
     }
 
@@ -262,6 +285,12 @@ impl Replica {
             .hint(format!(
                 "keepshare restore '{place}@TIME' brings a file back; else move it away first"
             )),
+            PlanError::NotListed => {
+                Failure::refused(format!("you may not list {place}, as it is or as it was"))
+                    .hint("keepshare restore brings a single file back")
+            }
+            PlanError::ReadOnly => Failure::refused("you may read, and change nothing")
+                .hint("an admin says who may: keepshare user list shows it"),
             error @ PlanError::NoFolder(_) => Failure::because(Code::Refused, error)
                 .hint("roll the folder above it back, or make it first"),
             error => Failure::because(Code::Failed, error),
@@ -288,25 +317,30 @@ impl Replica {
         }
         };
         // Before anything is asked of the master.
-        checked(&self.preview_rollback(order, 0)?)?;
+        let preview = self.preview_rollback(order, 0)?;
+        checked(&preview)?;
         let before =
-            self.make_point(&format!("rollback-{}-before", going.id), &order.user, going)?;
+            self.make_point(&format!("rollback-{}-before", going.id), &order.by.user, going)?;
+        let steps_max = match order.by.login {
+            Some(_) => STEPS_OF_A_USER_MAX,
+            None => STEPS_MAX,
+        };
         let (mut full, mut counted) = (false, RolledBack::default());
         self.plan(order, &mut told, &mut |_, step| {
             rollback::count(&mut counted, &step);
-            full |= steps.len() >= STEPS_MAX;
+            full |= steps.len() >= steps_max;
             if !full {
                 steps.push(step);
             }
         })?;
         if full {
-            return Err(Failure::refused(format!("that takes more than {STEPS_MAX} steps"))
+            return Err(Failure::refused(format!("that takes more than {steps_max} steps"))
                 .hint("roll the folders in it back, one after the other"));
         }
         // What is counted in the end is what was done.
         checked(&RolledBack { lost: told.lost, ..counted })?;
         let named = (going.id.clone(), new_request()?.to_string());
-        let mut header = Header::new(named, order.path.clone(), &order.user, before);
+        let mut header = Header::new(named, order.path.clone(), order.by.clone(), before);
         header.told = told;
         self.rollbacks.write(header, &steps)
     }
@@ -352,7 +386,9 @@ impl Replica {
         let mut is_ended = false;
         while !is_ended && let Some(first) = steps.next() {
             let mut together = vec![first?];
-            while together.len() < RESTORES_MAX
+            let at_once =
+                if record.header.login.is_some() { AT_ONCE_OF_A_USER } else { RESTORES_MAX };
+            while together.len() < at_once
                 && let Some(Ok(next)) = steps.peek()
                 && may_go_together(&together, next)
             {

@@ -6,6 +6,9 @@ use keepshare_versioning::rollback::{Doing, Left, Step, Why};
 /// The most conflicts of which it is told what they are.
 const CONFLICTS_MAX: usize = 10_000;
 
+/// Why something is left that whoever ordered it may not do.
+pub(crate) const NOT_YOURS: &str = "you may not change it so, and it stays";
+
 /// Says what an undo brings back.
 pub(crate) fn undo_of(id: &str) -> String {
     format!("undo {id}")
@@ -71,6 +74,8 @@ fn why(why: Why) -> &'static str {
         Why::HoldsWhatStays => "something in it stays",
         Why::Temporary => "it is a file that programs make for a moment",
         Why::InItself => "a folder would come into itself",
+        Why::NotYours => NOT_YOURS,
+        Why::NotListed => "you may not list this folder, and nothing in it is touched",
         Why::Taken => "something newer has its name: keepshare versions lists what was there",
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use keepshare_base::{CommitId, FileId, Kind, PresentFile, SetPath};
 use keepshare_versioning::{
     disk::sim::Dice,
-    rollback::{Back, Doing, Left, Planned, Present, Step, Wanted, Why},
+    rollback::{Anything, Back, Doing, Left, Planned, Present, Step, Wanted, Why},
 };
 
 use crate::rig::{Edit, NOW, ROOT, Rig, bytes, edit, path, seed};
@@ -44,7 +44,7 @@ fn plan(rig: &Rig, wanted: &Wanted) -> (Vec<Step>, Vec<Left>) {
         Planned::Step(step) => steps.push(step),
         Planned::Left(one) => left.push(one),
     };
-    rig.view().plan_back(wanted, &mut take).unwrap();
+    rig.view().plan_back(wanted, &Anything, &mut take).unwrap();
     (steps, left)
 }
 
