@@ -21,8 +21,10 @@ pub struct Restore {
     pub set: SetName,
     /// The live path at which it is written.
     pub path: SetPath,
-    /// The version that is written.
+    /// The version that is written; of a folder, what it was itself.
     pub state: FileState,
+    /// It is a folder, which comes back with all that was in it at this commit; `None`: a file.
+    pub folder_at: Option<CommitId>,
     /// Who wants it.
     pub user: String,
     /// What was there when it was allowed, and must still be.
@@ -68,7 +70,7 @@ impl Question<'_> {
     /// Decides on moving `from` of `from_folder` onto `to` of `to_folder`.
     ///
     /// It takes the right to read the version, to write what the name stands for or, where it is nothing, the folder.
-    /// Everything that is no restore is refused as read-only.
+    /// A folder of a view comes back only to where nothing is. Everything that is no restore is refused as read-only.
     pub(crate) fn restore(
         &self,
         (from_folder, from): (Node, &[u8]),
@@ -81,19 +83,27 @@ impl Question<'_> {
             return Err(Denial::ReadOnly);
         }
         let Node::Live { file: folder } = to_folder else { return Err(Denial::ReadOnly) };
-        let state = self.restorable(from_folder, from)?;
+        let (state, folder_at) = self.restorable(from_folder, from)?;
         self.living_folder(folder)?;
         let name = match usable(to) {
             // `@versions`, and what no name can be.
             Err(Denial::NotFound) => return Err(Denial::ReadOnly),
             name => name?,
         };
-        let (state, ground) = self.write_back(user, state, (folder, &name))?;
-        let above = self.view.path_of(folder, CommitId::MAX)?.ok_or(Denial::Stale)?;
         let target = self.view.lookup(folder, &name, CommitId::MAX)?;
-        let request = self.unanswered(request, (folder, &name), target)?;
+        let (state, ground) = match folder_at {
+            None => self.write_back(user, state, (folder, &name))?,
+            Some(_) if !self.may_put(folder, None)? => return Err(Denial::NotAllowed),
+            Some(_) if target.is_some() => return Err(Denial::Taken),
+            Some(_) => (state, RestoreGround { folder, present: None, still: None }),
+        };
+        let above = self.view.path_of(folder, CommitId::MAX)?.ok_or(Denial::Stale)?;
+        let request = match folder_at {
+            None => self.unanswered(request, (folder, &name), target)?,
+            Some(_) => request,
+        };
         let (set, user) = (self.share.config.set.clone(), user.user.clone());
-        Ok(Restore { set, path: above.join(name), state, user, ground, request })
+        Ok(Restore { set, path: above.join(name), state, folder_at, user, ground, request })
     }
 
     /// Decides on writing a version that a user may read back to a name of a living folder: whether the user may, what of the
@@ -175,27 +185,39 @@ impl Question<'_> {
             && self.view.lookup(folder, name, answer.commit)? == target)
     }
 
-    /// Returns the version that is to be restored, which is one of a file that the principal may read.
-    fn restorable(&self, folder: Node, name: &[u8]) -> Result<FileState, Denial> {
-        let state = match folder {
+    /// Returns what is to be restored: a version of a file that the principal may read, or a folder of a view that they may list, with
+    /// the commit of the view.
+    fn restorable(
+        &self,
+        folder: Node,
+        name: &[u8],
+    ) -> Result<(FileState, Option<CommitId>), Denial> {
+        let (state, at) = match folder {
             Node::History { folder, name: hash } => {
                 let found = self.history_lookup(folder, &self.name_of(folder, hash)?, name)?;
                 let Node::Version { folder, file, position } = found.node else {
                     return Err(Denial::ReadOnly);
                 };
-                self.version_readable(folder, file, position)?.0
+                (self.version_readable(folder, file, position)?.0, None)
             }
             Node::Past { folder, file, moment } => {
                 let then = self.then_of(folder, file, moment)?;
                 let Node::Past { folder, file, moment } = self.past_lookup(then, name)?.node else {
                     return Err(Denial::ReadOnly);
                 };
-                self.past_seen(self.then_of(folder, file, moment)?)?.0
+                let then = self.then_of(folder, file, moment)?;
+                let (state, at) = (self.past_seen(then)?.0, then.commit());
+                let is_folder = state.meta.kind == Kind::Dir;
+                if is_folder && !self.may_at(folder, (file, at), &state, Want::Read)? {
+                    return Err(Denial::NotAllowed);
+                }
+                (state, is_folder.then_some(at))
             }
             _ => return Err(Denial::ReadOnly),
         };
-        // Masters write nothing but files back.
-        if state.meta.kind == Kind::File && state.cut { Ok(state) } else { Err(Denial::ReadOnly) }
+        // Masters write nothing else back.
+        let is_version = state.meta.kind == Kind::File && state.cut;
+        if is_version || at.is_some() { Ok((state, at)) } else { Err(Denial::ReadOnly) }
     }
 
     /// Leaves of a version's attributes what the principal might give the file that it is written over by their own power: whoever

@@ -58,6 +58,7 @@ use following::follow;
 use health::Seen;
 use thinning::{measure, thin};
 
+mod bringing;
 mod comparing;
 mod following;
 mod health;

@@ -6,13 +6,9 @@
 use std::{
     collections::{BTreeSet, HashMap},
     fs::{self, File, OpenOptions},
-    io::{BufRead as _, BufReader, BufWriter, Write as _},
+    io::{BufRead as _, BufReader, BufWriter},
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use anyhow::Context;
@@ -24,10 +20,14 @@ use keepshare_host::files;
 use keepshare_namespace::Logins;
 use keepshare_versioning::rollback::Step;
 
+pub(crate) use done::{Done, write_line};
+pub(crate) use going::Going;
 pub(crate) use telling::{NOT_YOURS, count, left, step_told, undo_of};
 
 use telling::conflict;
 
+mod done;
+mod going;
 mod telling;
 
 /// The format of what is written down; 1 knew of no key, and of nothing that is done later.
@@ -75,25 +75,6 @@ pub struct By {
     pub user: String,
     /// The login with which a user ordered it, whose rights count as long as it goes on; none of an admin.
     pub login: Option<u64>,
-}
-
-/// The roll-back that goes on.
-#[derive(Debug, Default)]
-pub(crate) struct Going {
-    /// Its id.
-    pub(crate) id: String,
-    /// How many steps it has.
-    pub(crate) steps: AtomicU64,
-    /// How many of them are done.
-    pub(crate) done: AtomicU64,
-    /// What it waits for.
-    waits: Mutex<Option<String>>,
-    /// When the master did something last: what follows from it takes its time to come here.
-    did: Mutex<Option<Instant>>,
-    /// Somebody ended it.
-    pub(crate) is_ending: AtomicBool,
-    /// What came of it.
-    pub(crate) end: Mutex<Option<Outcome<RolledBack>>>,
 }
 
 /// The first line of a plan: what the roll-back is.
@@ -231,7 +212,7 @@ impl Rollbacks {
             return Err(Failure::refused(format!("roll-back {other} of this set goes on"))
                 .hint("keepshare rollback --list shows how far it is, --stop ends it"));
         }
-        let begun = Arc::new(Going { id: id.to_owned(), ..Going::default() });
+        let begun = Arc::new(Going::new(id));
         *going = Some(Arc::clone(&begun));
         Ok(begun)
     }
@@ -496,83 +477,15 @@ impl Record {
     }
 }
 
-/// How far a roll-back is, as it is written down.
-#[derive(Debug)]
-pub(crate) struct Done {
-    file: File,
-    /// How many bytes are whole lines.
-    whole: u64,
-}
-
-impl Done {
-    /// Writes lines; what of them could not be written is not there, and can be written again.
-    pub(crate) fn write(&mut self, lines: &[Line]) -> std::io::Result<()> {
-        let mut bytes = Vec::new();
-        lines.iter().try_for_each(|line| write_line(&mut bytes, line))?;
-        if let Err(error) = self.file.write_all(&bytes) {
-            self.file.set_len(self.whole)?;
-            return Err(error);
-        }
-        self.whole += bytes.len() as u64;
-        Ok(())
-    }
-}
-
 /// Writes a time.
 pub(crate) fn rfc3339(time: chrono::DateTime<chrono::Utc>) -> String {
     time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
-/// Writes a line.
-pub(crate) fn write_line(
-    out: &mut impl std::io::Write,
-    line: &impl Serialize,
-) -> std::io::Result<()> {
-    let mut bytes = serde_json::to_vec(line)?;
-    bytes.push(b'\n');
-    out.write_all(&bytes)
-}
-
-impl Going {
-    /// Says what came of it.
-    pub(crate) fn finish(&self, end: Outcome<RolledBack>) {
-        *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
-    }
-
-    /// Notes what it waits for; `None`: nothing.
-    pub(crate) fn waits_for(&self, what: Option<String>) {
-        *self.waits.lock().unwrap_or_else(PoisonError::into_inner) = what;
-    }
-
-    /// Returns what it waits for.
-    pub(crate) fn waiting(&self) -> Option<String> {
-        self.waits.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Notes that the master did something just now.
-    pub(crate) fn did_something(&self) {
-        *self.did.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
-
-    /// Tells whether the master did nothing for so long.
-    pub(crate) fn did_nothing_for(&self, time: Duration) -> bool {
-        let did = self.did.lock().unwrap_or_else(PoisonError::into_inner);
-        did.is_none_or(|did| did.elapsed() >= time)
-    }
-
-    /// Returns what came of it, where it is over.
-    pub(crate) fn came(&self) -> Option<Outcome<RolledBack>> {
-        self.end.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Notes how far it is.
-    pub(crate) fn reached(&self, done: u64) {
-        self.done.store(done, Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use keepshare_base::{FileId, PresentFile, Seq, VersionId};
     use keepshare_versioning::rollback::{Doing, Present};
 

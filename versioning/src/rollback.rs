@@ -18,6 +18,7 @@ mod back;
 mod deleted;
 mod judge;
 mod made_since;
+mod making;
 mod places;
 mod step;
 
@@ -53,6 +54,13 @@ pub enum Back {
         at: CommitId,
         /// It is a point's, which has of each file the last state that was a version at it.
         is_point: bool,
+    },
+    /// A folder as it was at a commit, made anew where nothing is: a copy.
+    Anew {
+        /// Which folder.
+        of: FileId,
+        /// The commit.
+        at: CommitId,
     },
     /// What was deleted in it after a commit, as it was when it went; nothing else changes.
     Deleted {
@@ -102,6 +110,7 @@ impl View {
         let mut plan = Plan::new((self, judge), wanted, take)?;
         match wanted.back {
             Back::To { at, is_point } => plan.roll_back(at, is_point)?,
+            Back::Anew { of, at } => plan.bring_anew(of, at)?,
             Back::Deleted { since } => plan.bring_deleted(since)?,
         }
         plan.settle_attributes()?;

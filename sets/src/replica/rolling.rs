@@ -15,7 +15,7 @@ use keepshare_base::{CommitId, FileId, SetPath};
 use keepshare_control::{Code, Failure, Outcome, answers::Progress, rollback::RolledBack};
 use keepshare_host::clock;
 use keepshare_proto::restore::RESTORES_MAX;
-use keepshare_versioning::rollback::{Back, Doing, PlanError, Planned, Step, Wanted as Goal};
+use keepshare_versioning::rollback::{Back, PlanError, Planned, Step, Wanted as Goal};
 
 use super::Replica;
 use crate::{
@@ -24,10 +24,11 @@ use crate::{
     rollback::{self, By, Done, Going, Header, Line, Record},
 };
 
-use steps::{AGAIN, Broken, Came, NOT_BACK, may_go_together, request_of};
+use steps::{AGAIN, Broken, Came, NOT_BACK, may_go_together};
 
 mod rights;
 mod steps;
+mod undoing;
 
 /// How often it is told how far it is.
 const TELL_EVERY: Duration = Duration::from_millis(250);
@@ -149,69 +150,6 @@ impl Replica {
         self.rollbacks.going().map(|going| going.id.clone())
     }
 
-    /// Returns the order that takes a roll-back back.
-    pub fn undo_of(&self, id: &str, by: By) -> Outcome<Order> {
-        let record = self.rollbacks.read(id, &by)?;
-        let Some((after, _, until)) = record.end.clone() else {
-            return Err(Failure::refused(format!("roll-back {id} goes on"))
-                .hint(format!("keepshare rollback --stop {id} --set {} ends it", self.name)));
-        };
-        if until < rollback::rfc3339(chrono::Utc::now()) {
-            return Err(Failure::refused(format!("roll-back {id} could be undone until {until}"))
-                .hint("what it replaced are versions: keepshare versions"));
-        }
-        let undos = self.rollbacks.taken_back_by(id);
-        if let Some(last) = undos.last() {
-            let is_undone = undos.len() % 2 == 1;
-            let what = if is_undone { "does it once more" } else { "takes it back again" };
-            let undos = undos.join(", and that by ");
-            return Err(Failure::refused(format!("roll-back {id} was taken back by {undos}"))
-                .hint(format!("keepshare rollback --undo {last} --set {} {what}", self.name)));
-        }
-        let back = Back::To { at: record.header.before, is_point: true };
-        let only = Some(self.touched_by(&record, after)?);
-        let (path, to) = (record.header.path, rollback::undo_of(id));
-        Ok(Order { path, back, base: after, only, links: true, to, by })
-    }
-
-    /// Returns the files that a roll-back touched, and when each was as it left it: those alone are its own to take back.
-    fn touched_by(&self, record: &Record, after: CommitId) -> Outcome<HashMap<FileId, CommitId>> {
-        let (mut written, mut moved, mut others) =
-            <(HashMap<_, _>, HashMap<_, _>, HashMap<_, _>)>::default();
-        let view = self.reader.view().map_err(read_failure)?;
-        for (number, step) in record.steps()?.enumerate() {
-            let (number, step) = (number as u64, step?);
-            if number >= record.through {
-                break;
-            }
-            if !record.is_done(number) {
-                continue;
-            }
-            // What is written says when it came; people may have worked in it before all was done. What is moved holds what it held.
-            let (known, at, held) = match step.doing {
-                Doing::Write { .. } => {
-                    let request = request_of(&record.header, number);
-                    let answer = view.restore(request).map_err(read_failure)?;
-                    let at = answer.map_or(after, |answer| answer.commit.min(after));
-                    (&mut written, at, at)
-                }
-                Doing::Move { .. } | Doing::Link { .. } => {
-                    (&mut moved, after, record.header.before)
-                }
-                _ => (&mut others, after, after),
-            };
-            known.extend(step.files().map(|file| (file, held)));
-            for path in step.paths() {
-                let file = view.resolve(path, at).map_err(read_failure)?;
-                known.extend(file.map(|(file, _)| (file, held)));
-            }
-        }
-        let mut touched = moved;
-        touched.extend(others);
-        touched.extend(written);
-        Ok(touched)
-    }
-
     /// Goes on with the roll-back that did not end when the station did.
     pub(super) fn resume_rollback(self: &Arc<Self>) {
         let Some(record) = self.rollbacks.unfinished() else { return };
@@ -225,7 +163,7 @@ impl Replica {
 
     fn begun(&self, order: &Order, state: &str) -> RolledBack {
         let time = match order.back {
-            Back::To { at, .. } => {
+            Back::To { at, .. } | Back::Anew { at, .. } => {
                 let info = self.reader.view().and_then(|view| view.commit_info(at));
                 info.ok().flatten().map(|info| info.moment.to_string())
             }

@@ -52,12 +52,21 @@ impl Plan<'_> {
             }
             (None, None) => return Err(PlanError::NotThere),
         };
-        let mut folders: Vec<(FileId, Folder, SetPath)> =
-            folder.into_iter().map(|(folder, path)| (was, folder, path)).collect();
+        self.bring_content(folder.map(|(folder, path)| (was, folder, path)), then)?;
+        self.remove_made_since()
+    }
+
+    /// Brings back what a folder of then held, into one of now.
+    pub(super) fn bring_content(
+        &mut self,
+        folder: Option<(FileId, Folder, SetPath)>,
+        then: Then,
+    ) -> Result<(), PlanError> {
+        let mut folders = Vec::from_iter(folder);
         while let Some((was, folder, path)) = folders.pop() {
             let mut after: Option<Name> = None;
             loop {
-                let page = self.view.list(was, at, after.as_ref(), PAGE)?;
+                let page = self.view.list(was, then.0, after.as_ref(), PAGE)?;
                 let Some(last) = page.last() else { break };
                 after = Some(last.name.clone());
                 for entry in page {
@@ -67,7 +76,7 @@ impl Plan<'_> {
             }
             self.do_later()?;
         }
-        self.remove_made_since()
+        Ok(())
     }
 
     /// Brings one thing back to a name of a folder; returns where it is, for a folder whose content comes back, too.
@@ -141,7 +150,7 @@ impl Plan<'_> {
     }
 
     /// Returns the state that a file had, and whether that very one is kept.
-    fn then(
+    pub(super) fn then(
         &self,
         file: FileId,
         (at, is_point): Then,
@@ -304,7 +313,7 @@ impl Plan<'_> {
     }
 
     /// Returns the name from which something comes that is elsewhere in the folder now, where it has no other to keep.
-    fn movable(
+    pub(super) fn movable(
         &mut self,
         entry: &Entry,
         (at, _): Then,
@@ -365,116 +374,16 @@ impl Plan<'_> {
         Ok(None)
     }
 
-    fn makes(
-        &mut self,
-        entry: &Entry,
-        (state, exact): (FileState, bool),
-        place: Place,
-        path: SetPath,
-    ) -> Result<Option<(Folder, SetPath)>, PlanError> {
-        let (what, size, folder) = (StateOf::new(&state), state.meta.size, place.0);
-        // Whatever comes back there, it takes this.
-        let doing = Doing::Make { what, kind: entry.kind };
-        if !self.may(folder, &doing)? {
-            self.left(path, Why::NotYours);
-            return Ok(None);
-        }
-        self.settled.insert(place.clone());
-        match entry.kind {
-            Kind::Dir => {
-                self.step(path.clone(), folder, doing);
-                let made = self.places.makes_folder(place, path.clone());
-                self.comes_back(Some(state), made, path.clone());
-                Ok(Some((made, path)))
-            }
-            Kind::Symlink => {
-                self.step(path, folder, doing);
-                self.places.makes(place, Kind::Symlink);
-                Ok(None)
-            }
-            _ => {
-                match self.other_name(&place, entry.file)? {
-                    Some((source, what)) => {
-                        self.touched.insert(folder);
-                        let (to, folder) = (path, folder.known());
-                        let is_known = what.is_some();
-                        self.step_later(source, Doing::Link { what, to, folder });
-                        if is_known {
-                            self.places.links((entry.file, Kind::File), place)?;
-                            return Ok(None);
-                        }
-                    }
-                    None => {
-                        let doing = Doing::Write { what, exact, size, over: None };
-                        self.step_later(place.clone(), doing);
-                    }
-                }
-                self.places.makes(place, Kind::File);
-                Ok(None)
-            }
-        }
-    }
-
-    /// Returns a name inside of the folder that a file has there, or that a step before brought back, where another one of its
-    /// names comes back; notes where it comes back first.
-    fn other_name(
-        &mut self,
-        place: &Place,
-        file: FileId,
-    ) -> Result<Option<(Place, Option<Present>)>, PlanError> {
-        if let Some(first) = self.written.get(&file) {
-            return Ok(Some((first.clone(), None)));
-        }
-        for (folder, name) in self.places.of(file)? {
-            if !self.is_inside_by_then(folder)? {
-                continue;
-            }
-            // Another name would be given to what may not be changed, or told of.
-            if !self.judge.may(Asked::Linked { file })? || !self.lists_now(folder)? {
-                continue;
-            }
-            if let Some(now) = self.present(file)? {
-                let what = Present { still: None, ..self.stands(&now) };
-                return Ok(Some(((folder, name), Some(what))));
-            }
-        }
-        self.note_written(place, file)?;
-        Ok(None)
-    }
-
     /// Tells whether a folder is inside of the one that is rolled back; those that steps make are.
-    fn is_inside_by_then(&mut self, folder: Folder) -> Result<bool, ReadError> {
+    pub(super) fn is_inside_by_then(&mut self, folder: Folder) -> Result<bool, ReadError> {
         match folder {
             Folder::Known(file) => self.places.is_inside_now(file),
             Folder::Made(_) => Ok(true),
         }
     }
 
-    /// Notes where a file of several names comes back first.
-    fn note_written(&mut self, place: &Place, file: FileId) -> Result<(), PlanError> {
-        if let Some((_, at)) = self.was
-            && self.view.links(file, at)?.len() > 1
-        {
-            self.written.insert(file, place.clone());
-        }
-        Ok(())
-    }
-
-    /// Tells whether a file has a name in the folder by then, which another one of its names is linked with.
-    fn has_other_name(&mut self, file: FileId) -> Result<bool, PlanError> {
-        if self.written.contains_key(&file) {
-            return Ok(true);
-        }
-        for (folder, _) in self.places.of(file)? {
-            if self.is_inside_by_then(folder)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// Notes a folder that comes back, whose attributes are set in the end.
-    fn comes_back(&mut self, state: Option<FileState>, folder: Folder, path: SetPath) {
+    pub(super) fn comes_back(&mut self, state: Option<FileState>, folder: Folder, path: SetPath) {
         self.folders.extend(state.map(|state| FolderBack { state, folder, path }));
     }
 
