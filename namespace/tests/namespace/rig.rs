@@ -387,6 +387,7 @@ pub(crate) fn word<T>(answer: &Result<T, Denial>) -> &'static str {
         Err(Denial::IsFolder) => "a folder",
         Err(Denial::WrongKind) => "wrong kind",
         Err(Denial::ReadOnly) => "read-only",
+        Err(Denial::Taken) => "taken",
         Err(_) => "error",
     }
 }

@@ -312,9 +312,8 @@ impl View {
         (record, client.last_xid())
     }
 
-    fn moved(&self, onto: (&Kept, &str)) -> Result<(), Status> {
-        let mut client = Client::connect(&self.station);
-        let (_, xid) = self.send(&mut client, onto);
+    fn moved(&self, client: &mut Client, onto: (&Kept, &str)) -> Result<(), Status> {
+        let (_, xid) = self.send(client, onto);
         status(&client.answer(xid).unwrap().unwrap())
     }
 }
@@ -324,14 +323,19 @@ impl View {
 fn a_folder_moved_to_a_free_name_comes_back() {
     let mut view = View::new();
     let before = view.client.attributes(&view.root).unwrap().ctime;
-    assert_eq!(view.moved((&view.root, "plan")), Err(Status::ReadOnly), "its own name is taken");
-    assert_eq!(view.moved((&view.root, "theirs")), Err(Status::ReadOnly));
+    let other = &mut Client::connect(&view.station);
+    assert_eq!(
+        view.moved(other, (&view.root, "plan")),
+        Err(Status::ReadOnly),
+        "its own name is taken"
+    );
+    assert_eq!(view.moved(other, (&view.root, "theirs")), Err(Status::ReadOnly));
     let theirs = view.client.lookup(&view.root, "theirs").unwrap();
-    assert_eq!(view.moved((&theirs, "plan")), Err(Status::Access));
-    assert_eq!(view.moved((&view.view, "plan-2")), Err(Status::ReadOnly), "into the past");
+    assert_eq!(view.moved(other, (&theirs, "plan")), Err(Status::Access));
+    assert_eq!(view.moved(other, (&view.view, "plan-2")), Err(Status::ReadOnly), "into the past");
     assert_eq!(view.station.master.times_asked(), 0);
 
-    assert_eq!(view.moved((&view.root, "plan-2")), Ok(()));
+    assert_eq!(view.moved(other, (&view.root, "plan-2")), Ok(()));
     let asked = view.station.master.asked.lock().unwrap().clone();
     assert_eq!((asked.len(), asked[0].path.to_string()), (1, "plan-2".to_owned()));
     assert!(asked[0].folder_at.is_some(), "{asked:?}");
@@ -339,7 +343,7 @@ fn a_folder_moved_to_a_free_name_comes_back() {
     assert!((after.secs, after.nanos) > (before.secs, before.nanos));
     view.client.lookup(&view.root, "plan-2").unwrap();
     view.client.lookup(&view.view, "plan").unwrap();
-    assert_eq!(view.moved((&view.root, "plan-2")), Err(Status::ReadOnly), "another request");
+    assert_eq!(view.moved(other, (&view.root, "plan-2")), Err(Status::ReadOnly), "another request");
 }
 
 /// The name of a folder is taken as soon as it begins to come back: whoever asks again, as no answer came, gets the answer of the
