@@ -22,7 +22,7 @@ use keepshare_versioning::rollback::Step;
 
 pub(crate) use done::{Done, write_line};
 pub(crate) use going::Going;
-pub(crate) use telling::{NOT_YOURS, count, left, step_told, undo_of};
+pub(crate) use telling::{NOT_YOURS, count, growth_of, left, step_told, undo_of};
 
 use telling::conflict;
 

@@ -179,6 +179,21 @@ fn render(station: &Client, told: &RolledBack) -> String {
     if told.bytes > 0 {
         let _ = writeln!(text, "  {} are written.", bytes_text(told.bytes));
     }
+    match told.room {
+        _ if told.grows == 0 => {}
+        Some(room) if room < told.grows => {
+            let _ = writeln!(
+                text,
+                "! It takes {} more on the master's disk, where {} are free: what finds no room then waits.",
+                bytes_text(told.grows),
+                bytes_text(room)
+            );
+        }
+        _ => {
+            let grows = bytes_text(told.grows);
+            let _ = writeln!(text, "  It takes {grows} more on the master's disk.");
+        }
+    }
     if told.nearest > 0 {
         let _ = writeln!(
             text,

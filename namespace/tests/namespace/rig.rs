@@ -6,8 +6,9 @@ use chrono_tz::Tz;
 
 use keepshare_auth::Principal;
 use keepshare_base::{
-    Change, CommitId, Content, Epoch, Event, FileId, FileRow, FileTime, FilledChange, Kind, Meta,
-    Name, NameRow, OriginId, Owner, Point, PointKind, PointRow, Position, RunningHash, Seq, Stamp,
+    Change, CommitId, Content, ContentHash, Epoch, Event, FileId, FileRow, FileTime, FilledChange,
+    Kind, Meta, Name, NameRow, OriginId, Owner, Point, PointKind, PointRow, Position, RunningHash,
+    Seq, Stamp,
 };
 use keepshare_namespace::{
     Attributes, Denial, Found, Listed, Node, Share, ShareConfig, ShareId, Show,
@@ -120,7 +121,10 @@ impl Edit {
     pub(crate) fn whole_of(mut self, owner: u32, file: FileId, mode: u32, bytes: &[u8]) -> Self {
         self.payload.extend_from_slice(bytes);
         let meta = meta_of(owner, Kind::File, mode, bytes.len());
-        self.row(file, meta, Content::whole(bytes), Event::Saved)
+        let mut edit = self.row(file, meta, Content::whole(bytes), Event::Saved);
+        let row = edit.change.files.last_mut().unwrap();
+        row.hash = Some(ContentHash::of(bytes));
+        edit
     }
 
     /// A folder of another owner.

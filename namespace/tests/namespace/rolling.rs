@@ -339,6 +339,9 @@ fn every_step_takes_the_rights_of_its_moment() {
     assert_eq!((meta.mode, meta.owner.id), (0o640, EVE), "her own comes back as it was");
     may_do(&rig, &eve(), find("shared/new")).unwrap();
 
+    // Whoever may write it by now, and not read it, gets nothing of what it was into it either.
+    save(&mut rig, ANNA, open, 0o602, b"changed again");
+    assert!(may_do(&rig, &eve(), find("shared/open")).is_err());
     save(&mut rig, ANNA, open, 0o604, b"changed again");
     rig.apply(edit().dir_of(ANNA, shared, 0o1777));
     for text in ["shared/open", "shared/new"] {
@@ -348,6 +351,30 @@ fn every_step_takes_the_rights_of_its_moment() {
     may_do(&rig, &eve(), find("shared/own")).unwrap();
     let reader = Principal { may_write: false, ..eve() };
     assert!(may_do(&rig, &reader, find("shared/own")).is_err(), "she may only read by now");
+}
+
+/// Modes and owners are their owners' to bring back; where nothing else differs, nothing is written.
+#[test]
+fn attributes_are_their_owners() {
+    let mut rig = Rig::new();
+    let shared = add_dir(&mut rig, EVE, ROOT, "shared", 0o777);
+    let [annas, eves] = [(ANNA, "annas"), (EVE, "eves")].map(|(owner, text)| {
+        let folder = add_dir(&mut rig, owner, shared, text, 0o777);
+        (folder, add(&mut rig, owner, folder, "file", 0o666))
+    });
+    let then = latest(&rig);
+    for (owner, (folder, file)) in [(ANNA, annas), (EVE, eves)] {
+        save(&mut rig, owner, file, 0o646, b"file");
+        rig.apply(edit().dir_of(owner, folder, 0o757));
+        add(&mut rig, EVE, folder, "new", 0o644);
+    }
+    let (steps, told) = steps(&rig, Who::User(&eve()), &to("shared", then)).unwrap();
+    let does = ["remove shared/annas/new", "remove shared/eves/new", "write shared/eves/file"];
+    assert_eq!(told.does, does);
+    assert_eq!(told.left, ["shared/annas NotYours", "shared/annas/file NotYours"]);
+    let gives = steps.iter().filter(|step| matches!(step.doing, Doing::SetAttributes { .. }));
+    let gives: Vec<_> = gives.map(|step| step.path.to_string()).collect();
+    assert_eq!(gives, ["shared/eves"], "times of others' folders are theirs");
 }
 
 /// A folder that comes back is its owner's where whoever brings it back may put something into it, and else a copy of theirs; what is

@@ -70,13 +70,17 @@ impl Replica {
     /// Tells what a roll-back would do, with the first `limit` steps. Blocks.
     pub fn preview_rollback(&self, order: &Order, limit: usize) -> Outcome<RolledBack> {
         let (mut told, mut steps) = (self.begun(order, "preview"), Vec::new());
+        let mut growth = 0;
         self.plan(order, &mut told, &mut |told, step| {
             rollback::count(told, &step);
+            growth += rollback::growth_of(&step);
             if steps.len() < limit {
                 steps.extend(rollback::step_told(&step));
             }
         })?;
         told.steps = steps;
+        told.grows = u64::try_from(growth).unwrap_or(0);
+        told.room = self.room();
         Ok(told)
     }
 
@@ -178,6 +182,12 @@ impl Replica {
             unseen_left: order.by.login.is_some(),
             ..RolledBack::default()
         }
+    }
+
+    /// Returns how many bytes are free where a roll-back writes, where that is a disk of this station.
+    fn room(&self) -> Option<u64> {
+        let stat = rustix::fs::statvfs(&self.live).ok().filter(|_| self.is_in_place)?;
+        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
     fn plan(
