@@ -180,8 +180,8 @@ impl Rollbacks {
         Self { dir: copy.join("rollbacks"), going, logins, planning }
     }
 
-    /// Holds that a user may have one more roll-back.
-    pub(crate) fn has_room_for(&self, user: &str) -> Outcome<()> {
+    /// Holds that a user may have one more roll-back, where there are so many points of roll-backs.
+    pub(crate) fn has_room_for(&self, user: &str, points: usize) -> Outcome<()> {
         let now = rfc3339(chrono::Utc::now());
         let of_users: Vec<_> = self.all().into_iter().filter(|one| one.counts(&now)).collect();
         let of_this = of_users.iter().filter(|record| record.header.user == user);
@@ -190,13 +190,14 @@ impl Rollbacks {
             of_this.fold((0, 0), |(count, bytes), one| (count + 1, bytes + one.plan_bytes()));
         if own < OF_A_USER_MAX
             && of_users.len() < OF_USERS_MAX
+            && points < 2 * OF_USERS_MAX
             && own_bytes < REMEMBERED_BYTES_MAX / 4
             && bytes < REMEMBERED_BYTES_MAX
         {
             return Ok(());
         }
         Err(Failure::refused(format!(
-            "users have {} roll-backs of this set that can be undone, {own} of them yours",
+            "users have {} roll-backs of this set that can be undone, {own} of them yours, and all together have {points} points",
             of_users.len()
         ))
         .hint("each makes room after its 30 days; an admin can still roll it back"))
@@ -210,7 +211,7 @@ impl Rollbacks {
             && (other != id || going.is_some())
         {
             return Err(Failure::refused(format!("roll-back {other} of this set goes on"))
-                .hint("keepshare rollback --list shows how far it is, --stop ends it"));
+                .hint("one goes on at a time: whoever ordered it, or an admin, sees it with keepshare rollback --list and ends it with --stop"));
         }
         let begun = Arc::new(Going::new(id));
         *going = Some(Arc::clone(&begun));
@@ -590,15 +591,17 @@ mod tests {
         };
         order("ad".to_owned(), by("root", None));
         for number in 0..OF_A_USER_MAX {
-            rollbacks.has_room_for("eve").unwrap();
+            rollbacks.has_room_for("eve", 2 * number).unwrap();
             order(format!("e{number:x}"), by("eve", Some(1)));
         }
-        assert!(rollbacks.has_room_for("eve").is_err());
-        rollbacks.has_room_for("bob").unwrap();
+        assert!(rollbacks.has_room_for("eve", 2).is_err());
+        rollbacks.has_room_for("bob", 2).unwrap();
+        let of_orders_that_went_no_further = 2 * OF_USERS_MAX;
+        assert!(rollbacks.has_room_for("bob", of_orders_that_went_no_further).is_err());
         for number in 0..OF_USERS_MAX - OF_A_USER_MAX {
             order(format!("b{number:x}"), by("bob", Some(2)));
         }
-        assert!(rollbacks.has_room_for("anna").is_err(), "points are left for admins");
+        assert!(rollbacks.has_room_for("anna", 2).is_err(), "points are left for admins");
         order("ae".to_owned(), by("root", None));
         assert!(rollbacks.read("ad", &by("root", None)).is_ok());
     }

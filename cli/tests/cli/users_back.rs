@@ -269,3 +269,41 @@ fn a_roll_back_ends_with_the_login() -> Result<()> {
     ensure!(!names.iter().any(is_back), "it is as it was before");
     office.demo.interrupt()
 }
+
+/// What a user ordered outlives the station: it goes on with that login when the station is there again.
+#[test]
+fn a_roll_back_of_a_user_goes_on_after_a_restart() -> Result<()> {
+    let office = Office::new("users-back-again")?;
+    let names: Vec<String> = (0..1500).map(|number| format!("shared/{number:04}")).collect();
+    for name in &names {
+        office.write(BOB, 0o644, name, "first")?;
+    }
+    office.write(ANNA, 0o644, "shared/annas", "first")?;
+    office.point("then")?;
+    for name in names.iter().map(String::as_str).chain(["shared/annas"]) {
+        fs::write(office.file(name), "changed since")?;
+    }
+    office.point("since")?;
+    let args = ["rollback", "demo:shared@point:then", "--yes", "--json"];
+    let mut order = office.command("bob", "", &args)?;
+    let mut order = order.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let is_back =
+        |source: &Path, name: &String| text(&source.join(name)).is_ok_and(|text| text == "first");
+    wait_for(SOON, "something to come back", || {
+        Ok(names.iter().take(20).all(|name| is_back(&office.source, name)).then_some(()))
+    })?;
+    let Office { scratch, demo, source } = office;
+    drop(demo);
+    order.wait()?;
+    ensure!(!names.iter().all(|name| is_back(&source, name)), "it was over before");
+    let demo = Demo::start(&scratch, Some(&source))?;
+    let office = Office { scratch, demo, source };
+    let all = wait_for(SOON, "it to end", || {
+        let all = office.admin(&["rollback", "--list"])?;
+        Ok((all[0]["state"] != "going-on").then_some(all))
+    })?;
+    ensure!(all[0]["state"] == "done" && all[0]["restored"] == names.len(), "{all}");
+    ensure!(names.iter().all(|name| is_back(&office.source, name)));
+    ensure!(text(&office.file("shared/annas"))? == "changed since", "it is anna's");
+    office.demo.interrupt()
+}

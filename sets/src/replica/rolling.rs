@@ -92,7 +92,7 @@ impl Replica {
             ));
         }
         if order.by.login.is_some() {
-            self.rollbacks.has_room_for(&order.by.user)?;
+            self.rollbacks.has_room_for(&order.by.user, self.rollback_points()?)?;
         }
         let id = new_request()?.to_string()[..8].to_owned();
         let going = self.rollbacks.begin(&id)?;
@@ -265,26 +265,33 @@ impl Replica {
         }
         };
         // Before anything is asked of the master.
-        let preview = self.preview_rollback(order, 0)?;
-        checked(&preview)?;
-        let before =
-            self.make_point(&format!("rollback-{}-before", going.id), &order.by.user, going)?;
         let steps_max = match order.by.login {
             Some(_) => STEPS_OF_A_USER_MAX,
             None => STEPS_MAX,
         };
-        let (mut full, mut counted) = (false, RolledBack::default());
+        let is_full = |count: usize| match count > steps_max {
+            true => Err(Failure::refused(format!("that takes more than {steps_max} steps"))
+                .hint("roll the folders in it back, one after the other")),
+            false => Ok(()),
+        };
+        let (mut would, mut count) = (self.begun(order, "preview"), 0);
+        self.plan(order, &mut would, &mut |would, step| {
+            rollback::count(would, &step);
+            count += 1;
+        })?;
+        checked(&would)?;
+        is_full(count)?;
+        let before =
+            self.make_point(&format!("rollback-{}-before", going.id), &order.by.user, going)?;
+        let (mut count, mut counted) = (0, RolledBack::default());
         self.plan(order, &mut told, &mut |_, step| {
             rollback::count(&mut counted, &step);
-            full |= steps.len() >= steps_max;
-            if !full {
+            count += 1;
+            if count <= steps_max {
                 steps.push(step);
             }
         })?;
-        if full {
-            return Err(Failure::refused(format!("that takes more than {steps_max} steps"))
-                .hint("roll the folders in it back, one after the other"));
-        }
+        is_full(count)?;
         // What is counted in the end is what was done.
         checked(&RolledBack { lost: told.lost, ..counted })?;
         let named = (going.id.clone(), new_request()?.to_string());

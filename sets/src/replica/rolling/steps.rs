@@ -294,6 +294,13 @@ impl Replica {
         }
     }
 
+    /// Returns how many points of roll-backs the set has, those of such among them that went no further.
+    pub(super) fn rollback_points(&self) -> Outcome<usize> {
+        let view = self.reader.view().map_err(read_failure)?;
+        let points = view.points(CommitId(0), POINTS_IN_ALL_MAX).map_err(read_failure)?;
+        Ok(points.iter().filter(|point| point.point.name.starts_with("rollback-")).count())
+    }
+
     /// Has the master make a point, and returns where it is here.
     pub(super) fn make_point(&self, name: &str, user: &str, going: &Going) -> Outcome<CommitId> {
         let state = self
