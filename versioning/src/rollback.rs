@@ -10,7 +10,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use keepshare_base::{CommitId, FileId, Kind, Meta, Name, PresentFile, SetPath, VersionId};
+use keepshare_base::{
+    CommitId, DEPTH_MAX, FileId, Kind, Meta, Name, PresentFile, SetPath, VersionId,
+};
 
 use crate::{FileState, ReadError, View};
 
@@ -237,6 +239,26 @@ impl<'a> Plan<'a> {
     /// Tells whether the names of a folder may be read as they are; those of one that a step makes are there by then.
     fn lists_now(&self, folder: Folder) -> Result<bool, ReadError> {
         folder.known().map_or(Ok(true), |folder| self.lists(folder, CommitId::MAX))
+    }
+
+    /// Tells whether the path of something in a folder may be told: whether the names of that folder may be read as they are, and those
+    /// of all on the way to it.
+    fn tells_way(&self, folder: Folder) -> Result<bool, ReadError> {
+        let mut at = folder;
+        for _ in 0..=DEPTH_MAX {
+            let Folder::Known(file) = at else { return Ok(true) };
+            if !self.lists(file, CommitId::MAX)? {
+                return Ok(false);
+            }
+            if file == FileId::ROOT || Some(file) == self.places.root() {
+                return Ok(true);
+            }
+            match self.places.of(file)?.into_iter().next() {
+                Some((above, _)) => at = above,
+                None => return Ok(false),
+            }
+        }
+        Ok(false)
     }
 
     /// Tells whether something may be done in a folder.

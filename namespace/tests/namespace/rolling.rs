@@ -1,5 +1,13 @@
 //! What users may have rolled back: each thing takes the rights of a single restore, and nothing is told that they may not list.
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::unix::fs::{PermissionsExt as _, chown},
+    path::PathBuf,
+    process::Command,
+};
+
 use keepshare_auth::Principal;
 use keepshare_base::{CommitId, Content, Event, FileId, Kind, Meta, SetPath};
 use keepshare_namespace::{StepError, StepPlace, Who};
@@ -406,4 +414,231 @@ fn a_folder_comes_back_with_what_is_in_it() {
         rig.apply(swapped);
         assert!(may_do(&rig, &eve(), write).is_err(), "{mode:o}: into another's folder");
     }
+}
+
+/// A set, and the same tree as plain files of the same owners and modes, for the kernel to judge.
+struct World {
+    rig: Rig,
+    files: tempfile::TempDir,
+    /// What is in it, by path: which, what kind, whose, which mode.
+    things: BTreeMap<String, (FileId, Kind, u32, u32)>,
+    seed: u64,
+    made: u32,
+}
+
+const FILE_MODES: [u32; 5] = [0o644, 0o666, 0o600, 0o622, 0o640];
+const FOLDER_MODES: [u32; 7] = [0o755, 0o777, 0o777, 0o1777, 0o700, 0o711, 0o733];
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut rig = Rig::new();
+        let files = tempfile::tempdir().unwrap();
+        fs::set_permissions(files.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(files.path().join("now")).unwrap();
+        fs::create_dir(files.path().join("now/f")).unwrap();
+        let folder = add_dir(&mut rig, EVE, ROOT, "f", 0o777);
+        let things = BTreeMap::from([("f".to_owned(), (folder, Kind::Dir, EVE, 0o777))]);
+        let mut world = Self { rig, files, things, seed: seed | 1, made: 0 };
+        world.give("f");
+        world
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        usize::try_from(self.seed >> 16).unwrap() % end
+    }
+
+    fn real(&self, path: &str) -> PathBuf {
+        self.files.path().join("now").join(path)
+    }
+
+    /// Gives the plain file or folder the owner and the mode that it has.
+    fn give(&mut self, path: &str) {
+        let (_, _, owner, mode) = self.things[path];
+        let group = if owner == EVE { 999 } else { STAFF };
+        let path = self.real(path);
+        chown(&path, Some(owner), Some(group)).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn choose(&mut self, of: Option<Kind>) -> Option<String> {
+        let fits = |kind: Kind| of.is_none_or(|of| of == kind);
+        let found: Vec<String> = self
+            .things
+            .iter()
+            .filter(|(path, (_, kind, ..))| *path != "f" && fits(*kind))
+            .map(|(path, _)| path.clone())
+            .collect();
+        (!found.is_empty()).then(|| found[self.below(found.len())].clone())
+    }
+
+    fn folder(&mut self) -> (String, FileId) {
+        let path = self.choose(Some(Kind::Dir)).unwrap_or_else(|| "f".to_owned());
+        let path = if self.below(3) == 0 { "f".to_owned() } else { path };
+        (path.clone(), self.things[&path].0)
+    }
+
+    fn parent(&self, path: &str) -> (FileId, String) {
+        let (above, name) = path.rsplit_once('/').unwrap();
+        (self.things[above].0, name.to_owned())
+    }
+
+    fn act(&mut self) {
+        self.made += 1;
+        let name = format!("n{}", self.made);
+        let (above, folder) = self.folder();
+        let path = format!("{above}/{name}");
+        let owner = [ANNA, EVE][self.below(2)];
+        match self.below(10) {
+            0..=2 => {
+                let mode = FILE_MODES[self.below(FILE_MODES.len())];
+                let file = add(&mut self.rig, owner, folder, &name, mode);
+                fs::write(self.real(&path), &name).unwrap();
+                self.things.insert(path.clone(), (file, Kind::File, owner, mode));
+                self.give(&path);
+            }
+            3 => {
+                let mode = FOLDER_MODES[self.below(FOLDER_MODES.len())];
+                let file = add_dir(&mut self.rig, owner, folder, &name, mode);
+                fs::create_dir(self.real(&path)).unwrap();
+                self.things.insert(path.clone(), (file, Kind::Dir, owner, mode));
+                self.give(&path);
+            }
+            4 | 5 => {
+                let Some(path) = self.choose(Some(Kind::File)) else { return };
+                let (file, _, owner, mode) = self.things[&path];
+                save(&mut self.rig, owner, file, mode, name.as_bytes());
+                fs::write(self.real(&path), &name).unwrap();
+            }
+            6 => {
+                let Some(path) = self.choose(None) else { return };
+                let modes =
+                    if self.things[&path].1 == Kind::Dir { &FOLDER_MODES[..] } else { &FILE_MODES };
+                let mode = modes[self.below(modes.len())];
+                let (file, kind, owner, _) = self.things[&path];
+                match kind {
+                    Kind::Dir => drop(self.rig.apply(edit().dir_of(owner, file, mode))),
+                    _ => {
+                        let content = fs::read(self.real(&path)).unwrap();
+                        save(&mut self.rig, owner, file, mode, &content);
+                    }
+                }
+                for (_, thing) in self.things.iter_mut().filter(|(_, thing)| thing.0 == file) {
+                    thing.3 = mode;
+                }
+                self.give(&path);
+            }
+            7 => {
+                let Some(path) = self.choose(None) else { return };
+                if self.things.keys().any(|other| other.starts_with(&format!("{path}/"))) {
+                    return;
+                }
+                let (parent, name) = self.parent(&path);
+                self.rig.apply(edit().gone(parent, &name));
+                match self.things.remove(&path).unwrap().1 {
+                    Kind::Dir => fs::remove_dir(self.real(&path)).unwrap(),
+                    _ => fs::remove_file(self.real(&path)).unwrap(),
+                }
+            }
+            8 => {
+                let Some(from) = self.choose(None) else { return };
+                if format!("{path}/").starts_with(&format!("{from}/")) {
+                    return;
+                }
+                let ((parent, old), (file, kind, ..)) = (self.parent(&from), self.things[&from]);
+                let there = Some((file, kind));
+                self.rig.apply(edit().gone(parent, &old).target(folder, &name, there));
+                fs::rename(self.real(&from), self.real(&path)).unwrap();
+                let moved =
+                    |other: &String| *other == from || other.starts_with(&format!("{from}/"));
+                let below: Vec<String> =
+                    self.things.keys().filter(|other| moved(other)).cloned().collect();
+                for other in below {
+                    let thing = self.things.remove(&other).unwrap();
+                    self.things.insert(format!("{path}{}", &other[from.len()..]), thing);
+                }
+            }
+            _ => {
+                let Some(from) = self.choose(Some(Kind::File)) else { return };
+                let thing = self.things[&from];
+                self.rig.apply(edit().put(folder, &name, thing.0));
+                fs::hard_link(self.real(&from), self.real(&path)).unwrap();
+                self.things.insert(path, thing);
+            }
+        }
+    }
+
+    /// Runs a script as Eve, as the kernel lets her.
+    fn as_eve(&self, script: &str) -> String {
+        let numbers = ["--reuid", "1002", "--regid", "999", "--clear-groups"];
+        let told = Command::new("setpriv")
+            .args(numbers)
+            .args(["sh", "-c", script])
+            .current_dir(self.files.path())
+            .output()
+            .unwrap();
+        String::from_utf8(told.stdout).unwrap()
+    }
+}
+
+/// Whatever a user's plan does, the kernel would let that user do by hand, step by step; and whatever it names, `find` as that user
+/// does, now or then.
+#[test]
+fn a_plan_does_what_the_kernel_would_let_its_user_do() {
+    let has_setpriv = Command::new("setpriv").arg("--version").output().is_ok();
+    if !rustix::process::geteuid().is_root() || !has_setpriv {
+        eprintln!("skipped: it needs root, and setpriv");
+        return;
+    }
+    let seed: u64 = std::env::var("KEEPSHARE_SEED").map_or(7, |seed| seed.parse().unwrap());
+    let mut does = 0;
+    for life in 0..60 {
+        let mut world = World::new(seed.wrapping_add(life).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        (0..40).for_each(|_| world.act());
+        let then = latest(&world.rig);
+        let copied =
+            Command::new("cp").args(["-a", "now", "then"]).current_dir(world.files.path()).status();
+        assert!(copied.unwrap().success());
+        (0..25).for_each(|_| world.act());
+        let names = world.as_eve("find now then -printf '%f\\n' 2>/dev/null");
+        let names: BTreeSet<&str> = names.lines().collect();
+        let context = format!("KEEPSHARE_SEED={seed} life {life}");
+        let is_whole = life % 3 < 2;
+        let wanted =
+            if is_whole { to("f", then) } else { back("f", Back::Deleted { since: then }) };
+        let (steps, told) = steps(&world.rig, Who::User(&eve()), &wanted).unwrap();
+        let left = told.left.iter().filter_map(|left| Some(left.split_once(' ')?.0.to_owned()));
+        let of_steps = steps.iter().flat_map(|step| step.paths().chain([&step.path]));
+        for path in of_steps.map(ToString::to_string).chain(left) {
+            for name in path.split('/') {
+                let name = name.split('~').next().unwrap();
+                // What was made and deleted since is in neither copy.
+                assert!(
+                    !is_whole || names.contains(name),
+                    "{context}: {name} of {path} is told: {told:?}"
+                );
+            }
+        }
+        let mut script = "umask 022; cd now\n".to_owned();
+        for step in &steps {
+            let path = step.path.to_string();
+            let does = match &step.doing {
+                Doing::Write { over: Some(_), .. } => format!("truncate -c -s +0 {path}"),
+                Doing::Write { over: None, .. } => format!("touch {path}"),
+                Doing::Make { .. } => format!("mkdir {path}"),
+                Doing::Move { to, .. } => format!("test ! -e {to} && mv -T {path} {to}"),
+                Doing::Link { to, .. } => format!("ln -P {path} {to}"),
+                Doing::Remove { kind: Kind::Dir, .. } => format!("rmdir {path}"),
+                Doing::Remove { .. } => format!("rm -f {path}"),
+                Doing::SetAttributes { .. } => format!("chmod --reference={path} {path}"),
+            };
+            script += &format!("{does} || echo '{does}'\n");
+        }
+        does += steps.len();
+        let refused = world.as_eve(&script);
+        assert!(refused.is_empty(), "{context}: {refused}\n{script}\n{told:?}");
+    }
+    assert!(does > 200, "{does} steps in all");
 }

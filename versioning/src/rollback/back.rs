@@ -180,7 +180,7 @@ impl Plan<'_> {
                 return Ok(false);
             }
         }
-        self.lists_now(from)
+        self.tells_way(from)
     }
 
     /// Returns what was made since at the place of something that is gone, or elsewhere for good: what programs replace when they

@@ -96,7 +96,7 @@ impl Plan<'_> {
                 continue;
             }
             // Another name would be given to what may not be changed, or told of.
-            if !self.judge.may(Asked::Linked { file })? || !self.lists_now(folder)? {
+            if !self.judge.may(Asked::Linked { file })? || !self.tells_way(folder)? {
                 continue;
             }
             if let Some(now) = self.present(file)? {
