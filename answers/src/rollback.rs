@@ -11,7 +11,7 @@ use keepshare_control::{
     rollback::RolledBack,
     router::Answers,
 };
-use keepshare_sets::replica::{Begun, Order, Replica};
+use keepshare_sets::replica::{Begun, By, Order, Replica};
 use keepshare_versioning::{rollback::Back, when::POINT};
 
 use super::{
@@ -39,8 +39,8 @@ impl Answers<Rollback> for StationAnswers {
         };
         let seen = asked.seen.filter(|_| !asked.over).map(CommitId);
         let base = seen.unwrap_or(CommitId::MAX);
-        let (only, links, user) = (None, asked.links, shown(caller));
-        let order = Order { path, back, base, only, links, to, user };
+        let (only, links, by) = (None, asked.links, by(caller));
+        let order = Order { path, back, base, only, links, to, by };
         let how = How { sure: asked.sure, nearest: asked.nearest, limit: asked.limit };
         self.ordered(caller, &copy, (&order, how), reply)
     }
@@ -54,7 +54,7 @@ impl Answers<RollbackUndo> for StationAnswers {
     fn answer(&self, caller: &Caller, asked: RollbackUndo, reply: &mut Reply) -> Outcome<()> {
         check_limit(asked.limit)?;
         let (copy, _) = self.rolled_here(caller, &top(&asked.set))?;
-        let order = copy.undo_of(&asked.rollback, &shown(caller))?;
+        let order = copy.undo_of(&asked.rollback, by(caller))?;
         let how = How { sure: asked.sure, nearest: asked.nearest, limit: asked.limit };
         self.ordered(caller, &copy, (&order, how), reply)
     }
@@ -75,7 +75,7 @@ impl Answers<RollbackStop> for StationAnswers {
         let told = |_: &RolledBack| "ended".to_owned();
         let stopped = self.audited(caller, what, told, || {
             let (copy, _) = self.rolled_here(caller, &top(&set))?;
-            copy.stop_rollback(&rollback)
+            copy.stop_rollback(&rollback, &by(caller))
         })?;
         reply.item(&limited(stopped, CONFLICTS_TOLD))
     }
@@ -104,7 +104,7 @@ impl Answers<RollbackList> for StationAnswers {
         };
         for set in sets {
             let (copy, _) = self.rolled_here(caller, &top(&set))?;
-            for told in copy.rollbacks()? {
+            for told in copy.rollbacks(&by(caller))? {
                 reply.item(&limited(told, 0))?;
             }
         }
@@ -156,6 +156,15 @@ impl StationAnswers {
                 .hint("a folder is rolled back from a station that keeps the set: keepshare set list shows which")),
         }
     }
+}
+
+/// Returns who orders it, as it is written down.
+fn by(caller: &Caller) -> By {
+    let login = match caller {
+        Caller::User(user) => Some(user.session.0),
+        Caller::Admin { .. } | Caller::Member(_) => None,
+    };
+    By { user: shown(caller), login }
 }
 
 fn top(set: &SetName) -> Location {

@@ -254,6 +254,13 @@ impl Accounts {
         Ok(row.map(|row| Bearer { session, user: row.user }))
     }
 
+    /// Returns whose login a session is, unless it has ended or the user is gone.
+    pub fn holder(&self, session: SessionId) -> Result<Option<User>, AccountError> {
+        let Some(name) = self.sessions.user_of(session) else { return Ok(None) };
+        let row = self.row(name.as_str())?.filter(|row| !row.user.disabled);
+        Ok(row.map(|row| row.user))
+    }
+
     /// Gives a ticket without a password: for whoever owns the station and could change any password.
     pub fn ticket_for(
         &self,

@@ -271,6 +271,13 @@ impl Sessions {
         Some((entry.id, entry.record.user.clone()))
     }
 
+    /// Returns whose login a session is that has not ended; of a host session's users none is told.
+    pub(crate) fn user_of(&self, session: SessionId) -> Option<UserName> {
+        let live = self.live();
+        let entry = live.get(&session).filter(|entry| entry.revoked.get().is_none())?;
+        Some(entry.record.user.clone())
+    }
+
     /// Tells whether a session, or a host session, has not ended.
     pub fn lives(&self, session: SessionId) -> bool {
         let entry = self.live().get(&session).map(|entry| entry.revoked.get().is_none());

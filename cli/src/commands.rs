@@ -130,11 +130,13 @@ pub(crate) fn execute(cli: Cli, screen: &Screen) -> Outcome<()> {
         }
         Command::Rollback(options) => {
             let folder = options.folder.as_deref().map(parse_place_time).transpose()?;
-            rollback::rollback(&station(&global)?, folder, options, screen)
+            let set = folder.as_ref().map_or(options.set.as_ref(), |(place, _)| set_of(place));
+            rollback::rollback(&station_or_login(&global, set)?, folder, options, screen)
         }
         Command::Undelete(cli::rollback::Undelete { folder, since, how }) => {
             let place = parse_place(&folder)?;
-            rollback::undelete(&station(&global)?, place, since, &how, screen)
+            let station = station_or_login(&global, set_of(&place))?;
+            rollback::undelete(&station, place, since, &how, screen)
         }
         Command::Find(options) => {
             let within = options.within.as_deref().map(parse_place).transpose()?;

@@ -85,10 +85,10 @@ questions! {
     "export" Export => ShownEntry, All reads;
     "find" Find => FoundName, All reads;
     "restore" Restore => Restored, Users changes;
-    "rollback" Rollback => RolledBack, Admins changes;
-    "rollback-undo" RollbackUndo => RolledBack, Admins changes;
-    "rollback-stop" RollbackStop => RolledBack, Admins changes;
-    "rollback-list" RollbackList => RolledBack, Admins reads;
+    "rollback" Rollback => RolledBack, Users changes;
+    "rollback-undo" RollbackUndo => RolledBack, Users changes;
+    "rollback-stop" RollbackStop => RolledBack, Users changes;
+    "rollback-list" RollbackList => RolledBack, Users reads;
     "passwd" Passwd => Ended, Users changes;
     "fsck" Fsck => FsckReport, Admins changes;
     "scrub-status" ScrubShow => ScrubInfo, Admins reads;

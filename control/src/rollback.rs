@@ -44,9 +44,18 @@ pub struct RolledBack {
     pub lost: u64,
     /// The sizes of what is written, in bytes.
     pub bytes: u64,
+    /// By how many bytes the folder grows, as far as sizes tell.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub grows: u64,
+    /// Of a preview: how many bytes are free on the master's disk, where this station has that disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<u64>,
     /// How many steps were tried and could not be done; they are among the conflicts.
     #[serde(default)]
     pub not_done: u64,
+    /// A user ordered it: what they may not see is left, whether or not there is any, and neither told nor counted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unseen_left: bool,
     /// What stays as it is though it was other then, or was not there: the first of them.
     pub conflicts: Vec<Conflict>,
     /// How many more of those there are.
@@ -57,6 +66,10 @@ pub struct RolledBack {
     pub steps: Vec<StepTold>,
     /// Until when it can be undone, RFC 3339.
     pub undo_until: Option<String>,
+}
+
+fn is_nothing(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// Something that stays as it is.

@@ -129,6 +129,9 @@ pub enum Denial {
     /// The past is read-only, and so is the drive.
     #[error("read-only")]
     ReadOnly,
+    /// A folder of the past would have to replace what has that name: it only comes back to where nothing is.
+    #[error("a folder comes back to a free name only")]
+    Taken,
     /// The store is damaged or cannot be read: an alarm, and never bytes.
     #[error("cannot read the store")]
     Store(#[source] ReadError),

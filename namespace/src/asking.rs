@@ -12,6 +12,7 @@ mod find;
 mod near;
 mod pattern;
 mod restore;
+mod rolling;
 mod show;
 mod then;
 mod told;
@@ -33,6 +34,7 @@ use crate::{Denial, Share, ShareConfig, ShareId, Show, Who, question::Question};
 pub use error::{AskError, Interrupted};
 pub use find::Sought;
 pub use pattern::{Pattern, PatternError};
+pub use rolling::{PlannedBack, StepError, StepPlace};
 
 /// Somebody's questions to a set.
 #[derive(Clone, Copy, Debug)]

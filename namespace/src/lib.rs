@@ -37,13 +37,17 @@ mod who;
 mod windows;
 
 pub use answer::{Access, Attributes, Cookie, Denial, Found, LISTED_MAX, Listed, Listing, Room};
+/// Whose rights count, as [`Logins`] tell.
+pub use keepshare_auth::Principal;
+
 pub use asking::{
     AskError, Asking, Content, Exported, FoundPath, Interrupted, Missing, PathThen, PathVersion,
-    Pattern, PatternError, Restorable, Shown, Sought, Taker, Uncut,
+    Pattern, PatternError, PlannedBack, Restorable, Shown, Sought, StepError, StepPlace, Taker,
+    Uncut,
 };
 pub use config::{ShareConfig, ShareId, Show};
 pub use node::{NameHash, Node, PastMoment};
 pub use restore::{AskedBy, Restore, RestoreError, Restorer};
 pub use share::Share;
-pub use who::Who;
+pub use who::{Logins, Who};
 pub use windows::shows_on_windows;

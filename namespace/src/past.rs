@@ -29,6 +29,11 @@ pub(crate) struct Then {
 }
 
 impl Then {
+    /// Returns the commit of its moment.
+    pub(crate) fn commit(self) -> CommitId {
+        self.at
+    }
+
     fn node(self) -> Node {
         let Self { folder, file, moment, .. } = self;
         Node::Past { folder, file, moment }

@@ -142,6 +142,13 @@ impl<'a> Question<'a> {
         self.ways.borrow_mut().extend(way.iter().map(|folder| ((*folder, time), passes)));
     }
 
+    /// Forgets ways where very many are known: who asks of many commits has as many of each folder.
+    pub(crate) fn forget_ways(&self) {
+        if self.ways.borrow().len() > WAYS_MAX {
+            self.ways.borrow_mut().clear();
+        }
+    }
+
     pub(crate) fn known_guard(&self, file: FileId) -> Option<Guard> {
         locked(&self.share.present).guard(self.view.latest(), file)
     }
@@ -167,6 +174,9 @@ pub(crate) fn file_time(stamp: Stamp) -> FileTime {
 
 /// How long a question waits for others that go through histories.
 const TURN_WAIT: Duration = Duration::from_secs(5);
+
+/// How many ways a long question remembers.
+const WAYS_MAX: usize = 100_000;
 
 const MODE_BITS: u32 = 0o777;
 const MICROS: i64 = 1_000_000;

@@ -4,7 +4,8 @@ use std::{fmt, net::IpAddr};
 
 use keepshare_auth::{Principal, SessionId};
 use keepshare_base::{
-    CommitId, FileId, Kind, Name, Owner, PresentFile, RequestId, RestoreGround, SetName, SetPath,
+    CommitId, FileId, Kind, Meta, Name, Owner, PresentFile, RequestId, RestoreGround, SetName,
+    SetPath,
 };
 use keepshare_versioning::{FileState, RestoreInfo};
 
@@ -20,8 +21,10 @@ pub struct Restore {
     pub set: SetName,
     /// The live path at which it is written.
     pub path: SetPath,
-    /// The version that is written.
+    /// The version that is written; of a folder, what it was itself.
     pub state: FileState,
+    /// It is a folder, which comes back with all that was in it at this commit; `None`: a file.
+    pub folder_at: Option<CommitId>,
     /// Who wants it.
     pub user: String,
     /// What was there when it was allowed, and must still be.
@@ -67,7 +70,7 @@ impl Question<'_> {
     /// Decides on moving `from` of `from_folder` onto `to` of `to_folder`.
     ///
     /// It takes the right to read the version, to write what the name stands for or, where it is nothing, the folder.
-    /// Everything that is no restore is refused as read-only.
+    /// A folder of a view comes back only to where nothing is. Everything that is no restore is refused as read-only.
     pub(crate) fn restore(
         &self,
         (from_folder, from): (Node, &[u8]),
@@ -80,19 +83,27 @@ impl Question<'_> {
             return Err(Denial::ReadOnly);
         }
         let Node::Live { file: folder } = to_folder else { return Err(Denial::ReadOnly) };
-        let state = self.restorable(from_folder, from)?;
+        let (state, folder_at) = self.restorable(from_folder, from)?;
         self.living_folder(folder)?;
         let name = match usable(to) {
             // `@versions`, and what no name can be.
             Err(Denial::NotFound) => return Err(Denial::ReadOnly),
             name => name?,
         };
-        let (state, ground) = self.write_back(user, state, (folder, &name))?;
-        let above = self.view.path_of(folder, CommitId::MAX)?.ok_or(Denial::Stale)?;
         let target = self.view.lookup(folder, &name, CommitId::MAX)?;
-        let request = self.unanswered(request, (folder, &name), target)?;
+        let (state, ground) = match folder_at {
+            None => self.write_back(user, state, (folder, &name))?,
+            Some(_) if !self.may_put(folder, None)? => return Err(Denial::NotAllowed),
+            Some(_) if target.is_some() => return Err(Denial::Taken),
+            Some(_) => (state, RestoreGround { folder, present: None, still: None }),
+        };
+        let above = self.view.path_of(folder, CommitId::MAX)?.ok_or(Denial::Stale)?;
+        let request = match folder_at {
+            None => self.unanswered(request, (folder, &name), target)?,
+            Some(_) => request,
+        };
         let (set, user) = (self.share.config.set.clone(), user.user.clone());
-        Ok(Restore { set, path: above.join(name), state, user, ground, request })
+        Ok(Restore { set, path: above.join(name), state, folder_at, user, ground, request })
     }
 
     /// Decides on writing a version that a user may read back to a name of a living folder: whether the user may, what of the
@@ -104,11 +115,36 @@ impl Question<'_> {
         (folder, name): (FileId, &Name),
     ) -> Result<(FileState, RestoreGround), Denial> {
         let target = self.view.lookup(folder, name, CommitId::MAX)?;
-        if !self.passes(folder, Time::Now)? || !self.may_replace(folder, target, &state)? {
-            return Err(Denial::NotAllowed);
+        match target {
+            Some((_, Kind::Dir)) => return Err(Denial::IsFolder),
+            Some((_, kind)) if kind != state.meta.kind => return Err(Denial::ReadOnly),
+            _ if !self.may_put(folder, target.map(|(file, _)| file))? => {
+                return Err(Denial::NotAllowed);
+            }
+            _ => {}
         }
-        let present = self.limit(user, &mut state, (folder, name), target)?;
+        let present = match target {
+            Some((file, _)) => Some(self.limit_over(user, &mut state, file)?),
+            None => {
+                self.limit_new(user, &mut state, (folder, name))?;
+                None
+            }
+        };
         Ok((state, RestoreGround { folder, present, still: None }))
+    }
+
+    /// Tells whether the principal may write over a file of a folder or, where there is none, put one into it.
+    pub(crate) fn may_put(&self, folder: FileId, over: Option<FileId>) -> Result<bool, Denial> {
+        if !self.passes(folder, Time::Now)? {
+            return Ok(false);
+        }
+        match over {
+            Some(file) => {
+                let rights = self.rights_now(file)?;
+                Ok(rights.is_some_and(|rights| rights.allow(self.who, Want::Write)))
+            }
+            None => self.may_now(folder, Want::Write),
+        }
     }
 
     /// Names a request so that what came of it is its answer for as long as clients repeat what they heard no answer to,
@@ -149,82 +185,116 @@ impl Question<'_> {
             && self.view.lookup(folder, name, answer.commit)? == target)
     }
 
-    /// Returns the version that is to be restored, which is one of a file that the principal may read.
-    fn restorable(&self, folder: Node, name: &[u8]) -> Result<FileState, Denial> {
-        let state = match folder {
+    /// Returns what is to be restored: a version of a file that the principal may read, or a folder of a view that they may list, with
+    /// the commit of the view.
+    fn restorable(
+        &self,
+        folder: Node,
+        name: &[u8],
+    ) -> Result<(FileState, Option<CommitId>), Denial> {
+        let (state, at) = match folder {
             Node::History { folder, name: hash } => {
                 let found = self.history_lookup(folder, &self.name_of(folder, hash)?, name)?;
                 let Node::Version { folder, file, position } = found.node else {
                     return Err(Denial::ReadOnly);
                 };
-                self.version_readable(folder, file, position)?.0
+                (self.version_readable(folder, file, position)?.0, None)
             }
             Node::Past { folder, file, moment } => {
                 let then = self.then_of(folder, file, moment)?;
                 let Node::Past { folder, file, moment } = self.past_lookup(then, name)?.node else {
                     return Err(Denial::ReadOnly);
                 };
-                self.past_seen(self.then_of(folder, file, moment)?)?.0
+                let then = self.then_of(folder, file, moment)?;
+                let (state, at) = (self.past_seen(then)?.0, then.commit());
+                let is_folder = state.meta.kind == Kind::Dir;
+                if is_folder && !self.may_at(folder, (file, at), &state, Want::Read)? {
+                    return Err(Denial::NotAllowed);
+                }
+                (state, is_folder.then_some(at))
             }
             _ => return Err(Denial::ReadOnly),
         };
-        // Masters write nothing but files back.
-        if state.meta.kind == Kind::File && state.cut { Ok(state) } else { Err(Denial::ReadOnly) }
+        // Masters write nothing else back.
+        let is_version = state.meta.kind == Kind::File && state.cut;
+        if is_version || at.is_some() { Ok((state, at)) } else { Err(Denial::ReadOnly) }
     }
 
-    /// Leaves of a version's attributes what the principal might give a file by its own power: whoever may write a file may
-    /// not therefore change its owner, its mode or its access list, and nobody gets a program that runs as another user.
-    /// Returns what is there now.
-    fn limit(
+    /// Leaves of a version's attributes what the principal might give the file that it is written over by their own power: whoever
+    /// may write a file may not therefore change its owner, its mode or its access list, and nobody gets a program that runs as
+    /// another user. Returns what is there now.
+    pub(crate) fn limit_over(
+        &self,
+        who: &Principal,
+        FileState { meta, .. }: &mut FileState,
+        file: FileId,
+    ) -> Result<PresentFile, Denial> {
+        meta.mode &= permissions(meta.kind);
+        let now = self.view.file(file, CommitId::MAX)?.ok_or(Denial::Stale)?.meta;
+        let present = PresentFile::new(file, &now);
+        if !is_own(who, meta, &now) {
+            meta.mode = now.mode & permissions(now.kind);
+            (meta.owner, meta.group, meta.xattrs) = (now.owner, now.group, now.xattrs);
+        }
+        Ok(present)
+    }
+
+    /// Leaves the same of what is written where nothing is: what is brought back to where it was last is what it was; all else is a
+    /// copy, and the principal's.
+    pub(crate) fn limit_new(
         &self,
         who: &Principal,
         FileState { meta, file: version_of, .. }: &mut FileState,
         (folder, name): (FileId, &Name),
-        target: Option<(FileId, Kind)>,
-    ) -> Result<Option<PresentFile>, Denial> {
-        meta.mode &= PERMISSIONS;
-        match target {
-            Some((file, _)) => {
-                let now = self.view.file(file, CommitId::MAX)?.ok_or(Denial::Stale)?.meta;
-                let present = PresentFile::new(file, &now);
-                let is_own = who.uid == now.owner.id && meta.owner.id == now.owner.id;
-                if !(is_own && who.is_in(meta.group.id)) {
-                    meta.mode = now.mode & PERMISSIONS;
-                    (meta.owner, meta.group, meta.xattrs) = (now.owner, now.group, now.xattrs);
-                }
-                Ok(Some(present))
-            }
-            None => {
-                let last = self.view.history(folder, name, 1)?;
-                // What is brought back to where it was last is what it was; all else is a copy, and the principal's.
-                if last.first().is_none_or(|entry| entry.state.file != *version_of)
-                    && meta.owner.id != who.uid
-                {
-                    meta.owner = Owner { id: who.uid, name: String::new() };
-                    meta.group = Owner { id: who.gid, name: String::new() };
-                    meta.xattrs.clear();
-                }
-                Ok(None)
-            }
+    ) -> Result<(), Denial> {
+        meta.mode &= permissions(meta.kind);
+        let last = self.view.history(folder, name, 1)?;
+        let is_back = match last.first() {
+            Some(entry) => entry.state.file == *version_of,
+            None => self.was_last_at(*version_of, (folder, name))?,
+        };
+        if !is_back {
+            make_own(who, meta);
         }
+        Ok(())
     }
 
-    fn may_replace(
+    /// Tells whether something that is gone was called so last, in a folder whose place this one has now.
+    pub(crate) fn was_last_at(
         &self,
-        folder: FileId,
-        target: Option<(FileId, Kind)>,
-        state: &FileState,
+        file: FileId,
+        (folder, name): (FileId, &Name),
     ) -> Result<bool, Denial> {
-        match target {
-            Some((_, Kind::Dir)) => Err(Denial::IsFolder),
-            Some((_, kind)) if kind != state.meta.kind => Err(Denial::ReadOnly),
-            Some((file, _)) => {
-                let rights = self.rights_now(file)?;
-                Ok(rights.is_some_and(|rights| rights.allow(self.who, Want::Write)))
-            }
-            None => self.may_now(folder, Want::Write),
+        let (last, places) = self.view.last_links(file)?;
+        if last == CommitId::MAX {
+            return Ok(false);
         }
+        let [(parent, called)] = &places[..] else { return Ok(false) };
+        if called != name {
+            return Ok(false);
+        }
+        let then = self.view.path_of(*parent, last)?;
+        Ok(then.is_some() && then == self.view.path_of(folder, CommitId::MAX)?)
     }
+}
+
+/// Tells whether somebody may give a thing the attributes that it had: it is theirs, and was.
+pub(crate) fn is_own(who: &Principal, then: &Meta, now: &Meta) -> bool {
+    who.uid == now.owner.id && then.owner.id == now.owner.id && who.is_in(then.group.id)
+}
+
+/// Makes what is a copy the principal's.
+pub(crate) fn make_own(who: &Principal, meta: &mut Meta) {
+    if meta.owner.id != who.uid {
+        meta.owner = Owner { id: who.uid, name: String::new() };
+        meta.group = Owner { id: who.gid, name: String::new() };
+        meta.xattrs.clear();
+    }
+}
+
+/// Returns the bits of a mode that come back: set-id bits of files are nobody's to bring back. A folder keeps those that it has.
+fn permissions(kind: Kind) -> u32 {
+    if kind == Kind::Dir { 0o7777 } else { PERMISSIONS }
 }
 
 /// For how long a client is taken to repeat a request, in microseconds.

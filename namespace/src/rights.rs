@@ -85,6 +85,16 @@ impl Rights {
         self.bits(who) & want.bit() != 0
     }
 
+    /// Tells whether somebody owns it.
+    pub(crate) fn is_of(&self, who: &Principal) -> bool {
+        who.uid == self.uid
+    }
+
+    /// Tells whether names in this folder are their owners' alone to take away, though others may write it.
+    pub(crate) fn is_sticky(&self) -> bool {
+        self.mode & 0o1000 != 0
+    }
+
     fn bits(&self, who: &Principal) -> u32 {
         if who.uid == self.uid {
             return (self.mode >> 6) & 7;

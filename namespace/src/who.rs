@@ -1,6 +1,9 @@
 //! Who asks.
 
+use std::{fmt, sync::Arc};
+
 use keepshare_auth::Principal;
+use keepshare_base::SetName;
 
 /// Who asks, and so what may be told.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -30,4 +33,10 @@ impl<'a> From<&'a Principal> for Who<'a> {
     fn from(user: &'a Principal) -> Self {
         Self::User(user)
     }
+}
+
+/// Knows who somebody is by now who ordered what goes on for long.
+pub trait Logins: Send + Sync + fmt::Debug {
+    /// Returns whose login this is, as rights are judged now; `None` where it has ended, or may not see the set any more.
+    fn principal(&self, session: u64, set: &SetName) -> Option<Arc<Principal>>;
 }

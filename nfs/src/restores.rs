@@ -37,6 +37,8 @@ pub(crate) struct Restores {
     clock: fn() -> Stamp,
     running: Mutex<Running>,
     touched: Mutex<Touched>,
+    /// Folders that came back, the last ones: whoever asks again because an answer was lost is told so.
+    brought: Mutex<VecDeque<(RequestId, Stamp)>>,
     /// Nothing was touched since the start: most doors never look further.
     is_untouched: AtomicBool,
 }
@@ -89,8 +91,34 @@ struct Touched {
 impl Restores {
     pub(crate) fn new(restorer: Arc<dyn Restorer>, clock: fn() -> Stamp) -> Arc<Self> {
         let (running, touched) = (Mutex::new(Running::new()), Mutex::default());
-        let is_untouched = AtomicBool::new(true);
-        Arc::new(Self { restorer, clock, running, touched, is_untouched })
+        let (brought, is_untouched) = (Mutex::default(), AtomicBool::new(true));
+        Arc::new(Self { restorer, clock, running, touched, brought, is_untouched })
+    }
+
+    /// Waits with others for what was asked for already; tells whether it goes on.
+    pub(crate) fn joins(&self, request: RequestId, asker: impl FnOnce() -> Asker) -> bool {
+        let mut running = lock(&self.running);
+        let Some(askers) = running.waiting.get_mut(&request) else { return false };
+        if askers.len() < ASKERS_MAX {
+            askers.push(asker());
+        }
+        true
+    }
+
+    /// Tells whether a folder came back on this request a short while ago.
+    pub(crate) fn has_brought(&self, request: RequestId, now: Stamp) -> bool {
+        let brought = lock(&self.brought);
+        brought
+            .iter()
+            .any(|(known, at)| *known == request && now.micros_since(*at).abs() <= REPEATED_MICROS)
+    }
+
+    fn note_brought(&self, request: RequestId) {
+        let mut brought = lock(&self.brought);
+        if brought.len() >= BROUGHT_MAX {
+            brought.pop_front();
+        }
+        brought.push_back((request, (self.clock)()));
     }
 
     /// Begins a restore, or waits for the same one; the answer is sent when it is there. Fails where there are too
@@ -144,6 +172,10 @@ impl Restores {
             Err(error) => {
                 tracing::info!(share = %task.restore.set, elapsed_ms, %error, "not restored");
             }
+        }
+        // Before nobody waits for it any more: a repeat finds the one or the other.
+        if restored.is_ok() && task.restore.folder_at.is_some() {
+            self.note_brought(task.restore.request);
         }
         let askers = lock(&self.running).restored(task);
         for asker in askers {
@@ -303,6 +335,10 @@ const RESTORES: TurnShares = TurnShares {
 
 /// The most calls that wait for one restore; further repeats get no answer of their own.
 const ASKERS_MAX: usize = 16;
+
+/// The most folders that came back of which it is remembered, and for how long, in microseconds.
+const BROUGHT_MAX: usize = 256;
+const REPEATED_MICROS: i64 = 5 * 60 * 1_000_000;
 
 /// The most folders whose times are remembered.
 const TOUCHED_MAX: usize = 4096;

@@ -4,6 +4,7 @@ use std::{fmt::Debug, pin::Pin, sync::Arc};
 
 use chrono_tz::Tz;
 use keepshare_base::{SetName, StationName};
+use keepshare_namespace::Logins;
 use keepshare_replication::{drivers::Peers, link::LinkOptions};
 
 use crate::{dirs::SetDirs, schedule::Schedules};
@@ -23,6 +24,8 @@ pub struct SetContext {
     pub schedules: Schedules,
     /// The zone of typed times.
     pub zone: Tz,
+    /// Whose logins users order roll-backs with.
+    pub logins: Arc<dyn Logins>,
 }
 
 /// Work that goes on until the set stops.

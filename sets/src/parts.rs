@@ -245,6 +245,12 @@ mod tests {
         }
     }
 
+    impl keepshare_namespace::Logins for Nobody {
+        fn principal(&self, _: u64, _: &SetName) -> Option<Arc<keepshare_namespace::Principal>> {
+            None
+        }
+    }
+
     fn context(state: &Path) -> SetContext {
         SetContext {
             dirs: SetDirs::new(state),
@@ -253,6 +259,7 @@ mod tests {
             link: LinkOptions::default(),
             schedules: Schedules::default(),
             zone: chrono_tz::UTC,
+            logins: Arc::new(Nobody),
         }
     }
 

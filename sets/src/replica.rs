@@ -51,12 +51,15 @@ use crate::{
 
 pub use rolling::{Begun, Order};
 
+pub use crate::rollback::By;
+
 pub(crate) use restoring::{EQUAL, RETURN_POLL, RETURN_TIMEOUT, WRITTEN};
 
 use following::follow;
 use health::Seen;
 use thinning::{measure, thin};
 
+mod bringing;
 mod comparing;
 mod following;
 mod health;
@@ -179,7 +182,7 @@ impl Replica {
             retention,
             scrubbing,
             thin_at: context.schedules.thin_at,
-            rollbacks: Rollbacks::new(&dir),
+            rollbacks: Rollbacks::new(&dir, Arc::clone(&context.logins)),
             alarms: Alarms::open(name, &dir),
             verdicts: Verdicts::open(name, &dir),
         };

@@ -6,13 +6,9 @@
 use std::{
     collections::{BTreeSet, HashMap},
     fs::{self, File, OpenOptions},
-    io::{BufRead as _, BufReader, BufWriter, Write as _},
+    io::{BufRead as _, BufReader, BufWriter},
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use anyhow::Context;
@@ -21,16 +17,24 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use keepshare_base::{CommitId, SetPath};
 use keepshare_control::{Failure, Outcome, rollback::RolledBack};
 use keepshare_host::files;
+use keepshare_namespace::Logins;
 use keepshare_versioning::rollback::Step;
 
-pub(crate) use telling::{count, left, step_told, undo_of};
+pub(crate) use done::{Done, write_line};
+pub(crate) use going::Going;
+pub(crate) use telling::{NOT_YOURS, count, growth_of, left, step_told, undo_of};
 
 use telling::conflict;
 
+mod done;
+mod going;
 mod telling;
 
 /// The format of what is written down; 1 knew of no key, and of nothing that is done later.
 const FORMAT: u32 = 2;
+
+/// The format of what a user ordered, with whose rights alone it goes on.
+const FORMAT_OF_USERS: u32 = 3;
 
 /// The oldest format that is read.
 const FORMER: u32 = 1;
@@ -41,8 +45,14 @@ const PLAN: &str = "plan.jsonl";
 /// How far it is.
 const DONE: &str = "done.jsonl";
 
-/// The most roll-backs that are remembered.
+/// The most roll-backs that are remembered of admins.
 const REMEMBERED_MAX: usize = 100;
+
+/// The most roll-backs of one user that can be undone: more are refused, and none makes another one be forgotten.
+const OF_A_USER_MAX: usize = 32;
+
+/// The most of all users: a set has so many points of roll-backs, and half of them are left to admins.
+const OF_USERS_MAX: usize = 64;
 
 /// How much room those take that are remembered, in bytes; the newest that ended is remembered in any case.
 const REMEMBERED_BYTES_MAX: u64 = 1024 * 1024 * 1024;
@@ -52,25 +62,19 @@ const REMEMBERED_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 pub(crate) struct Rollbacks {
     dir: PathBuf,
     going: Mutex<Option<Arc<Going>>>,
+    /// Knows whose login is whose, by now.
+    pub(crate) logins: Arc<dyn Logins>,
+    /// Held while something is planned for a user: a plan takes memory, and of users' there is one at a time.
+    pub(crate) planning: Mutex<()>,
 }
 
-/// The roll-back that goes on.
-#[derive(Debug, Default)]
-pub(crate) struct Going {
-    /// Its id.
-    pub(crate) id: String,
-    /// How many steps it has.
-    pub(crate) steps: AtomicU64,
-    /// How many of them are done.
-    pub(crate) done: AtomicU64,
-    /// What it waits for.
-    waits: Mutex<Option<String>>,
-    /// When the master did something last: what follows from it takes its time to come here.
-    did: Mutex<Option<Instant>>,
-    /// Somebody ended it.
-    pub(crate) is_ending: AtomicBool,
-    /// What came of it.
-    pub(crate) end: Mutex<Option<Outcome<RolledBack>>>,
+/// Who orders a roll-back.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct By {
+    /// The name, as versions and logs have it.
+    pub user: String,
+    /// The login with which a user ordered it, whose rights count as long as it goes on; none of an admin.
+    pub login: Option<u64>,
 }
 
 /// The first line of a plan: what the roll-back is.
@@ -90,6 +94,9 @@ pub(crate) struct Header {
     pub(crate) before: CommitId,
     /// How many steps follow.
     pub(crate) steps: u64,
+    /// The login with whose rights alone it goes on, where a user ordered it; none of an admin's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) login: Option<u64>,
     /// What the names of its requests are made of: nobody else can have asked under them. Empty in format 1.
     #[serde(default)]
     pub(crate) key: String,
@@ -151,19 +158,49 @@ impl Header {
     pub(crate) fn new(
         (id, key): (String, String),
         path: SetPath,
-        user: &str,
+        By { user, login }: By,
         before: CommitId,
     ) -> Self {
         let began = rfc3339(chrono::Utc::now());
-        let (format, steps, told) = (FORMAT, 0, RolledBack::default());
-        Self { format, id, path, user: user.to_owned(), began, before, steps, key, told }
+        let format = if login.is_some() { FORMAT_OF_USERS } else { FORMAT };
+        let (steps, told) = (0, RolledBack::default());
+        Self { format, id, path, user, began, before, steps, login, key, told }
+    }
+
+    /// Returns who ordered it.
+    pub(crate) fn by(&self) -> By {
+        By { user: self.user.clone(), login: self.login }
     }
 }
 
 impl Rollbacks {
     /// Returns those of the copy in this folder.
-    pub(crate) fn new(copy: &Path) -> Self {
-        Self { dir: copy.join("rollbacks"), going: Mutex::default() }
+    pub(crate) fn new(copy: &Path, logins: Arc<dyn Logins>) -> Self {
+        let (going, planning) = Default::default();
+        Self { dir: copy.join("rollbacks"), going, logins, planning }
+    }
+
+    /// Holds that a user may have one more roll-back, where there are so many points of roll-backs.
+    pub(crate) fn has_room_for(&self, user: &str, points: usize) -> Outcome<()> {
+        let now = rfc3339(chrono::Utc::now());
+        let of_users: Vec<_> = self.all().into_iter().filter(|one| one.counts(&now)).collect();
+        let of_this = of_users.iter().filter(|record| record.header.user == user);
+        let bytes: u64 = of_users.iter().map(Record::plan_bytes).sum();
+        let (own, own_bytes) =
+            of_this.fold((0, 0), |(count, bytes), one| (count + 1, bytes + one.plan_bytes()));
+        if own < OF_A_USER_MAX
+            && of_users.len() < OF_USERS_MAX
+            && points < 2 * OF_USERS_MAX
+            && own_bytes < REMEMBERED_BYTES_MAX / 4
+            && bytes < REMEMBERED_BYTES_MAX
+        {
+            return Ok(());
+        }
+        Err(Failure::refused(format!(
+            "users have {} roll-backs of this set that can be undone, {own} of them yours, and all together have {points} points",
+            of_users.len()
+        ))
+        .hint("each makes room after its 30 days; an admin can still roll it back"))
     }
 
     /// Begins one, or goes on with it, where no other one goes on, or broke off.
@@ -174,9 +211,9 @@ impl Rollbacks {
             && (other != id || going.is_some())
         {
             return Err(Failure::refused(format!("roll-back {other} of this set goes on"))
-                .hint("keepshare rollback --list shows how far it is, --stop ends it"));
+                .hint("one goes on at a time: whoever ordered it, or an admin, sees it with keepshare rollback --list and ends it with --stop"));
         }
-        let begun = Arc::new(Going { id: id.to_owned(), ..Going::default() });
+        let begun = Arc::new(Going::new(id));
         *going = Some(Arc::clone(&begun));
         Ok(begun)
     }
@@ -220,8 +257,8 @@ impl Rollbacks {
         Ok(Record::new(dir, header))
     }
 
-    /// Reads one.
-    pub(crate) fn read(&self, id: &str) -> Outcome<Record> {
+    /// Reads one that somebody may know of.
+    pub(crate) fn read(&self, id: &str, by: &By) -> Outcome<Record> {
         let unknown = || {
             Failure::not_found(format!("there is no roll-back '{id}' of this set"))
                 .hint("keepshare rollback --list lists them")
@@ -229,7 +266,7 @@ impl Rollbacks {
         if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(unknown());
         }
-        Record::read(self.dir.join(id))?.ok_or_else(unknown)
+        Record::read(self.dir.join(id))?.filter(|record| record.is_of(by)).ok_or_else(unknown)
     }
 
     /// Returns all that are written down, newest first; one that cannot be read is left out.
@@ -274,12 +311,19 @@ impl Rollbacks {
     /// Forgets those that cannot be undone any more, and the oldest where there are very many, or they are very long.
     fn forget_old(&self) {
         let now = rfc3339(chrono::Utc::now());
-        let mut bytes = 0;
-        for (number, record) in self.all().into_iter().enumerate() {
+        let (mut bytes, mut number) = (0, 0);
+        for record in self.all() {
             let is_over = record.end.as_ref().is_some_and(|(_, _, until)| *until < now);
-            let plan = fs::metadata(record.dir.join(PLAN)).map_or(0, |plan| plan.len());
-            bytes += plan;
-            let is_much = number >= REMEMBERED_MAX || (number > 0 && bytes > REMEMBERED_BYTES_MAX);
+            // Of users' there are only so many: no order of theirs has what an admin did forgotten.
+            if record.header.login.is_some() {
+                if is_over {
+                    let _ = fs::remove_dir_all(&record.dir);
+                }
+                continue;
+            }
+            number += 1;
+            bytes += record.plan_bytes();
+            let is_much = number > REMEMBERED_MAX || (number > 1 && bytes > REMEMBERED_BYTES_MAX);
             if is_over || (record.end.is_some() && is_much) {
                 let _ = fs::remove_dir_all(&record.dir);
             }
@@ -297,6 +341,21 @@ impl Record {
         Self { dir, header, through: 0, left, later, at: None, end: None, whole: 0 }
     }
 
+    fn plan_bytes(&self) -> u64 {
+        fs::metadata(self.dir.join(PLAN)).map_or(0, |plan| plan.len())
+    }
+
+    /// Tells whether it is one of a user's that can still be undone.
+    fn counts(&self, now: &str) -> bool {
+        let is_over = self.end.as_ref().is_some_and(|(_, _, until)| until.as_str() < now);
+        self.header.login.is_some() && !is_over
+    }
+
+    /// Tells whether somebody may know of it, undo it and end it: users their own, and admins all.
+    pub(crate) fn is_of(&self, by: &By) -> bool {
+        by.login.is_none() || (self.header.login.is_some() && self.header.user == by.user)
+    }
+
     /// Tells whether a step was done.
     pub(crate) fn is_done(&self, step: u64) -> bool {
         step < self.through && !self.left.contains_key(&step) && !self.later.contains(&step)
@@ -309,7 +368,8 @@ impl Record {
         BufReader::new(plan).read_line(&mut first).map_err(anyhow::Error::new)?;
         let header: Header = serde_json::from_str(&first)
             .with_context(|| format!("{} is damaged", dir.join(PLAN).display()))?;
-        if !(FORMER..=FORMAT).contains(&header.format) {
+        let newest = if header.login.is_some() { FORMAT_OF_USERS } else { FORMAT };
+        if !(FORMER..=newest).contains(&header.format) {
             return Err(Failure::refused(format!(
                 "roll-back {} was written by another release",
                 header.id
@@ -418,87 +478,37 @@ impl Record {
     }
 }
 
-/// How far a roll-back is, as it is written down.
-#[derive(Debug)]
-pub(crate) struct Done {
-    file: File,
-    /// How many bytes are whole lines.
-    whole: u64,
-}
-
-impl Done {
-    /// Writes lines; what of them could not be written is not there, and can be written again.
-    pub(crate) fn write(&mut self, lines: &[Line]) -> std::io::Result<()> {
-        let mut bytes = Vec::new();
-        lines.iter().try_for_each(|line| write_line(&mut bytes, line))?;
-        if let Err(error) = self.file.write_all(&bytes) {
-            self.file.set_len(self.whole)?;
-            return Err(error);
-        }
-        self.whole += bytes.len() as u64;
-        Ok(())
-    }
-}
-
 /// Writes a time.
 pub(crate) fn rfc3339(time: chrono::DateTime<chrono::Utc>) -> String {
     time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
-/// Writes a line.
-pub(crate) fn write_line(
-    out: &mut impl std::io::Write,
-    line: &impl Serialize,
-) -> std::io::Result<()> {
-    let mut bytes = serde_json::to_vec(line)?;
-    bytes.push(b'\n');
-    out.write_all(&bytes)
-}
-
-impl Going {
-    /// Says what came of it.
-    pub(crate) fn finish(&self, end: Outcome<RolledBack>) {
-        *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
-    }
-
-    /// Notes what it waits for; `None`: nothing.
-    pub(crate) fn waits_for(&self, what: Option<String>) {
-        *self.waits.lock().unwrap_or_else(PoisonError::into_inner) = what;
-    }
-
-    /// Returns what it waits for.
-    pub(crate) fn waiting(&self) -> Option<String> {
-        self.waits.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Notes that the master did something just now.
-    pub(crate) fn did_something(&self) {
-        *self.did.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
-
-    /// Tells whether the master did nothing for so long.
-    pub(crate) fn did_nothing_for(&self, time: Duration) -> bool {
-        let did = self.did.lock().unwrap_or_else(PoisonError::into_inner);
-        did.is_none_or(|did| did.elapsed() >= time)
-    }
-
-    /// Returns what came of it, where it is over.
-    pub(crate) fn came(&self) -> Option<Outcome<RolledBack>> {
-        self.end.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Notes how far it is.
-    pub(crate) fn reached(&self, done: u64) {
-        self.done.store(done, Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use keepshare_base::{FileId, PresentFile, Seq, VersionId};
     use keepshare_versioning::rollback::{Doing, Present};
 
     use super::*;
+
+    /// Nobody is logged in.
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl Logins for Nobody {
+        fn principal(
+            &self,
+            _: u64,
+            _: &keepshare_base::SetName,
+        ) -> Option<Arc<keepshare_namespace::Principal>> {
+            None
+        }
+    }
+
+    fn by(user: &str, login: Option<u64>) -> By {
+        By { user: user.to_owned(), login }
+    }
 
     fn step(name: &str) -> Step {
         let meta_less = PresentFile { file: FileId::ROOT, mode: 0o644, uid: 1, gid: 1 };
@@ -517,9 +527,10 @@ mod tests {
     #[test]
     fn a_roll_back_goes_on_where_it_was() {
         let dir = tempfile::tempdir().unwrap();
-        let rollbacks = Rollbacks::new(dir.path());
-        let header =
-            Header::new(("ab".into(), String::new()), SetPath::default(), "anna", CommitId(7));
+        let rollbacks = Rollbacks::new(dir.path(), Arc::new(Nobody));
+        let admin = by("anna", None);
+        let named = ("ab".into(), String::new());
+        let header = Header::new(named, SetPath::default(), admin.clone(), CommitId(7));
         let odd = SetPath::parse(b"a/\xff\n").unwrap();
         let steps = [step("a"), Step { path: odd.clone(), ..step("b") }, step("c")];
         let record = rollbacks.write(header, &steps).unwrap();
@@ -528,12 +539,12 @@ mod tests {
         done.write(&[Line::Through(2), Line::At(CommitId(9))]).unwrap();
         done.file.write_all(b"{\"thro").unwrap();
 
-        let record = rollbacks.read("ab").unwrap();
+        let record = rollbacks.read("ab", &admin).unwrap();
         assert_eq!((record.through, record.at), (2, Some(CommitId(9))));
         assert_eq!(record.later, BTreeSet::from([1]), "there was no room for it");
         let mut done = record.open_done().unwrap();
         done.write(&[Line::Through(3), Line::Came(1)]).unwrap();
-        let record = rollbacks.read("ab").unwrap();
+        let record = rollbacks.read("ab", &admin).unwrap();
         assert_eq!((record.through, record.end.is_none()), (3, true), "after what was torn");
         assert!(rollbacks.begin("cd").is_err(), "one goes on already");
         let going = rollbacks.begin("ab").unwrap();
@@ -545,6 +556,53 @@ mod tests {
         let told = record.told().unwrap();
         assert_eq!((told.removed, told.conflicts.len(), &told.state[..]), (2, 1, "going-on"));
         assert_eq!((told.not_done, record.is_done(0), record.is_done(1)), (1, false, true));
-        assert!(rollbacks.read("../ab").is_err() && rollbacks.read("cd").is_err());
+        for unknown in ["../ab", "cd"] {
+            assert!(rollbacks.read(unknown, &admin).is_err(), "{unknown}");
+        }
+    }
+
+    /// What a user ordered is theirs and admins' to know of, and what an admin of that name ordered is not the user's.
+    #[test]
+    fn a_roll_back_is_nobody_elses() {
+        let dir = tempfile::tempdir().unwrap();
+        let rollbacks = Rollbacks::new(dir.path(), Arc::new(Nobody));
+        let (anna, bob, admin) = (by("anna", Some(7)), by("bob", Some(8)), by("anna", None));
+        for (id, who) in [("aa", &anna), ("ab", &admin)] {
+            let named = (id.to_owned(), String::new());
+            let header = Header::new(named, SetPath::default(), who.clone(), CommitId(7));
+            rollbacks.write(header, &[step("a")]).unwrap();
+        }
+        let knows = |who: &By| ["aa", "ab"].map(|id| rollbacks.read(id, who).is_ok());
+        assert_eq!(knows(&anna), [true, false]);
+        assert_eq!(knows(&by("anna", Some(9))), [true, false], "with another login of hers");
+        assert_eq!(knows(&bob), [false, false]);
+        assert_eq!(knows(&admin), [true, true]);
+    }
+
+    /// Users' roll-backs are so many, and make nobody else's be forgotten: whoever orders very many only keeps themselves from more.
+    #[test]
+    fn a_user_has_so_many_and_an_admins_are_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let rollbacks = Rollbacks::new(dir.path(), Arc::new(Nobody));
+        let order = |id: String, who: By| {
+            let header = Header::new((id, String::new()), SetPath::default(), who, CommitId(7));
+            let mut record = rollbacks.write(header, &[step("a")]).unwrap();
+            record.write_end(CommitId(9), false).unwrap();
+        };
+        order("ad".to_owned(), by("root", None));
+        for number in 0..OF_A_USER_MAX {
+            rollbacks.has_room_for("eve", 2 * number).unwrap();
+            order(format!("e{number:x}"), by("eve", Some(1)));
+        }
+        assert!(rollbacks.has_room_for("eve", 2).is_err());
+        rollbacks.has_room_for("bob", 2).unwrap();
+        let of_orders_that_went_no_further = 2 * OF_USERS_MAX;
+        assert!(rollbacks.has_room_for("bob", of_orders_that_went_no_further).is_err());
+        for number in 0..OF_USERS_MAX - OF_A_USER_MAX {
+            order(format!("b{number:x}"), by("bob", Some(2)));
+        }
+        assert!(rollbacks.has_room_for("anna", 2).is_err(), "points are left for admins");
+        order("ae".to_owned(), by("root", None));
+        assert!(rollbacks.read("ad", &by("root", None)).is_ok());
     }
 }

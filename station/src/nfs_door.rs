@@ -56,7 +56,20 @@ impl Restorer for Restores {
     fn restore(&self, restore: &Restore, by: AskedBy) -> Result<(), RestoreError> {
         let station = self.0.upgrade().ok_or(RestoreError::Away)?;
         let running = station.running(&restore.set);
-        let restored = match running.as_ref().and_then(|running| running.copy()) {
+        let copy = running.as_ref().and_then(|running| running.copy());
+        if let Some(at) = restore.folder_at {
+            let brought = copy.map_or(Err(RestoreError::Away), |copy| {
+                copy.bring_for_door(restore, at, by.session.0)
+            });
+            let line = match &brought {
+                Ok(id) => AuditLine::done(clock::now(), AuditEvent::Rollback).result(id),
+                Err(error) => AuditLine::refused(clock::now(), AuditEvent::Rollback, error),
+            };
+            let asked = format!("{} as it was, moved on a drive", restore.path);
+            station.accounts.audit().write(of(restore, by, line).asked(asked));
+            return brought.map(drop);
+        }
+        let restored = match copy {
             Some(copy) => {
                 let (sessions, session) = (station.accounts.sessions().clone(), by.session);
                 let wanted = Wanted::new(move || sessions.lives(session));
@@ -68,11 +81,15 @@ impl Restorer for Restores {
             Ok(result) => AuditLine::done(clock::now(), AuditEvent::Restore).result(result),
             Err(error) => AuditLine::refused(clock::now(), AuditEvent::Restore, error),
         };
-        let line = line.principal(&restore.user).address(by.address).session(by.session);
-        let line = line.set(&restore.set).path(&restore.path).version(names::id(&restore.state));
+        let line = of(restore, by, line).path(&restore.path).version(names::id(&restore.state));
         station.accounts.audit().write(line);
         restored.map(drop)
     }
+}
+
+/// Adds who asked for it.
+fn of(restore: &Restore, by: AskedBy, line: AuditLine) -> AuditLine {
+    line.principal(&restore.user).address(by.address).session(by.session).set(&restore.set)
 }
 
 impl fmt::Debug for Restores {

@@ -32,6 +32,7 @@ use crate::{
     drive::Drive,
     https_door::HttpsDoor,
     membership::Membership,
+    sessions,
     state::{StateDir, StateLock},
 };
 
@@ -306,6 +307,7 @@ impl Station {
             link: self.link_options(),
             schedules: self.config.schedules,
             zone: self.config.zone,
+            logins: Arc::new(sessions::UsersHere(Arc::clone(&self.accounts))),
         }
     }
 

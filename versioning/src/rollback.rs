@@ -10,16 +10,21 @@
 
 use std::collections::{HashMap, HashSet};
 
-use keepshare_base::{CommitId, FileId, Kind, Meta, Name, PresentFile, SetPath, VersionId};
+use keepshare_base::{
+    CommitId, DEPTH_MAX, FileId, Kind, Meta, Name, PresentFile, SetPath, VersionId,
+};
 
 use crate::{FileState, ReadError, View};
 
 mod back;
 mod deleted;
+mod judge;
 mod made_since;
+mod making;
 mod places;
 mod step;
 
+pub use judge::{Anything, Asked, Judge};
 pub use step::{Doing, Left, Planned, Present, StateOf, Step, Why};
 
 use places::Places;
@@ -52,6 +57,13 @@ pub enum Back {
         /// It is a point's, which has of each file the last state that was a version at it.
         is_point: bool,
     },
+    /// A folder as it was at a commit, made anew where nothing is: a copy.
+    Anew {
+        /// Which folder.
+        of: FileId,
+        /// The commit.
+        at: CommitId,
+    },
     /// What was deleted in it after a commit, as it was when it went; nothing else changes.
     Deleted {
         /// The commit.
@@ -78,19 +90,29 @@ pub enum PlanError {
     /// The folder it was in is not there now.
     #[error("the folder it was in is not there")]
     NoFolder(SetPath),
+    /// Its names may not be read, now or as they were.
+    #[error("its names may not be read")]
+    NotListed,
+    /// Whoever orders it may change nothing.
+    #[error("nothing may be changed")]
+    ReadOnly,
 }
 
 impl View {
     /// Tells what is to be done so that a folder is what is wanted, in the order in which it is to be done, and returns how many
     /// things are as they were.
+    ///
+    /// What the judge does not let be seen is left, and neither told nor counted; what may be seen and not done is told as left.
     pub fn plan_back(
         &self,
         wanted: &Wanted,
+        judge: &dyn Judge,
         take: &mut dyn FnMut(Planned),
     ) -> Result<u64, PlanError> {
-        let mut plan = Plan::new(self, wanted, take)?;
+        let mut plan = Plan::new((self, judge), wanted, take)?;
         match wanted.back {
             Back::To { at, is_point } => plan.roll_back(at, is_point)?,
+            Back::Anew { of, at } => plan.bring_anew(of, at)?,
             Back::Deleted { since } => plan.bring_deleted(since)?,
         }
         plan.settle_attributes()?;
@@ -107,6 +129,7 @@ impl View {
 /// A plan in the making.
 struct Plan<'a> {
     view: &'a View,
+    judge: &'a dyn Judge,
     wanted: &'a Wanted,
     take: &'a mut dyn FnMut(Planned),
     places: Places<'a>,
@@ -150,7 +173,7 @@ struct FolderBack {
 
 impl<'a> Plan<'a> {
     fn new(
-        view: &'a View,
+        (view, judge): (&'a View, &'a dyn Judge),
         wanted: &'a Wanted,
         take: &'a mut dyn FnMut(Planned),
     ) -> Result<Self, PlanError> {
@@ -165,6 +188,7 @@ impl<'a> Plan<'a> {
         let (was, later, unchanged) = (None, Vec::new(), 0);
         Ok(Self {
             view,
+            judge,
             wanted,
             take,
             places,
@@ -200,6 +224,55 @@ impl<'a> Plan<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Tells whether a thing may be told of as it was at a commit.
+    fn sees(&self, file: FileId, at: CommitId) -> Result<bool, ReadError> {
+        self.judge.may(Asked::Seen { file, at, state: None })
+    }
+
+    /// Tells whether the names of a folder may be read as they were at a commit.
+    fn lists(&self, folder: FileId, at: CommitId) -> Result<bool, ReadError> {
+        self.judge.may(Asked::Listed { folder, at })
+    }
+
+    /// Tells whether the names of a folder may be read as they are; those of one that a step makes are there by then.
+    fn lists_now(&self, folder: Folder) -> Result<bool, ReadError> {
+        folder.known().map_or(Ok(true), |folder| self.lists(folder, CommitId::MAX))
+    }
+
+    /// Tells whether the path of something in a folder may be told: whether the names of that folder may be read as they are, and those
+    /// of all on the way to it.
+    fn tells_way(&self, folder: Folder) -> Result<bool, ReadError> {
+        let mut at = folder;
+        for _ in 0..=DEPTH_MAX {
+            let Folder::Known(file) = at else { return Ok(true) };
+            if !self.lists(file, CommitId::MAX)? {
+                return Ok(false);
+            }
+            if file == FileId::ROOT || Some(file) == self.places.root() {
+                return Ok(true);
+            }
+            match self.places.of(file)?.into_iter().next() {
+                Some((above, _)) => at = above,
+                None => return Ok(false),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Tells whether something may be done in a folder.
+    fn may(&self, folder: Folder, doing: &Doing) -> Result<bool, ReadError> {
+        let to = match doing {
+            Doing::Move { folder, .. } | Doing::Link { folder, .. } => *folder,
+            _ => None,
+        };
+        for asked in doing.asks(folder.known(), to) {
+            if !self.judge.may(asked)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn left(&mut self, path: SetPath, why: Why) {
@@ -301,6 +374,13 @@ impl<'a> Plan<'a> {
             }
             let over = now.as_ref().map(Present::new);
             let doing = Doing::SetAttributes { what: StateOf::new(&state), over, differs };
+            if !self.may(folder, &doing)? {
+                // What is done in it gives it another time, which is its owner's alone to set.
+                if differs {
+                    self.left(path, Why::NotYours);
+                }
+                continue;
+            }
             let parent = path.split_last().map(|(above, _)| self.places.folder_at(&above));
             let folder = parent.transpose()?.flatten();
             (self.take)(Planned::Step(Step { path, folder, doing }));
@@ -340,13 +420,19 @@ fn is_same(one: &FileState, other: &FileState) -> bool {
     if one.commit == other.commit && one.file == other.file {
         return true;
     }
-    let same_content = match one.meta.kind {
+    holds_the_same(one, other)
+        && one.meta.mtime == other.meta.mtime
+        && has_same_rights(&one.meta, &other.meta)
+}
+
+/// Tells whether one state has the content of another.
+fn holds_the_same(one: &FileState, other: &FileState) -> bool {
+    match one.meta.kind {
         Kind::File => {
             one.meta.size == other.meta.size && one.hash.is_some() && one.hash == other.hash
         }
         _ => true,
-    };
-    same_content && one.meta.mtime == other.meta.mtime && has_same_rights(&one.meta, &other.meta)
+    }
 }
 
 /// Returns a name that says what is under it beside its own, at most as long as names may be.

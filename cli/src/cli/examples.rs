@@ -104,7 +104,9 @@ pub(super) const ROLLBACK_EXAMPLES: &str = "Examples:
   keepshare rollback --undo 1f2e3d4c --set projects
 
 The folder's files get back what they were, where they were. What was made since goes, where it is a version; what was moved in
-from elsewhere stays. Everything that is replaced or removed is a version, and the whole can be undone for 30 days.";
+from elsewhere stays. Everything that is replaced or removed is a version, and the whole can be undone for 30 days.
+
+A user gets back what they may change; the rest stays, and is listed as far as they may see it. It goes on until they log out.";
 
 pub(super) const UNDELETE_EXAMPLES: &str = "Examples:
   keepshare undelete projects:plan --since 9:00 --dry-run

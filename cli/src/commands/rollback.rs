@@ -202,6 +202,21 @@ fn render(station: &Client, told: &RolledBack) -> String {
     if told.bytes > 0 {
         let _ = writeln!(text, "  {} are written.", bytes_text(told.bytes));
     }
+    match told.room {
+        _ if told.grows == 0 => {}
+        Some(room) if room < told.grows => {
+            let _ = writeln!(
+                text,
+                "! It takes {} more on the master's disk, where {} are free: what finds no room then waits.",
+                bytes_text(told.grows),
+                bytes_text(room)
+            );
+        }
+        _ => {
+            let grows = bytes_text(told.grows);
+            let _ = writeln!(text, "  It takes {grows} more on the master's disk.");
+        }
+    }
     if told.nearest > 0 {
         let _ = writeln!(
             text,
@@ -225,6 +240,9 @@ fn render(station: &Client, told: &RolledBack) -> String {
     }
     if told.more_conflicts > 0 {
         let _ = writeln!(text, "! and {} more stay as they are", told.more_conflicts);
+    }
+    if told.unseen_left {
+        text += "  Other things, which you may not see, were left if there are any.\n";
     }
     if let (Some(id), Some(until)) = (&told.rollback, &told.undo_until) {
         let times = Times::new(station_zone(station), std::iter::once(until.as_str()));

@@ -15,3 +15,4 @@ mod rollback;
 mod scrub;
 mod stations;
 mod users;
+mod users_back;

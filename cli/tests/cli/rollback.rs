@@ -335,3 +335,34 @@ fn a_folder_that_is_renamed_meanwhile_holds_nothing_up() -> Result<()> {
     ensure!(Some(restored) >= done, "{restored} {told}");
     Ok(())
 }
+
+/// Whoever orders it hears first how much more it takes, and whether that is there: what finds no room would wait.
+#[test]
+fn the_preview_says_what_room_it_takes() -> Result<()> {
+    if !keepshare_support::tools::is_root() {
+        keepshare_support::tools::skip("the_preview_says_what_room_it_takes", "it needs root");
+        return Ok(());
+    }
+    let mut scratch = Scratch::new("rollback-room")?;
+    let source = scratch.mount_tmpfs("source", 24 << 20)?;
+    fs::create_dir(source.join("plan"))?;
+    fs::write(source.join("plan/big"), vec![7; 10 << 20])?;
+    fs::write(source.join("plan/small"), vec![7; 1 << 20])?;
+    let demo = Demo::start_single(&scratch, Some(&source))?;
+    point(&demo, "then")?;
+    let args = ["rollback", "demo:plan@point:then", "--dry-run"];
+    let told = json(&demo, &args)?;
+    ensure!(told.get("grows").is_none() && told["room"].as_u64() > Some(8 << 20), "{told}");
+    fs::remove_file(source.join("plan/big"))?;
+    fs::write(source.join("plan/small"), vec![8; 1 << 19])?;
+    point(&demo, "since")?;
+    let told = json(&demo, &args)?;
+    ensure!(told["grows"] == (10 << 20) + (1 << 19), "{told}");
+    let shown = String::from_utf8(demo.call(args)?.ok()?.out)?;
+    ensure!(shown.contains("more on the master's disk."), "{shown}");
+    fs::write(source.join("filling"), vec![9; 16 << 20])?;
+    point(&demo, "full")?;
+    let shown = String::from_utf8(demo.call(args)?.ok()?.out)?;
+    ensure!(shown.contains("are free: what finds no room then waits"), "{shown}");
+    Ok(())
+}

@@ -38,7 +38,7 @@ impl Question<'_> {
 
     /// Returns the living folder at a path, which the user gets through; where there is none, all of it is told that is to be
     /// made.
-    fn living_at(&self, path: &SetPath) -> Result<FileId, AskError> {
+    pub(super) fn living_at(&self, path: &SetPath) -> Result<FileId, AskError> {
         let mut folder = FileId::ROOT;
         for name in path.names() {
             match self.view.lookup(folder, name, CommitId::MAX)? {

@@ -9,4 +9,5 @@ mod model;
 mod past;
 mod rig;
 mod rights;
+mod rolling;
 mod tree;

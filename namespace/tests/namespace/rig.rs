@@ -6,8 +6,9 @@ use chrono_tz::Tz;
 
 use keepshare_auth::Principal;
 use keepshare_base::{
-    Change, CommitId, Content, Epoch, Event, FileId, FileRow, FileTime, FilledChange, Kind, Meta,
-    Name, NameRow, OriginId, Owner, Point, PointKind, PointRow, Position, RunningHash, Seq, Stamp,
+    Change, CommitId, Content, ContentHash, Epoch, Event, FileId, FileRow, FileTime, FilledChange,
+    Kind, Meta, Name, NameRow, OriginId, Owner, Point, PointKind, PointRow, Position, RunningHash,
+    Seq, Stamp,
 };
 use keepshare_namespace::{
     Attributes, Denial, Found, Listed, Node, Share, ShareConfig, ShareId, Show,
@@ -64,6 +65,13 @@ pub(crate) fn meta(kind: Kind, mode: u32, size: usize) -> Meta {
     }
 }
 
+/// Returns attributes of somebody's, in a group of their own.
+pub(crate) fn meta_of(owner: u32, kind: Kind, mode: u32, size: usize) -> Meta {
+    let of = |id| Owner { id, name: String::new() };
+    let group = if owner == EVE { of(999) } else { of(STAFF) };
+    Meta { owner: of(owner), group, ..meta(kind, mode, size) }
+}
+
 /// A change in the making.
 #[derive(Default)]
 pub(crate) struct Edit {
@@ -107,6 +115,21 @@ impl Edit {
         self.payload.extend_from_slice(bytes);
         let meta = meta(Kind::File, mode, bytes.len());
         self.row(file, meta, Content::whole(bytes), Event::Saved)
+    }
+
+    /// The same of another owner, who is in no group of others.
+    pub(crate) fn whole_of(mut self, owner: u32, file: FileId, mode: u32, bytes: &[u8]) -> Self {
+        self.payload.extend_from_slice(bytes);
+        let meta = meta_of(owner, Kind::File, mode, bytes.len());
+        let mut edit = self.row(file, meta, Content::whole(bytes), Event::Saved);
+        let row = edit.change.files.last_mut().unwrap();
+        row.hash = Some(ContentHash::of(bytes));
+        edit
+    }
+
+    /// A folder of another owner.
+    pub(crate) fn dir_of(self, owner: u32, file: FileId, mode: u32) -> Self {
+        self.row(file, meta_of(owner, Kind::Dir, mode, 0), Content::Same, Event::Created)
     }
 
     /// The same content under another mode, as a version.
@@ -368,6 +391,7 @@ pub(crate) fn word<T>(answer: &Result<T, Denial>) -> &'static str {
         Err(Denial::IsFolder) => "a folder",
         Err(Denial::WrongKind) => "wrong kind",
         Err(Denial::ReadOnly) => "read-only",
+        Err(Denial::Taken) => "taken",
         Err(_) => "error",
     }
 }

@@ -437,7 +437,8 @@ fn restores_take_reading_then_and_writing_now() {
     let done = ask(&rig, &bob(), (view, "a.txt"), (live(dir), "new.txt")).unwrap();
     assert_eq!(done.path.to_string(), "dir/new.txt");
     type Name<'a> = (Node, &'a str);
-    let cases: [(&str, Principal, Name<'_>, Name<'_>); 11] = [
+    let view = rig.node(&anna(), "@versions/2026-11-20");
+    let cases: [(&str, Principal, Name<'_>, Name<'_>); 16] = [
         ("no", eve(), (history, &second), (live(dir), "a.txt")),
         ("no", eve(), (history, &second), (live(dir), "new")),
         ("no", bob(), (history, &second), (live(dir), "own")),
@@ -447,7 +448,12 @@ fn restores_take_reading_then_and_writing_now() {
         ("read-only", bob(), (history, &second), (history, "x")),
         ("read-only", bob(), (history, &second), (live(dir), "@versions")),
         ("read-only", bob(), (history, "_history.csv"), (live(dir), "a.txt")),
-        ("read-only", bob(), (rig.node(&bob(), "@versions/2026-11-20"), "dir"), (live(ROOT), "x")),
+        ("no", bob(), (view, "dir"), (live(ROOT), "x")),
+        ("yes", anna(), (view, "dir"), (live(ROOT), "x")),
+        ("taken", anna(), (view, "dir"), (live(ROOT), "dir")),
+        ("taken", anna(), (view, "dir"), (live(dir), "a.txt")),
+        ("read-only", anna(), (view, "dir"), (view, "x")),
+        ("read-only", anna(), (rig.node(&anna(), "@versions"), "2026-11-20"), (live(ROOT), "x")),
         ("a folder", anna(), (history, &second), (live(ROOT), "dir")),
     ];
     for (n, (wanted, who, from, to)) in cases.iter().enumerate() {

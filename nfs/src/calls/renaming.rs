@@ -1,9 +1,10 @@
-//! RENAME: a version moved onto a live name is a restore, everything else is refused.
+//! RENAME: a version moved onto a live name is a restore, and so is a folder of a view moved to where nothing is; everything else is
+//! refused.
 
 use std::sync::Arc;
 
 use keepshare_base::RequestId;
-use keepshare_namespace::{AskedBy, Node};
+use keepshare_namespace::{AskedBy, Denial, Node};
 use keepshare_nfs_wire::{
     nfs3::{RenameArgs, RenameChange, Status, WeakCache},
     record::append_record,
@@ -15,7 +16,7 @@ use crate::{
     buffers::Answers,
     context::{Asking, Opened, denied},
     registry::Holder,
-    restores::{Asker, Task},
+    restores::{Asker, Task, answer_bytes},
 };
 
 /// RENAME. Appends an answer only where it is not a restore that has begun; that one's is sent when it is done.
@@ -31,9 +32,19 @@ pub(super) fn rename(
         Ok(opened) => opened,
         Err(status) => return refuse(xid, status, None, answers),
     };
-    if let Err(status) = restore(xid, args, (&from, &to), arguments) {
-        refuse(xid, status, Some((&from, &to)), answers);
+    match restore(xid, args, (&from, &to), arguments) {
+        Ok(Begun::Waits) => {}
+        Ok(Begun::Repeated) => answers.bytes().extend(answer_bytes(xid, &Ok(()))),
+        Err(status) => refuse(xid, status, Some((&from, &to)), answers),
     }
+}
+
+/// What became of a restore that was asked for.
+enum Begun {
+    /// The answer is sent when it is done.
+    Waits,
+    /// It was done: the answer was lost.
+    Repeated,
 }
 
 fn restore(
@@ -41,7 +52,7 @@ fn restore(
     args: RenameArgs<'_>,
     (from, to): (&Opened<'_>, &Opened<'_>),
     arguments: &[u8],
-) -> Result<(), Status> {
+) -> Result<Begun, Status> {
     if [args.from.name, args.to.name].iter().any(|n| n.len() > keepshare_base::NAME_BYTES_MAX) {
         return Err(Status::NameTooLong);
     }
@@ -53,7 +64,32 @@ fn restore(
     let request = request_id(to, xid, arguments);
     let principal = &to.admitted.principal;
     let (moved, onto) = ((from.node, args.from.name), (to.node, args.to.name));
-    let restore = to.share.restore(principal, moved, onto, request, asking.now).map_err(denied)?;
+    let asker = || {
+        let (client, work) = (Arc::clone(asking.client), asking.client.pulse.work());
+        Asker { client, xid, work }
+    };
+    // A folder's name is taken as soon as it begins to come back: a repeat is told from another request first.
+    if asking.door.restores.joins(request, asker) {
+        return Ok(Begun::Waits);
+    }
+    if asking.door.restores.has_brought(request, asking.now)
+        && to.share.lookup(principal, to.node, args.to.name, asking.now).is_ok()
+    {
+        return Ok(Begun::Repeated);
+    }
+    let set = to.share.set();
+    let restore = to.share.restore(principal, moved, onto, request, asking.now);
+    let restore = restore.map_err(|denial| match denial {
+        Denial::Taken => {
+            tracing::info!(share = %set, session = %to.session, "a folder of a view was moved onto a name that is taken, and nothing was done: keepshare rollback brings a folder back in its place");
+            Status::ReadOnly
+        }
+        denial => denied(denial),
+    })?;
+    if restore.folder_at.is_some() && to.admitted.is_host {
+        tracing::info!(share = %set, session = %to.session, "a folder of a view was moved by a machine that says who its users are, and nothing was done: users bring folders back with a login of their own");
+        return Err(Status::ReadOnly);
+    }
     let Node::Live { file: folder } = to.node else { return Err(Status::ReadOnly) };
     let from = asking.client.peer.ip();
     let task = Task {
@@ -64,9 +100,7 @@ fn restore(
         folder,
         restore,
     };
-    let (client, work) = (Arc::clone(asking.client), asking.client.pulse.work());
-    let asker = Asker { client, xid, work };
-    asking.door.restores.begin(task, asker)
+    asking.door.restores.begin(task, asker()).map(|()| Begun::Waits)
 }
 
 /// Names the request: what one client sends twice, because an answer was lost, is one. The user is part of it, as a host

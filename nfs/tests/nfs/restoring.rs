@@ -281,3 +281,99 @@ fn the_past_is_one_file_system_with_the_present() {
     assert_ne!(version.id, live.id);
     assert_eq!((version.size, live.size), (5, 10));
 }
+
+/// A folder with something in it, and a client that has found the folder as it was before that went.
+struct View {
+    station: Station,
+    client: Client,
+    root: Kept,
+    view: Kept,
+}
+
+impl View {
+    fn new() -> Self {
+        let station = Station::new();
+        let plan = station.tree().dir(FileId::ROOT, "plan", 0o755);
+        station.tree().file(plan, "report.txt", b"first");
+        station.tree().dir_of(FileId::ROOT, "theirs", 9, 0o755);
+        let (mut client, root) = Client::mounted(&station);
+        let versions = client.lookup(&root, "@versions").unwrap();
+        let view = client.lookup(&versions, "latest").unwrap();
+        Self { station, client, root, view }
+    }
+
+    /// Moves the folder, and returns what was sent.
+    fn send(&self, client: &mut Client, onto: (&Kept, &str)) -> (Vec<u8>, u32) {
+        use std::io::Write;
+        let from = DirOpArgs { dir: handle_of(&self.view), name: b"plan" };
+        let to = DirOpArgs { dir: handle_of(onto.0), name: onto.1.as_bytes() };
+        let record = client.nfs_record(Call::Rename(RenameArgs { from, to }));
+        client.stream.write_all(&record).unwrap();
+        (record, client.last_xid())
+    }
+
+    fn moved(&self, client: &mut Client, onto: (&Kept, &str)) -> Result<(), Status> {
+        let (_, xid) = self.send(client, onto);
+        status(&client.answer(xid).unwrap().unwrap())
+    }
+}
+
+/// A folder of a view comes back to where nothing is, and what has that name is never replaced by one.
+#[test]
+fn a_folder_moved_to_a_free_name_comes_back() {
+    let mut view = View::new();
+    let before = view.client.attributes(&view.root).unwrap().ctime;
+    let other = &mut Client::connect(&view.station);
+    assert_eq!(
+        view.moved(other, (&view.root, "plan")),
+        Err(Status::ReadOnly),
+        "its own name is taken"
+    );
+    assert_eq!(view.moved(other, (&view.root, "theirs")), Err(Status::ReadOnly));
+    let theirs = view.client.lookup(&view.root, "theirs").unwrap();
+    assert_eq!(view.moved(other, (&theirs, "plan")), Err(Status::Access));
+    assert_eq!(view.moved(other, (&view.view, "plan-2")), Err(Status::ReadOnly), "into the past");
+    assert_eq!(view.station.master.times_asked(), 0);
+
+    assert_eq!(view.moved(other, (&view.root, "plan-2")), Ok(()));
+    let asked = view.station.master.asked.lock().unwrap().clone();
+    assert_eq!((asked.len(), asked[0].path.to_string()), (1, "plan-2".to_owned()));
+    assert!(asked[0].folder_at.is_some(), "{asked:?}");
+    let after = view.client.attributes(&view.root).unwrap().ctime;
+    assert!((after.secs, after.nanos) > (before.secs, before.nanos));
+    view.client.lookup(&view.root, "plan-2").unwrap();
+    view.client.lookup(&view.view, "plan").unwrap();
+    assert_eq!(view.moved(other, (&view.root, "plan-2")), Err(Status::ReadOnly), "another request");
+}
+
+/// The name of a folder is taken as soon as it begins to come back: whoever asks again, as no answer came, gets the answer of the
+/// first, while that goes on and after.
+#[test]
+fn a_repeated_move_of_a_folder_is_the_first() {
+    use std::io::Write;
+    let view = View::new();
+    view.station.master.will(Answer::Wait);
+    let mut first = Client::connect(&view.station);
+    let (record, xid) = view.send(&mut first, (&view.root, "plan-2"));
+    wait_until("the master is asked", || view.station.master.times_asked() == 1);
+    view.station.tree().dir(FileId::ROOT, "plan-2", 0o755);
+    let mut second = Client::connect(&view.station);
+    second.stream.write_all(&record).unwrap();
+    second.attributes(&view.root).unwrap();
+    view.station.master.will(Answer::Restore);
+    for client in [&mut first, &mut second] {
+        assert_eq!(status(&client.answer(xid).unwrap().unwrap()), Ok(()));
+    }
+    first.stream.write_all(&record).unwrap();
+    assert_eq!(status(&first.answer(xid).unwrap().unwrap()), Ok(()));
+    assert_eq!(view.station.master.times_asked(), 1);
+    // What did not come back is no answer for a repeat.
+    view.station.master.will(Answer::Fail(RestoreError::Refused("no".into())));
+    let (record, xid) = view.send(&mut first, (&view.root, "plan-3"));
+    for _ in 0..2 {
+        assert_eq!(status(&first.answer(xid).unwrap().unwrap()), Err(Status::NotPermitted));
+        first.stream.write_all(&record).unwrap();
+    }
+    assert_eq!(status(&first.answer(xid).unwrap().unwrap()), Err(Status::NotPermitted));
+    assert_eq!(view.station.master.times_asked(), 4);
+}

@@ -13,25 +13,35 @@ use std::{
 
 use keepshare_base::{CommitId, FileId, SetPath};
 use keepshare_control::{Code, Failure, Outcome, answers::Progress, rollback::RolledBack};
+use keepshare_host::clock;
 use keepshare_proto::restore::RESTORES_MAX;
-use keepshare_versioning::rollback::{Back, Doing, PlanError, Planned, Step, Wanted as Goal};
+use keepshare_versioning::rollback::{Back, PlanError, Planned, Step, Wanted as Goal};
 
 use super::Replica;
 use crate::{
     asking::read_failure,
     request::new_request,
-    rollback::{self, Done, Going, Header, Line, Record},
+    rollback::{self, By, Done, Going, Header, Line, Record},
 };
 
-use steps::{AGAIN, Broken, Came, NOT_BACK, may_go_together, request_of};
+use steps::{AGAIN, Broken, Came, NOT_BACK, may_go_together};
 
+mod rights;
 mod steps;
+mod undoing;
 
 /// How often it is told how far it is.
 const TELL_EVERY: Duration = Duration::from_millis(250);
 
 /// The most steps of one roll-back: some 500 bytes each in memory while it is planned.
 const STEPS_MAX: usize = 1_000_000;
+
+/// The most steps of one that a user orders.
+const STEPS_OF_A_USER_MAX: usize = 100_000;
+
+/// How many steps of a user's are done at once: as many as a user has turns, which leaves those of others, and places to wait for the
+/// user's own restores.
+const AT_ONCE_OF_A_USER: usize = 2;
 
 /// An order to roll a folder back.
 #[derive(Clone, Debug)]
@@ -49,7 +59,7 @@ pub struct Order {
     /// What came back, as it was typed.
     pub to: String,
     /// Who orders it.
-    pub user: String,
+    pub by: By,
 }
 
 /// A roll-back that goes on.
@@ -60,13 +70,17 @@ impl Replica {
     /// Tells what a roll-back would do, with the first `limit` steps. Blocks.
     pub fn preview_rollback(&self, order: &Order, limit: usize) -> Outcome<RolledBack> {
         let (mut told, mut steps) = (self.begun(order, "preview"), Vec::new());
+        let mut growth = 0;
         self.plan(order, &mut told, &mut |told, step| {
             rollback::count(told, &step);
+            growth += rollback::growth_of(&step);
             if steps.len() < limit {
                 steps.extend(rollback::step_told(&step));
             }
         })?;
         told.steps = steps;
+        told.grows = u64::try_from(growth).unwrap_or(0);
+        told.room = self.room();
         Ok(told)
     }
 
@@ -76,6 +90,9 @@ impl Replica {
             return Err(Failure::unavailable(format!("{} is not connected", self.from)).hint(
                 "a folder is rolled back on its master: try again when keepshare status shows it",
             ));
+        }
+        if order.by.login.is_some() {
+            self.rollbacks.has_room_for(&order.by.user, self.rollback_points()?)?;
         }
         let id = new_request()?.to_string()[..8].to_owned();
         let going = self.rollbacks.begin(&id)?;
@@ -94,9 +111,14 @@ impl Replica {
     }
 
     /// Tells what of a roll-back is done, once it has ended. Blocks.
-    pub fn stop_rollback(&self, id: &str) -> Outcome<RolledBack> {
-        let Some(going) = self.rollbacks.going().filter(|going| going.id == id) else {
-            let mut record = self.rollbacks.read(id)?;
+    pub fn stop_rollback(&self, id: &str, by: &By) -> Outcome<RolledBack> {
+        let going = self.rollbacks.going().filter(|going| going.id == id);
+        // One that is being planned is written down a moment later.
+        if going.is_none() || by.login.is_some() {
+            self.rollbacks.read(id, by)?;
+        }
+        let Some(going) = going else {
+            let mut record = self.rollbacks.read(id, by)?;
             if record.end.is_some() {
                 return Err(Failure::refused(format!("roll-back {id} does not go on any more")));
             }
@@ -113,8 +135,8 @@ impl Replica {
         Begun(going).follow(|_| Ok(()))
     }
 
-    /// Tells of all roll-backs that are written down, newest first.
-    pub fn rollbacks(&self) -> Outcome<Vec<RolledBack>> {
+    /// Tells of all roll-backs that are written down and that somebody may know of, newest first.
+    pub fn rollbacks(&self, by: &By) -> Outcome<Vec<RolledBack>> {
         let going = self.rollbacks.going();
         let told = |record: &Record| {
             let mut told = record.told().map_err(|failure| {
@@ -124,74 +146,12 @@ impl Replica {
             told.waits = this.and_then(|going| going.waiting());
             Some(told)
         };
-        Ok(self.rollbacks.all().iter().filter_map(told).collect())
+        Ok(self.rollbacks.all().iter().filter(|record| record.is_of(by)).filter_map(told).collect())
     }
 
     /// Tells which roll-back goes on, where one does: what it brings back is not to be removed meanwhile.
     pub fn rolling_back(&self) -> Option<String> {
         self.rollbacks.going().map(|going| going.id.clone())
-    }
-
-    /// Returns the order that takes a roll-back back.
-    pub fn undo_of(&self, id: &str, user: &str) -> Outcome<Order> {
-        let record = self.rollbacks.read(id)?;
-        let Some((after, _, until)) = record.end.clone() else {
-            return Err(Failure::refused(format!("roll-back {id} goes on"))
-                .hint(format!("keepshare rollback --stop {id} --set {} ends it", self.name)));
-        };
-        if until < rollback::rfc3339(chrono::Utc::now()) {
-            return Err(Failure::refused(format!("roll-back {id} could be undone until {until}"))
-                .hint("what it replaced are versions: keepshare versions"));
-        }
-        let by = self.rollbacks.taken_back_by(id);
-        if let Some(last) = by.last() {
-            let what = if by.len() % 2 == 1 { "does it once more" } else { "takes it back again" };
-            let by = by.join(", and that by ");
-            return Err(Failure::refused(format!("roll-back {id} was taken back by {by}"))
-                .hint(format!("keepshare rollback --undo {last} --set {} {what}", self.name)));
-        }
-        let back = Back::To { at: record.header.before, is_point: true };
-        let only = Some(self.touched_by(&record, after)?);
-        let (path, to) = (record.header.path, rollback::undo_of(id));
-        Ok(Order { path, back, base: after, only, links: true, to, user: user.to_owned() })
-    }
-
-    /// Returns the files that a roll-back touched, and when each was as it left it: those alone are its own to take back.
-    fn touched_by(&self, record: &Record, after: CommitId) -> Outcome<HashMap<FileId, CommitId>> {
-        let (mut written, mut moved, mut others) =
-            <(HashMap<_, _>, HashMap<_, _>, HashMap<_, _>)>::default();
-        let view = self.reader.view().map_err(read_failure)?;
-        for (number, step) in record.steps()?.enumerate() {
-            let (number, step) = (number as u64, step?);
-            if number >= record.through {
-                break;
-            }
-            if !record.is_done(number) {
-                continue;
-            }
-            // What is written says when it came; people may have worked in it before all was done. What is moved holds what it held.
-            let (known, at, held) = match step.doing {
-                Doing::Write { .. } => {
-                    let request = request_of(&record.header, number);
-                    let answer = view.restore(request).map_err(read_failure)?;
-                    let at = answer.map_or(after, |answer| answer.commit.min(after));
-                    (&mut written, at, at)
-                }
-                Doing::Move { .. } | Doing::Link { .. } => {
-                    (&mut moved, after, record.header.before)
-                }
-                _ => (&mut others, after, after),
-            };
-            known.extend(step.files().map(|file| (file, held)));
-            for path in step.paths() {
-                let file = view.resolve(path, at).map_err(read_failure)?;
-                known.extend(file.map(|(file, _)| (file, held)));
-            }
-        }
-        let mut touched = moved;
-        touched.extend(others);
-        touched.extend(written);
-        Ok(touched)
     }
 
     /// Goes on with the roll-back that did not end when the station did.
@@ -207,7 +167,7 @@ impl Replica {
 
     fn begun(&self, order: &Order, state: &str) -> RolledBack {
         let time = match order.back {
-            Back::To { at, .. } => {
+            Back::To { at, .. } | Back::Anew { at, .. } => {
                 let info = self.reader.view().and_then(|view| view.commit_info(at));
                 info.ok().flatten().map(|info| info.moment.to_string())
             }
@@ -219,8 +179,15 @@ impl Replica {
             to: order.to.clone(),
             time,
             state: state.to_owned(),
+            unseen_left: order.by.login.is_some(),
             ..RolledBack::default()
         }
+    }
+
+    /// Returns how many bytes are free where a roll-back writes, where that is a disk of this station.
+    fn room(&self) -> Option<u64> {
+        let stat = rustix::fs::statvfs(&self.live).ok().filter(|_| self.is_in_place)?;
+        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
     fn plan(
@@ -236,13 +203,17 @@ impl Replica {
             only: order.only.clone(),
             links: order.links,
         };
-        let view = self.reader.view().map_err(read_failure)?;
-        told.seen = view.latest().0;
-        let planned = view.plan_back(&goal, &mut |planned| match planned {
+        let mut tell = |planned| match planned {
             Planned::Step(step) => take(told, step),
             Planned::Left(left) => rollback::left(told, &left),
-        });
-        told.unchanged = planned.map_err(|error| self.not_planned(order, error))?;
+        };
+        let planned = self.in_turn(&order.by, || {
+            self.as_who(&order.by, |who| {
+                let planned = self.share.ask(who, clock::now()).plan_back(&goal, &mut tell);
+                planned.map_err(|error| self.not_planned(order, error))
+            })
+        })?;
+        (told.seen, told.unchanged) = (planned.seen.0, planned.unchanged);
         Ok(())
     }
 
@@ -262,6 +233,12 @@ impl Replica {
             .hint(format!(
                 "keepshare restore '{place}@TIME' brings a file back; else move it away first"
             )),
+            PlanError::NotListed => {
+                Failure::refused(format!("you may not list {place}, as it is or as it was"))
+                    .hint("keepshare restore brings a single file back")
+            }
+            PlanError::ReadOnly => Failure::refused("you may read, and change nothing")
+                .hint("an admin says who may: keepshare user list shows it"),
             error @ PlanError::NoFolder(_) => Failure::because(Code::Refused, error)
                 .hint("roll the folder above it back, or make it first"),
             error => Failure::because(Code::Failed, error),
@@ -288,25 +265,37 @@ impl Replica {
         }
         };
         // Before anything is asked of the master.
-        checked(&self.preview_rollback(order, 0)?)?;
+        let steps_max = match order.by.login {
+            Some(_) => STEPS_OF_A_USER_MAX,
+            None => STEPS_MAX,
+        };
+        let is_full = |count: usize| match count > steps_max {
+            true => Err(Failure::refused(format!("that takes more than {steps_max} steps"))
+                .hint("roll the folders in it back, one after the other")),
+            false => Ok(()),
+        };
+        let (mut would, mut count) = (self.begun(order, "preview"), 0);
+        self.plan(order, &mut would, &mut |would, step| {
+            rollback::count(would, &step);
+            count += 1;
+        })?;
+        checked(&would)?;
+        is_full(count)?;
         let before =
-            self.make_point(&format!("rollback-{}-before", going.id), &order.user, going)?;
-        let (mut full, mut counted) = (false, RolledBack::default());
+            self.make_point(&format!("rollback-{}-before", going.id), &order.by.user, going)?;
+        let (mut count, mut counted) = (0, RolledBack::default());
         self.plan(order, &mut told, &mut |_, step| {
             rollback::count(&mut counted, &step);
-            full |= steps.len() >= STEPS_MAX;
-            if !full {
+            count += 1;
+            if count <= steps_max {
                 steps.push(step);
             }
         })?;
-        if full {
-            return Err(Failure::refused(format!("that takes more than {STEPS_MAX} steps"))
-                .hint("roll the folders in it back, one after the other"));
-        }
+        is_full(count)?;
         // What is counted in the end is what was done.
         checked(&RolledBack { lost: told.lost, ..counted })?;
         let named = (going.id.clone(), new_request()?.to_string());
-        let mut header = Header::new(named, order.path.clone(), &order.user, before);
+        let mut header = Header::new(named, order.path.clone(), order.by.clone(), before);
         header.told = told;
         self.rollbacks.write(header, &steps)
     }
@@ -352,7 +341,9 @@ impl Replica {
         let mut is_ended = false;
         while !is_ended && let Some(first) = steps.next() {
             let mut together = vec![first?];
-            while together.len() < RESTORES_MAX
+            let at_once =
+                if record.header.login.is_some() { AT_ONCE_OF_A_USER } else { RESTORES_MAX };
+            while together.len() < at_once
                 && let Some(Ok(next)) = steps.peek()
                 && may_go_together(&together, next)
             {

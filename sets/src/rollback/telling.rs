@@ -1,10 +1,13 @@
 //! What is told of a roll-back: counted, and in words.
 
 use keepshare_control::rollback::{Conflict, RolledBack, StepTold};
-use keepshare_versioning::rollback::{Doing, Left, Step, Why};
+use keepshare_versioning::rollback::{Doing, Left, Present, Step, Why};
 
 /// The most conflicts of which it is told what they are.
 const CONFLICTS_MAX: usize = 10_000;
+
+/// Why something is left that whoever ordered it may not do.
+pub(crate) const NOT_YOURS: &str = "you may not change it so, and it stays";
 
 /// Says what an undo brings back.
 pub(crate) fn undo_of(id: &str) -> String {
@@ -23,6 +26,17 @@ pub(crate) fn count(told: &mut RolledBack, step: &Step) {
         Doing::SetAttributes { differs, .. } => told.restored += u64::from(*differs),
         Doing::Move { aside, .. } => told.renamed += u64::from(!aside),
         Doing::Remove { .. } => told.removed += 1,
+    }
+}
+
+/// Returns by how many bytes a step makes a folder larger: what is written, without what that replaces; less than nothing where something
+/// goes.
+pub(crate) fn growth_of(step: &Step) -> i128 {
+    let size_of = |what: &Present| what.still.map_or(0, |(size, _)| i128::from(size));
+    match &step.doing {
+        Doing::Write { size, over, .. } => i128::from(*size) - over.as_ref().map_or(0, size_of),
+        Doing::Remove { what, .. } => -size_of(what),
+        _ => 0,
     }
 }
 
@@ -71,6 +85,8 @@ fn why(why: Why) -> &'static str {
         Why::HoldsWhatStays => "something in it stays",
         Why::Temporary => "it is a file that programs make for a moment",
         Why::InItself => "a folder would come into itself",
+        Why::NotYours => NOT_YOURS,
+        Why::NotListed => "you may not list this folder, and nothing in it is touched",
         Why::Taken => "something newer has its name: keepshare versions lists what was there",
     }
 }

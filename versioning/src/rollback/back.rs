@@ -3,8 +3,8 @@
 use keepshare_base::{CommitId, FileId, Kind, Name, SetPath};
 
 use super::{
-    Back, Doing, Folder, FolderBack, PAGE, Place, Plan, PlanError, Present, StateOf, Why, is_same,
-    places::Thing,
+    Asked, Back, Doing, Folder, FolderBack, PAGE, Place, Plan, PlanError, Present, StateOf, Why,
+    holds_the_same, is_same, places::Thing,
 };
 use crate::{Entry, FileState, ReadError};
 
@@ -30,8 +30,14 @@ impl Plan<'_> {
         if kind != Kind::Dir {
             return Err(PlanError::NotAFolder(kind));
         }
+        if !self.lists(was, at)? {
+            return Err(PlanError::NotListed);
+        }
         self.was = Some((was, at));
         let folder = match (self.places.root(), path.split_last()) {
+            (Some(root), _) if !self.lists(root, CommitId::MAX)? => {
+                return Err(PlanError::NotListed);
+            }
             (Some(root), _) => {
                 let state = self.then(was, then)?.map(|(state, _)| state);
                 self.comes_back(state, Folder::Known(root), path.clone());
@@ -46,12 +52,21 @@ impl Plan<'_> {
             }
             (None, None) => return Err(PlanError::NotThere),
         };
-        let mut folders: Vec<(FileId, Folder, SetPath)> =
-            folder.into_iter().map(|(folder, path)| (was, folder, path)).collect();
+        self.bring_content(folder.map(|(folder, path)| (was, folder, path)), then)?;
+        self.remove_made_since()
+    }
+
+    /// Brings back what a folder of then held, into one of now.
+    pub(super) fn bring_content(
+        &mut self,
+        folder: Option<(FileId, Folder, SetPath)>,
+        then: Then,
+    ) -> Result<(), PlanError> {
+        let mut folders = Vec::from_iter(folder);
         while let Some((was, folder, path)) = folders.pop() {
             let mut after: Option<Name> = None;
             loop {
-                let page = self.view.list(was, at, after.as_ref(), PAGE)?;
+                let page = self.view.list(was, then.0, after.as_ref(), PAGE)?;
                 let Some(last) = page.last() else { break };
                 after = Some(last.name.clone());
                 for entry in page {
@@ -61,7 +76,7 @@ impl Plan<'_> {
             }
             self.do_later()?;
         }
-        self.remove_made_since()
+        Ok(())
     }
 
     /// Brings one thing back to a name of a folder; returns where it is, for a folder whose content comes back, too.
@@ -73,10 +88,17 @@ impl Plan<'_> {
         above: &SetPath,
     ) -> Result<Option<(Folder, SetPath)>, PlanError> {
         let path = above.join(entry.name.clone());
-        let Some((state, exact)) = self.then(entry.file, then)? else {
+        if !self.sees(entry.file, then.0)? {
+            return Ok(None);
+        }
+        let Some((state, exact)) = self.seen_then(entry.file, then)? else {
             self.left(path, Why::Lost);
             return Ok(None);
         };
+        if entry.kind == Kind::Dir && !self.lists(entry.file, then.0)? {
+            self.left(path, Why::NotListed);
+            return Ok(None);
+        }
         let place = (folder, entry.name.clone());
         let names = self.places.of(entry.file)?;
         if names.contains(&place) {
@@ -100,6 +122,13 @@ impl Plan<'_> {
             self.note_written(&place, entry.file)?;
             return self.in_place(there, (state, exact), place, path);
         }
+        // Before anything makes room for it.
+        if let Some((from, _)) = &from
+            && !self.may_move(entry.file, *from, folder)?
+        {
+            self.left(path, Why::NotYours);
+            return Ok(None);
+        }
         let Some(name) = self.make_room(folder, &entry.name, above)? else { return Ok(None) };
         let (place, path) = ((folder, name.clone()), above.join(name));
         match from {
@@ -108,8 +137,20 @@ impl Plan<'_> {
         }
     }
 
+    /// Returns the state that a file had as [`Self::then`] does, unless an older one stands in for it that may not be seen.
+    fn seen_then(&self, file: FileId, then: Then) -> Result<Option<(FileState, bool)>, ReadError> {
+        let found = self.then(file, then)?;
+        match &found {
+            Some((state, false)) => {
+                let asked = Asked::Seen { file, at: then.0, state: Some(state) };
+                Ok(if self.judge.may(asked)? { found } else { None })
+            }
+            _ => Ok(found),
+        }
+    }
+
     /// Returns the state that a file had, and whether that very one is kept.
-    fn then(
+    pub(super) fn then(
         &self,
         file: FileId,
         (at, is_point): Then,
@@ -127,6 +168,19 @@ impl Plan<'_> {
             before = CommitId(older);
         }
         Ok(None)
+    }
+
+    /// Tells whether something may be moved from a folder, whose names are told with that, to another.
+    fn may_move(&self, file: FileId, from: Folder, to: Folder) -> Result<bool, ReadError> {
+        let leaves = from.known().map(|folder| Asked::Unnamed { folder, file });
+        let comes = to.known().map(|folder| Asked::Named { folder });
+        let carried = (from != to).then_some(Asked::Carried { file });
+        for asked in [leaves, comes, carried].into_iter().flatten() {
+            if !self.judge.may(asked)? {
+                return Ok(false);
+            }
+        }
+        self.tells_way(from)
     }
 
     /// Returns what was made since at the place of something that is gone, or elsewhere for good: what programs replace when they
@@ -147,7 +201,15 @@ impl Plan<'_> {
             && !self.was_inside(file)?
             && self.is_made_since(file)?
             && self.is_as_at_base(file, kind)?;
-        if !is_new {
+        let may = match kind {
+            Kind::File => place
+                .0
+                .known()
+                .map_or(Ok(true), |folder| self.judge.may(Asked::Written { folder, file })),
+            Kind::Dir => self.lists(file, CommitId::MAX),
+            _ => Ok(true),
+        };
+        if !is_new || !may? {
             return Ok(None);
         }
         // Another name would show what is written, too.
@@ -165,6 +227,10 @@ impl Plan<'_> {
         path: SetPath,
     ) -> Result<Option<(Folder, SetPath)>, PlanError> {
         if state.meta.kind == Kind::Dir {
+            if !self.lists(file, CommitId::MAX)? {
+                self.left(path, Why::NotListed);
+                return Ok(None);
+            }
             self.comes_back(Some(state), Folder::Known(file), path.clone());
             self.unchanged += 1;
             return Ok(Some((Folder::Known(file), path)));
@@ -204,6 +270,14 @@ impl Plan<'_> {
                 self.left(path, Why::LinkedOutside);
                 return Ok(());
             }
+            // Where all that differs is its owner's alone to change, nothing is written.
+            Kind::File
+                if holds_the_same(&state, &now)
+                    && !self.judge.may(Asked::Attributes { file, what })? =>
+            {
+                self.left(path, Why::NotYours);
+                return Ok(());
+            }
             Kind::File => Doing::Write { what, exact, size: state.meta.size, over },
             Kind::Symlink if now.meta.symlink == state.meta.symlink => {
                 Doing::SetAttributes { what, over, differs: true }
@@ -213,6 +287,10 @@ impl Plan<'_> {
                 return Ok(());
             }
         };
+        if !self.may(place.0, &doing)? {
+            self.left(path, Why::NotYours);
+            return Ok(());
+        }
         if kind == Kind::File {
             self.linked.insert(file, state);
         }
@@ -235,7 +313,7 @@ impl Plan<'_> {
     }
 
     /// Returns the name from which something comes that is elsewhere in the folder now, where it has no other to keep.
-    fn movable(
+    pub(super) fn movable(
         &mut self,
         entry: &Entry,
         (at, _): Then,
@@ -271,17 +349,21 @@ impl Plan<'_> {
             return Ok(None);
         };
         let (source, folder) = (above.join(from.1.clone()), place.0);
-        self.settled.insert(place.clone());
         let doing = Doing::Move {
             what: self.stands_by_now(&now),
             to: path.clone(),
             folder: folder.known(),
             aside: false,
         };
+        self.settled.insert(place.clone());
         self.step(source, from.0, doing);
         self.touched.insert(folder);
         self.places.moves((entry.file, entry.kind), from, place.clone())?;
         if entry.kind == Kind::Dir {
+            if !self.lists(entry.file, CommitId::MAX)? {
+                self.left(path, Why::NotListed);
+                return Ok(None);
+            }
             self.comes_back(Some(then.0), Folder::Known(entry.file), path.clone());
             return Ok(Some((Folder::Known(entry.file), path)));
         }
@@ -292,106 +374,16 @@ impl Plan<'_> {
         Ok(None)
     }
 
-    fn makes(
-        &mut self,
-        entry: &Entry,
-        (state, exact): (FileState, bool),
-        place: Place,
-        path: SetPath,
-    ) -> Result<Option<(Folder, SetPath)>, PlanError> {
-        let (what, size, folder) = (StateOf::new(&state), state.meta.size, place.0);
-        self.settled.insert(place.clone());
-        match entry.kind {
-            Kind::Dir => {
-                self.step(path.clone(), folder, Doing::Make { what, kind: Kind::Dir });
-                let made = self.places.makes_folder(place, path.clone());
-                self.comes_back(Some(state), made, path.clone());
-                Ok(Some((made, path)))
-            }
-            Kind::Symlink => {
-                self.step(path, folder, Doing::Make { what, kind: Kind::Symlink });
-                self.places.makes(place, Kind::Symlink);
-                Ok(None)
-            }
-            _ => {
-                match self.other_name(&place, entry.file)? {
-                    Some((source, what)) => {
-                        self.touched.insert(folder);
-                        let (to, folder) = (path, folder.known());
-                        let is_known = what.is_some();
-                        self.step_later(source, Doing::Link { what, to, folder });
-                        if is_known {
-                            self.places.links((entry.file, Kind::File), place)?;
-                            return Ok(None);
-                        }
-                    }
-                    None => {
-                        let doing = Doing::Write { what, exact, size, over: None };
-                        self.step_later(place.clone(), doing);
-                    }
-                }
-                self.places.makes(place, Kind::File);
-                Ok(None)
-            }
-        }
-    }
-
-    /// Returns a name inside of the folder that a file has there, or that a step before brought back, where another one of its
-    /// names comes back; notes where it comes back first.
-    fn other_name(
-        &mut self,
-        place: &Place,
-        file: FileId,
-    ) -> Result<Option<(Place, Option<Present>)>, PlanError> {
-        if let Some(first) = self.written.get(&file) {
-            return Ok(Some((first.clone(), None)));
-        }
-        for (folder, name) in self.places.of(file)? {
-            if !self.is_inside_by_then(folder)? {
-                continue;
-            }
-            if let Some(now) = self.present(file)? {
-                let what = Present { still: None, ..self.stands(&now) };
-                return Ok(Some(((folder, name), Some(what))));
-            }
-        }
-        self.note_written(place, file)?;
-        Ok(None)
-    }
-
     /// Tells whether a folder is inside of the one that is rolled back; those that steps make are.
-    fn is_inside_by_then(&mut self, folder: Folder) -> Result<bool, ReadError> {
+    pub(super) fn is_inside_by_then(&mut self, folder: Folder) -> Result<bool, ReadError> {
         match folder {
             Folder::Known(file) => self.places.is_inside_now(file),
             Folder::Made(_) => Ok(true),
         }
     }
 
-    /// Notes where a file of several names comes back first.
-    fn note_written(&mut self, place: &Place, file: FileId) -> Result<(), PlanError> {
-        if let Some((_, at)) = self.was
-            && self.view.links(file, at)?.len() > 1
-        {
-            self.written.insert(file, place.clone());
-        }
-        Ok(())
-    }
-
-    /// Tells whether a file has a name in the folder by then, which another one of its names is linked with.
-    fn has_other_name(&mut self, file: FileId) -> Result<bool, PlanError> {
-        if self.written.contains_key(&file) {
-            return Ok(true);
-        }
-        for (folder, _) in self.places.of(file)? {
-            if self.is_inside_by_then(folder)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// Notes a folder that comes back, whose attributes are set in the end.
-    fn comes_back(&mut self, state: Option<FileState>, folder: Folder, path: SetPath) {
+    pub(super) fn comes_back(&mut self, state: Option<FileState>, folder: Folder, path: SetPath) {
         self.folders.extend(state.map(|state| FolderBack { state, folder, path }));
     }
 
@@ -432,6 +424,10 @@ impl Plan<'_> {
         if self.was.is_none() || !self.is_as_at_base(file, kind)? || now.meta.kind != kind {
             return Ok(false);
         }
+        // What is in it might stay, and it with that, under another name.
+        if kind == Kind::Dir && !self.lists(file, CommitId::MAX)? {
+            return Ok(false);
+        }
         let was_inside = self.was_inside(file)?;
         let is_new = !was_inside && self.is_made_since(file)?;
         if !was_inside && !is_new {
@@ -451,10 +447,11 @@ impl Plan<'_> {
         let what = self.stands_by_now(&now);
         let has_others = self.places.of(file)?.len() > 1;
         if (is_new && kind != Kind::Dir) || has_others {
-            if kind == Kind::File && !now.cut {
+            let doing = Doing::Remove { what, kind };
+            if (kind == Kind::File && !now.cut) || !self.may(place.0, &doing)? {
                 return Ok(false);
             }
-            self.step(path.clone(), place.0, Doing::Remove { what, kind });
+            self.step(path.clone(), place.0, doing);
             self.places.removes(file, place)?;
             return Ok(true);
         }
@@ -462,6 +459,9 @@ impl Plan<'_> {
         let Some((above, _)) = path.split_last() else { return Ok(false) };
         let to = above.join(free.clone());
         let doing = Doing::Move { what, to, folder: place.0.known(), aside: true };
+        if !self.may(place.0, &doing)? {
+            return Ok(false);
+        }
         self.step(path.clone(), place.0, doing);
         self.places.moves((file, kind), place.clone(), (place.0, free))?;
         Ok(true)

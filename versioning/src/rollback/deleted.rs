@@ -24,6 +24,9 @@ impl Plan<'_> {
         let path = self.wanted.path.clone();
         let mut folders = Vec::new();
         if let Some(file) = self.places.root() {
+            if !self.lists(file, CommitId::MAX)? {
+                return Err(PlanError::NotListed);
+            }
             if let Some((above, name)) = path.split_last()
                 && let Some((parent, _)) = self.view.resolve(&above, CommitId::MAX)?
             {
@@ -36,10 +39,18 @@ impl Plan<'_> {
             let Some((parent, Kind::Dir)) = self.view.resolve(&above, CommitId::MAX)? else {
                 return Err(PlanError::NoFolder(above));
             };
-            let (last, entry) = self.deleted(parent, name, since)?.ok_or(PlanError::NotThere)?;
+            let found = self.deleted(parent, name, since)?.ok_or(PlanError::NotThere)?;
+            let (last, entry) = found;
+            if !self.sees(entry.file, last)? {
+                return Err(PlanError::NotThere);
+            }
             folders.extend(self.bring_one(entry, last, Folder::Known(parent), &above)?);
         }
         while let Some(searched) = folders.pop() {
+            let is_listed = self.lists(searched.file, searched.last.unwrap_or(CommitId::MAX))?;
+            if !is_listed || !self.lists_now(searched.folder)? {
+                continue;
+            }
             let mut after: Option<Name> = None;
             loop {
                 let names = self.view.deleted_names(searched.file, after.as_ref(), PAGE)?;
@@ -49,6 +60,10 @@ impl Plan<'_> {
                     let Some((last, entry)) = self.deleted(searched.file, &name, since)? else {
                         continue;
                     };
+                    // It was listed then, too.
+                    if !self.lists(searched.file, last)? {
+                        continue;
+                    }
                     folders.extend(self.bring_into(entry, last, &searched)?);
                 }
             }
@@ -108,6 +123,9 @@ impl Plan<'_> {
         searched: &Searched,
     ) -> Result<Option<Searched>, PlanError> {
         let Searched { folder, path, .. } = searched;
+        if !self.sees(entry.file, last)? {
+            return Ok(None);
+        }
         let there = self.places.at(*folder, &entry.name)?;
         let Some((there, kind)) = there else { return self.bring_one(entry, last, *folder, path) };
         let path = path.join(entry.name);

@@ -39,7 +39,7 @@ impl Plan<'_> {
         goes: bool,
         depth: usize,
     ) -> Result<bool, PlanError> {
-        if depth > DEPTH_MAX {
+        if depth > DEPTH_MAX || !self.lists(folder, CommitId::MAX)? {
             return Ok(true);
         }
         let (mut after, mut stays): (Option<Name>, bool) = (None, false);
@@ -80,15 +80,20 @@ impl Plan<'_> {
             match self.present(*file)?.filter(|now| now.cut) {
                 Some(now) if self.is_as_at_base(*file, *kind)? => {
                     let doing = Doing::Remove { what: self.stands(&now), kind: *kind };
-                    self.step(path.clone(), own.0, doing);
-                    self.places.removes(*file, own)?;
-                    stays = false;
+                    if self.may(own.0, &doing)? {
+                        self.step(path.clone(), own.0, doing);
+                        self.places.removes(*file, own)?;
+                        stays = false;
+                    } else {
+                        self.left(path.clone(), Why::NotYours);
+                    }
                 }
                 Some(_) => self.left(path.clone(), Why::Changed),
                 None => self.left(path.clone(), Why::NotAVersion),
             }
         }
-        if *kind == Kind::Dir {
+        // What is in a folder whose names then may not be read was not there for whoever orders it: it is no newer than that.
+        if *kind == Kind::Dir && self.listed_then(*file)? {
             // What is in it went along.
             let path = self.places.path(Folder::Known(*file))?.unwrap_or(path);
             self.remove_in(*file, &path, true, depth + 1)?;
@@ -126,6 +131,12 @@ impl Plan<'_> {
             _ if !matches!(kind, Kind::File | Kind::Dir | Kind::Symlink) => {
                 Some(Why::Special(kind))
             }
+            Some(_) if kind == Kind::Dir && !self.lists(file, CommitId::MAX)? => {
+                Some(Why::NotListed)
+            }
+            Some(now) if !self.may(holder, &Doing::Remove { what: self.stands(now), kind })? => {
+                Some(Why::NotYours)
+            }
             Some(_) if kind == Kind::Dir && self.remove_in(file, &path, true, depth + 1)? => {
                 Some(Why::HoldsWhatStays)
             }
@@ -141,6 +152,14 @@ impl Plan<'_> {
         };
         self.step(path, holder, Doing::Remove { what: self.stands(&now), kind });
         Ok(false)
+    }
+
+    /// Tells whether the names in a folder may be read as they were then; what was made since at its place stands for it.
+    fn listed_then(&self, folder: FileId) -> Result<bool, ReadError> {
+        match self.was {
+            Some((_, at)) if !self.adopted.contains(&folder) => self.lists(folder, at),
+            _ => Ok(true),
+        }
     }
 
     /// Tells whether something was in the folder then, or stands for what was.

@@ -163,6 +163,10 @@ pub enum Why {
     InItself,
     /// Something else has its name now.
     Taken,
+    /// Whoever orders it may not change it.
+    NotYours,
+    /// It is a folder whose names whoever orders it may not read.
+    NotListed,
 }
 
 /// What a plan tells, in order.

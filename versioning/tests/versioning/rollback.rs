@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use keepshare_base::{CommitId, FileId, Kind, PresentFile, SetPath};
 use keepshare_versioning::{
     disk::sim::Dice,
-    rollback::{Back, Doing, Left, Planned, Present, Step, Wanted, Why},
+    rollback::{Anything, Back, Doing, Left, PlanError, Planned, Present, Step, Wanted, Why},
 };
 
 use crate::rig::{Edit, NOW, ROOT, Rig, bytes, edit, path, seed};
@@ -44,7 +44,7 @@ fn plan(rig: &Rig, wanted: &Wanted) -> (Vec<Step>, Vec<Left>) {
         Planned::Step(step) => steps.push(step),
         Planned::Left(one) => left.push(one),
     };
-    rig.view().plan_back(wanted, &mut take).unwrap();
+    rig.view().plan_back(wanted, &Anything, &mut take).unwrap();
     (steps, left)
 }
 
@@ -530,4 +530,48 @@ fn set_id_bits_are_no_difference() {
     with(&mut rig, 0o700);
     let steps = plan(&rig, &to("f", then)).0;
     assert!(steps.iter().any(|step| matches!(step.doing, Doing::Write { .. })), "{steps:?}");
+}
+
+/// A folder that comes back to another place is made whole there, whatever became of it and of what was in it; where it is now,
+/// nothing changes.
+#[test]
+fn a_folder_is_made_anew_at_a_free_name() {
+    let mut rig = Rig::new();
+    let (folder, other) = (rig.add_dir(ROOT, "f"), rig.add_dir(ROOT, "o"));
+    let (sub, gone) = (rig.add_dir(folder, "sub"), rig.add(folder, "gone", b"one"));
+    let moved = rig.add(sub, "moved", b"two");
+    rig.apply(edit().put(folder, "linked", moved));
+    let then = rig.view().latest();
+    let was = tree(&rig, "f", then);
+    rig.apply(edit().gone(folder, "gone"));
+    rig.apply(edit().gone(sub, "moved").put(other, "moved", moved));
+    rig.apply(edit().whole(moved, b"changed", true));
+    rig.add(folder, "new", b"three");
+    let is = tree(&rig, "f", NOW);
+    let anew = |text: &str| {
+        let back = Back::Anew { of: folder, at: then };
+        Wanted { path: path(text), back, base: NOW, only: None, links: false }
+    };
+    let (steps, left) = plan(&rig, &anew("o/copy"));
+    assert!(left.is_empty(), "{left:?}");
+    assert!(
+        steps.iter().all(|step| matches!(
+            step.doing,
+            Doing::Make { .. }
+                | Doing::Write { over: None, .. }
+                | Doing::SetAttributes { over: None, .. }
+        )),
+        "{steps:?}"
+    );
+    steps.iter().for_each(|step| perform(&mut rig, step));
+    assert_eq!(shapes(&tree(&rig, "o/copy", NOW)), shapes(&was));
+    assert_eq!(shapes(&tree(&rig, "f", NOW)), shapes(&is), "where it is, it is touched");
+    assert_eq!(rig.view().links(gone, NOW).unwrap(), []);
+    let refused = |text: &str| {
+        rig.view().plan_back(&anew(text), &Anything, &mut |_| panic!("{text}")).unwrap_err()
+    };
+    for taken in ["o/copy", "o/moved", "f", ""] {
+        assert!(matches!(refused(taken), PlanError::InTheWay), "{taken}");
+    }
+    assert!(matches!(refused("nowhere/copy"), PlanError::NoFolder(_)));
 }

@@ -275,6 +275,15 @@ impl Tree {
     /// Writes an old version back, as a master does.
     fn restore(&mut self, restore: &Restore) {
         let reader = self.store.reader();
+        if restore.folder_at.is_some() {
+            let (above, name) = restore.path.split_last().expect("nobody moves a drive's root");
+            let view = reader.view().unwrap();
+            let (parent, _) = view.resolve(&above, CommitId::MAX).unwrap().expect("a folder");
+            if view.lookup(parent, name, CommitId::MAX).unwrap().is_none() {
+                self.dir(parent, &name.to_string(), 0o755);
+            }
+            return;
+        }
         let bytes = reader.read(&restore.state, 0, usize::MAX).unwrap();
         let present = reader.view().unwrap().resolve(&restore.path, CommitId::MAX).unwrap();
         let (file, _) = present.expect("the tests restore what is there");

@@ -95,18 +95,20 @@ impl Replica {
     ) -> Came {
         // Asked again after a restart, it is the same request: the master answers what it did.
         let request = request_of(&record.header, number);
-        let user = &*record.header.user;
+        let header = &record.header;
+        let holder = header.login.map(|_| &*header.user);
         let mut unanswered = 0;
         loop {
             if self.is_over(going) {
                 return Came::Ended;
             }
-            let (order, state) = match self.order(step, request, (user, going)) {
+            let (order, state) = match self.order(step, request, (header, going)) {
                 Ok(order) => order,
                 Err(_) if self.is_over(going) => return Came::Ended,
                 Err(failure) => return Came::Left(failure.one_line()),
             };
-            let Some(turn) = self.turns.take(None, TURN_PATIENCE, &Wanted::always()) else {
+            let Some(turn) = self.turns.take(holder, TURN_PATIENCE, &Wanted::always()) else {
+                thread::sleep(RETURN_POLL);
                 continue;
             };
             let sent = order.ground.as_ref().and_then(|ground| ground.present.clone());
@@ -182,7 +184,7 @@ impl Replica {
         &self,
         step: &Step,
         request: RequestId,
-        (user, going): (&str, &Going),
+        (header, going): (&Header, &Going),
     ) -> Outcome<(RestoreRequest, FileState)> {
         let gone = || Failure::not_found("it is not kept any more");
         let state_of = |what| {
@@ -236,16 +238,17 @@ impl Replica {
             Act::Write => content_hash(&self.reader, &state, &Wanted::always())?,
             _ => ContentHash([0; 32]),
         };
-        let request = RestoreRequest {
+        let mut request = RestoreRequest {
             request,
             path: step.path.clone(),
             version: VersionId(state.position),
             meta: state.meta.clone(),
             hash,
-            user: Some(Text::new(user)),
+            user: Some(Text::new(&header.user)),
             ground: Some(ground),
             act,
         };
+        request.meta = self.may_do(header, (step, &request), &state, going)?;
         Ok((request, state))
     }
 
@@ -289,6 +292,13 @@ impl Replica {
             }
             thread::sleep(RETURN_POLL);
         }
+    }
+
+    /// Returns how many points of roll-backs the set has, those of such among them that went no further.
+    pub(super) fn rollback_points(&self) -> Outcome<usize> {
+        let view = self.reader.view().map_err(read_failure)?;
+        let points = view.points(CommitId(0), POINTS_IN_ALL_MAX).map_err(read_failure)?;
+        Ok(points.iter().filter(|point| point.point.name.starts_with("rollback-")).count())
     }
 
     /// Has the master make a point, and returns where it is here.

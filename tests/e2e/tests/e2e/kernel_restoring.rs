@@ -36,11 +36,12 @@ fn a_version_moved_onto_the_live_name_comes_back_once_or_not_at_all() -> Result<
 fn restore_by_moving(scratch: &mut Scratch) -> Result<()> {
     let seed = tools::seed("kernel-restoring");
     let mut desk = Desk::new(scratch, seed)?;
-    let checks: [(&str, Check); 9] = [
+    let checks: [(&str, Check); 10] = [
         ("back", Desk::a_version_comes_back),
         ("equal", Desk::what_is_there_already_is_answered),
         ("to and fro", Desk::what_is_read_is_always_what_came_back_last),
         ("deleted", Desk::a_deleted_file_and_one_of_a_past_folder_come_back),
+        ("folder", Desk::a_folder_of_a_view_comes_back_to_a_free_name),
         ("writing", Desk::all_other_writing_is_refused),
         ("rights", Desk::whoever_may_not_write_is_refused),
         ("killed", Desk::a_killed_station_restores_once),
@@ -220,6 +221,53 @@ impl Desk {
             self.settled("gone.txt")?;
         }
         Ok(())
+    }
+
+    /// The kernel thinks that it has moved the folder of the view itself: what it shows must be the new one, and the view whole.
+    fn a_folder_of_a_view_comes_back_to_a_free_name(&mut self) -> Result<()> {
+        let desk = self.doc.parent().context("a file is in a folder")?.to_owned();
+        let (plan, copy) = (desk.join("plan"), desk.join("plan-then"));
+        fs::create_dir_all(plan.join("deep/er"))?;
+        for number in 0..50 {
+            write_as(ANNA, &plan.join(format!("deep/{number}.txt")), &number.to_string())?;
+        }
+        std::os::unix::fs::symlink("deep/7.txt", plan.join("link"))?;
+        std::os::unix::fs::lchown(plan.join("link"), Some(ANNA), Some(ANNA))?;
+        for folder in ["", "deep", "deep/er"] {
+            std::os::unix::fs::chown(plan.join(folder), Some(ANNA), Some(ANNA))?;
+        }
+        self.drive.cluster.in_sync_within(SOON)?;
+        let then = Snapshot::of(&plan, Aspects::ours())?;
+        next_second()?;
+        let moment = chrono::Utc::now().format("%Y-%m-%d_%H.%M.%SZ").to_string();
+        next_second()?;
+        fs::write(plan.join("deep/7.txt"), "encrypted")?;
+        fs::remove_dir(plan.join("deep/er"))?;
+        self.drive.cluster.in_sync_within(SOON)?;
+        let from = format!("@versions/{moment}/plan");
+        let script = format!(
+            "cd /mnt/anna/desk
+             timeout -s KILL {PATIENCE_S} mv -T {from} plan && exit 9
+             timeout -s KILL {PATIENCE_S} mv {from} plan-then || exit 8
+             cat plan-then/link plan/deep/7.txt {from}/deep/7.txt && ls plan-then/deep | wc -l"
+        );
+        let told = self.guest.run(&script)?.ok()?;
+        ensure!(text(&told.out) == "7encrypted751\n", "the client sees {:?}", text(&told.out));
+        let differences = then.differences(&Snapshot::of(&copy, Aspects::ours())?);
+        ensure!(differences.is_empty(), "it came back otherwise: {differences:?}");
+        ensure!(fs::read_to_string(plan.join("deep/7.txt"))? == "encrypted", "it was replaced");
+        fs::write(copy.join("deep/7.txt"), "worked on")?;
+        let script = "until [ \"$(cat /mnt/anna/desk/plan-then/deep/7.txt)\" = 'worked on' ]; do sleep 0.05; done";
+        self.guest.start(script)?.wait(SEEN_WITHIN).context("the edit is not seen")?.ok()?;
+        let whole = format!("ls /mnt/anna/desk/{from}/deep | wc -l");
+        ensure!(text(&self.guest.run(&whole)?.ok()?.out) == "51\n", "the view has lost something");
+        // It is a roll-back like any, and hers.
+        let list = self.drive.cluster.store.call(["rollback", "--list", "--json"])?.ok()?.json()?;
+        ensure!(list[0]["path"] == "desk/plan-then" && list[0]["state"] == "done", "{list}");
+        for folder in [&plan, &copy] {
+            fs::remove_dir_all(folder)?;
+        }
+        self.drive.cluster.in_sync_within(SOON)
     }
 
     /// Above all no move may end as a copy and a removal, which is what clients do after some refusals.
