@@ -7,7 +7,7 @@ use keepshare_base::{
 use keepshare_control::{
     Code, Failure, Outcome, Reply,
     caller::Caller,
-    points::{PointInfo, PointMade, PointSaid, PointTimeInfo, Verdict},
+    points::{PointInfo, PointMade, PointSaid, PointTimeInfo, Verdict, find},
     questions::{
         Location, PointCreate, PointEvery, PointHold, PointList, PointMark, PointRelease,
         PointRemove, PointTimes,
@@ -251,7 +251,7 @@ impl Answers<PointMark> for StationAnswers {
             let PointSaid { id, .. } = self.at_this_station(caller, (&set, &point), mark)?;
             let (copy, _) = self.kept_here(caller, &top(&set))?;
             let known = points::list(&copy, who(caller))?;
-            points::find(&known, &set, &id).cloned()
+            find(&known, &set, &id).cloned()
         })?;
         reply.item(&marked)
     }
@@ -269,7 +269,7 @@ impl StationAnswers {
         here: bool,
     ) -> Outcome<PointSaid> {
         let known = self.points_of(caller, set)?;
-        let found = points::find(&known, set, point)?;
+        let found = find(&known, set, point)?;
         let refused = |why: String| {
             Failure::refused(format!("point '{}' of set {set} is {why}", found.point))
         };
@@ -306,7 +306,7 @@ impl StationAnswers {
     ) -> Outcome<PointSaid> {
         let master = self.master_of(set)?;
         let known = self.points_of(caller, set)?;
-        let PointInfo { point, id, .. } = points::find(&known, set, meant)?.clone();
+        let PointInfo { point, id, .. } = find(&known, set, meant)?.clone();
         let missing = master.say_of_point(said(position(&id)?))?;
         let later = later.map(|micros| i64::try_from(micros).unwrap_or(i64::MAX));
         Ok(PointSaid {
@@ -327,7 +327,7 @@ impl StationAnswers {
     ) -> Outcome<PointSaid> {
         let (copy, _) = self.kept_here(caller, &top(set))?;
         let known = points::list(&copy, who(caller))?;
-        let PointInfo { point, id, .. } = points::find(&known, set, meant)?.clone();
+        let PointInfo { point, id, .. } = find(&known, set, meant)?.clone();
         act(&copy, position(&id)?)?;
         Ok(PointSaid { set: set.to_string(), point, id, from: None, missing: Vec::new() })
     }

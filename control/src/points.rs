@@ -2,6 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use keepshare_base::SetName;
+
+use crate::{Failure, Outcome};
+
 /// What somebody found a point to be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -90,4 +94,18 @@ pub struct PointTimeInfo {
     pub every: String,
     /// How many are kept.
     pub keep: u32,
+}
+
+/// Returns the point that is meant by a name or an id.
+pub fn find<'p>(points: &'p [PointInfo], set: &SetName, meant: &str) -> Outcome<&'p PointInfo> {
+    let mut found = points.iter().filter(|point| point.point == meant || point.id == meant);
+    match (found.next(), found.next()) {
+        (Some(point), None) => Ok(point),
+        (Some(one), Some(other)) => {
+            Err(Failure::usage(format!("set {set} has several points '{meant}'"))
+                .hint(format!("write which one is meant: {} or {}", one.id, other.id)))
+        }
+        (None, _) => Err(Failure::not_found(format!("set {set} has no point '{meant}'"))
+            .hint(format!("keepshare point list {set} lists those that it has"))),
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keepshare_base::{CommitId, PointKind, Position, SetName, Stamp, VersionId};
+use keepshare_base::{CommitId, PointKind, Position, Stamp, VersionId};
 use keepshare_control::{
     Failure, Outcome,
     points::{PointInfo, Verdict},
@@ -95,20 +95,6 @@ pub fn mark(copy: &Replica, point: Position, verdict: Option<Verdict>) -> Outcom
         known.iter().map(|point| VersionId(point.position).to_string()).collect();
     let ids = ids.iter().map(String::as_str).collect();
     copy.verdicts().note(&VersionId(point).to_string(), verdict, &ids)
-}
-
-/// Returns the point that is meant by a name or an id.
-pub fn find<'p>(points: &'p [PointInfo], set: &SetName, meant: &str) -> Outcome<&'p PointInfo> {
-    let mut found = points.iter().filter(|point| point.point == meant || point.id == meant);
-    match (found.next(), found.next()) {
-        (Some(point), None) => Ok(point),
-        (Some(one), Some(other)) => {
-            Err(Failure::usage(format!("set {set} has several points '{meant}'"))
-                .hint(format!("write which one is meant: {} or {}", one.id, other.id)))
-        }
-        (None, _) => Err(Failure::not_found(format!("set {set} has no point '{meant}'"))
-            .hint(format!("keepshare point list {set} lists those that it has"))),
-    }
 }
 
 /// Holds that a point can be called so: on every drive, and without being taken for anything else.

@@ -6,7 +6,7 @@ use keepshare_base::{SetName, counted};
 use keepshare_control::{
     Failure, Outcome,
     client::Client,
-    points::{PointInfo, PointMade, PointSaid, PointTimeInfo, Verdict},
+    points::{PointInfo, PointMade, PointSaid, PointTimeInfo, Verdict, find},
     questions::{
         self, Location, PointEvery, PointHold, PointList, PointMark, PointRelease, PointRemove,
         PointTimes,
@@ -57,7 +57,7 @@ pub(crate) fn point(station: &Client, what: Point, screen: &Screen) -> Outcome<(
                 Said::Unknown => None,
             };
             let marked = station.ask_one(&PointMark { set, point, verdict, by: None })?;
-            screen.value(&marked, |marked| check::told(marked))
+            screen.value(&marked, check::told)
         }
         Point::LastGood { set } => last_good(station, set, screen),
         Point::Restore { point: Which { set, point }, how } => {
@@ -94,20 +94,6 @@ pub(crate) fn last_good(station: &Client, set: SetName, screen: &Screen) -> Outc
             .hint(format!("keepshare point check {set} -- COMMAND looks at the newest"))
     })?;
     screen.value(&good, |good| render(station, std::slice::from_ref(good)))
-}
-
-/// Returns the point that is meant by a name or an id.
-fn find<'p>(known: &'p [PointInfo], set: &SetName, meant: &str) -> Outcome<&'p PointInfo> {
-    let mut found = known.iter().filter(|point| point.point == meant || point.id == meant);
-    match (found.next(), found.next()) {
-        (Some(point), None) => Ok(point),
-        (Some(one), Some(other)) => {
-            Err(Failure::usage(format!("set {set} has several points '{meant}'"))
-                .hint(format!("write which one is meant: {} or {}", one.id, other.id)))
-        }
-        (None, _) => Err(Failure::not_found(format!("set {set} has no point '{meant}'"))
-            .hint(format!("keepshare point list {set} lists those that it has"))),
-    }
 }
 
 fn render_times(times: &[PointTimeInfo]) -> String {

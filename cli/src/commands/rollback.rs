@@ -38,19 +38,8 @@ pub(crate) fn rollback(
             screen.value(&told, |told| render_list(station, told))
         }
         (Some((place, when)), ..) => {
-            let asked = questions::Rollback {
-                place,
-                when,
-                deleted: false,
-                sure: false,
-                nearest: how.nearest,
-                over,
-                links,
-                seen: None,
-                limit: how.limit,
-            };
-            let sure = |seen| questions::Rollback { sure: true, seen: Some(seen), ..asked.clone() };
-            order(station, &asked, sure, &how, screen)
+            let asked = Asked { deleted: false, over, links };
+            roll_back(station, (place, when), asked, &how, screen)
         }
         (None, Some((rollback, set)), _) => {
             let (nearest, limit) = (how.nearest, how.limit);
@@ -75,19 +64,7 @@ pub(crate) fn roll_back_to(
     how: &How,
     screen: &Screen,
 ) -> Outcome<()> {
-    let asked = questions::Rollback {
-        place,
-        when,
-        deleted: false,
-        sure: false,
-        nearest: how.nearest,
-        over: false,
-        links: false,
-        seen: None,
-        limit: how.limit,
-    };
-    let sure = |seen| questions::Rollback { sure: true, seen: Some(seen), ..asked.clone() };
-    order(station, &asked, sure, how, screen)
+    roll_back(station, (place, when), Asked::default(), how, screen)
 }
 
 /// Brings back what was deleted in a folder.
@@ -98,14 +75,36 @@ pub(crate) fn undelete(
     how: &How,
     screen: &Screen,
 ) -> Outcome<()> {
+    let asked = Asked { deleted: true, ..Asked::default() };
+    roll_back(station, (place, since), asked, how, screen)
+}
+
+/// What of a roll-back is asked for beyond a place and a time.
+#[derive(Clone, Copy, Default)]
+struct Asked {
+    /// Only what was deleted.
+    deleted: bool,
+    /// What changed since the preview, too.
+    over: bool,
+    /// Files that have names outside, too.
+    links: bool,
+}
+
+fn roll_back(
+    station: &Client,
+    (place, when): (Location, String),
+    Asked { deleted, over, links }: Asked,
+    how: &How,
+    screen: &Screen,
+) -> Outcome<()> {
     let asked = questions::Rollback {
         place,
-        when: since,
-        deleted: true,
+        when,
+        deleted,
         sure: false,
         nearest: how.nearest,
-        over: false,
-        links: false,
+        over,
+        links,
         seen: None,
         limit: how.limit,
     };

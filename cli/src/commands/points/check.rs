@@ -13,11 +13,10 @@ use anyhow::Context;
 use keepshare_control::{
     Code, Failure, Outcome,
     client::Client,
-    points::{PointInfo, Verdict},
+    points::{PointInfo, Verdict, find},
     questions::{Export, Location, PointList, PointMark},
 };
 
-use super::find;
 use crate::{
     cli::point::PointCheck,
     commands::restore::extract,
@@ -69,7 +68,7 @@ pub(super) fn check(station: &Client, options: PointCheck, screen: &Screen) -> O
     let by = command.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
     let marked =
         station.ask_one(&PointMark { set, point: found.id.clone(), verdict, by: Some(by) })?;
-    screen.value(&marked, |marked| told(marked))?;
+    screen.value(&marked, told)?;
     if is_good {
         return Ok(());
     }
