@@ -32,13 +32,16 @@ impl Pending {
         new: &Document,
         station: &StationName,
     ) -> Vec<Self> {
-        let is_kept =
-            |id: SetId| new.sets.iter().any(|set| set.id == id && set.is_kept_by(station));
+        // Under another name, or as another set of that name, a station begins anew: what it has grows no more.
+        let is_kept = |id: SetId, name: &SetName| {
+            let mut is = new.sets.iter().filter(|set| set.id == id && set.name == *name);
+            is.any(|set| set.is_kept_by(station))
+        };
         let mut after: Vec<Self> =
-            pending.iter().filter(|known| !is_kept(known.id)).cloned().collect();
+            pending.iter().filter(|known| !is_kept(known.id, &known.name)).cloned().collect();
         for set in old.into_iter().flat_map(|old| &old.sets) {
-            let is_told = after.iter().any(|known| known.id == set.id);
-            if set.is_kept_by(station) && !is_kept(set.id) && !is_told {
+            let is_told = after.iter().any(|known| known.id == set.id && known.name == set.name);
+            if set.is_kept_by(station) && !is_kept(set.id, &set.name) && !is_told {
                 after.push(Self { name: set.name.clone(), id: set.id, ran_s: 0 });
             }
         }

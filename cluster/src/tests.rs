@@ -218,6 +218,21 @@ fn an_older_revision_and_another_history_are_refused() {
     assert_eq!(judge(elsewhere, None, of(3)), Err(Refusal::OtherCluster(CLUSTER)));
 }
 
+/// A station that has to begin anew has kept less, however it is called.
+#[test]
+fn what_goes_on_under_another_name_is_kept_less_and_told() {
+    let store: StationName = "store".parse().unwrap();
+    let old = with_set();
+    let mut renamed = old.next(Stamp(2));
+    renamed.sets[0].name = "another".parse().unwrap();
+    let pending = Pending::after(&[], Some(&old), &renamed, &store);
+    assert_eq!(pending.len(), 1, "{pending:?}");
+    assert_eq!(pending[0].name, old.sets[0].name);
+    let later = renamed.next(Stamp(3));
+    assert_eq!(Pending::after(&pending, Some(&renamed), &later, &store), pending);
+    assert_eq!(Pending::after(&pending, Some(&later), &old, &store).len(), 1, "of the other name");
+}
+
 /// Whoever is told to keep less has a day to find out that it was a mistake, or somebody's malice.
 #[test]
 fn what_is_kept_less_waits_a_day_and_can_be_taken_back() {

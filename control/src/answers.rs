@@ -246,6 +246,9 @@ pub struct DestinationStatus {
     pub received_bytes: u64,
     /// Why there is no link, where there is none.
     pub error: Option<String>,
+    /// What it may have this master do, where that is not all: `restore` or `nothing`.
+    #[serde(default)]
+    pub may_order: Option<String>,
 }
 
 /// A join token.

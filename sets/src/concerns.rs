@@ -147,6 +147,7 @@ mod tests {
             sent_bytes: 0,
             received_bytes: 0,
             error: None,
+            may_order: None,
         });
         set.links.push(("store".parse().unwrap(), link));
         set.problems = problems;

@@ -7,7 +7,7 @@ use keepshare_base::{SetName, StationName};
 use keepshare_namespace::Logins;
 use keepshare_replication::{drivers::Peers, link::LinkOptions};
 
-use crate::{dirs::SetDirs, schedule::Schedules};
+use crate::{dirs::SetDirs, orders::Orders, schedule::Schedules};
 
 /// What a set needs of the station that it is on.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub struct SetContext {
     pub zone: Tz,
     /// Whose logins users order roll-backs with.
     pub logins: Arc<dyn Logins>,
+    /// What other stations may have done in sets that this one masters.
+    pub orders: Arc<Orders>,
 }
 
 /// Work that goes on until the set stops.

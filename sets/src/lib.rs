@@ -2,7 +2,7 @@
 //!
 //! [`record`] is what is written down of a set, [`parts`] what runs of it: [`master`] and [`replica`] tie what looks at the
 //! source folder, what keeps versions and the links between them together, and say how they are ([`checkup`], and for a person
-//! [`concerns`]). [`retention`] thins what a copy keeps, [`alarms`] tells of bursts in it, [`scrub`] looks for damage. [`attention`] logs what begins and ends of that. [`asking`] answers what is asked about a set's past. Which sets there are, who else has them and who asks is
+//! [`concerns`]). [`retention`] thins what a copy keeps, [`orders`] says what others may have done in a source, [`alarms`] tells of bursts in it, [`scrub`] looks for damage. [`attention`] logs what begins and ends of that. [`asking`] answers what is asked about a set's past. Which sets there are, who else has them and who asks is
 //! the station's to know; what a set needs of it is a [`SetContext`](context::SetContext).
 
 pub mod agreed;
@@ -19,6 +19,7 @@ pub mod dirs;
 pub mod fsck;
 mod hidden_names;
 pub mod master;
+pub mod orders;
 pub mod parts;
 pub mod points;
 pub mod record;

@@ -24,7 +24,7 @@ use keepshare_replication::{
     drivers::{
         Inlet, Way,
         agreement::Agreement,
-        restores::MasterRestores,
+        restores::{MasterRestores, May},
         ship::{Ship, Shipping},
     },
     source::{
@@ -84,6 +84,8 @@ struct Destination {
     shown: watch::Receiver<Shipping>,
     mirror_wanted: Arc<Notify>,
     backlog: Mutex<Backlog>,
+    /// What it may have done here.
+    may: May,
 }
 
 /// How far a mirror that somebody asks for may go.
@@ -110,9 +112,14 @@ impl Master {
         stopping: &watch::Receiver<bool>,
     ) -> Outcome<(Arc<Self>, Vec<Task>)> {
         let dirs = &context.dirs;
+        let may = |to: &StationName| match *to == context.here {
+            true => May::RollBack,
+            false => context.orders.of(name, to),
+        };
         let put_aside = |to: &StationName| {
-            MasterRestores::new(dirs.restores(name).join(to.as_str()))
-                .context("cannot prepare for restores")
+            let restores = MasterRestores::new(dirs.restores(name).join(to.as_str()));
+            let restores = restores.context("cannot prepare for restores")?;
+            Ok(restores.letting(to.clone(), may(to)))
         };
         let own = own.map(|inlet| (context.here.clone(), Way::Here(inlet)));
         let others = others.iter().map(|to| {
@@ -163,7 +170,8 @@ impl Master {
             };
             let (shown_to, shown) = watch::channel(Shipping::default());
             tasks.push(Box::pin(ship.run(shown_to, stopping.clone())));
-            Destination { to, shown, mirror_wanted, backlog: Mutex::default() }
+            let may = may(&to);
+            Destination { to, shown, mirror_wanted, backlog: Mutex::default(), may }
         };
         let destinations = to.into_iter().zip(ways).zip(restores).map(ship).collect();
         let (at, zone, stopping) = (context.schedules.scan_at, context.zone, stopping.clone());
@@ -214,7 +222,7 @@ impl Master {
         let own: Vec<SetProblem> = gone.into_iter().chain(health::alarms(&source)).collect();
         let (mut links, mut destinations) = (Vec::new(), Vec::new());
         let mut problems: Vec<Told> = own.iter().cloned().map(Told::from).collect();
-        for Destination { to, shown, backlog, .. } in &self.destinations {
+        for Destination { to, shown, backlog, may, .. } in &self.destinations {
             // A loop ends with the station and never before: what it showed last is not how it is.
             let gone = shown.has_changed().is_err() && !*self.stopping.borrow();
             let shown = shown.borrow().clone();
@@ -222,7 +230,8 @@ impl Master {
             let health = health::health(&shown, head, &source, seen);
             problems.extend(health::link_problems(to, &health, &shown));
             let lag = self.lag(backlog, &shown, head);
-            destinations.push(destination_status(to, &shown, head, &health, lag, gone));
+            let of = destination_status((to, *may), &shown, head, &health, lag, gone);
+            destinations.push(of);
             links.push((to.clone(), health));
         }
         problems.extend(health::states_in(&self.root).map(Told::from));
@@ -401,7 +410,7 @@ fn cannot_replicate(root: &Path, error: SourceError) -> Failure {
 }
 
 fn destination_status(
-    to: &StationName,
+    (to, may): (&StationName, May),
     shown: &Shipping,
     head: Head,
     health: &SetHealth,
@@ -426,6 +435,7 @@ fn destination_status(
         sent_bytes: shown.counts.sent_bytes,
         received_bytes: shown.counts.received_bytes,
         error: link.error().map(ToOwned::to_owned),
+        may_order: (may != May::default()).then(|| may.word().to_owned()),
     }
 }
 
@@ -450,7 +460,7 @@ mod tests {
         let seen = Seen { kept: true, ..Seen::default() };
         let status = |shown: &Shipping, lag| {
             let health = health::health(shown, HEAD, &source, seen);
-            destination_status(&to, shown, HEAD, &health, lag, false)
+            destination_status((&to, May::default()), shown, HEAD, &health, lag, false)
         };
         let Head { epoch, seq, running } = HEAD;
         let following = Shipping {

@@ -259,6 +259,7 @@ mod tests {
             link: LinkOptions::default(),
             schedules: Schedules::default(),
             zone: chrono_tz::UTC,
+            orders: Arc::default(),
             logins: Arc::new(Nobody),
         }
     }

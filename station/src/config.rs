@@ -8,6 +8,7 @@ use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::Context;
@@ -18,6 +19,7 @@ use keepshare_base::{AddressError, StationAddress, StationName};
 use keepshare_control::{Code, Failure, Outcome};
 use keepshare_host::{files, folders};
 use keepshare_sets::{
+    orders::{Orders, OrdersTable},
     schedule::{RetentionTable, ScanTable, Schedules},
     scrub::ScrubTable,
 };
@@ -53,6 +55,8 @@ pub struct Config {
     pub doors: Doors,
     /// When sources are compared whole.
     pub schedules: Schedules,
+    /// What other stations may have done in the sets that this one masters.
+    pub orders: Arc<Orders>,
 }
 
 /// Where the doors for users listen; none for a door that is off.
@@ -111,6 +115,7 @@ struct File {
     scan: Option<ScanTable>,
     retention: Option<RetentionTable>,
     scrub: Option<ScrubTable>,
+    orders: Option<OrdersTable>,
 }
 
 /// The table `[doors]` as it is written.
@@ -169,6 +174,7 @@ impl Config {
                 file.retention.unwrap_or_default(),
                 file.scrub.unwrap_or_default(),
             )?,
+            orders: Arc::new(Orders::parse(file.orders.unwrap_or_default())?),
         })
     }
 
@@ -228,6 +234,8 @@ impl Config {
         text += "[retention]\n# at = \"01:00\"\n";
         text += "\n# In how many days what is kept is read to look for damage, and how much in a second at most.\n";
         text += "[scrub]\n# days = 30\n# mib_per_s = 8\n";
+        text += "\n# What other stations may have done in the sets that this one masters: nothing, restore or roll-back.\n";
+        text += "[orders]\n# default = \"roll-back\"\n";
         text
     }
 }
@@ -354,6 +362,7 @@ mod tests {
                 show: Shown::default(),
             },
             schedules: Schedules::default(),
+            orders: Arc::default(),
         };
         assert_eq!(Config::of_text(&config.render()).unwrap(), config);
     }
@@ -413,6 +422,25 @@ mod tests {
         }
         let failure = Config::of_text("name = \"a\"\nzone = \"Europe/Berlim\"").unwrap_err();
         assert_eq!(failure.hint.as_deref(), Some("did you mean 'Europe/Berlin'?"));
+    }
+
+    #[test]
+    fn orders_are_read_and_a_wrong_word_is_named() {
+        let read = |text: &str| Config::of_text(&format!("name = \"a\"\n{text}"));
+        let config =
+            read("[orders]\ndefault = \"restore\"\n\"plans.attic\" = \"nothing\"").unwrap();
+        let may = |station: &str| {
+            config.orders.of(&"plans".parse().unwrap(), &station.parse().unwrap()).word()
+        };
+        assert_eq!([may("attic"), may("store")], ["nothing", "restore"]);
+        for (text, word) in [
+            ("[orders]\nattic = \"all\"", "'all'"),
+            ("[orders]\nattic = 1", "invalid type"),
+            ("[orders]\nplans.attic = \"nothing\"", "invalid type"),
+        ] {
+            let failure = read(text).unwrap_err();
+            assert!(failure.to_string().contains(word), "{text}: {failure}");
+        }
     }
 
     #[test]

@@ -165,6 +165,7 @@ mod tests {
             bandwidth_bytes_per_s: None,
             doors: Doors::default(),
             schedules: Schedules::default(),
+            orders: std::sync::Arc::default(),
         };
         (config, "127.0.0.1:7846".parse().unwrap())
     }

@@ -244,6 +244,7 @@ impl Station {
         if self.membership.agreed.held().is_some() {
             self.state.put_former_aside(&records)?;
         }
+        self.check_orders(&records)?;
         self.lock_sets().records.clone_from(&records);
         let context = self.context();
         for record in records {
@@ -254,6 +255,19 @@ impl Station {
             self.begin(&mut self.lock_sets(), &record, opened);
         }
         Ok(())
+    }
+
+    /// Refuses a config with orders of stations, or for sets, that are not there.
+    fn check_orders(&self, records: &[SetRecord]) -> Outcome<()> {
+        let masters: Vec<_> =
+            records.iter().filter(|record| record.part.source.is_some()).collect();
+        let is_set = |set: &SetName| masters.iter().any(|record| record.name == *set);
+        let others = self.membership.others();
+        let is_station = |name: &StationName| {
+            let mut to = masters.iter().flat_map(|record| &record.part.source).flat_map(|s| &s.to);
+            others.iter().any(|member| member.name == *name) || to.any(|to| to == name)
+        };
+        self.config.orders.check(&self.config.name, is_set, is_station)
     }
 
     /// Opens the sets again that could not be opened for lack of space, and tells whether it lacks still. Blocks.
@@ -308,6 +322,7 @@ impl Station {
             schedules: self.config.schedules,
             zone: self.config.zone,
             logins: Arc::new(sessions::UsersHere(Arc::clone(&self.accounts))),
+            orders: Arc::clone(&self.config.orders),
         }
     }
 

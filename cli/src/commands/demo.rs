@@ -256,6 +256,7 @@ impl Layout {
             bandwidth_bytes_per_s: None,
             doors: doors_of(station)?,
             schedules: Schedules::default(),
+            orders: Arc::default(),
         };
         Ok((config, true))
     }

@@ -87,6 +87,7 @@ fn new_config(options: &NewStation) -> Outcome<Config> {
         bandwidth_bytes_per_s: None,
         doors: Doors::default(),
         schedules: Schedules::default(),
+        orders: std::sync::Arc::default(),
     })
 }
 

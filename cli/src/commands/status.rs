@@ -185,6 +185,12 @@ pub(crate) fn render_set(set: &SetStatus) -> String {
     if !set.destinations.is_empty() {
         text += &render_destinations(&set.destinations);
     }
+    for to in &set.destinations {
+        if let Some(may) = to.may_order.as_deref() {
+            let what = if may == "restore" { "restores, and no roll-backs" } else { "nothing" };
+            let _ = writeln!(text, "  orders  {what} from {}, as station.toml says", to.station);
+        }
+    }
     for cause in causes(set) {
         let _ = writeln!(text, "  {}", safe(&cause));
     }
@@ -303,6 +309,7 @@ mod tests {
             sent_bytes: 0,
             received_bytes: 0,
             error: None,
+            may_order: None,
         }
     }
 
@@ -324,6 +331,14 @@ mod tests {
         let text = render_set(&set);
         assert_eq!(text.matches(&why).count(), 1, "{text}");
         assert!(text.contains("  store, cellar: cannot connect"), "{text}");
+        assert!(!text.contains("  orders"), "{text}");
+        let told = |may: &str| {
+            let may_order = Some(may.to_owned());
+            let to = DestinationStatus { may_order, ..away("attic") };
+            render_set(&SetStatus { destinations: vec![to], ..set.clone() })
+        };
+        assert!(told("restore").contains("  orders  restores, and no roll-backs from attic, as"));
+        assert!(told("nothing").contains("  orders  nothing from attic, as station.toml says\n"));
         let row = text.lines().find(|line| line.trim_start().starts_with("store ")).unwrap();
         assert!(row.contains("queued  ") && row.chars().count() < 80, "{row}");
         assert!(row.contains("12 changes, 3.0 MiB, 41 s"), "{row}");

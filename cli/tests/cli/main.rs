@@ -8,6 +8,7 @@ mod commands;
 mod damage;
 mod diff;
 mod office;
+mod orders;
 mod points;
 mod recovery;
 mod retention;

@@ -27,7 +27,8 @@ use crate::{
     source::{self, SourceError, SourceHandle},
 };
 use keepshare_base::{
-    Change, OriginId, Point, PointKind, PointRow, Position, RequestId, RestoreOutcome, chain,
+    Change, OriginId, Point, PointKind, PointRow, Position, RequestId, RestoreOutcome, StationName,
+    chain,
 };
 use keepshare_host::disk::RESERVE_BYTES;
 use keepshare_proto::{
@@ -45,6 +46,43 @@ pub struct MasterRestores {
     reserve: u64,
     /// The points that were made for the station at the other end.
     points: Arc<Mutex<Points>>,
+    /// What that station may have done, and who it is; all where it is this station itself.
+    orders: Option<(StationName, May)>,
+}
+
+/// What another station may have a master do.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum May {
+    /// Nothing.
+    Nothing,
+    /// Write old content.
+    Restore,
+    /// All that a roll-back takes: make, move, link and remove, too.
+    #[default]
+    RollBack,
+}
+
+impl May {
+    /// All of them, as they are written.
+    pub const WORDS: [&str; 3] = ["nothing", "restore", "roll-back"];
+
+    /// Returns what a word says; `None` for another one.
+    pub fn of_word(word: &str) -> Option<Self> {
+        [Self::Nothing, Self::Restore, Self::RollBack].into_iter().find(|may| may.word() == word)
+    }
+
+    /// Returns how it is written.
+    pub fn word(self) -> &'static str {
+        Self::WORDS[self as usize]
+    }
+
+    fn lets(self, act: &Act) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Restore => matches!(act, Act::Write),
+            Self::RollBack => true,
+        }
+    }
 }
 
 /// What is put aside of one request.
@@ -71,7 +109,14 @@ impl MasterRestores {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => fs::create_dir_all(&dir)?,
         }
-        Ok(Self { dir, open: HashMap::new(), reserve: RESERVE_BYTES, points: Arc::default() })
+        let (reserve, points) = (RESERVE_BYTES, Arc::default());
+        Ok(Self { dir, open: HashMap::new(), reserve, points, orders: None })
+    }
+
+    /// Lets the station at the other end have no more done than this.
+    #[must_use]
+    pub fn letting(self, station: StationName, may: May) -> Self {
+        Self { orders: Some((station, may)), ..self }
     }
 
     /// Does what the master's half of a restore wants.
@@ -101,6 +146,15 @@ impl MasterRestores {
 
     fn begin(&mut self, request: RestoreRequest, events: &mpsc::UnboundedSender<Input>) {
         let id = request.request;
+        // Before anything is put aside.
+        if let Some((station, _)) = self.orders.as_ref().filter(|(_, may)| !may.lets(&request.act))
+        {
+            let why = format!("the master's station.toml does not let {station} do that");
+            tracing::warn!(request = %id, %station, "an order was refused");
+            let answered = RestoreAnswer::Failed(Text::new(&why));
+            answer(events, MasterInput::Done { request: id, answer: answered });
+            return;
+        }
         let path = self.dir.join(id.to_string());
         match self.create(&path, request.content_len()) {
             Ok(file) => {
@@ -300,8 +354,10 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use keepshare_base::{
-        ContentHash, Epoch, FileTime, Kind, Meta, Owner, Seq, SetPath, VersionId,
+        ContentHash, Epoch, FileId, FileTime, Kind, Meta, Owner, RestoreGround, Seq, SetPath,
+        VersionId,
     };
+    use keepshare_proto::Elsewhere;
 
     use super::*;
 
@@ -323,6 +379,10 @@ mod tests {
         }
 
         fn begin(&mut self, size: u64) {
+            self.begin_act(size, Act::Write);
+        }
+
+        fn begin_act(&mut self, size: u64, act: Act) {
             let position = Position { origin: OriginId(1), epoch: Epoch::FIRST, seq: Seq(1) };
             let owner = Owner { id: 0, name: String::new() };
             let meta = Meta {
@@ -344,9 +404,24 @@ mod tests {
                 hash: ContentHash([0; 32]),
                 user: None,
                 ground: None,
-                act: Act::Write,
+                act,
             };
             self.restores.begin(request, &self.events_to);
+        }
+
+        /// Orders an act; returns what it was answered, where nothing was begun.
+        fn order(&mut self, act: Act) -> Option<String> {
+            self.begin_act(1, act);
+            if self.restores.open.remove(&REQUEST).is_some() {
+                fs::remove_file(self.path()).unwrap();
+                return None;
+            }
+            match self.events.try_recv().unwrap() {
+                Input::Restore(MasterInput::Done {
+                    answer: RestoreAnswer::Failed(why), ..
+                }) => Some(why.to_string()),
+                other => panic!("{other:?}"),
+            }
         }
 
         fn write(&mut self, offset: u64, bytes: &[u8]) {
@@ -385,6 +460,45 @@ mod tests {
         assert_eq!(fs::read(bench.path()).unwrap(), content);
         let taken = fs::metadata(bench.path()).unwrap().blocks() * 512;
         assert!(taken < 1 << 20, "{taken} bytes are taken for 4 blocks");
+    }
+
+    /// What another station orders is for this machine's admins to say, whatever it asks for.
+    #[test]
+    fn a_station_has_done_what_it_may() {
+        let elsewhere = || Elsewhere {
+            path: SetPath::parse(b"b").unwrap(),
+            ground: RestoreGround { folder: FileId::ROOT, present: None, still: None },
+        };
+        let acts = [
+            Act::Write,
+            Act::Make,
+            Act::SetAttributes,
+            Act::Move(elsewhere()),
+            Act::Link(elsewhere()),
+            Act::Remove,
+            Act::Point { name: Text::new("rollback-1"), lasts_micros: 1 },
+        ];
+        let mut bench = Bench::new();
+        for act in &acts {
+            assert_eq!(bench.order(act.clone()), None, "a station asks itself nothing: {act:?}");
+        }
+        for may in May::WORDS.map(|word| May::of_word(word).unwrap()) {
+            let mut bench = Bench::new();
+            bench.restores = bench.restores.letting("attic".parse().unwrap(), may);
+            for act in &acts {
+                let refused = bench.order(act.clone());
+                let lets = match may {
+                    May::Nothing => false,
+                    May::Restore => *act == Act::Write,
+                    May::RollBack => true,
+                };
+                assert_eq!(refused.is_none(), lets, "{may:?} {act:?}");
+                let says = "station.toml does not let attic do that";
+                assert!(refused.is_none_or(|why| why.contains(says)));
+                assert!(!bench.path().exists());
+            }
+        }
+        assert_eq!((May::default(), May::of_word("all")), (May::RollBack, None));
     }
 
     /// The journal needs space on that disk for everything else that is saved.

@@ -4,6 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use keepshare_base::health::StationProblem;
 use keepshare_sets::schedule::Schedules;
 
 use super::*;
@@ -25,6 +26,7 @@ pub(crate) async fn station(dir: &Path) -> Arc<Station> {
         bandwidth_bytes_per_s: None,
         doors: Doors { nfs: None, https: None, show: Shown::default() },
         schedules: Schedules::default(),
+        orders: Arc::default(),
     };
     let address = parse_address("127.0.0.1:7846").unwrap();
     make_first(&config, &dir.join("station.toml"), &address).unwrap();
@@ -202,4 +204,112 @@ async fn another_part_of_a_set_is_followed_at_once() {
     station.close().await;
     wait_for_no_threads("source-files");
     wait_for_no_threads("writer:files");
+}
+
+/// Who may order is not who may send, and who writes what the cluster agrees on may not either: whatever a revision says, everything that
+/// is kept here stays, with what this station says of it, and what is not to be kept is told.
+#[tokio::test]
+async fn nothing_that_a_document_says_takes_what_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("file"), "content").unwrap();
+    let station = station(dir.path()).await;
+    let here = station.config.name.clone();
+    let name: SetName = "files".parse().unwrap();
+    let part = SetPart::kept_in_place(OriginId(1), here.clone(), source, Vec::new());
+    let running = station.add_set(SetRecord::new(name.clone(), part)).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let kept = || {
+        let running = station.running(&name).unwrap();
+        let view = running.copy().unwrap().reader().view().unwrap();
+        let file = keepshare_base::Name::new(b"file").unwrap();
+        view.history(keepshare_base::FileId::ROOT, &file, 9).unwrap().len()
+    };
+    while kept() == 0 {
+        assert!(Instant::now() < deadline, "nothing is kept");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let copy = running.copy().unwrap();
+    copy.retention().set(&["last=40".to_owned()], false, false).unwrap();
+    let folder = station.state.sets().copy(&name);
+    let said = || ["retention.toml"].map(|file| fs::read_to_string(folder.join(file)).unwrap());
+    let (before, agreed) = (said(), &station.membership.agreed);
+    let first = agreed.held().unwrap().document.clone();
+    let publish = |change: &dyn Fn(&mut keepshare_cluster::Document)| {
+        let ca = station.enrolment().unwrap().ca();
+        let published = agreed.publish(ca, keepshare_host::clock::now(), |document| {
+            document.members.clone_from(&first.members);
+            document.sets.clone_from(&first.sets);
+            change(document);
+            Ok(())
+        });
+        published.map(drop)
+    };
+    let evil = |document: &mut keepshare_cluster::Document| {
+        let mut evil = document.members[0].clone();
+        (evil.name, evil.role) = ("evil".parse().unwrap(), keepshare_base::Role::Replica);
+        document.members.insert(0, evil);
+    };
+    let is_told = || {
+        let told = |problem: &StationProblem| matches!(problem, StationProblem::KeptLess { .. });
+        agreed.problems().iter().any(told)
+    };
+    type Change<'a> = (&'a str, bool, Box<dyn Fn(&mut keepshare_cluster::Document) + 'a>);
+    let changes: Vec<Change<'_>> = vec![
+        ("no destination", true, Box::new(|document| document.sets[0].destinations.clear())),
+        ("no set", true, Box::new(|document| document.sets.clear())),
+        (
+            "another destination",
+            true,
+            Box::new(|document| {
+                evil(document);
+                document.sets[0].destinations = vec!["evil".parse().unwrap()];
+            }),
+        ),
+        (
+            "another name",
+            true,
+            Box::new(|document| {
+                document.sets[0].name = "filez".parse().unwrap();
+            }),
+        ),
+        (
+            "another set of this name",
+            true,
+            Box::new(|document| {
+                document.sets[0].id = keepshare_cluster::SetId([9; 16]);
+                document.shares += 1;
+                document.sets[0].share = document.shares.try_into().unwrap();
+            }),
+        ),
+        (
+            "another master",
+            false,
+            Box::new(|document| {
+                evil(document);
+                document.sets[0].slots[0].station = "evil".parse().unwrap();
+            }),
+        ),
+        ("nobody else", false, Box::new(|_| {})),
+    ];
+    for (what, is_less, change) in changes {
+        // A revision that breaks a rule does not hold; what holds is followed.
+        let held = publish(&*change).is_ok();
+        let following = Arc::clone(&station);
+        tokio::task::spawn_blocking(move || following.follow()).await.unwrap().unwrap();
+        assert!(kept() > 0, "{what}");
+        assert_eq!(said(), before, "{what}");
+        assert!(held, "{what} is a revision");
+        assert_eq!(is_told(), is_less, "{what}: {:?}", agreed.problems());
+        // Its day is over: what it has is there all the same.
+        agreed.ran(25 * 3600).unwrap();
+        assert!(kept() > 0 && folder.join("packs").is_dir(), "{what}");
+        publish(&|_| {}).unwrap();
+        let following = Arc::clone(&station);
+        tokio::task::spawn_blocking(move || following.follow()).await.unwrap().unwrap();
+        assert!(kept() > 0, "{what}, taken back");
+    }
+    station.stop();
+    station.close().await;
 }

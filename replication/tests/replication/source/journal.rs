@@ -8,8 +8,8 @@ use std::{
 };
 
 use keepshare_base::{
-    Change, ContentHash, Epoch, Event, FileTime, Kind, Meta, Owner, Position, PresentFile,
-    RequestId, RestoreGround, RestoreOutcome, Seq, SetPath, VersionId,
+    ContentHash, Epoch, Event, FileTime, Kind, Meta, Owner, Position, PresentFile, RequestId,
+    RestoreGround, RestoreOutcome, Seq, SetPath, VersionId,
 };
 use keepshare_replication::source::{
     CaptureMode::Inotify, RestoreRequest, Source, SourceAlarm, SourceError,

@@ -71,6 +71,7 @@ fn examples() -> Vec<(String, Vec<u8>)> {
             show: Shown::default(),
         },
         schedules: Schedules::default(),
+        orders: std::sync::Arc::default(),
     };
     let dir = tempfile::tempdir().expect("a folder for a config");
     let path = dir.path().join("station.toml");
@@ -78,7 +79,7 @@ fn examples() -> Vec<(String, Vec<u8>)> {
     let written = fs::read(&path).expect("it was written");
     let all = "name = \"a\"\nlisten = \"7846\"\naddress = \"a.example\"\nstate = \"/s\"\nsocket = \"/s/k\"\n\
         zone = \"Europe/Berlin\"\nbandwidth_bytes_per_s = 12500000\n[doors]\nhttps = \"off\"\nnfs = \":2049\"\n\
-        show = \"everywhere\"\n[scan]\nat = \"sunday 03:00\"\nshared_every_s = 300\n";
+        show = \"everywhere\"\n[scan]\nat = \"sunday 03:00\"\nshared_every_s = 300\n[orders]\ndefault = \"restore\"\n\"a.b\" = \"nothing\"\n";
     let texts = [("least", "name = \"a\"\n"), ("all", all)];
     let texts = texts.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec()));
     texts.into_iter().chain([("written".to_owned(), written)]).collect()
