@@ -1,6 +1,6 @@
 //! Points, from the moment they are made until they end.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -100,6 +100,8 @@ fn a_point_is_looked_at_and_gone_back_to() -> Result<()> {
     let source = scratch.make_dir("source")?;
     fs::create_dir(source.join("db"))?;
     fs::write(source.join("db/table"), "whole")?;
+    fs::write(source.join("db/run"), "#!/bin/sh\nexit 0\n")?;
+    fs::set_permissions(source.join("db/run"), fs::Permissions::from_mode(0o755))?;
     let demo = Demo::start(&scratch, Some(&source))?;
     let copies = scratch.make_dir("copies")?;
     let within = copies.to_str().context("a path")?;
@@ -124,6 +126,9 @@ fn a_point_is_looked_at_and_gone_back_to() -> Result<()> {
     ensure!(found["point"] == "second" && found["verdict"] == "bad", "{found}");
     // Of what was not found nothing is noted.
     ensure!(check(&["first"], &["no-such-command"])?.code == Some(1));
+    // Nothing that users wrote is run: a path is one of where it was typed.
+    let own = check(&["second", "--path", "db"], &["./db/run"])?;
+    ensure!(own.code == Some(1) && own.err.contains("cannot run"), "{own:?}");
     ensure!(check(&["first"], &["sh", "-c", "kill -9 $$"])?.code == Some(1));
     ensure!(check(&["second", "--path", "db"], &["test", "-f", "db/table"])?.code == Some(0));
     ensure!(check(&["second", "--path", "gone"], &["true"])?.code == Some(3));

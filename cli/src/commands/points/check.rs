@@ -44,6 +44,7 @@ pub(super) fn check(station: &Client, options: PointCheck, screen: &Screen) -> O
     let within = within.unwrap_or_else(std::env::temp_dir);
     let folder = tempfile::Builder::new()
         .prefix("keepshare-point-")
+        .permissions(fs::Permissions::from_mode(0o700))
         .tempdir_in(&within)
         .with_context(|| format!("cannot make a folder in {}", within.display()))?;
     let copy = folder.path().join("point");
@@ -80,6 +81,13 @@ fn run(command: &[OsString], copy: &Path, point: &PointInfo) -> Outcome<bool> {
     let (program, arguments) =
         command.split_first().ok_or_else(|| Failure::usage("no command is named"))?;
     let shown = safe(&program.to_string_lossy());
+    // A path is one of where it was typed: in the copy is what users wrote, and nothing of that is run.
+    let program = match program.as_bytes().contains(&b'/') {
+        true => {
+            std::path::absolute(program).with_context(|| format!("cannot tell where {shown} is"))?
+        }
+        false => program.into(),
+    };
     let mut child = process::Command::new(program)
         .args(arguments)
         .current_dir(copy)
